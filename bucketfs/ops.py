@@ -1,0 +1,126 @@
+"""The kinds of Op: one intention of the user, one journal record.
+
+Paths are relative to the bucket's root, components joined by ``/``, ``""`` being the root itself; they are text because every
+name is valid UTF-8 before it gets here. A path means what it meant when the op was recorded: replaying the ops in order, on
+the base they were recorded on, gives the overlay back. ``time_ns`` becomes the ctime of what the op touches (and the mtime of
+directories whose entries change), in nanoseconds since 1970. ``inode`` keeps the number that the kernel was told.
+
+``Place`` and the creating ops are also the vocabulary of a checkpoint, which is a list of ops that builds a whole overlay on a
+base: it is how what is still dirty after a push or a rebase is written down anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bucketfs.types import Cid, DraftId, Inode
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """An empty regular file, at a path where nothing is."""
+
+    path: str
+    inode: Inode
+    mode: int
+    uid: int | None
+    gid: int | None
+    mtime_ns: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectory:
+    """An empty directory, at a path where nothing is."""
+
+    path: str
+    inode: Inode
+    mode: int
+    uid: int | None
+    gid: int | None
+    mtime_ns: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class MakeSymlink:
+    """A symbolic link, at a path where nothing is. ``target`` is text: a target that is not UTF-8 is refused."""
+
+    path: str
+    inode: Inode
+    target: str
+    uid: int | None
+    gid: int | None
+    mtime_ns: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An existing DAG of the base (or of a root once agreed on) appears at a path where nothing is."""
+
+    path: str
+    inode: Inode
+    cid: Cid
+    tsize: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetAttributes:
+    """Attributes that change; ``None`` leaves one as it is."""
+
+    path: str
+    mode: int | None
+    uid: int | None
+    gid: int | None
+    mtime_ns: int | None
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetContent:
+    """The bytes of a file as of now, as a change to what earlier records of the file said.
+
+    ``draft`` names the draft file that holds the bytes of ``extents`` (pairs of start and stop offset, ascending), which are
+    added to those that earlier records gave this draft. Below the draft lies what the file held before the draft was begun
+    (an older draft, or the base), visible only below ``lower_limit_bytes``; ranges covered by neither read as zeros.
+    ``size_bytes`` is the file's length.
+    """
+
+    path: str
+    draft: DraftId
+    extents: tuple[tuple[int, int], ...]
+    lower_limit_bytes: int
+    size_bytes: int
+    mtime_ns: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """``old`` becomes ``new``; what stood at ``new`` is gone, or stands at ``old`` when ``exchange``."""
+
+    old: str
+    new: str
+    exchange: bool
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """The file, symlink or (empty, or checkpointed) directory at ``path`` is gone."""
+
+    path: str
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class PushBegun:
+    """A push of everything recorded so far begins; when the Hub's root turns out to be ``root`` it has succeeded."""
+
+    root: Cid
+    time_ns: int
+
+
+Op = Create | MakeDirectory | MakeSymlink | Place | SetAttributes | SetContent | Rename | Remove | PushBegun
