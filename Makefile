@@ -1,0 +1,74 @@
+# The two commands a newcomer needs are `make mount` and `make test`; each does its own set-up. `make help` lists the rest.
+
+PYTHON ?= $(shell test -x /usr/bin/python3 && /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	&& echo /usr/bin/python3 || echo python3)
+MNT ?= ./Buckets
+# How many test processes; mount tests of one file share a process (and a mount).
+JOBS ?= 2
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+BIN := .venv/bin
+RUN_READY := .venv/.ready-run
+TEST_READY := .venv/.ready-test
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test packages packages-test mount umount check test test-all bench proto format clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+setup: $(RUN_READY) ## system packages, .venv and the package: all that a mount needs
+
+setup-test: $(TEST_READY) ## that, and all that the tests need
+
+packages:
+	@.ci/packages run $(PYTHON)
+
+packages-test:
+	@.ci/packages test $(PYTHON)
+
+# Order-only: the check for packages runs every time (it is quick), but makes nothing out of date.
+.venv/bin/python: | packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bucketfs needs Python 3.11 or newer; try make PYTHON=/path/to/python3")'
+	$(PYTHON) -m venv .venv
+
+$(RUN_READY): pyproject.toml | packages .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(TEST_READY): pyproject.toml | packages-test .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $(RUN_READY) $@
+
+mount: $(RUN_READY) ## mount your buckets on ./Buckets, or MNT=folder
+	@.ci/mount $(BIN)/bucketfs '$(MNT)'
+
+umount: $(RUN_READY) ## unmount them again
+	@$(BIN)/bucketfs umount '$(MNT)'
+
+check: $(TEST_READY) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check ## checks and all tests; of the longest ones a cut
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+
+test-all: check ## the same, with the longest ones whole
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --whole $(PYTEST_ARGS)
+
+bench: $(TEST_READY) ## measure, and write the table of docs/benchmarks.md
+	$(BIN)/python tests/bench/run.py --write docs/benchmarks.md $(BENCH_ARGS)
+
+proto: $(TEST_READY) ## compile bucketfs/wire/*.proto anew
+	$(BIN)/python tests/support/protos.py
+
+format: $(TEST_READY) ## let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what make and Python left behind (never your buckets)
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find bucketfs tests -name __pycache__ -prune -exec rm -rf {} +
