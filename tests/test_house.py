@@ -1,0 +1,328 @@
+"""The house rules of docs/architecture.md, held by reading the code: floors, doors, and what may touch the world.
+
+Nothing is imported; every file is parsed. A failure lists each offence as ``file:line: what``.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).resolve().parents[1] / "bucketfs"
+
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("types", "errors", "ops", "disk"),
+    ("dag", "wire"),
+    ("client", "hub", "cache", "journal"),
+    ("vfs",),
+    ("sync", "mount"),
+    ("daemon",),
+    ("cli",),
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+LOBBY = frozenset({"types", "errors", "ops", "disk"})
+"""Single files on the ground floor; they may see each other."""
+
+OPEN_HOUSE = frozenset({"wire"})
+"""Rooms without a door: generated modules, imported one by one."""
+
+PURE = (
+    "types.py",
+    "errors.py",
+    "ops.py",
+    "dag/*.py",
+    "client/auth.py",
+    "client/identity.py",
+    "hub/access.py",
+    "cache/policy.py",
+    "journal/record.py",
+    "journal/state.py",
+    "journal/extents.py",
+    "vfs/overlay.py",
+    "mount/errno.py",
+)
+"""Files that only think. They are given bytes and ``now_ns``; a pattern may match nothing, but not all of them (a test)."""
+
+WORLD = frozenset({"trio", "grpc", "pyfuse3", "os", "socket", "sqlite3", "threading", "time"})
+
+CONFINED: dict[str, tuple[str, ...]] = {
+    "grpc": ("client/channel.py", "hub/*"),
+    "grpc_health": ("client/channel.py", "hub/*"),
+    "grpc_reflection": ("client/channel.py", "hub/*"),
+    "pyfuse3": ("mount/*",),
+    "sqlalchemy": ("hub/*",),
+    "click": ("cli/*",),
+    "rich": ("cli/*",),
+    "subprocess": ("mount/*", "daemon/*", "cli/*"),
+    "asyncio": (),
+}
+"""Libraries, and the only places that may import them."""
+
+THREADS_IN = ("disk.py", "client/channel.py", "mount/*", "hub/*", "journal/*", "cache/store.py", "sync/*", "daemon/*")
+"""Where a hop into a thread may be written (``trio.to_thread``) or one be started: never on a path the kernel waits for."""
+
+
+@dataclass(frozen=True)
+class Offence:
+    path: str
+    line: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.what}"
+
+
+def report(offences: list[Offence]) -> None:
+    if offences:
+        listing = "\n  ".join(str(offence) for offence in sorted(offences, key=lambda o: (o.path, o.line)))
+        pytest.fail(f"{len(offences)} against the house rules:\n  {listing}", pytrace=False)
+
+
+@dataclass(frozen=True)
+class Module:
+    """One parsed file of the house. ``name`` is relative to the house, as ``dag/unixfs.py``."""
+
+    name: str
+    tree: ast.Module
+
+    @property
+    def room(self) -> str:
+        return self.name.split("/")[0].removesuffix(".py")
+
+    @property
+    def is_door(self) -> bool:
+        return self.name.endswith("/__init__.py")
+
+    def matches(self, patterns: tuple[str, ...]) -> bool:
+        return any(fnmatchcase(self.name, pattern) for pattern in patterns)
+
+    def offence(self, node: ast.stmt | ast.expr | None, what: str) -> Offence:
+        return Offence(f"bucketfs/{self.name}", getattr(node, "lineno", 1), what)
+
+    def imports(self) -> Iterator[tuple[ast.stmt, str, tuple[str, ...]]]:
+        """Each import as (statement, dotted module, names taken from it); relative ones made absolute."""
+        package = ["bucketfs", *self.name.split("/")[:-1]]
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    yield node, alias.name, ()
+            elif isinstance(node, ast.ImportFrom):
+                base = package[: len(package) - node.level + 1] if node.level else []
+                module = ".".join([*base, *([node.module] if node.module else [])])
+                yield node, module, tuple(alias.name for alias in node.names)
+
+
+def parse(text: str, name: str) -> Module:
+    return Module(name, ast.parse(text, name))
+
+
+def house() -> list[Module]:
+    return [
+        parse(path.read_text(), str(path.relative_to(HOUSE)))
+        for path in sorted(HOUSE.rglob("*.py"))
+        if not path.name.endswith("_pb2.py")
+    ]
+
+
+def rooms_entered(module: Module) -> Iterator[tuple[ast.stmt, str, str]]:
+    """Each import of our own house as (statement, room, rest of the dotted path behind the room's door)."""
+    for node, dotted, names in module.imports():
+        if dotted == "bucketfs":
+            for name in names:
+                if not name.startswith("__"):
+                    yield node, name, ""
+        elif dotted.startswith("bucketfs."):
+            _, room, *rest = dotted.split(".")
+            yield node, room, ".".join(rest)
+
+
+def floor_offences(module: Module) -> list[Offence]:
+    own = module.room
+    if own in ("__init__", "__main__"):
+        return []
+    if own not in FLOOR:
+        return [module.offence(None, f"{own} stands on no floor")]
+    found = []
+    for node, room, _ in rooms_entered(module):
+        if room == own:
+            continue
+        if room not in FLOOR:
+            found.append(module.offence(node, f"imports {room}, which stands on no floor"))
+        elif FLOOR[room] > FLOOR[own]:
+            found.append(module.offence(node, f"{own} (floor {FLOOR[own]}) imports {room} above it (floor {FLOOR[room]})"))
+        elif FLOOR[room] == FLOOR[own] and not (own in LOBBY and room in LOBBY):
+            found.append(module.offence(node, f"{own} imports its neighbour {room}"))
+    return found
+
+
+def door_offences(module: Module) -> list[Offence]:
+    """Other rooms are entered through their doors only."""
+    return [
+        module.offence(node, f"enters {room} by the window: {room}.{rest}; import it from bucketfs.{room}")
+        for node, room, rest in rooms_entered(module)
+        if rest and room != module.room and room not in LOBBY and room not in OPEN_HOUSE
+    ]
+
+
+def exported(door: Module) -> tuple[ast.stmt | None, list[str]]:
+    """The names in a door's ``__all__``, and its statement (None when it has none)."""
+    for node in door.tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            value: object = ast.literal_eval(node.value)
+            assert isinstance(value, list | tuple)
+            return node, [str(name) for name in value]
+    return None, []
+
+
+def furniture_offences(door: Module, files: set[str]) -> list[Offence]:
+    """A door tells the room's theory, says what it exports, and hides none of the room's files behind a name.
+
+    Class names cannot hide a file: files are lower case.
+    """
+    found = []
+    if not ast.get_docstring(door.tree):
+        found.append(door.offence(None, "a door without a docstring"))
+    node, names = exported(door)
+    if node is None:
+        found.append(door.offence(None, "a door without __all__"))
+    found += [door.offence(node, f"exports {name}, which hides the file {name}.py") for name in names if name in files]
+    return found
+
+
+def purity_offences(module: Module) -> list[Offence]:
+    if not module.matches(PURE):
+        return []
+    return [
+        module.offence(node, f"is pure, and imports {dotted}")
+        for node, dotted, _ in module.imports()
+        if dotted.split(".")[0] in WORLD
+    ]
+
+
+def confinement_offences(module: Module) -> list[Offence]:
+    return [
+        module.offence(node, f"imports {dotted}, which belongs in {', '.join(CONFINED[library]) or 'no room'} only")
+        for node, dotted, _ in module.imports()
+        if (library := dotted.split(".")[0]) in CONFINED and not module.matches(CONFINED[library])
+    ]
+
+
+def thread_offences(module: Module) -> list[Offence]:
+    if module.matches(THREADS_IN):
+        return []
+    found = []
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("trio.to_thread", "threading.Thread"):
+            found.append(module.offence(node, f"{ast.unparse(node)} outside of the rooms that may start threads"))
+    return found
+
+
+def swallowing_offences(module: Module) -> list[Offence]:
+    """An ``except`` that catches everything and does nothing hides what only a bug could break."""
+    found = []
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ExceptHandler):
+            broad = node.type is None or (isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException"))
+            if broad and all(isinstance(statement, ast.Pass) for statement in node.body):
+                found.append(Offence(f"bucketfs/{module.name}", node.lineno, "swallows every error"))
+    return found
+
+
+# The house as it stands
+
+
+def test_floors() -> None:
+    report([offence for module in house() for offence in floor_offences(module)])
+
+
+def test_rooms_are_entered_through_their_doors() -> None:
+    report([offence for module in house() for offence in door_offences(module)])
+
+
+def test_doors_are_furnished() -> None:
+    found = []
+    for module in house():
+        if module.is_door and module.room not in OPEN_HOUSE and module.name.count("/") == 1:
+            files = {path.stem for path in (HOUSE / module.room).iterdir()} - {"__init__", "__pycache__"}
+            found += furniture_offences(module, files)
+    report(found)
+
+
+def test_thinkers_touch_nothing() -> None:
+    report([offence for module in house() for offence in purity_offences(module)])
+
+
+def test_libraries_stay_where_they_belong() -> None:
+    report([offence for module in house() for offence in confinement_offences(module)])
+
+
+def test_threads_start_only_below_the_kernels_path() -> None:
+    report([offence for module in house() for offence in thread_offences(module)])
+
+
+def test_no_error_is_swallowed() -> None:
+    report([offence for module in house() for offence in swallowing_offences(module)])
+
+
+def test_every_module_says_what_it_is() -> None:
+    report([m.offence(None, "has no docstring") for m in house() if m.tree.body and not ast.get_docstring(m.tree)])
+
+
+# The rules bite: each is shown one offence and one neighbour of it that is right
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "lines"),
+    [
+        ("dag/unixfs.py", "from bucketfs.types import Cid\nfrom bucketfs.vfs import VFS\n", [2]),
+        ("client/blocks.py", "from bucketfs.dag import verify\nimport bucketfs.hub\n", [2]),
+        ("client/blocks.py", "from .. import hub\n", [1]),
+        ("disk.py", "from bucketfs.errors import NoSpace\nfrom bucketfs import __version__\n", []),
+        ("daemon/daemon.py", "def wire():\n    from bucketfs.cli import main\n", [2]),
+        ("attic/x.py", "", [1]),
+    ],
+)
+def test_rule_floors(name: str, text: str, lines: list[int]) -> None:
+    assert [offence.line for offence in floor_offences(parse(text, name))] == lines
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "lines"),
+    [
+        ("vfs/vfs.py", "from bucketfs.dag.unixfs import decode\nfrom bucketfs.dag import decode\n", [1]),
+        ("vfs/vfs.py", "from bucketfs.vfs.overlay import Overlay\nfrom .overlay import Overlay\n", []),
+        ("hub/blocks.py", "from bucketfs.wire import blocks_pb2\nimport bucketfs.wire.hub_pb2\n", []),
+    ],
+)
+def test_rule_doors(name: str, text: str, lines: list[int]) -> None:
+    assert [offence.line for offence in door_offences(parse(text, name))] == lines
+
+
+def test_rule_furniture() -> None:
+    bare = furniture_offences(parse("x = 1\n", "dag/__init__.py"), set())
+    assert [offence.what for offence in bare] == ["a door without a docstring", "a door without __all__"]
+    hidden = furniture_offences(parse('"""Theory."""\n__all__ = ["Cid", "walk"]\n', "dag/__init__.py"), {"walk", "cid"})
+    assert [(offence.line, offence.what) for offence in hidden] == [(2, "exports walk, which hides the file walk.py")]
+
+
+def test_rule_purity_and_confinement() -> None:
+    assert [o.line for o in purity_offences(parse("import struct\nimport time\n", "dag/file.py"))] == [2]
+    assert purity_offences(parse("import time\n", "vfs/vfs.py")) == []
+    assert [o.line for o in confinement_offences(parse("import grpc\n", "client/retry.py"))] == [1]
+    assert confinement_offences(parse("import grpc\n", "client/channel.py")) == []
+    assert [o.line for o in thread_offences(parse("import trio\ntrio.to_thread.run_sync(f)\n", "vfs/vfs.py"))] == [2]
+    assert [o.line for o in swallowing_offences(parse("try:\n    f()\nexcept Exception:\n    pass\n", "x/y.py"))] == [3]
+
+
+def test_the_rules_are_about_files_that_exist() -> None:
+    """A renamed thinker must not slip out of the list: every furnished room with pure files matches a pattern."""
+    present = {module.room for module in house() if module.is_door}
+    for room in {pattern.split("/")[0] for pattern in PURE if "/" in pattern} & present:
+        patterns = tuple(pattern for pattern in PURE if pattern.startswith(f"{room}/"))
+        assert any(module.matches(patterns) for module in house()), f"no file of {room} matches {patterns}"
