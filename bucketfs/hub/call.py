@@ -1,0 +1,82 @@
+"""One call: who makes it, in which thread, and the few things a handler may do to the stream itself.
+
+``Call`` is what auth.py found out from the metadata of a request and never changes. ``Context`` is what a handler gets
+beside its request: the call, and a narrow view of the transport, so that no handler imports grpc and a test can hand in its
+own.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bucketfs.types import ThreadId
+
+
+class AccountKind(enum.Enum):
+    """What the acting account is. A USER is only the subject of a token: no account record needs to exist."""
+
+    NOBODY = "nobody"
+    DEVELOPER = "developer"
+    ORG = "org"
+    USER = "user"
+
+
+class KeyType(enum.Enum):
+    """The two kinds of API key, by their numbers on the wire (api.hubd.pb KeyType)."""
+
+    ACCOUNT = 1
+    USER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Who calls. Secrets (session, tokens) stay out of the repr."""
+
+    account: str = ""
+    """Public key text of the acting account, ``""`` for nobody."""
+    account_kind: AccountKind = AccountKind.NOBODY
+    user: str | None = None
+    """Public key text of the developer behind the call, also while acting as an org by session; ``None`` with an org's
+    key."""
+    key_type: KeyType | None = None
+    """``None`` when the call came with a session."""
+    api_key: str | None = field(default=None, repr=False)
+    session: str | None = field(default=None, repr=False)
+    thread: ThreadId | None = None
+    """Of the ``x-textile-thread`` header; ``None`` when absent or not decodable."""
+    thread_name: str = ""
+    writer: str | None = None
+    """Who reads and writes buckets: the subject of the thread token of this call. ``None`` is nobody in particular."""
+    token: str | None = field(default=None, repr=False)
+    """The text of that thread token."""
+    bearer: str | None = field(default=None, repr=False)
+    """The token that came in the ``authorization`` header, not yet verified unless the key is a user key."""
+
+
+NOBODY = Call()
+
+
+class Context(Protocol):
+    """What a handler may know and do about its call besides answering it."""
+
+    @property
+    def call(self) -> Call:
+        """Who calls."""
+
+    def is_active(self) -> bool:
+        """False once the client has gone, the deadline passed or the call ended."""
+
+    def on_end(self, callback: Callable[[], None]) -> bool:
+        """Calls back, from another thread, when the call ends. False (and no call) when it already has ended."""
+
+    def time_remaining_s(self) -> float | None:
+        """Seconds until the client's deadline; ``None`` when it set none."""
+
+    def send_headers(self) -> None:
+        """Sends the response headers now, so that the client knows that the call was taken up."""
+
+    def set_trailers(self, trailers: dict[str, str | bytes]) -> None:
+        """Trailing metadata for a call that ends well; one that fails carries them in its ``Status``."""

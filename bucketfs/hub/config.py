@@ -1,0 +1,47 @@
+"""What a Hub process is told: where it keeps things, where it listens, how it meets people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MESSAGE_BYTES_MAX = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class HubConfig:
+    """One Hub process. Sizes are in bytes; 0 means no limit where a limit is meant."""
+
+    data: Path
+    """Folder of the hub's own stores; made with mode 0700 when missing."""
+    listen: str = "127.0.0.1:3006"
+    """``HOST:PORT`` (port 0: any free one), ``[V6]:PORT`` or ``unix:/path``."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    """PEM files; both or none."""
+    plaintext: bool = False
+    """Allows a non-loopback address without TLS, e.g. behind a proxy that ends TLS."""
+    metadata_url: str = field(default="", repr=False)
+    """A SQLAlchemy URL, which may hold a password. Empty: SQLite in ``data``."""
+    workers: int = 32
+    waiters_max: int = 1024
+    """Threads for calls that mostly wait: listeners, token challenges, sign-ups."""
+    message_bytes_max: int = MESSAGE_BYTES_MAX
+
+    gateway_url: str = "http://127.0.0.1:8006"
+    """Base of links that clients show, without a trailing slash."""
+    bucket_domain: str = ""
+
+    auto_confirm: bool = False
+    """Sign-ups and sign-ins need no confirmation: for a hub that only its owner can reach."""
+    confirm_secret: str | None = field(default=None, repr=False)
+    """A fixed confirmation secret in place of random ones: for tests."""
+    confirm_timeout_s: float = 30 * 60
+    announce: Callable[[str], None] | None = field(default=None, repr=False)
+    """Where confirmation and invitation links go, one line each. ``None``: standard error. They are secrets: never the
+    log."""
+
+    threads_per_owner_max: int = 100
+    account_bytes_max: int = 0
+    bucket_bytes_max: int = 0

@@ -1,0 +1,27 @@
+"""What every service of a hub is given: the stores, the feed, the host key, the configuration and a log."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bucketfs.hub.config import HubConfig
+from bucketfs.hub.feed import Feed
+from bucketfs.hub.identity import Identity
+from bucketfs.hub.metadata import Metadata
+
+if TYPE_CHECKING:
+    from bucketfs.hub.blockstore import BlockStore
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hub:
+    """The parts of one hub process. Made once by ``HubServer`` and handed to each module's ``service(hub)``."""
+
+    config: HubConfig
+    metadata: Metadata
+    blockstore: BlockStore = field(repr=False)
+    feed: Feed
+    host_key: Identity
+    log: logging.Logger

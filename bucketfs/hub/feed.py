@@ -1,0 +1,124 @@
+"""News about buckets inside one Hub process: services publish, ``Listen`` subscribes.
+
+A subscription is told *that* an instance changed, not how: whoever listens reads the current state when it gets to it. So
+repeated saves of one bucket that nobody has picked up yet melt into one, and a slow listener never misses the last root of a
+bucket. What is pending is bounded; past the bound the oldest news goes first, as the protocol allows.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bucketfs.types import BucketKey, ThreadId
+
+PENDING_MAX = 10_000
+
+
+class Action(enum.Enum):
+    """What happened, by its number in ``threads.pb.ListenReply``."""
+
+    CREATE = 0
+    SAVE = 1
+    DELETE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One committed change of the ``buckets`` collection of a thread."""
+
+    thread: ThreadId
+    key: BucketKey
+    action: Action
+
+
+class Subscription:
+    """The changes of one thread since it was made. Used by one consumer thread; closed by anyone."""
+
+    def __init__(self, feed: Feed, thread: ThreadId) -> None:
+        self._feed = feed
+        self.thread = thread
+        self._news = threading.Condition()
+        self._pending: deque[Change] = deque()
+        self._closed = False
+
+    def __iter__(self) -> Iterator[Change]:
+        """Yields changes as they come, waiting in between, until the subscription is closed."""
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._pending or self._closed)
+                if self._closed:
+                    return
+                change = self._pending.popleft()
+            yield change
+
+    def close(self) -> None:
+        """Ends the iteration at once. May be called again, and from any thread."""
+        with self._news:
+            self._closed = True
+            self._news.notify_all()
+        self._feed._forget(self)
+
+    def _offer(self, change: Change) -> None:
+        with self._news:
+            if change.action is Action.SAVE and any(change.key == other.key for other in self._pending):
+                latest = next(other for other in reversed(self._pending) if other.key == change.key)
+                # A pending CREATE or SAVE will show the state as it is when it is picked up.
+                if latest.action is not Action.DELETE:
+                    return
+            if len(self._pending) >= PENDING_MAX:
+                self._pending.popleft()
+            self._pending.append(change)
+            self._news.notify_all()
+
+
+class Feed:
+    """Where changes are announced. Thread-safe; ``publish`` never waits for a listener."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._subscriptions: dict[ThreadId, set[Subscription]] = {}
+        self._closed = False
+
+    def publish(self, thread: ThreadId, key: BucketKey, action: Action) -> None:
+        """Tells every subscription of the thread. Call it after the change was committed, never before."""
+        change = Change(thread, key, action)
+        with self._lock:
+            listeners = list(self._subscriptions.get(thread, ()))
+        for listener in listeners:
+            listener._offer(change)
+
+    def subscribe(self, thread: ThreadId) -> Subscription:
+        """A subscription that sees every change published after this call. Close it when done."""
+        subscription = Subscription(self, thread)
+        with self._lock:
+            closed = self._closed
+            if not closed:
+                self._subscriptions.setdefault(thread, set()).add(subscription)
+        if closed:
+            subscription.close()
+        return subscription
+
+    def listeners(self) -> int:
+        """How many subscriptions are open."""
+        with self._lock:
+            return sum(len(group) for group in self._subscriptions.values())
+
+    def close(self) -> None:
+        """Ends every subscription, present and future: the hub is stopping."""
+        with self._lock:
+            self._closed = True
+            everyone = [one for group in self._subscriptions.values() for one in group]
+        for subscription in everyone:
+            subscription.close()
+
+    def _forget(self, subscription: Subscription) -> None:
+        with self._lock:
+            group = self._subscriptions.get(subscription.thread)
+            if group is not None:
+                group.discard(subscription)
+                if not group:
+                    del self._subscriptions[subscription.thread]

@@ -1,0 +1,333 @@
+"""A hub's metadata in SQL: the door to the tables, one short transaction per method.
+
+``Metadata`` may be used from any thread, and any number of processes may share one database. Methods block for the disk.
+They raise the errors named at each; a database that fails raises SQLAlchemy's own, which nobody handles: the call ends with
+INTERNAL. Buckets and threads live here, accounts in people.py; every method is reached through ``Metadata``.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import sqlalchemy as sa
+from cachetools import LRUCache
+
+from bucketfs.errors import Exists, NotFound, OverQuota, RootMoved, Unsupported
+from bucketfs.hub import tables
+from bucketfs.hub.rows import BucketRow, PathEntry, ThreadRow
+from bucketfs.types import BucketKey, Cid, ThreadId
+
+INSTANCE_NOT_FOUND = "instance not found"
+THREAD_NOT_FOUND = "thread not found"
+DUPLICATE_KEY = "E11000 duplicate key error"
+"""Clients of this protocol look for this text when a name is taken."""
+
+_PATHS_CACHED_MAX = 200_000
+
+
+class Database:
+    """An engine and its two kinds of transaction."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = tables.open_engine(url)
+        self._writer = self._engine.execution_options(bucketfs_write=True)
+        # SQLite has one writer anyway; waiting here is fair and quiet, waiting there is polling.
+        self._one_writer = threading.Lock()
+        self._local = self._engine.dialect.name == "sqlite"
+        with self.write() as connection:
+            found = connection.execute(sa.select(tables.settings.c.value).where(tables.settings.c.name == "schema")).scalar()
+            version = int(found) if found is not None else None
+            if version is None:
+                values = {"name": "schema", "value": str(tables.SCHEMA_VERSION).encode()}
+                connection.execute(tables.settings.insert().values(values))
+            elif version != tables.SCHEMA_VERSION:
+                raise Unsupported(
+                    f"the hub's database has layout {version}, this program knows {tables.SCHEMA_VERSION}",
+                    hint="use the version of bucketfs that made it, or a newer one",
+                )
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        with self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        if not self._local:
+            with self._engine.begin() as connection:
+                yield connection
+            return
+        with self._one_writer, self._writer.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+class Buckets:
+    """Buckets and their path entries."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._cache_lock = threading.Lock()
+        # (bucket, revision) -> path entries, weighed by their number: most calls want one entry of an unchanged bucket.
+        self._cache: LRUCache[tuple[str, int], Mapping[str, PathEntry]] = LRUCache(
+            _PATHS_CACHED_MAX, getsizeof=lambda m: len(m) + 1
+        )
+
+    def bucket(self, thread: ThreadId, key: str) -> BucketRow:
+        """The bucket ``key`` of ``thread``. Raises NotFound ``instance not found``."""
+        with self._db.read() as connection:
+            found = connection.execute(_of_bucket(thread, key)).one_or_none()
+            if found is None:
+                raise NotFound(INSTANCE_NOT_FOUND)
+            return self._row(connection, found)
+
+    def bucket_by_key(self, key: str) -> BucketRow:
+        """The bucket ``key`` of whatever thread. Raises NotFound ``instance not found``."""
+        with self._db.read() as connection:
+            found = connection.execute(sa.select(tables.buckets).where(tables.buckets.c.key == key)).one_or_none()
+            if found is None:
+                raise NotFound(INSTANCE_NOT_FOUND)
+            return self._row(connection, found)
+
+    def buckets(self, thread: ThreadId) -> list[BucketRow]:
+        """Every bucket of a thread, by key."""
+        return self._many(sa.select(tables.buckets).where(tables.buckets.c.thread == thread))
+
+    def buckets_of(self, account: str) -> list[BucketRow]:
+        """Every bucket in the threads that ``account`` owns, by key."""
+        own = sa.select(tables.threads.c.id).where(tables.threads.c.owner == account)
+        return self._many(sa.select(tables.buckets).where(tables.buckets.c.thread.in_(own)))
+
+    def all_roots(self) -> list[Cid]:
+        """The root of every bucket there is, one of each: what must never be collected."""
+        with self._db.read() as connection:
+            return [Cid(root) for root in connection.execute(sa.select(tables.buckets.c.root).distinct()).scalars()]
+
+    def create_bucket(self, row: BucketRow) -> BucketRow:
+        """Stores a new bucket. Raises Exists when the key is taken, NotFound when the thread is gone."""
+        with self._db.write() as connection:
+            # Asked in the same transaction: a thread that was just deleted must not keep a bucket.
+            if connection.execute(sa.select(tables.threads.c.id).where(tables.threads.c.id == row.thread)).first() is None:
+                raise NotFound(THREAD_NOT_FOUND)
+            if (
+                connection.execute(sa.select(tables.buckets.c.key).where(tables.buckets.c.key == row.key)).first()
+                is not None
+            ):
+                raise Exists("can't create already existing instance")
+            values = {column.name: getattr(row, column.name) for column in tables.buckets.columns}
+            connection.execute(tables.buckets.insert().values(values))
+            _save_paths(connection, row.key, {}, row.metadata)
+        return row
+
+    def save_bucket(self, row: BucketRow, expected_root: Cid) -> BucketRow:
+        """Stores a changed bucket and returns it as stored (``revision`` one higher).
+
+        Raises RootMoved when the stored root is not ``expected_root`` or the bucket was saved since ``row`` was read,
+        NotFound ``instance not found`` when it is gone. All of the row and its paths are saved, or nothing.
+        """
+        with self._db.write() as connection:
+            columns = tables.buckets.c
+            found = connection.execute(_of_bucket(row.thread, row.key)).one_or_none()
+            if found is None:
+                raise NotFound(INSTANCE_NOT_FOUND)
+            if found.root != expected_root or found.revision != row.revision:
+                raise RootMoved(f"bucket {row.key} was changed in between")
+            before = self._row(connection, found).metadata
+            values = {
+                "owner": row.owner,
+                "name": row.name,
+                "version": row.version,
+                "link_key": row.link_key,
+                "root": row.root,
+                "updated_at_ns": row.updated_at_ns,
+                "revision": row.revision + 1,
+            }
+            # The conditions again: on a database with several writers the row may have changed since the select above.
+            where = (columns.key == row.key, columns.root == expected_root, columns.revision == row.revision)
+            if connection.execute(tables.buckets.update().where(*where).values(values)).rowcount != 1:
+                raise RootMoved(f"bucket {row.key} was changed in between")
+            _save_paths(connection, row.key, before, row.metadata)
+        # Remembered only now: a commit that failed must not leave its entries under a revision that another save will take.
+        saved = replace(row, revision=row.revision + 1, metadata=MappingProxyType(dict(row.metadata)))
+        self._remember(saved)
+        return saved
+
+    def delete_bucket(self, key: str) -> None:
+        """Deletes a bucket and its path entries. Raises NotFound ``instance not found``."""
+        with self._db.write() as connection:
+            if connection.execute(tables.buckets.delete().where(tables.buckets.c.key == key)).rowcount != 1:
+                raise NotFound(INSTANCE_NOT_FOUND)
+            connection.execute(tables.paths.delete().where(tables.paths.c.bucket == key))
+
+    def _many(self, query: sa.Select[Any]) -> list[BucketRow]:
+        with self._db.read() as connection:
+            return [self._row(connection, found) for found in connection.execute(query.order_by(tables.buckets.c.key)).all()]
+
+    def _row(self, connection: sa.Connection, found: Any) -> BucketRow:
+        stamp = (found.key, found.revision)
+        with self._cache_lock:
+            entries = self._cache.get(stamp)
+        if entries is None:
+            rows = connection.execute(sa.select(tables.paths).where(tables.paths.c.bucket == found.key))
+            entries = MappingProxyType({row.path: _entry(row) for row in rows})
+        row = BucketRow(
+            key=BucketKey(found.key),
+            thread=ThreadId(found.thread),
+            owner=found.owner,
+            name=found.name,
+            version=found.version,
+            link_key=found.link_key,
+            root=Cid(found.root),
+            metadata=entries,
+            created_at_ns=found.created_at_ns,
+            updated_at_ns=found.updated_at_ns,
+            revision=found.revision,
+        )
+        self._remember(row)
+        return row
+
+    def _remember(self, row: BucketRow) -> None:
+        with self._cache_lock:
+            if len(row.metadata) < _PATHS_CACHED_MAX:
+                self._cache[row.key, row.revision] = row.metadata
+
+
+class Threads:
+    """Threads and who owns them."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def create_thread(self, row: ThreadRow, per_owner_max: int = 0) -> None:
+        """Stores a new thread.
+
+        Raises Exists with the text clients look for when the owner has the name already (compared without case), Exists
+        ``db already exists`` when anyone has the id, OverQuota past ``per_owner_max`` threads (0: no limit).
+        """
+        columns = tables.threads.c
+        folded = row.name.casefold() or None
+        with self._db.write() as connection:
+            same = connection.execute(sa.select(columns.owner).where(columns.id == row.id)).one_or_none()
+            if same is not None:
+                raise Exists(f"{DUPLICATE_KEY}: thread" if same.owner == row.owner else "db already exists")
+            mine = sa.select(sa.func.count()).where(columns.owner == row.owner)
+            if folded is not None and connection.execute(mine.where(columns.name_folded == folded)).scalar_one():
+                raise Exists(f"{DUPLICATE_KEY}: thread name")
+            if per_owner_max and connection.execute(mine).scalar_one() >= per_owner_max:
+                raise OverQuota("number of threads per owner exceeds quota")
+            values = {
+                name: getattr(row, name)
+                for name in ("id", "owner", "name", "db_name", "api_key", "is_db", "key", "created_at_ns")
+            }
+            connection.execute(tables.threads.insert().values(name_folded=folded, **values))
+
+    def thread(self, thread: ThreadId) -> ThreadRow:
+        """The thread. Raises NotFound ``thread not found``."""
+        with self._db.read() as connection:
+            found = connection.execute(sa.select(tables.threads).where(tables.threads.c.id == thread)).one_or_none()
+        if found is None:
+            raise NotFound(THREAD_NOT_FOUND)
+        return _thread(found)
+
+    def thread_named(self, owner: str, name: str) -> ThreadRow:
+        """The thread of ``owner`` with exactly this name. Raises NotFound ``Thread not found``."""
+        columns = tables.threads.c
+        query = sa.select(tables.threads).where(columns.owner == owner, columns.name == name).order_by(columns.created_at_ns)
+        with self._db.read() as connection:
+            found = connection.execute(query).first()
+        if found is None:
+            raise NotFound("Thread not found")
+        return _thread(found)
+
+    def threads_of(self, owner: str) -> list[ThreadRow]:
+        """Every thread of an account, oldest first."""
+        columns = tables.threads.c
+        query = sa.select(tables.threads).where(columns.owner == owner).order_by(columns.created_at_ns, columns.id)
+        with self._db.read() as connection:
+            return [_thread(found) for found in connection.execute(query)]
+
+    def delete_thread(self, thread: ThreadId) -> None:
+        """Deletes a thread without buckets. Raises NotFound ``thread not found``, Exists when a bucket is left in it."""
+        with self._db.write() as connection:
+            left = sa.select(sa.func.count()).where(tables.buckets.c.thread == thread)
+            if connection.execute(left).scalar_one():
+                raise Exists("DB not empty (delete buckets first)")
+            if connection.execute(tables.threads.delete().where(tables.threads.c.id == thread)).rowcount != 1:
+                raise NotFound(THREAD_NOT_FOUND)
+
+
+def _of_bucket(thread: ThreadId, key: str) -> sa.Select[Any]:
+    return sa.select(tables.buckets).where(tables.buckets.c.key == key, tables.buckets.c.thread == thread)
+
+
+def _save_paths(
+    connection: sa.Connection, bucket: str, before: Mapping[str, PathEntry], after: Mapping[str, PathEntry]
+) -> None:
+    columns = tables.paths.c
+    gone = [path for path, entry in before.items() if after.get(path) != entry]
+    for start in range(0, len(gone), 500):
+        connection.execute(
+            tables.paths.delete().where(columns.bucket == bucket, columns.path.in_(gone[start : start + 500]))
+        )
+    changed = [
+        {
+            "bucket": bucket,
+            "path": path,
+            "key": entry.key,
+            "roles": json.dumps(dict(entry.roles)),
+            "updated_at_ns": entry.updated_at_ns,
+        }
+        for path, entry in after.items()
+        if before.get(path) != entry
+    ]
+    if changed:
+        connection.execute(tables.paths.insert(), changed)
+
+
+def _entry(found: Any) -> PathEntry:
+    return PathEntry(found.key, MappingProxyType(json.loads(found.roles)), found.updated_at_ns)
+
+
+def _thread(found: Any) -> ThreadRow:
+    return ThreadRow(
+        id=ThreadId(found.id),
+        owner=found.owner,
+        name=found.name,
+        db_name=found.db_name,
+        api_key=found.api_key,
+        is_db=found.is_db,
+        key=found.key,
+        created_at_ns=found.created_at_ns,
+    )
+
+
+class Metadata(Buckets, Threads):
+    """Everything a hub remembers besides blocks."""
+
+    def __init__(self, url: str) -> None:
+        database = Database(url)
+        Buckets.__init__(self, database)
+        Threads.__init__(self, database)
+
+    def host_seed(self) -> bytes:
+        """The seed of the host key, made on first use and the same ever after."""
+        fresh = secrets.token_bytes(32)
+        name = tables.settings.c.name
+        with self._db.write() as connection:
+            found = connection.execute(sa.select(tables.settings.c.value).where(name == "host_seed")).scalar()
+            if found is None:
+                connection.execute(tables.settings.insert().values(name="host_seed", value=fresh))
+            return bytes(found) if found is not None else fresh
+
+    def close(self) -> None:
+        """Closes the database. No method may be called afterwards."""
+        self._db.close()
