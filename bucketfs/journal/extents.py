@@ -4,8 +4,9 @@ Rules that keep this file honest:
 
 1. ``start < stop`` for every interval, and every interval ends strictly before the next one starts. Intervals that touch are
    one interval, so two ``Extents`` that cover the same bytes are equal.
-2. The starts and the stops live in two lists, so that ``bisect`` works on plain integers. A file written front to back stays one
-   interval and an ``add`` at its end costs one comparison; anything else costs a binary search and one list splice.
+2. The starts and the stops live in two lists, so that ``bisect`` works on plain integers. A file written front to back
+   stays one interval and an ``add`` at its end costs one comparison; anything else costs a binary search and one list
+   splice.
 """
 
 from __future__ import annotations

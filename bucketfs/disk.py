@@ -1,0 +1,289 @@
+"""Every durable action on files, so that a test can put a faulty disk in its place.
+
+What must survive a crash goes through a ``Disk``: one method is about one system call, so a test can stop at the n-th of
+them and forget what was not synced. Rules:
+
+1. Errors of the operating system become ours here, with the path and what was attempted: ENOSPC and EDQUOT are NoSpace,
+   an absent file is NotFound, and so on by ``_ERRORS``; whatever is not in the table is DiskFailed.
+2. ``write`` and ``pwrite`` write all or raise. After an error some leading part may have been written; the caller cuts it
+   back.
+3. Nothing is durable before ``fsync`` of the file returned, and a new, renamed or removed *name* not before
+   ``fsync_folder`` of its folder. After a failed ``fsync`` the kernel forgets which pages were bad, so asking again
+   proves nothing: the caller must write anew, elsewhere.
+4. All methods block. ``Workers`` runs them on threads for the trio side; the short ones (a ``write`` into the page cache)
+   may be called where they stand.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn, TypeVar, TypeVarTuple
+
+import trio
+
+from bucketfs.errors import (
+    BucketfsError,
+    Busy,
+    Denied,
+    DiskFailed,
+    Exists,
+    InvalidArgument,
+    IsADirectory,
+    NameTooLong,
+    NoSpace,
+    NotADirectory,
+    NotEmpty,
+    NotFound,
+    ReadOnly,
+    TooLarge,
+)
+
+PathLike = str | os.PathLike[str]
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+@dataclass(eq=False, slots=True)
+class OpenFile:
+    """A file that a ``Disk`` has open. ``descriptor`` means something to that disk only."""
+
+    descriptor: int
+    path: str
+
+
+class Disk:
+    """The disk of this machine. Stateless; its methods may be called from any thread."""
+
+    # Files
+
+    def open(self, path: PathLike, *, create: bool = False, exclusive: bool = False) -> OpenFile:
+        """Opens for reading and writing at offsets. NotFound, or Exists when ``exclusive`` and it is there already."""
+        return self._open(path, os.O_RDWR, create, exclusive)
+
+    def open_append(self, path: PathLike, *, create: bool = False, exclusive: bool = False) -> OpenFile:
+        """Opens so that every ``write`` goes to the end of the file."""
+        return self._open(path, os.O_RDWR | os.O_APPEND, create, exclusive)
+
+    def _open(self, path: PathLike, flags: int, create: bool, exclusive: bool) -> OpenFile:
+        flags |= os.O_CLOEXEC | (os.O_CREAT if create or exclusive else 0) | (os.O_EXCL if exclusive else 0)
+        try:
+            return OpenFile(os.open(path, flags, 0o600), os.fspath(path))
+        except OSError as error:
+            _fail(error, "open", path)
+
+    def close(self, file: OpenFile) -> None:
+        """Gives the descriptor back. Says nothing about durability."""
+        try:
+            os.close(file.descriptor)
+        except OSError as error:
+            _fail(error, "close", file.path)
+
+    def write(self, file: OpenFile, data: bytes | memoryview) -> None:
+        """Writes all of ``data`` at the end (``open_append``), nearly always with one write(2)."""
+        try:
+            written = os.write(file.descriptor, data)
+            if written == len(data):
+                return
+            rest = memoryview(data)[written:]
+            while rest:
+                rest = rest[os.write(file.descriptor, rest) :]
+        except OSError as error:
+            _fail(error, "write to", file.path)
+
+    def pwrite(self, file: OpenFile, offset: int, data: bytes | memoryview) -> None:
+        """Writes all of ``data`` at ``offset`` bytes; the gap it may leave reads as zeros."""
+        try:
+            written = os.pwrite(file.descriptor, data, offset)
+            if written == len(data):
+                return
+            rest = memoryview(data)[written:]
+            while rest:
+                offset += written
+                written = os.pwrite(file.descriptor, rest, offset)
+                rest = rest[written:]
+        except OSError as error:
+            _fail(error, "write to", file.path)
+
+    def pread(self, file: OpenFile, offset: int, size: int) -> bytes:
+        """Reads ``size`` bytes at ``offset``; fewer only at the end of the file."""
+        try:
+            data = os.pread(file.descriptor, size, offset)
+            if len(data) == size or not data:
+                return data
+            parts = [data]
+            have = len(data)
+            while have < size and (data := os.pread(file.descriptor, size - have, offset + have)):
+                parts.append(data)
+                have += len(data)
+            return b"".join(parts)
+        except OSError as error:
+            _fail(error, "read", file.path)
+
+    def size(self, file: OpenFile) -> int:
+        """The file's length in bytes."""
+        try:
+            return os.fstat(file.descriptor).st_size
+        except OSError as error:
+            _fail(error, "look at", file.path)
+
+    def fsync(self, file: OpenFile) -> None:
+        """Returns when the file's bytes and length would survive a power loss; its *name* is ``fsync_folder``'s business."""
+        try:
+            os.fsync(file.descriptor)
+        except OSError as error:
+            _fail(error, "sync", file.path)
+
+    def truncate(self, file: OpenFile, size: int) -> None:
+        """Cuts the file to ``size`` bytes, or extends it with a hole."""
+        try:
+            os.ftruncate(file.descriptor, size)
+        except OSError as error:
+            _fail(error, "cut", file.path)
+
+    def allocate(self, file: OpenFile, size: int) -> None:
+        """Makes the file ``size`` bytes long and takes the room for them now. NoSpace leaves its length as it was."""
+        before = self.size(file)
+        try:
+            os.posix_fallocate(file.descriptor, 0, size)
+        except OSError as error:
+            if before < size:
+                self.truncate(file, before)
+            _fail(error, "reserve room in", file.path)
+
+    # Names
+
+    def read_file(self, path: PathLike) -> bytes:
+        """All bytes of the file. NotFound when it is absent."""
+        try:
+            with open(path, "rb", buffering=0) as file:
+                return file.read()
+        except OSError as error:
+            _fail(error, "read", path)
+
+    def file_size(self, path: PathLike) -> int:
+        """The length in bytes of what is at ``path``. NotFound when nothing is."""
+        try:
+            return os.stat(path).st_size
+        except OSError as error:
+            _fail(error, "look at", path)
+
+    def replace_file(self, path: PathLike, data: bytes) -> None:
+        """Durably puts ``data`` at ``path``: writes aside, syncs, renames over, syncs the folder. The old bytes or the
+        new ones are there at every moment."""
+        aside = f"{os.fspath(path)}.new"
+        file = self.open(aside, create=True)
+        try:
+            self.truncate(file, 0)
+            self.pwrite(file, 0, data)
+            self.fsync(file)
+        finally:
+            self.close(file)
+        self.rename(aside, path)
+        self.fsync_folder(os.path.dirname(os.fspath(path)))
+
+    def rename(self, old: PathLike, new: PathLike) -> None:
+        """``old`` becomes ``new`` and replaces what stood there, in one step."""
+        try:
+            os.rename(old, new)
+        except OSError as error:
+            _fail(error, "rename", old)
+
+    def unlink(self, path: PathLike) -> None:
+        """The file at ``path`` is gone. NotFound when it was not there."""
+        try:
+            os.unlink(path)
+        except OSError as error:
+            _fail(error, "remove", path)
+
+    # Folders
+
+    def list_folder(self, path: PathLike) -> list[str]:
+        """The names in the folder, in no order."""
+        try:
+            return os.listdir(path)
+        except OSError as error:
+            _fail(error, "list", path)
+
+    def make_folder(self, path: PathLike) -> bool:
+        """Makes the folder, readable by its owner alone. False when it was there already; NotFound when its parent is
+        not."""
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            _fail(error, "make the folder", path)
+        return True
+
+    def fsync_folder(self, path: PathLike) -> None:
+        """Returns when the names in the folder would survive a power loss."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            _fail(error, "sync the folder", path)
+
+    def free_bytes(self, path: PathLike) -> int:
+        """How much an ordinary user may still write on the file system of ``path``."""
+        try:
+            figures = os.statvfs(path)
+        except OSError as error:
+            _fail(error, "look at", path)
+        return figures.f_bavail * figures.f_frsize
+
+    def lock_file(self, path: PathLike) -> OpenFile:
+        """Takes the lock at ``path`` until the file is closed or the process ends. Busy when somebody else holds it."""
+        file = self.open(path, create=True)
+        try:
+            # flock and not lockf: it belongs to the open file, so a second opener in the same process is refused as well.
+            fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close(file)
+            raise Busy(f"{file.path} is locked by another process") from error
+        except OSError as error:
+            self.close(file)
+            _fail(error, "lock", path)
+        return file
+
+
+class Workers:
+    """Threads for blocking work, at most ``threads_max`` at a time. With one thread, works one after the other, in the
+    order asked."""
+
+    def __init__(self, threads_max: int = 1) -> None:
+        self._limiter = trio.CapacityLimiter(threads_max)
+
+    async def run(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Runs ``work(*arguments)`` on a thread and returns what it returns. Awaits. Once begun it is waited for even
+        when the caller is cancelled, since a system call cannot be called back."""
+        return await trio.to_thread.run_sync(work, *arguments, limiter=self._limiter)
+
+
+_ERRORS: dict[int, type[BucketfsError]] = {
+    errno.ENOSPC: NoSpace,
+    errno.EDQUOT: NoSpace,
+    errno.ENOENT: NotFound,
+    errno.EEXIST: Exists,
+    errno.ENOTEMPTY: NotEmpty,
+    errno.ENOTDIR: NotADirectory,
+    errno.EISDIR: IsADirectory,
+    errno.EACCES: Denied,
+    errno.EPERM: Denied,
+    errno.EROFS: ReadOnly,
+    errno.EFBIG: TooLarge,
+    errno.EBUSY: Busy,
+    errno.EINVAL: InvalidArgument,
+    errno.ENAMETOOLONG: NameTooLong,
+}
+
+
+def _fail(error: OSError, verb: str, path: PathLike) -> NoReturn:
+    kind = _ERRORS.get(error.errno or 0, DiskFailed)
+    raise kind(f"cannot {verb} {os.fspath(path)}: {os.strerror(error.errno or 0)}") from error
