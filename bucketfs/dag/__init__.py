@@ -1,0 +1,135 @@
+"""The DAG of a bucket: content identifiers, dag-pb, UnixFS, and what can be computed over them.
+
+Pure: nothing here does I/O, waits or knows the time. What needs blocks is a generator (``Steps``) that yields the CIDs it
+wants and is sent their bytes; a driver (``drive``, or an asynchronous one) decides where they come from and verifies them.
+Identity CIDs carry their bytes and are never asked for.
+
+What we write, for ever, because it is part of every CID:
+
+* sha2-256, CIDv1; raw leaves of 256 KiB; balanced trees of width 174; a file of one chunk is its raw leaf, or, when it has
+  attributes, one node with the bytes inline; a file of several chunks carries its attributes on the root, over raw leaves.
+* A mode equal to the default (0644 for files, 0755 for directories) is left out, nanoseconds of zero are left out, symlinks
+  never carry a mode. uid and gid are UnixFS fields 1000 and 1001. Fields we do not know are kept.
+* A directory is sharded (HAMT, fan-out 256, murmur3) when the bytes of its names and CIDs are more than 262,144, and plain
+  otherwise, whatever its history.
+
+What we read: any layout of files, CIDv0, mixed versions, both spellings of defaults, within the limits on data from outside:
+depth, fan-out, sizes, names.
+"""
+
+from __future__ import annotations
+
+from bucketfs.dag.cid import (
+    BLOCK_MAX,
+    DAG_PB,
+    LIBP2P_KEY,
+    RAW,
+    cid_from_text,
+    cid_of,
+    cid_text,
+    codec_of,
+    identity_block,
+    is_v0,
+    multihash_of,
+    parse_cid,
+    same_node,
+    verify,
+)
+from bucketfs.dag.directories import (
+    SHARD_THRESHOLD,
+    Directory,
+    edit_directory,
+    empty_directory,
+    list_directory,
+    lookup,
+    resolve,
+    symlink,
+)
+from bucketfs.dag.files import (
+    FILE_WIDTH,
+    Leaf,
+    build_file,
+    file_length_of_tsize,
+    file_root,
+    leaf_data,
+    leaves,
+    read_file,
+)
+from bucketfs.dag.multibase import base58_decode, base58_encode, multibase_decode, multibase_encode
+from bucketfs.dag.nodes import (
+    LEAF_SIZE,
+    NAME_MAX,
+    SYMLINK_TARGET_MAX,
+    Built,
+    NodeInfo,
+    block_links,
+    check_block,
+    check_name,
+    node_info,
+    with_attributes,
+)
+from bucketfs.dag.pb import PbLink, PbNode, decode_pb, encode_pb
+from bucketfs.dag.steps import BATCH_MAX, drive, fetch, gather
+from bucketfs.dag.unixfs import UnixFs, UnixFsType, decode_unixfs, encode_unixfs
+from bucketfs.dag.varint import uvarint_decode, uvarint_encode
+
+__all__ = [
+    "BATCH_MAX",
+    "BLOCK_MAX",
+    "DAG_PB",
+    "FILE_WIDTH",
+    "LEAF_SIZE",
+    "LIBP2P_KEY",
+    "NAME_MAX",
+    "RAW",
+    "SHARD_THRESHOLD",
+    "SYMLINK_TARGET_MAX",
+    "Built",
+    "Directory",
+    "Leaf",
+    "NodeInfo",
+    "PbLink",
+    "PbNode",
+    "UnixFs",
+    "UnixFsType",
+    "base58_decode",
+    "base58_encode",
+    "block_links",
+    "build_file",
+    "check_block",
+    "check_name",
+    "cid_from_text",
+    "cid_of",
+    "cid_text",
+    "codec_of",
+    "decode_pb",
+    "decode_unixfs",
+    "drive",
+    "edit_directory",
+    "empty_directory",
+    "encode_pb",
+    "encode_unixfs",
+    "fetch",
+    "file_length_of_tsize",
+    "file_root",
+    "gather",
+    "identity_block",
+    "is_v0",
+    "leaf_data",
+    "leaves",
+    "list_directory",
+    "lookup",
+    "multibase_decode",
+    "multibase_encode",
+    "multihash_of",
+    "node_info",
+    "parse_cid",
+    "read_file",
+    "resolve",
+    "same_node",
+    "symlink",
+    "uvarint_decode",
+    "uvarint_encode",
+    "verify",
+    "with_attributes",
+]

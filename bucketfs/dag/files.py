@@ -1,0 +1,345 @@
+"""Files: balanced trees over leaves, built from leaves and read in any layout (UnixFS specification, "balanced" layout).
+
+A file without attributes and of one chunk is its raw leaf. With attributes it is one File node with the bytes inline. Any
+other file is a tree: up to FILE_WIDTH leaves under a node, up to FILE_WIDTH nodes under a node, until one is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from bucketfs.dag.cid import DAG_PB, RAW, cid_of, cid_text, codec_of, identity_block
+from bucketfs.dag.nodes import LEAF_SIZE, Built, build_node, built_node, decode_node, file_size
+from bucketfs.dag.pb import PbLink
+from bucketfs.dag.steps import BATCH_MAX, fetch, fetch_one
+from bucketfs.dag.unixfs import UnixFs, UnixFsType, canonical_attributes
+from bucketfs.errors import Corrupt, InvalidArgument, IsADirectory, TooLarge
+from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes, Steps
+
+FILE_WIDTH = 174
+FILE_DEPTH_MAX = 10
+"""Levels of nodes in a file from outside: ours needs four for 2⁶³ bytes."""
+
+LEAVES_MAX = 1 << 23
+"""Leaves that one answer of ``leaves`` may hold: 2 TiB of ours. A tiny DAG can claim more; ask for a range then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A piece of a file, ``size`` bytes at ``offset``: ``inline``, or else ``leaf_data(cid, block of cid, size)``."""
+
+    cid: Cid
+    offset: int
+    size: int
+    inline: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A subtree being built: where it is, its file bytes, its cumulative size."""
+
+    cid: Cid
+    size: int
+    tsize: int
+
+
+# Reading
+
+
+def leaves(root: Cid, start: int = 0, stop: int | None = None, size_bytes: int | None = None) -> Steps[list[Leaf]]:
+    """The leaves that overlap the bytes [start, stop) of a file, in order; ``stop`` None is the end of the file.
+
+    Any layout is read. Raw leaves are not asked for, except a raw root whose length the caller does not give as
+    ``size_bytes`` (its link's tsize). Raises IsADirectory or InvalidArgument when the root is no file, Corrupt when sizes
+    contradict each other or the tree is deeper than FILE_DEPTH_MAX, TooLarge beyond LEAVES_MAX leaves.
+    """
+    if codec_of(root) == RAW:
+        inline = identity_block(root)
+        if inline is None and size_bytes is None:
+            inline = yield from fetch_one(root)
+        size = len(inline) if inline is not None else size_bytes or 0
+        return [Leaf(root, 0, size, inline)] if _overlaps(0, size, start, stop) else []
+    window = (start, stop)
+    block = yield from fetch_one(root)
+    links, message = _root_node(root, block)
+    parts = _parts_of(_Subtree(root, 0, file_size(message, len(links))), links, message, window)
+    # The root is at hand; its own bytes, often all of a small file, need not be asked for again.
+    parts = [Leaf(root, 0, part.size, message.data) if part.cid == root else part for part in parts]
+    for _ in range(FILE_DEPTH_MAX):
+        if not any(isinstance(part, _Subtree) for part in parts):
+            return [part for part in parts if isinstance(part, Leaf)]
+        parts = yield from _open_level(parts, window)
+    raise Corrupt(f"file {cid_text(root)}: more than {FILE_DEPTH_MAX} levels of nodes")
+
+
+def leaf_data(cid: Cid, block: bytes, size: int | None = None) -> bytes:
+    """The file bytes that the block of a leaf holds itself. Raises Corrupt when they are not ``size`` bytes."""
+    if codec_of(cid) == RAW:
+        data = block
+    else:
+        _, message = _file_node(cid, block)
+        data = message.data
+    if size is not None and len(data) != size:
+        raise Corrupt(f"leaf {cid_text(cid)}: {len(data)} bytes where {size} were announced")
+    return data
+
+
+def read_file(root: Cid) -> Steps[bytes]:
+    """The whole content of a (small) file."""
+    pieces: list[bytes] = []
+    found = yield from leaves(root)
+    for begin in range(0, len(found), BATCH_MAX):
+        batch = found[begin : begin + BATCH_MAX]
+        blocks = yield from fetch(leaf.cid for leaf in batch if leaf.inline is None)
+        for leaf in batch:
+            if leaf.inline is not None:
+                pieces.append(leaf.inline)
+            else:
+                pieces.append(leaf_data(leaf.cid, blocks[leaf.cid], leaf.size))
+    return b"".join(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class _Subtree:
+    """A dag-pb node of a file that was not looked into yet: what its parent says about it."""
+
+    cid: Cid
+    offset: int
+    size: int
+
+
+_Window = tuple[int, int | None]
+
+
+def _overlaps(at: int, size: int, start: int, stop: int | None) -> bool:
+    return size > 0 and at + size > start and (stop is None or at < stop)
+
+
+def _open_level(parts: Sequence[Leaf | _Subtree], window: _Window) -> Steps[list[Leaf | _Subtree]]:
+    """The same parts with each subtree replaced by what is in it, in file order. Few blocks are held at a time."""
+    opened: list[Leaf | _Subtree] = []
+    for begin in range(0, len(parts), BATCH_MAX):
+        batch = parts[begin : begin + BATCH_MAX]
+        blocks = yield from fetch(part.cid for part in batch if isinstance(part, _Subtree))
+        for part in batch:
+            if isinstance(part, Leaf):
+                opened.append(part)
+            else:
+                opened += _parts_of(part, *_file_node(part.cid, blocks[part.cid]), window)
+        if len(opened) > LEAVES_MAX:
+            raise TooLarge(f"file range with more than {LEAVES_MAX} leaves")
+    return opened
+
+
+def _root_node(cid: Cid, block: bytes) -> tuple[list[PbLink], UnixFs]:
+    """The root of a file, with the errors of a caller who took something else for a file."""
+    if codec_of(cid) == DAG_PB:
+        _, message = decode_node(block)
+        if message.type in (UnixFsType.DIRECTORY, UnixFsType.SHARD):
+            raise IsADirectory(f"{cid_text(cid)} is a directory")
+        if message.type is UnixFsType.SYMLINK:
+            raise InvalidArgument(f"{cid_text(cid)} is a symlink")
+    return _file_node(cid, block)
+
+
+def _file_node(cid: Cid, block: bytes) -> tuple[list[PbLink], UnixFs]:
+    if codec_of(cid) != DAG_PB:
+        raise Corrupt(f"file node {cid_text(cid)}: codec {codec_of(cid):#x}")
+    links, message = decode_node(block)
+    if message.type not in (UnixFsType.FILE, UnixFsType.RAW):
+        raise Corrupt(f"file node {cid_text(cid)}: of type {message.type.name.lower()}")
+    return links, message
+
+
+def _parts_of(node: _Subtree, links: Sequence[PbLink], message: UnixFs, window: _Window) -> list[Leaf | _Subtree]:
+    """The parts of one node that overlap the window: its own bytes first, then its children."""
+    if file_size(message, len(links)) != node.size:
+        raise Corrupt(f"file node {cid_text(node.cid)}: {message.filesize} bytes where {node.size} were announced")
+    parts: list[Leaf | _Subtree] = []
+    start, stop = window
+    at, own = node.offset, len(message.data)
+    if _overlaps(at, own, start, stop):
+        parts.append(Leaf(node.cid, at, own))
+    at += own
+    for (cid, name, _), size in zip(links, message.blocksizes, strict=True):
+        if name:
+            raise Corrupt(f"file node {cid_text(node.cid)}: a link with a name")
+        if _overlaps(at, size, start, stop):
+            parts.append(_child(cid, at, size))
+        at += size
+    return parts
+
+
+def _child(cid: Cid, offset: int, size: int) -> Leaf | _Subtree:
+    codec = codec_of(cid)
+    if codec == DAG_PB:
+        return _Subtree(cid, offset, size)
+    if codec != RAW:
+        raise Corrupt(f"file leaf {cid_text(cid)}: codec {codec:#x}")
+    inline = identity_block(cid)
+    if inline is not None and len(inline) != size:
+        raise Corrupt(f"file leaf {cid_text(cid)}: {len(inline)} bytes where {size} were announced")
+    return Leaf(cid, offset, size, inline)
+
+
+# Building
+
+
+def file_root(
+    parts: Iterable[tuple[Cid, int]],
+    attributes: NodeAttributes = NO_ATTRIBUTES,
+    whole: bytes | None = None,
+    *,
+    unknown: bytes = b"",
+    width: int = FILE_WIDTH,
+) -> Built:
+    """The tree over raw leaves given as (cid, size in bytes); the leaves' own blocks are not repeated in the result.
+
+    A file of at most one leaf is that leaf, or, when attributes (other than a default mode) or ``unknown`` fields are to be
+    kept, a node with the bytes inline: ``whole`` must be given then (InvalidArgument otherwise). No leaves: the empty file,
+    whose block is in the result. ``unknown`` are UnixFS fields of an older root that nobody here knows.
+    """
+    level = [_Part(cid, size, size) for cid, size in parts]
+    message = UnixFs(UnixFsType.FILE, unknown=unknown).with_attributes(canonical_attributes(UnixFsType.FILE, attributes))
+    if not level:
+        level, whole = [_Part(cid_of(b""), 0, 0)], b""
+    return _grow(level, message, whole, width=width, cid_version=1)
+
+
+def build_file(
+    data: bytes | Iterable[bytes],
+    attributes: NodeAttributes = NO_ATTRIBUTES,
+    *,
+    chunk: int = LEAF_SIZE,
+    width: int = FILE_WIDTH,
+    raw_leaves: bool = True,
+    cid_version: int = 1,
+    sink: Callable[[Cid, bytes], None] | None = None,
+) -> Built:
+    """Cut a file into chunks and build all of it. Leaf blocks go to ``sink`` when one is given, else into the result.
+
+    Pieces of an iterable may have any size. ``raw_leaves`` False and ``cid_version`` 0 make the layout of older nodes.
+    """
+    blocks: dict[Cid, bytes] = {}
+    keep = sink or blocks.__setitem__
+    level: list[_Part] = []
+    last = b""
+    for last in _chunks((data,) if isinstance(data, bytes) else data, chunk):
+        if raw_leaves:
+            cid, block = cid_of(last), last
+        else:
+            leaf = UnixFs(UnixFsType.FILE, data=last, filesize=len(last))
+            link, block = build_node(leaf, [], cid_version)
+            cid = link.cid
+        level.append(_Part(cid, len(last), len(block)))
+        keep(cid, block)
+    message = UnixFs(UnixFsType.FILE).with_attributes(canonical_attributes(UnixFsType.FILE, attributes))
+    built = _grow(level, message, last if len(level) == 1 else None, width=width, cid_version=cid_version)
+    return Built(built.link, blocks | dict(built.blocks))
+
+
+def _chunks(pieces: Iterable[bytes], chunk: int) -> Iterator[bytes]:
+    """The same bytes in pieces of ``chunk``, the last one shorter; one empty piece when there are none."""
+    rest = bytearray()
+    count = 0
+    for piece in pieces:
+        rest += piece
+        whole = len(rest) - len(rest) % chunk
+        for at in range(0, whole, chunk):
+            yield bytes(rest[at : at + chunk])
+            count += 1
+        del rest[:whole]
+    if rest or not count:
+        yield bytes(rest)
+
+
+def _grow(level: list[_Part], message: UnixFs, whole: bytes | None, *, width: int, cid_version: int) -> Built:
+    """Group a level of parts under nodes until one is left, the root, which carries what ``message`` says."""
+    if len(level) == 1:
+        leaf = level[0]
+        if message.is_plain:
+            link = Link(leaf.cid, leaf.tsize)
+            return Built(link, {leaf.cid: whole} if whole == b"" and codec_of(leaf.cid) == RAW else {})
+        if whole is None or len(whole) != leaf.size:
+            raise InvalidArgument("a file of one leaf with attributes is built from its bytes")
+        return built_node(_sized(message, whole, ()), [], cid_version)
+    blocks: dict[Cid, bytes] = {}
+    while len(level) > width:
+        parents: list[_Part] = []
+        for begin in range(0, len(level), width):
+            part, block = _inner(UnixFs(UnixFsType.FILE), level[begin : begin + width], cid_version)
+            blocks[part.cid] = block
+            parents.append(part)
+        level = parents
+    root, block = _inner(message, level, cid_version)
+    blocks[root.cid] = block
+    return Built(Link(root.cid, root.tsize), blocks)
+
+
+def _sized(message: UnixFs, data: bytes, sizes: tuple[int, ...]) -> UnixFs:
+    return replace(message, data=data, blocksizes=sizes, filesize=len(data) + sum(sizes))
+
+
+def _inner(message: UnixFs, children: Sequence[_Part], cid_version: int) -> tuple[_Part, bytes]:
+    sized = _sized(message, b"", tuple(child.size for child in children))
+    link, block = build_node(sized, [(child.cid, b"", child.tsize) for child in children], cid_version)
+    return _Part(link.cid, sized.filesize or 0, link.tsize), block
+
+
+def file_length_of_tsize(tsize: int) -> int | None:
+    """The length of a file without attributes in the layout we write, from its cumulative size; None when none has this
+    size.
+
+    Hubs of Textile report cumulative sizes only. Every such size belongs to one length, because each further byte adds
+    at least one to it.
+    """
+    if tsize <= LEAF_SIZE:
+        return tsize if tsize >= 0 else None
+    low, high = LEAF_SIZE, tsize
+    while low < high:
+        middle = (low + high) // 2
+        if _tsize_of_length(middle) < tsize:
+            low = middle + 1
+        else:
+            high = middle
+    return low if _tsize_of_length(low) == tsize else None
+
+
+def _tsize_of_length(length: int) -> int:
+    """The cumulative size of a file of this length in our layout, from the lengths of its nodes."""
+    if length <= LEAF_SIZE:
+        return length
+    total = length
+    # All parts of a level are alike, but for the last one: (file bytes, cumulative bytes) of both.
+    count = -(-length // LEAF_SIZE)
+    full, full_tsize = LEAF_SIZE, LEAF_SIZE
+    last = last_tsize = length - (count - 1) * LEAF_SIZE
+    while count > 1:
+        groups = -(-count // FILE_WIDTH)
+        in_last = count - (groups - 1) * FILE_WIDTH
+        overhead = _node_length([(full, full_tsize)] * (in_last - 1) + [(last, last_tsize)])
+        total += overhead
+        last, last_tsize = full * (in_last - 1) + last, full_tsize * (in_last - 1) + last_tsize + overhead
+        if groups > 1:
+            overhead = _node_length([(full, full_tsize)] * FILE_WIDTH)
+            total += overhead * (groups - 1)
+            full, full_tsize = full * FILE_WIDTH, full_tsize * FILE_WIDTH + overhead
+        count = groups
+    return total
+
+
+def _node_length(children: Sequence[tuple[int, int]]) -> int:
+    """The bytes of a node over children given as (file bytes, cumulative bytes), all with 36-byte CIDs."""
+    links = sum(_field_length(41 + _varint_length(tsize)) for _, tsize in children)
+    message = 3 + _varint_length(sum(size for size, _ in children))
+    message += sum(1 + _varint_length(size) for size, _ in children)
+    return links + _field_length(message)
+
+
+def _field_length(size: int) -> int:
+    return 1 + _varint_length(size) + size
+
+
+def _varint_length(value: int) -> int:
+    return max(1, (value.bit_length() + 6) // 7)
