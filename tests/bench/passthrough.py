@@ -23,8 +23,8 @@ import trio
 TTL_S = 3600.0
 """Long, as bucketfs has it: only this process changes the folder."""
 
-STAT_FIELDS = "st_mode st_nlink st_uid st_gid st_rdev st_size st_atime_ns st_mtime_ns st_ctime_ns".split()
-STATVFS_FIELDS = "f_bsize f_frsize f_blocks f_bfree f_bavail f_files f_ffree f_favail f_namemax".split()
+STAT_FIELDS = ["st_mode", "st_nlink", "st_uid", "st_gid", "st_rdev", "st_size", "st_atime_ns", "st_mtime_ns", "st_ctime_ns"]
+STATVFS_FIELDS = ["f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "f_favail", "f_namemax"]
 
 
 @contextmanager
