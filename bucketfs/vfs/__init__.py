@@ -1,0 +1,74 @@
+"""The file system without FUSE: what names, attributes and bytes mean while a bucket is mounted.
+
+A `Volume` is one bucket as base ⊕ overlay. Its parts are kept apart: numbers (`inodes`), names and attributes (`volume`, on the
+nodes of `nodes`), bytes (`files`, on the layers of `content`). The base is seen through the `Lens`, which never waits; the rule
+that makes this work stands in `lens`. `VFS` puts volumes together to a mount.
+
+Writes go to a draft and the journal and touch no network. A push takes a `Picture` of what is dirty (`freeze`), builds the new
+tree from it, and says `pushed`; a new root of the Hub comes in by `rebase`. What must survive a crash is what `overlay_ops`
+writes and `replay` reads.
+"""
+
+from bucketfs.vfs.checkpoint import draft_ids, overlay_ops, replay
+from bucketfs.vfs.content import BasePiece, DraftPiece, FrozenLayer, ZeroPiece, pieces
+from bucketfs.vfs.facts import (
+    Attr,
+    AttributesChanged,
+    DirEntry,
+    EntryChanged,
+    EntryGone,
+    Invalidation,
+    Opened,
+    RenameFlags,
+    SetAttr,
+    StatFs,
+)
+from bucketfs.vfs.files import blocks_of, bytes_of, record
+from bucketfs.vfs.frozen import FrozenDirectory, FrozenFile, FrozenSymlink, Picture, freeze, pushed, thaw
+from bucketfs.vfs.inodes import InodeNumbers
+from bucketfs.vfs.lens import Lens, drive
+from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
+from bucketfs.vfs.vfs import VFS, Buckets
+from bucketfs.vfs.volume import Owner, Volume
+
+__all__ = [
+    "VFS",
+    "Attr",
+    "AttributesChanged",
+    "BasePiece",
+    "Buckets",
+    "DirEntry",
+    "DirectoryNode",
+    "DraftPiece",
+    "EntryChanged",
+    "EntryGone",
+    "FileNode",
+    "FrozenDirectory",
+    "FrozenFile",
+    "FrozenLayer",
+    "FrozenSymlink",
+    "InodeNumbers",
+    "Invalidation",
+    "Lens",
+    "Node",
+    "Opened",
+    "Owner",
+    "Picture",
+    "RenameFlags",
+    "SetAttr",
+    "StatFs",
+    "SymlinkNode",
+    "Volume",
+    "ZeroPiece",
+    "blocks_of",
+    "bytes_of",
+    "draft_ids",
+    "drive",
+    "freeze",
+    "overlay_ops",
+    "pieces",
+    "pushed",
+    "record",
+    "replay",
+    "thaw",
+]

@@ -1,0 +1,195 @@
+"""Writing the overlay down as ops, and building it up again from ops.
+
+`overlay_ops` lists ops that make, on the volume's present base, exactly its present overlay: the head of a new journal segment.
+`replay` builds an overlay from the ops of a journal. The two are inverse up to what a checkpoint need not say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from bucketfs import ops
+from bucketfs.errors import BucketfsError, NotFound
+from bucketfs.journal import Extents
+from bucketfs.types import DraftId, Link, NodeAttributes
+from bucketfs.vfs.content import Layer
+from bucketfs.vfs.inodes import Number
+from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
+from bucketfs.vfs.volume import Volume
+
+
+def overlay_ops(volume: Volume) -> Iterator[ops.Op]:
+    """Ops that rebuild the overlay on ``volume.base``. Everything written must have been recorded before."""
+    yield from _inside(volume.root, "")
+
+
+def _inside(node: DirectoryNode, path: str) -> Iterator[ops.Op]:
+    """What differs in and below a directory that stands at ``path`` already; its own attributes last, for its mtime."""
+    for name, override in node.overrides.items():
+        at = _join(path, name)
+        yield ops.Remove(at, node.ctime_ns)
+        if override is not None:
+            yield from _entry(override, at)
+    for child in node.dirty_children:
+        if child.name not in node.overrides:
+            yield from _details(child, _join(path, child.name))
+    if node.changed or node.overrides:
+        yield _attributes(node, path)
+
+
+def _entry(node: Node, path: str) -> Iterator[ops.Op]:
+    a = node.attributes
+    if node.link is not None:
+        yield ops.Place(path, node.inode, node.link.cid, node.link.tsize, node.ctime_ns)
+        if node.dirty:
+            yield from _details(node, path)
+        return
+    mode, mtime_ns = a.mode if a.mode is not None else 0, node.mtime_ns
+    if isinstance(node, DirectoryNode):
+        yield ops.MakeDirectory(path, node.inode, mode, a.uid, a.gid, mtime_ns, node.ctime_ns)
+    elif isinstance(node, SymlinkNode):
+        yield ops.MakeSymlink(path, node.inode, node.target.decode(), a.uid, a.gid, mtime_ns, node.ctime_ns)
+    else:
+        yield ops.Create(path, node.inode, mode, a.uid, a.gid, mtime_ns, node.ctime_ns)
+    yield from _details(node, path)
+
+
+def _details(node: Node, path: str) -> Iterator[ops.Op]:
+    if isinstance(node, DirectoryNode):
+        yield from _inside(node, path)
+        return
+    if isinstance(node, FileNode):
+        for layer in node.content.layers:
+            yield ops.SetContent(
+                path,
+                layer.draft.id,
+                layer.extents.items(),
+                layer.lower_limit_bytes,
+                node.content.size_bytes,
+                node.mtime_ns,
+                node.ctime_ns,
+            )
+    if node.changed:
+        yield _attributes(node, path)
+
+
+def _attributes(node: Node, path: str) -> ops.SetAttributes:
+    a = node.attributes
+    return ops.SetAttributes(path, a.mode, a.uid, a.gid, a.mtime_ns, node.ctime_ns)
+
+
+def _join(path: str, name: bytes) -> str:
+    return f"{path}/{name.decode()}" if path else name.decode()
+
+
+def draft_ids(volume: Volume) -> set[DraftId]:
+    """The drafts that nodes in memory need, unlinked open files included."""
+    return {
+        layer.draft.id
+        for node in volume.registry.values()
+        if isinstance(node, FileNode) and node.volume is volume
+        for layer in node.content.layers
+    }
+
+
+async def replay(volume: Volume, records: Iterable[ops.Op]) -> list[str]:
+    """Build the overlay from ``records`` on a volume that has none. Returns a line for each record that could not be applied.
+
+    A record that does not fit (a base that is not the one it was written on, a draft that is gone) is said and passed over:
+    the others are worth more than the one. Raises Unavailable when base blocks are needed that nobody has now.
+    """
+    complaints: list[str] = []
+    volume.replaying = True
+    try:
+        for op in records:
+            try:
+                await _apply(volume, op)
+            except (NotFound, AssertionError) as error:
+                complaints.append(f"{type(op).__name__} {getattr(op, 'path', '')!r}: {error}")
+    finally:
+        volume.replaying = False
+    return complaints
+
+
+async def _apply(volume: Volume, op: ops.Op) -> None:
+    if isinstance(op, ops.PushBegun):
+        return
+    if isinstance(op, ops.Rename):
+        node = await _node(volume, op.old)
+        parent, name = await _place(volume, op.new)
+        target = await volume.lens.settle(lambda: volume.find(parent, name))
+        volume.move(node, parent, name, target, op.exchange, op.time_ns)
+        return
+    if isinstance(op, ops.SetAttributes):
+        node = await _node(volume, op.path)
+        volume.apply_attributes(node, op.mode, op.uid, op.gid, op.mtime_ns, op.time_ns)
+        return
+    if isinstance(op, ops.SetContent):
+        node = await _node(volume, op.path)
+        if not isinstance(node, FileNode):
+            raise NotFound("content for what is no file")
+        _set_content(volume, node, op)
+        return
+    parent, name = await _place(volume, op.path)
+    at = await volume.lens.settle(lambda: volume.find(parent, name))
+    if isinstance(op, ops.Remove):
+        if at is not None:
+            volume.take_away(parent, at, op.time_ns)
+        return
+    if at is not None:
+        volume.take_away(parent, at, op.time_ns)
+    made = await _made(volume, op)
+    volume.place(parent, name, made, op.time_ns)
+    if op.inode is not None and not isinstance(op, ops.Place):
+        made.touch()
+
+
+async def _made(volume: Volume, op: ops.Create | ops.MakeDirectory | ops.MakeSymlink | ops.Place) -> Node:
+    volume.numbers.reserve(op.inode)
+    if isinstance(op, ops.Place):
+        link, number = Link(op.cid, op.tsize), Number(op.inode, op.time_ns, op.time_ns)
+        return await volume.lens.settle(lambda: volume.node_of(link, number))
+    if isinstance(op, ops.MakeSymlink):
+        attributes = NodeAttributes(mtime_ns=op.mtime_ns, uid=op.uid, gid=op.gid)
+        return SymlinkNode(volume, op.inode, None, attributes, op.time_ns, op.time_ns, op.target.encode())
+    attributes = NodeAttributes(mode=op.mode, mtime_ns=op.mtime_ns, uid=op.uid, gid=op.gid)
+    if isinstance(op, ops.MakeDirectory):
+        return DirectoryNode(volume, op.inode, None, attributes, op.time_ns, op.time_ns)
+    return FileNode(volume, op.inode, None, attributes, op.time_ns, op.time_ns, 0)
+
+
+def _set_content(volume: Volume, node: FileNode, op: ops.SetContent) -> None:
+    content = node.content
+    layer = next((layer for layer in content.layers if layer.draft.id == op.draft), None)
+    if layer is None:
+        for below in content.layers:
+            below.sealed = True
+        layer = Layer(volume.journal.drafts.open(op.draft), Extents(), op.lower_limit_bytes, False, Extents())
+        content.layers.append(layer)
+    layer.extents.truncate(op.size_bytes)
+    for start, stop in op.extents:
+        layer.extents.add(start, stop)
+    layer.lower_limit_bytes = op.lower_limit_bytes
+    content.size_bytes = op.size_bytes
+    volume.apply_attributes(node, None, None, None, op.mtime_ns, op.time_ns)
+
+
+async def _place(volume: Volume, path: str) -> tuple[DirectoryNode, bytes]:
+    above, _, name = path.rpartition("/")
+    parent = await _node(volume, above)
+    if not isinstance(parent, DirectoryNode):
+        raise NotFound(f"{above!r} is not a directory")
+    return parent, name.encode()
+
+
+async def _node(volume: Volume, path: str) -> Node:
+    node: Node = volume.root
+    for name in path.split("/") if path else []:
+        if not isinstance(node, DirectoryNode):
+            raise NotFound(f"{path!r} leads through what is no directory")
+        directory, key = node, name.encode()
+        node = await volume.lens.settle(lambda directory=directory, key=key: volume.child(directory, key))  # type: ignore[misc]
+    return node
+
+
+__all__ = ["BucketfsError", "draft_ids", "overlay_ops", "replay"]

@@ -1,0 +1,167 @@
+"""The bytes of files: reads that plan before they wait, writes that go to a draft before they are acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bucketfs import ops
+from bucketfs.dag import Leaf, leaf_data
+from bucketfs.errors import Corrupt, ReadOnly, TooLarge
+from bucketfs.types import Cid
+from bucketfs.vfs.content import BasePiece, DraftPiece
+from bucketfs.vfs.lens import Lens
+from bucketfs.vfs.nodes import FileNode
+
+SIZE_MAX = (1 << 63) - 1
+
+
+async def read(node: FileNode, offset: int, size: int) -> bytes:
+    """Up to ``size`` bytes from ``offset``; fewer only at the end of the file. Awaits only for what is not in memory.
+
+    Drafts are read before the first await, so a push or a write that comes between cannot mix two states of the file.
+    """
+    content = node.content
+    plan = content.pieces(offset, offset + size)
+    base, lens = content.base, node.volume.lens
+    parts: list[bytes | BasePiece] = []
+    for piece in plan:
+        if isinstance(piece, DraftPiece):
+            parts.append(_whole(piece.draft.read(piece.start, piece.stop - piece.start), piece.stop - piece.start, node))
+        elif isinstance(piece, BasePiece):
+            parts.append(piece)
+        else:
+            parts.append(bytes(piece.stop - piece.start))
+    if len(parts) == 1 and isinstance(parts[0], bytes):
+        return parts[0]
+    done: list[bytes] = []
+    for part in parts:
+        if isinstance(part, BasePiece):
+            assert base is not None, "a piece of the base without a base"
+            done.append(await read_base(lens, base, part.start, part.stop))
+        else:
+            done.append(part)
+    return b"".join(done)
+
+
+async def read_base(lens: Lens, base: Cid, start: int, stop: int) -> bytes:
+    """Bytes ``[start, stop)`` of an immutable file."""
+    leaves = await lens.settle(lambda: lens.leaves(base, start, stop))
+    blocks = await blocks_of(lens, leaves)
+    parts: list[bytes] = []
+    for leaf in leaves:
+        data = bytes_of(leaf, blocks)
+        parts.append(data[max(start - leaf.offset, 0) : stop - leaf.offset])
+    found = parts[0] if len(parts) == 1 else b"".join(parts)
+    if len(found) != stop - start:
+        raise Corrupt(f"a file of the bucket holds {len(found)} bytes where its index promises {stop - start}")
+    return found
+
+
+async def blocks_of(lens: Lens, leaves: Sequence[Leaf]) -> dict[Cid, bytes]:
+    """The blocks of leaves that are blocks of their own; from memory without awaiting when all are there."""
+    blocks: dict[Cid, bytes] = {}
+    lacking: list[Cid] = []
+    for leaf in leaves:
+        if leaf.cid is None or leaf.inline is not None:
+            continue
+        block = lens.source.peek(leaf.cid)
+        if block is None:
+            lacking.append(leaf.cid)
+        else:
+            blocks[leaf.cid] = block
+    if lacking:
+        blocks.update(await lens.source.get_many(lacking))
+    return blocks
+
+
+def bytes_of(leaf: Leaf, blocks: dict[Cid, bytes]) -> bytes:
+    """The file bytes of one leaf; Corrupt when their number is not what the index says."""
+    if leaf.inline is not None:
+        data = leaf.inline
+    else:
+        assert leaf.cid is not None, "a leaf is inline or a block"
+        data = leaf_data(leaf.cid, blocks[leaf.cid])
+    if len(data) != leaf.size:
+        raise Corrupt(f"a leaf holds {len(data)} bytes where its index promises {leaf.size}")
+    return data
+
+
+def write(node: FileNode, offset: int, data: bytes) -> int:
+    """Write into the draft; the number of bytes taken (all). Raises NoSpace or DiskFailed with nothing changed."""
+    volume = node.volume
+    if volume.read_only:
+        raise ReadOnly("the mount is read-only")
+    if offset + len(data) > SIZE_MAX:
+        raise TooLarge("the file would be larger than any size can say")
+    layer = node.content.writable(volume.journal.drafts.new)
+    layer.draft.write(offset, data)
+    node.content.wrote(layer, offset, offset + len(data))
+    _modified(node, volume.owner.now_ns())
+    return len(data)
+
+
+def truncate(node: FileNode, size_bytes: int) -> None:
+    """Cut or grow; recorded at once, because what a cut took away must not come back by a later growth."""
+    volume = node.volume
+    if volume.read_only:
+        raise ReadOnly("the mount is read-only")
+    if size_bytes > SIZE_MAX:
+        raise TooLarge("the file would be larger than any size can say")
+    if size_bytes == node.content.size_bytes:
+        return
+    record(node)
+    layer = node.content.writable(volume.journal.drafts.new)
+    node.content.truncate(layer, size_bytes)
+    _modified(node, volume.owner.now_ns())
+    record(node, even_so=True)
+
+
+def record(node: FileNode, *, even_so: bool = False) -> None:
+    """Write the journal record of what was written since the last one. Orphans have no records.
+
+    ``even_so`` records the topmost layer also when nothing was written to it (a truncation).
+    """
+    volume = node.volume
+    if node.orphan:
+        volume.unrecorded.discard(node)
+        return
+    layers = node.content.layers
+    for index, layer in enumerate(layers):
+        if layer.unrecorded or (even_so and index == len(layers) - 1):
+            volume.journal.append(
+                ops.SetContent(
+                    path=node.path(),
+                    draft=layer.draft.id,
+                    extents=layer.unrecorded.items(),
+                    lower_limit_bytes=layer.lower_limit_bytes,
+                    size_bytes=node.content.size_bytes,
+                    mtime_ns=node.mtime_ns,
+                    time_ns=node.ctime_ns,
+                )
+            )
+            layer.unrecorded.clear()
+    volume.unrecorded.discard(node)
+
+
+async def fsync(node: FileNode) -> None:
+    """Return when everything written to the file so far survives a power cut."""
+    record(node)
+    await node.volume.journal.sync()
+
+
+def _modified(node: FileNode, now_ns: int) -> None:
+    volume = node.volume
+    node.attributes = replace(node.attributes, mtime_ns=now_ns)
+    node.ctime_ns = now_ns
+    node.touch()
+    if not node.orphan:
+        volume.unrecorded.add(node)
+        volume.remember(node)
+        volume.noted(now_ns)
+
+
+def _whole(data: bytes, size: int, node: FileNode) -> bytes:
+    if len(data) != size:
+        raise Corrupt(f"the draft of {node.name!r} is shorter than its records say")
+    return data

@@ -1,0 +1,152 @@
+"""Freezing the overlay for a push, and letting go of what a push has carried to the Hub.
+
+`freeze` takes a picture of everything dirty: immutable facts about nodes, with file layers sealed. The push builds the new tree
+from the picture alone, while the kernel goes on changing the nodes. `pushed` then moves the base under the overlay: every node
+of the picture rests on the link that was built for it, and is clean unless it changed since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bucketfs.types import Cid, Link, NodeAttributes
+from bucketfs.vfs.content import FrozenLayer
+from bucketfs.vfs.files import record
+from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
+from bucketfs.vfs.volume import Volume
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrozenFile:
+    """A dirty file. Without ``layers`` only attributes changed (or the file is new and empty: ``base`` is None)."""
+
+    node: FileNode
+    version: int
+    base: Link | None
+    base_size_bytes: int
+    layers: tuple[FrozenLayer, ...]
+    size_bytes: int
+    attributes: NodeAttributes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrozenSymlink:
+    """A dirty symlink."""
+
+    node: SymlinkNode
+    version: int
+    target: bytes
+    attributes: NodeAttributes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrozenDirectory:
+    """A dirty directory: its link, and what replaces or joins the link's entries."""
+
+    node: DirectoryNode
+    version: int
+    base: Link | None
+    attributes: NodeAttributes
+    changes: Mapping[bytes, Frozen | Link | None]
+    overrides: Mapping[bytes, Node | None]
+
+
+Frozen = FrozenFile | FrozenSymlink | FrozenDirectory
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """All that was dirty in one moment. ``since_ns`` is when the oldest change in it was made."""
+
+    volume: Volume
+    base: Cid
+    root: FrozenDirectory
+    since_ns: int
+    nodes: list[Frozen] = field(default_factory=list)
+
+
+def freeze(volume: Volume) -> Picture | None:
+    """The picture of everything dirty, ``None`` when nothing is. Raises NoSpace or DiskFailed when a record cannot be written."""
+    for node in list(volume.unrecorded):
+        record(node)
+    if not volume.root.dirty:
+        return None
+    nodes: list[Frozen] = []
+    root = _freeze(volume.root, nodes)
+    assert isinstance(root, FrozenDirectory), "the root is a directory"
+    since_ns = volume.changed_since_ns or volume.owner.now_ns()
+    volume.changed_since_ns = None
+    return Picture(volume, volume.base, root, since_ns, nodes)
+
+
+def _freeze(node: Node, nodes: list[Frozen]) -> Frozen:
+    frozen: Frozen
+    if isinstance(node, DirectoryNode):
+        changes: dict[bytes, Frozen | Link | None] = {}
+        for name, override in node.overrides.items():
+            if override is None:
+                changes[name] = None
+            elif override.dirty:
+                changes[name] = _freeze(override, nodes)
+            else:
+                assert override.link is not None, "a clean node has a link"
+                changes[name] = override.link
+        for child in node.dirty_children:
+            if child.name not in node.overrides:
+                changes[child.name] = _freeze(child, nodes)
+        frozen = FrozenDirectory(node, node.version, node.link, node.attributes, changes, dict(node.overrides))
+    elif isinstance(node, FileNode):
+        content = node.content
+        frozen = FrozenFile(
+            node, node.version, node.link, content.base_size_bytes, content.seal(), content.size_bytes, node.attributes
+        )
+    else:
+        assert isinstance(node, SymlinkNode)
+        frozen = FrozenSymlink(node, node.version, node.target, node.attributes)
+    nodes.append(frozen)
+    return frozen
+
+
+def thaw(picture: Picture) -> None:
+    """The push of ``picture`` failed: all of it is still dirty, and may be written to again without new layers."""
+    for frozen in picture.nodes:
+        if isinstance(frozen, FrozenFile):
+            frozen.node.content.thaw()
+    volume = picture.volume
+    if volume.changed_since_ns is None or volume.changed_since_ns > picture.since_ns:
+        volume.changed_since_ns = picture.since_ns
+
+
+def pushed(picture: Picture, links: Mapping[Node, Link]) -> None:
+    """The Hub's root is the tree that was built from ``picture``: let the overlay rest on it.
+
+    ``links`` has what was built for every node of the picture. What changed since the picture stays dirty, on the new base.
+    """
+    volume = picture.volume
+    volume.base = links[volume.root].cid
+    for frozen in picture.nodes:
+        _rest(frozen, links)
+    for frozen in picture.nodes:
+        frozen.node.settle()
+    for frozen in picture.nodes:
+        volume.reclaim(frozen.node)
+    if volume.root.dirty:
+        if volume.changed_since_ns is None:
+            volume.changed_since_ns = volume.owner.now_ns()
+    else:
+        volume.changed_since_ns = None
+
+
+def _rest(frozen: Frozen, links: Mapping[Node, Link]) -> None:
+    node = frozen.node
+    node.link = links[node]
+    if node.version == frozen.version:
+        node.changed = False
+    if isinstance(frozen, FrozenFile):
+        frozen.node.content.rest_on(frozen.node.link.cid if frozen.node.link else None, frozen.size_bytes, frozen.layers)
+    elif isinstance(frozen, FrozenDirectory):
+        overrides = frozen.node.overrides
+        for name, then in frozen.overrides.items():
+            if name in overrides and overrides[name] is then:
+                del overrides[name]

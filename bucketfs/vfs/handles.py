@@ -1,0 +1,93 @@
+"""Open files and directories: numbers that the kernel hands back, and how far a reader has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bucketfs.errors import Stale
+from bucketfs.types import FileHandle
+from bucketfs.vfs.nodes import FileNode, Node
+
+AHEAD_MIN_BYTES = 1 << 20
+AHEAD_MAX_BYTES = 16 << 20
+
+
+@dataclass(slots=True, eq=False)
+class OpenFile:
+    """One open file. ``next_offset`` is where a sequential reader would read next."""
+
+    node: FileNode
+    writable: bool
+    synchronous: bool
+    next_offset: int = 0
+    ahead_bytes: int = 0
+    ahead_stop: int = 0
+    ahead_busy: bool = False
+
+    def ahead(self, offset: int, size: int) -> tuple[int, int] | None:
+        """Take note of a read; the range worth fetching before it is asked for, ``None`` when there is none.
+
+        The window doubles with every sequential read that comes near its end, and closes when the reader jumps.
+        """
+        sequential = offset == self.next_offset
+        self.next_offset = offset + size
+        if not sequential:
+            self.ahead_bytes = 0
+            self.ahead_stop = 0
+            return None
+        if self.ahead_busy or self.ahead_stop - self.next_offset > self.ahead_bytes // 2:
+            return None
+        self.ahead_bytes = min(max(self.ahead_bytes * 2, AHEAD_MIN_BYTES), AHEAD_MAX_BYTES)
+        start = max(self.ahead_stop, self.next_offset)
+        stop = min(self.next_offset + self.ahead_bytes, self.node.content.size_bytes)
+        if start >= stop:
+            return None
+        self.ahead_stop = stop
+        return start, stop
+
+
+@dataclass(slots=True, eq=False)
+class OpenDirectory:
+    """One open directory, with the names it had when reading began (POSIX lets later changes show or not)."""
+
+    node: Node | None
+    names: list[bytes] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Handles:
+    """All that is open in one mount."""
+
+    _open: dict[FileHandle, OpenFile | OpenDirectory] = field(default_factory=dict)
+    _next: int = 1
+
+    def add(self, opened: OpenFile | OpenDirectory) -> FileHandle:
+        """A new number for what was opened."""
+        handle = FileHandle(self._next)
+        self._next += 1
+        self._open[handle] = opened
+        return handle
+
+    def file(self, handle: FileHandle) -> OpenFile:
+        """The open file of a number; Stale for anything else."""
+        found = self._open.get(handle)
+        if not isinstance(found, OpenFile):
+            raise Stale(f"handle {handle} is not an open file")
+        return found
+
+    def directory(self, handle: FileHandle) -> OpenDirectory:
+        """The open directory of a number; Stale for anything else."""
+        found = self._open.get(handle)
+        if not isinstance(found, OpenDirectory):
+            raise Stale(f"handle {handle} is not an open directory")
+        return found
+
+    def close(self, handle: FileHandle) -> OpenFile | OpenDirectory:
+        """Forget a number; what it stood for."""
+        found = self._open.pop(handle, None)
+        if found is None:
+            raise Stale(f"handle {handle} is not open")
+        return found
+
+    def __len__(self) -> int:
+        return len(self._open)

@@ -1,0 +1,182 @@
+"""Inode numbers and ctimes that outlive the mount, so that backup tools see an unchanged file as unchanged.
+
+A small SQLite table says which number stood at which place (number of the parent, name) when it was last seen, and the two
+times that UnixFS has no field for. It is a convenience, not the truth: rows are written some seconds behind, and when the table
+is lost every file gets a new number and no byte is in danger.
+
+Table ``inode``: ``parent`` and ``name`` are the place; ``ctime_ns`` as stat shows it; ``fallback_ns`` is the mtime shown for a
+node that carries none.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from bucketfs.errors import DiskFailed
+from bucketfs.types import Inode
+
+FLUSH_EVERY_S = 5.0
+
+ROWS_PER_TRANSACTION = 1000
+"""A look-up waits for one transaction at most; a thousand rows take about ten milliseconds."""
+
+SCHEMA = """
+create table if not exists inode (
+  inode integer primary key,
+  parent integer not null,
+  name blob not null,
+  ctime_ns integer not null,
+  fallback_ns integer not null
+);
+create unique index if not exists inode_place on inode (parent, name);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """What the table knows of one place."""
+
+    inode: Inode
+    ctime_ns: int
+    fallback_ns: int
+
+
+Place = tuple[Inode, bytes]
+
+
+class InodeNumbers:
+    """The numbers of one mount. All methods but `flush` and `run` are immediate; used from one thread."""
+
+    def __init__(self, file: Path | None) -> None:
+        """``file`` is the table's place; ``None`` keeps the numbers in memory only. A damaged table is begun anew."""
+        self._file = file
+        self._lock = threading.Lock()
+        self._pending: dict[Inode, tuple[Place, Number] | None] = {}
+        self._writing: dict[Inode, tuple[Place, Number] | None] = {}
+        self._places: dict[Place, Number | None] = {}
+        self._database = self._open()
+        row = self._database.execute("select max(inode) from inode").fetchone()
+        self._next = max(int(row[0] or 1) + 1, 2)
+
+    def _open(self) -> sqlite3.Connection:
+        for attempt in (1, 2):
+            try:
+                database = sqlite3.connect(self._file or ":memory:", check_same_thread=False, isolation_level=None)
+                database.executescript("pragma journal_mode=wal; pragma synchronous=off;" + SCHEMA)
+                database.execute("select count(*) from inode where inode < 0").fetchone()
+            except sqlite3.DatabaseError as error:
+                if attempt == 2 or self._file is None:
+                    raise DiskFailed(f"cannot open the inode table {self._file}: {error}") from error
+                for suffix in ("", "-wal", "-shm"):
+                    Path(f"{self._file}{suffix}").unlink(missing_ok=True)
+            else:
+                return database
+        raise AssertionError("unreachable: the second attempt returns or raises")
+
+    def fresh(self) -> Inode:
+        """A number that was never given out."""
+        inode = Inode(self._next)
+        self._next += 1
+        return inode
+
+    def reserve(self, inode: Inode) -> None:
+        """Never give out ``inode`` again: the journal names it."""
+        self._next = max(self._next, inode + 1)
+
+    def at(self, parent: Inode, name: bytes) -> Number | None:
+        """The number that stood at a place, if any."""
+        place = (parent, name)
+        if place in self._places:
+            return self._places[place]
+        with self._lock:
+            row = self._database.execute(
+                "select inode, ctime_ns, fallback_ns from inode where parent = ? and name = ?", place
+            ).fetchone()
+        if row is None or Inode(row[0]) in self._pending or Inode(row[0]) in self._writing:
+            return None
+        return Number(Inode(row[0]), row[1], row[2])
+
+    def keep(self, parent: Inode, name: bytes, number: Number) -> None:
+        """Remember that ``number`` stands at a place now (and nowhere else)."""
+        self._forget_place(number.inode)
+        self._pending[number.inode] = ((parent, name), number)
+        self._places[parent, name] = number
+
+    def drop(self, inode: Inode, parent: Inode, name: bytes) -> None:
+        """Nothing stands at the place any more."""
+        self._forget_place(inode)
+        self._pending[inode] = None
+        self._places[parent, name] = None
+
+    def _forget_place(self, inode: Inode) -> None:
+        for generation in (self._writing, self._pending):
+            held = generation.get(inode)
+            if held is not None and (known := self._places.get(held[0])) is not None and known.inode == inode:
+                self._places[held[0]] = None
+
+    def flush(self) -> None:
+        """Write what is pending; blocks, for use in a thread or at the end."""
+        self._take()
+        self._write()
+
+    def _take(self) -> None:
+        self._writing, self._pending = self._pending, {}
+
+    def _write(self) -> None:
+        items = list(self._writing.items())
+        for start in range(0, len(items), ROWS_PER_TRANSACTION):
+            chunk = items[start : start + ROWS_PER_TRANSACTION]
+            gone = [(inode,) for inode, _ in chunk]
+            rows = [
+                (inode, held[0][0], held[0][1], held[1].ctime_ns, held[1].fallback_ns)
+                for inode, held in chunk
+                if held is not None
+            ]
+            with self._lock:
+                self._database.execute("begin")
+                try:
+                    self._database.executemany("delete from inode where inode = ?", gone)
+                    self._database.executemany("insert or replace into inode values (?, ?, ?, ?, ?)", rows)
+                except BaseException:
+                    self._database.execute("rollback")
+                    raise
+                self._database.execute("commit")
+
+    def _taken(self) -> None:
+        # Places whose rows are written are looked up in the table from now on, so memory does not grow with the tree.
+        self._writing = {}
+        self._places = {held[0]: held[1] for held in self._pending.values() if held is not None}
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write pending rows behind, until cancelled; the last ones at the end. A full disk costs numbers, nothing else."""
+        task_status.started()
+        try:
+            while True:
+                await trio.sleep(FLUSH_EVERY_S)
+                if self._pending:
+                    self._take()
+                    try:
+                        await trio.to_thread.run_sync(self._write)
+                    except sqlite3.Error:
+                        # The numbers stay right in memory; they are tried again with the next change.
+                        self._pending = {**self._writing, **self._pending}
+                        self._writing = {}
+                    else:
+                        self._taken()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Write what is pending and let go of the file."""
+        try:
+            self._pending = {**self._writing, **self._pending}
+            self.flush()
+        except sqlite3.Error:
+            self._writing = {}
+        finally:
+            self._database.close()

@@ -1,0 +1,204 @@
+"""A look at the base tree that never waits, and the one way to wait for what it could not see.
+
+Everything the VFS decides, it decides in plain functions that run between two awaits, so that nothing interleaves with a
+decision. Such a function (an *attempt*) looks at the base through the `Lens`. When something is not in memory the lens raises
+`Wanted`; the attempt has changed nothing by then (a rule every attempt keeps: look first, then change). `Lens.settle` catches it,
+fetches what was wanted, and makes the attempt anew. When all is in memory, an operation does not await at all.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from bucketfs.cache import Source
+from bucketfs.dag import RAW, Directory, Leaf, NodeInfo, codec_of, leaves, list_directory, node_info
+from bucketfs.errors import NotFound, Unavailable
+from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, Steps
+
+T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
+
+INFOS_MAX = 100_000
+"""Decoded root blocks kept; about 400 bytes each."""
+
+DIRECTORY_ENTRIES_MAX = 500_000
+"""Entries of decoded directories kept, over all directories; about 250 bytes each."""
+
+LEAVES_MAX = 200_000
+"""Leaves of file indexes kept, over all files."""
+
+INLINE_BYTES_PER_LEAF = 256
+"""Bytes held inside a node weigh as much as so many bytes of index: 50 MB of them at the most."""
+
+WINDOW_BYTES = 174 * 262_144
+"""A file's leaves are looked up one window at a time: what one full inner node spans in the standard layout."""
+
+ATTEMPTS_MAX = 10_000
+"""An attempt that still lacks something after so many fetches chases a base that is damaged."""
+
+
+class Wanted(Exception):
+    """Something of the base is not in memory. Internal to the VFS: `Lens.settle` never lets it out."""
+
+    def __init__(
+        self,
+        *,
+        infos: Sequence[Cid] = (),
+        directories: Sequence[Cid] = (),
+        window: tuple[Cid, int] | None = None,
+        blocks: Sequence[Cid] = (),
+    ) -> None:
+        super().__init__("not in memory")
+        self.infos = infos
+        self.directories = directories
+        self.window = window
+        self.blocks = blocks
+
+
+class Weighted(Generic[K, V]):
+    """A least-recently-used map bounded by the sum of weights; what was put in last always stays."""
+
+    def __init__(self, weight_max: int) -> None:
+        self._weight_max = weight_max
+        self._weight = 0
+        self._items: OrderedDict[K, tuple[V, int]] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        item = self._items.get(key)
+        if item is None:
+            return None
+        self._items.move_to_end(key)
+        return item[0]
+
+    def put(self, key: K, value: V, weight: int) -> None:
+        old = self._items.pop(key, None)
+        if old is not None:
+            self._weight -= old[1]
+        self._items[key] = (value, weight)
+        self._weight += weight
+        while self._weight > self._weight_max and len(self._items) > 1:
+            _, (_, gone) = self._items.popitem(last=False)
+            self._weight -= gone
+
+
+async def drive(steps: Steps[T], source: Source) -> T:
+    """Run a computation over blocks, fetching what it asks for from ``source``."""
+    try:
+        wanted = next(steps)
+        while True:
+            try:
+                blocks = await source.get_many(list(wanted))
+            except Exception as error:
+                wanted = steps.throw(error)
+            else:
+                wanted = steps.send(blocks)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
+class Lens:
+    """The base tree of one Hub, decoded and in memory, by CID."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._infos: Weighted[Cid, NodeInfo] = Weighted(INFOS_MAX)
+        self._directories: Weighted[Cid, Directory] = Weighted(DIRECTORY_ENTRIES_MAX)
+        self._windows: Weighted[tuple[Cid, int], list[Leaf]] = Weighted(LEAVES_MAX)
+
+    def info(self, link: Link) -> NodeInfo:
+        """Kind, attributes and size of what ``link`` names. A raw block is a file and says all by its link."""
+        if codec_of(link.cid) == RAW:
+            return NodeInfo(kind=Kind.FILE, attributes=NO_ATTRIBUTES, size_bytes=link.tsize, target=None, sharded=False)
+        info = self._infos.get(link.cid)
+        if info is None:
+            block = self.source.peek(link.cid)
+            if block is None:
+                raise Wanted(infos=[link.cid])
+            info = self._remember_info(link.cid, block)
+        return info
+
+    def lacks_info(self, link: Link) -> bool:
+        """Whether `info` would have to wait; for collecting many wants into one fetch."""
+        return (
+            codec_of(link.cid) != RAW and self._infos.get(link.cid) is None and self.source.peek(link.cid) is None
+        )
+
+    def directory(self, cid: Cid) -> Directory:
+        """The entries of a base directory."""
+        directory = self._directories.get(cid)
+        if directory is None:
+            raise Wanted(directories=[cid])
+        return directory
+
+    def leaves(self, cid: Cid, start: int, stop: int) -> list[Leaf]:
+        """The leaves of a base file that overlap ``[start, stop)``, in order."""
+        found: list[Leaf] = []
+        for window in range(start // WINDOW_BYTES, (stop - 1) // WINDOW_BYTES + 1):
+            held = self._windows.get((cid, window))
+            if held is None:
+                raise Wanted(window=(cid, window))
+            for leaf in held:
+                if leaf.offset < stop and leaf.offset + leaf.size > start and (not found or leaf.offset > found[-1].offset):
+                    found.append(leaf)
+        return found
+
+    def block(self, cid: Cid) -> bytes:
+        """A block that is in memory."""
+        block = self.source.peek(cid)
+        if block is None:
+            raise Wanted(blocks=[cid])
+        return block
+
+    async def settle(self, attempt: Callable[[], T]) -> T:
+        """Make an attempt until it has all it needs of the base; its result. Awaits only when something has to be fetched."""
+        for _ in range(ATTEMPTS_MAX):
+            try:
+                return attempt()
+            except Wanted as wanted:
+                lacking = wanted
+            await self._supply(lacking)
+        raise Unavailable("the base tree changes faster than it can be read")
+
+    async def _supply(self, wanted: Wanted) -> None:
+        for cid in wanted.directories:
+            if self._directories.get(cid) is None:
+                directory = await drive(list_directory(cid), self.source)
+                self._directories.put(cid, directory, len(directory.entries) + 8)
+        if wanted.infos:
+            lacking = [cid for cid in dict.fromkeys(wanted.infos) if self._infos.get(cid) is None]
+            for cid, block in (await self.source.get_many(lacking)).items():
+                self._remember_info(cid, block)
+        if wanted.window is not None:
+            cid, window = wanted.window
+            held = await drive(leaves(cid, window * WINDOW_BYTES, (window + 1) * WINDOW_BYTES), self.source)
+            weight = len(held) + 1 + sum(len(leaf.inline or b"") for leaf in held) // INLINE_BYTES_PER_LEAF
+            self._windows.put((cid, window), held, weight)
+        if wanted.blocks:
+            await self.source.get_many(list(wanted.blocks))
+
+    def _remember_info(self, cid: Cid, block: bytes) -> NodeInfo:
+        info = node_info(cid, block)
+        self._infos.put(cid, info, 1)
+        return info
+
+    def know_directory(self, cid: Cid, directory: Directory) -> None:
+        """Take in a directory that was built here, so that it need not be read back."""
+        self._directories.put(cid, directory, len(directory.entries) + 8)
+
+    async def resolve(self, root: Cid, names: Sequence[bytes]) -> Link:
+        """The link at a path of an immutable tree. Raises NotFound."""
+        link = Link(root, 0)
+        for name in names:
+
+            def step(cid: Cid = link.cid, name: bytes = name) -> Link | None:
+                return self.directory(cid).entries.get(name)
+
+            found = await self.settle(step)
+            if found is None:
+                raise NotFound(f"no entry named {name.decode(errors='replace')!r}")
+            link = found
+        return link

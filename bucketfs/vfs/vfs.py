@@ -1,0 +1,453 @@
+"""`VFS`: the file system as the kernel's door sees it, for one bucket, a folder of one, or all of them.
+
+Every method is one request. It finds its nodes, lets the volume decide and change, and answers with facts. Names and
+attributes that are in memory are answered without an await; only what the base has and nobody looked at yet is fetched.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import trio
+
+from bucketfs.errors import (
+    BucketfsError,
+    CrossDevice,
+    Exists,
+    InvalidArgument,
+    IsADirectory,
+    NotADirectory,
+    NotEmpty,
+    NotFound,
+    NotPermitted,
+    ReadOnly,
+    Stale,
+)
+from bucketfs.types import ROOT_INODE, Caller, FileHandle, Inode, Kind
+from bucketfs.vfs import files
+from bucketfs.vfs.facts import (
+    Attr,
+    DirEntry,
+    EntryChanged,
+    EntryGone,
+    Invalidation,
+    Opened,
+    RenameFlags,
+    SetAttr,
+    StatFs,
+)
+from bucketfs.vfs.handles import Handles, OpenDirectory, OpenFile
+from bucketfs.vfs.inodes import InodeNumbers
+from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
+from bucketfs.vfs.volume import DIRECTORY_SIZE, Owner, Volume, check_name
+
+LISTING_BATCH = 256
+"""Names of one answer to readdir; their root blocks are fetched together."""
+
+
+class Buckets(Protocol):
+    """What making and removing folders at the top of an all-buckets mount means."""
+
+    async def create(self, name: str) -> None:
+        """Make a bucket and `VFS.add` its volume. Raises what the Hub answers."""
+
+    async def remove(self, volume: Volume) -> None:
+        """Remove an empty bucket at the Hub and `VFS.drop` its volume."""
+
+
+class VFS:
+    """One mount. ``notify`` takes what the kernel must be told; ``space`` tells (total, free) bytes that writes can use."""
+
+    def __init__(
+        self,
+        *,
+        numbers: InodeNumbers,
+        registry: dict[Inode, Node],
+        owner: Owner,
+        space: Callable[[], tuple[int, int]],
+        notify: Callable[[Invalidation], None] = lambda invalidation: None,
+        buckets: Buckets | None = None,
+        read_only: bool = False,
+    ) -> None:
+        self.numbers = numbers
+        self.registry = registry
+        self.owner = owner
+        self.notify = notify
+        self.buckets = buckets
+        self.volumes: dict[bytes, Volume] = {}
+        self.started_ns = owner.now_ns()
+        self._read_only = read_only
+        self._space = space
+        self._top: DirectoryNode | None = None
+        self._handles = Handles()
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the read-ahead going until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    # Volumes
+
+    async def show(self, volume: Volume, prefix: str = "") -> None:
+        """Make ``volume``, or the folder ``prefix`` of it, the root of the mount."""
+        node: Node = volume.root
+        for name in [part.encode() for part in prefix.split("/") if part]:
+            if not isinstance(node, DirectoryNode):
+                raise NotADirectory(f"{prefix!r} leads through what is no folder")
+            node = await self._child(node, name)
+        if not isinstance(node, DirectoryNode):
+            raise NotADirectory(f"{prefix!r} is not a folder of the bucket")
+        self.registry.pop(node.inode, None)
+        node.inode = ROOT_INODE
+        node.lookups += 1
+        self.registry[ROOT_INODE] = node
+        self._top = node
+        self.volumes = {b"": volume}
+
+    def add(self, name: bytes, volume: Volume) -> None:
+        """Show a volume as a folder at the top of an all-buckets mount."""
+        self.volumes[name] = volume
+        self.notify(EntryChanged(ROOT_INODE, name))
+
+    def drop(self, name: bytes) -> None:
+        """Take a volume off the top; nodes in use go on until they are closed."""
+        volume = self.volumes.pop(name)
+        self.notify(EntryGone(ROOT_INODE, name, volume.root.inode))
+
+    @property
+    def open_count(self) -> int:
+        """How many files and directories are open."""
+        return len(self._handles)
+
+    # Names
+
+    async def lookup(self, parent: Inode, name: bytes) -> Attr:
+        """The attributes of a name; the kernel holds one more reference to it."""
+        if self._is_top(parent):
+            check_name(name)
+            volume = self._volume(name)
+            return self._referenced(volume.root)
+        directory = self._directory(parent)
+        check_name(name)
+        return self._referenced(await self._child(directory, name))
+
+    def remember(self, inode: Inode) -> None:
+        """The kernel took a reference through a listing."""
+        self._node(inode).lookups += 1
+
+    def forget(self, pairs: Iterable[tuple[Inode, int]]) -> None:
+        """The kernel gives references back."""
+        for inode, count in pairs:
+            node = self.registry.get(inode)
+            if node is not None:
+                node.lookups = max(0, node.lookups - count)
+                node.volume.reclaim(node)
+
+    async def getattr(self, inode: Inode) -> Attr:
+        """The attributes of an inode."""
+        if self._is_top(inode):
+            return self._top_attr()
+        return self._attr(self._node(inode))
+
+    async def setattr(self, inode: Inode, change: SetAttr, handle: FileHandle | None, caller: Caller) -> Attr:
+        """Change attributes, the size of a file among them; the new attributes."""
+        if self._is_top(inode):
+            raise NotPermitted("the folder of all buckets has no attributes of its own")
+        node = self._node(inode)
+        if change.size_bytes is not None:
+            if not isinstance(node, FileNode):
+                raise IsADirectory("only a file has a size to set")
+            files.truncate(node, change.size_bytes)
+        if not (change.mode is change.uid is change.gid is change.mtime_ns is None):
+            node.volume.set_attributes(node, change.mode, change.uid, change.gid, change.mtime_ns)
+        return self._attr(node)
+
+    async def readlink(self, inode: Inode) -> bytes:
+        """The target of a symbolic link."""
+        node = self._node(inode)
+        if not isinstance(node, SymlinkNode):
+            raise InvalidArgument("not a symbolic link")
+        return node.target
+
+    async def mkdir(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Attr:
+        """A new directory; at the top of an all-buckets mount a new bucket."""
+        if self._is_top(parent):
+            return await self._create_bucket(name)
+        directory = self._directory(parent)
+        volume = directory.volume
+        made = await volume.lens.settle(lambda: volume.make_directory(directory, name, mode, caller.uid, caller.gid))
+        return self._referenced(made)
+
+    async def symlink(self, parent: Inode, name: bytes, target: bytes, caller: Caller) -> Attr:
+        """A new symbolic link."""
+        directory = self._directory(parent)
+        volume = directory.volume
+        made = await volume.lens.settle(lambda: volume.make_symlink(directory, name, target, caller.uid, caller.gid))
+        return self._referenced(made)
+
+    async def unlink(self, parent: Inode, name: bytes, caller: Caller) -> None:
+        """Take a name away that is no directory."""
+        if self._is_top(parent):
+            self._volume(name)
+            raise IsADirectory("a bucket is removed with rmdir")
+        directory = self._directory(parent)
+        volume = directory.volume
+        await volume.lens.settle(lambda: volume.remove(directory, name, directory=False))
+
+    async def rmdir(self, parent: Inode, name: bytes, caller: Caller) -> None:
+        """Take an empty directory away; at the top of an all-buckets mount an empty bucket."""
+        if self._is_top(parent):
+            await self._remove_bucket(name)
+            return
+        directory = self._directory(parent)
+        volume = directory.volume
+        await volume.lens.settle(lambda: volume.remove(directory, name, directory=True))
+
+    async def rename(
+        self, old_parent: Inode, old_name: bytes, new_parent: Inode, new_name: bytes, flags: RenameFlags, caller: Caller
+    ) -> None:
+        """Move a name, as renameat2(2); between buckets CrossDevice, so that tools copy instead."""
+        if self._is_top(old_parent):
+            self._volume(old_name)
+            raise NotPermitted("a bucket keeps its name; make a new one and move the files")
+        if self._is_top(new_parent):
+            raise CrossDevice("only buckets stand at the top")
+        source, target = self._directory(old_parent), self._directory(new_parent)
+        if source.volume is not target.volume:
+            raise CrossDevice("a rename cannot cross buckets")
+        if flags & ~(RenameFlags.NOREPLACE | RenameFlags.EXCHANGE) or flags == RenameFlags(3):
+            raise InvalidArgument(f"rename flags {int(flags)} are not known")
+        volume = source.volume
+        await volume.lens.settle(lambda: volume.rename(source, old_name, target, new_name, flags))
+
+    # Files
+
+    async def open(self, inode: Inode, flags: int, caller: Caller) -> Opened:
+        """Open a file."""
+        node = self._node(inode)
+        if not isinstance(node, FileNode):
+            raise IsADirectory("only files are opened")
+        if flags & os.O_TRUNC:
+            files.truncate(node, 0)
+        return self._open(node, flags)
+
+    async def create(self, parent: Inode, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Opened, Attr]:
+        """Make a file and open it; an existing one is opened unless O_EXCL says otherwise."""
+        if self._is_top(parent):
+            raise NotPermitted("only buckets stand at the top; make one with mkdir")
+        directory = self._directory(parent)
+        volume = directory.volume
+
+        def attempt() -> FileNode:
+            check_name(name)
+            found = volume.find(directory, name)
+            if found is None:
+                return volume.create(directory, name, mode, caller.uid, caller.gid)
+            if flags & os.O_EXCL:
+                raise Exists("the file exists")
+            if not isinstance(found, FileNode):
+                raise IsADirectory("not a file")
+            return found
+
+        node = await volume.lens.settle(attempt)
+        if flags & os.O_TRUNC:
+            files.truncate(node, 0)
+        opened = self._open(node, flags)
+        return opened, self._referenced(node)
+
+    async def read(self, handle: FileHandle, offset: int, size: int) -> bytes:
+        """Bytes of an open file; fewer than asked only at its end."""
+        opened = self._handles.file(handle)
+        ahead = opened.ahead(offset, size)
+        if ahead is not None and self._nursery is not None and opened.node.content.base is not None:
+            opened.ahead_busy = True
+            self._nursery.start_soon(self._read_ahead, opened, *ahead)
+        return await files.read(opened.node, offset, size)
+
+    async def write(self, handle: FileHandle, offset: int, data: bytes) -> int:
+        """Write to an open file; the number of bytes taken."""
+        opened = self._handles.file(handle)
+        taken = files.write(opened.node, offset, data)
+        if opened.synchronous:
+            await files.fsync(opened.node)
+        return taken
+
+    async def flush(self, handle: FileHandle) -> None:
+        """A descriptor is closed: what was written is in the journal when this returns, or its error is close's."""
+        files.record(self._handles.file(handle).node)
+
+    async def release(self, handle: FileHandle) -> None:
+        """The last descriptor of an open file is closed."""
+        opened = self._handles.close(handle)
+        if isinstance(opened, OpenFile):
+            node = opened.node
+            node.opens -= 1
+            try:
+                files.record(node)
+            finally:
+                node.volume.reclaim(node)
+
+    async def fsync(self, handle: FileHandle, datasync: bool) -> None:
+        """Return when the file survives a power cut."""
+        await files.fsync(self._handles.file(handle).node)
+
+    # Directories
+
+    async def opendir(self, inode: Inode, caller: Caller) -> FileHandle:
+        """Open a directory for reading."""
+        if self._is_top(inode):
+            return self._handles.add(OpenDirectory(None))
+        node = self._directory(inode)
+        node.opens += 1
+        return self._handles.add(OpenDirectory(node))
+
+    async def readdir(self, handle: FileHandle, start: int) -> Sequence[DirEntry]:
+        """Some entries from position ``start`` on; none at the end."""
+        opened = self._handles.directory(handle)
+        directory = opened.node
+        if directory is None:
+            return self._list_top(opened, start)
+        assert isinstance(directory, DirectoryNode)
+        volume = directory.volume
+        if opened.names is None or start == 0:
+            opened.names = await volume.lens.settle(lambda: volume.names(directory))
+        names = opened.names
+        while start < len(names):
+            stop = min(start + LISTING_BATCH, len(names))
+            batch = names[start:stop]
+            nodes = await volume.lens.settle(lambda batch=batch: volume.materialize_all(directory, batch))  # type: ignore[misc]
+            positions = {name: start + index + 1 for index, name in enumerate(batch)}
+            entries = [DirEntry(node.name, self._attr(node), positions[node.name]) for node in nodes]
+            if entries:
+                return entries
+            start = stop
+        return []
+
+    async def releasedir(self, handle: FileHandle) -> None:
+        """Close a directory."""
+        opened = self._handles.close(handle)
+        if opened.node is not None:
+            opened.node.opens -= 1
+            opened.node.volume.reclaim(opened.node)
+
+    async def fsyncdir(self, handle: FileHandle) -> None:
+        """Return when all names made so far survive a power cut."""
+        node = self._handles.directory(handle).node
+        volumes = [node.volume] if node is not None else list(self.volumes.values())
+        for volume in volumes:
+            await volume.journal.sync()
+
+    def statfs(self) -> StatFs:
+        """How much fits: the room for drafts on this machine."""
+        total, free = self._space()
+        return StatFs(block_size=4096, blocks=total // 4096, blocks_free=free // 4096, files=1 << 32, files_free=1 << 31)
+
+    # Inside
+
+    def _is_top(self, inode: Inode) -> bool:
+        return inode == ROOT_INODE and self._top is None
+
+    def _node(self, inode: Inode) -> Node:
+        node = self.registry.get(inode)
+        if node is None:
+            raise Stale(f"inode {inode} is gone")
+        return node
+
+    def _directory(self, inode: Inode) -> DirectoryNode:
+        if self._is_top(inode):
+            raise NotPermitted("only buckets stand at the top; make one with mkdir")
+        node = self._node(inode)
+        if not isinstance(node, DirectoryNode):
+            raise NotADirectory("not a directory")
+        return node
+
+    def _volume(self, name: bytes) -> Volume:
+        volume = self.volumes.get(name)
+        if volume is None:
+            raise NotFound(f"no bucket {name.decode(errors='replace')!r}")
+        return volume
+
+    async def _child(self, directory: DirectoryNode, name: bytes) -> Node:
+        volume = directory.volume
+        return await volume.lens.settle(lambda: volume.child(directory, name))
+
+    def _attr(self, node: Node) -> Attr:
+        return node.volume.attr(node)
+
+    def _referenced(self, node: Node) -> Attr:
+        node.lookups += 1
+        return self._attr(node)
+
+    def _open(self, node: FileNode, flags: int) -> Opened:
+        writable = flags & os.O_ACCMODE != os.O_RDONLY
+        if writable and self._read_only:
+            raise ReadOnly("the mount is read-only")
+        node.opens += 1
+        handle = self._handles.add(OpenFile(node, writable, bool(flags & (os.O_SYNC | os.O_DSYNC))))
+        # A remotely changed file gets a new inode, so what the kernel holds of this one is always right.
+        return Opened(handle, keep_cache=True)
+
+    async def _read_ahead(self, opened: OpenFile, start: int, stop: int) -> None:
+        node, lens = opened.node, opened.node.volume.lens
+        try:
+            base, held = node.content.base, node.content.base_size_bytes
+            if base is not None and start < min(stop, held):
+                leaves = await lens.settle(lambda: lens.leaves(base, start, min(stop, held)))
+                await files.blocks_of(lens, leaves)
+        except BucketfsError:
+            # The read that needs these bytes asks again and reports for itself.
+            opened.ahead_stop = 0
+        finally:
+            opened.ahead_busy = False
+
+    # The top of an all-buckets mount
+
+    def _top_attr(self) -> Attr:
+        times = [self.started_ns, *(volume.updated_at_ns for volume in self.volumes.values())]
+        return Attr(
+            inode=ROOT_INODE,
+            generation=0,
+            kind=Kind.DIRECTORY,
+            mode=0o755,
+            nlink=1,
+            uid=self.owner.uid,
+            gid=self.owner.gid,
+            size_bytes=DIRECTORY_SIZE,
+            atime_ns=max(times),
+            mtime_ns=max(times),
+            ctime_ns=max(times),
+        )
+
+    def _list_top(self, opened: OpenDirectory, start: int) -> Sequence[DirEntry]:
+        if opened.names is None or start == 0:
+            opened.names = sorted(self.volumes)
+        return [
+            DirEntry(name, self._attr(self.volumes[name].root), index + 1)
+            for index, name in enumerate(opened.names)
+            if index >= start and name in self.volumes
+        ]
+
+    async def _create_bucket(self, name: bytes) -> Attr:
+        check_name(name)
+        if name in self.volumes:
+            raise Exists("a bucket of this name exists")
+        if self.buckets is None or self._read_only:
+            raise ReadOnly("buckets cannot be made here")
+        await self.buckets.create(name.decode())
+        return self._referenced(self._volume(name).root)
+
+    async def _remove_bucket(self, name: bytes) -> None:
+        volume = self._volume(name)
+        if not await volume.lens.settle(lambda: volume.is_empty(volume.root)):
+            raise NotEmpty("the bucket is not empty")
+        if self.buckets is None or self._read_only:
+            raise ReadOnly("buckets cannot be removed here")
+        await self.buckets.remove(volume)

@@ -1,0 +1,483 @@
+"""One bucket as base ⊕ overlay: its names, and every change to them.
+
+The methods here are attempts in the sense of `lens`: they look first, then write the journal record, then change memory, and
+nothing can fail after the record. Replaying a record runs the same change without writing it again, so what a restart brings
+back is what the live operation did.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import dataclass, replace
+
+from bucketfs import ops
+from bucketfs.errors import (
+    Exists,
+    InvalidArgument,
+    IsADirectory,
+    NameInvalid,
+    NameTooLong,
+    NotADirectory,
+    NotEmpty,
+    NotFound,
+    NotPermitted,
+    ReadOnly,
+)
+from bucketfs.journal import Journal
+from bucketfs.types import BucketKey, Cid, Inode, Kind, Link, NodeAttributes
+from bucketfs.vfs.facts import Attr, RenameFlags
+from bucketfs.vfs.inodes import InodeNumbers, Number
+from bucketfs.vfs.lens import Lens, Wanted
+from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode, is_below
+
+SEED = b".textileseed"
+"""The Hub's own entry at a bucket's root: hidden, and its name refused."""
+
+NAME_MAX = 255
+TARGET_MAX = 4095
+DEFAULT_MODE = {Kind.FILE: 0o644, Kind.DIRECTORY: 0o755, Kind.SYMLINK: 0o777}
+DIRECTORY_SIZE = 4096
+
+Registry = MutableMapping[Inode, Node]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who owns what no node says an owner for, and the clock of the mount."""
+
+    uid: int
+    gid: int
+    now_ns: Callable[[], int]
+
+
+def check_name(name: bytes) -> None:
+    """Raise for names that the tree cannot carry."""
+    if len(name) > NAME_MAX:
+        raise NameTooLong(f"a name of {len(name)} bytes; at most {NAME_MAX} fit")
+    try:
+        name.decode()
+    except UnicodeDecodeError as error:
+        raise NameInvalid(f"the name {name!r} is not UTF-8") from error
+    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+        raise InvalidArgument(f"{name!r} is not a name")
+
+
+class Volume:
+    """The names and attributes of one bucket. ``base`` is the root that the overlay's links belong to."""
+
+    def __init__(
+        self,
+        key: BucketKey,
+        *,
+        journal: Journal,
+        lens: Lens,
+        numbers: InodeNumbers,
+        registry: Registry,
+        owner: Owner,
+        updated_at_ns: int,
+        read_only: bool = False,
+    ) -> None:
+        self.key = key
+        self.journal = journal
+        self.lens = lens
+        self.numbers = numbers
+        self.registry = registry
+        self.owner = owner
+        self.updated_at_ns = updated_at_ns
+        self.read_only = read_only
+        self.base = Cid(b"")
+        self.root: DirectoryNode
+        self.unrecorded: set[FileNode] = set()
+        self.changed_since_ns: int | None = None
+        self.changed_last_ns = 0
+        self.replaying = False
+        self.garbage_drafts = 0
+        self.on_change: Callable[[], None] = lambda: None
+
+    async def open_root(self, base: Cid, inode: Inode) -> None:
+        """Begin with ``base`` and nothing changed."""
+        link = Link(base, 0)
+        info = await self.lens.settle(lambda: self.lens.info(link))
+        if info.kind is not Kind.DIRECTORY:
+            raise NotADirectory("the root of the bucket is not a directory; a private bucket cannot be mounted yet")
+        fallback = self.updated_at_ns
+        self.base = base
+        self.root = DirectoryNode(self, inode, link, info.attributes, info.attributes.mtime_ns or fallback, fallback)
+        self.registry[inode] = self.root
+
+    # Looking
+
+    def find(self, directory: DirectoryNode, name: bytes) -> Node | None:
+        """The node that a name stands for, taken into memory when it was not; ``None`` when the name is free."""
+        node = directory.children.get(name)
+        if node is not None or name in directory.overrides:
+            return node
+        link = self.base_entry(directory, name)
+        return None if link is None else self._materialize(directory, name, link)
+
+    def child(self, directory: DirectoryNode, name: bytes) -> Node:
+        """Like `find`; raises NotFound."""
+        node = self.find(directory, name)
+        if node is None:
+            raise NotFound(f"no entry {name.decode(errors='replace')!r}")
+        return node
+
+    def base_entry(self, directory: DirectoryNode, name: bytes) -> Link | None:
+        """What the base says for a name of this directory."""
+        if directory.link is None or (directory is self.root and name == SEED):
+            return None
+        return self.lens.directory(directory.link.cid).entries.get(name)
+
+    def names(self, directory: DirectoryNode) -> list[bytes]:
+        """All names of a directory: the base's in byte order, then those made here, oldest first."""
+        names: list[bytes] = []
+        overrides = directory.overrides
+        if directory.link is not None:
+            entries = self.lens.directory(directory.link.cid).entries
+            names = [name for name in entries if name not in overrides] if overrides else list(entries)
+        if directory is self.root and SEED in names:
+            names.remove(SEED)
+        names += [name for name, node in overrides.items() if node is not None]
+        return names
+
+    def materialize_all(self, directory: DirectoryNode, names: list[bytes]) -> list[Node]:
+        """The nodes of several names, with one fetch for all that is lacking. Names that are gone are left out."""
+        lacking: list[Cid] = []
+        if directory.link is not None:
+            entries = self.lens.directory(directory.link.cid).entries
+            for name in names:
+                if name not in directory.children and name not in directory.overrides:
+                    link = entries.get(name)
+                    if link is not None and self.lens.lacks_info(link):
+                        lacking.append(link.cid)
+        if lacking:
+            raise Wanted(infos=lacking)
+        found = [self.find(directory, name) for name in names]
+        return [node for node in found if node is not None]
+
+    def is_empty(self, directory: DirectoryNode) -> bool:
+        """Whether a directory has no entries (the hidden ones do not count)."""
+        if any(node is not None for node in directory.overrides.values()):
+            return False
+        if directory.link is None:
+            return True
+        entries = self.lens.directory(directory.link.cid).entries
+        hidden = {SEED} if directory is self.root else frozenset[bytes]()
+        return all(name in directory.overrides or name in hidden for name in entries)
+
+    def attr(self, node: Node) -> Attr:
+        """What ``stat`` shows for a node."""
+        attributes = node.attributes
+        if isinstance(node, FileNode):
+            size = node.content.size_bytes
+        elif isinstance(node, SymlinkNode):
+            size = len(node.target)
+        else:
+            size = DIRECTORY_SIZE
+        mtime_ns = node.mtime_ns
+        return Attr(
+            inode=node.inode,
+            generation=0,
+            kind=node.kind,
+            mode=DEFAULT_MODE[node.kind] if attributes.mode is None else attributes.mode,
+            # One link for a directory says, as btrfs does, that its links are not counted; `find` then looks everywhere.
+            nlink=0 if node.parent is None and node.orphan else 1,
+            uid=self.owner.uid if attributes.uid is None else attributes.uid,
+            gid=self.owner.gid if attributes.gid is None else attributes.gid,
+            size_bytes=size,
+            atime_ns=mtime_ns,
+            mtime_ns=mtime_ns,
+            ctime_ns=node.ctime_ns,
+        )
+
+    def _materialize(self, directory: DirectoryNode, name: bytes, link: Link) -> Node:
+        info = self.lens.info(link)
+        known = self.numbers.at(directory.inode, name)
+        if known is not None and known.inode in self.registry:
+            known = None
+        if known is None:
+            fallback = self.updated_at_ns
+            own = info.attributes.mtime_ns
+            known = Number(self.numbers.fresh(), fallback if own is None else own, fallback)
+            self.numbers.keep(directory.inode, name, known)
+        node = self.node_of(link, known)
+        directory.attach(name, node)
+        return node
+
+    def node_of(self, link: Link, number: Number) -> Node:
+        """A clean node for a DAG of the base. An attempt."""
+        info = self.lens.info(link)
+        node: Node
+        common = (self, number.inode, link, info.attributes, number.ctime_ns, number.fallback_ns)
+        if info.kind is Kind.DIRECTORY:
+            node = DirectoryNode(*common)
+        elif info.kind is Kind.SYMLINK:
+            node = SymlinkNode(*common, target=info.target or b"")
+        else:
+            node = FileNode(*common, size_bytes=info.size_bytes)
+        self.registry[number.inode] = node
+        return node
+
+    def reclaim(self, node: Node) -> None:
+        """Let go of a node that nobody holds and that its link can bring back; then of the directories above it."""
+        at: Node | None = node
+        while at is not None and at is not self.root:
+            if at.lookups or at.opens or (isinstance(at, DirectoryNode) and at.children):
+                return
+            above = at.parent
+            if above is not None:
+                if at.dirty or at.name in above.overrides:
+                    return
+                above.detach(at)
+            elif isinstance(at, FileNode):
+                self._forsake(at)
+            if self.registry.get(at.inode) is at:
+                del self.registry[at.inode]
+            at = above
+
+    def _forsake(self, node: FileNode) -> None:
+        """The drafts of an unlinked file that nobody has open are garbage now.
+
+        They are deleted behind the next checkpoint and not here: until the record of the unlink is on the disk, a power cut
+        brings the name back, and then its bytes must be there.
+        """
+        self.garbage_drafts += len(node.content.layers)
+        node.content.layers.clear()
+        self.unrecorded.discard(node)
+
+    # Changing names
+
+    def create(self, parent: DirectoryNode, name: bytes, mode: int, uid: int, gid: int) -> FileNode:
+        """A new empty file."""
+        self._check_free(parent, name)
+        now = self.owner.now_ns()
+        own_uid, own_gid = self._ownership(parent, uid, gid)
+        inode = self.numbers.fresh()
+        path = self._path_under(parent, name)
+        self._record(ops.Create(path, inode, mode & 0o7777, own_uid, own_gid, now, now))
+        attributes = NodeAttributes(mode=mode & 0o7777, mtime_ns=now, uid=own_uid, gid=own_gid)
+        node = FileNode(self, inode, None, attributes, now, now, 0)
+        self.place(parent, name, node, now)
+        node.touch()
+        return node
+
+    def make_directory(self, parent: DirectoryNode, name: bytes, mode: int, uid: int, gid: int) -> DirectoryNode:
+        """A new empty directory."""
+        self._check_free(parent, name)
+        now = self.owner.now_ns()
+        own_uid, own_gid = self._ownership(parent, uid, gid)
+        if (parent.attributes.mode or 0) & stat.S_ISGID:
+            mode |= stat.S_ISGID
+        inode = self.numbers.fresh()
+        self._record(
+            ops.MakeDirectory(self._path_under(parent, name), inode, mode & 0o7777, own_uid, own_gid, now, now)
+        )
+        attributes = NodeAttributes(mode=mode & 0o7777, mtime_ns=now, uid=own_uid, gid=own_gid)
+        node = DirectoryNode(self, inode, None, attributes, now, now)
+        self.place(parent, name, node, now)
+        node.touch()
+        return node
+
+    def make_symlink(self, parent: DirectoryNode, name: bytes, target: bytes, uid: int, gid: int) -> SymlinkNode:
+        """A new symbolic link."""
+        self._check_free(parent, name)
+        if len(target) > TARGET_MAX:
+            raise NameTooLong(f"a symlink target of {len(target)} bytes; at most {TARGET_MAX} fit")
+        try:
+            text = target.decode()
+        except UnicodeDecodeError as error:
+            raise NameInvalid("the symlink target is not UTF-8") from error
+        now = self.owner.now_ns()
+        own_uid, own_gid = self._ownership(parent, uid, gid)
+        inode = self.numbers.fresh()
+        self._record(ops.MakeSymlink(self._path_under(parent, name), inode, text, own_uid, own_gid, now, now))
+        node = SymlinkNode(self, inode, None, NodeAttributes(mtime_ns=now, uid=own_uid, gid=own_gid), now, now, target)
+        self.place(parent, name, node, now)
+        node.touch()
+        return node
+
+    def remove(self, parent: DirectoryNode, name: bytes, *, directory: bool) -> Node:
+        """Take a name away: an empty directory's when ``directory``, else anything's that is none."""
+        self._check_writable()
+        node = self.child(parent, name)
+        if directory:
+            if not isinstance(node, DirectoryNode):
+                raise NotADirectory("not a directory")
+            if not self.is_empty(node):
+                raise NotEmpty("the directory is not empty")
+        elif isinstance(node, DirectoryNode):
+            raise IsADirectory("a directory is removed with rmdir")
+        now = self.owner.now_ns()
+        self._record(ops.Remove(node.path(), now))
+        self.take_away(parent, node, now)
+        return node
+
+    def rename(
+        self, old_parent: DirectoryNode, old_name: bytes, new_parent: DirectoryNode, new_name: bytes, flags: RenameFlags
+    ) -> Node | None:
+        """Move a name; the node that it replaced, if any. Checks are those of rename(2)."""
+        self._check_writable()
+        self._check_carried(new_parent, new_name)
+        node = self.child(old_parent, old_name)
+        target = self.find(new_parent, new_name)
+        exchange = RenameFlags.EXCHANGE in flags
+        if exchange and target is None:
+            raise NotFound("nothing to exchange with")
+        if target is not None and RenameFlags.NOREPLACE in flags:
+            raise Exists("the target exists")
+        if target is node:
+            return None
+        if isinstance(node, DirectoryNode) and is_below(new_parent, node):
+            raise InvalidArgument("a directory cannot move into itself")
+        if exchange and isinstance(target, DirectoryNode) and is_below(old_parent, target):
+            raise InvalidArgument("a directory cannot move into itself")
+        if target is not None and not exchange:
+            self._check_replaceable(node, target)
+        now = self.owner.now_ns()
+        self._record(ops.Rename(node.path(), self._path_under(new_parent, new_name), exchange, now))
+        self.move(node, new_parent, new_name, target, exchange, now)
+        return None if exchange else target
+
+    def set_attributes(self, node: Node, mode: int | None, uid: int | None, gid: int | None, mtime_ns: int | None) -> None:
+        """Change attributes; ``None`` leaves one as it is."""
+        self._check_writable()
+        now = self.owner.now_ns()
+        if isinstance(node, SymlinkNode):
+            mode = None
+        if not node.orphan:
+            self._record(ops.SetAttributes(node.path(), mode, uid, gid, mtime_ns, now))
+        self.apply_attributes(node, mode, uid, gid, mtime_ns, now)
+
+    # The changes themselves: they cannot fail, and replay uses them too
+
+    def place(self, parent: DirectoryNode, name: bytes, node: Node, now_ns: int) -> None:
+        """Put a node on a free name."""
+        self.registry[node.inode] = node
+        parent.override(name, node)
+        self._entries_changed(parent, now_ns)
+        self.remember(node)
+
+    def take_away(self, parent: DirectoryNode, node: Node, now_ns: int) -> None:
+        """Take a node off its name. It stays alive while it is open or known to the kernel."""
+        name = node.name
+        self.numbers.drop(node.inode, parent.inode, name)
+        if isinstance(node, FileNode):
+            self.unrecorded.discard(node)
+        parent.detach(node)
+        parent.override(name, None)
+        node.ctime_ns = now_ns
+        self._entries_changed(parent, now_ns)
+        self.reclaim(node)
+
+    def move(
+        self, node: Node, new_parent: DirectoryNode, new_name: bytes, target: Node | None, exchange: bool, now_ns: int
+    ) -> None:
+        """Move a node onto a name, over or in exchange with what is there."""
+        old_parent, old_name = node.parent, node.name
+        assert old_parent is not None, "a root cannot be renamed"
+        old_parent.detach(node)
+        if target is not None:
+            self.numbers.drop(target.inode, new_parent.inode, new_name)
+            new_parent.detach(target)
+        self.numbers.drop(node.inode, old_parent.inode, old_name)
+        old_parent.override(old_name, target if exchange else None)
+        new_parent.override(new_name, node)
+        node.ctime_ns = now_ns
+        self.remember(node)
+        self._entries_changed(old_parent, now_ns)
+        self._entries_changed(new_parent, now_ns)
+        if target is not None:
+            target.ctime_ns = now_ns
+            if exchange:
+                self.remember(target)
+            else:
+                self.reclaim(target)
+
+    def apply_attributes(
+        self, node: Node, mode: int | None, uid: int | None, gid: int | None, mtime_ns: int | None, now_ns: int
+    ) -> None:
+        """Change attributes of a node in memory."""
+        old = node.attributes
+        node.attributes = replace(
+            old,
+            mode=old.mode if mode is None else mode & 0o7777,
+            uid=old.uid if uid is None else uid,
+            gid=old.gid if gid is None else gid,
+            mtime_ns=old.mtime_ns if mtime_ns is None else mtime_ns,
+        )
+        node.ctime_ns = now_ns
+        self.remember(node)
+        node.touch()
+        self.noted(now_ns)
+
+    def noted(self, now_ns: int) -> None:
+        """Take note of a change: the clock of the push begins to run."""
+        if self.changed_since_ns is None:
+            self.changed_since_ns = now_ns
+        self.changed_last_ns = now_ns
+        if not self.replaying:
+            self.on_change()
+
+    def remember(self, node: Node) -> None:
+        """Keep the number and ctime of a node for the next mount."""
+        if node.parent is not None:
+            self.numbers.keep(node.parent.inode, node.name, Number(node.inode, node.ctime_ns, node.fallback_ns))
+
+    def _entries_changed(self, directory: DirectoryNode, now_ns: int) -> None:
+        directory.attributes = replace(directory.attributes, mtime_ns=now_ns)
+        directory.ctime_ns = now_ns
+        directory.touch()
+        self.noted(now_ns)
+
+    def _record(self, op: ops.Op) -> None:
+        if not self.replaying:
+            self.journal.append(op)
+
+    def _path_under(self, parent: DirectoryNode, name: bytes) -> str:
+        above = parent.path()
+        return f"{above}/{name.decode()}" if above else name.decode()
+
+    def _ownership(self, parent: DirectoryNode, uid: int, gid: int) -> tuple[int | None, int | None]:
+        if (parent.attributes.mode or 0) & stat.S_ISGID:
+            gid = self.owner.gid if parent.attributes.gid is None else parent.attributes.gid
+        return (None if uid == self.owner.uid else uid), (None if gid == self.owner.gid else gid)
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise ReadOnly("the mount is read-only")
+
+    def _check_carried(self, parent: DirectoryNode, name: bytes) -> None:
+        check_name(name)
+        if parent is self.root and name == SEED:
+            raise NotPermitted("the name .textileseed belongs to the Hub")
+        if parent.orphan:
+            raise NotFound("the directory was removed")
+
+    def _check_free(self, parent: DirectoryNode, name: bytes) -> None:
+        self._check_writable()
+        self._check_carried(parent, name)
+        if self.find(parent, name) is not None:
+            raise Exists(f"{name.decode()!r} exists")
+
+    def _check_replaceable(self, node: Node, target: Node) -> None:
+        if isinstance(target, DirectoryNode):
+            if not isinstance(node, DirectoryNode):
+                raise IsADirectory("the target is a directory")
+            if not self.is_empty(target):
+                raise NotEmpty("the target directory is not empty")
+        elif isinstance(node, DirectoryNode):
+            raise NotADirectory("the target is not a directory")
+
+    def dirty_nodes(self) -> Iterator[Node]:
+        """Every dirty node below the root, parents first."""
+
+        def walk(directory: DirectoryNode) -> Iterator[Node]:
+            for child in list(directory.dirty_children):
+                yield child
+                if isinstance(child, DirectoryNode):
+                    yield from walk(child)
+
+        if self.root.dirty:
+            yield self.root
+        yield from walk(self.root)
