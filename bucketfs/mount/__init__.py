@@ -1,0 +1,35 @@
+"""The kernel's door: a VFS shown as a mounted folder.
+
+Requests of the kernel come in through ``operations``, which only translates; errors leave as errnos by the one table in
+``errno``; news from elsewhere goes out through ``invalidate``. ``Mount`` holds them together from the checks before the
+mount to the unmount after it.
+
+What this room promises to the rooms above and below:
+
+1. Every request is answered, at the latest ``timeout_s + grace_s`` after it came in.
+2. The kernel may believe names and attributes for an hour, and is told of each change from elsewhere by ``Mount.notify``.
+3. Unmounting lets the kernel write back first, and is bounded; after ``run`` returned or raised, nothing is mounted.
+4. Nothing here touches the mounted folder from the trio thread.
+
+``mounts``, ``mounted_at``, ``mount_above``, ``unmount`` work on the kernel's table of mounts and need no running mount of
+this process.
+"""
+
+from bucketfs.mount.checks import prepare
+from bucketfs.mount.errno import errno_of
+from bucketfs.mount.mount import Mount
+from bucketfs.mount.settings import MountSettings
+from bucketfs.mount.table import Mounted, is_dead, mount_above, mounted_at, mounts, unmount
+
+__all__ = [
+    "Mount",
+    "MountSettings",
+    "Mounted",
+    "errno_of",
+    "is_dead",
+    "mount_above",
+    "mounted_at",
+    "mounts",
+    "prepare",
+    "unmount",
+]

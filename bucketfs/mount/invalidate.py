@@ -1,0 +1,129 @@
+"""Telling the kernel what is not as it was told.
+
+The kernel may believe names and attributes for an hour, so each change from elsewhere must be announced. An announcement
+can block: it takes locks that a request in flight may hold. So it is never made by a handler, nor by the task that produced
+the news, but by one worker thread, fed by ``Invalidator.run``.
+
+What waits is a set: the same news twice is told once. Its size is thereby bounded by the names and inodes that the VFS knows
+the kernel to hold; a producer of much news awaits ``drained`` between portions.
+
+The worker must be at rest before the session is torn down, because pyfuse3 hands the session to libfuse without looking at
+it. Cancelling ``run`` makes the thread stop before its next announcement; ``at_rest`` waits for the one it is making. It
+cannot wait for ever: when nobody serves requests any more, an announcement may never come back.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+
+import pyfuse3
+import trio
+
+from bucketfs.vfs import AttributesChanged, EntryChanged, EntryGone, Invalidation
+
+log = logging.getLogger(__name__)
+
+BATCH_MAX = 256
+
+
+class Invalidator:
+    """The way of news to the kernel, for one mount."""
+
+    def __init__(self) -> None:
+        self.told = 0
+        self._waiting: dict[Invalidation, None] = {}
+        self._arrived = trio.Event()
+        self._drained = trio.Event()
+        self._drained.set()
+        self._limiter = trio.CapacityLimiter(1)
+        self._open = True
+        self._rests = threading.Event()
+        self._rests.set()
+
+    def notify(self, news: Invalidation) -> None:
+        """Announce ``news`` soon. Never blocks; from the trio thread only. After the end of ``run`` there is nobody to
+        tell."""
+        if not self._open:
+            return
+        # Told in the order of the last mention: a name that went, came and went again ends as gone.
+        self._waiting.pop(news, None)
+        self._waiting[news] = None
+        self._arrived.set()
+        if self._drained.is_set():
+            self._drained = trio.Event()
+
+    async def drained(self) -> None:
+        """Wait until the kernel was told everything, or the mount ended. Never from inside a handler: it would wait for
+        itself."""
+        await self._drained.wait()
+
+    @property
+    def resting(self) -> bool:
+        """Whether no announcement is being made."""
+        return self._rests.is_set()
+
+    async def at_rest(self, timeout_s: float) -> bool:
+        """Wait, after the end of ``run``, for the announcement that is being made; ``False`` when it takes too long."""
+        return self.resting or await trio.to_thread.run_sync(self._rests.wait, timeout_s)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Tell the kernel, until cancelled."""
+        task_status.started()
+        try:
+            while True:
+                await self._arrived.wait()
+                batch = tuple(self._waiting)[:BATCH_MAX]
+                await trio.to_thread.run_sync(self._tell_all, batch, limiter=self._limiter, abandon_on_cancel=True)
+                self.told += len(batch)
+                self._forget(batch)
+        finally:
+            self._open = False
+            self._waiting.clear()
+            self._drained.set()
+
+    def _forget(self, batch: Sequence[Invalidation]) -> None:
+        # News that was repeated meanwhile stands behind the batch now and was told too early; it is told again. As dicts
+        # keep their order, what is still at the front was not repeated.
+        for news in batch:
+            if next(iter(self._waiting)) is news:
+                del self._waiting[news]
+        if not self._waiting:
+            self._arrived = trio.Event()
+            self._drained.set()
+
+    def _tell_all(self, batch: Sequence[Invalidation]) -> None:
+        # Cleared before the look at the cancellation: whoever cancelled and then finds us at rest may rely on it, since we
+        # stop at that look.
+        self._rests.clear()
+        try:
+            for news in batch:
+                trio.from_thread.check_cancelled()
+                try:
+                    _tell(news)
+                except OSError as error:
+                    # ENOENT: the kernel does not hold it. ENODEV, ENOTCONN: the mount is going away. Nothing is lost in
+                    # either.
+                    if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOTCONN):
+                        log.warning("the kernel did not take %s: %s", news, error)
+        finally:
+            self._rests.set()
+
+
+def _tell(news: Invalidation) -> None:
+    match news:
+        case EntryGone(parent, name, inode):
+            if inode:
+                # Told as a deletion, programs that watch the name by inotify hear of it. The kernel refuses for a directory
+                # in which it still holds names, and for another inode at the name; then the name is forgotten as any other.
+                with suppress(OSError):
+                    pyfuse3.invalidate_entry(parent, name, inode)
+                    return
+            pyfuse3.invalidate_entry(parent, name)
+        case EntryChanged(parent, name):
+            pyfuse3.invalidate_entry(parent, name)
+        case AttributesChanged(inode):
+            pyfuse3.invalidate_inode(inode, attr_only=True)

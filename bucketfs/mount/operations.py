@@ -1,0 +1,351 @@
+"""The kernel's requests, translated into calls of the VFS and back.
+
+Each handler is a translation and nothing else: names are checked, facts become pyfuse3's structures, errors become errnos by
+the one table. ``_answers`` wraps every handler that replies. It holds two promises: a request is answered before its
+deadline, and no exception but an errno reaches pyfuse3, where any other would end the mount.
+
+A deadline cancels the handler at the checkpoint where it waits; a handler that is past its last wait is never cut short. The
+answer is then EIO, as for a Hub that is away, because that is what it means to the program that waits.
+
+What is not here, and why:
+
+- Extended attributes. The kernel asks ``security.capability`` before every write as long as anybody answers ``getxattr``
+  with something else than ENOSYS. After one ENOSYS it stops asking, and tells programs EOPNOTSUPP itself.
+- ``access``. With ``default_permissions`` the kernel decides from mode, uid and gid; ENOSYS tells it to go on so.
+- Hard links: EPERM, which is link(2)'s own word for a file system that has none.
+- Device nodes, sockets and FIFOs: EPERM, which is mknod(2)'s.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import stat
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
+
+import pyfuse3
+import trio
+
+from bucketfs.errors import InvalidArgument, NameInvalid, NameTooLong, NotFound, NotPermitted, TimedOut
+from bucketfs.mount.errno import errno_of
+from bucketfs.mount.settings import MountSettings
+from bucketfs.types import Caller, FileHandle, Inode, Kind
+from bucketfs.vfs import Attr, Opened, RenameFlags, SetAttr
+
+if TYPE_CHECKING:
+    from bucketfs.vfs import VFS
+
+log = logging.getLogger(__name__)
+
+NAME_BYTES_MAX = 255
+PERMISSION_BITS = 0o7777
+FRAGMENT_BYTES = 4096
+
+_TYPE_BITS = {Kind.FILE: stat.S_IFREG, Kind.DIRECTORY: stat.S_IFDIR, Kind.SYMLINK: stat.S_IFLNK}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Handler = Callable[Concatenate["Operations", P], Awaitable[R]]
+
+
+def _answers(handler: Handler[P, R]) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]:
+    """Give ``handler`` a deadline and turn what it raises into an errno."""
+    name = handler.__name__
+
+    @functools.wraps(handler)
+    async def answered(self: Operations, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        self.requests[name] += 1
+        # A plain scope and not trio.fail_after: that one costs a generator more, on each of the ten thousand reads a second.
+        with trio.CancelScope(deadline=trio.current_time() + self.deadline_s):
+            try:
+                return await handler(self, *args, **kwargs)
+            except pyfuse3.FUSEError:
+                raise
+            except Exception as error:
+                number = errno_of(error)
+                log.debug("%s: %s: %s", name, type(error).__name__, error)
+                raise pyfuse3.FUSEError(number) from error
+        self.overdue += 1
+        log.warning("%s was not done after %.0f s and is answered with EIO", name, self.deadline_s)
+        raise pyfuse3.FUSEError(errno_of(TimedOut(name)))
+
+    return answered
+
+
+class Operations(pyfuse3.Operations):
+    """The handlers, over one VFS. ``requests`` counts them by name, ``overdue`` those that met their deadline."""
+
+    supports_dot_lookup = True
+    enable_writeback_cache = True
+    enable_acl = False
+
+    def __init__(self, vfs: VFS, settings: MountSettings) -> None:
+        super().__init__()
+        self.requests: Counter[str] = Counter()
+        self.overdue = 0
+        self.deadline_s = settings.timeout_s + settings.grace_s
+        self._vfs = vfs
+        self._entry_timeout_s = settings.entry_timeout_s
+        self._attr_timeout_s = settings.attr_timeout_s
+        self._negative_timeout_s = settings.negative_timeout_s
+
+    # Names and attributes.
+
+    @_answers
+    async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        """A name's attributes. A missing name is answered by inode 0, when the kernel may remember that."""
+        parent = Inode(parent_inode)
+        if name == b".":
+            attr = await self._vfs.getattr(parent)
+            self._vfs.remember(parent)
+            return self._entry(attr)
+        _check_name(name)
+        try:
+            return self._entry(await self._vfs.lookup(parent, name))
+        except NotFound:
+            if not self._negative_timeout_s:
+                raise
+            nothing = pyfuse3.EntryAttributes()
+            nothing.entry_timeout = self._negative_timeout_s
+            return nothing
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """The kernel holds these inodes so many times less. It expects no answer, so an error here is ours alone."""
+        try:
+            self._vfs.forget([(Inode(inode), count) for inode, count in inode_list])
+        except Exception as error:
+            errno_of(error)
+
+    @_answers
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return self._entry(await self._vfs.getattr(Inode(inode)))
+
+    @_answers
+    async def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """Change what ``fields`` name. A ctime is not settable: with the writeback cache the kernel sends its own along, but
+        the VFS keeps the time of the record that made the change."""
+        change = SetAttr(
+            mode=attr.st_mode & PERMISSION_BITS if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            size_bytes=attr.st_size if fields.update_size else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        handle = None if fh is None else FileHandle(fh)
+        return self._entry(await self._vfs.setattr(Inode(inode), change, handle, _caller(ctx)))
+
+    @_answers
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        return bytes(await self._vfs.readlink(Inode(inode)))
+
+    # Making, removing, renaming.
+
+    @_answers
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """An empty regular file (what an NFS server makes, too). Raises NotPermitted for any other kind."""
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            raise NotPermitted("a bucket holds files, folders and symlinks only")
+        _check_name(name)
+        opened, attr = await self._vfs.create(Inode(parent_inode), name, mode & PERMISSION_BITS, 0, _caller(ctx))
+        # The name exists now; a release that is cut short would leave the kernel without the inode it must forget later.
+        with trio.CancelScope(shield=True):
+            await self._vfs.release(opened.handle)
+        return self._entry(attr)
+
+    @_answers
+    async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        _check_name(name)
+        return self._entry(await self._vfs.mkdir(Inode(parent_inode), name, mode & PERMISSION_BITS, _caller(ctx)))
+
+    @_answers
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        _check_name(name)
+        return self._entry(await self._vfs.symlink(Inode(parent_inode), name, target, _caller(ctx)))
+
+    @_answers
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        raise NotPermitted("a bucket has no hard links")
+
+    @_answers
+    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        _check_name(name)
+        await self._vfs.unlink(Inode(parent_inode), name, _caller(ctx))
+
+    @_answers
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        _check_name(name)
+        await self._vfs.rmdir(Inode(parent_inode), name, _caller(ctx))
+
+    @_answers
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        """Rename; the flags are renameat2(2)'s. RENAME_WHITEOUT is for overlay file systems, which need device nodes
+        anyway."""
+        _check_name(name_old)
+        _check_name(name_new)
+        if flags not in (RenameFlags.NONE, RenameFlags.NOREPLACE, RenameFlags.EXCHANGE):
+            raise InvalidArgument(f"rename flags {flags:#x}")
+        await self._vfs.rename(
+            Inode(parent_inode_old), name_old, Inode(parent_inode_new), name_new, RenameFlags(flags), _caller(ctx)
+        )
+
+    # Files.
+
+    @_answers
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        return _file_info(await self._vfs.open(Inode(inode), flags, _caller(ctx)))
+
+    @_answers
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        _check_name(name)
+        opened, attr = await self._vfs.create(Inode(parent_inode), name, mode & PERMISSION_BITS, flags, _caller(ctx))
+        return _file_info(opened), self._entry(attr)
+
+    @_answers
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        return await self._vfs.read(FileHandle(fh), off, size)
+
+    @_answers
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        return await self._vfs.write(FileHandle(fh), off, buf)
+
+    @_answers
+    async def flush(self, fh: int) -> None:
+        await self._vfs.flush(FileHandle(fh))
+
+    @_answers
+    async def release(self, fh: int) -> None:
+        await self._vfs.release(FileHandle(fh))
+
+    @_answers
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self._vfs.fsync(FileHandle(fh), datasync)
+
+    # Directories.
+
+    @_answers
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        return await self._vfs.opendir(Inode(inode), _caller(ctx))
+
+    @_answers
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        """Fill the kernel's buffer. Each entry it accepts counts as a lookup, unless the whole answer becomes an error."""
+        handle, position = FileHandle(fh), start_id
+        accepted: list[tuple[Inode, int]] = []
+        try:
+            while batch := await self._vfs.readdir(handle, position):
+                for entry in batch:
+                    if not pyfuse3.readdir_reply(token, entry.name, self._entry(entry.attr), entry.next_id):
+                        return
+                    self._vfs.remember(entry.attr.inode)
+                    accepted.append((entry.attr.inode, 1))
+                    position = entry.next_id
+        except BaseException:
+            self._vfs.forget(accepted)
+            raise
+
+    @_answers
+    async def releasedir(self, fh: int) -> None:
+        await self._vfs.releasedir(FileHandle(fh))
+
+    @_answers
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        await self._vfs.fsyncdir(FileHandle(fh))
+
+    @_answers
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        facts = self._vfs.statfs()
+        reply = pyfuse3.StatvfsData()
+        reply.f_bsize = reply.f_frsize = facts.block_size
+        reply.f_blocks = facts.blocks
+        reply.f_bfree = reply.f_bavail = facts.blocks_free
+        reply.f_files = facts.files
+        reply.f_ffree = reply.f_favail = facts.files_free
+        reply.f_namemax = facts.name_max
+        return reply
+
+    # Answered once with ENOSYS, after which the kernel does not ask again.
+
+    async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
+        _never_again()
+
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        _never_again()
+
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        _never_again()
+
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
+        _never_again()
+
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        _never_again()
+
+    def _entry(self, attr: Attr) -> pyfuse3.EntryAttributes:
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = attr.inode
+        entry.generation = attr.generation
+        entry.entry_timeout = self._entry_timeout_s
+        entry.attr_timeout = self._attr_timeout_s
+        entry.st_mode = _TYPE_BITS[attr.kind] | attr.mode
+        entry.st_nlink = attr.nlink
+        entry.st_uid = attr.uid
+        entry.st_gid = attr.gid
+        entry.st_rdev = attr.rdev
+        entry.st_size = attr.size_bytes
+        entry.st_blksize = FRAGMENT_BYTES
+        entry.st_blocks = attr.blocks
+        entry.st_atime_ns = attr.atime_ns
+        entry.st_mtime_ns = attr.mtime_ns
+        entry.st_ctime_ns = attr.ctime_ns
+        return entry
+
+
+def _never_again() -> NoReturn:
+    raise pyfuse3.FUSEError(errno.ENOSYS)
+
+
+def _check_name(name: bytes) -> None:
+    """Raise NameTooLong over 255 bytes, NameInvalid for bytes that are not UTF-8 (a dag-pb link's name is text)."""
+    if len(name) > NAME_BYTES_MAX:
+        raise NameTooLong(f"a name of {len(name)} bytes; {NAME_BYTES_MAX} is the limit")
+    if name.isascii():
+        return
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        raise NameInvalid(f"a name that is not UTF-8: {name!r}") from None
+
+
+def _caller(ctx: pyfuse3.RequestContext) -> Caller:
+    return Caller(ctx.uid, ctx.gid, ctx.pid, ctx.umask)
+
+
+def _file_info(opened: Opened) -> pyfuse3.FileInfo:
+    return pyfuse3.FileInfo(fh=opened.handle, direct_io=opened.direct_io, keep_cache=opened.keep_cache)
