@@ -11,8 +11,8 @@ Tables (WAL mode; several processes may have the file open)::
 
 A block is found by its multihash alone: CIDs that differ in version or codec name the same bytes.
 
-``stored_ns`` and ``expires_ns`` are wall-clock nanoseconds since 1970. ``damaged`` is set when a read found other bytes than the
-name promises: the block then counts as missing, so that the next client that has it brings it back.
+``stored_ns`` and ``expires_ns`` are wall-clock nanoseconds since 1970. ``damaged`` is set when a read found other bytes than
+the name promises: the block then counts as missing, so that the next client that has it brings it back.
 """
 
 from __future__ import annotations
@@ -108,13 +108,15 @@ class BlockIndex:
 
     # Questions
 
-    def find(self, multihashes: Collection[bytes], *, with_data: bool = True) -> dict[bytes, Found]:
+    def find(self, multihashes: Collection[bytes]) -> dict[bytes, Found]:
         """Those that are known, damaged ones too."""
-        data, join = ("s.data", "LEFT JOIN small s ON b.pack = 0 AND s.id = b.offset") if with_data else ("NULL", "")
         found: dict[bytes, Found] = {}
         for part in _parts(multihashes):
             marks = ",".join("?" * len(part))
-            sql = f"SELECT b.multihash, b.pack, b.offset, b.size, b.damaged, {data} FROM blocks b {join} WHERE b.multihash IN ({marks})"
+            sql = (
+                "SELECT b.multihash, b.pack, b.offset, b.size, b.damaged, s.data FROM blocks b"
+                f" LEFT JOIN small s ON b.pack = 0 AND s.id = b.offset WHERE b.multihash IN ({marks})"
+            )
             for multihash, pack, offset, size, damaged, row in self._read(sql, part):
                 found[multihash] = Found(Place(pack, offset, size), bool(damaged), row)
         return found
@@ -129,10 +131,12 @@ class BlockIndex:
         return present
 
     def multihashes(self) -> Iterator[list[tuple[bytes, int]]]:
-        """Every block with its ``stored_ns``, in batches, in order; blocks that come and go meanwhile may or may not show."""
+        """Every block with its ``stored_ns``, in batches, in order; those that come and go meanwhile may or may not show."""
         last = b""
         while True:
-            rows = self._read("SELECT multihash, stored_ns FROM blocks WHERE multihash > ? ORDER BY multihash LIMIT 10000", (last,))
+            rows = self._read(
+                "SELECT multihash, stored_ns FROM blocks WHERE multihash > ? ORDER BY multihash LIMIT 10000", (last,)
+            )
             if not rows:
                 return
             yield rows
@@ -235,7 +239,7 @@ class BlockIndex:
         except IndexError:
             connection = self._connect("NORMAL")
         try:
-            return connection.execute(sql, parameters).fetchall()  # type: ignore[no-any-return]
+            return connection.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
             raise sql_error(error, "reading the index of the block store") from error
         finally:
@@ -246,7 +250,12 @@ class BlockIndex:
             connection = sqlite3.connect(
                 self._path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
             )
-            for pragma in ("page_size = 8192", "auto_vacuum = INCREMENTAL", "journal_mode = WAL", f"synchronous = {synchronous}"):
+            for pragma in (
+                "page_size = 8192",
+                "auto_vacuum = INCREMENTAL",
+                "journal_mode = WAL",
+                f"synchronous = {synchronous}",
+            ):
                 connection.execute(f"PRAGMA {pragma}")
         except sqlite3.Error as error:
             raise sql_error(error, "opening the index of the block store") from error
@@ -264,7 +273,9 @@ class BlockIndex:
             if found == APPLICATION_ID and version == FORMAT:
                 return
             if found or version:
-                raise Unsupported(f"{self._path} is not a block store of format {FORMAT}", hint="a newer bucketfs may have made it")
+                raise Unsupported(
+                    f"{self._path} is not a block store of format {FORMAT}", hint="a newer bucketfs may have made it"
+                )
             for statement in _TABLES.split(";"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

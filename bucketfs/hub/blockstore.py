@@ -1,15 +1,16 @@
 """The Hub's blocks: bytes by multihash, on the disk of one machine.
 
 A block of 16 KiB or more goes to a pack file, a smaller one becomes a row of the index (measured: as rows large blocks are
-five times slower, as files small ones are). Nothing wrong goes in or out: bytes are hashed when they come and when they leave.
+five times slower, as files small ones are). Nothing wrong goes in or out: bytes are hashed when they come and when they
+leave.
 
 What a caller may count on:
 
 1. ``Receiving.put`` stores a batch whole or not at all, and readers of this process see it when it returns.
-2. After ``Receiving.finish`` (or ``put_many``) everything that it put survives a power cut. A batch costs one sync of the pack and
-   one of the index, however many blocks it has, and streams that finish together share them.
-3. A row is written after its pack was synced; so after a crash every row names bytes that are there, and bytes that no row names
-   are cut off or written over.
+2. After ``Receiving.finish`` (or ``put_many``) everything that it put survives a power cut. A batch costs one sync of the
+   pack and one of the index, however many blocks it has, and streams that finish together share them.
+3. A row is written after its pack was synced; so after a crash every row names bytes that are there, and bytes that no row
+   names are cut off or written over.
 4. A block that an upload put, or was told that the Hub has, is not collected before the upload's lease ends, also by another
    process: leases are written before the index is asked (gc.py has the other half of this).
 5. Several processes may open one folder. Each appends to a pack of its own.
@@ -21,7 +22,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -158,7 +159,7 @@ class BlockStore:
         return found
 
     def missing(self, cids: Collection[Cid], upload: bytes = b"") -> list[Cid]:
-        """Those that are not here, each once, in the order asked. With an ``upload`` the others stay until its lease ends."""
+        """Those that are not here, each once, in the order asked. With an ``upload`` the rest stays until its lease ends."""
         wanted = {cid: multihash_of(cid) for cid in cids if identity_block(cid) is None}
         if upload:
             self.lease(upload, wanted.values())
@@ -189,7 +190,9 @@ class BlockStore:
     def _bytes_at(self, cid: Cid, multihash: bytes, found: Found) -> bytes | None:
         """Reads and checks. ``None`` when the collector took the block away meanwhile."""
         if found.damaged:
-            raise Corrupt("a block of the hub is damaged on its disk", hint="it is mended when a client that has it pushes it again")
+            raise Corrupt(
+                "a block of the hub is damaged on its disk", hint="it is mended when a client that has it pushes it again"
+            )
         data = found.data
         if data is None:
             try:
@@ -336,7 +339,7 @@ class BlockStore:
                 batch.done.set()
 
     def give_up_pack(self) -> None:
-        """Closes the pack that this process appends to, so that the collector may rewrite it; the next block begins another."""
+        """Closes the pack that this process appends to, so that the collector may rewrite it. The next block gets another."""
         self._flush(self._batch)
         with self._write_lock:
             pack, self._pack = self._pack, None
@@ -377,4 +380,3 @@ class Receiving:
         for batch in self._batches:
             self._store._flush(batch)
         self._batches.clear()
-

@@ -1,11 +1,11 @@
 """Pack files: where the Hub keeps blocks that are too large for a row of a database.
 
-A pack is blocks' bytes one after another and nothing else; which bytes are which block stands in the index (blockstore.py),
-whose rows are written only after the pack was synced. So a pack may end in bytes that no row names (a crash, a failed batch): a
-writer that adopts the pack cuts them off, and until then nobody looks at them.
+A pack is blocks' bytes one after another and nothing else; which bytes are which block stands in the index (blockindex.py),
+whose rows are written only after the pack was synced. So a pack may end in bytes that no row names (a crash, a failed
+batch): a writer that adopts the pack cuts them off, and until then nobody looks at them.
 
-One file per block would cost a create, a rename and a sync each: measured, a third of the speed of appending a batch and syncing
-once. A pack is appended to by one process at a time, which holds an exclusive ``flock`` on it; readers need no lock.
+One file per block would cost a create, a rename and a sync each: measured, a third of the speed of appending a batch and
+syncing once. A pack is appended to by one process at a time, which holds an exclusive ``flock`` on it; readers need no lock.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class PackWriter:
 
     @classmethod
     def adopt(cls, path: Path, number: int) -> PackWriter | None:
-        """An existing pack to go on with, or ``None`` when it is gone or another process has it. ``cut`` it before appending."""
+        """An existing pack to go on with; ``None`` when it is gone or another process has it. ``cut`` it before appending."""
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:

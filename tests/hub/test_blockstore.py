@@ -211,7 +211,9 @@ def test_full_disk_in_the_middle_of_a_write_leaves_nothing(tmp_path: Path, monke
     store.close()
 
 
-def test_a_batch_that_cannot_become_durable_fails_for_everyone_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_cannot_become_durable_fails_for_everyone_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = BlockStore(tmp_path)
     shared, mine = blocks_of(1, 50), blocks_of(1, 60)
     one, other = store.receive(), store.receive()
