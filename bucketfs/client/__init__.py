@@ -1,0 +1,107 @@
+"""A Hub's client: our types in, our types out.
+
+``Channel`` is one connection to one Hub and the only place that knows gRPC; above it stands one client class per service of
+the Hub (``BucketsClient``, ``BlocksClient``, ``ThreadsClient``, ``UsersClient``, ``HubClient``), none of which keeps
+anything but what it learnt of the Hub's abilities. ``connect`` puts them together and finds the thread that holds an
+account's buckets. ``Retry`` wraps any of it for those who can wait.
+
+Credentials become headers in ``metadata``, anew on each call: a signature's date must be ahead of the Hub's clock, and a key
+may be replaced while a channel is open. What a Hub answers when it does not do what was asked becomes one of our errors
+before it leaves this room; whether to try again is for the caller to say: a call that ended with Unavailable or TimedOut may
+have been done. Blocks that come from here are checked against their CIDs; content pulled by path is not, because its CID is
+of the tree, not of the bytes.
+"""
+
+from bucketfs.client.auth import NO_CREDENTIALS, Credentials, api_signature, metadata, signature_message, token_subject
+from bucketfs.client.blocks import NO_UPLOAD, BlocksClient, PutCounts
+from bucketfs.client.buckets import BucketsClient
+from bucketfs.client.channel import Channel
+from bucketfs.client.connection import (
+    BUCKETS_THREAD,
+    Connection,
+    TokenBearer,
+    buckets_thread,
+    connect,
+    find_bucket,
+    find_or_create_bucket,
+)
+from bucketfs.client.endpoint import Endpoint
+from bucketfs.client.hub import AccountInfo, HubClient, KeyInfo, KeyType, Member, OrgInfo, SessionInfo
+from bucketfs.client.identity import Identity, public_key_text, public_raw_of_text, signature_holds
+from bucketfs.client.ids import (
+    cid_of_root_path,
+    parse_thread,
+    root_path,
+    thread_from_text,
+    thread_of_random,
+    thread_text,
+)
+from bucketfs.client.info import BucketDetails, BucketInfo, Created, Links, PathItem, PathRights, Pushed, Role
+from bucketfs.client.mail import Letter, letter, opened, sealed
+from bucketfs.client.retry import Backoff, Retry
+from bucketfs.client.streams import Dialogue, Replies
+from bucketfs.client.threads import Action, InstanceChange, ThreadInfo, ThreadsClient
+from bucketfs.client.users import Message, ReadStatus, ThreadEntry, UsersClient
+
+__all__ = [
+    "BUCKETS_THREAD",
+    "NO_CREDENTIALS",
+    "NO_UPLOAD",
+    "AccountInfo",
+    "Action",
+    "Backoff",
+    "BlocksClient",
+    "BucketDetails",
+    "BucketInfo",
+    "BucketsClient",
+    "Channel",
+    "Connection",
+    "Created",
+    "Credentials",
+    "Dialogue",
+    "Endpoint",
+    "HubClient",
+    "Identity",
+    "InstanceChange",
+    "KeyInfo",
+    "KeyType",
+    "Letter",
+    "Links",
+    "Member",
+    "Message",
+    "OrgInfo",
+    "PathItem",
+    "PathRights",
+    "Pushed",
+    "PutCounts",
+    "ReadStatus",
+    "Replies",
+    "Retry",
+    "Role",
+    "SessionInfo",
+    "ThreadEntry",
+    "ThreadInfo",
+    "ThreadsClient",
+    "TokenBearer",
+    "UsersClient",
+    "api_signature",
+    "buckets_thread",
+    "cid_of_root_path",
+    "connect",
+    "find_bucket",
+    "find_or_create_bucket",
+    "letter",
+    "metadata",
+    "opened",
+    "parse_thread",
+    "public_key_text",
+    "public_raw_of_text",
+    "root_path",
+    "sealed",
+    "signature_holds",
+    "signature_message",
+    "thread_from_text",
+    "thread_of_random",
+    "thread_text",
+    "token_subject",
+]

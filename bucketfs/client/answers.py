@@ -1,0 +1,157 @@
+"""What a failed call means: status code and text of a Hub, as one of our errors.
+
+A Go Hub answers most failures with code UNKNOWN, so the text counts more than the code; texts are looked for in the order of
+the table, codes after them (textileio/textile ``api/*``, go-threads ``api/service.go``; the texts are what its own command
+line and tests look for). These texts are matched nowhere else. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from bucketfs.errors import (
+    BlocksMissing,
+    BucketfsError,
+    Corrupt,
+    Denied,
+    Exists,
+    HubError,
+    InvalidArgument,
+    IsADirectory,
+    NotADirectory,
+    NotEmpty,
+    NotFound,
+    NotPermitted,
+    OverQuota,
+    RootMoved,
+    TimedOut,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    Unsupported,
+)
+from bucketfs.wire import blocks_pb2
+
+MISSING_TRAILER = "bucketfs-missing-bin"
+"""The trailer of ``SwapRoot`` that lists blocks the Hub lacks (``MissingBlocks`` of blocks.proto)."""
+
+NON_FAST_FORWARD = "update is non-fast-forward"
+
+_TEXTS: tuple[tuple[str, type[BucketfsError]], ...] = (
+    (NON_FAST_FORWARD, RootMoved),
+    ("API key not found or is invalid", Unauthenticated),
+    ("invalid thread token", Unauthenticated),
+    ("thread token not found", Unauthenticated),
+    ("invalid token public key", Unauthenticated),
+    ("Bad authorization", Unauthenticated),
+    ("session not found", Unauthenticated),
+    ("exceeds quota", OverQuota),
+    ("quota exhausted", OverQuota),
+    ("exceeds free quota", OverQuota),
+    ("paths containing .textileseed are not allowed", NotPermitted),
+    ("E11000 duplicate key error", Exists),
+    ("db already exists", Exists),
+    ("thread already exists", Exists),
+    ("collection already registered", Exists),
+    ("Account exists", Exists),
+    ("is already taken", Exists),
+    ("is not available", Exists),
+    ("delete buckets first", NotEmpty),
+    ("delete orgs first", NotEmpty),
+    ("message corrupt or incorrect password", Corrupt),
+    ("node is a directory", IsADirectory),
+    ("not a directory", NotADirectory),
+    ("permission denied", Denied),
+    ("app denied net record body", Denied),
+    ("User does not own", Denied),
+    ("no link named", NotFound),
+    ("no link by that name", NotFound),
+    ("could not resolve path", NotFound),
+    ("instance not found", NotFound),
+    ("collection not found", NotFound),
+    ("thread not found", NotFound),
+    ("Thread not found", NotFound),
+    ("db not found", NotFound),
+    ("mail not found", NotFound),
+    ("mongo: no documents in result", NotFound),
+    ("method failed: unknown service", Unsupported),
+    ("archiving feature is disabled", Unsupported),
+    ("billing is not enabled", Unsupported),
+    ("account type not supported", Unsupported),
+    ("db required", InvalidArgument),
+    ("source is root directory", InvalidArgument),
+    ("invalid bootstrap cid", InvalidArgument),
+    ("invalid remote cid", InvalidArgument),
+    # What gRPC itself says of a message beyond a limit, and of a server whose places are all taken.
+    ("message larger than max", TooLarge),
+    ("Concurrent RPC limit exceeded", Unavailable),
+    # A proxy or a dying server that resets the stream answers INTERNAL or CANCELLED with this.
+    ("RST_STREAM", Unavailable),
+)
+
+_CODES: dict[str, type[BucketfsError]] = {
+    "CANCELLED": Unavailable,
+    "INVALID_ARGUMENT": InvalidArgument,
+    "DEADLINE_EXCEEDED": TimedOut,
+    "NOT_FOUND": NotFound,
+    "ALREADY_EXISTS": Exists,
+    "PERMISSION_DENIED": Denied,
+    "RESOURCE_EXHAUSTED": OverQuota,
+    "ABORTED": Unavailable,
+    "UNIMPLEMENTED": Unsupported,
+    "UNAVAILABLE": Unavailable,
+    "DATA_LOSS": Corrupt,
+    "UNAUTHENTICATED": Unauthenticated,
+}
+
+_HINTS: dict[type[BucketfsError], str] = {
+    Unavailable: "is the Hub running, and is its address right?",
+    TimedOut: "the Hub or the way to it is slow; try again, or with a longer --timeout",
+    Unauthenticated: "check the API key and secret (or the session) of this profile",
+    OverQuota: "remove something, or ask the owner of the Hub for more",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a call ended: the name of its status code, its text, its trailers."""
+
+    code: str
+    details: str
+    trailers: Sequence[tuple[str, str | bytes]] = ()
+
+
+def error_of(failure: Failure, attempted: str) -> BucketfsError:
+    """The error that ``failure`` is. ``attempted`` ("Root at 127.0.0.1:3006") goes into its message."""
+    missing = _missing_of(failure.trailers)
+    text = " ".join(failure.details.split()) or failure.code
+    if missing:
+        return BlocksMissing(f"{attempted}: the Hub lacks {len(missing)} blocks that the new root needs", cids=missing)
+    kind = _kind_of(failure)
+    hint = _HINTS.get(kind, "")
+    message = f"{attempted}: {text}"
+    if issubclass(kind, HubError):
+        return kind(message, hint=hint, code=failure.code, details=failure.details)
+    return kind(message, hint=hint)
+
+
+def _kind_of(failure: Failure) -> type[BucketfsError]:
+    if failure.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNAUTHENTICATED"):
+        return _CODES[failure.code]
+    for text, kind in _TEXTS:
+        if text in failure.details:
+            return kind
+    return _CODES.get(failure.code, HubError)
+
+
+def _missing_of(trailers: Sequence[tuple[str, str | bytes]]) -> tuple[bytes, ...]:
+    for name, value in trailers:
+        if name == MISSING_TRAILER and isinstance(value, bytes):
+            try:
+                return tuple(blocks_pb2.MissingBlocks.FromString(value).cids)
+            except DecodeError:
+                return ()
+    return ()

@@ -1,0 +1,280 @@
+"""Buckets by path: the client of ``api.bucketsd.pb.APIService`` (textileio/textile ``api/bucketsd``).
+
+Paths are relative to the bucket's root, components joined by ``/``, without a leading slash; ``""`` is the root. Roots are
+CIDs here and ``/ipfs/…`` texts on the wire. Where a method takes ``root``, it is done only if that is still the bucket's
+root (else RootMoved); None does it whatever the root is. ``set_path``, ``move_path`` and the roles have no such check at any
+Hub.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import TypeVar, cast
+
+import trio
+from google.protobuf.message import Message
+
+from bucketfs.client.channel import Channel
+from bucketfs.client.ids import cid_of_root_path, root_path, thread_from_text
+from bucketfs.client.info import BucketDetails, BucketInfo, Created, Links, PathItem, PathRights, Pushed, Role
+from bucketfs.client.streams import Dialogue
+from bucketfs.dag import cid_from_text, cid_text
+from bucketfs.errors import BucketfsError, Corrupt, InvalidArgument, NotFound
+from bucketfs.types import BucketKey, Cid, ThreadId
+from bucketfs.wire import buckets_pb2 as pb
+
+T = TypeVar("T")
+
+CHUNK_BYTES = 256 << 10
+"""How much file content one push message carries at most: half of the sizes measured fastest, well below a Hub's 4 MiB."""
+PULL_BUNDLE = 32
+"""A Hub sends file content in messages of at most 32 KiB; this many are taken together."""
+
+_SERVICE = pb.DESCRIPTOR.services_by_name["APIService"]
+
+
+class BucketsClient:
+    """The buckets of one thread. Each call raises what the channel raises."""
+
+    def __init__(self, channel: Channel, thread: ThreadId) -> None:
+        self.thread = thread
+        self._channel = channel
+
+    async def list(self) -> Sequence[BucketInfo]:
+        """The buckets of the thread."""
+        reply: pb.ListResponse = await self._channel.unary(_SERVICE, "List", pb.ListRequest(), thread=self.thread)
+        return [_info(root) for root in reply.roots]
+
+    async def create(self, name: str, *, private: bool = False, bootstrap: Cid | None = None) -> Created:
+        """A new bucket; names need not be unique. ``bootstrap`` is a UnixFS directory to start from."""
+        request = pb.CreateRequest(name=name, private=private, bootstrap_cid=cid_text(bootstrap) if bootstrap else "")
+        reply: pb.CreateResponse = await self._channel.unary(_SERVICE, "Create", request, thread=self.thread)
+        return Created(_info(reply.root), _links(reply.links), reply.seed, _cid(reply.seed_cid))
+
+    async def root(self, key: BucketKey) -> BucketInfo:
+        """The bucket as it is now. Raises NotFound."""
+        return (await self.details(key)).info
+
+    async def details(self, key: BucketKey) -> BucketDetails:
+        """The bucket as it is now, with what it records for its paths. Raises NotFound."""
+        reply: pb.RootResponse = await self._channel.unary(_SERVICE, "Root", pb.RootRequest(key=key), thread=self.thread)
+        paths = {path: _rights(entry) for path, entry in reply.root.path_metadata.items()}
+        return BucketDetails(_info(reply.root), paths)
+
+    async def links(self, key: BucketKey, path: str = "") -> Links:
+        """Where browsers find ``path``. Raises NotFound."""
+        request = pb.LinksRequest(key=key, path=path)
+        return _links(await self._channel.unary(_SERVICE, "Links", request, thread=self.thread))
+
+    async def list_path(self, key: BucketKey, path: str = "") -> tuple[PathItem, BucketInfo]:
+        """The item at ``path``, with its direct children when it is a folder, and the bucket it was read from."""
+        request = pb.ListPathRequest(key=key, path=path)
+        reply: pb.ListPathResponse = await self._channel.unary(_SERVICE, "ListPath", request, thread=self.thread)
+        return _item(reply.item), _info(reply.root)
+
+    async def pull_path(self, key: BucketKey, path: str) -> AsyncGenerator[bytes, None]:
+        """The content of a file from its start. There are no ranges; leave the iteration (``aclosing``) to stop. *Not*
+        checked against a CID: whoever needs that rebuilds the file's DAG. Raises NotFound, IsADirectory, Corrupt."""
+        request = pb.PullPathRequest(key=key, path=path)
+        async with self._channel.stream_out(
+            _SERVICE, "PullPath", request, _chunk, thread=self.thread, bundle=PULL_BUNDLE
+        ) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def push_path(
+        self, key: BucketKey, path: str, content: AsyncIterable[bytes], *, root: Cid | None = None
+    ) -> Pushed:
+        """Stores one file. Missing folders are made; a file *or folder* at ``path`` is replaced. Nothing is stored when
+        ``content`` raises. Raises RootMoved, Denied."""
+        head = pb.PushPathRequest.Header(key=key, path=path, root=root_path(root) if root else "")
+        pushed: list[Pushed] = []
+        async with self._channel.stream_both(_SERVICE, "PushPath", _push_event, thread=self.thread) as dialogue:
+
+            async def requests() -> AsyncGenerator[Message, None]:
+                yield pb.PushPathRequest(header=head)
+                async for data in content:
+                    for start in range(0, len(data), CHUNK_BYTES):
+                        yield pb.PushPathRequest(chunk=data[start : start + CHUNK_BYTES])
+
+            await _converse(dialogue, requests(), lambda event: pushed.append(event) if event else None)
+        if not pushed:
+            raise Corrupt(f"PushPath: the Hub ended the call without saying what became of {path!r}")
+        return Pushed(path, pushed[-1].cid, pushed[-1].tsize, pushed[-1].root)
+
+    async def push_paths(
+        self, key: BucketKey, files: AsyncIterable[tuple[str, AsyncIterable[bytes]]], *, root: Cid | None = None
+    ) -> Sequence[Pushed]:
+        """Stores many files with one saved root at the end, in order of completion; the last one's root is the bucket's.
+
+        When it fails, files that were complete *may have been stored*: read the root. Raises RootMoved, Denied.
+        """
+        head = pb.PushPathsRequest.Header(key=key, root=root_path(root) if root else "")
+        pushed: list[Pushed] = []
+        async with self._channel.stream_both(_SERVICE, "PushPaths", _pushed, thread=self.thread) as dialogue:
+
+            async def requests() -> AsyncGenerator[Message, None]:
+                yield pb.PushPathsRequest(header=head)
+                async for path, content in files:
+                    async for data in content:
+                        for start in range(0, len(data), CHUNK_BYTES):
+                            chunk = pb.PushPathsRequest.Chunk(path=path, data=data[start : start + CHUNK_BYTES])
+                            yield pb.PushPathsRequest(chunk=chunk)
+                    # Empty data ends a file.
+                    yield pb.PushPathsRequest(chunk=pb.PushPathsRequest.Chunk(path=path))
+
+            await _converse(dialogue, requests(), pushed.append)
+        return pushed
+
+    async def set_path(self, key: BucketKey, path: str, cid: Cid) -> None:
+        """Puts an existing UnixFS DAG at ``path``, in place of what is there."""
+        request = pb.SetPathRequest(key=key, path=path, cid=cid_text(cid))
+        await self._channel.unary(_SERVICE, "SetPath", request, thread=self.thread)
+
+    async def move_path(self, key: BucketKey, old: str, new: str) -> None:
+        """Renames ``old`` to ``new``, or puts it into ``new`` when that is a folder. An existing file is replaced.
+
+        An original Hub compares the two as strings, and loses or keeps what it should not when one begins with the other:
+        those go by way of a third name, so that a failure between may leave the content there (the error says where).
+        """
+        if new and old != new and (new.startswith(old) or old.startswith(new)):
+            await self._move_apart(key, old, new)
+        else:
+            await self._move(key, old, new)
+
+    async def _move(self, key: BucketKey, old: str, new: str) -> None:
+        request = pb.MovePathRequest(key=key, from_path=old, to_path=new)
+        await self._channel.unary(_SERVICE, "MovePath", request, thread=self.thread)
+
+    async def _move_apart(self, key: BucketKey, old: str, new: str) -> None:
+        if old and new.startswith(old + "/"):
+            raise InvalidArgument(f"cannot move {old!r} into itself")
+        try:
+            into, _ = await self.list_path(key, new)
+        except NotFound:
+            target = new
+        else:
+            target = f"{new}/{old.rpartition('/')[2]}" if into.is_directory else new
+        if target == old:
+            return
+        aside = f".bucketfs-move-{secrets.token_hex(8)}"
+        await self._move(key, old, aside)
+        try:
+            await self._move(key, aside, target)
+        except BucketfsError as error:
+            raise type(error)(f"{error}; the content of {old!r} is at {aside!r}", hint=error.hint) from error
+
+    async def remove(self, key: BucketKey) -> None:
+        """Destroys the bucket. Raises NotFound, Denied."""
+        await self._channel.unary(_SERVICE, "Remove", pb.RemoveRequest(key=key), thread=self.thread)
+
+    async def remove_path(self, key: BucketKey, path: str, *, root: Cid | None = None) -> Cid:
+        """Removes a file, or a folder with all below it; returns the new root. Raises NotFound, RootMoved, Denied."""
+        request = pb.RemovePathRequest(key=key, path=path, root=root_path(root) if root else "")
+        reply: pb.RemovePathResponse = await self._channel.unary(_SERVICE, "RemovePath", request, thread=self.thread)
+        return _info(reply.root).root
+
+    async def roles(self, key: BucketKey, path: str = "") -> dict[str, Role]:
+        """The roles of the nearest path that has its own, ``path`` or above; not merged with those further up."""
+        request = pb.PullPathAccessRolesRequest(key=key, path=path)
+        reply: pb.PullPathAccessRolesResponse = await self._channel.unary(
+            _SERVICE, "PullPathAccessRoles", request, thread=self.thread
+        )
+        return {user: Role(role) for user, role in reply.roles.items()}
+
+    async def set_roles(self, key: BucketKey, path: str, roles: Mapping[str, Role]) -> None:
+        """Merges ``roles`` (by public-key text, or ``*``) into those of ``path``; Role.NONE takes one away."""
+        numbers = cast(Mapping[str, pb.PathAccessRole], {user: int(role) for user, role in roles.items()})
+        request = pb.PushPathAccessRolesRequest(key=key, path=path, roles=numbers)
+        await self._channel.unary(_SERVICE, "PushPathAccessRoles", request, thread=self.thread)
+
+
+async def _converse(dialogue: Dialogue[T], requests: AsyncGenerator[Message, None], heard: Callable[[T], object]) -> None:
+    """Sends ``requests`` while replies are heard: a Hub that nobody listens to stops taking requests. What the source of the
+    requests raises is raised rather than what the Hub made of its end."""
+    failures: list[Exception] = []
+
+    async def speak() -> None:
+        try:
+            async with aclosing(requests):
+                async for request in requests:
+                    if not await dialogue.send(request):
+                        return
+            dialogue.finish()
+        except Exception as error:
+            failures.append(error)
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(speak)
+        try:
+            async for reply in dialogue:
+                heard(reply)
+        except Exception as error:
+            failures.append(error)
+        nursery.cancel_scope.cancel()
+    if failures:
+        raise failures[0]
+
+
+def _chunk(reply: pb.PullPathResponse) -> bytes:
+    return reply.chunk
+
+
+def _push_event(reply: pb.PushPathResponse) -> Pushed | None:
+    """The final event of a push; None for progress, which has no path."""
+    event = reply.event
+    if not event.path:
+        return None
+    size = int(event.size) if event.size.isdecimal() else 0
+    return Pushed(event.path, _root_cid(event.path), size, _root_cid(event.root.path))
+
+
+def _pushed(reply: pb.PushPathsResponse) -> Pushed:
+    return Pushed(reply.path, _cid(reply.cid), reply.size, _root_cid(reply.root.path))
+
+
+def _info(root: pb.Root) -> BucketInfo:
+    try:
+        thread = thread_from_text(root.thread)
+    except InvalidArgument as error:
+        raise Corrupt(f"the Hub names a thread that is none: {root.thread!r}") from error
+    return BucketInfo(
+        BucketKey(root.key),
+        root.name,
+        thread,
+        _root_cid(root.path),
+        root.created_at,
+        root.updated_at,
+        bool(root.link_key),
+        root.owner,
+    )
+
+
+def _rights(entry: pb.Metadata) -> PathRights:
+    return PathRights({user: Role(role) for user, role in entry.roles.items()}, entry.updated_at)
+
+
+def _links(reply: pb.LinksResponse) -> Links:
+    return Links(reply.url, reply.www, reply.ipns)
+
+
+def _item(item: pb.PathItem) -> PathItem:
+    children = tuple(_item(child) for child in item.items)
+    return PathItem(item.name, _cid(item.cid), item.size, item.is_dir, item.items_count, item.metadata.updated_at, children)
+
+
+def _cid(text: str) -> Cid:
+    try:
+        return cid_from_text(text)
+    except InvalidArgument as error:
+        raise Corrupt(f"the Hub answered with a CID that is none: {text!r}") from error
+
+
+def _root_cid(path: str) -> Cid:
+    try:
+        return cid_of_root_path(path)
+    except InvalidArgument as error:
+        raise Corrupt(f"the Hub answered with a root that is none: {path!r}") from error

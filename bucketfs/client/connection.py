@@ -1,0 +1,117 @@
+"""From an address and credentials to a Hub ready for use: the channel, the token, the thread of the buckets, the bucket.
+
+How a client finds its thread and bucket follows js-hub ``packages/buckets`` (``getOrCreate``), so that both find the same
+ones.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from bucketfs.client.auth import Credentials
+from bucketfs.client.blocks import BlocksClient
+from bucketfs.client.buckets import BucketsClient
+from bucketfs.client.channel import TIMEOUT_S, Channel
+from bucketfs.client.endpoint import Endpoint
+from bucketfs.client.hub import HubClient
+from bucketfs.client.identity import Identity
+from bucketfs.client.ids import THREAD_RANDOM_BYTES, thread_of_random
+from bucketfs.client.info import BucketInfo
+from bucketfs.client.threads import ThreadsClient
+from bucketfs.client.users import UsersClient
+from bucketfs.errors import Exists, NotFound
+from bucketfs.types import ThreadId
+
+BUCKETS_THREAD = "buckets"
+"""The name under which every known client keeps its buckets' thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An open channel with the clients over it; ``thread`` is that of the buckets."""
+
+    channel: Channel
+    thread: ThreadId
+    blocks: BlocksClient
+    buckets: BucketsClient
+    users: UsersClient
+    threads: ThreadsClient
+    hub: HubClient
+
+
+class TokenBearer:
+    """Credentials that get themselves a token when they name an identity and hold none. Call it for the credentials to
+    use."""
+
+    def __init__(self, source: Callable[[], Credentials]) -> None:
+        self._source = source
+        self._tokens: dict[str, str] = {}
+
+    def __call__(self) -> Credentials:
+        credentials = self._source()
+        if credentials.identity and not credentials.token:
+            return replace(credentials, token=self._tokens.get(credentials.identity, ""))
+        return credentials
+
+    async def prepare(self, threads: ThreadsClient) -> None:
+        """Gets the token, if one is needed and not had."""
+        credentials = self()
+        if credentials.identity and not credentials.token:
+            identity = Identity.from_text(credentials.identity)
+            self._tokens[credentials.identity] = await threads.token(identity)
+
+
+@asynccontextmanager
+async def connect(
+    endpoint: Endpoint,
+    credentials: Callable[[], Credentials],
+    *,
+    timeout_s: float = TIMEOUT_S,
+    root_certificates: bytes | None = None,
+    thread: ThreadId | None = None,
+    thread_name: str = BUCKETS_THREAD,
+) -> AsyncGenerator[Connection, None]:
+    """A connection, for as long as the block lasts. The thread is found, or made, as ``buckets_thread`` says."""
+    bearer = TokenBearer(credentials)
+    async with Channel(endpoint, bearer, timeout_s, root_certificates=root_certificates) as channel:
+        threads = ThreadsClient(channel)
+        await bearer.prepare(threads)
+        users = UsersClient(channel)
+        found = await buckets_thread(users, threads, thread=thread, name=thread_name)
+        buckets = BucketsClient(channel, found)
+        yield Connection(channel, found, BlocksClient(channel), buckets, users, threads, HubClient(channel))
+
+
+async def buckets_thread(
+    users: UsersClient, threads: ThreadsClient, *, thread: ThreadId | None = None, name: str = BUCKETS_THREAD
+) -> ThreadId:
+    """The acting account's thread of that name, or the given ``thread``; made when the account has none such."""
+    if thread is not None:
+        if all(entry.id != thread for entry in await users.threads()):
+            await threads.create(thread, name)
+        return thread
+    try:
+        return (await users.thread(name)).id
+    except NotFound:
+        made = thread_of_random(secrets.token_bytes(THREAD_RANDOM_BYTES))
+    try:
+        await threads.create(made, name)
+    except Exists:
+        # Another client of this account was as quick; its thread is the one.
+        return (await users.thread(name)).id
+    return made
+
+
+async def find_bucket(buckets: BucketsClient, name: str) -> BucketInfo | None:
+    """The oldest bucket of that name or key, or None: names need not be unique, and of two clients that look at once
+    both should choose the same."""
+    found = [bucket for bucket in await buckets.list() if name in (bucket.name, bucket.key)]
+    return min(found, key=lambda bucket: (bucket.created_at_ns, bucket.key), default=None)
+
+
+async def find_or_create_bucket(buckets: BucketsClient, name: str, *, private: bool = False) -> BucketInfo:
+    """The bucket ``find_bucket`` finds, or a new one of that name."""
+    return await find_bucket(buckets, name) or (await buckets.create(name, private=private)).info

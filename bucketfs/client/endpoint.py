@@ -1,0 +1,58 @@
+"""Where a Hub listens, as users write it and as gRPC dials it.
+
+``HOST:PORT`` and ``http://HOST[:PORT]`` are cleartext HTTP/2, ``https://HOST[:PORT]`` is TLS, ``unix:/path`` is a socket of
+this machine. (The original Go clients turn TLS on when the text contains "443"; here the scheme alone decides.) Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from bucketfs.errors import Usage
+
+_FORMS = "HOST:PORT, http://HOST[:PORT], https://HOST[:PORT] or unix:/PATH"
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s\[\]/:@]+)(?::(?P<port>\d{1,5}))?\Z")
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """``target`` is what gRPC dials, ``tls`` whether it is encrypted, ``local`` whether it is a socket of this machine."""
+
+    target: str
+    tls: bool = False
+    local: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Endpoint:
+        """The endpoint that ``text`` names. Raises Usage."""
+        text = text.strip()
+        if text.startswith("unix:"):
+            path = text.removeprefix("unix:")
+            path = "/" + path.lstrip("/") if path.startswith("//") else path
+            if not path.startswith("/") or path == "/":
+                raise Usage(f"not the address of a Hub: {text!r}", hint="a socket is written unix:/absolute/path")
+            return cls(f"unix:{path}", local=True)
+        scheme, separator, rest = text.partition("://")
+        if not separator:
+            scheme, rest = "", text
+        elif scheme not in _DEFAULT_PORTS:
+            raise Usage(f"not the address of a Hub: {text!r}", hint=f"write {_FORMS}")
+        match = _AUTHORITY.match(rest.removesuffix("/"))
+        port = _port_of(match, scheme) if match else None
+        if match is None or port is None:
+            raise Usage(f"not the address of a Hub: {text!r}", hint=f"write {_FORMS}")
+        return cls(f"{match['host']}:{port}", tls=scheme == "https")
+
+    def __str__(self) -> str:
+        if self.local:
+            return self.target
+        return f"https://{self.target}" if self.tls else self.target
+
+
+def _port_of(match: re.Match[str], scheme: str) -> int | None:
+    text = match["port"]
+    if text is None:
+        return _DEFAULT_PORTS.get(scheme)
+    return int(text) if 0 < int(text) < 65536 else None

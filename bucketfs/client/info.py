@@ -1,0 +1,94 @@
+"""What a Hub tells about buckets and the paths in them, as frozen facts. Pure."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bucketfs.types import BucketKey, Cid, ThreadId
+
+
+class Role(enum.IntEnum):
+    """What a user may do to a path and everything below it (``PathAccessRole`` of the bucket service)."""
+
+    NONE = 0
+    READER = 1
+    WRITER = 2
+    ADMIN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class BucketInfo:
+    """One bucket. Times are nanoseconds since 1970; ``owner`` is a public-key text or empty."""
+
+    key: BucketKey
+    name: str
+    thread: ThreadId
+    root: Cid
+    created_at_ns: int
+    updated_at_ns: int
+    private: bool
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class PathRights:
+    """What a bucket records for one path: the roles given there, and when it was last written."""
+
+    roles: Mapping[str, Role]
+    updated_at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class BucketDetails:
+    """A bucket with what it records for its paths (as far as the caller may see them); ``""`` is the root."""
+
+    info: BucketInfo
+    paths: Mapping[str, PathRights]
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where browsers find a path: by thread, as a website (empty without a bucket domain), by IPNS."""
+
+    url: str
+    www: str
+    ipns: str
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A bucket just made. ``seed`` is the random content that makes two empty buckets differ."""
+
+    info: BucketInfo
+    links: Links
+    seed: bytes
+    seed_cid: Cid
+
+
+@dataclass(frozen=True, slots=True)
+class PathItem:
+    """A file or folder as ``ListPath`` shows it. ``tsize`` is the cumulative size of its DAG, not the length of the file.
+
+    ``items`` are the direct children, for the listed folder itself only; ``items_count`` is known for child folders too.
+    ``updated_at_ns`` is of the nearest path that has one recorded, 0 when none is visible.
+    """
+
+    name: str
+    cid: Cid
+    tsize: int
+    is_directory: bool
+    items_count: int
+    updated_at_ns: int
+    items: tuple[PathItem, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """One file stored by path: its CID, the cumulative size of its DAG, and the bucket's root with it linked in."""
+
+    path: str
+    cid: Cid
+    tsize: int
+    root: Cid

@@ -1,0 +1,161 @@
+"""The two ends of a stream of messages: replies read on worker threads, requests handed to gRPC's own.
+
+Knows of gRPC only what a call object can do (``next``, ``cancel``, ``add_done_callback``); channel.py makes the calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import trio
+from google.protobuf.message import Message
+
+from bucketfs.errors import TimedOut
+
+T = TypeVar("T")
+
+_END = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How a stream's call is begun, and what holds for it: ``ours`` makes gRPC's errors ours, ``limit_s`` is for each
+    message, ``in_thread`` runs what waits for one.
+    """
+
+    begin: Callable[[object], Any]
+    ours: Callable[[], AbstractContextManager[None]]
+    attempted: str
+    limit_s: float | None
+    in_thread: Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+class Replies(Generic[T]):
+    """The replies of one call: entered with ``async with``, iterated with ``async for`` or asked by ``receive``."""
+
+    def __init__(self, call: Call, convert: Callable[[Any], T], request: Message | None = None, bundle: int = 1) -> None:
+        self._about = call
+        self._convert = convert
+        self._request = request
+        self._bundle = bundle
+        self._ready: list[T] = []
+        self._over = False
+        self._call: Any = None
+
+    async def __aenter__(self) -> Replies[T]:
+        with self._about.ours():
+            self._call = self._about.begin(self._request)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._call.cancel()
+
+    def __aiter__(self) -> Replies[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        if not self._ready and not self._over:
+            with self._about.ours(), limit(self._about.limit_s, self._about.attempted):
+                self._ready, self._over = await self._about.in_thread(self._take)
+            self._ready.reverse()
+        if not self._ready:
+            raise StopAsyncIteration
+        return self._ready.pop()
+
+    async def receive(self) -> T | None:
+        """The next reply, or None at the end of the stream."""
+        return await anext(self, None)
+
+    def _take(self) -> tuple[list[T], bool]:
+        """On a worker thread: the next replies, at most ``bundle`` of them, and whether the stream is over."""
+        taken: list[T] = []
+        while len(taken) < self._bundle:
+            reply = next(self._call, _END)
+            if reply is _END:
+                return taken, True
+            taken.append(self._convert(reply))
+        return taken, False
+
+
+class Dialogue(Replies[T]):
+    """A call with requests and replies in turn."""
+
+    async def __aenter__(self) -> Dialogue[T]:
+        self._outbox = Outbox()
+        with self._about.ours():
+            self._call = self._about.begin(self._outbox)
+        self._call.add_done_callback(self._outbox.call_ended)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._call.cancel()
+        self._outbox.close()
+
+    async def send(self, request: Message) -> bool:
+        """Waits until gRPC takes ``request``. False when the call is over: the replies say why."""
+        return await self._outbox.put(request, self._about.limit_s, self._about.attempted)
+
+    def finish(self) -> None:
+        """No more requests."""
+        self._outbox.finish()
+
+
+class Outbox(Iterator[Message]):
+    """Requests on their way from a trio task to the gRPC thread that iterates over this."""
+
+    def __init__(self) -> None:
+        self._trio = trio.lowlevel.current_trio_token()
+        self._send, self._receive = trio.open_memory_channel[Message](0)
+        self.ended = trio.Event()
+
+    async def put(self, request: Message, limit_s: float | None, attempted: str) -> bool:
+        """Hands ``request`` over; False when nobody will take it any more. Raises TimedOut."""
+        try:
+            with limit(limit_s, attempted):
+                await self._send.send(request)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
+        return True
+
+    def finish(self) -> None:
+        """The iteration ends after what was put."""
+        self._send.close()
+
+    def close(self) -> None:
+        """The iteration ends now, and ``put`` refuses."""
+        self._send.close()
+        self._receive.close()
+
+    def call_ended(self, _call: object) -> None:
+        """For gRPC's threads: the call is over."""
+        # The loop may be gone when a call outlives it; then nobody waits.
+        with contextlib.suppress(trio.RunFinishedError):
+            self._trio.run_sync_soon(self._note_end)
+
+    def _note_end(self) -> None:
+        self.ended.set()
+        self._receive.close()
+
+    def __next__(self) -> Message:
+        try:
+            return trio.from_thread.run(self._receive.receive, trio_token=self._trio)
+        except (trio.EndOfChannel, trio.ClosedResourceError, trio.RunFinishedError, trio.Cancelled):
+            raise StopIteration from None
+
+
+@contextlib.contextmanager
+def limit(seconds: float | None, attempted: str) -> Iterator[None]:
+    """Raises TimedOut when what is inside takes longer."""
+    with trio.move_on_after(float("inf") if seconds is None else seconds) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise TimedOut(f"{attempted}: no answer within {seconds:g} s", hint="the Hub or the way to it is slow; try again")
