@@ -1,5 +1,41 @@
-"""The journal (being furnished)."""
+"""The journal: dirty things, kept so that they survive a crash.
 
-from bucketfs.journal.extents import Extents
+One journal per bucket, in one folder::
 
-__all__ = ["Extents"]
+    lock                                    held while the journal is open; a second opener gets Busy
+    reserve                                 a few MiB taken in advance, so that deleting still works on a full disk
+    segment-00000003                        header line, the head (a checkpoint: base and ops), then one frame per later op
+    drafts/3f/000000000000023f              the bytes of files being written
+    set-aside/…                             what a recovery could not use, kept for a person to look at
+
+Everything the user did since the base is in the newest segment and the drafts it names: replaying its ops in order on its
+base gives the overlay back. Why not a database: every durable action goes through one file, ``disk.py``, so a test can
+stop at the n-th disk call and forget unsynced writes, which a library's own I/O would hide; and a record costs one
+write(2), no thread, no transaction.
+
+Invariants. The crash tests hold them for a stop at every disk call.
+
+1. A record is in the segment file (one write(2)) before ``append`` returns, and the bytes it names were in their draft
+   before that: a kill loses nothing that was acknowledged.
+2. After ``sync`` returned, every record appended before it was called, and every byte of the drafts they name, survives a
+   power loss. Drafts are synced before the records that name them.
+3. Recovery gives back a prefix of what was recorded, at least up to the last ``sync`` that returned and, after a mere
+   kill, all of it; never a record that was not appended. Content records whose bytes a power loss took are left out and
+   reported.
+4. Exactly one segment takes appends. A segment counts from the moment its head is complete; among those that count the
+   newest is the journal.
+5. An older segment, and a draft that only it names, is deleted only after the newer one is durable with all drafts it names.
+6. A failed append leaves no trace: its torn frame is cut off before the error is raised. If the cut fails, or an fsync
+   fails, nothing is acknowledged until a checkpoint has begun a new segment, for a second fsync would lie.
+7. Draft ids never come back, across restarts too.
+8. Recovery and ``settle`` never delete what they do not understand: such bytes go to ``set-aside``, and drafts that
+   nobody names stay until ``sweep``.
+9. A journal of a newer bucketfs is refused and left as it is.
+"""
+
+from bucketfs.journal.drafts import Draft, Drafts
+from bucketfs.journal.extents import Extents, Interval
+from bucketfs.journal.journal import Journal, JournalFigures
+from bucketfs.journal.recovery import Recovery
+
+__all__ = ["Draft", "Drafts", "Extents", "Interval", "Journal", "JournalFigures", "Recovery"]

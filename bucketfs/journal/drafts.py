@@ -1,0 +1,314 @@
+"""Draft files: the bytes of files being written, one file per draft.
+
+A draft lives at ``drafts/3f/000000000000023f`` (sharded by the low byte of its id, so that no folder grows large). Its
+bytes are in the page cache when ``write`` returns, hence safe from a kill; they are safe from a power loss once a sync of
+the journal, or of the draft, returned. Which drafts were written since is tracked here.
+
+At most a few dozen descriptors stay open, least recently used closed first. One that is in use on a thread is pinned and not
+closed: a closed number would soon mean another file, and an fsync would vouch for the wrong one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from bucketfs.disk import Disk, OpenFile, PathLike, Workers
+from bucketfs.errors import BucketfsError, DiskFailed, NotFound
+from bucketfs.types import DraftId
+
+DESCRIPTORS_MAX = 64
+_SHARD = re.compile("[0-9a-f]{2}")
+_NAME = re.compile("[0-9a-f]{16}")
+
+
+@dataclass(eq=False, slots=True)
+class _Descriptor:
+    file: OpenFile
+    pins: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SyncWork:
+    """What a sync has to do for drafts: decided on the trio thread, done on another.
+
+    ``drafts`` holds pairs of draft and how often it had been written when this was decided; ``folders`` hold names that are
+    not durable yet, of ``new_names``.
+    """
+
+    drafts: tuple[tuple[DraftId, int], ...]
+    new_names: tuple[DraftId, ...]
+    folders: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.drafts or self.folders)
+
+
+class Draft:
+    """One draft file. ``read`` and ``write`` may be called from any thread; a reader sees what was written before."""
+
+    __slots__ = ("_drafts", "id")
+
+    def __init__(self, drafts: Drafts, draft: DraftId) -> None:
+        self._drafts = drafts
+        self.id = draft
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Writes all of ``data`` at ``offset`` bytes. Does not await. NoSpace, DiskFailed: some of it may be there."""
+        self._drafts._write(self.id, offset, data)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """The bytes at ``offset``; fewer than ``size`` only at the end of the draft. Does not await."""
+        return self._drafts._read(self.id, offset, size)
+
+    @property
+    def size_bytes(self) -> int:
+        """The length of the draft file."""
+        return self._drafts._size(self.id)
+
+    async def fsync(self) -> None:
+        """Returns when everything written before the call would survive a power loss (the bytes; not the records)."""
+        await self._drafts._sync_one(self.id)
+
+    def discard(self) -> None:
+        """Nobody needs the draft any more. Its file goes now, or, while a record names it, with the segment that does."""
+        self._drafts._discard(self.id)
+
+
+class Drafts:
+    """All drafts of one journal. ``named`` says whether a segment on disk names a draft."""
+
+    def __init__(self, disk: Disk, folder: PathLike, workers: Workers, named: Callable[[DraftId], bool]) -> None:
+        self._disk = disk
+        self._folder = os.fspath(folder)
+        self._workers = workers
+        self._named = named
+        self._lock = threading.Lock()
+        self._descriptors: OrderedDict[DraftId, _Descriptor] = OrderedDict()
+        self._known: set[DraftId] = set()
+        self._writes: dict[DraftId, int] = {}  # drafts written since they were last synced, and how often
+        self._failed: set[DraftId] = set()
+        self._new_names: set[DraftId] = set()
+        self._shards: set[str] = set()
+        self._shards_new = True
+        self.next_id = DraftId(1)
+
+    # For the overlay
+
+    def new(self) -> Draft:
+        """A new, empty draft. Does not await. NoSpace, DiskFailed."""
+        draft = self.next_id
+        path = self._path(draft)
+        self._make_shard(os.path.dirname(path))
+        file = self._disk.open(path, exclusive=True)
+        self.next_id = DraftId(draft + 1)
+        self._known.add(draft)
+        self._new_names.add(draft)
+        with self._lock:
+            self._descriptors[draft] = _Descriptor(file)
+            idle = self._take_idle(DESCRIPTORS_MAX)
+        self._close(idle)
+        return Draft(self, draft)
+
+    def get(self, draft: DraftId) -> Draft:
+        """A draft that a record names. NotFound when it was discarded or never was."""
+        if draft not in self._known:
+            raise NotFound(f"there is no draft {draft}")
+        return Draft(self, draft)
+
+    def __contains__(self, draft: DraftId) -> bool:
+        return draft in self._known
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    # For the journal: recovery
+
+    def on_disk(self) -> dict[DraftId, int]:
+        """Every draft file there is, and its size in bytes. Blocks."""
+        found: dict[DraftId, int] = {}
+        for shard in self._disk.list_folder(self._folder):
+            if not _SHARD.fullmatch(shard):
+                continue
+            self._shards.add(f"{self._folder}/{shard}")
+            for name in self._disk.list_folder(f"{self._folder}/{shard}"):
+                if _NAME.fullmatch(name):
+                    found[DraftId(int(name, 16))] = self._disk.file_size(f"{self._folder}/{shard}/{name}")
+        return found
+
+    def adopt(self, drafts: Iterable[DraftId], next_id: DraftId) -> None:
+        """These are in use. A kill may have hit before their sync, so all count as written since."""
+        for draft in drafts:
+            self._known.add(draft)
+            self._writes[draft] = 1
+            self._new_names.add(draft)
+        self.next_id = max(self.next_id, next_id)
+
+    # For the journal: syncing
+
+    def decide_sync(self, wanted: Collection[DraftId]) -> SyncWork:
+        """What must be done before every byte of the ``wanted`` drafts is durable. DiskFailed when that cannot be."""
+        bad = self._failed.intersection(wanted)
+        if bad:
+            raise DiskFailed(f"bytes of draft {min(bad)} may not have reached the disk")
+        written = tuple((draft, count) for draft, count in self._writes.items() if draft in wanted)
+        names = tuple(draft for draft in self._new_names if draft in wanted)
+        folders = {os.path.dirname(self._path(draft)) for draft in names}
+        if names and self._shards_new:
+            folders.add(self._folder)
+        return SyncWork(written, names, tuple(sorted(folders, reverse=True)))
+
+    def perform_sync(self, work: SyncWork) -> dict[DraftId, BucketfsError]:
+        """Does it. Blocks: for a thread. Returns the drafts that failed; a failing folder raises."""
+        failed: dict[DraftId, BucketfsError] = {}
+        for draft, _ in work.drafts:
+            try:
+                with self._borrow(draft) as file:
+                    self._disk.fsync(file)
+            except BucketfsError as error:
+                if draft in self._known:  # else it was discarded meanwhile, and nobody needs it
+                    failed[draft] = error
+        for folder in work.folders:
+            self._disk.fsync_folder(folder)
+        return failed
+
+    def note_synced(self, work: SyncWork, failed: Collection[DraftId]) -> None:
+        """Takes down what ``perform_sync`` did. What was written meanwhile stays to be synced."""
+        for draft, count in work.drafts:
+            if draft in failed:
+                self._failed.add(draft)
+            elif self._writes.get(draft) == count:
+                del self._writes[draft]
+        self._new_names.difference_update(work.new_names)
+        if self._folder in work.folders:
+            self._shards_new = False
+
+    # For the journal: forgetting
+
+    def all(self) -> set[DraftId]:
+        """Every draft this journal knows."""
+        return set(self._known)
+
+    def forget(self, drafts: Iterable[DraftId]) -> list[str]:
+        """These are gone. Returns the paths that are left to unlink."""
+        gone = [draft for draft in drafts if draft in self._known]
+        for draft in gone:
+            self._known.discard(draft)
+            self._let_go(draft)
+        return [self._path(draft) for draft in gone]
+
+    def path(self, draft: DraftId) -> str:
+        """Where a draft's file is."""
+        return self._path(draft)
+
+    def close(self) -> None:
+        """Closes all descriptors."""
+        with self._lock:
+            idle = self._take_idle(0)
+        self._close(idle)
+
+    # Inside
+
+    def _write(self, draft: DraftId, offset: int, data: bytes | memoryview) -> None:
+        try:
+            with self._borrow(draft) as file:
+                self._disk.pwrite(file, offset, data)
+        finally:
+            # Counted after the write: were it before, a sync on another thread could run between the two, miss the bytes,
+            # and yet take them for synced.
+            with self._lock:
+                self._writes[draft] = self._writes.get(draft, 0) + 1
+
+    def _read(self, draft: DraftId, offset: int, size: int) -> bytes:
+        with self._borrow(draft) as file:
+            return self._disk.pread(file, offset, size)
+
+    def _size(self, draft: DraftId) -> int:
+        with self._borrow(draft) as file:
+            return self._disk.size(file)
+
+    async def _sync_one(self, draft: DraftId) -> None:
+        work = self.decide_sync({draft})
+        failed = await self._workers.run(self.perform_sync, work)
+        self.note_synced(work, failed)
+        for error in failed.values():
+            raise DiskFailed(f"bytes of draft {draft} may not have reached the disk") from error
+
+    def _discard(self, draft: DraftId) -> None:
+        if self._named(draft):
+            self._let_go(draft)
+            return
+        for path in self.forget([draft]):
+            with suppress(NotFound):
+                self._disk.unlink(path)
+
+    def _let_go(self, draft: DraftId) -> None:
+        self._failed.discard(draft)
+        self._new_names.discard(draft)
+        with self._lock:
+            self._writes.pop(draft, None)
+            idle = []
+            held = self._descriptors.get(draft)
+            if held is not None and not held.pins:
+                del self._descriptors[draft]
+                idle.append(held)
+        self._close(idle)
+
+    @contextmanager
+    def _borrow(self, draft: DraftId) -> Iterator[OpenFile]:
+        with self._lock:
+            held = self._descriptors.get(draft)
+            if held is None:
+                held = self._open(draft)
+            else:
+                self._descriptors.move_to_end(draft)
+            held.pins += 1
+        try:
+            yield held.file
+        finally:
+            with self._lock:
+                held.pins -= 1
+                idle = self._take_idle(DESCRIPTORS_MAX) if len(self._descriptors) > DESCRIPTORS_MAX else []
+                if draft not in self._known and not held.pins and self._descriptors.get(draft) is held:
+                    del self._descriptors[draft]
+                    idle.append(held)
+            self._close(idle)
+
+    def _open(self, draft: DraftId) -> _Descriptor:
+        if draft not in self._known:
+            raise NotFound(f"there is no draft {draft}")
+        path = self._path(draft)
+        self._make_shard(os.path.dirname(path))
+        # Created if need be: a record without extents (a mere truncation) is right without the file, which a power loss may
+        # have taken, and the next write goes on with the same draft.
+        held = _Descriptor(self._disk.open(path, create=True))
+        self._descriptors[draft] = held
+        return held
+
+    def _take_idle(self, keep: int) -> list[_Descriptor]:
+        excess = len(self._descriptors) - keep
+        taken: list[_Descriptor] = []
+        for draft in list(self._descriptors) if excess > 0 else ():
+            if len(taken) == excess:
+                break
+            if not self._descriptors[draft].pins:
+                taken.append(self._descriptors.pop(draft))
+        return taken
+
+    def _close(self, descriptors: Iterable[_Descriptor]) -> None:
+        for held in descriptors:
+            self._disk.close(held.file)
+
+    def _make_shard(self, shard: str) -> None:
+        if shard not in self._shards:
+            if self._disk.make_folder(shard):
+                self._shards_new = True
+            self._shards.add(shard)
+
+    def _path(self, draft: DraftId) -> str:
+        return f"{self._folder}/{draft & 0xFF:02x}/{draft:016x}"

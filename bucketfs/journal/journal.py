@@ -1,0 +1,352 @@
+"""The journal of one bucket: segments of records, the drafts they name, and what makes both durable.
+
+The door states the theory and the invariants; ``state`` says what a segment may become. Here decisions are plain functions
+that change our state and return the work, and the work runs on one thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import trio
+
+from bucketfs.disk import Disk, OpenFile, PathLike, Workers
+from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, NotFound
+from bucketfs.journal.drafts import Drafts, SyncWork
+from bucketfs.journal.record import HEAD_END, Header, encode_frame, encode_header, encode_op
+from bucketfs.journal.recovery import Recovery, find_segment, move_drafts_aside, recovery_of, segment_path
+from bucketfs.journal.reserve import Reserve
+from bucketfs.journal.state import Event, Life, next_life
+from bucketfs.ops import Op, SetContent
+from bucketfs.types import Cid, DraftId
+
+RESERVE_BYTES = 4 * 1024 * 1024
+WRITE_SIZE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFigures:
+    """How much a journal holds. ``records`` and ``size_bytes`` are those of the newest segment, its head included."""
+
+    records: int
+    size_bytes: int
+    unsynced_bytes: int
+    segments: int
+    drafts: int
+    reserve_bytes: int
+    failed: bool
+
+
+@dataclass(eq=False, slots=True)
+class _Segment:
+    number: int
+    file: OpenFile
+    life: Life = Life.WRITTEN
+    records: int = 0
+    size: int = 0
+    size_synced: int = 0
+    named: set[DraftId] = field(default_factory=set)
+
+    def happens(self, event: Event) -> None:
+        self.life = next_life(self.life, event)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One sync: this much of this segment, after these drafts."""
+
+    segment: _Segment
+    size: int
+    drafts: SyncWork
+
+
+class Journal:
+    """Use ``open``. All methods belong to the trio thread; those that are not ``async`` do not await."""
+
+    recovered: Recovery
+    drafts: Drafts
+
+    def __init__(self, disk: Disk, folder: str, lock: OpenFile, reserve_bytes: int) -> None:
+        self._disk = disk
+        self._folder = folder
+        self._lock = lock
+        self._workers = Workers(2)  # one for a sync, one for what settle deletes meanwhile
+        self._settling = trio.Lock()
+        self._segments: list[_Segment] = []  # ascending; the last one is live
+        self._older: list[int] = []  # numbers of segments of an earlier run that a newer one replaces
+        self._number_max = 0
+        self._first_new_draft = DraftId(1)
+        self._durable = 0  # the newest segment known to survive a power loss
+        self._rounds_begun = 0
+        self._rounds_done = 0
+        self._running: trio.Event | None = None
+        self._reserve = Reserve(disk, f"{folder}/reserve", reserve_bytes)
+        self.drafts = Drafts(disk, f"{folder}/drafts", self._workers, self._is_named)
+
+    @classmethod
+    def open(cls, disk: Disk, folder: PathLike, *, reserve_bytes: int = RESERVE_BYTES) -> Journal:
+        """Opens the journal in ``folder``, which is made if its parent is there, and replays it into ``recovered``.
+        Blocks: may run on a thread. Busy when another process has it; Unsupported when a newer bucketfs wrote it;
+        NoSpace; DiskFailed."""
+        folder = os.fspath(folder)
+        if disk.make_folder(folder):
+            disk.fsync_folder(os.path.dirname(folder))
+        lock = disk.lock_file(f"{folder}/lock")
+        try:
+            journal = cls(disk, folder, lock, reserve_bytes)
+            journal._recover()
+        except BaseException:
+            disk.close(lock)
+            raise
+        return journal
+
+    # Appending
+
+    def append(self, op: Op, *, frees_space: bool = False) -> None:
+        """Records ``op`` with one write(2). When it returns, a kill cannot hurt the record; a power loss may, until
+        ``sync``.
+
+        Raises NoSpace or DiskFailed, and then nothing was recorded. ``frees_space`` lets the record use the reserve.
+        """
+        live = self._live
+        if live.life is Life.FAILED:
+            raise DiskFailed(f"the journal in {self._folder} failed", hint="it needs a checkpoint to go on")
+        frame = encode_op(live.records, op)
+        while True:
+            try:
+                self._disk.write(live.file, frame)
+                break
+            except BucketfsError as error:
+                self._cut_back(live)
+                if not (frees_space and isinstance(error, NoSpace) and self._reserve.release()):
+                    raise
+        live.happens(Event.APPENDED)
+        live.records += 1
+        live.size += len(frame)
+        if isinstance(op, SetContent):
+            live.named.add(op.draft)
+
+    def checkpoint(self, base: Cid | None, ops: Iterable[Op]) -> None:
+        """Begins a new segment whose head says ``base`` and ``ops``; later appends go there. Does not await and does not
+        sync.
+
+        The older segment stays until ``settle``. May use the whole reserve. On NoSpace or DiskFailed nothing has changed.
+        """
+        ops = list(ops)
+        try:
+            segment = self._write_segment(base, ops)
+        except NoSpace:
+            if not self._reserve.release(self._reserve.size_bytes):
+                raise
+            segment = self._write_segment(base, ops)
+        if self._segments:
+            self._live.happens(Event.SUPERSEDED)
+        self._segments.append(segment)
+
+    # Durability
+
+    async def sync(self) -> None:
+        """Returns when every record appended before the call, every earlier one, and the bytes of the drafts they name would
+        survive a power loss. Calls that overlap share their fsyncs. Raises DiskFailed or NoSpace; then asking again does
+        not help before the next ``checkpoint`` (or, for a draft's bytes, before the draft is replaced)."""
+        # Only a round that begins after this call can have seen all that the caller appended.
+        ticket = self._rounds_begun + 1
+        await trio.lowlevel.checkpoint()
+        while self._rounds_done < ticket:
+            if self._running is None:
+                await self._run_round()
+            else:
+                await self._running.wait()
+
+    async def settle(self, keep: Iterable[DraftId] = ()) -> None:
+        """Makes the newest segment durable, then deletes the older ones, and the drafts that no remaining record and not
+        ``keep`` names. ``keep`` holds the drafts in use that were not recorded yet. Drafts found at the start and never
+        named since are left for ``sweep``. Raises as ``sync`` does, with nothing deleted."""
+        async with self._settling:
+            candidates = self.drafts.all().difference(keep)
+            await self.sync()
+            paths = self._decide_settle(candidates)
+            if paths:
+                await self._workers.run(self._unlink_all, paths)
+            self._reserve.fill()
+
+    async def sweep(self, live: Iterable[DraftId] = ()) -> int:
+        """Settles, then removes the draft files that no record and not ``live`` names, e.g. those whose record a crash took.
+        If this journal had to set something aside they are put there too. Returns how many."""
+        live = set(live)
+        await self.settle(live)
+        async with self._settling:
+            first_new = self._first_new_draft
+            on_disk = await self._workers.run(self.drafts.on_disk)
+            orphans = [draft for draft in on_disk if draft < first_new and draft not in live and draft not in self.drafts]
+            paths = [self.drafts.path(draft) for draft in orphans]
+            if self.recovered.set_aside:
+                await self._workers.run(move_drafts_aside, self._disk, self._folder, paths)
+            elif paths:
+                await self._workers.run(self._unlink_all, paths)
+            return len(paths)
+
+    # About itself
+
+    @property
+    def failed(self) -> bool:
+        """Whether the disk failed the newest segment, so that only a ``checkpoint`` helps."""
+        return self._live.life is Life.FAILED
+
+    def figures(self) -> JournalFigures:
+        """How much there is now."""
+        live = self._live
+        return JournalFigures(
+            records=live.records,
+            size_bytes=live.size,
+            unsynced_bytes=live.size - live.size_synced,
+            segments=len(self._segments) + len(self._older),
+            drafts=len(self.drafts),
+            reserve_bytes=self._reserve.size_bytes,
+            failed=self.failed,
+        )
+
+    def close(self) -> None:
+        """Gives descriptors and lock back. Syncs nothing. No ``sync`` or ``settle`` may be under way."""
+        assert self._running is None, "closed during a sync"
+        self.drafts.close()
+        self._reserve.close()
+        for segment in self._segments:
+            self._disk.close(segment.file)
+        self._segments.clear()
+        self._disk.close(self._lock)
+
+    # Inside
+
+    @property
+    def _live(self) -> _Segment:
+        return self._segments[-1]
+
+    def _is_named(self, draft: DraftId) -> bool:
+        return any(draft in segment.named for segment in self._segments)
+
+    def _recover(self) -> None:
+        self._disk.make_folder(f"{self._folder}/drafts")
+        found = find_segment(self._disk, self._folder)
+        on_disk = self.drafts.on_disk()
+        self.recovered = recovery_of(found, on_disk)
+        self._number_max = found.number_max
+        self._older = found.older
+        unbacked = {op.draft for op in self.recovered.unbacked}
+        named = found.scanned.named
+        header_next = found.scanned.header.next_draft if found.scanned.header else 1
+        self._first_new_draft = DraftId(max([header_next, *(draft + 1 for draft in named | on_disk.keys())]))
+        self.drafts.adopt(named - unbacked, self._first_new_draft)
+        if found.number:
+            file = self._disk.open_append(segment_path(self._folder, found.number))
+            # size_synced stays 0: whether the last run had synced these bytes is not known.
+            segment = _Segment(found.number, file, Life.LIVE, found.scanned.records, found.scanned.good_size, 0, named)
+            self._segments.append(segment)
+        else:
+            self.checkpoint(None, ())
+        self._reserve.fill()
+        self._disk.fsync_folder(self._folder)
+
+    def _cut_back(self, live: _Segment) -> None:
+        """Removes what a failed append may have left. If that fails too, the next frame would follow garbage: give up."""
+        try:
+            self._disk.truncate(live.file, live.size)
+        except BucketfsError:
+            live.happens(Event.DISK_FAILED)
+
+    def _write_segment(self, base: Cid | None, ops: list[Op]) -> _Segment:
+        number = self._number_max + 1
+        path = segment_path(self._folder, number)
+        segment = _Segment(number, self._disk.open_append(path, exclusive=True))
+        self._number_max = number
+        buffer = bytearray(encode_header(Header(number, base, self.drafts.next_id)))
+        try:
+            for op in ops:
+                buffer += encode_op(segment.records, op)
+                segment.records += 1
+                if isinstance(op, SetContent):
+                    segment.named.add(op.draft)
+                if len(buffer) >= WRITE_SIZE:
+                    self._disk.write(segment.file, bytes(buffer))
+                    segment.size += len(buffer)
+                    buffer.clear()
+            buffer += encode_frame(segment.records, HEAD_END, b"")
+            segment.records += 1
+            self._disk.write(segment.file, bytes(buffer))
+            segment.size += len(buffer)
+        except BucketfsError:
+            segment.happens(Event.DELETED)
+            self._disk.close(segment.file)
+            with suppress(BucketfsError):  # an unfinished head does not count, whether its file stays or not
+                self._disk.unlink(path)
+            raise
+        segment.happens(Event.HEAD_COMPLETE)
+        return segment
+
+    async def _run_round(self) -> None:
+        """One sync of everything there is now. Other callers wait for it; should we be cancelled, the next one begins
+        anew."""
+        self._rounds_begun += 1
+        number = self._rounds_begun
+        running = self._running = trio.Event()
+        try:
+            work = self._decide_round()
+            if work is not None:
+                outcome = await self._workers.run(self._perform_round, work)
+                self._note_round(work, *outcome)
+            self._rounds_done = number
+        finally:
+            self._running = None
+            running.set()
+
+    def _decide_round(self) -> _Work | None:
+        live = self._live
+        if live.life is Life.FAILED:
+            raise DiskFailed(f"the journal in {self._folder} failed", hint="it needs a checkpoint to go on")
+        drafts = self.drafts.decide_sync(live.named)
+        if live.size == live.size_synced and not drafts:
+            return None
+        return _Work(live, live.size, drafts)
+
+    def _perform_round(self, work: _Work) -> tuple[dict[DraftId, BucketfsError], BucketfsError | None]:
+        # Drafts first, then the record that names them, then the name of the segment.
+        try:
+            failed = self.drafts.perform_sync(work.drafts)
+            self._disk.fsync(work.segment.file)
+            if work.segment.number > self._durable:
+                self._disk.fsync_folder(self._folder)
+        except BucketfsError as error:
+            return {}, error
+        return failed, None
+
+    def _note_round(self, work: _Work, failed: dict[DraftId, BucketfsError], error: BucketfsError | None) -> None:
+        segment = work.segment
+        if error is not None:
+            segment.happens(Event.DISK_FAILED)
+            raise error
+        self.drafts.note_synced(work.drafts, failed)
+        segment.size_synced = work.size
+        self._durable = max(self._durable, segment.number)
+        for draft, reason in failed.items():
+            raise DiskFailed(f"bytes of draft {draft} may not have reached the disk") from reason
+
+    def _decide_settle(self, candidates: set[DraftId]) -> list[str]:
+        """Drops what a durable newer segment replaces. Returns the paths to unlink."""
+        old = [segment for segment in self._segments if segment.number < self._durable]
+        self._segments = self._segments[len(old) :]
+        paths = [segment_path(self._folder, number) for number in self._older]
+        self._older = []
+        for segment in old:
+            segment.happens(Event.DELETED)
+            self._disk.close(segment.file)
+            paths.append(segment_path(self._folder, segment.number))
+        unnamed = [draft for draft in candidates if not self._is_named(draft)]
+        return paths + self.drafts.forget(unnamed)
+
+    def _unlink_all(self, paths: list[str]) -> None:
+        for path in paths:
+            with suppress(NotFound):
+                self._disk.unlink(path)

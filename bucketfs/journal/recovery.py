@@ -1,0 +1,107 @@
+"""What is found when a journal is opened: which segment counts, which bytes are set aside, which drafts are there.
+
+Nothing is deleted here. What cannot be used is moved to ``set-aside/`` and named in the ``Recovery``, since it may be all
+that is left of somebody's work.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bucketfs.disk import Disk
+from bucketfs.journal.state import Scanned, scan, split_by_backing
+from bucketfs.ops import Op, SetContent
+from bucketfs.types import Cid, DraftId
+
+_SEGMENT = re.compile(r"segment-(\d{8})")
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What an opened journal remembers.
+
+    ``ops`` on ``base`` give the overlay. ``set_aside`` names the files that hold what could not be used. ``unbacked`` are
+    content records whose bytes a power loss took; they are not among ``ops`` and no sync had acknowledged them.
+    """
+
+    base: Cid | None
+    ops: list[Op]
+    set_aside: list[str]
+    unbacked: list[SetContent]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The segment that counts (number 0 when none does), the other numbers on disk, and what was set aside."""
+
+    number: int
+    scanned: Scanned
+    older: list[int]
+    number_max: int
+    set_aside: list[str]
+
+
+def segment_path(folder: str, number: int) -> str:
+    """Where segment ``number`` is."""
+    return f"{folder}/segment-{number:08d}"
+
+
+def find_segment(disk: Disk, folder: str) -> Found:
+    """Reads the segments, newest first, down to the one that counts. Blocks. Unsupported when a newer bucketfs wrote one."""
+    numbers = sorted((int(name[1]) for name in map(_SEGMENT.fullmatch, disk.list_folder(folder)) if name), reverse=True)
+    set_aside: list[str] = []
+    for at, number in enumerate(numbers):
+        path = segment_path(folder, number)
+        data = disk.read_file(path)
+        scanned = scan(data)
+        if scanned.head_complete:
+            rest = data[scanned.good_size :]
+            if rest:
+                _cut_tail(disk, folder, number, scanned.good_size, rest, set_aside)
+            return Found(number, scanned, numbers[at + 1 :], numbers[0], set_aside)
+        if data.strip(b"\0"):
+            set_aside.append(_move_aside(disk, folder, path))
+        else:
+            disk.unlink(path)
+    return Found(0, Scanned(), [], numbers[0] if numbers else 0, set_aside)
+
+
+def recovery_of(found: Found, draft_sizes: Mapping[DraftId, int]) -> Recovery:
+    """The recovery that ``found`` amounts to, given the sizes of the draft files."""
+    ops, unbacked = split_by_backing(found.scanned.ops, draft_sizes)
+    base = found.scanned.header.base if found.scanned.header else None
+    return Recovery(base, ops, found.set_aside, unbacked)
+
+
+def move_drafts_aside(disk: Disk, folder: str, paths: list[str]) -> list[str]:
+    """Moves orphaned drafts beside what was set aside, whose records may have named them. Blocks."""
+    return [_move_aside(disk, folder, path) for path in paths]
+
+
+def _cut_tail(disk: Disk, folder: str, number: int, size: int, rest: bytes, set_aside: list[str]) -> None:
+    # Zeros are what a file system shows for a length it had written and bytes it had not: nothing worth keeping.
+    if rest.strip(b"\0"):
+        _make_aside(disk, folder)
+        kept = f"{folder}/set-aside/segment-{number:08d}-from-{size}"
+        disk.replace_file(kept, rest)
+        set_aside.append(kept)
+    file = disk.open(segment_path(folder, number))
+    try:
+        disk.truncate(file, size)
+        disk.fsync(file)
+    finally:
+        disk.close(file)
+
+
+def _move_aside(disk: Disk, folder: str, path: str) -> str:
+    _make_aside(disk, folder)
+    kept = f"{folder}/set-aside/{path.rpartition('/')[2]}"
+    disk.rename(path, kept)
+    return kept
+
+
+def _make_aside(disk: Disk, folder: str) -> None:
+    if disk.make_folder(f"{folder}/set-aside"):
+        disk.fsync_folder(folder)

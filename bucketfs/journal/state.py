@@ -1,0 +1,122 @@
+"""What a segment may become, and what its bytes say after a crash. Pure.
+
+The life of a segment: its head (the checkpoint) is being WRITTEN; then it is LIVE and takes appends; then a newer one
+takes over and it is OLD; then it is GONE. A segment whose disk failed is FAILED: it takes no appends and no sync counts
+on it, and only a newer one helps. Exactly one segment is LIVE or FAILED at any time; OLD ones wait until the newer one is
+durable.
+
+After a crash a segment *counts* when its head is complete, and the newest that counts is the journal. Its good prefix is
+every frame up to the first that is not whole; what follows was not acknowledged by a sync, or the disk lied, and is set
+aside.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bucketfs.errors import Corrupt
+from bucketfs.journal.record import FRAME_HEADER_SIZE, HEAD_END, Header, decode_header, decode_op, frame_at
+from bucketfs.ops import Op, SetContent
+from bucketfs.types import DraftId
+
+
+class Life(enum.Enum):
+    """Where a segment stands."""
+
+    WRITTEN = "its head is being written"
+    LIVE = "takes appends"
+    FAILED = "its disk failed"
+    OLD = "a newer one took over"
+    GONE = "deleted"
+
+
+class Event(enum.Enum):
+    """What happens to a segment."""
+
+    HEAD_COMPLETE = "the end of its head is written"
+    APPENDED = "one record more"
+    DISK_FAILED = "a torn append could not be cut back, or an fsync failed"
+    SUPERSEDED = "a newer segment is live"
+    DELETED = "unlinked"
+
+
+_NEXT: dict[tuple[Life, Event], Life] = {
+    (Life.WRITTEN, Event.HEAD_COMPLETE): Life.LIVE,
+    (Life.WRITTEN, Event.DELETED): Life.GONE,
+    (Life.LIVE, Event.APPENDED): Life.LIVE,
+    (Life.LIVE, Event.DISK_FAILED): Life.FAILED,
+    (Life.LIVE, Event.SUPERSEDED): Life.OLD,
+    (Life.FAILED, Event.DISK_FAILED): Life.FAILED,
+    (Life.FAILED, Event.SUPERSEDED): Life.OLD,
+    # A sync that began while the segment was live may fail after a newer one took over; nobody counts on it any more.
+    (Life.OLD, Event.DISK_FAILED): Life.OLD,
+    (Life.OLD, Event.DELETED): Life.GONE,
+    (Life.GONE, Event.DISK_FAILED): Life.GONE,
+}
+
+
+def next_life(life: Life, event: Event) -> Life:
+    """Where ``event`` leads. AssertionError for what only a bug could bring about."""
+    found = _NEXT.get((life, event))
+    assert found is not None, f"{event.name} to a segment that is {life.name}"
+    return found
+
+
+@dataclass(slots=True)
+class Scanned:
+    """What the bytes of one segment file hold. ``good_size`` counts bytes from the start; ``records`` counts frames."""
+
+    header: Header | None = None
+    ops: list[Op] = field(default_factory=list)
+    head_complete: bool = False
+    records: int = 0
+    good_size: int = 0
+
+    @property
+    def named(self) -> set[DraftId]:
+        """The drafts that the ops name."""
+        return {op.draft for op in self.ops if isinstance(op, SetContent)}
+
+
+def scan(data: bytes) -> Scanned:
+    """Reads a segment up to the first frame that is not whole. Unsupported when a newer bucketfs wrote part of it."""
+    found = Scanned()
+    try:
+        found.header, found.good_size = decode_header(data)
+    except Corrupt:
+        return found
+    while (frame := frame_at(data, found.good_size, found.records)) is not None:
+        kind, version, payload = frame
+        if kind == HEAD_END:
+            found.head_complete = True
+        else:
+            try:
+                found.ops.append(decode_op(kind, version, payload))
+            except Corrupt:
+                return found
+        found.records += 1
+        found.good_size += FRAME_HEADER_SIZE + len(payload)
+    return found
+
+
+def split_by_backing(ops: Sequence[Op], draft_sizes: Mapping[DraftId, int]) -> tuple[list[Op], list[SetContent]]:
+    """The ops whose drafts hold the bytes they claim, and the content records whose drafts do not.
+
+    A record is written after the bytes it names, but until a sync the disk is free to keep the record and forget the
+    bytes, so after a power loss a draft may be absent or short. Such a record was never acknowledged by a sync. It is
+    left out, and so is every later one of the same draft, because a record adds to what earlier ones said of its draft.
+    """
+    backed: list[Op] = []
+    unbacked: list[SetContent] = []
+    lost: set[DraftId] = set()
+    for op in ops:
+        if isinstance(op, SetContent):
+            claimed = max((stop for _, stop in op.extents), default=0)
+            if op.draft in lost or claimed > draft_sizes.get(op.draft, 0):
+                lost.add(op.draft)
+                unbacked.append(op)
+                continue
+        backed.append(op)
+    return backed, unbacked
