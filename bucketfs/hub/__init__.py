@@ -2,8 +2,8 @@
 
 Everything here runs in plain threads: a synchronous gRPC server hands each call to a worker, the worker asks ``auth`` who
 calls, and a thin service per file answers, out of ``metadata`` and ``blockstore``. Who may do what is decided in ``access``,
-which does no I/O. A process keeps nothing else: several of them over the same two stores are one Hub, and a write to a bucket
-is a compare-and-swap in SQL. Directory and file DAGs are walked by generators from ``bucketfs.dag``, driven from the store.
+which does no I/O. A process keeps nothing else: several of them over the same two stores are one Hub, and a write to a
+bucket is a compare-and-swap in SQL. DAGs are walked by the generators of ``bucketfs.dag``, driven from the block store.
 """
 
 from __future__ import annotations

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -19,56 +18,16 @@ from typing import Any
 import sqlalchemy as sa
 from cachetools import LRUCache
 
-from bucketfs.errors import Exists, NotFound, OverQuota, RootMoved, Unsupported
+from bucketfs.errors import Exists, NotFound, OverQuota, RootMoved
 from bucketfs.hub import tables
+from bucketfs.hub.database import DUPLICATE_KEY, Database
+from bucketfs.hub.people import Keys, People
 from bucketfs.hub.rows import BucketRow, PathEntry, ThreadRow
 from bucketfs.types import BucketKey, Cid, ThreadId
 
 INSTANCE_NOT_FOUND = "instance not found"
 THREAD_NOT_FOUND = "thread not found"
-DUPLICATE_KEY = "E11000 duplicate key error"
-"""Clients of this protocol look for this text when a name is taken."""
-
 _PATHS_CACHED_MAX = 200_000
-
-
-class Database:
-    """An engine and its two kinds of transaction."""
-
-    def __init__(self, url: str) -> None:
-        self._engine = tables.open_engine(url)
-        self._writer = self._engine.execution_options(bucketfs_write=True)
-        # SQLite has one writer anyway; waiting here is fair and quiet, waiting there is polling.
-        self._one_writer = threading.Lock()
-        self._local = self._engine.dialect.name == "sqlite"
-        with self.write() as connection:
-            found = connection.execute(sa.select(tables.settings.c.value).where(tables.settings.c.name == "schema")).scalar()
-            version = int(found) if found is not None else None
-            if version is None:
-                values = {"name": "schema", "value": str(tables.SCHEMA_VERSION).encode()}
-                connection.execute(tables.settings.insert().values(values))
-            elif version != tables.SCHEMA_VERSION:
-                raise Unsupported(
-                    f"the hub's database has layout {version}, this program knows {tables.SCHEMA_VERSION}",
-                    hint="use the version of bucketfs that made it, or a newer one",
-                )
-
-    @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
-        with self._engine.begin() as connection:
-            yield connection
-
-    @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        if not self._local:
-            with self._engine.begin() as connection:
-                yield connection
-            return
-        with self._one_writer, self._writer.begin() as connection:
-            yield connection
-
-    def close(self) -> None:
-        self._engine.dispose()
 
 
 class Buckets:
@@ -310,13 +269,15 @@ def _thread(found: Any) -> ThreadRow:
     )
 
 
-class Metadata(Buckets, Threads):
+class Metadata(Buckets, Threads, People, Keys):
     """Everything a hub remembers besides blocks."""
 
     def __init__(self, url: str) -> None:
         database = Database(url)
         Buckets.__init__(self, database)
         Threads.__init__(self, database)
+        People.__init__(self, database)
+        Keys.__init__(self, database)
 
     def host_seed(self) -> bytes:
         """The seed of the host key, made on first use and the same ever after."""

@@ -140,9 +140,10 @@ def open_engine(url: str) -> sa.Engine:
     Raises SQLAlchemy's errors, and OSError when the file cannot be made.
     """
     parsed = sa.make_url(url)
+    # Parameters are secrets often enough; without them an error of the database may be logged.
     if parsed.get_backend_name() != "sqlite":
         # A bucket and its path entries are read by two statements and must be of one moment.
-        engine = sa.create_engine(parsed, pool_pre_ping=True, isolation_level="REPEATABLE READ")
+        engine = sa.create_engine(parsed, pool_pre_ping=True, isolation_level="REPEATABLE READ", hide_parameters=True)
         _tables.create_all(engine)
         return engine
     if not parsed.database or parsed.database == ":memory:":
@@ -150,7 +151,7 @@ def open_engine(url: str) -> sa.Engine:
     # SQLite gives its -wal and -shm files the mode of the database, so this one line keeps all three private.
     os.close(os.open(parsed.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     os.chmod(parsed.database, 0o600)
-    engine = sa.create_engine(parsed, connect_args={"timeout": 30.0})
+    engine = sa.create_engine(parsed, connect_args={"timeout": 30.0}, hide_parameters=True)
     sa.event.listen(engine, "connect", _sqlite_connected)
     sa.event.listen(engine, "begin", _sqlite_begin)
     with engine.execution_options(bucketfs_write=True).begin() as connection:

@@ -1,0 +1,259 @@
+"""Who calls, and whether the thread is theirs: from the metadata of a request to a ``Call``.
+
+The order of the checks and every text are the protocol's: clients act on the texts. A session wins over an API key.
+Secrets are compared in constant time or looked up by hash, and appear in no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bucketfs.dag import multibase_decode
+from bucketfs.errors import InvalidArgument, NotFound
+from bucketfs.hub.call import NOBODY, AccountKind, Call, KeyType
+from bucketfs.hub.identity import Identity, TokenForged, TokenMalformed, token_subject
+from bucketfs.hub.ids import parse_thread_id, thread_id_from_text
+from bucketfs.hub.metadata import Metadata
+from bucketfs.hub.rows import AccountRow, KeyRow
+from bucketfs.hub.signatures import signature_holds
+from bucketfs.hub.status import Code, Status
+from bucketfs.types import ThreadId
+
+HUB = "api.hubd.pb.APIService"
+USERS = "api.usersd.pb.APIService"
+BUCKETS = "api.bucketsd.pb.APIService"
+THREADS = "threads.pb.API"
+THREADS_NET = "threads.net.pb.API"
+BLOCKS = "bucketfs.v1.Blocks"
+
+SESSION_NS = 1260 * 24 * 3600 * 10**9
+"""How long a session lives after its last use."""
+_SESSION_STEP_NS = 24 * 3600 * 10**9
+
+OPEN_TO_ALL = frozenset({(HUB, "Signup"), (HUB, "Signin"), (HUB, "IsUsernameAvailable")})
+CLOSED_TO_ALL = frozenset({(THREADS, "ListDBs"), (THREADS_NET, "Subscribe")})
+TOKEN_MAKERS = frozenset({(THREADS, "GetToken"), (THREADS_NET, "GetToken")})
+# They bring a thread into being, so there is nothing to own yet.
+THREAD_MAKERS = frozenset(
+    {(THREADS, "NewDB"), (THREADS, "NewDBFromAddr"), (THREADS_NET, "CreateThread"), (THREADS_NET, "AddThread")}
+)
+
+CROSS_USER: Mapping[str, frozenset[str]] = {
+    THREADS: frozenset(
+        ["Create", "Verify", "Save", "Delete", "Has", "Find", "FindByID", "ReadTransaction", "WriteTransaction", "Listen"],
+    ),
+    BUCKETS: frozenset(
+        [
+            "Root",
+            "Links",
+            "ListPath",
+            "PushPath",
+            "PullPath",
+            "SetPath",
+            "MovePath",
+            "RemovePath",
+            "PushPathAccessRoles",
+            "PullPathAccessRoles",
+        ]
+    ),
+    # Blocks are named by CID, and a swap is judged path by path.
+    BLOCKS: frozenset(["Get", "GetTree", "Missing", "Put", "SwapRoot", "Roots"]),
+}
+"""Methods that may name a stranger's thread: what they touch is guarded path by path."""
+
+THREAD_FIELDS: Mapping[str, tuple[str, frozenset[str]]] = {
+    THREADS: (
+        "dbID",
+        frozenset(
+            [
+                "GetDBInfo",
+                "DeleteDB",
+                "NewCollection",
+                "UpdateCollection",
+                "DeleteCollection",
+                "GetCollectionInfo",
+                "GetCollectionIndexes",
+                "ListCollections",
+            ]
+        ),
+    ),
+    THREADS_NET: (
+        "threadID",
+        frozenset(["GetThread", "PullThread", "DeleteThread", "AddReplicator", "CreateRecord", "AddRecord", "GetRecord"]),
+    ),
+}
+"""Per service: the request field that names a thread, and the methods whose field is checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticator:
+    """Turns metadata into a ``Call``. Blocks for the database; may be used from any thread."""
+
+    metadata: Metadata
+    host_key: Identity
+
+    def admit(self, service: str, method: str, headers: Mapping[str, str], now_ns: int) -> Call:
+        """Who makes this call. Raises Status. ``headers`` has lower-case names and no empty values."""
+        where = (service, method)
+        if where in OPEN_TO_ALL:
+            return NOBODY
+        if where in CLOSED_TO_ALL:
+            raise Status(Code.PERMISSION_DENIED, "Method is not accessible")
+        bearer = bearer_of(headers.get("authorization", ""))
+        if "x-textile-session" in headers:
+            who = self._by_session(headers["x-textile-session"], headers.get("x-textile-org", ""), now_ns)
+        elif "x-textile-api-key" in headers:
+            who = self._by_key(headers, bearer, where, now_ns)
+        else:
+            raise Status(Code.UNAUTHENTICATED, "Session or API key required")
+        return _with_headers(who, headers, bearer)
+
+    def check_thread(self, call: Call, service: str, method: str, request: Any) -> None:
+        """For unary calls: the threads of the header and of the request must be the caller's, or the method open to
+        strangers.
+
+        Raises Status PERMISSION_DENIED.
+        """
+        if (service, method) in OPEN_TO_ALL or (service, method) in THREAD_MAKERS:
+            return
+        named = set() if call.thread is None else {call.thread}
+        field, methods = THREAD_FIELDS.get(service, ("", frozenset()))
+        if method in methods:
+            try:
+                named.add(parse_thread_id(getattr(request, field)))
+            except InvalidArgument as error:
+                raise Status(Code.INVALID_ARGUMENT, str(error)) from error
+        for thread in named:
+            self._check_owner(call, thread, method in CROSS_USER.get(service, ()))
+
+    def _check_owner(self, call: Call, thread: ThreadId, open_to_strangers: bool) -> None:
+        try:
+            row = self.metadata.thread(thread)
+        except NotFound:
+            row = None
+        if row is not None and row.owner == call.account:
+            if call.key_type is KeyType.USER and row.api_key != call.api_key:
+                raise Status(Code.PERMISSION_DENIED, "Bad API key")
+        elif not open_to_strangers:
+            raise Status(Code.PERMISSION_DENIED, "User does not own thread")
+
+    def _by_session(self, session: str, org: str, now_ns: int) -> Call:
+        row = self.metadata.session(session)
+        if row is None:
+            raise Status(Code.UNAUTHENTICATED, "Invalid session")
+        if row.expires_at_ns < now_ns:
+            raise Status(Code.UNAUTHENTICATED, "Expired session")
+        # Written at most once a day: a write per call would cost a disk sync per call.
+        if row.expires_at_ns < now_ns + SESSION_NS - _SESSION_STEP_NS:
+            self.metadata.extend_session(session, now_ns + SESSION_NS)
+        user = self._account(row.user, "User not found")
+        acting = self._org_of(user, org) if org else user
+        return _acting(acting, user=user.account, session=session)
+
+    def _org_of(self, user: AccountRow, slug: str) -> AccountRow:
+        refused = Status(Code.PERMISSION_DENIED, "User is not an org member")
+        try:
+            org = self.metadata.account_named(slug)
+        except NotFound:
+            raise refused from None
+        if org.kind is not AccountKind.ORG or self.metadata.role_in(org.account, user.account) is None:
+            raise refused
+        return org
+
+    def _by_key(self, headers: Mapping[str, str], bearer: str | None, where: tuple[str, str], now_ns: int) -> Call:
+        try:
+            key = self.metadata.key(headers["x-textile-api-key"])
+        except NotFound:
+            key = None
+        if key is None or not key.valid:
+            raise Status(Code.NOT_FOUND, "API key not found or is invalid")
+        if key.secure:
+            _check_signature(key, headers, now_ns)
+        if key.type is KeyType.ACCOUNT:
+            account = self._account(key.owner, "Account not found")
+            user = account.account if account.kind is AccountKind.DEVELOPER else None
+            return _acting(account, user=user, key=key)
+        if where in TOKEN_MAKERS:
+            return Call(account_kind=AccountKind.USER, key_type=KeyType.USER, api_key=key.key)
+        if bearer is None:
+            raise Status(Code.UNAUTHENTICATED, "Token required")
+        subject = self._subject(bearer)
+        return Call(
+            account=subject,
+            account_kind=AccountKind.USER,
+            key_type=KeyType.USER,
+            api_key=key.key,
+            writer=subject,
+            token=bearer,
+        )
+
+    def _subject(self, token: str) -> str:
+        try:
+            return token_subject(self.host_key, token)
+        except TokenMalformed as error:
+            raise Status(Code.PERMISSION_DENIED, "Bad authorization") from error
+        except TokenForged as error:
+            raise Status(Code.UNAUTHENTICATED, "invalid thread token") from error
+        except InvalidArgument as error:
+            raise Status(Code.UNKNOWN, str(error)) from error
+
+    def _account(self, account: str, absent: str) -> AccountRow:
+        try:
+            return self.metadata.account(account)
+        except NotFound:
+            raise Status(Code.NOT_FOUND, absent) from None
+
+
+def headers_of(pairs: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
+    """The metadata of a call as a dict: the first value of a name counts, an empty value is an absent one."""
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if isinstance(value, str) and value:
+            found.setdefault(name.lower(), value)
+    return found
+
+
+def bearer_of(authorization: str) -> str | None:
+    """The token of an ``authorization`` header, ``None`` for an empty one. Raises Status."""
+    if not authorization:
+        return None
+    scheme, space, token = authorization.partition(" ")
+    if not space:
+        raise Status(Code.UNAUTHENTICATED, "Bad authorization string")
+    if scheme.lower() != "bearer":
+        raise Status(Code.UNAUTHENTICATED, "Request unauthenticated with bearer")
+    return token.strip() or None
+
+
+def _check_signature(key: KeyRow, headers: Mapping[str, str], now_ns: int) -> None:
+    try:
+        signature = multibase_decode(headers["x-textile-api-sig"])
+        message = headers["x-textile-api-sig-msg"]
+    except (KeyError, InvalidArgument):
+        raise Status(Code.UNAUTHENTICATED, "API key signature required") from None
+    if not signature_holds(key.secret, message, signature, now_ns):
+        raise Status(Code.UNAUTHENTICATED, "Bad API key signature")
+
+
+def _acting(account: AccountRow, *, user: str | None, session: str | None = None, key: KeyRow | None = None) -> Call:
+    return Call(
+        account=account.account,
+        account_kind=account.kind,
+        user=user,
+        key_type=None if key is None else key.type,
+        api_key=None if key is None else key.key,
+        session=session,
+        writer=account.account,
+        token=account.token,
+    )
+
+
+def _with_headers(call: Call, headers: Mapping[str, str], bearer: str | None) -> Call:
+    thread: ThreadId | None
+    try:
+        thread = thread_id_from_text(headers.get("x-textile-thread", ""))
+    except InvalidArgument:
+        thread = None  # the protocol takes a header that does not decode for an absent one
+    return replace(call, thread=thread, thread_name=headers.get("x-textile-thread-name", ""), bearer=bearer)
