@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
 import sys
 import time
 from collections import Counter
@@ -61,7 +62,7 @@ class MemoryVFS:
     def __init__(self, notify: Callable[[Invalidation], None]) -> None:
         self._numbers = itertools.count(ROOT_INODE + 1)
         self._handles = itertools.count(1)
-        self.root = Node(ROOT_INODE, Kind.DIRECTORY, 0o755)
+        self.root = Node(ROOT_INODE, Kind.DIRECTORY, 0o755, os.getuid(), os.getgid())
         self.nodes: dict[Inode, Node] = {ROOT_INODE: self.root}
         self.open_nodes: dict[FileHandle, Node] = {}
         self.lookups: Counter[Inode] = Counter()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,14 @@ SERVER = Path(__file__).with_name("memory.py")
 class Served:
     """A mount and the process behind it."""
 
-    def __init__(self, place: Path, settings: dict[str, Any], user: int | None = None) -> None:
+    def __init__(self, place: Path, settings: dict[str, Any], prefix: Sequence[str] = ()) -> None:
         self.place = place
         self.process = subprocess.Popen(
-            [sys.executable, str(SERVER), str(place), json.dumps(settings)],
+            [*prefix, sys.executable, str(SERVER), str(place), json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            user=user,
-            group=user,
             env={**os.environ, leftovers.HOME_VARIABLE: str(place.parent)},
         )
         assert self.process.stdout is not None and self.process.stdin is not None
@@ -75,8 +73,8 @@ def serve(place: Path) -> Iterator[Callable[..., Served]]:
     """Starts mounts; at the end each must be gone and must have logged nothing."""
     made: list[Served] = []
 
-    def start(user: int | None = None, **settings: Any) -> Served:
-        made.append(Served(place, settings, user))
+    def start(prefix: Sequence[str] = (), **settings: Any) -> Served:
+        made.append(Served(place, settings, prefix))
         return made[-1]
 
     yield start
@@ -361,14 +359,22 @@ def test_a_cancelled_mount_is_gone(served: Served) -> None:
 
 
 def test_a_plain_user_mounts_and_unmounts(serve: Callable[..., Served], place: Path) -> None:
-    """Through fusermount3. As root we become somebody else for it; otherwise every test here is this test."""
-    user = 65534 if os.geteuid() == 0 else None
-    if user is not None:
-        os.chown(place, user, user)
-    served = serve(user=user)
-    mounted = mounted_at(place)
-    assert mounted is not None and mounted.ours
-    if user is not None:
-        assert errno_in(lambda: os.stat(place / "file")) == errno.EACCES  # no allow_other: not even root
-    assert served.stop() == ""
-    assert served.process.returncode == 0
+    """Through fusermount3. Root becomes somebody else for it, with a /dev/fuse of its own that is open to all, as elsewhere."""
+    enter: list[str] = []
+    become: list[str] = []
+    if os.geteuid() == 0:
+        who = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        os.chown(place, 65534, 65534)
+        device = place.parent / "fuse"
+        os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(10, 229))
+        os.chmod(device, 0o666)
+        script = f'mount --bind {device} /dev/fuse && exec "$@"'
+        become = ["unshare", "--mount", "sh", "-c", script, "sh", *who]
+        enter = who
+    served = serve(prefix=become)
+    if enter:
+        enter = ["nsenter", f"--target={served.process.pid}", "--mount", *enter]
+    script = f"cd {place} && echo hello > file && cat file && stat -c %u file && cd / && fusermount3 -u {place}"
+    done = subprocess.run([*enter, "sh", "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"hello\n{65534 if enter else os.geteuid()}\n", "")
+    assert served.process.wait(10) == 0
