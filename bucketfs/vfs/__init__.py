@@ -5,7 +5,7 @@ nodes of `nodes`), bytes (`files`, on the layers of `content`). The base is seen
 that makes this work stands in `lens`. `VFS` puts volumes together to a mount.
 
 Writes go to a draft and the journal and touch no network. A push takes a `Picture` of what is dirty (`freeze`), builds the new
-tree from it, and says `pushed`; a new root of the Hub comes in by `rebase`. What must survive a crash is what `overlay_ops`
+tree from it, and says `pushed`; a new root of the Hub comes in by `rebase_onto`. What must survive a crash is what `overlay_ops`
 writes and `replay` reads.
 """
 
@@ -23,11 +23,12 @@ from bucketfs.vfs.facts import (
     SetAttr,
     StatFs,
 )
-from bucketfs.vfs.files import blocks_of, bytes_of, record
+from bucketfs.vfs.files import read_base, record
 from bucketfs.vfs.frozen import FrozenDirectory, FrozenFile, FrozenSymlink, Picture, freeze, pushed, thaw
 from bucketfs.vfs.inodes import InodeNumbers
-from bucketfs.vfs.lens import Lens, drive
+from bucketfs.vfs.lens import Lens, run_steps
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
+from bucketfs.vfs.rebase import BuiltNode, Rebased, rebase_onto
 from bucketfs.vfs.vfs import VFS, Buckets
 from bucketfs.vfs.volume import Owner, Volume
 
@@ -37,6 +38,7 @@ __all__ = [
     "AttributesChanged",
     "BasePiece",
     "Buckets",
+    "BuiltNode",
     "DirEntry",
     "DirectoryNode",
     "DraftPiece",
@@ -54,21 +56,22 @@ __all__ = [
     "Opened",
     "Owner",
     "Picture",
+    "Rebased",
     "RenameFlags",
     "SetAttr",
     "StatFs",
     "SymlinkNode",
     "Volume",
     "ZeroPiece",
-    "blocks_of",
-    "bytes_of",
     "draft_ids",
-    "drive",
     "freeze",
     "overlay_ops",
     "pieces",
     "pushed",
+    "read_base",
+    "rebase_onto",
     "record",
     "replay",
+    "run_steps",
     "thaw",
 ]

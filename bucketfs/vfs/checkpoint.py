@@ -164,7 +164,7 @@ def _set_content(volume: Volume, node: FileNode, op: ops.SetContent) -> None:
     if layer is None:
         for below in content.layers:
             below.sealed = True
-        layer = Layer(volume.journal.drafts.open(op.draft), Extents(), op.lower_limit_bytes, False, Extents())
+        layer = Layer(volume.journal.drafts.get(op.draft), Extents(), op.lower_limit_bytes, False, Extents())
         content.layers.append(layer)
     layer.extents.truncate(op.size_bytes)
     for start, stop in op.extents:

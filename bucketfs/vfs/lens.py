@@ -84,7 +84,7 @@ class Weighted(Generic[K, V]):
             self._weight -= gone
 
 
-async def drive(steps: Steps[T], source: Source) -> T:
+async def run_steps(steps: Steps[T], source: Source) -> T:
     """Run a computation over blocks, fetching what it asks for from ``source``."""
     try:
         wanted = next(steps)
@@ -123,9 +123,7 @@ class Lens:
 
     def lacks_info(self, link: Link) -> bool:
         """Whether `info` would have to wait; for collecting many wants into one fetch."""
-        return (
-            codec_of(link.cid) != RAW and self._infos.get(link.cid) is None and self.source.peek(link.cid) is None
-        )
+        return codec_of(link.cid) != RAW and self._infos.get(link.cid) is None and self.source.peek(link.cid) is None
 
     def directory(self, cid: Cid) -> Directory:
         """The entries of a base directory."""
@@ -166,7 +164,7 @@ class Lens:
     async def _supply(self, wanted: Wanted) -> None:
         for cid in wanted.directories:
             if self._directories.get(cid) is None:
-                directory = await drive(list_directory(cid), self.source)
+                directory = await run_steps(list_directory(cid), self.source)
                 self._directories.put(cid, directory, len(directory.entries) + 8)
         if wanted.infos:
             lacking = [cid for cid in dict.fromkeys(wanted.infos) if self._infos.get(cid) is None]
@@ -174,7 +172,7 @@ class Lens:
                 self._remember_info(cid, block)
         if wanted.window is not None:
             cid, window = wanted.window
-            held = await drive(leaves(cid, window * WINDOW_BYTES, (window + 1) * WINDOW_BYTES), self.source)
+            held = await run_steps(leaves(cid, window * WINDOW_BYTES, (window + 1) * WINDOW_BYTES), self.source)
             weight = len(held) + 1 + sum(len(leaf.inline or b"") for leaf in held) // INLINE_BYTES_PER_LEAF
             self._windows.put((cid, window), held, weight)
         if wanted.blocks:

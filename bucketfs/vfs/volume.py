@@ -270,9 +270,7 @@ class Volume:
         if (parent.attributes.mode or 0) & stat.S_ISGID:
             mode |= stat.S_ISGID
         inode = self.numbers.fresh()
-        self._record(
-            ops.MakeDirectory(self._path_under(parent, name), inode, mode & 0o7777, own_uid, own_gid, now, now)
-        )
+        self._record(ops.MakeDirectory(self._path_under(parent, name), inode, mode & 0o7777, own_uid, own_gid, now, now))
         attributes = NodeAttributes(mode=mode & 0o7777, mtime_ns=now, uid=own_uid, gid=own_gid)
         node = DirectoryNode(self, inode, None, attributes, now, now)
         self.place(parent, name, node, now)

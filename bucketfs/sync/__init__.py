@@ -1,0 +1,16 @@
+"""Between the mount and the Hub: blocks fall, roots come in, pushes go out.
+
+`HubSource` feeds the cache. `Syncer` keeps one volume and its bucket the same: it alone pushes and rebases, in one task.
+`Watcher` hears that roots moved. `push_folder` and `pull_folder` carry whole folders without a mount. What a Hub is, is said by
+`Remote`.
+"""
+
+from bucketfs.sync.fetch import HubSource
+from bucketfs.sync.native import NativeRemote
+from bucketfs.sync.push import Pushed, Pusher
+from bucketfs.sync.remote import Remote
+from bucketfs.sync.send import Sent
+from bucketfs.sync.sync import Pace, Syncer, Trouble
+from bucketfs.sync.watch import Watcher
+
+__all__ = ["HubSource", "NativeRemote", "Pace", "Pushed", "Pusher", "Remote", "Sent", "Syncer", "Trouble", "Watcher"]

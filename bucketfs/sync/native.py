@@ -1,0 +1,38 @@
+"""The native Remote: a Hub that offers ``bucketfs.v1.Blocks``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Collection, Sequence
+
+from bucketfs.client import BlocksClient, BucketsClient, PutCounts
+from bucketfs.types import BucketKey, Cid, ThreadId, UploadId
+
+
+class NativeRemote:
+    """One bucket, by its key, through the clients of a connection."""
+
+    def __init__(self, blocks: BlocksClient, buckets: BucketsClient, thread: ThreadId, key: BucketKey) -> None:
+        self._blocks = blocks
+        self._buckets = buckets
+        self._thread = thread
+        self._key = key
+
+    async def root(self) -> Cid:
+        """As `Remote.root`."""
+        return (await self._buckets.root(self._key)).root
+
+    async def blocks(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
+        """As `Remote.blocks`."""
+        return await self._blocks.get(cids)
+
+    async def missing(self, cids: Collection[Cid], upload: UploadId) -> set[Cid]:
+        """As `Remote.missing`."""
+        return await self._blocks.missing(cids, upload)
+
+    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
+        """As `Remote.put`."""
+        return await self._blocks.put(batches, upload)
+
+    async def swap(self, expected: Cid, new: Cid, upload: UploadId) -> None:
+        """As `Remote.swap`."""
+        await self._blocks.swap_root(self._thread, self._key, expected, new, upload)

@@ -1,0 +1,203 @@
+"""`Syncer`: when a volume is pushed, how a failure is waited out, and what the user is told meanwhile.
+
+One task per volume does all that touches base and Hub root, in order: so a push never meets a rebase. It pushes when the overlay
+was quiet for a while, at the latest some time after the oldest change, and at once when asked. After a failure it waits with
+full jitter and tries again, for ever; the journal keeps everything meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+import trio
+
+from bucketfs.cache import BlockCache
+from bucketfs.client import Backoff
+from bucketfs.dag import cid_text
+from bucketfs.errors import BucketfsError
+from bucketfs.sync.push import Pusher
+from bucketfs.sync.remote import Remote
+from bucketfs.sync.send import Sent
+from bucketfs.vfs import FileNode, Volume, record
+
+log = logging.getLogger(__name__)
+
+GARBAGE_DRAFTS_MAX = 4096
+RECORDS_MAX = 500_000
+"""Past these the journal is written anew although nothing could be pushed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When to push, in seconds: after ``quiet_s`` without a change, at the latest ``oldest_s`` after the first."""
+
+    quiet_s: float = 2.0
+    oldest_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why the newest attempt failed, and since when attempts fail (seconds since 1970)."""
+
+    error: BucketfsError
+    since_s: float
+    next_try_s: float
+
+
+class Syncer:
+    """Keeps one volume and its bucket at the Hub the same."""
+
+    def __init__(self, volume: Volume, remote: Remote, cache: BlockCache, pusher: Pusher, pace: Pace) -> None:
+        self.volume = volume
+        self.trouble: Trouble | None = None
+        self.pushing: Sent | None = None
+        self.last_push_s: float | None = None
+        self.conflicts: list[str] = []
+        self._remote = remote
+        self._cache = cache
+        self._pusher = pusher
+        self._pace = pace
+        self._backoff = Backoff()
+        self._changed = trio.Event()
+        self._look = False
+        self._asked = 0
+        self._done = 0
+        self._progress = trio.Event()
+        self._failed_round = 0
+        volume.on_change = self._wake
+
+    def heard(self) -> None:
+        """The Hub's root may have moved: look at it soon."""
+        self._look = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+
+    @property
+    def pending_count(self) -> int:
+        """How many files, folders and links wait to be pushed."""
+        return sum(1 for _ in self.volume.dirty_nodes())
+
+    @property
+    def pending_bytes(self) -> int:
+        """The length of the drafts that wait to be pushed."""
+        return sum(
+            layer.extents.size_bytes
+            for node in self.volume.dirty_nodes()
+            if isinstance(node, FileNode)
+            for layer in node.content.layers
+        )
+
+    @property
+    def dirty(self) -> bool:
+        """Whether anything waits to be pushed."""
+        return self.volume.root.dirty or bool(self.volume.unrecorded)
+
+    async def settle(self) -> None:
+        """Return when everything changed before the call is at the Hub and the Hub's root is shown here. Raises the reason
+        of the first attempt that fails from now on; the attempts go on behind it."""
+        self._asked += 1
+        want = self._asked
+        self._look = True
+        self._backoff.reset()
+        failures = self._failed_round
+        self._wake()
+        while self._done < want:
+            if self._failed_round != failures and self.trouble is not None:
+                raise self.trouble.error
+            await self._progress.wait()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Push and follow until cancelled."""
+        task_status.started()
+        while True:
+            await self._until_due()
+            asked = self._asked
+            try:
+                await self._round()
+            except BucketfsError as error:
+                await self._failed(error, asked)
+                continue
+            self._backoff.reset()
+            if self.trouble is not None:
+                log.info("%s: the Hub takes changes again", self.volume.key)
+            self.trouble = None
+            self._done = max(self._done, asked)
+            self._tell()
+
+    async def _until_due(self) -> None:
+        while True:
+            if self._asked > self._done or self._look:
+                return
+            wait_s = self._due_in_s()
+            if wait_s <= 0:
+                return
+            self._changed = trio.Event()
+            with trio.move_on_after(wait_s):
+                await self._changed.wait()
+
+    def _due_in_s(self) -> float:
+        volume = self.volume
+        if volume.changed_since_ns is None:
+            return float("inf")
+        now_ns = volume.owner.now_ns()
+        # A clock that was set back must not put a push off: a change from the future counts as made now.
+        quiet_ns = max(0, now_ns - volume.changed_last_ns)
+        age_ns = max(0, now_ns - volume.changed_since_ns)
+        return max(0.0, min(self._pace.quiet_s - quiet_ns / 1e9, self._pace.oldest_s - age_ns / 1e9))
+
+    async def _round(self) -> None:
+        look, self._look = self._look, False
+        try:
+            if self.dirty:
+                self.pushing = self._pusher.now
+                done = await self._pusher.push()
+                if done is not None:
+                    self.conflicts += done.conflicts
+                    self.last_push_s = time.time()
+                    log.debug("%s: root %s, %d bytes sent", self.volume.key, cid_text(done.root), done.sent.bytes_sent)
+            if look:
+                root = await self._remote.root()
+                if root != self.volume.base and not self.dirty:
+                    await self._pusher.follow(root)
+                elif root != self.volume.base:
+                    self._look = True
+        except BaseException:
+            self._look = self._look or look
+            raise
+        finally:
+            self.pushing = None
+
+    async def _failed(self, error: BucketfsError, asked: int) -> None:
+        delay_s = self._backoff.next_s()
+        now_s = time.time()
+        since_s = self.trouble.since_s if self.trouble is not None else now_s
+        if self.trouble is None or str(self.trouble.error) != str(error):
+            log.warning("%s: changes wait here: %s", self.volume.key, error)
+        self.trouble = Trouble(error, since_s, now_s + delay_s)
+        self._failed_round += 1
+        self._tell()
+        await self._tidy()
+        deadline = trio.current_time() + delay_s
+        while trio.current_time() < deadline and self._asked == asked:
+            self._changed = trio.Event()
+            with trio.move_on_at(deadline):
+                await self._changed.wait()
+
+    async def _tidy(self) -> None:
+        """While nothing can be pushed the journal must not grow without end."""
+        volume = self.volume
+        if volume.garbage_drafts > GARBAGE_DRAFTS_MAX or volume.journal.figures().records > RECORDS_MAX:
+            await self._pusher.checkpoint()
+
+    def _tell(self) -> None:
+        self._progress.set()
+        self._progress = trio.Event()
+
+    def record_open_files(self) -> None:
+        """Write records for what long-open files hold by now, so that a kill loses none of it."""
+        for node in list(self.volume.unrecorded):
+            record(node)

@@ -1,0 +1,106 @@
+"""Hearing of new roots: the Hub's feed, and a poll of all roots in one call as the safety net.
+
+`Watcher` tells which buckets there are and that a root moved; it never says what the root is. Whoever follows reads the root
+itself, in order with its own pushes, so an old answer that comes late can do no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+
+import trio
+
+from bucketfs.client import Backoff, BlocksClient, BucketInfo, ThreadsClient
+from bucketfs.errors import BucketfsError, Unsupported
+from bucketfs.types import BucketKey, Cid, ThreadId
+
+log = logging.getLogger(__name__)
+
+COLLECTION = "buckets"
+
+
+class Watcher:
+    """``moved(key)`` is called when a bucket's root may have moved, ``listed(buckets)`` after each look at all of them."""
+
+    def __init__(
+        self,
+        blocks: BlocksClient,
+        threads: ThreadsClient,
+        thread: ThreadId,
+        *,
+        poll_s: float,
+        moved: Callable[[BucketKey], None],
+        listed: Callable[[list[BucketInfo]], None],
+    ) -> None:
+        self._blocks = blocks
+        self._threads = threads
+        self._thread = thread
+        self._poll_s = poll_s
+        self._moved = moved
+        self._listed = listed
+        self._known: dict[BucketKey, Cid] = {}
+        self._wake = trio.Event()
+        self.listening = False
+        self.looked_s: float | None = None
+        self.error: BucketfsError | None = None
+
+    def look(self) -> None:
+        """Poll now."""
+        self._wake.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Watch until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._poll)
+            nursery.start_soon(self._listen)
+            task_status.started()
+
+    async def _poll(self) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                buckets = await self._blocks.roots()
+            except BucketfsError as error:
+                self.error = error
+                wait_s = min(backoff.next_s(), self._poll_s)
+            else:
+                backoff.reset()
+                self.error = None
+                self.looked_s = time.time()
+                wait_s = self._poll_s
+                self._take_in(buckets)
+            self._wake = trio.Event()
+            with trio.move_on_after(wait_s):
+                await self._wake.wait()
+
+    def _take_in(self, buckets: list[BucketInfo]) -> None:
+        mine = [bucket for bucket in buckets if bucket.thread == self._thread]
+        for bucket in mine:
+            if self._known.get(bucket.key, bucket.root) != bucket.root:
+                self._moved(bucket.key)
+        self._known = {bucket.key: bucket.root for bucket in mine}
+        self._listed(mine)
+
+    async def _listen(self) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                async with aclosing(self._threads.listen(self._thread, COLLECTION)) as changes:
+                    self.listening = True
+                    # What moved before the feed was open is found by one look.
+                    self.look()
+                    async for change in changes:
+                        backoff.reset()
+                        self._moved(BucketKey(change.instance_id))
+                        if change.action.name != "SAVE":
+                            self.look()
+            except Unsupported:
+                return
+            except BucketfsError as error:
+                log.debug("the feed of roots broke: %s", error)
+            finally:
+                self.listening = False
+            await trio.sleep(backoff.next_s())

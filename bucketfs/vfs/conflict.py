@@ -1,0 +1,42 @@
+"""The name of a conflict copy. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+NAME_MAX = 255
+EXTENSION_MAX = 24
+"""Longer endings are no extensions but part of the name."""
+
+DOUBLE = (b".tar", b".user", b".d", b".min", b".spec", b".test")
+"""First halves of double extensions that are kept whole, as in ``.tar.gz``."""
+
+
+def conflict_name(name: bytes, host: str, when: str, taken: Callable[[bytes], bool]) -> bytes:
+    """``name (conflict HOST WHEN).ext``, with a counter when that is taken, cut to 255 bytes at a character's edge.
+
+    ``when`` is the text of the time, such as ``2026-11-21 143005``.
+    """
+    stem, extension = split_extension(name)
+    clean = "".join(" " if c in "/\0" else c for c in host)[:64]
+    count = 1
+    while True:
+        number = "" if count == 1 else f" {count}"
+        mark = f" (conflict {clean} {when}{number})".encode()
+        cut = stem[: NAME_MAX - len(mark) - len(extension)].decode(errors="ignore").encode()
+        candidate = cut + mark + extension
+        if not taken(candidate):
+            return candidate
+        count += 1
+
+
+def split_extension(name: bytes) -> tuple[bytes, bytes]:
+    """A name as stem and extension; the extension has its dot, or is empty. A leading dot begins no extension."""
+    at = name.rfind(b".")
+    if at <= 0 or len(name) - at > EXTENSION_MAX or b" " in name[at:]:
+        return name, b""
+    stem, extension = name[:at], name[at:]
+    for first in DOUBLE:
+        if stem.endswith(first) and len(stem) > len(first):
+            return stem[: -len(first)], first + extension
+    return stem, extension

@@ -1,0 +1,249 @@
+"""Moving the overlay onto a newer base: what another client pushed meets what was changed here.
+
+The work is done name by name, only where the base changed, and only where this mount has something in memory; everything else
+is found at the new base when somebody looks. The rules, in short:
+
+=====================  ==========================================================================================
+the Hub's side          and here
+=====================  ==========================================================================================
+unchanged               whatever was done here stays
+changed                 untouched: the Hub's shows; a file gets a new inode, a folder keeps its own
+changed                 removed: the edit survives, the name comes back
+removed                 changed: the edit survives, with the folders it needs
+changed, both folders   merged inside, by these rules
+changed, same content   nothing to do
+one of them empty       the written file wins
+file against folder     the folder keeps the name
+else                    the Hub's keeps the name, ours stands beside it under a conflict name
+=====================  ==========================================================================================
+
+First a plan is made, which may want more of either base and changes nothing; then it is carried out without an await.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from bucketfs.types import Cid, Kind, Link
+from bucketfs.vfs.conflict import conflict_name
+from bucketfs.vfs.facts import AttributesChanged, EntryChanged, EntryGone, Invalidation
+from bucketfs.vfs.inodes import Number
+from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node
+from bucketfs.vfs.volume import SEED, Volume
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltNode:
+    """What a push made of a dirty node when it had ``version``."""
+
+    version: int
+    link: Link
+
+
+@dataclass(slots=True)
+class Rebased:
+    """What a rebase did: what the kernel must hear, and the conflict copies that were made (paths inside the bucket)."""
+
+    invalidations: list[Invalidation] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+
+
+async def rebase_onto(volume: Volume, new: Cid, built: Mapping[Node, BuiltNode], *, host: str, when: str) -> Rebased:
+    """Let the overlay rest on the root ``new``. ``built`` says what dirty nodes would be pushed as, where that is known.
+
+    Awaits only while it fetches what the plan needs; the change itself is made at once. Raises Unavailable, TimedOut, Corrupt
+    with nothing changed.
+    """
+
+    def attempt() -> Rebased:
+        plan = _Plan(volume, built, host, when)
+        plan.directory(volume.root, Link(new, 0))
+        for act in plan.acts:
+            act()
+        volume.base = new
+        for node in plan.settled:
+            node.settle()
+        return plan.done
+
+    return await volume.lens.settle(attempt)
+
+
+class _Plan:
+    """Decisions collected before anything changes."""
+
+    def __init__(self, volume: Volume, built: Mapping[Node, BuiltNode], host: str, when: str) -> None:
+        self.volume = volume
+        self.built = built
+        self.host = host
+        self.when = when
+        self.acts: list[Callable[[], None]] = []
+        self.settled: list[Node] = []
+        self.done = Rebased()
+
+    def directory(self, node: DirectoryNode, theirs: Link | None) -> None:
+        """Plan for a folder that both sides have (``theirs`` None: that the Hub's side removed, and that is dirty here)."""
+        if node.link is not None and theirs is not None and node.link.cid == theirs.cid:
+            return
+        old = self._entries(node, node.link)
+        new = self._entries(node, theirs)
+        taken = set(new) | set(node.children)
+        for name in list(dict.fromkeys([*node.overrides, *node.children])):
+            was, now = old.get(name), new.get(name)
+            if (was and was.cid) != (now and now.cid):
+                self._name(node, name, now, taken)
+        if node.lookups or node is self.volume.root:
+            fresh = [name for name in new if name not in old and name not in node.children]
+            self.done.invalidations += [EntryChanged(node.inode, name) for name in fresh]
+            self.done.invalidations.append(AttributesChanged(node.inode))
+        attributes = None if theirs is None or node.changed else self.volume.lens.info(theirs).attributes
+        self.acts.append(lambda: self._rest(node, theirs, attributes is None))
+        if attributes is not None:
+            self.acts.append(lambda: setattr(node, "attributes", attributes))
+
+    def _entries(self, node: DirectoryNode, link: Link | None) -> Mapping[bytes, Link]:
+        if link is None:
+            return {}
+        entries = self.volume.lens.directory(link.cid).entries
+        return {name: link for name, link in entries.items() if name != SEED} if node is self.volume.root else entries
+
+    def _rest(self, node: DirectoryNode, theirs: Link | None, keep: bool) -> None:
+        node.link = theirs
+        if theirs is None:
+            # The folder is gone at the Hub and lives on for what was changed inside it.
+            node.changed = True
+        self.settled.append(node)
+
+    def _name(self, parent: DirectoryNode, name: bytes, theirs: Link | None, taken: set[bytes]) -> None:
+        """Plan for one name whose base changed."""
+        ours = parent.children.get(name)
+        overriding = name in parent.overrides
+        if ours is None:
+            # Removed here. Where the Hub's side changed it the edit survives; where it removed it too, all agree.
+            self.acts.append(lambda: _drop(parent, name))
+            if theirs is not None:
+                self.done.invalidations.append(EntryChanged(parent.inode, name))
+            return
+        if not overriding and not ours.dirty:
+            self._untouched(parent, ours, theirs)
+        elif theirs is None:
+            self._survives(parent, ours, overriding)
+        else:
+            self._both(parent, ours, theirs, overriding, taken)
+
+    def _untouched(self, parent: DirectoryNode, ours: Node, theirs: Link | None) -> None:
+        if theirs is not None and isinstance(ours, DirectoryNode) and self._kind(theirs) is Kind.DIRECTORY:
+            self.directory(ours, theirs)
+            return
+        self._let_go(parent, ours, theirs is None)
+
+    def _let_go(self, parent: DirectoryNode, ours: Node, gone: bool) -> None:
+        """The node is not what its name stands for any more; open handles keep reading it to the end."""
+        name = ours.name
+        if ours.lookups:
+            told = EntryGone(parent.inode, name, ours.inode) if gone else EntryChanged(parent.inode, name)
+            self.done.invalidations.append(told)
+
+        def act() -> None:
+            self.volume.numbers.drop(ours.inode, parent.inode, name)
+            parent.detach(ours)
+            parent.overrides.pop(name, None)
+            self.volume.reclaim(ours)
+
+        self.acts.append(act)
+
+    def _survives(self, parent: DirectoryNode, ours: Node, overriding: bool) -> None:
+        """Removed at the Hub, changed here."""
+        if isinstance(ours, DirectoryNode) and not overriding:
+            self.directory(ours, None)
+        if not overriding:
+            self.acts.append(lambda: parent.override(ours.name, ours))
+
+    def _both(self, parent: DirectoryNode, ours: Node, theirs: Link, overriding: bool, taken: set[bytes]) -> None:
+        """Changed on both sides."""
+        name = ours.name
+        built = self.built.get(ours)
+        if built is not None and built.link.cid == theirs.cid:
+            self.acts.append(lambda: self._agree(parent, ours, theirs, built.version, overriding))
+            return
+        their_kind = self._kind(theirs)
+        if isinstance(ours, DirectoryNode) and their_kind is Kind.DIRECTORY and (ours.link is None or not overriding):
+            self.directory(ours, theirs)
+            if overriding:
+                self.acts.append(lambda: _drop(parent, name))
+            return
+        if isinstance(ours, FileNode) and their_kind is Kind.FILE:
+            if ours.content.size_bytes == 0:
+                self._let_go(parent, ours, False)
+                return
+            if self.volume.lens.info(theirs).size_bytes == 0:
+                self.acts.append(lambda: parent.override(name, ours))
+                return
+        copy = conflict_name(name, self.host, self.when, lambda candidate: candidate in taken)
+        taken.add(copy)
+        above = parent.path()
+        self.done.conflicts.append(f"{above}/{copy.decode()}" if above else copy.decode())
+        self.done.invalidations += [EntryChanged(parent.inode, name), EntryChanged(parent.inode, copy)]
+        if isinstance(ours, DirectoryNode) and their_kind is not Kind.DIRECTORY:
+            self._theirs_beside(parent, name, copy, theirs, ours)
+        else:
+            self.acts.append(lambda: self._ours_beside(parent, ours, copy))
+
+    def _agree(self, parent: DirectoryNode, ours: Node, theirs: Link, version: int, overriding: bool) -> None:
+        """Both sides made the same of it: ours rests on theirs, dirty only if it changed since it was built."""
+        if overriding:
+            parent.overrides.pop(ours.name)
+        if isinstance(ours, FileNode) and ours.version == version:
+            ours.content.layers.clear()
+            ours.content.rest_on(theirs.cid, ours.content.size_bytes, ())
+        if isinstance(ours, DirectoryNode) and ours.version == version:
+            self._agree_below(ours)
+        ours.link = theirs
+        ours.changed = ours.version != version
+        self.settled.append(ours)
+
+    def _agree_below(self, directory: DirectoryNode) -> None:
+        for node in list(directory.walk()):
+            built = self.built.get(node)
+            if built is None or node.parent is None:
+                continue
+            node.parent.overrides.pop(node.name, None)
+            node.link = built.link
+            if node.version == built.version:
+                node.changed = False
+                if isinstance(node, FileNode):
+                    node.content.layers.clear()
+                    node.content.rest_on(built.link.cid, node.content.size_bytes, ())
+            self.settled.append(node)
+        for name in [name for name, override in directory.overrides.items() if override is None]:
+            del directory.overrides[name]
+
+    def _ours_beside(self, parent: DirectoryNode, ours: Node, copy: bytes) -> None:
+        name = ours.name
+        self.volume.numbers.drop(ours.inode, parent.inode, name)
+        parent.overrides.pop(name, None)
+        parent.detach(ours)
+        parent.override(copy, ours)
+        self.volume.remember(ours)
+        parent.touch()
+
+    def _theirs_beside(self, parent: DirectoryNode, name: bytes, copy: bytes, theirs: Link, ours: Node) -> None:
+        info = self.volume.lens.info(theirs)
+
+        def act() -> None:
+            when_ns = info.attributes.mtime_ns or self.volume.updated_at_ns
+            number = Number(self.volume.numbers.fresh(), when_ns, when_ns)
+            node = self.volume.node_of(theirs, number)
+            parent.override(copy, node)
+            parent.override(name, ours)
+            self.volume.remember(node)
+            parent.touch()
+
+        self.acts.append(act)
+
+    def _kind(self, link: Link) -> Kind:
+        return self.volume.lens.info(link).kind
+
+
+def _drop(parent: DirectoryNode, name: bytes) -> None:
+    parent.overrides.pop(name, None)
