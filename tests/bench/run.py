@@ -262,7 +262,8 @@ def circumstances(rounds: int, sizes: Sizes) -> str:
         f"{time.strftime('%Y-%m-%d', time.gmtime())}, commit {git('rev-parse', '--short', 'HEAD') or 'unknown'}: "
         f"{os.cpu_count()} CPUs, {memory_gib:.0f} GiB of memory, Linux {platform.release().split('-')[0]}, "
         f"Python {platform.python_version()}; {rounds} rounds, the median with the lowest and highest in parentheses; "
-        f"the tree is {sizes.tree_files} files of the standard library; page cache {dropped}. Hub and mount share the machine."
+        f"the tree is {sizes.tree_files} files of the standard library; page cache {dropped}. "
+        "Hub and mount share the machine."
     )
 
 

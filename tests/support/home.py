@@ -67,7 +67,7 @@ class Home:
     user: User = MYSELF
     extra: dict[str, str] = field(default_factory=dict)
     wrapper: tuple[str, ...] = ()
-    """A command to run the program under, as ``unshare -m …``."""
+    """A command to run programs under, as ``unshare --mount …``; it is started with the rights of whoever runs the tests."""
 
     def __post_init__(self) -> None:
         for name in ("config", "state", "data", "cache", "run"):
@@ -126,7 +126,7 @@ class Home:
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             timeout=timeout_s,
-            **self.user.arguments(),
+            **({} if self.wrapper else self.user.arguments()),
         )
         if check and done.returncode:
             raise AssertionError(f"{command} ended with {done.returncode}\n{done.stdout}{done.stderr}")

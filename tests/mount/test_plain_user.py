@@ -1,0 +1,93 @@
+"""The same for a user without rights, through fusermount3: mount, write, sync, unmount; and what such a user may not."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support import leftovers
+from support.home import Home, Watchdog, plain_user
+
+DEVICE = Path("/dev/fuse")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def device_for_everyone() -> Iterator[None]:
+    """Open /dev/fuse to all users, as udev does on every Debian and some containers do not; put it back afterwards."""
+    mode = stat.S_IMODE(DEVICE.stat().st_mode)
+    if os.geteuid() == 0:
+        DEVICE.chmod(0o666)
+    yield
+    if os.geteuid() == 0:
+        DEVICE.chmod(mode)
+
+
+@pytest.fixture
+def home(new_home: Callable[..., Home]) -> Iterator[Home]:
+    fresh = new_home(plain_user())
+    with Watchdog(fresh, 100):
+        yield fresh
+    fresh.end()
+
+
+def test_a_plain_user_does_the_main_job(home: Home) -> None:
+    mount = home.mount()
+    inside = mount.path / "home"
+    home.run(["sh", "-c", f"cd '{inside}' && mkdir d && echo hello > d/f && ln -s f d/l && chmod 640 d/f && mv d/f d/g"])
+    home.run(["rsync", "-a", f"{leftovers.__file__}", f"{inside}/d/"])
+    listed = home.run(["ls", "-ln", inside / "d"]).stdout
+    assert "-rw-r-----" in listed
+    uid = home.user.uid if home.user.uid is not None else os.geteuid()
+    assert {line.split()[2] for line in listed.splitlines()[1:]} == {str(uid)}, "files belong to who mounted"
+    mount.sync()
+    mount.umount()
+    home.forget("cache", "state")
+    again = home.mount()
+    assert home.run(["cat", again.path / "home/d/g"]).stdout == "hello\n"
+    assert home.run(["readlink", again.path / "home/d/l"]).stdout == "f\n"
+    home.run(["rm", "-r", again.path / "home/d"])
+    assert home.run(["ls", "-A", again.path / "home"]).stdout == ""
+    again.umount()
+
+
+def test_rights_of_files_are_the_kernels_affair(home: Home) -> None:
+    mount = home.mount()
+    inside = mount.path / "home"
+    home.run(["sh", "-c", f"cd '{inside}' && echo secret > f && chmod 000 f"])
+    denied = home.run(["cat", inside / "f"], check=False)
+    assert denied.returncode != 0
+    assert "Permission denied" in denied.stderr
+    given_away = home.run(["chown", "0:0", inside / "f"], check=False)
+    assert "Operation not permitted" in given_away.stderr
+    home.run(["chmod", "600", inside / "f"])
+    assert home.run(["cat", inside / "f"]).stdout == "secret\n"
+    mount.umount()
+
+
+if os.geteuid() == 0:
+
+    def test_nobody_else_may_look(home: Home) -> None:
+        """Without allow_other a mount is its owner's alone; not even root sees into it."""
+        mount = home.mount()
+        with pytest.raises(PermissionError):
+            os.listdir(mount.path)
+        mount.umount()
+
+    def test_a_mount_point_of_somebody_else(home: Home, stage: Path) -> None:
+        place = stage / "roots own"
+        place.mkdir(mode=0o755)
+        said = home.complaint("mount", place)
+        assert str(place) in said
+        assert not leftovers.mounts_below(place)
+
+    def test_a_device_that_only_root_may_open(home: Home) -> None:
+        DEVICE.chmod(0o600)
+        try:
+            (home.root / "place").mkdir()
+            os.chown(home.root / "place", home.user.uid or 0, home.user.gid or 0)
+            assert "/dev/fuse" in home.complaint("mount", home.root / "place")
+        finally:
+            DEVICE.chmod(0o666)
