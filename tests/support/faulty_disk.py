@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bucketfs.disk import Disk, OpenFile, PathLike
-from bucketfs.errors import BucketfsError, Busy, Exists, IsADirectory, NoSpace, NotADirectory, NotEmpty, NotFound
+from bucketfs.errors import BucketfsError, Busy, Exists, IsADirectory, NoSpace, NotADirectory, NotFound
 
 
 class Stopped(BaseException):
@@ -266,14 +266,6 @@ class FaultyDisk(Disk):
                 self._change((folder, name, _Folder()))
             return True
 
-    def remove_folder(self, path: PathLike) -> None:
-        with self._mutex:
-            folder, name = self._parent(path)
-            if self._at(path, _Folder).live:
-                raise NotEmpty(f"cannot remove {path}")
-            with self._call("rmdir"):
-                self._change((folder, name, None))
-
     def fsync_folder(self, path: PathLike) -> None:
         with self._mutex:
             folder = self._at(path, _Folder)
@@ -281,7 +273,8 @@ class FaultyDisk(Disk):
                 for change in list(folder.pending):
                     for other, name, node in change.parts:
                         _set(other.durable, name, node)
-                        other.pending.remove(change) if change in other.pending else None
+                        if change in other.pending:
+                            other.pending.remove(change)
 
     def free_bytes(self, path: PathLike) -> int:
         with self._mutex:
