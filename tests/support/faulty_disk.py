@@ -8,6 +8,7 @@ runs one contract on this disk and on the real one.
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import threading
@@ -102,19 +103,30 @@ class FaultyDisk(Disk):
         self._next = 3
         self._mutex = threading.RLock()
 
+    def make_durable_folder(self, path: str) -> None:
+        """A folder that was there all along: no call is counted."""
+        folder, name = self._parent(path)
+        folder.live[name] = folder.durable[name] = _Folder()
+
     # What a crash leaves
 
-    def after_kill(self, **options: object) -> FaultyDisk:
-        """The disk as the next process finds it: all is there, and what was not synced still is not."""
-        disk = FaultyDisk(**options)  # type: ignore[arg-type]
-        disk._root = self._root
-        return disk
+    def after_kill(self, *, continued: bool = False) -> FaultyDisk:
+        """The disk as the next process finds it: all is there, and what was not synced still is not. When ``continued`` it
+        goes on counting calls and stops, fails and fills up as this one would have."""
+        # A copy, so that one crash can be looked at in several ways.
+        return self._successor(copy.deepcopy(self._root), continued)
 
-    def after_power_loss(self, seed: int | None = None, **options: object) -> FaultyDisk:
+    def after_power_loss(self, seed: int | None = None, *, continued: bool = False) -> FaultyDisk:
         """The disk after the power came back. Without a ``seed`` nothing unsynced is left, else any part of it."""
         chance = None if seed is None else random.Random(seed)
-        disk = FaultyDisk(**options)  # type: ignore[arg-type]
-        disk._root = _restored(self._root, chance)
+        return self._successor(_restored(self._root, chance), continued)
+
+    def _successor(self, root: _Folder, continued: bool) -> FaultyDisk:
+        disk = FaultyDisk()
+        disk._root = root
+        if continued:
+            disk.stop_at, disk.stop_after = self.stop_at, self.stop_after
+            disk.fail_at, disk.capacity_bytes, disk.calls = self.fail_at, self.capacity_bytes, self.calls
         return disk
 
     def used_bytes(self) -> int:
