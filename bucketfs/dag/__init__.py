@@ -19,6 +19,16 @@ depth, fan-out, sizes, names.
 
 from __future__ import annotations
 
+from bucketfs.dag.cars import (
+    EMPTY_ROOT,
+    Archive,
+    car_read,
+    car_write,
+)
+from bucketfs.dag.changes import (
+    Change,
+    diff,
+)
 from bucketfs.dag.cid import (
     BLOCK_MAX,
     DAG_PB,
@@ -55,7 +65,16 @@ from bucketfs.dag.files import (
     leaves,
     read_file,
 )
-from bucketfs.dag.multibase import base58_decode, base58_encode, multibase_decode, multibase_encode
+from bucketfs.dag.graphs import (
+    new_blocks,
+    reachable,
+)
+from bucketfs.dag.multibase import (
+    base58_decode,
+    base58_encode,
+    multibase_decode,
+    multibase_encode,
+)
 from bucketfs.dag.nodes import (
     LEAF_SIZE,
     NAME_MAX,
@@ -68,34 +87,84 @@ from bucketfs.dag.nodes import (
     node_info,
     with_attributes,
 )
-from bucketfs.dag.pb import PbLink, PbNode, decode_pb, encode_pb
-from bucketfs.dag.steps import BATCH_MAX, drive, fetch, gather
-from bucketfs.dag.unixfs import UnixFs, UnixFsType, decode_unixfs, encode_unixfs
-from bucketfs.dag.varint import uvarint_decode, uvarint_encode
+from bucketfs.dag.pb import (
+    PbLink,
+    PbNode,
+    decode_pb,
+    encode_pb,
+)
+from bucketfs.dag.records import (
+    RECORD_LIFETIME_NS,
+    RECORD_TTL_NS,
+    NameRecord,
+    make_record,
+    name_from_text,
+    name_of_key,
+    name_text,
+    peer_id_text,
+    private_key_protobuf,
+    public_key_of,
+    routing_key,
+    seed_of_private_key,
+    verify_record,
+)
+from bucketfs.dag.steps import (
+    BATCH_MAX,
+    drive,
+    fetch,
+    gather,
+)
+from bucketfs.dag.trees import (
+    TreePath,
+    edit_tree,
+)
+from bucketfs.dag.unixfs import (
+    DIRECTORY_MODE_DEFAULT,
+    FILE_MODE_DEFAULT,
+    UnixFs,
+    UnixFsType,
+    decode_unixfs,
+    encode_unixfs,
+)
+from bucketfs.dag.varint import (
+    uvarint_decode,
+    uvarint_encode,
+)
 
 __all__ = [
     "BATCH_MAX",
     "BLOCK_MAX",
     "DAG_PB",
+    "DIRECTORY_MODE_DEFAULT",
+    "EMPTY_ROOT",
+    "FILE_MODE_DEFAULT",
     "FILE_WIDTH",
     "LEAF_SIZE",
     "LIBP2P_KEY",
     "NAME_MAX",
     "RAW",
+    "RECORD_LIFETIME_NS",
+    "RECORD_TTL_NS",
     "SHARD_THRESHOLD",
     "SYMLINK_TARGET_MAX",
+    "Archive",
     "Built",
+    "Change",
     "Directory",
     "Leaf",
+    "NameRecord",
     "NodeInfo",
     "PbLink",
     "PbNode",
+    "TreePath",
     "UnixFs",
     "UnixFsType",
     "base58_decode",
     "base58_encode",
     "block_links",
     "build_file",
+    "car_read",
+    "car_write",
     "check_block",
     "check_name",
     "cid_from_text",
@@ -104,8 +173,10 @@ __all__ = [
     "codec_of",
     "decode_pb",
     "decode_unixfs",
+    "diff",
     "drive",
     "edit_directory",
+    "edit_tree",
     "empty_directory",
     "encode_pb",
     "encode_unixfs",
@@ -119,17 +190,29 @@ __all__ = [
     "leaves",
     "list_directory",
     "lookup",
+    "make_record",
     "multibase_decode",
     "multibase_encode",
     "multihash_of",
+    "name_from_text",
+    "name_of_key",
+    "name_text",
+    "new_blocks",
     "node_info",
     "parse_cid",
+    "peer_id_text",
+    "private_key_protobuf",
+    "public_key_of",
+    "reachable",
     "read_file",
     "resolve",
+    "routing_key",
     "same_node",
+    "seed_of_private_key",
     "symlink",
     "uvarint_decode",
     "uvarint_encode",
     "verify",
+    "verify_record",
     "with_attributes",
 ]

@@ -8,14 +8,15 @@ and Helia's default estimate. An edit that changes nothing gives back the very d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bucketfs.dag.cid import DAG_PB, cid_text, codec_of
+from bucketfs.dag.hamt import Shard, ShardEditor, all_entries, find_entry, links_bytes, open_shard
 from bucketfs.dag.nodes import NAME_MAX, SYMLINK_TARGET_MAX, Built, built_node, check_name, decode_node
 from bucketfs.dag.pb import PbLink, split_pb
 from bucketfs.dag.steps import fetch_one
-from bucketfs.dag.unixfs import UnixFs, UnixFsType, canonical_attributes
-from bucketfs.errors import Corrupt, InvalidArgument, NameTooLong, NotADirectory, Refused, Unsupported
+from bucketfs.dag.unixfs import UnixFs, UnixFsType, encode_unixfs
+from bucketfs.errors import Corrupt, InvalidArgument, NameTooLong, NotADirectory, Refused
 from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes, Steps
 
 SHARD_THRESHOLD = 262_144
@@ -50,27 +51,71 @@ def symlink(target: bytes, attributes: NodeAttributes = NO_ATTRIBUTES, *, cid_ve
 # Reading
 
 
+@dataclass(frozen=True, slots=True)
+class OpenDirectory:
+    """The decoded root block of a directory."""
+
+    link: Link
+    links: Sequence[PbLink]
+    message: UnixFs
+
+    @property
+    def sharded(self) -> bool:
+        return self.message.type is UnixFsType.SHARD
+
+    def shard(self) -> Shard:
+        """The root shard of a sharded directory."""
+        return open_shard(self.links, self.message)
+
+
+def decode_directory(cid: Cid, block: bytes) -> OpenDirectory | None:
+    """A directory from its root block; None when the block is another kind of node. Raises Corrupt."""
+    if codec_of(cid) != DAG_PB:
+        return None
+    links, message = decode_node(block)
+    if message.type not in (UnixFsType.DIRECTORY, UnixFsType.SHARD):
+        return None
+    return OpenDirectory(Link(cid, len(block) + sum(link.tsize for link in links)), links, message)
+
+
+def open_directory(cid: Cid) -> Steps[OpenDirectory]:
+    """Ask for and decode the root block of a directory. Raises NotADirectory, Corrupt."""
+    block = b"" if codec_of(cid) != DAG_PB else (yield from fetch_one(cid))
+    found = decode_directory(cid, block)
+    if found is None:
+        raise NotADirectory(f"{cid_text(cid)} is not a directory")
+    return found
+
+
 def list_directory(cid: Cid) -> Steps[Directory]:
     """All entries of a directory, plain or sharded.
 
     Of several entries with one name the first counts. Raises NotADirectory, or Corrupt, also when a name is none that a
     directory may hold.
     """
-    links, message = yield from _open_directory(cid)
-    if message.type is UnixFsType.SHARD:
-        raise Unsupported("sharded directories")
-    entries = plain_entries(links)
-    return Directory(entries, message.attributes, sharded=False)
+    found = yield from open_directory(cid)
+    entries = yield from directory_entries(found)
+    return Directory(entries, found.message.attributes, found.sharded)
+
+
+def directory_entries(directory: OpenDirectory) -> Steps[dict[bytes, Link]]:
+    """The entries of a directory whose root block is at hand, in byte order. Raises Corrupt."""
+    if not directory.sharded:
+        return plain_entries(directory.links)
+    entries = (yield from all_entries(directory.shard())) or []
+    check_names([entry.name for entry in entries])
+    return dict(sorted(entries))
 
 
 def lookup(cid: Cid, name: bytes) -> Steps[Link | None]:
-    """The entry of one name, None when there is none. Raises NotADirectory. Of shards only those on the way are asked
-    for.
+    """The entry of one name, None when there is none. Of shards only those on the way are asked for.
+
+    Raises NotADirectory, Corrupt.
     """
-    links, message = yield from _open_directory(cid)
-    if message.type is UnixFsType.SHARD:
-        raise Unsupported("sharded directories")
-    return next((Link(link.cid, link.tsize) for link in links if link.name == name), None)
+    found = yield from open_directory(cid)
+    if found.sharded:
+        return (yield from find_entry(found.shard(), name))
+    return next((Link(link.cid, link.tsize) for link in found.links if link.name == name), None)
 
 
 def resolve(root: Cid, components: Sequence[bytes]) -> Steps[Link | None]:
@@ -80,7 +125,9 @@ def resolve(root: Cid, components: Sequence[bytes]) -> Steps[Link | None]:
     cumulative size is computed from its block.
     """
     if not components:
-        return (yield from link_of(root))
+        block = yield from fetch_one(root)
+        below = sum(link.tsize for link in split_pb(block)[0]) if codec_of(root) == DAG_PB else 0
+        return Link(root, len(block) + below)
     link = Link(root, 0)
     for component in components:
         try:
@@ -91,24 +138,6 @@ def resolve(root: Cid, components: Sequence[bytes]) -> Steps[Link | None]:
             return None
         link = found
     return link
-
-
-def link_of(cid: Cid) -> Steps[Link]:
-    """A root with its cumulative size, computed from its block."""
-    block = yield from fetch_one(cid)
-    below = sum(link.tsize for link in split_pb(block)[0]) if codec_of(cid) == DAG_PB else 0
-    return Link(cid, len(block) + below)
-
-
-def _open_directory(cid: Cid) -> Steps[tuple[list[PbLink], UnixFs]]:
-    """The decoded root block of a directory. Raises NotADirectory, Corrupt."""
-    if codec_of(cid) != DAG_PB:
-        raise NotADirectory(f"{cid_text(cid)} is not a directory")
-    block = yield from fetch_one(cid)
-    links, message = decode_node(block)
-    if message.type not in (UnixFsType.DIRECTORY, UnixFsType.SHARD):
-        raise NotADirectory(f"{cid_text(cid)} is not a directory")
-    return links, message
 
 
 def plain_entries(links: Sequence[PbLink]) -> dict[bytes, Link]:
@@ -164,44 +193,77 @@ def edit_directory(
     ``attributes`` None keeps those it has. The result holds the new link and new blocks only. Removing a name that is not
     there changes nothing. ``shard`` False never shards, as a Textile Hub; ``threshold`` is for tests and other profiles.
     Raises NotADirectory, Corrupt, and NameInvalid or NameTooLong for a name that is to be set.
+
+    The cost of editing a sharded directory is in proportion to the change. Only when its links-bytes shrink, other shards
+    are read too, until they add up to more than the threshold.
     """
     for name, link in changes.items():
         if link is not None:
             check_name(name)
-    links: list[PbLink] = []
-    message = UnixFs(UnixFsType.DIRECTORY)
-    if cid is not None:
-        links, message = yield from _open_directory(cid)
-    wanted = message.attributes if attributes is None else attributes
-    same_attributes = canonical_attributes(message.type, wanted) == canonical_attributes(message.type, message.attributes)
-    message = message.with_attributes(wanted)
-    if message.type is UnixFsType.SHARD:
-        raise Unsupported("sharded directories")
-    entries = plain_entries(links)
-    if cid is not None and same_attributes and not _changes_anything(entries, changes):
-        return Built((yield from link_of(cid)))
-    _apply(entries, changes)
-    return _build(message, entries, shard=shard, cid_version=cid_version, threshold=threshold)
+    original = None if cid is None else (yield from open_directory(cid))
+    form = _Form(shard, cid_version, threshold)
+    if original is None:
+        message = UnixFs(UnixFsType.DIRECTORY).with_attributes(attributes or NO_ATTRIBUTES)
+        return _build({name: link for name, link in changes.items() if link is not None}, message, form)
+    message = original.message.with_attributes(original.message.attributes if attributes is None else attributes)
+    same_message = encode_unixfs(message) == encode_unixfs(original.message)
+    if original.sharded:
+        return (yield from _edit_sharded(original, changes, message, form, same_message))
+    entries = plain_entries(original.links)
+    effective = _effective(entries, changes)
+    if same_message and not effective:
+        return Built(original.link)
+    return _build(_applied(entries, effective), message, form)
 
 
-def _changes_anything(entries: Mapping[bytes, Link], changes: Mapping[bytes, Link | None]) -> bool:
-    """Whether some change is one. Only CIDs count: a cumulative size is a hint."""
-    for name, link in changes.items():
-        old = entries.get(name)
-        if (old is None) != (link is None) or (old is not None and link is not None and old.cid != link.cid):
-            return True
-    return False
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How directories are to be written."""
+
+    shard: bool
+    cid_version: int
+    threshold: int
 
 
-def _apply(entries: dict[bytes, Link], changes: Mapping[bytes, Link | None]) -> None:
+def _effective(entries: Mapping[bytes, Link], changes: Mapping[bytes, Link | None]) -> dict[bytes, Link | None]:
+    """The changes that change something."""
+    return {name: link for name, link in changes.items() if entries.get(name) != link}
+
+
+def _applied(entries: Mapping[bytes, Link], changes: Mapping[bytes, Link | None]) -> dict[bytes, Link]:
+    applied = dict(entries)
     for name, link in changes.items():
         if link is None:
-            entries.pop(name, None)
+            applied.pop(name, None)
         else:
-            entries[name] = link
+            applied[name] = link
+    return applied
 
 
-def _build(message: UnixFs, entries: Mapping[bytes, Link], *, shard: bool, cid_version: int, threshold: int) -> Built:
-    plain = UnixFs(UnixFsType.DIRECTORY, mode_extra=message.mode_extra, unknown=message.unknown)
-    links = [(link.cid, name, link.tsize) for name, link in entries.items()]
-    return built_node(plain.with_attributes(message.attributes), links, cid_version)
+def _build(entries: Mapping[bytes, Link], message: UnixFs, form: _Form) -> Built:
+    """A directory from all its entries, with what ``message`` says besides."""
+    if form.shard and sum(links_bytes(name, link) for name, link in entries.items()) > form.threshold:
+        return ShardEditor(cid_version=form.cid_version).edit({}, entries, message)
+    plain = replace(message, type=UnixFsType.DIRECTORY, data=b"", filesize=None, hash_type=None, fanout=None)
+    return built_node(plain, [(link.cid, name, link.tsize) for name, link in entries.items()], form.cid_version)
+
+
+def _edit_sharded(
+    original: OpenDirectory, changes: Mapping[bytes, Link | None], message: UnixFs, form: _Form, same_message: bool
+) -> Steps[Built]:
+    top = original.shard()
+    editor = ShardEditor(top.fanout, form.cid_version)
+    existing = yield from editor.load(top, changes)
+    effective = _effective(existing, changes)
+    if same_message and not effective:
+        return Built(original.link)
+    old = sum(links_bytes(name, existing[name]) for name in effective if name in existing)
+    new = sum(links_bytes(name, link) for name, link in effective.items() if link is not None)
+    if new < old or not form.shard:
+        # The old entries may add up to what the new ones may, and what is taken away from them.
+        budget = form.threshold + old - new if form.shard else None
+        entries = yield from all_entries(top, loaded=editor.loaded, budget=budget)
+        if entries is not None:
+            check_names([entry.name for entry in entries])
+            return _build(_applied(dict(entries), effective), message, form)
+    return editor.edit(top.buckets, effective, message)
