@@ -31,6 +31,7 @@ def come_back_with_nothing_but_the_hub(mount: Mounted) -> Mounted:
 
 
 def check_round_trip(home: Home, source: Path) -> None:
+    trees.age(source)
     mount = home.mount()
     target = mount.path / "home" / "lib"
     rsync("-a", f"{source}/", f"{target}/")
@@ -45,6 +46,7 @@ def check_round_trip(home: Home, source: Path) -> None:
     # What is deleted at the source goes away here too.
     for path in sorted(source.rglob("*.py"))[::7]:
         path.unlink()
+    trees.age(source)
     rsync("-a", "--delete", f"{source}/", f"{target}/")
     mount.sync()
     mount = come_back_with_nothing_but_the_hub(mount)
