@@ -374,7 +374,7 @@ def test_a_plain_user_mounts_and_unmounts(serve: Callable[..., Served], place: P
     served = serve(prefix=become)
     if enter:
         enter = ["nsenter", f"--target={served.process.pid}", "--mount", *enter]
-    script = f"cd {place} && echo hello > file && cat file && stat -c %u file && cd / && fusermount3 -u {place}"
+    script = f"cd {place}; echo hello > file && cat file && stat -c %u file && cd / && fusermount3 -u {place}"
     done = subprocess.run([*enter, "sh", "-c", script], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == (f"hello\n{65534 if enter else os.geteuid()}\n", "")
     assert served.process.wait(10) == 0

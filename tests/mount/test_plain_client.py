@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 from support import trees
-from support.home import Home, Mounted
+from support.home import CHECKOUT, Home, Mounted
 from support.plainclient import PlainClient, raw_cid
 from support.served import Account, ServedHub
 
@@ -112,11 +113,34 @@ def test_both_write_at_once_and_nothing_is_lost(
     assert sorted(item.name for item in plain.list_path(key, "both").items) == sorted(names)
 
 
-def test_root_of_a_tree_without_attributes(served: tuple[ServedHub, Account, Mounted], plain: PlainClient) -> None:
-    """The plain path makes plain UnixFS: the CIDs of the files are those that other implementations compute."""
-    key = plain.enter("shared")
+TREES = {
+    'ten files f0..f9, content "file N\\n"': {f"f{number}": b"file %d\n" % number for number in range(10)},
+    "names that are prefixes of one another: a, a.txt, a-b, aa (contents 1, 2, 3, 4)": {
+        "a": b"1",
+        "a.txt": b"2",
+        "a-b": b"3",
+        "aa": b"4",
+    },
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_root_of_a_tree_without_attributes(
+    served: tuple[ServedHub, Account, Mounted], plain: PlainClient, name: str
+) -> None:
+    """The plain path makes plain UnixFS: the CID of a tree is the one that other implementations compute for it."""
+    vectors = json.loads((CHECKOUT / "tests/vectors/unixfs.json").read_text())
+    vector = next(entry for entry in vectors["directories"] if entry["name"] == name)
+    key, folder = plain.enter("shared"), f"tree {len(name)}"
+    plain.push_paths(key, {f"{folder}/{path}": data for path, data in TREES[name].items()})
+    item = plain.list_path(key, folder)
+    assert item.cid == vector["root"]
+    assert item.size == vector["cumulative_size"]
+
+
+def test_root_of_a_large_file(served: tuple[ServedHub, Account, Mounted], plain: PlainClient) -> None:
     data = bytes(index % 251 for index in range(601_545))
-    answer = plain.push_paths(key, {"vectors/file": data})
+    answer = plain.push_paths(plain.enter("shared"), {"vectors/file": data})
     assert answer.cid == "bafybeid6x2iyilnqcr6cq6esxf4yfxk7zumovysms6d5tpkstjpzrxtwb4"
     assert answer.size == 601_703
 
