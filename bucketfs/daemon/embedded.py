@@ -1,0 +1,224 @@
+"""The Hub that bucketfs brings along: one process per user and data folder, on a private socket.
+
+Its files lie beside its stores::
+
+    users.lock    shared by every process that uses the Hub; the Hub itself takes it exclusively to stop
+    start.lock    held while somebody looks whether the Hub runs, starts it, or makes the account
+    hub.lock      held by the Hub for its life: there is one
+    blocks/ …     the stores
+
+A user takes ``users.lock`` *before* looking whether the Hub runs. The Hub stops when it could have had that lock for
+``IDLE_S``, and holds it until it has ended; so whoever comes in that moment waits and then starts a new one, and nobody ever
+talks to a Hub that is leaving. Locks of dead processes are free, so ``kill -9`` of anybody leaves nothing to clean.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import logging
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import trio
+
+from bucketfs.client import NO_CREDENTIALS, Channel, Credentials, Endpoint, HubClient, connect, find_or_create_bucket
+from bucketfs.daemon.config import EMBEDDED, Config
+from bucketfs.daemon.control import answers
+from bucketfs.daemon.credentials import CredentialsFile, Profile
+from bucketfs.daemon.places import make_private
+from bucketfs.daemon.process import spawn
+from bucketfs.daemon.ready import tell_ready
+from bucketfs.errors import BucketfsError, Busy, Denied, DiskFailed, Exists, NotFound, Unauthenticated
+
+log = logging.getLogger(__name__)
+
+HOME_BUCKET = "home"
+IDLE_S = 5.0
+START_TIMEOUT_S = 60.0
+LOOK_PERIOD_S = 1.0
+SUPERVISE_PERIOD_S = 3.0
+
+
+@asynccontextmanager
+async def embedded_hub(config: Config, file: CredentialsFile) -> AsyncGenerator[Profile, None]:
+    """The embedded Hub, running for as long as the block lasts (it is started again should it die), and the profile to use
+    it.
+
+    The first time an account with an account key, its thread and the bucket ``home`` are made. Raises what starting raises.
+    """
+    make_private(config.hub_data)
+    async with _lock_held(config.hub_data / "users.lock", fcntl.LOCK_SH):
+        async with _lock_held(config.hub_data / "start.lock", fcntl.LOCK_EX):
+            await trio.to_thread.run_sync(_ensure_running, config)
+            profile = await _ensure_account(config, file)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_supervise, config)
+                yield profile
+                nursery.cancel_scope.cancel()
+        except ExceptionGroup as group:
+            # The supervisor raises nothing, so this is what the caller's block raised, and the caller wants it as it was.
+            if len(group.exceptions) != 1:
+                raise
+            raise group.exceptions[0] from group.exceptions[0].__cause__
+
+
+def address_of(config: Config) -> str:
+    """Where the embedded Hub listens."""
+    return f"unix:{config.places.hub_socket(config.hub_data)}"
+
+
+def serve_embedded(config: Config, ready_fd: int | None) -> None:
+    """Be the embedded Hub: serve until nobody uses it, or a signal. Blocks. Raises Busy when there is one already."""
+    from bucketfs.hub import HubConfig, HubServer
+
+    make_private(config.hub_data)
+    make_private(config.places.runtime)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    with _lock(config.hub_data / "hub.lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
+        server = HubServer(HubConfig(data=config.hub_data, listen=address_of(config), auto_confirm=True))
+        address = server.start()
+        users: int | None = None
+        try:
+            tell_ready(ready_fd, {"address": address, "pid": os.getpid()})
+            users = _wait_until_unused(config.hub_data / "users.lock", stop)
+        finally:
+            server.stop()
+            if users is not None:
+                os.close(users)
+
+
+def _wait_until_unused(path: Path, stop: threading.Event) -> int | None:
+    """Wait until nobody held the lock at ``path`` for ``IDLE_S`` and return the descriptor that holds it now, or ``None`` when
+    ``stop`` was set before."""
+    idle_since = time.monotonic()
+    while not stop.wait(LOOK_PERIOD_S):
+        descriptor = _open(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            idle_since = time.monotonic()
+        else:
+            if time.monotonic() - idle_since >= IDLE_S:
+                return descriptor
+        os.close(descriptor)
+    return None
+
+
+def _ensure_running(config: Config) -> None:
+    """Start the Hub unless it runs. The caller holds ``start.lock``."""
+    make_private(config.places.runtime)
+    if not answers(config.places.hub_socket(config.hub_data)):
+        spawn(
+            ["hub", "serve", "--embedded", "--data", str(config.hub_data)],
+            config.places.state / "log" / "hub.log",
+            START_TIMEOUT_S,
+        )
+
+
+async def _supervise(config: Config) -> None:
+    """Start the Hub again when it died under us. Whoever had a call in flight retries it as with any Hub that was away."""
+    socket_path = config.places.hub_socket(config.hub_data)
+    while True:
+        await trio.sleep(SUPERVISE_PERIOD_S)
+        if await trio.to_thread.run_sync(answers, socket_path, abandon_on_cancel=True):
+            continue
+        log.warning("the embedded Hub does not answer and is started again")
+        try:
+            async with _lock_held(config.hub_data / "start.lock", fcntl.LOCK_EX):
+                await trio.to_thread.run_sync(_ensure_running, config)
+        except BucketfsError as error:
+            log.warning("the embedded Hub did not start: %s", error)
+
+
+async def _ensure_account(config: Config, file: CredentialsFile) -> Profile:
+    """The profile of the embedded Hub; made anew when it is missing or the Hub (whose data was deleted, say) does not know
+    it."""
+    endpoint = Endpoint.parse(address_of(config))
+    profile = file.profiles().get(EMBEDDED)
+    if profile is not None:
+        credentials = profile.credentials
+        try:
+            async with Channel(endpoint, lambda: credentials) as channel:
+                await HubClient(channel).account()
+            return profile
+        except (Unauthenticated, NotFound, Denied) as error:
+            log.info("the embedded Hub does not know the key of %s (%s); another one is made", file.path, error)
+    profile = Profile(EMBEDDED, EMBEDDED, await _new_key(endpoint))
+    file.save(profile)
+    async with connect(endpoint, lambda: profile.credentials) as connection:
+        await find_or_create_bucket(connection.buckets, HOME_BUCKET)
+    return profile
+
+
+async def _new_key(endpoint: Endpoint) -> Credentials:
+    name = _username()
+    async with Channel(endpoint, lambda: NO_CREDENTIALS) as channel:
+        hub = HubClient(channel)
+        try:
+            session = (await hub.signup(name, f"{name}@localhost.localdomain")).session
+        except Exists:
+            # The account is there and its key was lost. Only its owner can reach this socket, so signing in needs no proof.
+            session = (await hub.signin(name)).session
+    async with Channel(endpoint, lambda: Credentials(session=session)) as channel:
+        key = await HubClient(channel).create_key(secure=True)
+    return Credentials(api_key=key.key, api_secret=key.secret)
+
+
+def _username() -> str:
+    """A name that a Hub accepts for an account: letters and digits, with at most one hyphen inside."""
+    try:
+        found = getpass.getuser()
+    except (KeyError, OSError):
+        found = ""
+    return re.sub(r"[^a-zA-Z0-9]+", "", found)[:32] or "me"
+
+
+@asynccontextmanager
+async def _lock_held(path: Path, how: int) -> AsyncGenerator[None, None]:
+    """Hold a lock; waits for it in a thread, which is abandoned on cancellation and lets go of it by itself."""
+    descriptor = _open(path)
+    try:
+        # The copy is the thread's own: an abandoned thread may get the lock later, and closing its copy gives it back.
+        await trio.to_thread.run_sync(_lock_and_close, os.dup(descriptor), how, abandon_on_cancel=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock_and_close(descriptor: int, how: int) -> None:
+    # Both descriptors are one open file, and the lock belongs to that: it stays until the last of them is closed.
+    try:
+        fcntl.flock(descriptor, how)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _lock(path: Path, how: int) -> Generator[None, None, None]:
+    """Hold a lock. Blocks, or raises Busy at once with LOCK_NB."""
+    descriptor = _open(path)
+    try:
+        try:
+            fcntl.flock(descriptor, how)
+        except BlockingIOError:
+            raise Busy(f"{path} is held by another process") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DiskFailed(f"cannot open {path}: {error.strerror}") from error

@@ -1,0 +1,71 @@
+"""Starting ourselves as a process that lives on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bucketfs.daemon.ready import await_ready
+from bucketfs.errors import BucketfsError
+
+
+def spawn(arguments: Sequence[str], log_file: Path, timeout_s: float) -> dict[str, Any]:
+    """Run ``bucketfs ARGUMENTS --ready-fd N`` in a session of its own and wait until it is ready. Blocks.
+
+    A new process, not a fork of this one: gRPC and threads do not survive a fork. What it prints goes to ``log_file``.
+    Raises what it reports, TimedOut (it is ended then), or Unavailable when it died; both name the log.
+    """
+    log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ours, theirs = os.pipe()
+    log_descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "bucketfs", *arguments, "--ready-fd", str(theirs)],
+                stdin=subprocess.DEVNULL,
+                stdout=log_descriptor,
+                stderr=log_descriptor,
+                pass_fds=(theirs,),
+                start_new_session=True,
+                # The folder we stand in must not be kept busy by a daemon.
+                cwd="/",
+                env=_environment(),
+            )
+        finally:
+            os.close(theirs)
+            os.close(log_descriptor)
+        return _wait(process, ours, log_file, timeout_s)
+    finally:
+        os.close(ours)
+
+
+def _wait(process: subprocess.Popen[bytes], ours: int, log_file: Path, timeout_s: float) -> dict[str, Any]:
+    try:
+        document = await_ready(ours, timeout_s)
+    except BucketfsError as error:
+        if not error.hint:
+            error.hint = f"its log may say why: {log_file}"
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        raise
+    # It is on its own now. Without this, Popen's destructor would complain that the process still runs.
+    process.returncode = 0
+    return document
+
+
+def _environment() -> dict[str, str]:
+    # ``-m bucketfs`` must find the package that runs now, wherever it was imported from and although the folder changes.
+    package_root = str(Path(__file__).resolve().parents[2])
+    paths = [package_root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    # A notify socket belongs to the service that was started by the manager, not to a daemon that leaves it.
+    environment.pop("NOTIFY_SOCKET", None)
+    return environment
