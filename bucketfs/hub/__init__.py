@@ -8,4 +8,7 @@ bucket is a compare-and-swap in SQL. DAGs are walked by the generators of ``buck
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from bucketfs.hub.config import HubConfig
+from bucketfs.hub.server import HubServer, serve
+
+__all__ = ["HubConfig", "HubServer", "serve"]

@@ -69,6 +69,10 @@ class Context(Protocol):
     def is_active(self) -> bool:
         """False once the client has gone, the deadline passed or the call ended."""
 
+    def check_active(self) -> None:
+        """Raises ``Status`` CANCELLED once the call has ended. Ask right before storing what a client streamed in: that it
+        went away may become known only after its stream looked complete."""
+
     def on_end(self, callback: Callable[[], None]) -> bool:
         """Calls back, from another thread, when the call ends. False (and no call) when it already has ended."""
 

@@ -33,6 +33,8 @@ class HubConfig:
     """Base of links that clients show, without a trailing slash."""
     bucket_domain: str = ""
 
+    signups: bool = True
+    """Whether strangers may make accounts."""
     auto_confirm: bool = False
     """Sign-ups and sign-ins need no confirmation: for a hub that only its owner can reach."""
     confirm_secret: str | None = field(default=None, repr=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bucketfs.hub.config import HubConfig
+from bucketfs.hub.confirm import Confirmations
 from bucketfs.hub.feed import Feed
 from bucketfs.hub.identity import Identity
 from bucketfs.hub.metadata import Metadata
@@ -23,5 +24,6 @@ class Hub:
     metadata: Metadata
     blockstore: BlockStore = field(repr=False)
     feed: Feed
+    confirmations: Confirmations
     host_key: Identity
     log: logging.Logger

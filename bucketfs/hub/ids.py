@@ -13,6 +13,8 @@ API_KEY_BYTES = 16
 API_SECRET_BYTES = 24
 SESSION_BYTES = 44
 """Of sessions, confirmation secrets and invitation tokens."""
+THREAD_ID_BYTES_MAX = 128
+"""Everyone makes 34; the protocol names no limit, a table wants one."""
 
 _THREAD_VARIANTS = (0x55, 0x70)  # raw, access controlled; the difference means nothing to a hub
 _IPNS_HEAD = bytes.fromhex("01721220")  # CIDv1, codec libp2p-key, sha2-256, 32 bytes
@@ -25,7 +27,7 @@ def random_text(size_bytes: int) -> str:
 
 def parse_thread_id(data: bytes) -> ThreadId:
     """A binary thread ID: version 1, a known variant, random bytes. Raises InvalidArgument."""
-    if len(data) < 3 or data[0] != 1 or data[1] not in _THREAD_VARIANTS:
+    if not 3 <= len(data) <= THREAD_ID_BYTES_MAX or data[0] != 1 or data[1] not in _THREAD_VARIANTS:
         raise InvalidArgument("invalid thread ID")
     return ThreadId(bytes(data))
 

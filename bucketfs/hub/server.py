@@ -1,0 +1,162 @@
+"""A hub process: opens the stores, binds, serves, stops.
+
+One thread pool works, another waits (listeners, token challenges, confirmations), so that idle listeners never hold up work.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from bucketfs.errors import DiskFailed
+from bucketfs.hub import accounts, threads, users
+from bucketfs.hub.auth import Authenticator
+from bucketfs.hub.blockstore import BlockStore
+from bucketfs.hub.config import HubConfig
+from bucketfs.hub.confirm import Confirmations
+from bucketfs.hub.deps import Hub
+from bucketfs.hub.feed import Feed
+from bucketfs.hub.identity import Identity
+from bucketfs.hub.listen import bind
+from bucketfs.hub.metadata import Metadata
+from bucketfs.hub.rpc import Gate
+from bucketfs.hub.service import Service
+from bucketfs.hub.tables import sqlite_url
+
+log = logging.getLogger("bucketfs.hub")
+
+SERVICES: Sequence[Callable[[Hub], Service]] = (
+    accounts.service,
+    users.service,
+    threads.service,
+    threads.net_service,
+)
+
+STOP_GRACE_S = 5.0
+
+
+class HubServer:
+    """One hub. ``start`` and ``stop`` once each, from any thread; also a context manager that starts and stops."""
+
+    def __init__(self, config: HubConfig, services: Sequence[Callable[[Hub], Service]] = SERVICES) -> None:
+        """Opens nothing yet. ``hub`` is there after ``start``."""
+        self.config = config
+        self._services = services
+        self.address = ""
+        self.hub: Hub
+        self._server: Any = None
+        self._health = health.HealthServicer()
+        self._waiters = ThreadPoolExecutor(config.waiters_max, thread_name_prefix="hub-wait")
+        self._stopped = threading.Event()
+        self._stopping = threading.Lock()
+
+    def start(self) -> str:
+        """Opens the stores and serves. Returns the address clients use, with its real port.
+
+        Raises Usage, Busy, Unavailable (the address), Unsupported (a newer layout), NoSpace and DiskFailed (the stores).
+        """
+        self.hub = open_hub(self.config)
+        try:
+            self._server = self._make_server()
+            self.address = bind(self._server, self.config)
+            self._server.start()
+        except BaseException:
+            self._close()
+            raise
+        log.info("hub serves on %s", self.address)
+        return self.address
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Waits until the hub has stopped; False when the time is over first."""
+        return self._stopped.wait(timeout_s)
+
+    def stop(self, grace_s: float = STOP_GRACE_S) -> None:
+        """Takes no new calls, ends those that only wait, lets the others finish for ``grace_s``, closes the stores."""
+        with self._stopping:
+            if self._stopped.is_set() or self._server is None:
+                return
+            self._health.enter_graceful_shutdown()
+            # First no new calls, then the end of the old ones: a listener that comes back at once must meet a closed door.
+            done = self._server.stop(grace_s)
+            self.hub.feed.close()
+            self.hub.confirmations.close()
+            done.wait()
+            self._close()
+            self._stopped.set()
+            log.info("hub on %s has stopped", self.address)
+
+    def __enter__(self) -> HubServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+
+    def _make_server(self) -> Any:
+        server = grpc.server(
+            ThreadPoolExecutor(self.config.workers, thread_name_prefix="hub-work"),
+            options=[
+                ("grpc.max_receive_message_length", self.config.message_bytes_max),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),
+                # The known clients ping every 20 s, also without calls; a hub that counts that as abuse drops them.
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+                ("grpc.http2.max_ping_strikes", 0),
+                ("grpc.keepalive_permit_without_calls", 1),
+                # Finds listeners whose machine went to sleep or behind a dead NAT.
+                ("grpc.keepalive_time_ms", 60_000),
+                ("grpc.keepalive_timeout_ms", 20_000),
+            ],
+        )
+        gate = Gate(Authenticator(self.hub.metadata, self.hub.host_key), log, self._waiters)
+        services = [make(self.hub) for make in self._services]
+        server.add_generic_rpc_handlers(tuple(gate.handlers(service) for service in services))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [service.name for service in services]
+        for name in names:
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        return server
+
+    def _close(self) -> None:
+        self._waiters.shutdown(wait=False)
+        self.hub.blockstore.close()
+        self.hub.metadata.close()
+
+
+def open_hub(config: HubConfig) -> Hub:
+    """Opens (or makes) the stores of a hub without serving. Raises DiskFailed, NoSpace, Unsupported."""
+    try:
+        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        metadata = Metadata(config.metadata_url or sqlite_url(config.data))
+    except OSError as error:
+        raise DiskFailed(f"cannot open the hub's data in {config.data}: {error.strerror}") from error
+    try:
+        blockstore = BlockStore(config.data / "blocks")
+    except BaseException:
+        metadata.close()
+        raise
+    return Hub(
+        config=config,
+        metadata=metadata,
+        blockstore=blockstore,
+        feed=Feed(),
+        confirmations=Confirmations(config),
+        host_key=Identity(metadata.host_seed()),
+        log=log,
+    )
+
+
+def serve(config: HubConfig, ready: Callable[[str], None] | None = None, stop: threading.Event | None = None) -> None:
+    """Runs a hub until ``stop`` is set (or for ever): ``ready`` is told the address once it serves. Raises as ``start``."""
+    with HubServer(config) as server:
+        if ready is not None:
+            ready(server.address)
+        (stop or threading.Event()).wait()

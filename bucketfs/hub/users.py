@@ -1,0 +1,52 @@
+"""``api.usersd.pb``: the threads of an account. Mail and archives are not offered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from bucketfs.errors import NotFound
+from bucketfs.hub.auth import USERS
+from bucketfs.hub.call import Context
+from bucketfs.hub.deps import Hub
+from bucketfs.hub.rows import ThreadRow
+from bucketfs.hub.service import Service
+from bucketfs.hub.status import Code, Status
+from bucketfs.wire import users_pb2 as pb
+
+
+def service(hub: Hub) -> Service:
+    """The service over this hub."""
+    it = Users(hub)
+    return Service(
+        USERS,
+        {"GetThread": it.get_thread, "ListThreads": it.list_threads, "GetUsage": _no_billing},
+        unimplemented="is not offered by this hub: it carries no mail and no archives",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Threads by name, and all of them."""
+
+    hub: Hub
+
+    def get_thread(self, request: Any, context: Context) -> Any:
+        # Nameless threads cannot be asked for by their missing name.
+        if not request.name:
+            raise Status(Code.NOT_FOUND, "Thread not found")
+        try:
+            return _thread(self.hub.metadata.thread_named(context.call.account, request.name))
+        except NotFound as error:
+            raise Status(Code.NOT_FOUND, "Thread not found") from error
+
+    def list_threads(self, _request: Any, context: Context) -> Any:
+        return pb.ListThreadsResponse(list=[_thread(row) for row in self.hub.metadata.threads_of(context.call.account)])
+
+
+def _thread(row: ThreadRow) -> Any:
+    return pb.GetThreadResponse(id=row.id, name=row.name, is_db=row.is_db)
+
+
+def _no_billing(_request: Any, _context: Context) -> NoReturn:
+    raise Status(Code.UNKNOWN, "billing is not enabled")
