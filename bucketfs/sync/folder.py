@@ -1,0 +1,273 @@
+"""A local folder as `transfer` sees it: what is in it, its bytes as leaves, and files written aside and renamed.
+
+Everything here blocks and runs in threads, many small things to a hop. Names and paths are bytes. No symlink is ever
+followed below the folder itself: what a bucket calls a folder is not written through a link that happens to have its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bucketfs.dag import LEAF_SIZE, Built, cid_of, file_root, symlink
+from bucketfs.errors import BucketfsError, Denied, DiskFailed, NoSpace, NotFound
+from bucketfs.types import Cid, Kind, NodeAttributes
+
+Block = tuple[Cid, bytes]
+
+ASIDE_PREFIX = b".bucketfs-aside-"
+"""How files begin that are being written; one that is left behind is the trace of a run that was killed."""
+
+_ZERO_LEAF = bytes(LEAF_SIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEntry:
+    """A name in a folder, by its own status (symlinks not followed). ``kind`` None: a device, socket or pipe."""
+
+    name: bytes
+    kind: Kind | None
+    size_bytes: int
+    mode: int
+    mtime_ns: int
+
+    @property
+    def attributes(self) -> NodeAttributes:
+        """What of the status travels."""
+        return NodeAttributes(mode=self.mode, mtime_ns=self.mtime_ns)
+
+
+def real_path(path: Path) -> bytes:
+    """A path as the user gave it, its symlinks followed."""
+    return os.path.realpath(os.fsencode(path))
+
+
+def look(path: bytes, name: bytes = b"") -> LocalEntry | None:
+    """The status of one path; None when nothing is there. Raises what `ours` makes of an OSError."""
+    try:
+        with ours("looking at", path):
+            return _entry(name, os.lstat(path))
+    except NotFound:
+        return None
+
+
+def scan(folder: bytes) -> list[LocalEntry]:
+    """What is in a folder, in the order of names' bytes. What vanishes meanwhile is left out."""
+    entries = []
+    with ours("reading folder", folder), os.scandir(folder) as found:
+        for item in found:
+            with contextlib.suppress(FileNotFoundError):
+                entries.append(_entry(item.name, item.stat(follow_symlinks=False)))
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def _entry(name: bytes, status: os.stat_result) -> LocalEntry:
+    kinds = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
+    kind = kinds.get(stat.S_IFMT(status.st_mode))
+    return LocalEntry(name, kind, status.st_size, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
+
+
+# Reading
+
+
+def build_small(path: bytes, entry: LocalEntry, attributes: NodeAttributes) -> tuple[Built, list[Block]]:
+    """A file of at most one leaf, or a symlink, as a DAG with all its blocks. A file that grew meanwhile is cut at a leaf:
+    its mtime is the one of before, so the next run sees that it is another."""
+    if entry.kind is Kind.SYMLINK:
+        with ours("reading link", path):
+            built = symlink(os.readlink(path), NodeAttributes(mtime_ns=attributes.mtime_ns))
+        return built, list(built.blocks.items())
+    with ours("reading", path), opened(path, os.O_RDONLY) as file:
+        data = os.pread(file, LEAF_SIZE, 0)
+    leaf = cid_of(data)
+    built = file_root([(leaf, len(data))], attributes, data)
+    blocks = list(built.blocks.items())
+    if built.link.cid == leaf and leaf not in built.blocks:
+        blocks.append((leaf, data))
+    return built, blocks
+
+
+def read_leaves(file: int, start: int, count: int) -> list[Block]:
+    """Up to ``count`` leaves of an open file from ``start``; fewer at its end."""
+    leaves: list[Block] = []
+    for index in range(count):
+        data = _read_full(file, LEAF_SIZE, start + index * LEAF_SIZE)
+        if data:
+            leaves.append((cid_of(data), data))
+        if len(data) < LEAF_SIZE:
+            break
+    return leaves
+
+
+def _read_full(file: int, size: int, offset: int) -> bytes:
+    data = os.pread(file, size, offset)
+    while data and len(data) < size:
+        more = os.pread(file, size - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def cid_of_content(path: bytes, attributes: NodeAttributes) -> Cid:
+    """The CID that a local file would have with these attributes, whatever its own are. Memory does not grow with the
+    file.
+    """
+    parts: list[tuple[Cid, int]] = []
+    whole = b""
+    with ours("reading", path), opened(path, os.O_RDONLY) as file:
+        offset = 0
+        while data := _read_full(file, LEAF_SIZE, offset):
+            parts.append((cid_of(data), len(data)))
+            whole = data
+            offset += len(data)
+    return file_root(parts, attributes, whole if len(parts) <= 1 else None).link.cid
+
+
+# Writing
+
+
+class Aside:
+    """A file that is written beside its name and takes its place when it is complete."""
+
+    def __init__(self, path: bytes, size_bytes: int) -> None:
+        self.path = path
+        self._aside = _aside_name(path)
+        with ours("writing", path):
+            self.file = os.open(self._aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            os.ftruncate(self.file, size_bytes)
+
+    def write(self, pieces: Sequence[tuple[int, bytes]]) -> None:
+        """Bytes at offsets. Leaves of zeros stay holes."""
+        with ours("writing", self.path):
+            for offset, data in pieces:
+                if data == _ZERO_LEAF:
+                    continue
+                view = memoryview(data)
+                while view:
+                    written = os.pwrite(self.file, view, offset)
+                    view, offset = view[written:], offset + written
+
+    def commit(self, attributes: NodeAttributes, mode_default: int) -> None:
+        """Sets what the attributes say and renames."""
+        with ours("writing", self.path):
+            _set_owner(self.file, attributes)
+            os.fchmod(self.file, mode_default if attributes.mode is None else attributes.mode)
+            if attributes.mtime_ns is not None:
+                os.utime(self.file, ns=(attributes.mtime_ns, attributes.mtime_ns))
+            os.close(self.file)
+            self.file = -1
+            os.replace(self._aside, self.path)
+
+    def abandon(self) -> None:
+        """Removes what was written, unless it was committed."""
+        if self.file >= 0:
+            os.close(self.file)
+            self.file = -1
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._aside)
+
+
+def write_file(path: bytes, data: bytes, attributes: NodeAttributes, mode_default: int) -> None:
+    """A whole small file, aside and renamed."""
+    aside = Aside(path, len(data))
+    try:
+        aside.write([(0, data)])
+        aside.commit(attributes, mode_default)
+    finally:
+        aside.abandon()
+
+
+def write_symlink(path: bytes, target: bytes, attributes: NodeAttributes) -> None:
+    """A symlink, aside and renamed."""
+    aside = _aside_name(path)
+    with ours("making link", path):
+        os.symlink(target, aside)
+        if attributes.mtime_ns is not None:
+            os.utime(aside, ns=(attributes.mtime_ns, attributes.mtime_ns), follow_symlinks=False)
+        os.replace(aside, path)
+
+
+def make_folder(path: bytes) -> int | None:
+    """A real folder that we can write into at ``path``, in place of a symlink or file there. Returns the mode of one that
+    was there already, None for a new one."""
+    entry = look(path)
+    with ours("making folder", path):
+        if entry is not None and entry.kind is not Kind.DIRECTORY:
+            os.unlink(path)
+            entry = None
+        if entry is None:
+            os.mkdir(path, 0o700)
+            return None
+        if entry.mode & 0o700 != 0o700:
+            # Its own mode comes back when everything in it is done.
+            os.chmod(path, entry.mode | 0o700)
+        return entry.mode
+
+
+def set_attributes(path: bytes, attributes: NodeAttributes, mode_default: int) -> None:
+    """Mode, mtime and (for root) owner of a file or folder that is there."""
+    with ours("setting attributes of", path):
+        _set_owner(path, attributes)
+        os.chmod(path, mode_default if attributes.mode is None else attributes.mode)
+        if attributes.mtime_ns is not None:
+            os.utime(path, ns=(attributes.mtime_ns, attributes.mtime_ns))
+
+
+def remove(path: bytes) -> None:
+    """Removes a file, or a folder with all below it."""
+    entry = look(path)
+    with ours("removing", path):
+        if entry is not None and entry.kind is Kind.DIRECTORY:
+            shutil.rmtree(path)
+        elif entry is not None:
+            os.unlink(path)
+
+
+def current_umask() -> int:
+    """The umask of this process, which can only be read by setting it."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+def _set_owner(target: int | bytes, attributes: NodeAttributes) -> None:
+    if os.geteuid() == 0 and (attributes.uid is not None or attributes.gid is not None):
+        os.chown(target, -1 if attributes.uid is None else attributes.uid, -1 if attributes.gid is None else attributes.gid)
+
+
+def _aside_name(path: bytes) -> bytes:
+    return os.path.join(os.path.dirname(path), ASIDE_PREFIX + secrets.token_hex(8).encode())
+
+
+@contextlib.contextmanager
+def opened(path: bytes, flags: int) -> Iterator[int]:
+    """A file descriptor; symlinks are refused, and a pipe put there meanwhile does not block."""
+    file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+@contextlib.contextmanager
+def ours(doing: str, path: bytes) -> Iterator[None]:
+    """Makes an OSError ours."""
+    try:
+        yield
+    except OSError as error:
+        kind: Callable[[str], BucketfsError] = DiskFailed
+        if isinstance(error, FileNotFoundError):
+            kind = NotFound
+        elif isinstance(error, PermissionError):
+            kind = Denied
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+            kind = NoSpace
+        raise kind(f"{doing} {os.fsdecode(path)}: {error.strerror or error}") from error

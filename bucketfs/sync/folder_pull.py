@@ -1,0 +1,342 @@
+"""Pulling a folder of a bucket into a local one: walk the DAG, write each file aside, rename it, restore its attributes.
+
+Every block was checked against its CID. A file that is the same already is not fetched: by size and mtime, else (the size
+being equal) by the CID that its content has here. The walk goes depth first with a stack of its own; the nodes of a
+folder's entries are fetched together in windows, and large files in windows of leaves, one being fetched while the one
+before is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import trio
+
+from bucketfs.dag import RAW, Leaf, NodeInfo, block_links, codec_of, leaf_data, leaves, list_directory, node_info, resolve
+from bucketfs.errors import BucketfsError, Denied, NotFound
+from bucketfs.sync import folder
+from bucketfs.sync.remote import Remote
+from bucketfs.sync.send import first_error
+from bucketfs.sync.transfer import (
+    PULL_DEFAULTS,
+    SEED,
+    Figures,
+    Names,
+    NodeSource,
+    Progress,
+    PullOptions,
+    Skipped,
+    path_text,
+    unwatched,
+)
+from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
+from bucketfs.vfs import run_steps
+
+WINDOW_BYTES = 8 << 20
+WINDOW_ENTRIES = 256
+"""About how much is asked of the Hub at once; of leaves, two windows are in memory."""
+LEAVES_RANGE_BYTES = 1 << 30
+"""The leaves of a huge file are listed for this many bytes at a time."""
+
+
+async def pull_folder(
+    remote: Remote,
+    local: Path,
+    path: Names = (),
+    options: PullOptions = PULL_DEFAULTS,
+    progress: Progress = unwatched,
+    *,
+    root: Cid | None = None,
+) -> Figures:
+    """Makes ``local`` what stands at ``path`` of the bucket (at ``root``, else the root it has now).
+
+    A folder is laid over a local one; what only that has stays unless ``options.delete``. A file goes to ``local``, or
+    into it when it is a folder. What cannot be written is in ``skipped`` of the result, and its old content stays. Raises
+    NotFound, Corrupt, NoSpace, and what the Remote raises; what was complete by then stays.
+    """
+    figures = Figures(root=root or await remote.root())
+    await _Pull(remote, options, figures, progress).run(figures.root or Cid(b""), path, local)
+    progress(figures)
+    return figures
+
+
+@dataclass(eq=False, slots=True)
+class _PullFolder:
+    """A folder on the stack of the walk; ``mode_before`` is that of a local folder that was there already."""
+
+    link: Link
+    where: bytes
+    path: Names
+    mode_before: int | None = None
+    attributes: NodeAttributes = NO_ATTRIBUTES
+    waiting: list[_PullFolder] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A file or symlink to be written at ``where``. ``info`` is None for a raw file, which has no attributes."""
+
+    link: Link
+    where: bytes
+    path: Names
+    info: NodeInfo | None
+    small: bool
+    """Whether all of it is in its root block."""
+
+    @property
+    def size_bytes(self) -> int:
+        return self.link.tsize if self.info is None else self.info.size_bytes
+
+    @property
+    def attributes(self) -> NodeAttributes:
+        return NO_ATTRIBUTES if self.info is None else self.info.attributes
+
+
+class _Pull:
+    """One walk over a tree of the bucket."""
+
+    def __init__(self, remote: Remote, options: PullOptions, figures: Figures, progress: Progress) -> None:
+        self._source = NodeSource(remote)
+        self._options = options
+        self._figures = figures
+        self._progress = progress
+        umask = folder.current_umask()
+        self._file_mode = 0o666 & ~umask
+        self._folder_mode = 0o777 & ~umask
+
+    async def run(self, root: Cid, path: Names, local: Path) -> None:
+        # The folder itself may be named by a symlink; below it none is followed.
+        where = folder.real_path(local)
+        link = await run_steps(resolve(root, path), self._source) if path else Link(root, 0)
+        if link is None:
+            raise NotFound(f"no such file or folder in the bucket: {path_text(path)}")
+        block = b"" if codec_of(link.cid) == RAW else await self._source.get(link.cid)
+        item = _item(link, where, path, block)
+        if item is None:
+            await self._walk(_PullFolder(link, where, path))
+            return
+        there = await trio.to_thread.run_sync(folder.look, where)
+        if there is not None and there.kind is Kind.DIRECTORY:
+            item = replace(item, where=os.path.join(where, path[-1]))
+        await self._take([item])
+
+    async def _walk(self, top: _PullFolder) -> None:
+        stack = [top]
+        await self._open(top)
+        while stack:
+            current = stack[-1]
+            if current.waiting:
+                child = current.waiting.pop()
+                stack.append(child)
+                try:
+                    await self._open(child)
+                except Denied as error:
+                    self._skip(child.path, str(error))
+                    stack.pop()
+                continue
+            stack.pop()
+            await self._close(current)
+
+    async def _open(self, at: _PullFolder) -> None:
+        """Makes the local folder, writes the files of it, and notes its folders for later."""
+        directory = await run_steps(list_directory(at.link.cid), self._source)
+        at.attributes = directory.attributes
+        at.mode_before = await trio.to_thread.run_sync(folder.make_folder, at.where)
+        entries = dict(directory.entries)
+        if not at.path:
+            entries.pop(SEED, None)
+        if self._options.delete:
+            await self._delete_others(at, set(entries))
+        for window in _windows(list(entries.items())):
+            items = await self._items(at, window)
+            await self._take(items)
+        at.waiting.reverse()
+
+    async def _items(self, at: _PullFolder, window: Sequence[tuple[bytes, Link]]) -> list[_Item]:
+        nodes = await self._source.get_many([link.cid for _, link in window if codec_of(link.cid) != RAW])
+        items: list[_Item] = []
+        for name, link in window:
+            where, path = os.path.join(at.where, name), (*at.path, name)
+            item = _item(link, where, path, nodes.get(link.cid, b""))
+            if item is None:
+                at.waiting.append(_PullFolder(link, where, path))
+            else:
+                items.append(item)
+        return items
+
+    async def _close(self, at: _PullFolder) -> None:
+        default = self._folder_mode if at.mode_before is None else at.mode_before
+        await trio.to_thread.run_sync(folder.set_attributes, at.where, at.attributes, default)
+        self._figures.folders += 1
+        self._progress(self._figures)
+
+    async def _delete_others(self, at: _PullFolder, names: set[bytes]) -> None:
+        for entry in await trio.to_thread.run_sync(folder.scan, at.where):
+            if entry.name not in names:
+                await trio.to_thread.run_sync(folder.remove, os.path.join(at.where, entry.name))
+                self._figures.removed += 1
+
+    # Files
+
+    async def _take(self, items: Sequence[_Item]) -> None:
+        """Writes those of the items that are not there already; small ones together."""
+        stale = await trio.to_thread.run_sync(self._stale, items)
+        small = [item for item in stale if item.small]
+        for batch in _batches(small):
+            blocks = await self._source.get_many([item.link.cid for item in batch])
+            for item, error in await trio.to_thread.run_sync(self._write_small, batch, blocks):
+                self._skip(item.path, error)
+            self._progress(self._figures)
+        for item in stale:
+            if not item.small:
+                await self._large(item)
+        self._progress(self._figures)
+
+    def _stale(self, items: Sequence[_Item]) -> list[_Item]:
+        """In a thread: the items that are not here as they should be. Of those that only lack a mode, the mode is set."""
+        stale: list[_Item] = []
+        for item in items:
+            if item.info is not None and item.info.kind is Kind.SYMLINK:
+                self._figures.symlinks += 1
+            else:
+                self._figures.files += 1
+            try:
+                same = self._is_same(item)
+            except BucketfsError as error:
+                self._skip(item.path, str(error))
+                continue
+            if same:
+                self._figures.unchanged += 1
+                self._figures.bytes_done += item.size_bytes
+            else:
+                stale.append(item)
+        return stale
+
+    def _is_same(self, item: _Item) -> bool:
+        here = folder.look(item.where)
+        if here is None or (item.info is not None and item.info.kind is Kind.SYMLINK):
+            return False
+        if here.kind is Kind.DIRECTORY:
+            if not self._options.delete:
+                raise Denied("it is a folder here and a file in the bucket; remove it first, or pull with --delete")
+            folder.remove(item.where)
+            return False
+        if here.kind is not Kind.FILE or here.size_bytes != item.size_bytes:
+            return False
+        wanted = item.attributes
+        by_time = wanted.mtime_ns is not None and wanted.mtime_ns == here.mtime_ns and not self._options.reread
+        if not by_time and folder.cid_of_content(item.where, wanted) != item.link.cid:
+            return False
+        if (wanted.mode is not None and wanted.mode != here.mode) or wanted.mtime_ns not in (None, here.mtime_ns):
+            folder.set_attributes(item.where, wanted, here.mode)
+        return True
+
+    def _write_small(self, batch: Sequence[_Item], blocks: dict[Cid, bytes]) -> list[tuple[_Item, str]]:
+        refused: list[tuple[_Item, str]] = []
+        for item in batch:
+            try:
+                if item.info is not None and item.info.target is not None:
+                    folder.write_symlink(item.where, item.info.target, item.attributes)
+                else:
+                    data = leaf_data(item.link.cid, blocks[item.link.cid])
+                    folder.write_file(item.where, data, item.attributes, self._file_mode)
+                    self._figures.bytes_done += len(data)
+            except Denied as error:
+                refused.append((item, str(error)))
+        return refused
+
+    async def _large(self, item: _Item) -> None:
+        self._figures.path = path_text(item.path)
+        try:
+            aside = await trio.to_thread.run_sync(folder.Aside, item.where, item.size_bytes)
+        except Denied as error:
+            self._skip(item.path, str(error))
+            return
+        try:
+            for start in range(0, item.size_bytes, LEAVES_RANGE_BYTES):
+                stop = min(start + LEAVES_RANGE_BYTES, item.size_bytes)
+                await self._copy(await run_steps(leaves(item.link.cid, start, stop), self._source), aside)
+            await trio.to_thread.run_sync(aside.commit, item.attributes, self._file_mode)
+        finally:
+            aside.abandon()
+
+    async def _copy(self, found: Sequence[Leaf], aside: folder.Aside) -> None:
+        """Fetches leaves and writes them, one window ahead of the other."""
+        entry, exit_ = trio.open_memory_channel[list[tuple[int, bytes]]](0)
+
+        async def fetch() -> None:
+            async with entry:
+                for window in _leaf_windows(found):
+                    blocks = await self._source.get_many([leaf.cid for leaf in window if leaf.inline is None])
+                    await entry.send([(leaf.offset, _bytes_of(leaf, blocks)) for leaf in window])
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fetch)
+                async for pieces in exit_:
+                    await trio.to_thread.run_sync(aside.write, pieces)
+                    self._figures.bytes_done += sum(len(data) for _, data in pieces)
+                    self._progress(self._figures)
+        except BaseExceptionGroup as group:
+            raise first_error(group) from group
+
+    def _skip(self, path: Names, reason: str) -> None:
+        self._figures.skipped.append(Skipped(path_text(path), reason))
+
+
+def _item(link: Link, where: bytes, path: Names, block: bytes) -> _Item | None:
+    """What a link and its root block (not needed of a raw file) stand for; None for a folder."""
+    if codec_of(link.cid) == RAW:
+        return _Item(link, where, path, None, True)
+    info = node_info(link.cid, block)
+    if info.kind is Kind.DIRECTORY:
+        return None
+    return _Item(link, where, path, info, not block_links(link.cid, block))
+
+
+def _bytes_of(leaf: Leaf, blocks: dict[Cid, bytes]) -> bytes:
+    return leaf.inline if leaf.inline is not None else leaf_data(leaf.cid, blocks[leaf.cid], leaf.size)
+
+
+def _windows(entries: Sequence[tuple[bytes, Link]]) -> Iterator[list[tuple[bytes, Link]]]:
+    """Entries whose root blocks can be fetched together: a node of a file may hold a whole leaf."""
+    window: list[tuple[bytes, Link]] = []
+    size = 0
+    for name, link in entries:
+        window.append((name, link))
+        size += min(link.tsize, 1 << 18) if codec_of(link.cid) != RAW else 0
+        if len(window) >= WINDOW_ENTRIES or size >= WINDOW_BYTES:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
+
+
+def _batches(items: Sequence[_Item]) -> Iterator[list[_Item]]:
+    """Small files whose blocks can be fetched and written together."""
+    batch: list[_Item] = []
+    size = 0
+    for item in items:
+        batch.append(item)
+        size += item.size_bytes
+        if size >= WINDOW_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _leaf_windows(found: Sequence[Leaf]) -> Iterator[list[Leaf]]:
+    window: list[Leaf] = []
+    size = 0
+    for leaf in found:
+        window.append(leaf)
+        size += leaf.size
+        if size >= WINDOW_BYTES:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window

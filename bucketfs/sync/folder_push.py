@@ -1,0 +1,395 @@
+"""Pushing a local folder into a bucket: walk, build bottom-up, send what the Hub lacks, swap the root once.
+
+All of it appears in the bucket at one moment. When the root moved meanwhile, it is done again on the new one. The walk
+goes depth first with a stack of its own, and memory is bounded by the largest folder, not by files or the whole.
+
+Large files are compared by the size and mtime that their root blocks tell; small ones by CID, because their root block
+would be the whole file: to hash it here is cheaper than to fetch it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import trio
+
+from bucketfs.client import Backoff
+from bucketfs.dag import (
+    LEAF_SIZE,
+    RAW,
+    Built,
+    NodeInfo,
+    check_name,
+    codec_of,
+    edit_directory,
+    file_root,
+    list_directory,
+    node_info,
+    with_attributes,
+)
+from bucketfs.errors import (
+    BlocksMissing,
+    BucketfsError,
+    Denied,
+    IsADirectory,
+    NameInvalid,
+    NameTooLong,
+    NotADirectory,
+    NotFound,
+    RootMoved,
+    TimedOut,
+    Unavailable,
+)
+from bucketfs.sync import folder
+from bucketfs.sync.folder import Block, LocalEntry
+from bucketfs.sync.remote import Remote
+from bucketfs.sync.send import send_all
+from bucketfs.sync.transfer import (
+    PUSH_DEFAULTS,
+    SEED,
+    Figures,
+    Names,
+    NodeSource,
+    Progress,
+    PushOptions,
+    Skipped,
+    path_text,
+    unwatched,
+)
+from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes, UploadId
+from bucketfs.vfs import run_steps
+
+Emit = Callable[[Sequence[Block]], Awaitable[None]]
+
+ATTEMPTS_MAX = 6
+SMALL_FILES_PER_HOP = 128
+SMALL_BYTES_PER_HOP = 4 << 20
+LEAVES_PER_HOP = 16
+PREFETCH_MAX = 256
+
+
+async def push_folder(
+    remote: Remote,
+    local: Path,
+    path: Names = (),
+    options: PushOptions = PUSH_DEFAULTS,
+    progress: Progress = unwatched,
+) -> Figures:
+    """Makes the folder (or file) ``local`` appear at ``path`` of the bucket; missing parents are made.
+
+    What only the bucket has stays unless ``options.delete``. What cannot be carried (devices, names that are not UTF-8, what
+    may not be read) is in ``skipped`` of the result. Raises NotFound, IsADirectory for a file that would replace a folder of
+    the bucket without ``delete``, and what the Remote raises; trouble that passes is waited out a few times.
+    """
+    backoff = Backoff()
+    # The same for all attempts: what one has sent, the Hub keeps for the next.
+    upload = UploadId(secrets.token_bytes(16))
+    for attempt in range(1, ATTEMPTS_MAX + 1):
+        figures = Figures()
+        try:
+            await _push_once(remote, upload, _Push(remote, local, path, options, figures, progress))
+            return figures
+        except (RootMoved, BlocksMissing, Unavailable, TimedOut):
+            if attempt == ATTEMPTS_MAX:
+                raise
+        await trio.sleep(backoff.next_s())
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _push_once(remote: Remote, upload: UploadId, push: _Push) -> None:
+    base = await remote.root()
+    new = await send_all(remote, upload, lambda emit: push.run(base, emit), push.figures.sent)
+    if new != base:
+        try:
+            await remote.swap(base, new, upload)
+        except (Unavailable, TimedOut):
+            # It may have happened all the same.
+            if await remote.root() != new:
+                raise
+    push.figures.root = new
+    push.progress(push.figures)
+
+
+@dataclass(eq=False, slots=True)
+class _PushFolder:
+    """A local folder on the stack of the walk: what is known of it, and which folders in it wait for their turn."""
+
+    entry: LocalEntry
+    where: bytes
+    path: Names
+    base: Cid | None
+    existing: Mapping[bytes, Link] = field(default_factory=dict)
+    changes: dict[bytes, Link | None] = field(default_factory=dict)
+    waiting: list[_PushFolder] = field(default_factory=list)
+
+
+class _Push:
+    """One walk over the local folder."""
+
+    def __init__(
+        self, remote: Remote, local: Path, path: Names, options: PushOptions, figures: Figures, progress: Progress
+    ) -> None:
+        self.figures = figures
+        self.progress = progress
+        self._source = NodeSource(remote)
+        # The folder itself may be named by a symlink; below it none is followed.
+        self._local = folder.real_path(local)
+        self._path = path
+        self._options = options
+
+    async def run(self, root: Cid, emit: Emit) -> Cid:
+        """The root with the folder in place; the new blocks go to ``emit``."""
+        self._emit = emit
+        for name in self._path:
+            check_name(name)
+        if self._path and self._path[0] == SEED:
+            raise Denied(f"{SEED.decode()} is the Hub's own")
+        entry = await trio.to_thread.run_sync(folder.look, self._local)
+        if entry is None:
+            raise NotFound(f"no such folder: {os.fsdecode(self._local)}")
+        parents, found = await self._descend(root)
+        if entry.kind is Kind.DIRECTORY:
+            link = await self._walk(_PushFolder(entry, self._local, self._path, await self._folder_at(found)))
+        elif self._path:
+            link = await self._single(entry, found)
+        else:
+            raise NotADirectory(f"{os.fsdecode(self._local)} is no folder; name the file it shall be in the bucket")
+        for name, parent in zip(reversed(self._path), reversed(parents), strict=True):
+            built = await run_steps(edit_directory(parent, {name: link}), self._source)
+            await emit(list(built.blocks.items()))
+            link = built.link
+        return link.cid
+
+    async def _descend(self, root: Cid) -> tuple[list[Cid | None], Link | None]:
+        """The folders above the target, None for those that have to be made, and what is at the target now."""
+        parents: list[Cid | None] = []
+        here: Link | None = Link(root, 0)
+        for name in self._path:
+            parents.append(here.cid if here else None)
+            if here is not None:
+                here = (await run_steps(list_directory(here.cid), self._source)).entries.get(name)
+        return parents, here
+
+    async def _folder_at(self, link: Link | None) -> Cid | None:
+        """The folder of the bucket that a local one is laid over: none where a file is."""
+        if link is None or codec_of(link.cid) == RAW:
+            return None
+        info = node_info(link.cid, await self._source.get(link.cid))
+        return link.cid if info.kind is Kind.DIRECTORY else None
+
+    async def _single(self, entry: LocalEntry, found: Link | None) -> Link:
+        """A file or symlink that is pushed by itself."""
+        name = self._path[-1]
+        at = _PushFolder(entry, os.path.dirname(self._local), self._path[:-1], None, {name: found} if found else {})
+        await self._take(at, [replace(entry, name=name)], {name: self._local})
+        link = at.changes.get(name) or found
+        if link is None:
+            raise Denied(f"{os.fsdecode(self._local)} cannot be read, or is no file: {self.figures.skipped}")
+        return link
+
+    async def _walk(self, top: _PushFolder) -> Link:
+        stack = [top]
+        await self._open(top)
+        while True:
+            current = stack[-1]
+            if current.waiting:
+                child = current.waiting.pop()
+                stack.append(child)
+                await self._open(child)
+                continue
+            link = await self._close(current)
+            stack.pop()
+            if not stack:
+                return link
+            name = current.path[-1]
+            if stack[-1].existing.get(name) != link:
+                stack[-1].changes[name] = link
+
+    async def _open(self, at: _PushFolder) -> None:
+        """Reads the local folder and the one of the bucket, takes in the files, and notes the folders for later."""
+        if at.base is not None:
+            at.existing = (await run_steps(list_directory(at.base), self._source)).entries
+        entries = [entry for entry in await self._scan(at) if self._carried(at, entry)]
+        folders = [entry for entry in entries if entry.kind is Kind.DIRECTORY]
+        kinds = await self._kinds(at, folders)
+        for entry in reversed(folders):
+            base = kinds.get(entry.name)
+            at.waiting.append(_PushFolder(entry, os.path.join(at.where, entry.name), (*at.path, entry.name), base))
+        await self._take(at, [entry for entry in entries if entry.kind is not Kind.DIRECTORY], {})
+        if self._options.delete:
+            kept = {entry.name for entry in entries} | ({SEED} if not at.path else set())
+            for name in at.existing.keys() - kept:
+                at.changes[name] = None
+                self.figures.removed += 1
+
+    async def _scan(self, at: _PushFolder) -> list[LocalEntry]:
+        try:
+            return await trio.to_thread.run_sync(folder.scan, at.where)
+        except (Denied, NotFound) as error:
+            if at.path == self._path:
+                raise
+            # With ``delete`` an unreadable folder must not look like an empty one.
+            if self._options.delete:
+                raise
+            self._skip(at.path, str(error))
+            return []
+
+    def _carried(self, at: _PushFolder, entry: LocalEntry) -> bool:
+        """Whether an entry can be in a bucket; else it is noted as skipped."""
+        if entry.name.startswith(folder.ASIDE_PREFIX) or (not at.path and entry.name == SEED):
+            return False
+        try:
+            check_name(entry.name)
+        except (NameInvalid, NameTooLong) as error:
+            self._skip((*at.path, entry.name), str(error))
+            return False
+        if entry.kind is None:
+            self._skip((*at.path, entry.name), "neither file, folder nor symlink")
+            return False
+        return True
+
+    async def _kinds(self, at: _PushFolder, folders: Sequence[LocalEntry]) -> dict[bytes, Cid | None]:
+        """For the local folders, the bucket's folders of the same names; fetched together."""
+        links = {entry.name: at.existing[entry.name] for entry in folders if entry.name in at.existing}
+        await self._prefetch([link.cid for link in links.values()])
+        return {name: await self._folder_at(link) for name, link in links.items()}
+
+    async def _prefetch(self, cids: Sequence[Cid]) -> None:
+        for start in range(0, len(cids), PREFETCH_MAX):
+            await self._source.get_many([cid for cid in cids[start : start + PREFETCH_MAX] if codec_of(cid) != RAW])
+
+    async def _close(self, at: _PushFolder) -> Link:
+        wanted = self._attributes(at.entry)
+        built = await run_steps(
+            edit_directory(at.base, at.changes, wanted if self._options.attributes else None), self._source
+        )
+        await self._emit(list(built.blocks.items()))
+        self.figures.folders += 1
+        return built.link
+
+    def _attributes(self, entry: LocalEntry) -> NodeAttributes:
+        return entry.attributes if self._options.attributes else NO_ATTRIBUTES
+
+    # Files
+
+    async def _take(self, at: _PushFolder, entries: Sequence[LocalEntry], places: Mapping[bytes, bytes]) -> None:
+        """Builds the files and symlinks of a folder into its changes. ``places`` names those that are not in it by their
+        name.
+        """
+        small = [entry for entry in entries if entry.kind is Kind.SYMLINK or entry.size_bytes <= LEAF_SIZE]
+        for batch in _batches(small, lambda entry: entry.size_bytes):
+            await self._take_small(
+                at, [(entry, places.get(entry.name, os.path.join(at.where, entry.name))) for entry in batch]
+            )
+        large = [entry for entry in entries if entry.kind is Kind.FILE and entry.size_bytes > LEAF_SIZE]
+        await self._prefetch([at.existing[entry.name].cid for entry in large if entry.name in at.existing])
+        for entry in large:
+            await self._take_large(at, entry, places.get(entry.name, os.path.join(at.where, entry.name)))
+
+    async def _take_small(self, at: _PushFolder, batch: Sequence[tuple[LocalEntry, bytes]]) -> None:
+        results = await trio.to_thread.run_sync(self._build_small, batch)
+        blocks: list[Block] = []
+        for (entry, _), result in zip(batch, results, strict=True):
+            if isinstance(result, BucketfsError):
+                self._skip((*at.path, entry.name), str(result))
+                continue
+            built, made = result
+            if await self._set(at, entry, built.link):
+                blocks += made
+        await self._emit(blocks)
+        self.progress(self.figures)
+
+    def _build_small(self, batch: Sequence[tuple[LocalEntry, bytes]]) -> list[tuple[Built, list[Block]] | BucketfsError]:
+        results: list[tuple[Built, list[Block]] | BucketfsError] = []
+        for entry, where in batch:
+            try:
+                results.append(folder.build_small(where, entry, self._attributes(entry)))
+            except (Denied, NotFound, NameInvalid, NameTooLong) as error:
+                results.append(error)
+        return results
+
+    async def _take_large(self, at: _PushFolder, entry: LocalEntry, where: bytes) -> None:
+        existing = at.existing.get(entry.name)
+        wanted = self._attributes(entry)
+        if existing is not None and codec_of(existing.cid) != RAW and not self._options.reread:
+            block = await self._source.get(existing.cid)
+            if _looks_equal(entry, node_info(existing.cid, block)):
+                # Only the mode can be another: the root block is written anew, nothing is read.
+                old = node_info(existing.cid, block).attributes
+                built = with_attributes(existing.cid, block, replace(old, mode=entry.mode), existing.tsize)
+                await self._emit(list(built.blocks.items()))
+                self.figures.bytes_done += entry.size_bytes
+                await self._set(at, entry, built.link)
+                return
+        try:
+            link = await self._read_large(at, entry, where, wanted)
+        except (Denied, NotFound) as error:
+            self._skip((*at.path, entry.name), str(error))
+            return
+        await self._set(at, entry, link)
+
+    async def _read_large(self, at: _PushFolder, entry: LocalEntry, where: bytes, wanted: NodeAttributes) -> Link:
+        self.figures.path = path_text((*at.path, entry.name))
+        parts: list[tuple[Cid, int]] = []
+        whole = b""
+        with folder.ours("reading", where), folder.opened(where, os.O_RDONLY) as file:
+            while True:
+                start = len(parts) * LEAF_SIZE
+                leaves = await trio.to_thread.run_sync(folder.read_leaves, file, start, LEAVES_PER_HOP)
+                parts += [(cid, len(data)) for cid, data in leaves]
+                whole = leaves[0][1] if len(parts) == 1 else whole
+                self.figures.bytes_done += sum(len(data) for _, data in leaves)
+                await self._emit(leaves)
+                self.progress(self.figures)
+                if len(leaves) < LEAVES_PER_HOP or parts[-1][1] < LEAF_SIZE:
+                    break
+        # A file that shrank meanwhile may be of one leaf now.
+        built = await trio.to_thread.run_sync(file_root, parts, wanted, whole if len(parts) <= 1 else None)
+        await self._emit(list(built.blocks.items()))
+        return built.link
+
+    async def _set(self, at: _PushFolder, entry: LocalEntry, link: Link) -> bool:
+        """Notes a built file; False when the bucket has the same already."""
+        if entry.kind is Kind.SYMLINK:
+            self.figures.symlinks += 1
+        else:
+            self.figures.files += 1
+            self.figures.bytes_done += entry.size_bytes if entry.size_bytes <= LEAF_SIZE else 0
+        existing = at.existing.get(entry.name)
+        if existing is not None and existing.cid == link.cid:
+            self.figures.unchanged += 1
+            return False
+        if existing is not None and not self._options.delete and await self._folder_at(existing) is not None:
+            where = path_text((*at.path, entry.name))
+            raise IsADirectory(
+                f"{where} is a folder in the bucket and a file here", hint="remove it first, or push with --delete"
+            )
+        at.changes[entry.name] = link
+        return True
+
+    def _skip(self, path: Names, reason: str) -> None:
+        self.figures.skipped.append(Skipped(path_text(path), reason))
+
+
+def _looks_equal(entry: LocalEntry, info: NodeInfo) -> bool:
+    """Whether a local file is, by size and mtime, the one of the bucket."""
+    if info.kind is not Kind.FILE or entry.kind is not Kind.FILE or info.size_bytes != entry.size_bytes:
+        return False
+    return info.attributes.mtime_ns == entry.mtime_ns
+
+
+def _batches(entries: Sequence[LocalEntry], size_of: Callable[[LocalEntry], int]) -> Iterator[list[LocalEntry]]:
+    batch: list[LocalEntry] = []
+    size = 0
+    for entry in entries:
+        batch.append(entry)
+        size += size_of(entry)
+        if len(batch) >= SMALL_FILES_PER_HOP or size >= SMALL_BYTES_PER_HOP:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

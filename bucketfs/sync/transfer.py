@@ -1,0 +1,112 @@
+"""What pushes and pulls of whole folders share: options, figures, and a Remote's blocks as a source of nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from cachetools import LRUCache
+
+from bucketfs.dag import RAW, cid_text, codec_of, identity_block
+from bucketfs.errors import Corrupt
+from bucketfs.sync.remote import Remote
+from bucketfs.sync.send import Sent
+from bucketfs.types import Cid
+
+Names = tuple[bytes, ...]
+
+NODES_CACHE_BYTES = 32 << 20
+SEED = b".textileseed"
+"""The random content that a Hub keeps in each bucket's root; it is none of the user's business."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something that was left as it is, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Figures:
+    """What a transfer has done so far. Bytes of files count when they are read or written; those sent are of blocks."""
+
+    files: int = 0
+    folders: int = 0
+    symlinks: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    bytes_done: int = 0
+    path: str = ""
+    sent: Sent = field(default_factory=Sent)
+    skipped: list[Skipped] = field(default_factory=list)
+    root: Cid | None = None
+
+
+Progress = Callable[[Figures], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PushOptions:
+    """``attributes`` False leaves mode and mtime out (other clients then see the CIDs they would make themselves);
+    ``delete`` removes from the bucket what is not in the folder; ``reread`` reads files whose size and mtime are those in
+    the bucket."""
+
+    attributes: bool = True
+    delete: bool = False
+    reread: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PullOptions:
+    """``delete`` removes locally what is not in the bucket; ``reread`` compares files by content even if size and mtime
+    agree.
+    """
+
+    delete: bool = False
+    reread: bool = False
+
+
+PUSH_DEFAULTS = PushOptions()
+PULL_DEFAULTS = PullOptions()
+
+
+def unwatched(_figures: Figures) -> None:
+    """The progress nobody watches."""
+
+
+def path_text(path: Names) -> str:
+    """A path of a bucket for messages."""
+    return b"/".join(path).decode(errors="backslashreplace")
+
+
+class NodeSource:
+    """A Remote's blocks for walks over trees: small and recent ones are kept. All or Corrupt, as a Source."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+        self._kept: LRUCache[Cid, bytes] = LRUCache(NODES_CACHE_BYTES, getsizeof=len)
+
+    async def get(self, cid: Cid) -> bytes:
+        """One block."""
+        return (await self.get_many([cid]))[cid]
+
+    async def get_many(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
+        """All of these blocks. Raises Corrupt when the Hub lacks one: the tree that names it is damaged there."""
+        found = {cid: data for cid in cids if (data := self.peek(cid)) is not None}
+        wanted = [cid for cid in dict.fromkeys(cids) if cid not in found]
+        if wanted:
+            fetched = await self._remote.blocks(wanted)
+            for cid in wanted:
+                if cid not in fetched:
+                    raise Corrupt(f"the Hub lacks block {cid_text(cid)} of a tree that it serves")
+                found[cid] = fetched[cid]
+                if codec_of(cid) != RAW:
+                    self._kept[cid] = fetched[cid]
+        return found
+
+    def peek(self, cid: Cid) -> bytes | None:
+        """A block that is in memory."""
+        inline = identity_block(cid)
+        return self._kept.get(cid) if inline is None else inline
