@@ -8,7 +8,8 @@ what did not arrive.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -55,7 +56,7 @@ async def send_all(
             result.append(await make(batcher.emit))
             await batcher.flush()
 
-    async def lacking() -> AsyncIterator[Sequence[Block]]:
+    async def lacking() -> AsyncGenerator[Sequence[Block], None]:
         async for batch in exit_:
             if sum(len(data) for _, data in batch) > ASK_FROM_BYTES:
                 wanted = await remote.missing([cid for cid, _ in batch], upload)
@@ -68,7 +69,8 @@ async def send_all(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(produce)
-            await remote.put(lacking(), upload)
+            async with aclosing(lacking()) as batches:
+                await remote.put(batches, upload)
             # A Put that ends before its input does has failed without saying so; nothing is left to read then.
             exit_.close()
     except BaseExceptionGroup as group:

@@ -87,6 +87,8 @@ def write(node: FileNode, offset: int, data: bytes) -> int:
         raise ReadOnly("the mount is read-only")
     if offset + len(data) > SIZE_MAX:
         raise TooLarge("the file would be larger than any size can say")
+    if not data:
+        return 0
     layer = node.content.writable(volume.journal.drafts.new)
     layer.draft.write(offset, data)
     node.content.wrote(layer, offset, offset + len(data))

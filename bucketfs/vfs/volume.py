@@ -430,7 +430,7 @@ class Volume:
 
     def _record(self, op: ops.Op) -> None:
         if not self.replaying:
-            self.journal.append(op)
+            self.journal.append(op, frees_space=isinstance(op, ops.Remove))
 
     def _path_under(self, parent: DirectoryNode, name: bytes) -> str:
         above = parent.path()

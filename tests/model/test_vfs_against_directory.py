@@ -1,0 +1,184 @@
+"""Random histories on the VFS and on a real directory: the same answers, the same trees, whatever is pushed or killed between.
+
+Names are few, so that they collide. A push, a push that fails, a kill with a restart, and the loss of the cache come at any
+point, and must not be seen in the tree.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import trio
+from histories import bodies, paths, run_step
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from world import MemoryRemote, World
+
+from bucketfs.errors import Unavailable
+from bucketfs.sync import Pusher
+from bucketfs.vfs import RenameFlags
+
+steps = st.one_of(
+    st.tuples(st.just("write"), paths, bodies, st.sampled_from([0, 0, 3, 262_144, 700_000]), st.booleans()),
+    st.tuples(st.just("truncate"), paths, st.sampled_from([0, 2, 262_144, 300_000])),
+    st.tuples(st.just("mkdir"), paths),
+    st.tuples(st.just("unlink"), paths),
+    st.tuples(st.just("rmdir"), paths),
+    st.tuples(st.just("rename"), paths, paths),
+    st.tuples(st.just("rename"), paths, paths),
+    st.tuples(st.just("symlink"), paths),
+    st.tuples(st.just("chmod"), paths, st.sampled_from([0o600, 0o644, 0o755])),
+    st.tuples(st.just("push")),
+    st.tuples(st.just("fail")),
+    st.tuples(st.just("during"), paths, bodies),
+    st.tuples(st.just("kill")),
+    st.tuples(st.just("forget")),
+)
+
+
+class Reference:
+    """The same verbs on a real directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def do(self, step: tuple[object, ...]) -> int:
+        """The errno, 0 when it worked."""
+        try:
+            self._do(*step)  # type: ignore[arg-type]
+        except OSError as error:
+            return error.errno or -1
+        return 0
+
+    def _do(self, verb: str, *arguments: object) -> None:
+        at = str(self._folder / str(arguments[0]))
+        if verb == "write":
+            _, body, offset, truncate = arguments
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | (os.O_TRUNC if truncate else 0)
+            file = os.open(at, flags, 0o644)
+            try:
+                os.pwrite(file, body, offset)  # type: ignore[arg-type]
+            finally:
+                os.close(file)
+        elif verb == "truncate":
+            if os.path.islink(at):
+                raise OSError(errno.EISDIR, "not a file")
+            os.truncate(at, arguments[1])  # type: ignore[arg-type]
+        elif verb == "mkdir":
+            os.mkdir(at)
+        elif verb == "unlink":
+            os.unlink(at)
+        elif verb == "rmdir":
+            os.rmdir(at)
+        elif verb == "rename":
+            os.rename(at, self._folder / str(arguments[1]))
+        elif verb == "symlink":
+            os.symlink("target", at)
+        elif verb == "chmod" and not os.path.islink(at):
+            os.chmod(at, arguments[1])  # type: ignore[arg-type]
+
+    def tree(self) -> dict[str, object]:
+        found: dict[str, object] = {}
+        for root, folders, files in os.walk(self._folder):
+            for name in [*folders, *files]:
+                path = Path(root) / name
+                key = str(path.relative_to(self._folder))
+                mode = path.lstat().st_mode & 0o7777
+                if path.is_symlink():
+                    found[key] = ("-> " + os.readlink(path), 0o777)
+                elif path.is_dir():
+                    found[key] = (None, mode)
+                else:
+                    found[key] = (path.read_bytes(), mode)
+        return found
+
+
+def plain(tree: dict[str, object]) -> dict[str, object]:
+    return {path: (value[0], value[1]) for path, value in tree.items()}  # type: ignore[index]
+
+
+# What the kernel decides before the file system is asked differs from what we are asked for; these pairs mean the same refusal.
+SAME = {
+    frozenset({errno.ELOOP, errno.EISDIR}),
+    frozenset({errno.ENOTDIR, errno.ELOOP}),
+    frozenset({errno.ENOTDIR, errno.ENOENT}),  # through a link that leads nowhere
+}
+
+
+async def history(folder: Path, steps: list[tuple[object, ...]]) -> None:
+    (folder / "real").mkdir()
+    reference = Reference(folder / "real")
+    remote = MemoryRemote()
+    world = await World(folder / "world", remote).open()
+    for verb, *arguments in steps:
+        pusher = Pusher(world.volume, remote, world.source, world.told.append)  # type: ignore[arg-type]
+        if verb == "push":
+            await pusher.push()
+            assert not world.volume.root.dirty
+        elif verb == "fail":
+            remote.away = True
+            try:
+                await pusher.push()
+            except Unavailable:
+                assert world.volume.root.dirty
+            remote.away = False
+        elif verb == "during":
+            await push_with_changes(world, pusher, reference, arguments)
+        elif verb == "kill":
+            world.close()
+            source = world.source
+            world = World(folder / "world", remote)
+            world.source = source
+            await world.open()
+            assert world.complaints == []
+        elif verb == "forget":
+            world.source.forget()
+        else:
+            expected = reference.do((verb, *arguments))
+            got = await run_step(world, str(verb), tuple(arguments))
+            assert got == expected or frozenset({got, expected}) in SAME, (verb, arguments[0], got, expected)
+    assert plain(await world.tree(times=True)) == reference.tree()
+    await Pusher(world.volume, remote, world.source, world.told.append).push()  # type: ignore[arg-type]
+    before = await world.tree(times=True)
+    world.close()
+    other = await World(folder / "other", remote).open()
+    assert await other.tree(times=True) == before
+    other.close()
+
+
+async def push_with_changes(world: World, pusher: Pusher, reference: Reference, arguments: list[object]) -> None:
+    """A push, with a removal, a write and a rename between its upload and its swap."""
+    true_swap = world.remote.swap
+
+    async def swap(*swapped: object) -> None:
+        path, body = arguments
+        for step in [("unlink", path), ("write", path, body, 1, False), ("rename", path, "b"), ("rmdir", "c")]:
+            verb, *rest = step
+            expected = reference.do(step)
+            got = await run_step(world, str(verb), tuple(rest))
+            assert got == expected or frozenset({got, expected}) in SAME, (step, got, expected)
+        await true_swap(*swapped)  # type: ignore[arg-type]
+
+    world.remote.swap = swap  # type: ignore[method-assign]
+    try:
+        await pusher.push()
+    finally:
+        world.remote.swap = true_swap  # type: ignore[method-assign]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(steps, max_size=25))
+def test_vfs_and_a_real_directory_agree(steps: list[tuple[object, ...]]) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="bucketfs-model-"))
+    try:
+        trio.run(history, folder, steps)
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_rename_flags_are_those_of_the_kernel() -> None:
+    assert (RenameFlags.NOREPLACE, RenameFlags.EXCHANGE) == (1, 2)

@@ -1,0 +1,185 @@
+"""Pushing and rebasing one volume against a Hub in memory."""
+
+from pathlib import Path
+
+import pytest
+from world import MemoryRemote, World
+
+from bucketfs.errors import Unavailable
+from bucketfs.sync import Pusher
+
+
+def pusher_of(world: World) -> Pusher:
+    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+
+
+async def grow(world: World) -> None:
+    await world.mkdir("docs")
+    await world.write("docs/a.txt", b"hello")
+    await world.write("big", bytes(range(256)) * 4096)
+    await world.symlink("link", "docs/a.txt")
+    await world.mkdir("empty")
+    await world.chmod("docs/a.txt", 0o600)
+    await world.utime("docs/a.txt", 1_234_567_890_123_456_789)
+
+
+async def test_a_push_carries_everything_and_leaves_nothing_dirty(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    world = await World(tmp_path, remote).open()
+    await grow(world)
+    before = await world.tree(times=True)
+    done = await pusher_of(world).push()
+    assert done is not None and remote.at == done.root == world.volume.base
+    assert not world.volume.root.dirty
+    assert await world.tree(times=True) == before
+    assert await pusher_of(world).push() is None
+    world.close()
+    other = await World(tmp_path / "elsewhere", remote).open()
+    assert await other.tree(times=True) == before
+    other.close()
+
+
+async def test_a_kill_before_the_push_loses_nothing(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    world = await World(tmp_path, remote).open()
+    await grow(world)
+    before = await world.tree(times=True)
+    world.close()
+    again = await World(tmp_path, remote).open()
+    assert again.complaints == []
+    assert await again.tree(times=True) == before
+    done = await pusher_of(again).push()
+    assert done is not None and remote.at == done.root
+    assert await again.tree(times=True) == before
+    again.close()
+
+
+async def test_a_small_edit_of_a_large_file_sends_one_leaf(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    world = await World(tmp_path, remote).open()
+    await world.write("big", b"x" * (8 << 20))
+    pusher = pusher_of(world)
+    await pusher.push()
+    sent = remote.bytes_put
+    await world.write("big", b"y" * 4096, offset=3 << 20, truncate=False)
+    await pusher.push()
+    assert remote.bytes_put - sent < 300_000
+    expected = bytearray(b"x" * (8 << 20))
+    expected[3 << 20 : (3 << 20) + 4096] = b"y" * 4096
+    assert await world.read("big") == bytes(expected)
+    world.close()
+
+
+async def test_writes_during_a_push_stay_and_go_with_the_next(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    world = await World(tmp_path, remote).open()
+    await grow(world)
+    pusher = pusher_of(world)
+    true_swap = remote.swap
+
+    async def swap(*arguments: object) -> None:
+        await world.write("docs/a.txt", b" again", offset=5, truncate=False)
+        await world.unlink("big")
+        await world.rename("empty", "docs/full")
+        await world.write("docs/full/new", b"n")
+        await true_swap(*arguments)  # type: ignore[arg-type]
+
+    remote.swap = swap  # type: ignore[method-assign]
+    await pusher.push()
+    remote.swap = true_swap  # type: ignore[method-assign]
+    assert world.volume.root.dirty
+    now = await world.tree(times=True)
+    assert now["docs/a.txt"][0] == b"hello again"  # type: ignore[index]
+    assert "big" not in now and "empty" not in now and "docs/full/new" in now
+    world.close()
+    again = await World(tmp_path, remote).open()
+    assert await again.tree(times=True) == now
+    await pusher_of(again).push()
+    again.close()
+    other = await World(tmp_path / "elsewhere", remote).open()
+    assert await other.tree(times=True) == now
+    other.close()
+
+
+async def test_a_failed_push_keeps_all_and_the_next_one_carries_it(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    world = await World(tmp_path, remote).open()
+    await grow(world)
+    remote.away = True
+    pusher = pusher_of(world)
+    with pytest.raises(Unavailable):
+        await pusher.push()
+    await world.write("docs/a.txt", b"!", offset=5, truncate=False)
+    remote.away = False
+    before = await world.tree(times=True)
+    await pusher.push()
+    assert not world.volume.root.dirty
+    world.source.forget()
+    assert await world.tree(times=True) == before
+    world.close()
+
+
+async def test_two_mounts_with_changes_in_different_places_meet(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    one = await World(tmp_path / "1", remote).open()
+    await grow(one)
+    await pusher_of(one).push()
+    two = await World(tmp_path / "2", remote).open()
+    await two.tree()
+    await one.write("docs/a.txt", b"one")
+    await one.write("docs/only-one", b"1")
+    await two.write("only-two", b"2")
+    await two.unlink("big")
+    await pusher_of(one).push()
+    done = await pusher_of(two).push()
+    assert done is not None and done.conflicts == []
+    await pusher_of(one).follow(remote.at)
+    trees = [await one.tree(times=True), await two.tree(times=True)]
+    assert trees[0] == trees[1]
+    assert trees[0]["docs/a.txt"][0] == b"one"  # type: ignore[index]
+    assert "only-two" in trees[0] and "docs/only-one" in trees[0] and "big" not in trees[0]
+    one.close()
+    two.close()
+
+
+async def test_two_edits_of_one_file_are_both_kept(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    one = await World(tmp_path / "1", remote).open()
+    await one.write("note.tar.gz", b"base")
+    await pusher_of(one).push()
+    two = await World(tmp_path / "2", remote).open()
+    await one.write("note.tar.gz", b"one")
+    await two.write("note.tar.gz", b"two")
+    await pusher_of(one).push()
+    done = await pusher_of(two).push()
+    assert done is not None and len(done.conflicts) == 1
+    (copy,) = done.conflicts
+    assert copy.startswith("note (conflict ") and copy.endswith(").tar.gz")
+    assert await two.read("note.tar.gz") == b"one"
+    assert await two.read(copy) == b"two"
+    await pusher_of(one).follow(remote.at)
+    assert await one.tree() == await two.tree()
+    one.close()
+    two.close()
+
+
+async def test_a_kill_between_swap_and_checkpoint_makes_no_conflict(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    world = await World(tmp_path, remote).open()
+    await grow(world)
+    before = await world.tree(times=True)
+    pusher = pusher_of(world)
+
+    async def die() -> None:
+        raise KeyboardInterrupt
+
+    pusher.checkpoint = die  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        await pusher.push()
+    world.close()
+    again = await World(tmp_path, remote).open()
+    done = await pusher_of(again).push()
+    assert done is None or done.conflicts == []
+    assert await again.tree(times=True) == before
+    assert not again.volume.root.dirty
+    again.close()

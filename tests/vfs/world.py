@@ -1,0 +1,259 @@
+"""A volume on a real journal, over a Hub in memory that checks what it is given: for tests of vfs and sync.
+
+`MemoryRemote` claims to behave as `Remote`: it hashes every block, swaps a root only from the expected one, and only when every
+block below the new one is there. `tests/sync/test_remote_contract.py` holds it and the real Hub to the same promises.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import AsyncIterable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bucketfs.client import PutCounts
+from bucketfs.dag import cid_of, drive, edit_directory, reachable, verify
+from bucketfs.disk import Disk
+from bucketfs.errors import BlocksMissing, NotFound, RootMoved, Unavailable
+from bucketfs.journal import Journal
+from bucketfs.types import ROOT_INODE, BucketKey, Caller, Cid, Inode, Kind, Link, UploadId
+from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Lens, Owner, RenameFlags, SetAttr, Volume, replay
+
+ME = Caller(uid=1000, gid=1000)
+
+
+@dataclass
+class MemoryRemote:
+    """A bucket in memory. ``away`` makes every call fail as a Hub that is down."""
+
+    store: dict[Cid, bytes] = field(default_factory=dict)
+    at: Cid = field(init=False)
+    away: bool = False
+    bytes_put: int = 0
+    swaps: int = 0
+
+    def __post_init__(self) -> None:
+        seed = b"s" * 32
+        self.store[cid_of(seed)] = seed
+        built = drive(edit_directory(None, {b".textileseed": Link(cid_of(seed), 32)}), self._get)
+        self.store.update(built.blocks)
+        self.at = built.link.cid
+
+    def _get(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
+        return {cid: self.store[cid] for cid in cids}
+
+    def _reach(self) -> None:
+        if self.away:
+            raise Unavailable("the Hub is away")
+
+    async def root(self) -> Cid:
+        self._reach()
+        return self.at
+
+    async def blocks(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
+        self._reach()
+        return {cid: self.store[cid] for cid in cids if cid in self.store}
+
+    async def missing(self, cids: Collection[Cid], upload: UploadId) -> set[Cid]:
+        self._reach()
+        return {cid for cid in cids if cid not in self.store}
+
+    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
+        async for batch in batches:
+            self._reach()
+            for cid, data in batch:
+                verify(cid, data)
+                self.store[cid] = data
+                self.bytes_put += len(data)
+        self._reach()
+        return PutCounts()
+
+    async def swap(self, expected: Cid, new: Cid, upload: UploadId) -> None:
+        self._reach()
+        if self.at != expected:
+            raise RootMoved("update is non-fast-forward")
+        missing: list[Cid] = []
+
+        def get(cids: Sequence[Cid]) -> dict[Cid, bytes]:
+            lacking = [cid for cid in cids if cid not in self.store]
+            if lacking:
+                raise BlocksMissing(cids=lacking)
+            return self._get(cids)
+
+        missing = [cid for cid in drive(reachable(new), get) if cid not in self.store]
+        if missing:
+            raise BlocksMissing(cids=missing)
+        self.at = new
+        self.swaps += 1
+
+
+class RemoteSource:
+    """The face of a cache over a remote, with everything in memory once it was fetched."""
+
+    def __init__(self, remote: MemoryRemote) -> None:
+        self._remote = remote
+        self._held: dict[Cid, bytes] = {}
+
+    async def get(self, cid: Cid) -> bytes:
+        return (await self.get_many([cid]))[cid]
+
+    async def get_many(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
+        lacking = [cid for cid in cids if cid not in self._held]
+        if lacking:
+            found = await self._remote.blocks(lacking)
+            for cid in lacking:
+                if cid not in found:
+                    raise NotFound("no such block")
+            self._held.update(found)
+        return {cid: self._held[cid] for cid in cids}
+
+    def peek(self, cid: Cid) -> bytes | None:
+        return self._held.get(cid)
+
+    def put_many(self, blocks: dict[Cid, bytes]) -> None:
+        self._held.update(blocks)
+
+    def forget(self) -> None:
+        """Forget everything, as after a restart without a cache."""
+        self._held.clear()
+
+
+class Clock:
+    """A clock that goes one microsecond a look."""
+
+    def __init__(self) -> None:
+        self.at_ns = 1_700_000_000_000_000_000
+
+    def __call__(self) -> int:
+        self.at_ns += 1000
+        return self.at_ns
+
+
+class World:
+    """One mount of one bucket, without a kernel, with verbs that take paths."""
+
+    def __init__(self, folder: Path, remote: MemoryRemote) -> None:
+        self.folder = folder
+        self.remote = remote
+        self.source = RemoteSource(remote)
+        self.told: list[Invalidation] = []
+        self.clock = Clock()
+        self.journal: Journal
+        self.volume: Volume
+        self.vfs: VFS
+        self.complaints: list[str] = []
+
+    async def open(self) -> World:
+        owner = Owner(1000, 1000, self.clock)
+        self.folder.mkdir(exist_ok=True)
+        self.journal = Journal.open(Disk(), self.folder / "journal")
+        self.numbers = InodeNumbers(self.folder / "inodes.db")
+        registry: dict[Inode, object] = {}
+        self.vfs = VFS(
+            numbers=self.numbers,
+            registry=registry,  # type: ignore[arg-type]
+            owner=owner,
+            space=lambda: (1 << 40, 1 << 39),
+            notify=self.told.append,
+        )
+        self.volume = Volume(
+            BucketKey("bafzbeitest"),
+            journal=self.journal,
+            lens=Lens(self.source),
+            numbers=self.numbers,
+            registry=registry,  # type: ignore[arg-type]
+            owner=owner,
+            updated_at_ns=5_000_000_000,
+        )
+        recovered = self.journal.recovered
+        base = recovered.base
+        if base is None:
+            base = await self.remote.root()
+            self.journal.checkpoint(base, [])
+        await self.volume.open_root(base, ROOT_INODE)
+        self.complaints = await replay(self.volume, recovered.ops)
+        await self.vfs.show(self.volume)
+        return self
+
+    def close(self) -> None:
+        """End as a kill does: nothing more is recorded or pushed."""
+        self.journal.close()
+        self.numbers.close()
+
+    async def inode(self, path: str) -> Inode:
+        at = ROOT_INODE
+        for name in [part for part in path.split("/") if part]:
+            at = (await self.vfs.lookup(at, name.encode())).inode
+        return at
+
+    async def _parent(self, path: str) -> tuple[Inode, bytes]:
+        above, _, name = path.rpartition("/")
+        return await self.inode(above), name.encode()
+
+    async def write(self, path: str, data: bytes, offset: int = 0, truncate: bool = True) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if truncate else 0)
+        opened, _ = await self.vfs.create(*(await self._parent(path)), 0o644, flags, ME)
+        await self.vfs.write(opened.handle, offset, data)
+        await self.vfs.flush(opened.handle)
+        await self.vfs.release(opened.handle)
+
+    async def truncate(self, path: str, size: int) -> None:
+        await self.vfs.setattr(await self.inode(path), SetAttr(size_bytes=size), None, ME)
+
+    async def read(self, path: str) -> bytes:
+        inode = await self.inode(path)
+        size = (await self.vfs.getattr(inode)).size_bytes
+        opened = await self.vfs.open(inode, os.O_RDONLY, ME)
+        try:
+            return await self.vfs.read(opened.handle, 0, size + 1)
+        finally:
+            await self.vfs.release(opened.handle)
+
+    async def mkdir(self, path: str) -> None:
+        await self.vfs.mkdir(*(await self._parent(path)), 0o755, ME)
+
+    async def symlink(self, path: str, target: str) -> None:
+        await self.vfs.symlink(*(await self._parent(path)), target.encode(), ME)
+
+    async def unlink(self, path: str) -> None:
+        await self.vfs.unlink(*(await self._parent(path)), ME)
+
+    async def rmdir(self, path: str) -> None:
+        await self.vfs.rmdir(*(await self._parent(path)), ME)
+
+    async def rename(self, old: str, new: str, flags: RenameFlags = RenameFlags.NONE) -> None:
+        await self.vfs.rename(*(await self._parent(old)), *(await self._parent(new)), flags, ME)
+
+    async def chmod(self, path: str, mode: int) -> None:
+        await self.vfs.setattr(await self.inode(path), SetAttr(mode=mode), None, ME)
+
+    async def utime(self, path: str, mtime_ns: int) -> None:
+        await self.vfs.setattr(await self.inode(path), SetAttr(mtime_ns=mtime_ns), None, ME)
+
+    async def names(self, path: str = "") -> list[str]:
+        handle = await self.vfs.opendir(await self.inode(path), ME)
+        found: list[str] = []
+        position = 0
+        while entries := await self.vfs.readdir(handle, position):
+            found += [entry.name.decode() for entry in entries]
+            position = entries[-1].next_id
+        await self.vfs.releasedir(handle)
+        return sorted(found)
+
+    async def tree(self, path: str = "", times: bool = False) -> dict[str, object]:
+        """Everything below a path: contents of files, targets of links, ``None`` for folders; with modes and mtimes if asked."""
+        found: dict[str, object] = {}
+        for name in await self.names(path):
+            below = f"{path}/{name}" if path else name
+            inode = await self.inode(below)
+            attr = await self.vfs.getattr(inode)
+            value: object = None
+            if attr.kind is Kind.FILE:
+                value = await self.read(below)
+            elif attr.kind is Kind.SYMLINK:
+                value = "-> " + (await self.vfs.readlink(inode)).decode()
+            found[below] = (value, stat.S_IMODE(attr.mode), attr.mtime_ns) if times else value
+            if attr.kind is Kind.DIRECTORY:
+                found.update(await self.tree(below, times))
+        return found
