@@ -15,7 +15,19 @@ from pathlib import Path
 
 import trio
 
-from bucketfs.dag import RAW, Leaf, NodeInfo, block_links, codec_of, leaf_data, leaves, list_directory, node_info, resolve
+from bucketfs.dag import (
+    LEAF_SIZE,
+    RAW,
+    Leaf,
+    NodeInfo,
+    block_links,
+    codec_of,
+    leaf_data,
+    leaves,
+    list_directory,
+    node_info,
+    resolve,
+)
 from bucketfs.errors import BucketfsError, Denied, NotFound
 from bucketfs.sync import folder
 from bucketfs.sync.remote import Remote
@@ -150,10 +162,39 @@ class _Pull:
             entries.pop(SEED, None)
         if self._options.delete:
             await self._delete_others(at, set(entries))
-        for window in _windows(list(entries.items())):
+        rest = list(entries.items())
+        if at.mode_before is not None:
+            rest = await trio.to_thread.run_sync(self._not_here, at, rest)
+        for window in _windows(rest):
             items = await self._items(at, window)
             await self._take(items)
         at.waiting.reverse()
+
+    def _not_here(self, at: _PullFolder, entries: Sequence[tuple[bytes, Link]]) -> list[tuple[bytes, Link]]:
+        """In a thread: the entries without the small files and symlinks that are here with this very CID. The root block
+        of a small file with attributes is the whole file, so it is not fetched to find out."""
+        rest: list[tuple[bytes, Link]] = []
+        for name, link in entries:
+            where = os.path.join(at.where, name)
+            try:
+                here = folder.look(where)
+                same = (
+                    here is not None
+                    and (here.kind is Kind.SYMLINK or (here.kind is Kind.FILE and here.size_bytes <= LEAF_SIZE))
+                    and codec_of(link.cid) != RAW
+                    and folder.build_small(where, here, here.attributes)[0].link.cid == link.cid
+                )
+            except BucketfsError:
+                # What cannot be read here is dealt with when it is to be written.
+                same = False
+            if not same or here is None:
+                rest.append((name, link))
+                continue
+            self._figures.unchanged += 1
+            self._figures.symlinks += here.kind is Kind.SYMLINK
+            self._figures.files += here.kind is Kind.FILE
+            self._figures.bytes_done += here.size_bytes if here.kind is Kind.FILE else 0
+        return rest
 
     async def _items(self, at: _PullFolder, window: Sequence[tuple[bytes, Link]]) -> list[_Item]:
         nodes = await self._source.get_many([link.cid for _, link in window if codec_of(link.cid) != RAW])

@@ -1,0 +1,401 @@
+"""Folders pushed into a bucket and pulled out again, over a Remote in memory that counts what it is asked."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import AsyncIterable, Collection, Sequence
+from pathlib import Path
+
+import pytest
+
+from bucketfs.client import PutCounts
+from bucketfs.dag import (
+    block_links,
+    build_file,
+    cid_of,
+    drive,
+    edit_directory,
+    empty_directory,
+    list_directory,
+    resolve,
+    verify,
+)
+from bucketfs.errors import BlocksMissing, Corrupt, IsADirectory, NotFound, RootMoved, Unavailable
+from bucketfs.sync.folder_pull import pull_folder
+from bucketfs.sync.folder_push import push_folder
+from bucketfs.sync.transfer import PullOptions, PushOptions
+from bucketfs.types import Cid, Link, UploadId
+
+LEAF = 262144
+
+
+class MemoryRemote:
+    """One bucket in a dict. It refuses what a Hub refuses: wrong bytes, a moved root, a root with a block missing below
+    it.
+    """
+
+    def __init__(self) -> None:
+        built = empty_directory()
+        self.store = dict(built.blocks)
+        self.current = built.link.cid
+        self.calls: list[str] = []
+        self.fetched = 0
+        self.before_swap: list[Exception | Cid] = []
+
+    async def root(self) -> Cid:
+        return self.current
+
+    async def blocks(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
+        self.calls.append("blocks")
+        self.fetched += len(cids)
+        return {cid: self.store[cid] for cid in cids if cid in self.store}
+
+    async def missing(self, cids: Collection[Cid], upload: UploadId) -> set[Cid]:
+        self.calls.append("missing")
+        return {cid for cid in cids if cid not in self.store}
+
+    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
+        self.calls.append("put")
+        async for batch in batches:
+            for cid, data in batch:
+                verify(cid, data)
+                self.store[cid] = data
+        return PutCounts()
+
+    async def swap(self, expected: Cid, new: Cid, upload: UploadId) -> None:
+        self.calls.append("swap")
+        if self.before_swap:
+            event = self.before_swap.pop(0)
+            if isinstance(event, Exception):
+                raise event
+            self.current = event
+        if self.current != expected:
+            raise RootMoved("update is non-fast-forward")
+        lacking = [cid for cid in self.reachable(new) if cid not in self.store]
+        if lacking:
+            raise BlocksMissing("blocks are missing", cids=lacking)
+        self.current = new
+
+    def reachable(self, root: Cid) -> set[Cid]:
+        found, todo = set(), [root]
+        while todo:
+            cid = todo.pop()
+            if cid not in found:
+                found.add(cid)
+                todo += block_links(cid, self.store[cid]) if cid in self.store else []
+        return found
+
+    def add(self, path: Sequence[bytes], data: bytes) -> Cid:
+        """Another client's push of one file."""
+        built = build_file(data)
+        self.store.update(built.blocks)
+        link = built.link
+        for depth in range(len(path) - 1, -1, -1):
+            parent = drive(resolve(self.current, path[:depth]), self.many) if depth else Link(self.current, 0)
+            edited = drive(edit_directory(parent.cid if parent else None, {path[depth]: link}), self.many)
+            self.store.update(edited.blocks)
+            link = edited.link
+        return link.cid
+
+    def many(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
+        return {cid: self.store[cid] for cid in cids}
+
+    def names(self, path: Sequence[bytes] = ()) -> list[bytes]:
+        link = drive(resolve(self.current, path), self.many) if path else Link(self.current, 0)
+        assert link is not None
+        return list(drive(list_directory(link.cid), self.many).entries)
+
+
+@pytest.fixture
+def remote() -> MemoryRemote:
+    return MemoryRemote()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A small folder with one of everything."""
+    top = tmp_path / "tree"
+    rng = random.Random(7)
+    (top / "deep/er").mkdir(parents=True)
+    (top / "empty").mkdir()
+    (top / "small.txt").write_text("hello")
+    (top / "none").touch()
+    (top / "leaf").write_bytes(rng.randbytes(LEAF))
+    (top / "big").write_bytes(rng.randbytes(3 * LEAF + 17))
+    (top / "zeros").write_bytes(bytes(20 * LEAF))
+    (top / "deep/er/übung \U0001f600").write_text("x" * 1000)
+    (top / "script").write_text("#!/bin/sh\n")
+    (top / "script").chmod(0o755)
+    os.symlink("../big", top / "deep/link")
+    os.symlink("nowhere", top / "dangling")
+    for number, path in enumerate(sorted(top.rglob("*"))):
+        time_ns = 1_600_000_000_123_456_789 + number * 1_000_000_001
+        os.utime(path, ns=(time_ns, time_ns), follow_symlinks=False)
+    (top / "empty").chmod(0o750)
+    os.utime(top / "deep", ns=(1, 1))
+    os.utime(top, ns=(77, 1_500_000_000_000_000_001))
+    return top
+
+
+def picture(top: Path) -> dict[str, tuple[object, ...]]:
+    """All that should survive a round trip."""
+    seen: dict[str, tuple[object, ...]] = {}
+    for path in [top, *top.rglob("*")]:
+        status = path.lstat()
+        if path.is_symlink():
+            body: object = os.readlink(path)
+        else:
+            body = path.read_bytes() if path.is_file() else sorted(item.name for item in path.iterdir())
+        mode = None if path.is_symlink() else status.st_mode
+        seen[str(path.relative_to(top))] = (mode, status.st_mtime_ns, body)
+    return seen
+
+
+async def test_round_trip(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    before = picture(tree)
+    pushed = await push_folder(remote, tree)
+    assert (pushed.files, pushed.folders, pushed.symlinks, pushed.skipped) == (7, 4, 2, [])
+    assert remote.calls.count("swap") == remote.calls.count("put") == 1
+    pulled = await pull_folder(remote, tmp_path / "back")
+    assert (pulled.files, pulled.folders, pulled.symlinks, pulled.skipped) == (7, 4, 2, [])
+    assert picture(tmp_path / "back") == before == picture(tree)
+    assert pulled.root == pushed.root == remote.current
+
+
+async def test_zeros_become_holes(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    await push_folder(remote, tree)
+    await pull_folder(remote, tmp_path / "back")
+    assert (tmp_path / "back/zeros").stat().st_blocks * 512 < 2 * LEAF
+
+
+async def test_a_second_push_sends_nothing_and_reads_no_large_file(remote: MemoryRemote, tree: Path) -> None:
+    await push_folder(remote, tree)
+    (tree / "big").chmod(0)  # Root reads it all the same, so the count of calls is what tells.
+    (tree / "big").chmod(0o644)
+    remote.calls.clear()
+    remote.fetched = 0
+    again = await push_folder(remote, tree)
+    assert "swap" not in remote.calls
+    assert "missing" not in remote.calls
+    assert again.sent.bytes_sent == 0
+    assert again.unchanged == 9
+    # Folders, and the root blocks of the two large files: nothing else was asked for.
+    assert remote.fetched <= 6
+
+
+async def test_only_the_change_is_sent(remote: MemoryRemote, tree: Path) -> None:
+    await push_folder(remote, tree)
+    with (tree / "zeros").open("r+b") as file:
+        file.seek(5 * LEAF)
+        file.write(b"news")
+    pushed = await push_folder(remote, tree)
+    assert LEAF <= pushed.sent.bytes_sent < 2 * LEAF
+
+
+async def test_a_changed_mode_reads_nothing(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    await push_folder(remote, tree)
+    (tree / "big").chmod(0o4711)
+    pushed = await push_folder(remote, tree)
+    assert pushed.sent.bytes_made < LEAF
+    await pull_folder(remote, tmp_path / "back")
+    assert picture(tmp_path / "back") == picture(tree)
+
+
+async def test_a_pull_skips_what_is_there(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    await push_folder(remote, tree)
+    back = tmp_path / "back"
+    await pull_folder(remote, back)
+    inodes = {path: path.lstat().st_ino for path in back.rglob("*") if path.is_file() and not path.is_symlink()}
+    # A touched file has the content still: only its mtime is put right. One that was changed in length is fetched.
+    os.utime(back / "big", ns=(5, 5))
+    (back / "small.txt").write_text("hello, hello")
+    remote.fetched = 0
+    pulled = await pull_folder(remote, back)
+    assert pulled.unchanged == 8
+    # Four folders, two large files, and the one that changed.
+    assert remote.fetched == 7
+    assert picture(back) == picture(tree)
+    assert {path for path, inode in inodes.items() if path.lstat().st_ino != inode} == {back / "small.txt"}
+
+
+async def test_reread_sees_what_size_and_mtime_hide(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    await push_folder(remote, tree)
+    status = (tree / "big").stat()
+    data = bytearray((tree / "big").read_bytes())
+    data[0] ^= 1
+    (tree / "big").write_bytes(data)
+    os.utime(tree / "big", ns=(status.st_mtime_ns, status.st_mtime_ns))
+    assert (await push_folder(remote, tree)).unchanged == 9
+    assert (await push_folder(remote, tree, options=PushOptions(reread=True))).unchanged == 8
+    back = tmp_path / "back"
+    await pull_folder(remote, back)
+    (back / "big").write_bytes(bytes(len(data)))
+    os.utime(back / "big", ns=(status.st_mtime_ns, status.st_mtime_ns))
+    await pull_folder(remote, back)
+    assert (back / "big").read_bytes() != data
+    await pull_folder(remote, back, options=PullOptions(reread=True))
+    assert (back / "big").read_bytes() == data
+
+
+async def test_without_attributes_cids_are_those_of_other_clients(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    await push_folder(remote, tree, options=PushOptions(attributes=False))
+    entries = drive(list_directory(remote.current), remote.many).entries
+    assert entries[b"small.txt"].cid == cid_of(b"hello")
+    assert entries[b"big"].cid == build_file((tree / "big").read_bytes()).link.cid
+    back = tmp_path / "back"
+    await pull_folder(remote, back)
+    assert {path: seen[2] for path, seen in picture(back).items()} == {path: seen[2] for path, seen in picture(tree).items()}
+    assert (await pull_folder(remote, back)).unchanged == 7
+
+
+async def test_push_lays_over_and_delete_mirrors(remote: MemoryRemote, tree: Path) -> None:
+    remote.current = remote.add([b"deep", b"theirs"], b"1")
+    remote.current = remote.add([b".textileseed"], b"seed")
+    await push_folder(remote, tree)
+    assert remote.names([b"deep"]) == [b"er", b"link", b"theirs"]
+    pushed = await push_folder(remote, tree, options=PushOptions(delete=True))
+    assert pushed.removed == 1
+    assert remote.names([b"deep"]) == [b"er", b"link"]
+    assert b".textileseed" in remote.names()
+
+
+async def test_pull_lays_over_and_delete_mirrors(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    remote.current = remote.add([b".textileseed"], b"seed")
+    await push_folder(remote, tree)
+    back = tmp_path / "back"
+    (back / "extra/in").mkdir(parents=True)
+    (back / "extra/in/file").touch()
+    (back / "mine").touch()
+    await pull_folder(remote, back)
+    assert (back / "extra/in/file").exists()
+    assert not (back / ".textileseed").exists()
+    pulled = await pull_folder(remote, back, options=PullOptions(delete=True))
+    assert pulled.removed == 2
+    assert picture(back) == picture(tree)
+
+
+async def test_a_prefix_is_made_and_only_it_changes(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    remote.current = remote.add([b"other"], b"1")
+    other = drive(list_directory(remote.current), remote.many).entries[b"other"]
+    await push_folder(remote, tree, (b"a", b"b"))
+    assert remote.names() == [b"a", b"other"]
+    assert drive(list_directory(remote.current), remote.many).entries[b"other"] == other
+    await pull_folder(remote, tmp_path / "back", (b"a", b"b"))
+    assert picture(tmp_path / "back") == picture(tree)
+
+
+async def test_one_file_each_way(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    await push_folder(remote, tree / "big", (b"in", b"new name"))
+    assert remote.names([b"in"]) == [b"new name"]
+    await pull_folder(remote, tmp_path / "copy", (b"in", b"new name"))
+    assert (tmp_path / "copy").read_bytes() == (tree / "big").read_bytes()
+    (tmp_path / "into").mkdir()
+    await pull_folder(remote, tmp_path / "into", (b"in", b"new name"))
+    assert (tmp_path / "into/new name").stat().st_mtime_ns == (tree / "big").stat().st_mtime_ns
+    # The same again changes nothing, and needs no swap.
+    remote.calls.clear()
+    await push_folder(remote, tree / "big", (b"in", b"new name"))
+    assert "swap" not in remote.calls
+
+
+async def test_a_root_that_moved_is_pushed_onto(remote: MemoryRemote, tree: Path, autojump_clock: object) -> None:
+    remote.before_swap = [remote.add([b"theirs"], b"1")]
+    await push_folder(remote, tree)
+    assert b"theirs" in remote.names()
+    assert b"big" in remote.names()
+    assert remote.calls.count("swap") == 2
+
+
+async def test_an_outage_is_waited_out(remote: MemoryRemote, tree: Path, autojump_clock: object) -> None:
+    remote.before_swap = [Unavailable("away"), Unavailable("away")]
+    await push_folder(remote, tree)
+    assert b"big" in remote.names()
+    remote.before_swap = [Unavailable("away")] * 99
+    (tree / "small.txt").write_text("new")
+    with pytest.raises(Unavailable):
+        await push_folder(remote, tree)
+
+
+async def test_what_cannot_be_carried_is_said(remote: MemoryRemote, tmp_path: Path) -> None:
+    top = tmp_path / "odd"
+    top.mkdir()
+    os.mkfifo(top / "pipe")
+    (top / "good").touch()
+    os.mknod(os.path.join(os.fsencode(top), b"\xff\xfe"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(top / "socket"))
+        pushed = await push_folder(remote, top)
+    assert [item.path for item in pushed.skipped] == ["pipe", "socket", "\\xff\\xfe"]
+    assert remote.names() == [b"good"]
+
+
+async def test_a_file_does_not_replace_a_folder_unasked(remote: MemoryRemote, tmp_path: Path) -> None:
+    remote.current = remote.add([b"name", b"inside"], b"1")
+    top = tmp_path / "top"
+    top.mkdir()
+    (top / "name").write_text("file")
+    with pytest.raises(IsADirectory):
+        await push_folder(remote, top)
+    await push_folder(remote, top, options=PushOptions(delete=True))
+    (tmp_path / "back/name").mkdir(parents=True)
+    pulled = await pull_folder(remote, tmp_path / "back")
+    assert [item.path for item in pulled.skipped] == ["name"]
+    assert (tmp_path / "back/name").is_dir()
+    await pull_folder(remote, tmp_path / "back", options=PullOptions(delete=True))
+    assert (tmp_path / "back/name").read_text() == "file"
+
+
+async def test_a_pull_never_writes_through_a_symlink(remote: MemoryRemote, tmp_path: Path) -> None:
+    remote.current = remote.add([b"etc", b"passwd"], b"evil")
+    remote.current = remote.add([b"file"], b"evil")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("precious")
+    back = tmp_path / "back"
+    back.mkdir()
+    os.symlink(outside, back / "etc")
+    os.symlink(outside / "file", back / "file")
+    await pull_folder(remote, back)
+    assert os.listdir(outside) == ["file"]
+    assert (outside / "file").read_text() == "precious"
+    assert (back / "etc/passwd").read_text() == "evil"
+    assert not (back / "file").is_symlink()
+
+
+async def test_a_pull_that_fails_leaves_old_files_whole(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    await push_folder(remote, tree)
+    back = tmp_path / "back"
+    back.mkdir()
+    (back / "big").write_text("old")
+    leaf = (tree / "big").read_bytes()[2 * LEAF : 3 * LEAF]
+    del remote.store[cid_of(leaf)]
+    with pytest.raises(Corrupt):
+        await pull_folder(remote, back)
+    assert (back / "big").read_text() == "old"
+    assert not [name for name in os.listdir(back) if name.startswith(".bucketfs")]
+
+
+async def test_what_is_not_there(remote: MemoryRemote, tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        await push_folder(remote, tmp_path / "nowhere")
+    with pytest.raises(NotFound):
+        await pull_folder(remote, tmp_path / "back", (b"nowhere",))
+    assert not (tmp_path / "back").exists()
+
+
+async def test_depth_beyond_the_stack_of_python(remote: MemoryRemote, tmp_path: Path) -> None:
+    top = tmp_path / "t"
+    top.mkdir()
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    pushed = await push_folder(remote, top)
+    assert pushed.folders == 1201
+    pulled = await pull_folder(remote, tmp_path / "b")
+    assert pulled.folders == 1201
