@@ -97,9 +97,13 @@ class Journal:
         lock = disk.lock_file(f"{folder}/lock")
         try:
             journal = cls(disk, folder, lock, reserve_bytes)
-            journal._recover()
         except BaseException:
             disk.close(lock)
+            raise
+        try:
+            journal._recover()
+        except BaseException:
+            journal.close()
             raise
         return journal
 
@@ -174,10 +178,12 @@ class Journal:
             self._reserve.fill()
 
     async def sweep(self, live: Iterable[DraftId] = ()) -> int:
-        """Settles, then removes the draft files that no record and not ``live`` names, e.g. those whose record a crash took.
-        If this journal had to set something aside they are put there too. Returns how many."""
+        """Makes the newest segment durable, then removes the draft files of earlier runs that no record and not ``live``
+        names: those whose record a crash took. If this journal had to set something aside they are put there too. Returns
+        how many."""
         live = set(live)
-        await self.settle(live)
+        # All drafts of this run are kept: what is in use now may not have been when the caller counted.
+        await self.settle(self.drafts.all())
         async with self._settling:
             first_new = self._first_new_draft
             on_disk = await self._workers.run(self.drafts.on_disk)
