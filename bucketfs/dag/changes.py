@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bucketfs.dag.cid import DAG_PB, codec_of, same_node
-from bucketfs.dag.directories import OpenDirectory, check_names, decode_directory, directory_entries, resolve
+from bucketfs.dag.directories import OpenDirectory, check_names, decode_directory, directory_entries, plain_entries, resolve
 from bucketfs.dag.hamt import TOP, Bucket, Entry, Place, Shard, all_entries, check_place, child_place, open_child
-from bucketfs.dag.steps import BATCH_MAX, fetch, gather
+from bucketfs.dag.steps import BATCH_MAX, fetch, fetch_one, gather
 from bucketfs.dag.unixfs import canonical_attributes
 from bucketfs.errors import Corrupt, TooLarge
-from bucketfs.types import Cid, Link, NodeAttributes, Steps
+from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes, Steps
 
 CHANGES_MAX = 4_000_000
 """Differences that one answer may hold. A small DAG that links a directory again and again can claim more."""
+
+PAIRS_AT_ONCE = 64
+"""Directories whose root blocks, of which some are large, are held at a time."""
 
 DEPTH_MAX = 1024
 """Directories above one another that are descended into."""
@@ -53,25 +56,15 @@ def diff(old: Cid | None, new: Cid) -> Steps[list[Change]]:
     directory is encoded (shards, CID version, cumulative sizes) is no difference. ``old`` None stands for an empty
     directory. Raises Corrupt, also beyond DEPTH_MAX levels, and TooLarge beyond CHANGES_MAX changes.
     """
+    if old is None:
+        return (yield from _diff_from_nothing(new))
     changes: list[Change] = []
     pairs: list[_Pair] = []
-    new_link = yield from resolve(new, ())
-    assert new_link is not None
-    old_link = None if old is None else (yield from resolve(old, ()))
-    if old_link is None:
-        blocks = yield from fetch((new,))
-        directory = decode_directory(new, blocks[new])
-        if directory is None:
-            return [Change((), None, new_link)]
-        entries = yield from directory_entries(directory)
-        changes = [Change((name,), None, link) for name, link in entries.items()]
-        if directory.message.attributes != NodeAttributes():
-            changes.insert(0, Change((), None, new_link, attributes_only=True))
-        return changes
-    _sort_out((), [(b"", old_link, new_link)], changes, pairs, is_root=True)
+    # The cumulative sizes of the roots are computed at the end, if somebody is to see them.
+    _sort_out((), [(b"", Link(old, 0), Link(new, 0))], changes, pairs, is_root=True)
     while pairs:
-        batch = pairs[-BATCH_MAX:]
-        del pairs[-BATCH_MAX:]
+        batch = pairs[-PAIRS_AT_ONCE:]
+        del pairs[-PAIRS_AT_ONCE:]
         opened = yield from _open_pairs(batch)
         differences = yield from gather([_directory_differences(*both) for both in opened if both is not None])
         remaining = iter(differences)
@@ -84,7 +77,24 @@ def diff(old: Cid | None, new: Cid) -> Steps[list[Change]]:
             _sort_out(pair.path, next(remaining), changes, pairs)
         if len(changes) + len(pairs) > CHANGES_MAX:
             raise TooLarge(f"trees with more than {CHANGES_MAX} differences")
-    return sorted(changes, key=lambda change: change.path)
+    changes.sort(key=lambda change: change.path)
+    if changes and not changes[0].path:
+        changes[0] = replace(changes[0], old=(yield from resolve(old, ())), new=(yield from resolve(new, ())))
+    return changes
+
+
+def _diff_from_nothing(new: Cid) -> Steps[list[Change]]:
+    new_link = yield from resolve(new, ())
+    if codec_of(new) != DAG_PB:
+        return [Change((), None, new_link)]
+    directory = decode_directory(new, (yield from fetch_one(new)))
+    if directory is None:
+        return [Change((), None, new_link)]
+    entries = yield from directory_entries(directory)
+    changes = [Change((name,), None, link) for name, link in entries.items()]
+    if _own_attributes(directory) != (NO_ATTRIBUTES, 0, b""):
+        changes.insert(0, Change((), None, new_link, attributes_only=True))
+    return changes
 
 
 def _sort_out(
@@ -136,8 +146,14 @@ def _directory_differences(old: OpenDirectory, new: OpenDirectory) -> Steps[list
         differences = yield from _shard_differences(old.shard(), new.shard())
         check_names([name for name, _, link in differences if link is not None])
         return differences
-    old_entries = yield from directory_entries(old)
-    new_entries = yield from directory_entries(new)
+    if old.sharded or new.sharded:
+        old_entries = yield from directory_entries(old)
+        new_entries = yield from directory_entries(new)
+        return _entry_differences(old_entries, new_entries)
+    # Two large directories mostly share their links: only what is not in both is looked at.
+    touched = {link.name for link in set(old.links) ^ set(new.links)}
+    old_entries = plain_entries([link for link in old.links if link.name in touched])
+    new_entries = plain_entries([link for link in new.links if link.name in touched])
     return _entry_differences(old_entries, new_entries)
 
 

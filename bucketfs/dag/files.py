@@ -62,7 +62,11 @@ def leaves(root: Cid, start: int = 0, stop: int | None = None, size_bytes: int |
         return [Leaf(root, 0, size, inline)] if _overlaps(0, size, start, stop) else []
     window = (start, stop)
     block = yield from fetch_one(root)
-    links, message = _root_node(root, block)
+    links, message = decode_node(block) if codec_of(root) == DAG_PB else _file_node(root, block)
+    if message.type in (UnixFsType.DIRECTORY, UnixFsType.SHARD):
+        raise IsADirectory(f"{cid_text(root)} is a directory")
+    if message.type is UnixFsType.SYMLINK:
+        raise InvalidArgument(f"{cid_text(root)} is a symlink")
     parts = _parts_of(_Subtree(root, 0, file_size(message, len(links))), links, message, window)
     # The root is at hand; its own bytes, often all of a small file, need not be asked for again.
     parts = [Leaf(root, 0, part.size, message.data) if part.cid == root else part for part in parts]
@@ -132,17 +136,6 @@ def _open_level(parts: Sequence[Leaf | _Subtree], window: _Window) -> Steps[list
     return opened
 
 
-def _root_node(cid: Cid, block: bytes) -> tuple[list[PbLink], UnixFs]:
-    """The root of a file, with the errors of a caller who took something else for a file."""
-    if codec_of(cid) == DAG_PB:
-        _, message = decode_node(block)
-        if message.type in (UnixFsType.DIRECTORY, UnixFsType.SHARD):
-            raise IsADirectory(f"{cid_text(cid)} is a directory")
-        if message.type is UnixFsType.SYMLINK:
-            raise InvalidArgument(f"{cid_text(cid)} is a symlink")
-    return _file_node(cid, block)
-
-
 def _file_node(cid: Cid, block: bytes) -> tuple[list[PbLink], UnixFs]:
     if codec_of(cid) != DAG_PB:
         raise Corrupt(f"file node {cid_text(cid)}: codec {codec_of(cid):#x}")
@@ -162,12 +155,14 @@ def _parts_of(node: _Subtree, links: Sequence[PbLink], message: UnixFs, window: 
     if _overlaps(at, own, start, stop):
         parts.append(Leaf(node.cid, at, own))
     at += own
+    end = node.offset + node.size if stop is None else stop
     for (cid, name, _), size in zip(links, message.blocksizes, strict=True):
         if name:
             raise Corrupt(f"file node {cid_text(node.cid)}: a link with a name")
-        if _overlaps(at, size, start, stop):
+        after = at + size
+        if after > start and size and at < end:
             parts.append(_child(cid, at, size))
-        at += size
+        at = after
     return parts
 
 
@@ -191,17 +186,20 @@ def file_root(
     attributes: NodeAttributes = NO_ATTRIBUTES,
     whole: bytes | None = None,
     *,
-    unknown: bytes = b"",
+    original: tuple[Cid, bytes] | None = None,
     width: int = FILE_WIDTH,
 ) -> Built:
     """The tree over raw leaves given as (cid, size in bytes); the leaves' own blocks are not repeated in the result.
 
-    A file of at most one leaf is that leaf, or, when attributes (other than a default mode) or ``unknown`` fields are to be
-    kept, a node with the bytes inline: ``whole`` must be given then (InvalidArgument otherwise). No leaves: the empty file,
-    whose block is in the result. ``unknown`` are UnixFS fields of an older root that nobody here knows.
+    A file of at most one leaf is that leaf, or, when it has attributes (other than a default mode), a node with the bytes
+    inline: ``whole`` must be given then (InvalidArgument otherwise). No leaves: the empty file, whose block is in the
+    result. ``original`` is the earlier root (cid, block) of the file: fields that nobody here knows are taken over from it.
     """
     level = [_Part(cid, size, size) for cid, size in parts]
-    message = UnixFs(UnixFsType.FILE, unknown=unknown).with_attributes(canonical_attributes(UnixFsType.FILE, attributes))
+    message = UnixFs(UnixFsType.FILE).with_attributes(canonical_attributes(UnixFsType.FILE, attributes))
+    if original is not None and codec_of(original[0]) == DAG_PB:
+        _, before = _file_node(*original)
+        message = replace(message, unknown=before.unknown, mode_extra=before.mode_extra)
     if not level:
         level, whole = [_Part(cid_of(b""), 0, 0)], b""
     return _grow(level, message, whole, width=width, cid_version=1)
@@ -223,18 +221,21 @@ def build_file(
     """
     blocks: dict[Cid, bytes] = {}
     keep = sink or blocks.__setitem__
-    level: list[_Part] = []
-    last = b""
-    for last in _chunks((data,) if isinstance(data, bytes) else data, chunk):
-        if raw_leaves:
-            cid, block = cid_of(last), last
-        else:
-            leaf = UnixFs(UnixFsType.FILE, data=last, filesize=len(last))
-            link, block = build_node(leaf, [], cid_version)
-            cid = link.cid
-        level.append(_Part(cid, len(last), len(block)))
-        keep(cid, block)
     message = UnixFs(UnixFsType.FILE).with_attributes(canonical_attributes(UnixFsType.FILE, attributes))
+    level: list[_Part] = []
+    last, last_block = b"", b""
+    for piece in _chunks((data,) if isinstance(data, bytes) else data, chunk):
+        if level:
+            keep(level[-1].cid, last_block)
+        last = last_block = piece
+        cid = cid_of(piece)
+        if not raw_leaves:
+            link, last_block = build_node(UnixFs(UnixFsType.FILE, data=piece, filesize=len(piece)), [], cid_version)
+            cid = link.cid
+        level.append(_Part(cid, len(piece), len(last_block)))
+    # A single leaf whose bytes go inline into the root is no block of the file.
+    if len(level) > 1 or message.is_plain:
+        keep(level[-1].cid, last_block)
     built = _grow(level, message, last if len(level) == 1 else None, width=width, cid_version=cid_version)
     return Built(built.link, blocks | dict(built.blocks))
 

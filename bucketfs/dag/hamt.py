@@ -31,6 +31,11 @@ from bucketfs.types import Cid, Link, Steps
 FANOUT = 256
 HASH_BITS = 64
 
+CHILD_LINKS_BYTES_MIN = 10
+"""What a child shard adds to the links-bytes at least: two entries with names of one byte and the shortest CID, of four."""
+
+BUDGETED_BATCH = 32
+
 
 class Entry(NamedTuple):
     """An entry in a bucket. A tuple, because there are so many."""
@@ -150,17 +155,24 @@ def _index(hashed: int, depth: int, bits: int) -> int:
 def all_entries(
     shard: Shard, place: Place = TOP, *, loaded: Mapping[Cid, Shard] | None = None, budget: int | None = None
 ) -> Steps[list[Entry] | None]:
-    """All entries below a shard, in no order; None as soon as their links-bytes exceed ``budget``.
+    """All entries below a shard, in no order; None when their links-bytes exceed ``budget``, as soon as that is known.
 
-    Shards in ``loaded`` are not asked for. Deepest shards come first, so that few are waiting at any moment.
+    Shards in ``loaded`` are not asked for. Without a budget deepest shards come first, so that few are waiting at any
+    moment. With one it is the other way round, and few at a time: upper shards tell most about how much there is.
     """
     found: list[Entry] = []
     waiting: list[tuple[Cid, Place]] = []
+    known = loaded or {}
     spent = _take(shard, place, found, waiting)
-    while waiting and (budget is None or spent <= budget):
-        batch = waiting[-BATCH_MAX:]
-        del waiting[-BATCH_MAX:]
-        known = loaded or {}
+    while waiting:
+        if budget is None:
+            batch = waiting[-BATCH_MAX:]
+            del waiting[-BATCH_MAX:]
+        elif spent + len(waiting) * CHILD_LINKS_BYTES_MIN > budget:
+            return None
+        else:
+            batch = waiting[:BUDGETED_BATCH]
+            del waiting[:BUDGETED_BATCH]
         blocks = yield from fetch(cid for cid, _ in batch if cid not in known)
         for cid, child_at in batch:
             child = known[cid] if cid in known else open_child(cid, blocks[cid], shard)

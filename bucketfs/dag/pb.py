@@ -9,6 +9,7 @@ strictly as the spec's codec: the order found is kept, because the block's bytes
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,6 +18,10 @@ from bucketfs.dag.cid import SHA2_256_PREFIXES, parse_cid
 from bucketfs.dag.varint import proto_varint, uvarint_encode
 from bucketfs.errors import Corrupt, InvalidArgument
 from bucketfs.types import Cid
+
+_USUAL_LINK = struct.Struct(">BB38sBB")
+_USUAL_PREFIXES = frozenset(b"\x0a\x24" + prefix for prefix in SHA2_256_PREFIXES)
+"""Head and length of a link, its whole hash field, head and length of its name: what nearly all links begin with."""
 
 SIZE_MAX = (1 << 63) - 1
 """Sizes must fit a signed 64-bit number: Go and SQL keep them there."""
@@ -80,18 +85,19 @@ def split_pb(block: bytes) -> tuple[list[PbLink], bytes | None]:
     at, size = 0, len(block)
     try:
         while at < size:
+            if not links_closed:
+                at = _usual_links(block, at, links)
+                if at == size:
+                    break
             tag = block[at]
-            length = block[at + 1]
-            start = at + 2
-            if length >= 0x80:
-                length, start = proto_varint(block, at + 1, size)
+            length, start = proto_varint(block, at + 1, size)
             at = start + length
             if at > size:
                 raise IndexError("truncated field")
             if tag == 0x12:
                 if links_closed:
                     raise ValueError("links on both sides of the data")
-                links.append(_decode_usual_link(block, start, at) or _decode_link(block, start, at))
+                links.append(_decode_link(block, start, at))
             elif tag == 0x0A:
                 if data is not None:
                     raise ValueError("data twice")
@@ -104,6 +110,32 @@ def split_pb(block: bytes) -> tuple[list[PbLink], bytes | None]:
     except (ValueError, InvalidArgument) as error:
         raise Corrupt(f"dag-pb block: {error}") from error
     return links, data
+
+
+def _usual_links(block: bytes, at: int, links: list[PbLink]) -> int:
+    """Append the links from ``at`` on that look as everybody writes them; returns where the first other thing begins.
+
+    Usual is a link of less than 128 bytes, with a 36-byte sha2-256 CID, a name and a size. Each takes one unpack instead
+    of a walk over its bytes, which halves the time for large directories.
+    """
+    total = len(block)
+    unpack, prefixes, make, append = _USUAL_LINK.unpack_from, _USUAL_PREFIXES, tuple.__new__, links.append
+    while at + 44 <= total:
+        head, length, hash_field, name_head, name_length = unpack(block, at)
+        name_end = at + 42 + name_length
+        end = at + 2 + length
+        if head != 0x12 or name_head != 0x12 or length >= 0x80 or not name_end + 1 < end <= total:
+            break
+        if block[name_end] != 0x18 or hash_field[:6] not in prefixes:
+            break
+        tsize = block[name_end + 1]
+        if tsize >= 0x80 or name_end + 2 != end:
+            tsize, after = proto_varint(block, name_end + 1, end)
+            if after != end or tsize > SIZE_MAX:
+                break
+        append(make(PbLink, (hash_field[2:], block[at + 42 : name_end], tsize)))
+        at = end
+    return at
 
 
 def skip_links(block: bytes) -> tuple[int, bytes | None]:
@@ -133,28 +165,6 @@ def skip_links(block: bytes) -> tuple[int, bytes | None]:
     if at != size:
         raise Corrupt("dag-pb block: truncated")
     return count, data
-
-
-def _decode_usual_link(block: bytes, start: int, end: int) -> PbLink | None:
-    """A link as everybody writes it: a 36-byte sha2-256 CID, a name under 128 bytes, a size. None when it is not so."""
-    if end - start < 42 or block[start : start + 2] != b"\x0a\x24" or block[start + 2 : start + 6] not in SHA2_256_PREFIXES:
-        return None
-    name_start = start + 40
-    name_end = name_start + block[start + 39]
-    if block[start + 38] != 0x12 or block[start + 39] >= 0x80 or name_end + 1 >= end or block[name_end] != 0x18:
-        return None
-    tsize = shift = 0
-    for byte in block[name_end + 1 : end]:
-        if byte < 0x80:
-            tsize |= byte << shift
-            break
-        tsize |= (byte & 0x7F) << shift
-        shift += 7
-    else:
-        return None
-    if name_end + 2 + shift // 7 != end or tsize > SIZE_MAX or shift > 63:
-        return None
-    return PbLink(Cid(block[start + 2 : start + 38]), block[name_start:name_end], tsize)
 
 
 def _decode_link(block: bytes, start: int, end: int) -> PbLink:

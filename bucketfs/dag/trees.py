@@ -84,6 +84,8 @@ def edit_tree(
     if top.result is None:
         empty = empty_directory(new_directory, cid_version=cid_version)
         return Built(empty.link, made | dict(empty.blocks))
+    if top.result.tsize < 0:
+        return Built((yield from resolve(top.result.cid, ())) or top.result, made)
     return Built(top.result, made)
 
 
@@ -121,7 +123,7 @@ def _look_below(spot: _Spot) -> Steps[None]:
     block = b"" if codec_of(spot.base.cid) != DAG_PB else (yield from fetch_one(spot.base.cid))
     directory = decode_directory(spot.base.cid, block)
     if directory is None:
-        if any(child.below or child.result is not None for child in spot.below.values()):
+        if _sets_anything(spot):
             raise NotADirectory(f"{_shown(spot.path)} is not a directory")
         # Only removals: there is nothing to remove below a file.
         spot.below.clear()
@@ -136,6 +138,17 @@ def _look_below(spot: _Spot) -> Steps[None]:
         found = plain_entries(directory.links)
     for name in names:
         spot.below[name].base = spot.below[name].result = found.get(name)
+
+
+def _sets_anything(spot: _Spot) -> bool:
+    """Whether something below a spot is more than a removal."""
+    waiting = list(spot.below.values())
+    while waiting:
+        child = waiting.pop()
+        if child.attributes is not None or (child.replaced and child.result is not None):
+            return True
+        waiting += child.below.values()
+    return False
 
 
 def _edit_spot(spot: _Spot, new_directory: NodeAttributes, *, shard: bool, cid_version: int, threshold: int) -> Steps[Built]:

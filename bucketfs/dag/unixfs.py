@@ -158,10 +158,8 @@ class _Reader:
     def message(self) -> UnixFs:
         data, at, end = self._data, 0, len(self._data)
         while at < end:
-            # Blocksizes, the bulk of a large file's node, one after the other.
             if data[at] == 0x20:
-                size, at = proto_varint(data, at + 1, end)
-                self._blocksizes.append(size)
+                at = self._sizes(at, end)
             else:
                 at = self._field(at, end)
         numbers = self._numbers
@@ -187,6 +185,17 @@ class _Reader:
             mode_extra=0 if mode is None else (mode & 0xFFFF_FFFF) >> 12,
             unknown=b"".join(self._unknown),
         )
+
+    def _sizes(self, start: int, end: int) -> int:
+        """Read the blocksizes from ``start`` on, the bulk of a large file's node; nearly all of them are the same."""
+        data = self._data
+        size, at = proto_varint(data, start + 1, end)
+        self._blocksizes.append(size)
+        same = data[start:at]
+        while data.startswith(same, at):
+            self._blocksizes.append(size)
+            at += len(same)
+        return at
 
     def _field(self, start: int, end: int) -> int:
         """Read the field at ``start``; return where the next one begins."""
