@@ -12,6 +12,8 @@ from bucketfs.daemon.config import DEFAULT_PROFILE, EMBEDDED, SETTINGS, Config, 
 from bucketfs.daemon.control import Command, ControlServer, Progress, answers, ask
 from bucketfs.daemon.places import Places, find_places, make_private
 from bucketfs.daemon.ready import await_ready, tell_failed, tell_ready
+from bucketfs.daemon.systemd import notify_failed, notify_ready, notify_status, notify_stopping, watchdog
+from bucketfs.daemon.values import seconds as parse_seconds
 
 if TYPE_CHECKING:
     from bucketfs.daemon.credentials import CredentialsFile, Profile
@@ -40,12 +42,18 @@ __all__ = [
     "find_places",
     "load_config",
     "make_private",
+    "notify_failed",
+    "notify_ready",
+    "notify_status",
+    "notify_stopping",
     "open_session",
+    "parse_seconds",
     "run_daemon",
     "serve_embedded",
     "spawn",
     "tell_failed",
     "tell_ready",
+    "watchdog",
 ]
 
 _LATE = {

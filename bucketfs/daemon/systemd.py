@@ -29,22 +29,22 @@ def notify(state: str, environ: Mapping[str, str] = os.environ) -> bool:
     return True
 
 
-def ready(status: str) -> bool:
+def notify_ready(status: str) -> bool:
     """The service works; ``status`` is shown by ``systemctl status``."""
     return notify(f"READY=1\nSTATUS={_line(status)}")
 
 
-def stopping(status: str) -> bool:
+def notify_stopping(status: str) -> bool:
     """The service is on its way out."""
     return notify(f"STOPPING=1\nSTATUS={_line(status)}")
 
 
-def status(text: str) -> bool:
+def notify_status(text: str) -> bool:
     """A new text for ``systemctl status``."""
     return notify(f"STATUS={_line(text)}")
 
 
-def failed(error: BucketfsError) -> bool:
+def notify_failed(error: BucketfsError) -> bool:
     """The service did not come up."""
     return notify(f"STATUS={_line(str(error))}")
 

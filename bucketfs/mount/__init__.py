@@ -15,7 +15,7 @@ What this room promises to the rooms above and below:
 this process.
 """
 
-from bucketfs.mount.checks import prepare
+from bucketfs.mount.checks import prepare, real_path
 from bucketfs.mount.errno import errno_of
 from bucketfs.mount.mount import Mount
 from bucketfs.mount.settings import MountSettings
@@ -31,5 +31,6 @@ __all__ = [
     "mounted_at",
     "mounts",
     "prepare",
+    "real_path",
     "unmount",
 ]

@@ -1,0 +1,54 @@
+"""The group ``bucketfs`` and where its commands are. A command's module is imported when it is used or its help is asked
+for."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+
+import click
+
+from bucketfs import __version__
+
+_COMMANDS = {
+    "mount": "bucketfs.cli.mount:mount",
+    "umount": "bucketfs.cli.running:umount",
+    "status": "bucketfs.cli.running:status",
+    "sync": "bucketfs.cli.running:sync",
+    "hub": "bucketfs.cli.hub:hub",
+    "buck": "bucketfs.cli.buck:buck",
+}
+
+
+class LateGroup(click.Group):
+    """A group whose commands are imported late: gRPC alone takes longer to load than most commands to run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = _COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, name = place.partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=LateGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="bucketfs", message="%(prog)s %(version)s")
+@click.option("-v", "--verbose", is_flag=True, help="Say more: the causes of an error, and what is done.")
+def bucketfs(verbose: bool) -> None:
+    """Mounts content-addressed Hub buckets as a folder.
+
+    \b
+    bucketfs mount ~/Buckets        all buckets as folders
+    bucketfs mount home ~/Home      one bucket
+    """
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )

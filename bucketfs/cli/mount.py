@@ -1,0 +1,101 @@
+"""``bucketfs mount``: check what can be checked at once, then start the daemon and wait until it is ready."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bucketfs.cli.options import configured, settings
+from bucketfs.cli.outcome import single
+from bucketfs.daemon import MountOptions, notify_failed, run_daemon, spawn, tell_failed
+from bucketfs.errors import BucketfsError, Usage
+from bucketfs.mount import MountSettings, prepare
+
+READY_MARGIN_S = 120.0
+"""How long a mount may take to come up: replaying a large journal takes its time. More than any wait inside of it."""
+
+_KEYS = (
+    "hub",
+    "profile",
+    "mount.state",
+    "mount.cache",
+    "mount.cache_size",
+    "mount.memory_size",
+    "mount.uid",
+    "mount.gid",
+    "mount.allow_other",
+    "mount.read_only",
+    "mount.timeout",
+    "mount.drain",
+    "mount.fsync",
+)
+
+
+@click.command()
+@click.argument("places", nargs=-1, metavar="[BUCKET[/FOLDER]] MOUNTPOINT")
+@settings(*_KEYS)
+@click.option("--foreground", is_flag=True, help="Stay, and log to standard error: for service managers.")
+@click.option("--ready-fd", type=int, default=None, hidden=True)
+def mount(places: tuple[str, ...], foreground: bool, ready_fd: int | None, **options: Any) -> None:
+    """Mount all buckets, or one, or a folder of one, at MOUNTPOINT.
+
+    Without any configuration this starts a Hub of your own on this machine, with one bucket named home.
+    """
+    if len(places) not in (1, 2):
+        raise Usage(
+            "mount takes a mount point, and before it perhaps a bucket", hint="bucketfs mount [BUCKET[/FOLDER]] MOUNTPOINT"
+        )
+    bucket, mountpoint = places if len(places) == 2 else ("", places[0])
+    config = configured("mount", options)
+    name, _, prefix = bucket.strip("/").partition("/")
+    wanted = config.mount_options(Path(mountpoint).expanduser().absolute(), name, prefix.strip("/"), ready_fd)
+    if bucket and not name:
+        raise Usage(f"{bucket!r} names no bucket", hint="write BUCKET or BUCKET/FOLDER")
+    if foreground:
+        _serve(wanted)
+    else:
+        _start(bucket, wanted, options)
+
+
+def _serve(wanted: MountOptions) -> None:
+    try:
+        run_daemon(wanted)
+    except Exception as error:
+        cause = single(error)
+        told = (
+            cause
+            if isinstance(cause, BucketfsError)
+            else BucketfsError(f"the daemon failed: {type(cause).__name__}: {cause}")
+        )
+        tell_failed(wanted.ready_fd, told)
+        notify_failed(told)
+        raise
+
+
+def _start(bucket: str, wanted: MountOptions, options: dict[str, Any]) -> None:
+    # Refused here too, where it takes no process: the daemon checks again, because time passes.
+    place = prepare(wanted.mountpoint, MountSettings(allow_other=wanted.allow_other))
+    log_file = wanted.places.log_file(place)
+    arguments = ["mount", "--foreground", *_again(options)]
+    ready = spawn([*arguments, "--", *([bucket] if bucket else []), str(place)], log_file, READY_MARGIN_S)
+    what = f"bucket {bucket}" if bucket else "all buckets"
+    hub = str(ready.get("hub", "")) or "the Hub"
+    click.echo(f"Mounted {what} of {hub} at {place}")
+    click.echo(f"Changes wait in {wanted.state_folder}, the cache is in {wanted.cache_folder}, the log is {log_file}")
+    click.echo(f"Unmount with: bucketfs umount {place}")
+
+
+def _again(options: dict[str, Any]) -> list[str]:
+    """The options as they were given, for the daemon's command line. There are no secrets among them. Paths are made
+    absolute, since the daemon stands in another folder."""
+    arguments = []
+    for name, value in options.items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            arguments.append(flag)
+        elif value is not None and value is not False:
+            text = str(Path(value).expanduser().absolute()) if name in ("state", "cache") and value else str(value)
+            arguments.append(f"{flag}={text}")
+    return arguments

@@ -1,0 +1,90 @@
+"""``main``: run a command and turn how it ended into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from bucketfs.errors import BucketfsError, Usage
+
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``bucketfs ARGUMENTS`` (those of the process, when left out) and return the exit code."""
+    # gRPC would print its own lines about connections that come and go; ours say it better.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from bucketfs.cli.commands import bucketfs
+
+    words = _verbose_first(list(sys.argv[1:] if arguments is None else arguments))
+    verbose = words[:1] == ["-v"]
+    try:
+        bucketfs.main(args=words, prog_name="bucketfs", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return DONE
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _say("interrupted", INTERRUPTED)
+    except click.ClickException as error:
+        return _say(_click_line(error), WRONG)
+    except BrokenPipeError:
+        # Our reader (head, say) had enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception as error:
+        return _failed(single(error), verbose)
+    return DONE
+
+
+def _verbose_first(words: list[str]) -> list[str]:
+    """``-v`` belongs to the whole and may stand anywhere before ``--``; where it is understood is in front."""
+    end = words.index("--") if "--" in words else len(words)
+    before = [word for word in words[:end] if word not in ("-v", "--verbose")]
+    return [*(["-v"] if len(before) != end else []), *before, *words[end:]]
+
+
+def single(error: Exception) -> Exception:
+    """The one error that a group stands for: what a nursery raised for one reason."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def line_of(error: Exception) -> str:
+    """What went wrong and what to do next, in one line."""
+    if isinstance(error, BucketfsError):
+        return ": ".join(part for part in (_flat(str(error)), _flat(error.hint)) if part)
+    return f"unexpected {type(error).__name__}: {_flat(str(error))}: this is a fault of bucketfs; -v shows where"
+
+
+def _failed(error: Exception, verbose: bool) -> int:
+    code = _say(line_of(error), WRONG if isinstance(error, Usage) else FAILED)
+    if verbose:
+        if not isinstance(error, BucketfsError):
+            traceback.print_exception(error, file=sys.stderr)
+        cause = error.__cause__
+        while cause is not None:
+            print(f"  because of {type(cause).__name__}: {_flat(str(cause))}", file=sys.stderr)
+            cause = cause.__cause__
+    return code
+
+
+def _click_line(error: click.ClickException) -> str:
+    text = _flat(error.format_message()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    return f"{text}: see '{context.command_path} --help'" if context is not None else text
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _say(line: str, code: int) -> int:
+    print(f"bucketfs: {line}", file=sys.stderr)
+    return code
