@@ -422,6 +422,10 @@ class Volume:
         if node.parent is not None:
             self.numbers.keep(node.parent.inode, node.name, Number(node.inode, node.ctime_ns, node.fallback_ns))
 
+    def remember_root(self, parent: Inode, name: bytes) -> None:
+        """Keep the number of the root, which stands at the top of an all-buckets mount, for the next mount."""
+        self.numbers.keep(parent, name, Number(self.root.inode, self.root.ctime_ns, self.root.fallback_ns))
+
     def _entries_changed(self, directory: DirectoryNode, now_ns: int) -> None:
         directory.attributes = replace(directory.attributes, mtime_ns=now_ns)
         directory.ctime_ns = now_ns

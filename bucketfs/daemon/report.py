@@ -1,0 +1,87 @@
+"""What ``status`` says: one document of plain values about a running mount."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from typing import Any
+
+from bucketfs import __version__
+from bucketfs.cache import BlockCache
+from bucketfs.daemon.config import MountOptions
+from bucketfs.daemon.session import Session
+from bucketfs.daemon.volumes import OpenVolume, Volumes
+from bucketfs.dag import cid_text
+from bucketfs.mount import Mount
+from bucketfs.sync import HubSource, Watcher
+
+Document = dict[str, Any]
+
+
+def bucket_status(one: OpenVolume) -> Document:
+    """One bucket: its root, what waits, what went wrong. Times are seconds since 1970, ages seconds."""
+    syncer, volume = one.syncer, one.volume
+    trouble = syncer.trouble
+    since_ns = volume.changed_since_ns
+    return {
+        "name": one.info.name,
+        "key": str(one.info.key),
+        "root": cid_text(volume.base),
+        "remote": "native",
+        "pending_count": syncer.pending_count,
+        "pending_bytes": syncer.pending_bytes,
+        "oldest_age_s": None if since_ns is None else max(0.0, (volume.owner.now_ns() - since_ns) / 1e9),
+        "pushing": None if syncer.pushing is None else asdict(syncer.pushing),
+        "last_push_s": syncer.last_push_s,
+        "error": None if trouble is None else str(trouble.error),
+        "error_since_s": None if trouble is None else trouble.since_s,
+        "next_try_s": None if trouble is None else trouble.next_try_s,
+        "conflicts": list(syncer.conflicts),
+        "journal": asdict(one.journal.figures()),
+    }
+
+
+def mount_status(
+    options: MountOptions,
+    session: Session,
+    volumes: Volumes,
+    watcher: Watcher,
+    cache: BlockCache,
+    source: HubSource,
+    mount: Mount,
+    started_s: float,
+) -> Document:
+    """The whole mount."""
+    buckets = [bucket_status(one) for one in volumes.open.values()]
+    ages = [bucket["oldest_age_s"] for bucket in buckets if bucket["oldest_age_s"] is not None]
+    errors = [bucket["error"] for bucket in buckets if bucket["error"]]
+    away = watcher.error is not None
+    return {
+        "mountpoint": str(options.mountpoint),
+        "bucket": options.bucket + (f"/{options.prefix}" if options.prefix else ""),
+        "hub": session.hub_text,
+        "version": __version__,
+        "pid": os.getpid(),
+        "started_s": started_s,
+        "read_only": options.read_only,
+        "connection": {
+            "state": "away" if away else "connected",
+            "error": str(watcher.error) if watcher.error is not None else None,
+            "hears": "feed" if watcher.listening else "poll",
+            "heard_age_s": None if watcher.looked_s is None else max(0.0, time.time() - watcher.looked_s),
+        },
+        "pending_count": sum(bucket["pending_count"] for bucket in buckets),
+        "pending_bytes": sum(bucket["pending_bytes"] for bucket in buckets),
+        "oldest_age_s": max(ages, default=None),
+        "error": errors[0] if errors else None,
+        "conflicts": [
+            f"{bucket['name']}/{path}" if not options.bucket else path for bucket in buckets for path in bucket["conflicts"]
+        ],
+        "buckets": buckets,
+        "cache": asdict(cache.figures()),
+        "fetched": {"blocks": source.blocks_fetched, "bytes": source.bytes_fetched},
+        "calls": dict(session.channel.counts),
+        "mount": mount.figures(),
+        "open_files": volumes.vfs.open_count,
+    }

@@ -1,0 +1,193 @@
+"""The volumes of one mount: opening them from their journals, keeping them in step with their buckets, letting them go.
+
+State of a mount, in ``mounts/<tag>`` of the state folder; the tag stands for Hub and bucket, so a mount finds its own again::
+
+    lock              held by the daemon; a second one is refused
+    inodes.db         numbers and ctimes for the kernel
+    buckets/<key>/    one journal per bucket
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from bucketfs.cache import BlockCache
+from bucketfs.client import BucketInfo
+from bucketfs.daemon.places import make_private
+from bucketfs.daemon.session import Session
+from bucketfs.disk import Disk
+from bucketfs.errors import BucketfsError, Busy, NotFound, Unsupported
+from bucketfs.journal import Journal
+from bucketfs.sync import NativeRemote, Pace, Pusher, Syncer
+from bucketfs.types import BucketKey, Inode
+from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Lens, Node, Owner, Volume, draft_ids, replay
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class OpenVolume:
+    """One bucket of the mount. ``name`` is its folder's name at the top, empty when it is the root of the mount."""
+
+    name: bytes
+    info: BucketInfo
+    volume: Volume
+    journal: Journal
+    syncer: Syncer
+    scope: trio.CancelScope
+
+
+class Volumes:
+    """All volumes of one mount; makes and removes buckets for the VFS (its `Buckets`)."""
+
+    def __init__(
+        self,
+        session: Session,
+        folder: Path,
+        cache: BlockCache,
+        numbers: InodeNumbers,
+        owner: Owner,
+        notify: Callable[[Invalidation], None],
+        *,
+        read_only: bool,
+        pace: Pace,
+    ) -> None:
+        self.open: dict[BucketKey, OpenVolume] = {}
+        self.registry: dict[Inode, Node] = {}
+        self.vfs: VFS
+        self._session = session
+        self._folder = folder
+        self._cache = cache
+        self._numbers = numbers
+        self._owner = owner
+        self._notify = notify
+        self._read_only = read_only
+        self._pace = pace
+        self._lens = Lens(cache)
+        self._nursery: trio.Nursery | None = None
+        self._listing = trio.Lock()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the volumes in step until cancelled, then close their journals."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+            for one in self.open.values():
+                one.journal.close()
+
+    async def add(self, info: BucketInfo, name: bytes, inode: Inode | None = None) -> OpenVolume:
+        """Open a bucket: its last base and what waits in its journal, or the Hub's root when it was never here."""
+        if info.private:
+            raise Unsupported(
+                f"bucket {info.name!r} is private (encrypted); mounting one is not possible yet",
+                hint="use 'bucketfs buck get' and 'bucketfs buck push'",
+            )
+        journal = Journal.open(Disk(), make_private(self._folder / "buckets" / info.key))
+        try:
+            volume = await self._volume(info, journal, name, inode)
+        except BaseException:
+            journal.close()
+            raise
+        remote = NativeRemote(self._session.blocks, self._session.buckets, info.thread, info.key)
+        pusher = Pusher(volume, remote, self._cache, self._notify)
+        syncer = Syncer(volume, remote, self._cache, pusher, self._pace)
+        opened = OpenVolume(name, info, volume, journal, syncer, trio.CancelScope())
+        self.open[info.key] = opened
+        assert self._nursery is not None, "volumes are opened while `run` runs"
+        await self._nursery.start(self._keep, opened)
+        return opened
+
+    async def _keep(self, opened: OpenVolume, *, task_status: trio.TaskStatus[None]) -> None:
+        with opened.scope:
+            opened.syncer.heard()
+            await opened.syncer.run(task_status=task_status)
+
+    async def _volume(self, info: BucketInfo, journal: Journal, name: bytes, inode: Inode | None) -> Volume:
+        volume = Volume(
+            info.key,
+            journal=journal,
+            lens=self._lens,
+            numbers=self._numbers,
+            registry=self.registry,
+            owner=self._owner,
+            updated_at_ns=info.updated_at_ns,
+            read_only=self._read_only,
+        )
+        recovered = journal.recovered
+        base = recovered.base
+        if base is None:
+            base = info.root
+            journal.checkpoint(base, [])
+        if inode is None:
+            known = self._numbers.at(Inode(1), name)
+            inode = known.inode if known is not None else self._numbers.fresh()
+        await volume.open_root(base, inode)
+        volume.remember_root(Inode(1), name)
+        for complaint in [*recovered.set_aside, *await replay(volume, recovered.ops)]:
+            log.warning("bucket %r: %s", info.name, complaint)
+        await journal.sweep(draft_ids(volume))
+        return volume
+
+    # The buckets of an all-buckets mount
+
+    async def listed(self, buckets: list[BucketInfo]) -> None:
+        """Show exactly these buckets at the top: new ones appear, removed ones go (unless something waits in them)."""
+        async with self._listing:
+            for info in buckets:
+                if info.key not in self.open and not info.private:
+                    try:
+                        opened = await self.add(info, self._free_name(info))
+                    except BucketfsError as error:
+                        log.warning("bucket %r cannot be shown: %s", info.name, error)
+                    else:
+                        self.vfs.add(opened.name, opened.volume)
+            there = {info.key for info in buckets}
+            for key, opened in list(self.open.items()):
+                if key not in there and not opened.syncer.dirty:
+                    self._close(opened)
+
+    def _free_name(self, info: BucketInfo) -> bytes:
+        """The folder name of a bucket: its own, as far as it can be one, made unique by its key."""
+        name = info.name.replace("/", "_").replace("\0", "_").strip(".") or info.key
+        while len(name.encode()) > 200:
+            name = name[:-1]
+        if name.encode() in self.vfs.volumes:
+            name = f"{name} ({info.key[-8:]})"
+        return name.encode()
+
+    async def create(self, name: str) -> None:
+        """Make a bucket and show it."""
+        async with self._listing:
+            made = await self._session.buckets.create(name)
+            opened = await self.add(made.info, name.encode())
+            self.vfs.add(opened.name, opened.volume)
+
+    async def remove(self, volume: Volume) -> None:
+        """Remove an empty bucket at the Hub. Raises Busy while something of it waits to be pushed and cannot be."""
+        async with self._listing:
+            opened = self.open[volume.key]
+            if opened.syncer.dirty:
+                await opened.syncer.settle()
+            if opened.syncer.dirty or not await volume.lens.settle(lambda: volume.is_empty(volume.root)):
+                raise Busy("the bucket changed meanwhile")
+            try:
+                await self._session.buckets.remove(volume.key)
+            except NotFound:
+                log.info("bucket %s was gone already", volume.key)
+            self._close(opened)
+
+    def _close(self, opened: OpenVolume) -> None:
+        opened.scope.cancel()
+        del self.open[opened.info.key]
+        if opened.name in self.vfs.volumes:
+            self.vfs.drop(opened.name)
+        opened.journal.close()
