@@ -154,6 +154,11 @@ class BlockIndex:
         """Where the last block that a row places in this pack ends."""
         return int(self._read("SELECT coalesce(max(offset + size), 0) FROM blocks WHERE pack = ?", (pack,))[0][0])
 
+    def in_pack(self, pack: int) -> list[tuple[bytes, Place]]:
+        """The blocks of a pack that are not damaged, in the order of the disk."""
+        sql = "SELECT multihash, pack, offset, size FROM blocks WHERE pack = ? AND damaged = 0 ORDER BY offset"
+        return [(name, Place(number, offset, size)) for name, number, offset, size in self._read(sql, (pack,))]
+
     def totals(self) -> tuple[int, int, int]:
         """Blocks, their bytes, and how many blocks are damaged."""
         sql = "SELECT count(*), coalesce(sum(size), 0), coalesce(sum(damaged), 0) FROM blocks"
@@ -220,6 +225,31 @@ class BlockIndex:
             connection.executemany("INSERT INTO small VALUES (?, ?)", enumerate((data for _, data in bodies), first))
             rows += [(name, 0, number, len(data), now_ns) for number, (name, data) in enumerate(bodies, first)]
             connection.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, 0)", rows)
+
+    def move(self, moves: Iterable[tuple[bytes, Place, Place]]) -> None:
+        """Blocks that were copied, and the copies synced: multihash, where it was, where it is. One that went or moved stays so."""
+        with self.writing() as connection:
+            connection.executemany(
+                "UPDATE blocks SET pack = ?, offset = ? WHERE multihash = ? AND pack = ? AND offset = ?",
+                [(new.pack, new.offset, name, old.pack, old.offset) for name, old, new in moves],
+            )
+
+    def forget_pack(self, pack: int) -> None:
+        """The file of this pack is gone."""
+        with self.writing() as connection:
+            connection.execute("DELETE FROM packs WHERE id = ?", (pack,))
+
+    def tidy(self, now_ns: int) -> None:
+        """Drops leases that have expired, and gives the room of deleted rows back to the disk."""
+        with self.writing() as connection:
+            connection.execute("DELETE FROM uploads WHERE expires_ns <= ?", (now_ns,))
+            connection.execute("DELETE FROM leases WHERE upload NOT IN (SELECT upload FROM uploads)")
+        with self._durable_lock:
+            try:
+                self._durable.execute("PRAGMA incremental_vacuum").fetchall()
+                self._durable.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            except sqlite3.Error as error:
+                raise sql_error(error, "tidying the index") from error
 
     @staticmethod
     def _known(connection: sqlite3.Connection, multihashes: Collection[bytes]) -> dict[bytes, bool]:

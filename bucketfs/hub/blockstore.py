@@ -22,7 +22,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +40,8 @@ PENDING_BYTES_MAX = 64 * 1024 * 1024
 RESERVE_BYTES = 32 * 1024 * 1024
 """Room on the disk that blocks never take, so that the index and the metadata can still be written."""
 LEASE_S = 3600.0
+ITERATED_AT_ONCE = 128
+"""Places that ``iterate`` looks up in one question. The bytes of small blocks come with the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,21 @@ class BlockStore:
                 found.update((cid, data) for cid in same)
         return found
 
+    def iterate(self, cids: Sequence[Cid]) -> Iterator[tuple[Cid, bytes | None]]:
+        """Blocks one by one, in the order asked; ``None`` for one that is not here. Holds few of them at a time.
+
+        Raises Corrupt at a block that is damaged, DiskFailed.
+        """
+        for start in range(0, len(cids), ITERATED_AT_ONCE):
+            part = cids[start : start + ITERATED_AT_ONCE]
+            places = self._look_up({multihash_of(cid) for cid in part})
+            for cid in part:
+                data = identity_block(cid)
+                multihash = multihash_of(cid)
+                if data is None and multihash in places:
+                    data = self._bytes_at(cid, multihash, places[multihash])
+                yield cid, data
+
     def missing(self, cids: Collection[Cid], upload: bytes = b"") -> list[Cid]:
         """Those that are not here, each once, in the order asked. With an ``upload`` the rest stays until its lease ends."""
         wanted = {cid: multihash_of(cid) for cid in cids if identity_block(cid) is None}
@@ -167,6 +184,16 @@ class BlockStore:
         pending = self._pending_names(names)
         present = self.index.present(names - pending) | pending
         return [cid for cid, multihash in wanted.items() if multihash not in present]
+
+    def read_checked(self, multihash: bytes, place: Place) -> bytes | None:
+        """The bytes at a place, for the collector; ``None`` (and marked) when they are not the block that belongs there."""
+        data = self.readers.read(place.pack, place.offset, place.size)
+        try:
+            verify(Cid(b"\x01\x55" + multihash), data)
+        except Corrupt:
+            self.index.mark_damaged(multihash, place)
+            return None
+        return data
 
     def _look_up(self, names: Collection[bytes]) -> dict[bytes, Found]:
         # Pending first: a batch that becomes durable in between is then found in the index, never in neither.
@@ -188,7 +215,7 @@ class BlockStore:
             return {name for batch in batches if batch for name in names if batch.holds(name)}
 
     def _bytes_at(self, cid: Cid, multihash: bytes, found: Found) -> bytes | None:
-        """Reads and checks. ``None`` when the collector took the block away meanwhile."""
+        """Reads and checks. ``None`` when the collector took the block away meanwhile; Corrupt when its pack is gone."""
         if found.damaged:
             raise Corrupt(
                 "a block of the hub is damaged on its disk", hint="it is mended when a client that has it pushes it again"
@@ -200,10 +227,14 @@ class BlockStore:
             except NotFound:
                 # Packs are removed only after their live blocks moved: look again where it is now.
                 again = self.index.find((multihash,)).get(multihash)
-                if again is None or again.place == found.place:
+                if again is None:
                     return None
-                return self._bytes_at(cid, multihash, again)
+                if again.place != found.place:
+                    return self._bytes_at(cid, multihash, again)
+                data = b""
         try:
+            if len(data) != found.place.size:
+                raise Corrupt(f"{len(data)} bytes where {found.place.size} were stored")
             verify(cid, data)
         except Corrupt as error:
             self.index.mark_damaged(multihash, found.place)
@@ -283,12 +314,13 @@ class BlockStore:
             if retired not in self._batch.writers and (self._flushing is None or retired not in self._flushing.writers):
                 retired.close()
         if self._pack is None:
-            self._pack = self._adopt_pack() or PackWriter.create(*self._next_pack())
+            self._pack = self._adopt_pack() or self.begin_pack()
         return self._pack
 
-    def _next_pack(self) -> tuple[Path, int]:
+    def begin_pack(self) -> PackWriter:
+        """A new pack for the caller alone, who closes it. Raises NoSpace, DiskFailed."""
         number = self.index.new_pack()
-        return pack_path(self.folder, number), number
+        return PackWriter.create(pack_path(self.folder, number), number)
 
     def _adopt_pack(self) -> PackWriter | None:
         """A pack that a process which ended left half full."""
@@ -330,6 +362,7 @@ class BlockStore:
         except BucketfsError as error:
             batch.error = error
         finally:
+            self.readers.prune_removed()
             with self._write_lock:
                 self._flushing = None
                 for writer in batch.writers:
@@ -339,7 +372,7 @@ class BlockStore:
                 batch.done.set()
 
     def give_up_pack(self) -> None:
-        """Closes the pack that this process appends to, so that the collector may rewrite it. The next block gets another."""
+        """Closes the pack that this process appends to, so that the collector may rewrite it; another is begun next."""
         self._flush(self._batch)
         with self._write_lock:
             pack, self._pack = self._pack, None

@@ -15,7 +15,7 @@ import fcntl
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, NotFound
@@ -57,7 +57,7 @@ class PackWriter:
 
     @classmethod
     def adopt(cls, path: Path, number: int) -> PackWriter | None:
-        """An existing pack to go on with; ``None`` when it is gone or another process has it. ``cut`` it before appending."""
+        """An existing pack to go on with; ``None`` when gone or in use by another process. ``cut`` it before appending."""
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
@@ -139,21 +139,18 @@ class PackReaders:
 
     def close(self) -> None:
         """Closes every descriptor that is not in use, and the others when they come back."""
-        self.prune(lambda _number: True)
+        self.prune(*self._open)
 
-    def prune(self, is_dead: Callable[[int], bool]) -> None:
-        """Closes the packs that ``is_dead``: an open descriptor keeps the space of a removed file."""
+    def prune(self, *numbers: int) -> None:
+        """Closes these packs: an open descriptor keeps the space of a removed file."""
         with self._lock:
-            for number in [number for number in self._open if is_dead(number)]:
-                self._retire(self._open.pop(number))
+            for number in numbers:
+                if number in self._open:
+                    self._retire(self._open.pop(number))
 
     def prune_removed(self) -> None:
         """Closes packs that another process has removed."""
-
-        def removed(number: int) -> bool:
-            return not pack_path(self._folder, number).exists()
-
-        self.prune(removed)
+        self.prune(*(number for number in list(self._open) if not pack_path(self._folder, number).exists()))
 
     def _take(self, number: int) -> int:
         with self._lock:

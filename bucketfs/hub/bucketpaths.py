@@ -1,0 +1,87 @@
+"""Paths of buckets, and what a write does to the entries that a bucket keeps about them. Pure.
+
+A path is a tuple of names; its text, names joined by ``/`` without a leading slash, is the key of its entry. ``""`` is the root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from bucketfs.dag import check_name
+from bucketfs.errors import InvalidArgument, NotPermitted, Refused
+from bucketfs.hub.access import lineage
+from bucketfs.hub.rows import BucketRow, PathEntry
+
+Path = tuple[bytes, ...]
+
+SEED_NAME = ".textileseed"
+SEED_REFUSED = f"paths containing {SEED_NAME} are not allowed"
+
+
+def read_path(text: str) -> Path:
+    """A path to look at: one leading slash, ``.``, doubled and trailing slashes do not count. Raises InvalidArgument for ``..``."""
+    names = tuple(name for name in text.encode().split(b"/") if name not in (b"", b"."))
+    if b".." in names:
+        raise InvalidArgument(f"path with a .. in it: {text}")
+    return names
+
+
+def write_path(text: str, *, seed_allowed: bool = False) -> Path:
+    """A path to change, ``()`` for the root. Raises InvalidArgument for one that no tree can hold, NotPermitted for the seed's."""
+    if not seed_allowed and SEED_NAME in text:
+        raise NotPermitted(SEED_REFUSED)
+    bare = text.removeprefix("/")
+    if not bare:
+        return ()
+    names = tuple(bare.encode().split(b"/"))
+    try:
+        for name in names:
+            check_name(name)
+    except Refused as error:
+        raise InvalidArgument(f"invalid path {text}: {error}") from error
+    return names
+
+
+def path_text(path: Path) -> str:
+    """The key of the path's entry."""
+    return b"/".join(path).decode()
+
+
+def file_key(row: BucketRow, metadata: Mapping[str, PathEntry], path: Path) -> bytes | None:
+    """The key that encrypts the content of a file at this path: of the nearest entry that has one. ``None`` in the clear."""
+    if not row.private:
+        return None
+    if not row.version:
+        return row.link_key
+    for place in lineage(path_text(path)):
+        entry = metadata.get(place)
+        if entry is not None and entry.key is not None:
+            return entry.key
+    return row.link_key
+
+
+def touched(metadata: Mapping[str, PathEntry], paths: Iterable[Path], now_ns: int) -> dict[str, PathEntry]:
+    """The entries after a write to each of these paths.
+
+    The path's own entry (a new one has no roles and no key) says when; entries below it are dropped, for what they spoke of is
+    gone.
+    """
+    written = {path_text(path) for path in paths}
+    kept = {place: entry for place, entry in metadata.items() if not _is_below_any(place, written)}
+    for place in written:
+        kept[place] = replace(kept.get(place, PathEntry()), updated_at_ns=now_ns)
+    return kept
+
+
+def removed(metadata: Mapping[str, PathEntry], path: Path) -> dict[str, PathEntry]:
+    """The entries after everything at a path went."""
+    gone = {path_text(path)}
+    return {place: entry for place, entry in metadata.items() if place not in gone and not _is_below_any(place, gone)}
+
+
+def _is_below_any(place: str, paths: set[str]) -> bool:
+    ancestors = lineage(place)
+    next(ancestors)
+    # The root is no place whose entries go: a new root keeps who may do what, and so does the seed in it.
+    return place not in ("", SEED_NAME) and any(ancestor in paths for ancestor in ancestors)

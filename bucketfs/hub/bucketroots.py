@@ -1,0 +1,65 @@
+"""The roots that buckets begin with: a seed, and a DAG from elsewhere if one is named.
+
+Every bucket's root holds ``.textileseed``, 32 random bytes, so that no two buckets (also empty ones) share their root.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from bucketfs.dag import cid_from_text, cid_of, empty_directory, reachable
+from bucketfs.errors import InvalidArgument, NotFound
+from bucketfs.hub.blockstore import BlockStore
+from bucketfs.hub.bucketpaths import SEED_NAME
+from bucketfs.hub.bucketwrite import BucketTree
+from bucketfs.hub.crypt import encrypt
+from bucketfs.hub.status import Code, Status
+from bucketfs.hub.tree import WorkingSet, total_size
+from bucketfs.types import Cid, Link
+
+SEED_BYTES = 32
+
+_EMPTY = {**empty_directory().blocks, **empty_directory(cid_version=0).blocks, cid_of(b""): b""}
+"""Blocks that everybody knows: a client names them without having sent them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seeded:
+    """A root with a fresh seed in it."""
+
+    root: Link
+    seed: bytes
+    seed_cid: Cid
+    seed_size_bytes: int
+
+
+def with_new_seed(tree: BucketTree, root: Link, key: bytes | None) -> Seeded:
+    """The directory ``root`` with a new seed; its content is encrypted when there is a key."""
+    seed = secrets.token_bytes(SEED_BYTES)
+    stored = seed if key is None else encrypt(seed, key)
+    cid = cid_of(stored)
+    tree.blocks.add({cid: stored})
+    link = tree.edit(root.cid, {(SEED_NAME.encode(),): Link(cid, len(stored))})
+    return Seeded(link, seed, cid, len(stored))
+
+
+def fetch_remote(store: BlockStore, tree: BucketTree, text: str, *, what: str = "invalid remote cid") -> Link:
+    """The DAG that a client names by the text of its CID: all of it must be on this hub.
+
+    Raises Status ``<what>: …`` for a text that is no CID, NotFound when a block is missing, Corrupt for nodes that make no
+    sense.
+    """
+    try:
+        cid = cid_from_text(text.removeprefix("/ipfs/"))
+    except InvalidArgument as error:
+        raise Status(Code.UNKNOWN, f"{what}: {error}") from error
+    tree.blocks.add(_EMPTY)
+    visitor = WorkingSet(store, absent=NotFound)
+    visitor.add(_EMPTY)
+    # A swap trusts that everything below a bucket's root is here, so nothing gets below one that is not.
+    below = visitor.run(reachable(cid))
+    missing = store.missing([one for one in below if one not in _EMPTY], tree.blocks.upload)
+    if missing:
+        raise NotFound(f"{len(missing)} blocks of {text} are not on this hub")
+    return Link(cid, total_size(cid, visitor.get(cid)))

@@ -1,0 +1,144 @@
+"""The bucket service, ``api.bucketsd.pb.APIService``: the table of its methods, and making buckets.
+
+Reading is in buckets_read.py, pushing in buckets_push.py, other changes in buckets_edit.py; all of them go through one ``Desk``
+(bucketwrite.py). Archiving needs a Filecoin service behind the Hub, which this one has not.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Any
+
+from bucketfs.dag import cid_text, empty_directory
+from bucketfs.errors import Corrupt, NotFound
+from bucketfs.hub import access
+from bucketfs.hub.bucketpaths import SEED_NAME, Path
+from bucketfs.hub.bucketroots import Seeded, fetch_remote, with_new_seed
+from bucketfs.hub.buckets_edit import Editing
+from bucketfs.hub.buckets_push import Pushing
+from bucketfs.hub.buckets_read import Reading
+from bucketfs.hub.bucketwords import links_message, root_message
+from bucketfs.hub.bucketwrite import BucketTree, Desk
+from bucketfs.hub.call import Context
+from bucketfs.hub.crypt import new_key
+from bucketfs.hub.deps import Hub
+from bucketfs.hub.feed import Action
+from bucketfs.hub.ids import fresh_bucket_key
+from bucketfs.hub.private import PrivateTree
+from bucketfs.hub.rows import BUCKET_VERSION, BucketRow, PathEntry
+from bucketfs.hub.service import Service
+from bucketfs.hub.status import Code, Status
+from bucketfs.hub.tree import PublicTree, WorkingSet
+from bucketfs.types import Link
+from bucketfs.wire import buckets_pb2 as pb
+
+NAME = "api.bucketsd.pb.APIService"
+
+
+def service(hub: Hub) -> Service:
+    """The service over these stores."""
+    desk = Desk(hub)
+    reading, pushing, editing = Reading(desk), Pushing(desk), Editing(desk)
+    return Service(
+        NAME,
+        {
+            "List": reading.list_buckets,
+            "Create": Making(desk).create,
+            "Root": reading.root,
+            "Links": reading.links,
+            "ListPath": reading.list_path,
+            "ListIpfsPath": reading.list_ipfs_path,
+            "PushPath": pushing.push_path,
+            "PushPaths": pushing.push_paths,
+            "PullPath": reading.pull_path,
+            "PullIpfsPath": reading.pull_ipfs_path,
+            "SetPath": editing.set_path,
+            "MovePath": editing.move_path,
+            "Remove": editing.remove,
+            "RemovePath": editing.remove_path,
+            "PushPathAccessRoles": editing.push_roles,
+            "PullPathAccessRoles": reading.pull_roles,
+            "Archives": reading.archives,
+        },
+        unimplemented="is not offered: this hub has no archive (Filecoin) service",
+    )
+
+
+class Making:
+    """``Create``."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def create(self, request: Any, context: Context) -> Any:
+        """A new bucket: a seed, and what a bootstrap CID brings, encrypted when it is to be private."""
+        thread = self._desk.thread(context.call)
+        if request.unfreeze:
+            raise Status(Code.UNIMPLEMENTED, "unfreezing is not offered: this hub has no archive (Filecoin) service")
+        hub = self._desk.hub
+        hub.metadata.thread(thread)
+        link_key, key = (new_key(), new_key()) if request.private else (None, None)
+        upload = secrets.token_bytes(16)
+        blocks = WorkingSet(hub.blockstore, upload)
+        tree = PublicTree(blocks) if link_key is None else PrivateTree(blocks, link_key)
+        made = self._first_root(tree, request.bootstrap_cid, key)
+        owner = context.call.writer or ""
+        now_ns = time.time_ns()
+        row = BucketRow(
+            key=fresh_bucket_key(),
+            thread=thread,
+            owner=owner,
+            name=request.name,
+            version=BUCKET_VERSION,
+            link_key=link_key,
+            root=made.root.cid,
+            metadata={
+                "": PathEntry(key, _first_roles(owner, request.private), now_ns),
+                SEED_NAME: PathEntry(None, {}, now_ns),
+            },
+            created_at_ns=now_ns,
+            updated_at_ns=now_ns,
+        )
+        access.check_create(row, context.call.writer)
+        self._desk.check_quota(row, made.root.tsize)
+        blocks.store_for(made.root.cid)
+        row = hub.metadata.create_bucket(row)
+        hub.blockstore.release(upload)
+        hub.feed.publish(thread, row.key, Action.CREATE)
+        return pb.CreateResponse(
+            root=root_message(row),
+            links=links_message(hub.config, row, (), context.call.token),
+            seed=made.seed,
+            seed_cid=cid_text(made.seed_cid),
+            pinned=made.root.tsize + (made.seed_size_bytes if row.private else 0),
+        )
+
+    def _first_root(self, tree: BucketTree, bootstrap: str, key: bytes | None) -> Seeded:
+        def key_of(_path: Path) -> bytes | None:
+            return key
+
+        try:
+            if bootstrap:
+                start = tree.bring_in(
+                    fetch_remote(self._desk.hub.blockstore, tree, bootstrap, what="invalid bootstrap cid"), key_of, ()
+                )
+                if not tree.is_directory(start.cid):
+                    raise Status(Code.UNKNOWN, "creating prepared bucket: not a directory")
+            else:
+                start = _empty(tree)
+            return with_new_seed(tree, start, key)
+        except (NotFound, Corrupt) as error:
+            raise Status(Code.UNKNOWN, f"creating prepared bucket: {error}") from error
+
+
+def _empty(tree: BucketTree) -> Link:
+    empty = empty_directory()
+    tree.blocks.add(empty.blocks)
+    return tree.bring_in(empty.link, lambda _path: None, ())
+
+
+def _first_roles(owner: str, private: bool) -> dict[str, int]:
+    if not owner:
+        return {}
+    return {owner: access.ADMIN} if private else {owner: access.ADMIN, access.EVERYBODY: access.READER}

@@ -1,0 +1,220 @@
+"""How a bucket changes: read the row, ask what is allowed, build the new tree, swap, announce. One place for every write.
+
+The swap is a compare-and-swap in the metadata, because other processes may write the same bucket; a lock per bucket keeps the
+threads of this process from making each other start over. Content is received before any of this, so that a slow client keeps
+nobody waiting.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from bucketfs.errors import Denied, NotADirectory, NotFound, OverQuota, RootMoved
+from bucketfs.hub import access
+from bucketfs.hub.bucketpaths import Path, path_text
+from bucketfs.hub.bucketwords import root_path
+from bucketfs.hub.call import Call
+from bucketfs.hub.deps import Hub
+from bucketfs.hub.feed import Action
+from bucketfs.hub.private import PrivateTree
+from bucketfs.hub.rows import BucketRow, PathEntry
+from bucketfs.hub.status import NON_FAST_FORWARD, Code, Status
+from bucketfs.hub.tree import PathNotFound, PublicTree, WorkingSet, total_size
+from bucketfs.types import Link, ThreadId
+
+ATTEMPTS_MAX = 20
+"""Saves tried when other processes keep changing the bucket in between."""
+
+BucketTree = PublicTree | PrivateTree
+Metadata = Mapping[str, PathEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a write will do: the entries it leaves, and the root it makes once it is known to be allowed."""
+
+    metadata: Metadata
+    build: Callable[[], Link]
+
+
+Planner = Callable[[BucketRow, BucketTree], Plan | None]
+"""Thinks a write through on the bucket as it is now; ``None`` when there is nothing to do. May be asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A bucket after a write, and by how many bytes (cumulative sizes) it grew."""
+
+    row: BucketRow
+    grown_bytes: int
+
+
+class Desk:
+    """Where the services of buckets read and write them."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self._locks = KeyedLocks()
+
+    # Reading
+
+    def thread(self, call: Call) -> ThreadId:
+        """The thread that a call names. Raises Status."""
+        if call.thread is None:
+            raise Status(Code.UNKNOWN, "db required")
+        return call.thread
+
+    def row(self, call: Call, key: str) -> BucketRow:
+        """The whole bucket, whoever asks. Raises Status with the protocol's texts."""
+        thread = self.thread(call)
+        try:
+            return self.hub.metadata.bucket(thread, key)
+        except NotFound as error:
+            try:
+                self.hub.metadata.thread(thread)
+            except NotFound as no_thread:
+                raise Status(Code.NOT_FOUND, str(no_thread)) from no_thread
+            raise Status(Code.UNKNOWN, str(error)) from error
+
+    def tree(self, row: BucketRow, upload: bytes = b"") -> BucketTree:
+        """The tree of a bucket."""
+        blocks = WorkingSet(self.hub.blockstore, upload)
+        return PublicTree(blocks) if row.link_key is None else PrivateTree(blocks, row.link_key)
+
+    def find_readable(self, call: Call, row: BucketRow, tree: BucketTree, path: Path) -> Link:
+        """What is at a path, if the caller may see it. Raises Status."""
+        text = path_text(path)
+        if not access.may_read(row, text, call.writer):
+            raise Status(Code.UNKNOWN, f"could not resolve path: {text}")
+        return self.find(row, tree, path)
+
+    def find(self, row: BucketRow, tree: BucketTree, path: Path) -> Link:
+        """What is at a path. Raises Status with the not-found text of the bucket's kind."""
+        try:
+            return tree.find(row.root, path)
+        except PathNotFound as error:
+            raise Status(Code.UNKNOWN, str(error)) from error
+
+    # Writing
+
+    def check_fast_forward(self, row: BucketRow, expected: str) -> None:
+        """Raises Status unless the bucket's root is the one the caller named, if it named one. Compared as text."""
+        if expected and expected != root_path(row.root):
+            raise Status(Code.FAILED_PRECONDITION, NON_FAST_FORWARD)
+
+    def check_write(self, call: Call, row: BucketRow, metadata: Metadata, bare_files: Collection[str] = ()) -> None:
+        """Raises Denied unless the caller may turn the bucket's entries into these.
+
+        ``bare_files`` are files that exist without an entry of their own (they came with a tree). They count as if they had
+        an empty one, so that writers may replace them as they may replace files that were pushed one by one.
+        """
+        bare = {path: PathEntry() for path in bare_files}
+        stored = replace(row, metadata={**row.metadata, **bare}) if bare else row
+        access.check_save(stored, replace(row, metadata=metadata), call.writer)
+
+    def bare_files(self, row: BucketRow, tree: BucketTree, paths: Sequence[Path]) -> list[str]:
+        """Which of these paths are files without an entry."""
+        found = []
+        for path in paths:
+            if path and path_text(path) not in row.metadata:
+                try:
+                    link = tree.find(row.root, path)
+                except PathNotFound:
+                    continue
+                if not tree.is_directory(link.cid):
+                    found.append(path_text(path))
+        return found
+
+    def write(self, call: Call, key: str, planner: Planner, *, expected: str = "", upload: bytes = b"") -> Saved | None:
+        """Does what the planner plans, durably, and announces it. ``None`` when it planned nothing.
+
+        With ``expected`` the root must (still) be that one. Raises Status, Denied, NoSpace, OverQuota, Corrupt.
+        """
+        upload = upload or secrets.token_bytes(16)
+        with self._locks.of(key):
+            for attempt in range(ATTEMPTS_MAX):
+                row = self.row(call, key)
+                self.check_fast_forward(row, expected)
+                tree = self.tree(row, upload)
+                plan = planner(row, tree)
+                if plan is None:
+                    return None
+                try:
+                    saved = self._save(row, tree, plan)
+                except RootMoved:
+                    if attempt == ATTEMPTS_MAX - 1:
+                        raise
+                else:
+                    break
+        self.hub.blockstore.release(upload)
+        self.hub.feed.publish(saved.row.thread, saved.row.key, Action.SAVE)
+        return saved
+
+    def _save(self, row: BucketRow, tree: BucketTree, plan: Plan) -> Saved:
+        try:
+            link = plan.build()
+        except NotADirectory as error:
+            raise Status(Code.UNKNOWN, "not a directory") from error
+        before = total_size(row.root, tree.blocks.get(row.root))
+        if link.tsize > before:
+            self.check_quota(row, link.tsize)
+        tree.blocks.store_for(link.cid)
+        # A clock set back must not make a bucket look older than it was.
+        now_ns = max(time.time_ns(), row.updated_at_ns + 1)
+        new = replace(row, root=link.cid, metadata=plan.metadata, updated_at_ns=now_ns)
+        return Saved(self.hub.metadata.save_bucket(new, row.root), link.tsize - before)
+
+    def check_quota(self, row: BucketRow, size_bytes: int) -> None:
+        """Raises OverQuota when a bucket of this size (a cumulative one) is more than its owner may have."""
+        config = self.hub.config
+        if config.bucket_bytes_max and size_bytes > config.bucket_bytes_max:
+            raise OverQuota("storage quota exhausted: the bucket would be too large")
+        if config.account_bytes_max:
+            owner = self.hub.metadata.thread(row.thread).owner
+            blocks = WorkingSet(self.hub.blockstore)
+            others = [one.root for one in self.hub.metadata.buckets_of(owner) if one.key != row.key]
+            if size_bytes + sum(total_size(root, blocks.get(root)) for root in others) > config.account_bytes_max:
+                raise OverQuota("storage quota exhausted: the account's buckets would be too large")
+
+
+class KeyedLocks:
+    """A lock per key, made when it is wanted and gone when it is not."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._locks: dict[str, tuple[threading.Lock, int]] = {}
+
+    @contextmanager
+    def of(self, key: str) -> Iterator[None]:
+        """Holds the lock of ``key``."""
+        with self._guard:
+            lock, users = self._locks.get(key, (threading.Lock(), 0))
+            self._locks[key] = (lock, users + 1)
+        try:
+            with lock:
+                yield
+        finally:
+            with self._guard:
+                lock, users = self._locks[key]
+                if users == 1:
+                    del self._locks[key]
+                else:
+                    self._locks[key] = (lock, users - 1)
+
+
+@contextmanager
+def denied_as(prefix: str = "", code: Code = Code.UNKNOWN) -> Iterator[None]:
+    """Answers a refused write in the words of the method: clients look for their end, but some for the beginning."""
+    try:
+        yield
+    except Denied as error:
+        raise Status(code, prefix + str(error)) from error
+
+
+WRAPPED = "verifying bucket update: rpc error: code = Unknown desc = "
+"""What stands before the text of a denial that a method of the original meets behind an inner call."""

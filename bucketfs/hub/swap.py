@@ -1,0 +1,184 @@
+"""``SwapRoot``: a bucket gets another root, if it still has the one that the client built on, may have it, and has all of it.
+
+That everything under the new root is here is checked by walking it in step with the expected one: what stands at the same place
+in both is not entered, because a bucket's root was complete when it became one. Rights are asked for every path that differs, as if
+each had been pushed by itself.
+
+Entries of paths: those of changed paths get the time, those of removed ones go. A path that has no entry gets none. By path each
+pushed file gets an (empty) one; here that would mean a row per file of every tree ever pushed, and access.py treats a file that
+exists as if it had one.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from bucketfs.dag import DAG_PB, Change, codec_of, diff, drive, new_blocks, node_info, parse_cid
+from bucketfs.errors import Corrupt, InvalidArgument, NotFound, RootMoved
+from bucketfs.hub import access
+from bucketfs.hub.access import Touch
+from bucketfs.hub.blockstore import BlockStore
+from bucketfs.hub.bucketpaths import SEED_NAME, SEED_REFUSED, path_text
+from bucketfs.hub.bucketwrite import ATTEMPTS_MAX, Desk
+from bucketfs.hub.call import Call, Context
+from bucketfs.hub.feed import Action
+from bucketfs.hub.rows import BucketRow, PathEntry
+from bucketfs.hub.status import NON_FAST_FORWARD, Code, Status
+from bucketfs.hub.tree import WorkingSet, total_size
+from bucketfs.types import Cid, Kind, Link
+from bucketfs.wire import blocks_pb2 as pb
+
+MISSING_TRAILER = "bucketfs-missing-bin"
+MISSING_NAMED_MAX = 100
+"""CIDs named in the trailer: metadata of more than 8 KiB is dropped by gRPC clients."""
+PRIVATE_REFUSED = "a private bucket is changed by path: the hub encrypts it, so its blocks cannot be pushed"
+
+
+class Swapping:
+    """The method."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def swap_root(self, request: Any, context: Context) -> Any:
+        """``SwapRoot``."""
+        expected, new = parse_cid(request.expected), parse_cid(request.new)
+        if len(request.upload) > 64:
+            raise InvalidArgument("an upload identifier is too long")
+        upload = request.upload or secrets.token_bytes(16)
+        for attempt in range(ATTEMPTS_MAX):
+            row = self._desk.row(context.call, request.key)
+            if row.private:
+                raise Status(Code.FAILED_PRECONDITION, PRIVATE_REFUSED)
+            if row.root != expected:
+                raise Status(Code.FAILED_PRECONDITION, NON_FAST_FORWARD)
+            if new == expected:
+                return pb.SwapRootReply(root=row.root, updated_at=row.updated_at_ns)
+            self._check_present(expected, new, upload)
+            after = self._planned(context.call, row, new)
+            try:
+                saved = self._desk.hub.metadata.save_bucket(after, expected)
+            except RootMoved:
+                # Perhaps only roles changed; what is allowed is asked again then.
+                if attempt == ATTEMPTS_MAX - 1:
+                    raise
+            except NotFound as error:
+                raise Status(Code.UNKNOWN, str(error)) from error
+            else:
+                break
+        self._desk.hub.blockstore.release(upload)
+        self._desk.hub.feed.publish(saved.thread, saved.key, Action.SAVE)
+        return pb.SwapRootReply(root=saved.root, updated_at=saved.updated_at_ns)
+
+    def _check_present(self, expected: Cid, new: Cid, upload: bytes) -> None:
+        """Raises Status NOT_FOUND, with names in the trailer, unless all blocks below ``new`` are here. Leases them."""
+        try:
+            missing = missing_below(self._desk.hub.blockstore, expected, new, upload)
+            if not missing and node_info(new, self._desk.hub.blockstore.get(new)).kind is not Kind.DIRECTORY:
+                raise InvalidArgument("the new root is not a directory")
+        except Corrupt as error:
+            raise Status(Code.INVALID_ARGUMENT, f"the new root: {error}") from error
+        if missing:
+            named = pb.MissingBlocks(cids=missing[:MISSING_NAMED_MAX]).SerializeToString()
+            text = f"{len(missing)} blocks under the new root are not on this hub"
+            raise Status(Code.NOT_FOUND, text, trailers={MISSING_TRAILER: named})
+
+    def _planned(self, call: Call, row: BucketRow, new: Cid) -> BucketRow:
+        """The row after the swap. Raises Denied, OverQuota, Corrupt, Status."""
+        blocks = WorkingSet(self._desk.hub.blockstore)
+        changes = blocks.run(diff(row.root, new))
+        if any(change.path == (SEED_NAME.encode(),) for change in changes):
+            raise Status(Code.PERMISSION_DENIED, SEED_REFUSED)
+        if not _may_all(row, call.writer):
+            access.check_changes(row, _touches(blocks, changes), call.writer)
+        size_bytes = total_size(new, blocks.get(new))
+        if size_bytes > total_size(row.root, blocks.get(row.root)):
+            self._desk.check_quota(row, size_bytes)
+        now_ns = max(time.time_ns(), row.updated_at_ns + 1)
+        return replace(row, root=new, metadata=entries_after(row, changes, now_ns), updated_at_ns=now_ns)
+
+
+def missing_below(store: BlockStore, expected: Cid, new: Cid, upload: bytes) -> list[Cid]:
+    """CIDs under ``new`` that are not here; those that are stay while the upload's lease lasts.
+
+    Below a node that is missing nothing can be seen, so an empty answer is the only complete one. Raises Corrupt when ``new``
+    is no tree that a bucket may hold.
+    """
+    absent: set[Cid] = set()
+
+    def fetch(cids: Iterable[Cid]) -> dict[Cid, bytes]:
+        wanted = list(cids)
+        found = _readable(store, wanted)
+        for cid in wanted:
+            if cid not in found:
+                absent.add(cid)
+                # A node without links: the walk goes on beside it.
+                found[cid] = b""
+        return found
+
+    below = drive(new_blocks(expected, new), fetch)
+    gone = set(store.missing(below, upload)) | (absent & below)
+    return [cid for cid in below if cid in gone]
+
+
+def _readable(store: BlockStore, cids: list[Cid]) -> dict[Cid, bytes]:
+    """The blocks that are here and sound: a damaged one is as good as missing, and mended when it is sent again."""
+    try:
+        return store.get_many(cids)
+    except Corrupt:
+        found = {}
+        for cid in cids:
+            try:
+                found.update(store.get_many((cid,)))
+            except Corrupt:
+                continue
+        return found
+
+
+def _may_all(row: BucketRow, writer: str | None) -> bool:
+    """Whether nothing needs to be asked path by path."""
+    if not row.owner:
+        return True
+    return writer == row.owner and access.role_at(row.metadata, "", writer) >= access.ADMIN
+
+
+def _touches(blocks: WorkingSet, changes: list[Change]) -> Iterator[tuple[str, Touch]]:
+    """What the changes do, path by path."""
+    for change in changes:
+        path = path_text(change.path)
+        if change.attributes_only:
+            yield path, Touch.REPLACE
+        elif change.old is None:
+            yield path, Touch.ADD
+        elif change.new is None:
+            yield path, Touch.REMOVE
+        else:
+            yield path, Touch.REPLACE
+            if _is_directory(blocks, change.old):
+                yield path, Touch.REMOVE
+            elif _is_directory(blocks, change.new):
+                yield path, Touch.ADD
+
+
+def _is_directory(blocks: WorkingSet, link: Link) -> bool:
+    return codec_of(link.cid) == DAG_PB and node_info(link.cid, blocks.get(link.cid)).kind is Kind.DIRECTORY
+
+
+def entries_after(row: BucketRow, changes: Iterable[Change], now_ns: int) -> dict[str, PathEntry]:
+    """The entries of a bucket after these changes to its tree."""
+    by_path = {path_text(change.path): change for change in changes if change.path}
+    # Where a directory went or became something else, what was below it is gone.
+    whole = {path for path, change in by_path.items() if not change.attributes_only}
+    kept = {}
+    for place, entry in row.metadata.items():
+        change = by_path.get(place)
+        if change is not None and change.new is None:
+            continue
+        if any(ancestor in whole for ancestor in list(access.lineage(place))[1:]):
+            continue
+        kept[place] = replace(entry, updated_at_ns=now_ns) if change is not None else entry
+    return kept
