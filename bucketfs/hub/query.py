@@ -55,7 +55,8 @@ def _parse(query_json: bytes) -> dict[str, Any]:
         raise InvalidArgument("query is not JSON") from error
     if not isinstance(query, dict):
         raise InvalidArgument("query is not a JSON object")
-    return _folded(query, 0)
+    folded: dict[str, Any] = _folded(query, 0)
+    return folded
 
 
 def _folded(value: Any, depth: int) -> Any:

@@ -70,7 +70,7 @@ class Gate:
     def handlers(self, service: Service) -> Any:
         """A grpc generic handler for every method of the service; those without a function answer UNIMPLEMENTED."""
         table: dict[str, Any] = {}
-        described = descriptor_pool.Default().FindServiceByName(service.name)  # type: ignore[no-untyped-call]
+        described = descriptor_pool.Default().FindServiceByName(service.name)
         unknown = service.methods.keys() - {method.name for method in described.methods}
         assert not unknown, f"{service.name} has no {unknown}"
         for method in described.methods:
