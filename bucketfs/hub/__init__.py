@@ -9,6 +9,7 @@ bucket is a compare-and-swap in SQL. DAGs are walked by the generators of ``buck
 from __future__ import annotations
 
 from bucketfs.hub.config import HubConfig
+from bucketfs.hub.gc import Collected, collect
 from bucketfs.hub.server import HubServer, serve
 
-__all__ = ["HubConfig", "HubServer", "serve"]
+__all__ = ["Collected", "HubConfig", "HubServer", "collect", "serve"]

@@ -16,7 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from bucketfs.errors import DiskFailed
-from bucketfs.hub import accounts, threads, users
+from bucketfs.hub import accounts, blocks, buckets, threads, users
 from bucketfs.hub.auth import Authenticator
 from bucketfs.hub.blockstore import BlockStore
 from bucketfs.hub.config import HubConfig
@@ -37,6 +37,8 @@ SERVICES: Sequence[Callable[[Hub], Service]] = (
     users.service,
     threads.service,
     threads.net_service,
+    buckets.service,
+    blocks.service,
 )
 
 STOP_GRACE_S = 5.0
