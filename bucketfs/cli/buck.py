@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 import trio
-from rich.console import Console
-from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
+from bucketfs.cli.buck_output import Shown, add_attributes, conclude, row_of, show_bucket, show_buckets, show_rows
 from bucketfs.cli.options import configured, settings
-from bucketfs.client import BucketInfo, PathItem, find_bucket, thread_text
+from bucketfs.client import BucketInfo, PathItem, find_bucket
 from bucketfs.daemon import Session, open_session
-from bucketfs.dag import RAW, cid_text, codec_of, node_info
-from bucketfs.errors import CrossDevice, IsADirectory, NotFound, Refused, Unsupported, Usage
+from bucketfs.errors import CrossDevice, IsADirectory, NotFound, Unsupported, Usage
 from bucketfs.sync import NativeRemote
 from bucketfs.sync.folder_pull import pull_folder
 from bucketfs.sync.folder_push import push_folder
-from bucketfs.sync.transfer import Figures, NodeSource, PullOptions, PushOptions, read_content
-from bucketfs.types import Kind
-
-NODES_PER_ASK = 32
-"""Root blocks asked for at once by ``ls -l``: that of a small file is all of it."""
+from bucketfs.sync.transfer import NodeSource, PullOptions, PushOptions, read_content
+from bucketfs.types import Link
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _reread = click.option("--reread", is_flag=True, help="Compare large files by content even if size and mtime agree.")
@@ -49,7 +42,7 @@ def create(name: str, private: bool, as_json: bool, **options: Any) -> None:
     async def act(session: Session) -> None:
         if await find_bucket(session.buckets, name) is not None:
             raise Usage(f"there is a bucket {name!r} already", hint="choose another name")
-        _show_bucket((await session.buckets.create(name, private=private)).info, as_json)
+        show_bucket((await session.buckets.create(name, private=private)).info, as_json)
 
     _with_session(options, act)
 
@@ -62,7 +55,7 @@ def get(bucket: str, as_json: bool, **options: Any) -> None:
     """Show what a bucket is: key, root, owner, times."""
 
     async def act(session: Session) -> None:
-        _show_bucket(await _bucket(session, bucket), as_json)
+        show_bucket(await _bucket(session, bucket), as_json)
 
     _with_session(options, act)
 
@@ -77,15 +70,15 @@ def ls(place: str, long: bool, as_json: bool, **options: Any) -> None:
 
     async def act(session: Session) -> None:
         if not place:
-            _show_buckets(await session.buckets.list(), as_json)
+            show_buckets(await session.buckets.list(), as_json)
             return
         info, path = await _place(session, place)
         item, _ = await session.buckets.list_path(info.key, path)
         items = [child for child in item.items if child.name != ".textileseed"] if item.is_directory else [item]
-        rows = [_row(child) for child in items]
+        rows = [row_of(child) for child in items]
         if long and await _is_native(session, info):
-            await _add_attributes(_source(session, info), items, rows)
-        _show_rows(rows, long, as_json)
+            await add_attributes(_source(session, info), items, rows)
+        show_rows(rows, long, as_json)
 
     _with_session(options, act)
 
@@ -112,3 +105,182 @@ def cat(place: str, **options: Any) -> None:
         await trio.to_thread.run_sync(out.flush)
 
     _with_session(options, act)
+
+
+@buck.command()
+@click.argument("local", type=click.Path(path_type=Path, exists=True))
+@click.argument("place", metavar="BUCKET[/PATH]")
+@click.option("--delete", is_flag=True, help="Remove from the bucket what is not in LOCAL.")
+@click.option("--no-attributes", is_flag=True, help="Leave mode and mtime out: CIDs are those of other clients.")
+@_reread
+@_as_json
+@settings("hub", "profile")
+def push(local: Path, place: str, delete: bool, no_attributes: bool, reread: bool, as_json: bool, **options: Any) -> None:
+    """Make a folder or file LOCAL appear in a bucket, at one moment. Sends only what the Hub lacks."""
+
+    async def act(session: Session) -> None:
+        info, path = await _place(session, place)
+        await _need_native(session, info)
+        wanted = PushOptions(attributes=not no_attributes, delete=delete, reread=reread)
+        with Shown("Pushing", as_json) as shown:
+            figures = await push_folder(_remote(session, info), local, _names(path), wanted, shown.update)
+        conclude(figures, as_json)
+
+    _with_session(options, act)
+
+
+@buck.command()
+@click.argument("place", metavar="BUCKET[/PATH]")
+@click.argument("local", type=click.Path(path_type=Path))
+@click.option("--delete", is_flag=True, help="Remove from LOCAL what is not in the bucket.")
+@_reread
+@_as_json
+@settings("hub", "profile")
+def pull(place: str, local: Path, delete: bool, reread: bool, as_json: bool, **options: Any) -> None:
+    """Make LOCAL what is in a bucket. Fetches and writes only what is not there."""
+
+    async def act(session: Session) -> None:
+        info, path = await _place(session, place)
+        await _need_native(session, info)
+        with Shown("Pulling", as_json) as shown:
+            figures = await pull_folder(
+                _remote(session, info), local, _names(path), PullOptions(delete=delete, reread=reread), shown.update
+            )
+        conclude(figures, as_json)
+
+    _with_session(options, act)
+
+
+@buck.command()
+@click.argument("place", metavar="BUCKET/PATH")
+@click.option("-r", "--recursive", is_flag=True, help="Also a folder, with all that is in it.")
+@settings("hub", "profile")
+def rm(place: str, recursive: bool, **options: Any) -> None:
+    """Remove a file or folder from a bucket."""
+
+    async def act(session: Session) -> None:
+        info, path = await _place(session, place)
+        if not path:
+            raise Usage(f"{place} is a whole bucket", hint="'bucketfs buck destroy' removes it")
+        item, _ = await session.buckets.list_path(info.key, path)
+        if item.is_directory and not recursive:
+            raise IsADirectory(f"{place} is a folder", hint="-r removes it with all that is in it")
+        await session.buckets.remove_path(info.key, path)
+
+    _with_session(options, act)
+
+
+@buck.command()
+@click.argument("old", metavar="BUCKET/OLD")
+@click.argument("new", metavar="BUCKET/NEW")
+@settings("hub", "profile")
+def mv(old: str, new: str, **options: Any) -> None:
+    """Rename within a bucket, or move into a folder of it."""
+
+    async def act(session: Session) -> None:
+        info, old_path = await _place(session, old)
+        other, new_path = await _place(session, new)
+        if info.key != other.key:
+            raise CrossDevice("nothing moves from one bucket into another", hint="pull it, push it, and remove it")
+        if not old_path:
+            raise Usage(f"{old} is a whole bucket", hint="name something in it")
+        await session.buckets.move_path(info.key, old_path, new_path)
+
+    _with_session(options, act)
+
+
+@buck.command()
+@click.argument("place", metavar="BUCKET[/PATH]")
+@_as_json
+@settings("hub", "profile")
+def links(place: str, as_json: bool, **options: Any) -> None:
+    """Show where browsers find a bucket or what is in it. For a private one the links hold a token."""
+
+    async def act(session: Session) -> None:
+        info, path = await _place(session, place)
+        found = await session.buckets.links(info.key, path)
+        shown = {"url": found.url, "www": found.www, "ipns": found.ipns}
+        if as_json:
+            click.echo(json.dumps(shown))
+        else:
+            for name, link in shown.items():
+                if link:
+                    click.echo(f"{name}\t{link}")
+
+    _with_session(options, act)
+
+
+@buck.command()
+@click.argument("bucket")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@settings("hub", "profile")
+def destroy(bucket: str, yes: bool, **options: Any) -> None:
+    """Destroy a bucket with all that is in it."""
+
+    async def act(session: Session) -> None:
+        info = await _bucket(session, bucket)
+        if not yes:
+            question = f"Destroy {info.name or info.key} with all that is in it?"
+            await trio.to_thread.run_sync(lambda: click.confirm(question, abort=True, err=True))
+        await session.buckets.remove(info.key)
+
+    _with_session(options, act)
+
+
+# What the commands share
+
+
+def _with_session(options: dict[str, Any], act: Callable[[Session], Coroutine[Any, Any, None]]) -> None:
+    config = configured("", options)
+
+    async def run() -> None:
+        async with open_session("", "", config) as session:
+            await act(session)
+
+    trio.run(run)
+
+
+async def _bucket(session: Session, name: str) -> BucketInfo:
+    found = await find_bucket(session.buckets, name)
+    if found is None:
+        raise NotFound(f"no bucket {name!r} at {session.hub_text}", hint="'bucketfs buck ls' lists them")
+    return found
+
+
+async def _place(session: Session, text: str) -> tuple[BucketInfo, str]:
+    """A bucket and a path in it, out of ``BUCKET/PATH``."""
+    name, _, path = text.strip("/").partition("/")
+    if not name:
+        raise Usage(f"{text!r} names no bucket", hint="write BUCKET or BUCKET/PATH")
+    parts = [part for part in path.split("/") if part]
+    if {".", ".."} & set(parts):
+        raise Usage(f"{text!r} is no path of a bucket", hint="leave out '.' and '..'")
+    return await _bucket(session, name), "/".join(parts)
+
+
+def _names(path: str) -> tuple[bytes, ...]:
+    return tuple(part.encode() for part in path.split("/") if part)
+
+
+async def _is_native(session: Session, info: BucketInfo) -> bool:
+    """Whether what is in a bucket travels by CID; else only the Hub's calls by path see it as it is."""
+    return not info.private and await session.blocks.offered()
+
+
+async def _need_native(session: Session, info: BucketInfo) -> None:
+    if info.private:
+        raise Unsupported(f"{info.name or info.key} is private: whole folders of such a bucket cannot be carried yet")
+    if not await session.blocks.offered():
+        raise Unsupported(f"{session.hub_text} does not offer blocks by CID, which carrying whole folders needs")
+
+
+def _remote(session: Session, info: BucketInfo) -> NativeRemote:
+    return NativeRemote(session.blocks, session.buckets, session.thread, info.key)
+
+
+def _source(session: Session, info: BucketInfo) -> NodeSource:
+    return NodeSource(_remote(session, info))
+
+
+def _link(item: PathItem) -> Link:
+    return Link(item.cid, item.tsize)

@@ -9,7 +9,7 @@ import click
 
 from bucketfs.cli.options import configured, settings
 from bucketfs.cli.outcome import single
-from bucketfs.daemon import MountOptions, notify_failed, run_daemon, spawn, tell_failed
+from bucketfs.daemon import MountOptions, notify_failed, spawn, tell_failed
 from bucketfs.errors import BucketfsError, Usage
 from bucketfs.mount import MountSettings, prepare
 
@@ -60,6 +60,8 @@ def mount(places: tuple[str, ...], foreground: bool, ready_fd: int | None, **opt
 
 
 def _serve(wanted: MountOptions) -> None:
+    from bucketfs.daemon import run_daemon
+
     try:
         run_daemon(wanted)
     except Exception as error:

@@ -153,11 +153,12 @@ async def _ensure_account(config: Config, file: CredentialsFile) -> Profile:
             return profile
         except (Unauthenticated, NotFound, Denied) as error:
             log.info("the embedded Hub does not know the key of %s (%s); another one is made", file.path, error)
-    profile = Profile(EMBEDDED, EMBEDDED, await _new_key(endpoint))
-    file.save(profile)
-    async with connect(endpoint, lambda: profile.credentials) as connection:
+    made = Profile(EMBEDDED, EMBEDDED, await _new_key(endpoint))
+    async with connect(endpoint, lambda: made.credentials) as connection:
         await find_or_create_bucket(connection.buckets, HOME_BUCKET)
-    return profile
+    # Saved last: what is cut short before is done again by the next one, and every step of it finds what is there already.
+    file.save(made)
+    return made
 
 
 async def _new_key(endpoint: Endpoint) -> Credentials:

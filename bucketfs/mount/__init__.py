@@ -15,11 +15,15 @@ What this room promises to the rooms above and below:
 this process.
 """
 
+from typing import TYPE_CHECKING
+
 from bucketfs.mount.checks import prepare, real_path
 from bucketfs.mount.errno import errno_of
-from bucketfs.mount.mount import Mount
 from bucketfs.mount.settings import MountSettings
 from bucketfs.mount.table import Mounted, is_dead, mount_above, mounted_at, mounts, unmount
+
+if TYPE_CHECKING:
+    from bucketfs.mount.mount import Mount
 
 __all__ = [
     "Mount",
@@ -34,3 +38,12 @@ __all__ = [
     "real_path",
     "unmount",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """``Mount`` is loaded when it is first asked for: commands that only look at mounts need neither libfuse nor the VFS."""
+    if name == "Mount":
+        from bucketfs.mount.mount import Mount
+
+        return Mount
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

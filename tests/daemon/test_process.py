@@ -1,0 +1,101 @@
+"""Starting processes, hearing of them, and telling a service manager."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from bucketfs.daemon import await_ready, find_places, make_private, systemd, tell_failed, tell_ready
+from bucketfs.errors import Exists, NotPermitted, TimedOut, Unavailable
+
+
+def test_ready_is_told_once_through_a_pipe() -> None:
+    ours, theirs = os.pipe()
+    tell_ready(theirs, {"hub": "h"})
+    assert await_ready(ours, 5) == {"hub": "h"}
+    # The number now belongs to another file, which a late word must not reach.
+    other = os.open("/dev/null", os.O_RDWR)
+    assert other == theirs
+    tell_failed(theirs, Exists("late"))
+    os.fstat(other)
+    os.close(other)
+    os.close(ours)
+    tell_ready(None, {})
+
+
+def test_failure_death_and_silence() -> None:
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, True)
+    with pytest.raises(TimedOut):
+        await_ready(ours, 0.05)
+    duplicate = os.dup(theirs)
+    tell_failed(duplicate, Exists("taken", hint="take another"))
+    with pytest.raises(Exists, match="taken") as caught:
+        await_ready(ours, 5)
+    assert caught.value.hint == "take another"
+    os.close(theirs)
+    with pytest.raises(Unavailable, match="ended before"):
+        await_ready(ours, 5)
+    os.close(ours)
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[socket.socket, dict[str, str]]:
+    name = str(tmp_path / "notify") if request.param == "path" else f"@bucketfs-test-{os.getpid()}"
+    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    receiver.bind(name.replace("@", "\0", 1))
+    receiver.settimeout(5)
+    request.addfinalizer(receiver.close)
+    return receiver, {"NOTIFY_SOCKET": name}
+
+
+def test_a_service_manager_is_told(manager: tuple[socket.socket, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    receiver, environ = manager
+    assert systemd.notify("READY=1", environ)
+    assert receiver.recv(100) == b"READY=1"
+    assert not systemd.notify("READY=1", {})
+    assert not systemd.notify("READY=1", {"NOTIFY_SOCKET": "/nowhere/at/all"})
+
+
+async def test_the_watchdog_is_fed_at_half_its_period(
+    manager: tuple[socket.socket, dict[str, str]], autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    receiver, environ = manager
+    nursery.start_soon(systemd.watchdog, environ | {"WATCHDOG_USEC": "10000000"})
+    await trio.sleep(11)
+    nursery.cancel_scope.cancel()
+    receiver.setblocking(False)
+    assert [receiver.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+    with pytest.raises(BlockingIOError):
+        receiver.recv(100)
+
+
+async def test_no_watchdog_without_a_wish() -> None:
+    await systemd.watchdog({})
+
+
+def test_private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "a/b"
+    assert stat.S_IMODE(make_private(folder).stat().st_mode) == 0o700
+    folder.chmod(0o755)
+    assert stat.S_IMODE(make_private(folder).stat().st_mode) == 0o700
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    with pytest.raises(NotPermitted):
+        make_private(link)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(NotPermitted, match="belongs to someone else"):
+        make_private(folder)
+
+
+def test_the_runtime_folder_is_found_without_a_variable(tmp_path: Path) -> None:
+    assert find_places({"XDG_RUNTIME_DIR": str(tmp_path)}).runtime == tmp_path / "bucketfs"
+    without = find_places({}).runtime
+    assert without.is_absolute() and str(os.geteuid()) in str(without)
+    assert len(os.fsencode(find_places({}).control_socket(tmp_path))) < 108
