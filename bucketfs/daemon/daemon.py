@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +29,10 @@ from bucketfs.daemon.places import make_private
 from bucketfs.daemon.ready import tell_ready
 from bucketfs.daemon.report import mount_status
 from bucketfs.daemon.session import Session, open_session
-from bucketfs.daemon.systemd import ready, stopping, watchdog
+from bucketfs.daemon.systemd import notify_ready, notify_stopping, watchdog
 from bucketfs.daemon.volumes import OpenVolume, Volumes
 from bucketfs.disk import Disk, OpenFile
-from bucketfs.errors import BucketfsError, Busy, NotFound, Unsupported
+from bucketfs.errors import BucketfsError, Busy, NotFound, TimedOut, Unsupported
 from bucketfs.mount import Mount, MountSettings
 from bucketfs.sync import HubSource, Pace, Watcher
 from bucketfs.types import ROOT_INODE, BucketKey
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 POLL_S = 30.0
 RECORD_EVERY_S = 1.0
 CLOSE_GRACE_S = 10.0
+FAREWELL_TURNS = 20
+PROGRESS_EVERY_S = 0.5
 
 
 def run_daemon(options: MountOptions) -> None:
@@ -68,6 +70,8 @@ class _Daemon:
         self._options = options
         self._started_s = time.time()
         self._stop = trio.Event()
+        self._ended = trio.Event()
+        self._left = ""
         self._listed = trio.Event()
         self._buckets: list[BucketInfo] = []
         self._told: Callable[[Invalidation], None] = lambda invalidation: None
@@ -133,6 +137,7 @@ class _Daemon:
             notify=self._notify,
             buckets=None if options.bucket else volumes,
             read_only=options.read_only,
+            synced=volumes.settle if options.fsync == "hub" else None,
         )
         volumes.vfs = vfs
         await nursery.start(vfs.run)
@@ -192,7 +197,7 @@ class _Daemon:
             control = ControlServer(options.places.control_socket(options.mountpoint), self._commands(parts))
             await nursery.start(control.run)
             hub = parts.session.hub_text
-            ready(f"{options.mountpoint} on {hub}")
+            notify_ready(f"{options.mountpoint} on {hub}")
             tell_ready(options.ready_fd, {"hub": hub, "mountpoint": str(options.mountpoint), "pid": os.getpid()})
             await self._stop.wait()
         finally:
@@ -201,7 +206,7 @@ class _Daemon:
 
     async def _down(self, parts: _Parts, unmounted: trio.Event) -> None:
         """Push, unmount, push what the kernel wrote back, and say what is left."""
-        stopping(f"pushing what waits, for up to {self._options.drain_s:.0f} s")
+        notify_stopping(f"pushing what waits, for up to {self._options.drain_s:.0f} s")
         deadline = trio.current_time() + self._options.drain_s
         if not unmounted.is_set():
             await _drain(parts.volumes, deadline)
@@ -210,16 +215,14 @@ class _Daemon:
             await unmounted.wait()
         self._record_all(parts)
         await _drain(parts.volumes, deadline)
-        for one in parts.volumes.open.values():
-            if one.syncer.dirty:
-                why = f": {one.syncer.trouble.error}" if one.syncer.trouble is not None else ""
-                log.warning(
-                    "%d changes (%d bytes) of bucket %r stay in the journal until the next mount%s",
-                    one.syncer.pending_count,
-                    one.syncer.pending_bytes,
-                    one.info.name,
-                    why,
-                )
+        left = [line for one in parts.volumes.open.values() if (line := _left_of(one))]
+        for line in left:
+            log.warning("%s", line)
+        self._left = "; ".join(left)
+        self._ended.set()
+        # Whoever asked us to stop gets the answer before the control socket goes: its task needs a few turns for that.
+        for _ in range(FAREWELL_TURNS):
+            await trio.lowlevel.checkpoint()
 
     def _notify(self, invalidation: Invalidation) -> None:
         self._told(invalidation)
@@ -274,48 +277,69 @@ class _Daemon:
 
         async def sync(arguments: Arguments, progress: Progress) -> Document:
             parts.watcher.look()
-            return await _sync(parts, str(arguments.get("path", "")), self._options, progress)
+            limit_s = arguments.get("timeout_s")
+            chosen = list(parts.volumes.open.values())
+            with trio.move_on_after(float("inf") if limit_s is None else float(limit_s)):
+                await _reporting(chosen, progress, lambda: _settle(chosen))
+                await parts.mount.drained()
+                return {"buckets": [str(one.info.key) for one in chosen]}
+            waiting = sum(one.syncer.pending_count for one in chosen)
+            raise TimedOut(f"{waiting} changes still wait after {limit_s} s", hint="'bucketfs status' says why")
 
         async def stop(arguments: Arguments, progress: Progress) -> Document:
             self._stop.set()
-            return {"pid": os.getpid()}
+            await _reporting(list(parts.volumes.open.values()), progress, self._ended.wait)
+            return {"pid": os.getpid(), "left": self._left}
 
         return {"status": status, "sync": sync, "stop": stop}
 
 
-async def _sync(parts: _Parts, path: str, options: MountOptions, progress: Progress) -> Document:
-    """Push what is dirty in the buckets that ``path`` (absolute; empty: all) lies in, and show what the Hub has."""
-    chosen = list(parts.volumes.open.values())
-    if path and not options.bucket:
-        inside = Path(path).relative_to(options.mountpoint).parts
-        if inside:
-            chosen = [one for one in chosen if one.name == os.fsencode(inside[0])]
-            if not chosen:
-                raise NotFound(f"{path} is in no bucket of this mount")
+async def _settle(chosen: list[OpenVolume]) -> None:
+    """Push what is dirty and show what the Hub has; raises the first reason after every bucket had its try."""
+    failure: BucketfsError | None = None
+    for one in chosen:
+        try:
+            await one.syncer.settle()
+        except BucketfsError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+
+
+async def _reporting(chosen: list[OpenVolume], progress: Progress, work: Callable[[], Awaitable[None]]) -> None:
+    """Do ``work`` and tell now and then how far the pushes of ``chosen`` are."""
 
     async def report() -> None:
         while True:
-            await progress({"pending_count": sum(one.syncer.pending_count for one in chosen), **_sent(chosen)})
-            await trio.sleep(0.5)
+            await trio.sleep(PROGRESS_EVERY_S)
+            waiting = sum(one.syncer.pending_count for one in chosen)
+            pushing = [one.syncer.pushing for one in chosen if one.syncer.pushing is not None]
+            document: Document = {"text": f"{waiting} changes wait", "pending_count": waiting}
+            if pushing:
+                document["done_bytes"] = sum(sent.bytes_made for sent in pushing)
+                document["total_bytes"] = sum(one.syncer.pending_bytes for one in chosen)
+            await progress(document)
 
     failure: BucketfsError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(report)
-        for one in chosen:
-            try:
-                await one.syncer.settle()
-            except BucketfsError as error:
-                failure = error
+        # Kept out of the nursery, which would wrap it in a group.
+        try:
+            await work()
+        except BucketfsError as error:
+            failure = error
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
-    await parts.mount.drained()
-    return {"buckets": [str(one.info.key) for one in chosen]}
 
 
-def _sent(chosen: list[OpenVolume]) -> Document:
-    pushing = [one.syncer.pushing for one in chosen if one.syncer.pushing is not None]
-    return {"bytes_sent": sum(sent.bytes_sent for sent in pushing), "blocks_sent": sum(sent.blocks_sent for sent in pushing)}
+def _left_of(one: OpenVolume) -> str:
+    """What of a bucket was not pushed, in words; empty when nothing is left."""
+    if not one.syncer.dirty:
+        return ""
+    count, size = one.syncer.pending_count, one.syncer.pending_bytes
+    why = f" ({one.syncer.trouble.error})" if one.syncer.trouble is not None else ""
+    return f"{count} changes ({size} bytes) of bucket {one.info.name!r} wait in the journal for the next mount{why}"
 
 
 async def _drain(volumes: Volumes, deadline: float) -> None:

@@ -137,6 +137,10 @@ class Volumes:
         await journal.sweep(draft_ids(volume))
         return volume
 
+    async def settle(self, volume: Volume) -> None:
+        """Return when everything in ``volume`` is at the Hub; raises what stands in the way."""
+        await self.open[volume.key].syncer.settle()
+
     # The buckets of an all-buckets mount
 
     async def listed(self, buckets: list[BucketInfo]) -> None:

@@ -8,9 +8,9 @@
 from bucketfs.sync.fetch import HubSource
 from bucketfs.sync.native import NativeRemote
 from bucketfs.sync.push import Pushed, Pusher
-from bucketfs.sync.remote import Remote
+from bucketfs.sync.remote import Look, Remote
 from bucketfs.sync.send import Sent
 from bucketfs.sync.sync import Pace, Syncer, Trouble
 from bucketfs.sync.watch import Watcher
 
-__all__ = ["HubSource", "NativeRemote", "Pace", "Pushed", "Pusher", "Remote", "Sent", "Syncer", "Trouble", "Watcher"]
+__all__ = ["HubSource", "Look", "NativeRemote", "Pace", "Pushed", "Pusher", "Remote", "Sent", "Syncer", "Trouble", "Watcher"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Collection, Sequence
 
 from bucketfs.client import BlocksClient, BucketsClient, PutCounts
+from bucketfs.sync.remote import Look
 from bucketfs.types import BucketKey, Cid, ThreadId, UploadId
 
 
@@ -20,6 +21,12 @@ class NativeRemote:
     async def root(self) -> Cid:
         """As `Remote.root`."""
         return (await self._buckets.root(self._key)).root
+
+    async def look(self) -> Look:
+        """As `Remote.look`."""
+        details = await self._buckets.details(self._key)
+        times = {path: rights.updated_at_ns for path, rights in details.paths.items() if rights.updated_at_ns}
+        return Look(details.info.root, details.info.updated_at_ns, times)
 
     async def blocks(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
         """As `Remote.blocks`."""

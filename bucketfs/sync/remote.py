@@ -6,18 +6,32 @@ Hubs without our extension, one by path (not built yet; `status` and mounting sa
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Collection, Sequence
+from collections.abc import AsyncIterable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from bucketfs.client import PutCounts
 from bucketfs.types import Cid, UploadId
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the Hub says of a bucket: its root, when it was last changed, and when each path was that it keeps a record of
+    (nanoseconds since 1970)."""
+
+    root: Cid
+    updated_at_ns: int = 0
+    path_times: Mapping[str, int] = field(default_factory=dict)
+
+
 class Remote(Protocol):
     """Every method raises Unavailable or TimedOut when the Hub cannot be asked, Unauthenticated or Denied when it refuses."""
 
     async def root(self) -> Cid:
-        """The bucket's root now. Raises NotFound when the bucket is gone."""
+        """The bucket's root now. Raises NotFound when it is gone."""
+
+    async def look(self) -> Look:
+        """The bucket now, with its times. Raises NotFound when it is gone."""
 
     async def blocks(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
         """Blocks by CID, each checked against it; one that the Hub lacks is left out. Raises Corrupt for wrong bytes."""

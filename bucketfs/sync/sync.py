@@ -160,10 +160,11 @@ class Syncer:
                     self.last_push_s = time.time()
                     log.debug("%s: root %s, %d bytes sent", self.volume.key, cid_text(done.root), done.sent.bytes_sent)
             if look:
-                root = await self._remote.root()
-                if root != self.volume.base and not self.dirty:
-                    await self._pusher.follow(root)
-                elif root != self.volume.base:
+                seen = await self._remote.look()
+                self.volume.learn_times(seen.updated_at_ns, seen.path_times)
+                if seen.root != self.volume.base and not self.dirty:
+                    await self._pusher.follow(seen.root)
+                elif seen.root != self.volume.base:
                     self._look = True
         except BaseException:
             self._look = self._look or look

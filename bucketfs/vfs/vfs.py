@@ -7,7 +7,7 @@ attributes that are in memory are answered without an await; only what the base 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 import trio
@@ -70,7 +70,9 @@ class VFS:
         notify: Callable[[Invalidation], None] = lambda invalidation: None,
         buckets: Buckets | None = None,
         read_only: bool = False,
+        synced: Callable[[Volume], Awaitable[None]] | None = None,
     ) -> None:
+        """``synced``, when given, is awaited by every fsync after the local disk has it (the mount option fsync=hub)."""
         self.numbers = numbers
         self.registry = registry
         self.owner = owner
@@ -80,6 +82,7 @@ class VFS:
         self.started_ns = owner.now_ns()
         self._read_only = read_only
         self._space = space
+        self._synced = synced
         self._top: DirectoryNode | None = None
         self._handles = Handles()
         self._nursery: trio.Nursery | None = None
@@ -277,7 +280,7 @@ class VFS:
         opened = self._handles.file(handle)
         taken = files.write(opened.node, offset, data)
         if opened.synchronous:
-            await files.fsync(opened.node)
+            await self._sync_file(opened.node)
         return taken
 
     async def flush(self, handle: FileHandle) -> None:
@@ -297,7 +300,7 @@ class VFS:
 
     async def fsync(self, handle: FileHandle, datasync: bool) -> None:
         """Return when the file survives a power cut."""
-        await files.fsync(self._handles.file(handle).node)
+        await self._sync_file(self._handles.file(handle).node)
 
     # Directories
 
@@ -344,6 +347,8 @@ class VFS:
         volumes = [node.volume] if node is not None else list(self.volumes.values())
         for volume in volumes:
             await volume.journal.sync()
+            if self._synced is not None:
+                await self._synced(volume)
 
     def statfs(self) -> StatFs:
         """How much fits: the room for drafts on this machine."""
@@ -378,6 +383,11 @@ class VFS:
     async def _child(self, directory: DirectoryNode, name: bytes) -> Node:
         volume = directory.volume
         return await volume.lens.settle(lambda: volume.child(directory, name))
+
+    async def _sync_file(self, node: FileNode) -> None:
+        await files.fsync(node)
+        if self._synced is not None and not node.orphan:
+            await self._synced(node.volume)
 
     def _attr(self, node: Node) -> Attr:
         return node.volume.attr(node)

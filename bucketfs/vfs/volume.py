@@ -8,7 +8,7 @@ back is what the live operation did.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 
 from bucketfs import ops
@@ -85,6 +85,7 @@ class Volume:
         self.registry = registry
         self.owner = owner
         self.updated_at_ns = updated_at_ns
+        self._path_times: Mapping[str, int] = {}
         self.read_only = read_only
         self.base = Cid(b"")
         self.root: DirectoryNode
@@ -105,6 +106,11 @@ class Volume:
         self.base = base
         self.root = DirectoryNode(self, inode, link, info.attributes, info.attributes.mtime_ns or fallback, fallback)
         self.registry[inode] = self.root
+
+    def learn_times(self, updated_at_ns: int, path_times: Mapping[str, int]) -> None:
+        """When the Hub says the bucket and its paths were changed: the mtime of what carries none, when it is first seen."""
+        self.updated_at_ns = updated_at_ns or self.updated_at_ns
+        self._path_times = path_times
 
     # Looking
 
@@ -197,8 +203,10 @@ class Volume:
         if known is not None and known.inode in self.registry:
             known = None
         if known is None:
-            fallback = self.updated_at_ns
             own = info.attributes.mtime_ns
+            fallback = self.updated_at_ns
+            if own is None and self._path_times:
+                fallback = self._path_times.get(self._path_under(directory, name), fallback)
             known = Number(self.numbers.fresh(), fallback if own is None else own, fallback)
             self.numbers.keep(directory.inode, name, known)
         node = self.node_of(link, known)

@@ -17,6 +17,7 @@ from bucketfs.dag import cid_of, drive, edit_directory, reachable, verify
 from bucketfs.disk import Disk
 from bucketfs.errors import BlocksMissing, NotFound, RootMoved, Unavailable
 from bucketfs.journal import Journal
+from bucketfs.sync import Look
 from bucketfs.types import ROOT_INODE, BucketKey, Caller, Cid, Inode, Kind, Link, UploadId
 from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Lens, Owner, RenameFlags, SetAttr, Volume, replay
 
@@ -50,6 +51,10 @@ class MemoryRemote:
     async def root(self) -> Cid:
         self._reach()
         return self.at
+
+    async def look(self) -> Look:
+        self._reach()
+        return Look(self.at)
 
     async def blocks(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
         self._reach()
