@@ -19,8 +19,8 @@ CHANGES_MAX = 4_000_000
 PAIRS_AT_ONCE = 64
 """Directories whose root blocks, of which some are large, are held at a time."""
 
-DEPTH_MAX = 1024
-"""Directories above one another that are descended into."""
+DEPTH_MAX = 4096
+"""Directories above one another that are descended into: twice what fits a path of the kernel's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes, Steps
 SHARD_THRESHOLD = 262_144
 """Links-bytes above which a directory is sharded (equal stays plain)."""
 
+NO_LINK = Link(Cid(b""), 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Directory:
@@ -140,11 +142,12 @@ def resolve(root: Cid, components: Sequence[bytes]) -> Steps[Link | None]:
     return link
 
 
-def plain_entries(links: Sequence[PbLink]) -> dict[bytes, Link]:
-    """The entries of a plain directory in byte order; the first of equal names counts. Raises Corrupt for impossible
-    names.
+def plain_entries(links: Sequence[PbLink], leaving: Mapping[bytes, Link | None] | None = None) -> dict[bytes, Link]:
+    """The entries of a plain directory in byte order; the first of equal names counts.
+
+    Raises Corrupt for impossible names, unless they are ``leaving``: an edit may remove them.
     """
-    check_names([link.name for link in links])
+    check_names([link.name for link in links if not leaving or leaving.get(link.name, NO_LINK) is not None])
     entries: dict[bytes, Link] = {}
     before = b""
     in_order = True
@@ -166,14 +169,22 @@ def check_names(names: Sequence[bytes]) -> None:
     if not names:
         return
     joined = b"/".join(names)
-    fine = joined.count(b"/") == len(names) - 1 and b"\0" not in joined and len(max(names, key=len)) <= NAME_MAX
-    if fine and joined.isascii() and b"" not in names and b"." not in names and b".." not in names:
+    one_each = joined.count(b"/") == len(names) - 1 and b"\0" not in joined and len(max(names, key=len)) <= NAME_MAX
+    if one_each and b"" not in names and b"." not in names and b".." not in names and _is_utf8(joined):
         return
     for name in names:
         try:
             check_name(name)
         except Refused as error:
             raise Corrupt(f"directory with an entry that cannot be: {error}") from error
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 # Editing
@@ -209,7 +220,7 @@ def edit_directory(
     same_message = encode_unixfs(message) == encode_unixfs(original.message)
     if original.sharded:
         return (yield from _edit_sharded(original, changes, message, form, same_message))
-    entries = plain_entries(original.links)
+    entries = plain_entries(original.links, leaving=changes)
     effective = _effective(entries, changes)
     if same_message and not effective:
         return Built(original.link)
@@ -264,6 +275,7 @@ def _edit_sharded(
         budget = form.threshold + old - new if form.shard else None
         entries = yield from all_entries(top, loaded=editor.loaded, budget=budget)
         if entries is not None:
-            check_names([entry.name for entry in entries])
-            return _build(_applied(dict(entries), effective), message, form)
+            edited = _applied(dict(entries), effective)
+            check_names(list(edited))
+            return _build(edited, message, form)
     return editor.edit(top.buckets, effective, message)

@@ -1,0 +1,343 @@
+"""Data from outside: what is refused, and that small hostile DAGs cost little."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bucketfs.dag import (
+    BLOCK_MAX,
+    DAG_PB,
+    RAW,
+    UnixFs,
+    UnixFsType,
+    build_file,
+    changes,
+    check_block,
+    cid_from_text,
+    cid_of,
+    decode_pb,
+    diff,
+    edit_directory,
+    encode_pb,
+    encode_unixfs,
+    files,
+    leaf_data,
+    leaves,
+    list_directory,
+    lookup,
+    multibase_decode,
+    new_blocks,
+    node_info,
+    parse_cid,
+    reachable,
+    read_file,
+    resolve,
+    symlink,
+    verify,
+)
+from bucketfs.dag.hamt import name_hash
+from bucketfs.dag.nodes import build_node
+from bucketfs.dag.pb import PbLink, PbNode
+from bucketfs.errors import (
+    Corrupt,
+    InvalidArgument,
+    IsADirectory,
+    NameInvalid,
+    NameTooLong,
+    NotADirectory,
+    TooLarge,
+)
+from bucketfs.types import Cid, Link
+
+X = cid_of(b"x")
+LINK = Link(X, 1)
+
+
+def node(store: Any, message: UnixFs, *links: tuple[Cid, bytes, int]) -> Link:
+    """Store a node that no builder of ours would make."""
+    link, block = build_node(message, list(links))
+    store.blocks[link.cid] = block
+    return link
+
+
+def shard(store: Any, *links: tuple[Cid, bytes, int], fanout: int = 256, hash_type: int = 0x22) -> Link:
+    return node(store, UnixFs(UnixFsType.SHARD, hash_type=hash_type, fanout=fanout), *links)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x02\x55\x12\x20" + bytes(32),
+        b"\x01\x55\x12\x20" + bytes(31),
+        b"\x01\x55\x12\x20" + bytes(33),
+        b"\x12\x20" + bytes(31),
+        b"\x01\x55\x12\x14" + bytes(20),
+        b"\x01\x55\x13\x13" + bytes(19),
+        b"\x01\x55\x00\x81\x01" + bytes(129),
+        b"\x01\xd5\x00\x12\x20" + bytes(32),
+        b"\x01\x55",
+        b"\xff" * 12,
+    ],
+)
+def test_what_is_no_cid(data: bytes) -> None:
+    with pytest.raises(InvalidArgument):
+        parse_cid(data)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "b",
+        "Q",
+        "Qm" + "1" * 44,
+        "b!",
+        "bafkqaaa=",
+        "bafkqaab",
+        "BafkQAAA",
+        "zé",
+        "x00",
+        "f0",
+        "z" + "2" * 5000,
+        "uAVUAA+",
+    ],
+)
+def test_what_is_no_text_of_a_cid(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        cid_from_text(text)
+
+
+def test_a_cid_v0_has_no_multibase_letter() -> None:
+    with pytest.raises(InvalidArgument):
+        cid_from_text("zQmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn")
+    assert multibase_decode("zQmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn")[:2] == b"\x12\x20"
+
+
+def test_hash_functions() -> None:
+    """Read: sha2-512 and blake2b-256; an unknown function is well-formed, but its block cannot be checked."""
+    import hashlib
+
+    verify(Cid(b"\x01\x55\x13\x40" + hashlib.sha512(b"a").digest()), b"a")
+    blake2b = Cid(b"\x01\x55\xa0\xe4\x02\x20" + hashlib.blake2b(b"a", digest_size=32).digest())
+    verify(parse_cid(blake2b), b"a")
+    for cid in (blake2b, cid_of(b"a"), cid_of(b"a", DAG_PB, 0), parse_cid(b"\x01\x55\x1e\x20" + bytes(32))):
+        with pytest.raises(Corrupt):
+            verify(cid, b"b")
+
+
+def test_blocks_from_outside() -> None:
+    block = b"x" * (BLOCK_MAX + 1)
+    assert check_block(cid_of(block[1:]), block[1:]) == []
+    for cid, data in (
+        (cid_of(block), block),
+        (X, b"y"),
+        (cid_of(b"\xa0", 0x71), b"\xa0"),
+        (cid_of(b"", DAG_PB), b""),
+        (cid_of(b"\x0a\x02\x08\x09", DAG_PB), b"\x0a\x02\x08\x09"),
+        (cid_of(b"\x0a\x02\x08\x03", DAG_PB), b"\x0a\x02\x08\x03"),
+    ):
+        with pytest.raises(Corrupt):
+            check_block(cid, data)
+
+
+def test_sizes_fit_63_bits() -> None:
+    link = encode_pb(PbNode((PbLink(X, b"n", 2**63),), None))
+    with pytest.raises(Corrupt):
+        decode_pb(link)
+    assert decode_pb(encode_pb(PbNode((PbLink(X, b"n", 2**63 - 1),), None))).links[0].tsize == 2**63 - 1
+    for message in (
+        UnixFs(UnixFsType.FILE, filesize=2**63),
+        UnixFs(UnixFsType.FILE, filesize=0, blocksizes=(2**62, 2**62)),
+    ):
+        block = encode_pb(PbNode((), encode_unixfs(message)))
+        with pytest.raises(Corrupt):
+            node_info(cid_of(block, DAG_PB), block)
+
+
+@pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"a\0b", b"\xff", b"x" * 256])
+def test_names(store: Any, name: bytes) -> None:
+    """Refused when set and when met, in both kinds of directories; what is there may be removed."""
+    error = NameTooLong if len(name) > 255 else NameInvalid
+    with pytest.raises(error):
+        store.make(edit_directory(None, {name: LINK}))
+    plain = node(store, UnixFs(UnixFsType.DIRECTORY), (X, b"ok", 1), (X, name, 1))
+    with pytest.raises(Corrupt):
+        store.run(list_directory(plain.cid))
+    if name:
+        sharded = shard(store, (X, b"%02X" % (name_hash(name) >> 56) + name, 1))
+        with pytest.raises(Corrupt):
+            store.run(list_directory(sharded.cid))
+        emptied = store.make(edit_directory(sharded.cid, {name: None}))
+        assert store.run(list_directory(emptied.cid)).entries == {}
+
+
+def test_the_first_of_equal_names_counts(store: Any) -> None:
+    """A rewrite drops the others; links out of order are read, and written in order."""
+    other = Link(cid_of(b"y"), 1)
+    block = b"".join(
+        encode_pb(PbNode((PbLink(cid, name, 1),), None)) for cid, name in ((X, b"b"), (other.cid, b"b"), (X, b"a"))
+    ) + encode_pb(PbNode((), encode_unixfs(UnixFs(UnixFsType.DIRECTORY))))
+    cid = cid_of(block, DAG_PB)
+    store.blocks[cid] = block
+    assert list(store.run(list_directory(cid)).entries.items()) == [(b"a", LINK), (b"b", LINK)]
+    assert store.run(lookup(cid, b"b")) == LINK
+    assert store.make(edit_directory(cid, {b"b": LINK, b"zz": None})).cid == cid
+    edited = store.make(edit_directory(cid, {b"c": LINK}))
+    assert edited == store.make(edit_directory(None, dict.fromkeys([b"a", b"b", b"c"], LINK)))
+
+
+def test_symlink_targets(store: Any) -> None:
+    store.keep(symlink(b"x" * 4095))
+    with pytest.raises(NameTooLong):
+        symlink(b"x" * 4096)
+    for target in (b"", b"a\0b"):
+        with pytest.raises(InvalidArgument):
+            symlink(target)
+    long = node(store, UnixFs(UnixFsType.SYMLINK, data=b"x" * 4096))
+    with pytest.raises(Corrupt):
+        node_info(long.cid, store.blocks[long.cid])
+
+
+@pytest.mark.parametrize("fanout", [0, 1, 4, 255, 2048, 1 << 40])
+def test_fanouts(store: Any, fanout: int) -> None:
+    with pytest.raises(Corrupt):
+        store.run(list_directory(shard(store, fanout=fanout).cid))
+
+
+def test_other_fanouts_are_read_and_kept(store: Any) -> None:
+    """A fan-out of 1,024 takes ten bits a level and three digits a name."""
+    names = [b"n%d" % n for n in range(300)]
+    from bucketfs.dag.hamt import ShardEditor
+
+    built = ShardEditor(1024).edit({}, dict.fromkeys(names, LINK), UnixFs(UnixFsType.SHARD))
+    root = store.keep(built)
+    assert list(store.run(list_directory(root.cid)).entries) == sorted(names)
+    edited = store.make(edit_directory(root.cid, {b"more": LINK}))
+    assert store.run(lookup(edited.cid, b"more")) == LINK
+    assert store.make(edit_directory(edited.cid, {b"more": None}, threshold=0)) == root
+
+
+def test_broken_shards(store: Any) -> None:
+    name = b"name"
+    index = name_hash(name) >> 56
+    right, wrong = b"%02X" % index, b"%02X" % (index ^ 1)
+    leaf = shard(store, (X, b"%02X" % (name_hash(name) >> 48 & 255) + name, 1))
+    empty = shard(store)
+    assert list(store.run(list_directory(shard(store, (leaf.cid, right, 1)).cid)).entries) == [name]
+    for links in (
+        [(X, wrong + name, 1)],
+        [(X, b"zz" + name, 1)],
+        [(X, right.lower() + name, 1)] if right != right.lower() else [(X, b"aa" + name, 1)],
+        [(X, right + name, 1), (X, right + b"other", 1)],
+        [(X, b"0", 1)],
+        [(X, right, 1)],
+        [(empty.cid, right, 1)],
+        [(leaf.cid, wrong, 1)],
+        [(store.make(edit_directory(None, {})).cid, right, 1)],
+        [(shard(store, (X, b"0" + right + name, 1), fanout=1024).cid, right, 1)],
+    ):
+        with pytest.raises(Corrupt):
+            store.run(list_directory(shard(store, *links).cid))
+    with pytest.raises(Corrupt):
+        store.run(list_directory(shard(store, hash_type=0x12).cid))
+
+
+def test_shards_end_where_the_hash_ends(store: Any) -> None:
+    """A shard in all of its parent's buckets, ten levels deep: refused after a few blocks, not after 256¹⁰."""
+    prefixes = [b"%02X" % index for index in range(256)]
+    level = shard(store, *((X, prefix + b"n", 1) for prefix in prefixes))
+    for _ in range(10):
+        level = shard(store, *((level.cid, prefix, 1) for prefix in prefixes))
+    for steps in (list_directory(level.cid), lookup(level.cid, b"n"), edit_directory(level.cid, {b"n": LINK})):
+        store.forget_questions()
+        with pytest.raises(Corrupt):
+            store.run(steps)
+        assert store.requests < 12
+
+
+def test_files_that_contradict_themselves(store: Any) -> None:
+    store.blocks[X] = b"x"
+    inner = node(store, UnixFs(UnixFsType.FILE, filesize=1, blocksizes=(1,)), (X, b"", 1))
+    directory = store.make(edit_directory(None, {}))
+    message = UnixFs(UnixFsType.FILE, filesize=2, blocksizes=(2,))
+    for root in (
+        node(store, UnixFs(UnixFsType.FILE, filesize=1), (X, b"", 1)),
+        node(store, UnixFs(UnixFsType.FILE, filesize=3, blocksizes=(2,)), (X, b"", 1)),
+        node(store, message, (X, b"name", 1)),
+        node(store, message, (inner.cid, b"", 1)),
+        node(store, message, (directory.cid, b"", 1)),
+        node(store, message, (X, b"", 1)),
+        node(store, message, (Cid(b"\x01\x55\x00\x01x"), b"", 1)),
+        node(store, message, (cid_of(b"", 0x71), b"", 1)),
+    ):
+        with pytest.raises(Corrupt):
+            store.run(read_file(root.cid))
+    with pytest.raises(Corrupt):
+        leaf_data(X, b"x", 2)
+
+
+def test_a_file_has_few_levels(store: Any) -> None:
+    link = store.keep(build_file(b"x"))
+    store.blocks[X] = b"x"
+    for _ in range(10):
+        link = node(store, UnixFs(UnixFsType.FILE, filesize=1, blocksizes=(1,)), (link.cid, b"", 1))
+    assert store.run(read_file(link.cid)) == b"x"
+    for _ in range(2):
+        link = node(store, UnixFs(UnixFsType.FILE, filesize=1, blocksizes=(1,)), (link.cid, b"", 1))
+    with pytest.raises(Corrupt):
+        store.run(read_file(link.cid))
+
+
+def test_a_small_dag_that_claims_a_large_file(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges of it are read cheaply; all of its leaves at once are refused."""
+    link, size = Link(X, 1), 1
+    store.blocks[X] = b"x"
+    for _ in range(6):
+        message = UnixFs(UnixFsType.FILE, filesize=size * 100, blocksizes=(size,) * 100)
+        link, size = node(store, message, *[(link.cid, b"", link.tsize)] * 100), size * 100
+    found = store.run(leaves(link.cid, size // 2, size // 2 + 10))
+    assert [leaf.offset for leaf in found] == [size // 2 + n for n in range(10)]
+    assert len(store.asked) < 12
+    monkeypatch.setattr(files, "LEAVES_MAX", 10_000)
+    with pytest.raises(TooLarge):
+        store.run(leaves(link.cid))
+    assert len(store.run(reachable(link.cid))) == 7
+
+
+def test_a_small_dag_that_claims_many_directories(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def doubling(last: Link) -> Link:
+        for _ in range(40):
+            last = store.make(edit_directory(None, {b"a": last, b"b": last}))
+        return last
+
+    one, other = doubling(LINK), doubling(Link(cid_of(b"y"), 1))
+    assert len(store.run(reachable(one.cid))) == 41
+    assert len(store.run(new_blocks(one.cid, other.cid))) == 41
+    monkeypatch.setattr(changes, "CHANGES_MAX", 100)
+    with pytest.raises(TooLarge):
+        store.run(diff(one.cid, other.cid))
+
+
+def test_what_is_taken_for_something_else(store: Any) -> None:
+    directory, link = store.make(edit_directory(None, {b"a": LINK})), store.keep(symlink(b"t"))
+    store.blocks[X] = b"x"
+    with pytest.raises(IsADirectory):
+        store.run(leaves(directory.cid))
+    with pytest.raises(InvalidArgument):
+        store.run(leaves(link.cid))
+    for cid in (X, link.cid):
+        for steps in (list_directory(cid), lookup(cid, b"a"), edit_directory(cid, {b"a": LINK})):
+            with pytest.raises(NotADirectory):
+                store.run(steps)
+    assert store.run(resolve(directory.cid, (b"a", b"b"))) is None
+    assert store.run(resolve(directory.cid, (b"b",))) is None
+    assert store.run(resolve(directory.cid, (b"a",))) == LINK
+    with pytest.raises(Corrupt):
+        node_info(cid_of(b"", 0x71), b"")
+    with pytest.raises(Corrupt):
+        store.run(reachable(cid_of(b"", 0x71)))
+    assert node_info(X, b"x").size_bytes == 1
+    assert RAW == 0x55
