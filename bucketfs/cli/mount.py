@@ -11,7 +11,7 @@ from bucketfs.cli.options import configured, settings
 from bucketfs.cli.outcome import single
 from bucketfs.daemon import MountOptions, notify_failed, spawn, tell_failed
 from bucketfs.errors import BucketfsError, Usage
-from bucketfs.mount import MountSettings, prepare
+from bucketfs.mount import MountSettings, prepare, real_path
 
 READY_MARGIN_S = 120.0
 """How long a mount may take to come up: replaying a large journal takes its time. More than any wait inside of it."""
@@ -50,7 +50,7 @@ def mount(places: tuple[str, ...], foreground: bool, ready_fd: int | None, **opt
     bucket, mountpoint = places if len(places) == 2 else ("", places[0])
     config = configured("mount", options)
     name, _, prefix = bucket.strip("/").partition("/")
-    wanted = config.mount_options(Path(mountpoint).expanduser().absolute(), name, prefix.strip("/"), ready_fd)
+    wanted = config.mount_options(real_path(Path(mountpoint).expanduser().absolute()), name, prefix.strip("/"), ready_fd)
     if bucket and not name:
         raise Usage(f"{bucket!r} names no bucket", hint="write BUCKET or BUCKET/FOLDER")
     if foreground:

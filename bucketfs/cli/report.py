@@ -12,27 +12,56 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 PLAIN_PERIOD_S = 5.0
 
 
-def lines_of(document: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """A document as indented lines. What is empty or unknown is left out; a name's unit (``_bytes``, ``_s``) is used and
-    dropped."""
-    for name, value in document.items():
-        if value is None or value == "" or value == [] or value == {}:
-            continue
-        title, shown = _shown(name, value)
-        if isinstance(value, Mapping):
-            yield f"{indent}{title}:"
-            yield from lines_of(value, indent + "  ")
-        elif isinstance(value, list):
-            yield f"{indent}{title}:"
-            for item in value:
-                if isinstance(item, Mapping):
-                    first, *rest = lines_of(item, indent + "    ") if any(item.values()) else ("",)
-                    yield f"{indent}  - {first.strip()}"
-                    yield from rest
-                else:
-                    yield f"{indent}  - {item}"
-        else:
-            yield f"{indent}{title}: {shown}"
+def status_lines(document: Mapping[str, Any], now_s: float) -> Iterator[str]:
+    """The status document of a mount, for people: how it stands first, then what waits and what is wrong, then figures.
+
+    The daemon may be of another version: what it does not say is left out. ``now_s`` counts seconds since 1970.
+    """
+    if "trouble" in document:
+        yield f"{document.get('mountpoint')}: {document['trouble']}"
+        return
+    what = f"bucket {document['bucket']}" if document.get("bucket") else "all buckets"
+    mode = ", read-only" if document.get("read_only") else ""
+    yield f"{document.get('mountpoint')}: {what} of {document.get('hub')}{mode}"
+    connection = document.get("connection") or {}
+    if connection.get("error"):
+        yield f"  Hub: {connection.get('state')}: {connection['error']}"
+    elif connection:
+        heard = connection.get("heard_age_s")
+        ago = f", heard of {time_text(heard)} ago" if heard is not None else ""
+        yield f"  Hub: {connection.get('state')}{ago}"
+    yield f"  changes: {_waiting(document)}"
+    for bucket in document.get("buckets") or ():
+        yield from _bucket_lines(bucket, now_s)
+    conflicts = document.get("conflicts") or ()
+    if conflicts:
+        yield f"  conflicts: {len(conflicts)}, both sides are kept:"
+        yield from (f"    {path}" for path in conflicts)
+    cache = document.get("cache") or {}
+    if cache:
+        yield f"  cache: {size_text(cache.get('disk_bytes', 0))} on disk, {size_text(cache.get('memory_bytes', 0))} in memory"
+    if "started_s" in document:
+        yield f"  running for {time_text(now_s - document['started_s'])}, process {document.get('pid')}"
+
+
+def _bucket_lines(bucket: Mapping[str, Any], now_s: float) -> Iterator[str]:
+    if bucket.get("error"):
+        again = bucket.get("next_try_s")
+        when = f"; next try in {time_text(max(0.0, again - now_s))}" if again is not None else ""
+        yield f"  bucket {bucket.get('name')}: {_waiting(bucket)}; not pushed: {bucket['error']}{when}"
+    elif bucket.get("pushing"):
+        yield f"  bucket {bucket.get('name')}: {_waiting(bucket)}, being pushed"
+    elif bucket.get("pending_count"):
+        yield f"  bucket {bucket.get('name')}: {_waiting(bucket)}"
+
+
+def _waiting(document: Mapping[str, Any]) -> str:
+    count = document.get("pending_count", 0)
+    if not count:
+        return "all are at the Hub"
+    age = document.get("oldest_age_s")
+    since = f", the oldest for {time_text(age)}" if age is not None else ""
+    return f"{count} ({size_text(document.get('pending_bytes', 0))}) wait{since}"
 
 
 def size_text(size_bytes: float) -> str:
@@ -96,18 +125,3 @@ class Ticker:
             return text
         done = document.get("done_bytes", 0)
         return f"{text} {size_text(done)} of {size_text(total)} ({100 * done // total} %)"
-
-
-def _shown(name: str, value: Any) -> tuple[str, str]:
-    if isinstance(value, bool):
-        return _title(name), "yes" if value else "no"
-    if isinstance(value, (int, float)):
-        if name.endswith("_bytes"):
-            return _title(name.removesuffix("_bytes")), size_text(value)
-        if name.endswith("_s"):
-            return _title(name.removesuffix("_s")), time_text(value)
-    return _title(name), str(value)
-
-
-def _title(name: str) -> str:
-    return name.replace("_", " ")

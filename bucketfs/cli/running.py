@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import click
 
-from bucketfs.cli.report import Ticker, lines_of
+from bucketfs.cli.report import Ticker, status_lines
 from bucketfs.daemon import Places, ask, load_config, parse_seconds
 from bucketfs.errors import Busy, NotFound, TimedOut, Unavailable, Usage
 from bucketfs.mount import Mounted, is_dead, mount_above, mounted_at, mounts, real_path, unmount
@@ -30,13 +31,13 @@ def status(mountpoint: str | None, as_json: bool) -> None:
     if mountpoint is not None:
         mounted = _mount_of(mountpoint)
         document = _status(places, mounted)
-        click.echo(json.dumps(document, indent=2) if as_json else "\n".join(lines_of(document)))
+        click.echo(json.dumps(document, indent=2) if as_json else "\n".join(status_lines(document, time.time())))
         return
     documents = [_status_or_why_not(places, mounted) for mounted in _mine(places)]
     if as_json:
         click.echo(json.dumps(documents, indent=2))
     elif documents:
-        click.echo("\n\n".join("\n".join(lines_of(document)) for document in documents))
+        click.echo("\n\n".join("\n".join(status_lines(document, time.time())) for document in documents))
     else:
         click.echo("Nothing is mounted. 'bucketfs mount FOLDER' mounts all buckets.")
 

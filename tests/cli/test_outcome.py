@@ -1,0 +1,99 @@
+"""How commands end: one line, an exit code, no secrets."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import click
+import pytest
+
+from bucketfs.cli import main, outcome
+from bucketfs.errors import BucketfsError, NoSpace, Unavailable, Usage
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs ``bucketfs`` with a command that raises."""
+
+    def run(error: BaseException, *arguments: str) -> tuple[int, str]:
+        @click.command()
+        def command() -> None:
+            raise error
+
+        monkeypatch.setattr("bucketfs.cli.commands.LateGroup.get_command", lambda *_: command)
+        code = main([*arguments, "status"])
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def chained() -> BucketfsError:
+    error = Unavailable("reading home/x: the Hub is\naway", hint="check the network")
+    error.__cause__ = OSError(111, "Connection refused")
+    return error
+
+
+def test_an_error_is_one_line_that_says_what_to_do(fails: Run) -> None:
+    assert fails(chained()) == (1, "bucketfs: reading home/x: the Hub is away: check the network\n")
+    assert fails(NoSpace("the disk is full")) == (1, "bucketfs: the disk is full\n")
+
+
+def test_verbose_adds_the_causes_wherever_it_stands(fails: Run) -> None:
+    code, said = fails(chained(), "-v")
+    assert code == 1
+    assert said.splitlines()[1:] == ["  because of ConnectionRefusedError: [Errno 111] Connection refused"]
+
+
+def test_wrong_usage_has_a_code_of_its_own(fails: Run) -> None:
+    assert fails(Usage("config.toml: unknown key 'x'", hint="known keys: y"))[0] == 2
+    assert fails(click.UsageError("no"))[0] == 2
+
+
+def test_a_group_is_told_as_its_first_member(fails: Run) -> None:
+    group = ExceptionGroup("nursery", [ExceptionGroup("inner", [NoSpace("the disk is full")])])
+    assert fails(group) == (1, "bucketfs: the disk is full\n")
+
+
+def test_a_fault_of_ours_says_so_and_hides_its_traceback(fails: Run) -> None:
+    code, said = fails(ZeroDivisionError("oh"))
+    assert code == 1 and said.count("\n") == 1
+    assert said == "bucketfs: unexpected ZeroDivisionError: oh: this is a fault of bucketfs; -v shows where\n"
+    assert "Traceback" in fails(ZeroDivisionError("oh"), "-v")[1]
+
+
+def test_interrupted(fails: Run) -> None:
+    code, said = fails(KeyboardInterrupt())
+    assert (code, said.strip()) == (130, "bucketfs: interrupted")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["status", "-v"], ["-v", "status"]),
+        (["--verbose", "status"], ["-v", "status"]),
+        (["buck", "cat", "--", "-v"], ["buck", "cat", "--", "-v"]),
+        ([], []),
+    ],
+)
+def test_where_verbose_may_stand(words: list[str], expected: list[str]) -> None:
+    assert outcome._verbose_first(words) == expected
+
+
+def test_the_module_runs_and_help_costs_no_grpc() -> None:
+    program = (
+        "import sys; from bucketfs.cli import main; code = main(['status', '--help']); "
+        "sys.exit(code or ('grpc' in sys.modules) or ('pyfuse3' in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
+    done = subprocess.run([sys.executable, "-m", "bucketfs", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "bucketfs")
+
+
+@pytest.mark.parametrize("command", ["mount", "umount", "status", "sync", "hub", "hub serve", "hub key create"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "--help"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: bucketfs")
