@@ -103,7 +103,7 @@ class Pusher:
         async def make(emit: Emit) -> dict[Node, Link]:
             async def both(blocks: list[Block]) -> None:
                 # What was built is what will be read next: names at once, bytes as far as the cache has room.
-                self._cache.put_many(dict(blocks))
+                self._cache.put_many(blocks)
                 await emit(blocks)
 
             return await build(picture, both, attributes=self._attributes)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncIterable, Collection, Sequence
+from collections.abc import AsyncIterable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -116,7 +116,7 @@ class RemoteSource:
     def peek(self, cid: Cid) -> bytes | None:
         return self._held.get(cid)
 
-    def put_many(self, blocks: dict[Cid, bytes]) -> None:
+    def put_many(self, blocks: Iterable[tuple[Cid, bytes]]) -> None:
         self._held.update(blocks)
 
     def forget(self) -> None:
