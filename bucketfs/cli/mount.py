@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,11 @@ def mount(places: tuple[str, ...], foreground: bool, ready_fd: int | None, **opt
 
     Without any configuration this starts a Hub of your own on this machine, with one bucket named home.
     """
+    with _telling(ready_fd):
+        _mount(places, foreground, ready_fd, options)
+
+
+def _mount(places: tuple[str, ...], foreground: bool, ready_fd: int | None, options: dict[str, Any]) -> None:
     if len(places) not in (1, 2):
         raise Usage(
             "mount takes a mount point, and before it perhaps a bucket", hint="bucketfs mount [BUCKET[/FOLDER]] MOUNTPOINT"
@@ -54,16 +61,18 @@ def mount(places: tuple[str, ...], foreground: bool, ready_fd: int | None, **opt
     if bucket and not name:
         raise Usage(f"{bucket!r} names no bucket", hint="write BUCKET or BUCKET/FOLDER")
     if foreground:
-        _serve(wanted)
+        from bucketfs.daemon import run_daemon
+
+        run_daemon(wanted)
     else:
         _start(bucket, wanted, options)
 
 
-def _serve(wanted: MountOptions) -> None:
-    from bucketfs.daemon import run_daemon
-
+@contextmanager
+def _telling(ready_fd: int | None) -> Iterator[None]:
+    """What fails on the way to a running mount is told to whoever started this process, and to a service manager."""
     try:
-        run_daemon(wanted)
+        yield
     except Exception as error:
         cause = single(error)
         told = (
@@ -71,7 +80,7 @@ def _serve(wanted: MountOptions) -> None:
             if isinstance(cause, BucketfsError)
             else BucketfsError(f"the daemon failed: {type(cause).__name__}: {cause}")
         )
-        tell_failed(wanted.ready_fd, told)
+        tell_failed(ready_fd, told)
         notify_failed(told)
         raise
 
@@ -80,7 +89,8 @@ def _start(bucket: str, wanted: MountOptions, options: dict[str, Any]) -> None:
     # Refused here too, where it takes no process: the daemon checks again, because time passes.
     place = prepare(wanted.mountpoint, MountSettings(allow_other=wanted.allow_other))
     log_file = wanted.places.log_file(place)
-    arguments = ["mount", "--foreground", *_again(options)]
+    verbose = ["-v"] if click.get_current_context().find_root().params.get("verbose") else []
+    arguments = [*verbose, "mount", "--foreground", *_again(options)]
     ready = spawn([*arguments, "--", *([bucket] if bucket else []), str(place)], log_file, READY_MARGIN_S)
     what = f"bucket {bucket}" if bucket else "all buckets"
     hub = str(ready.get("hub", "")) or "the Hub"

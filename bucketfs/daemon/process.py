@@ -21,11 +21,13 @@ def spawn(arguments: Sequence[str], log_file: Path, timeout_s: float) -> dict[st
     """
     log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     ours, theirs = os.pipe()
+    options_end = arguments.index("--") if "--" in arguments else len(arguments)
+    words = [*arguments[:options_end], "--ready-fd", str(theirs), *arguments[options_end:]]
     log_descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "bucketfs", *arguments, "--ready-fd", str(theirs)],
+                [sys.executable, "-m", "bucketfs", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log_descriptor,
                 stderr=log_descriptor,
