@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from pathlib import Path
@@ -91,7 +92,7 @@ def cat(place: str, **options: Any) -> None:
 
     async def act(session: Session) -> None:
         info, path = await _place(session, place)
-        out = click.get_binary_stream("stdout")
+        out = sys.stdout.buffer
         if await _is_native(session, info):
             item, _ = await session.buckets.list_path(info.key, path)
             if item.is_directory:

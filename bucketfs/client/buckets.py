@@ -9,7 +9,7 @@ Hub.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TypeVar, cast
 
@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from bucketfs.client.channel import Channel
 from bucketfs.client.ids import cid_of_root_path, root_path, thread_from_text
 from bucketfs.client.info import BucketDetails, BucketInfo, Created, Links, PathItem, PathRights, Pushed, Role
-from bucketfs.client.streams import Dialogue
+from bucketfs.client.streams import Dialogue, closing
 from bucketfs.dag import cid_from_text, cid_text
 from bucketfs.errors import BucketfsError, Corrupt, InvalidArgument, NotFound
 from bucketfs.types import BucketKey, Cid, ThreadId
@@ -95,9 +95,10 @@ class BucketsClient:
 
             async def requests() -> AsyncGenerator[Message, None]:
                 yield pb.PushPathRequest(header=head)
-                async for data in content:
-                    for start in range(0, len(data), CHUNK_BYTES):
-                        yield pb.PushPathRequest(chunk=data[start : start + CHUNK_BYTES])
+                async with closing(content) as pieces:
+                    async for data in pieces:
+                        for chunk in _chunks(data):
+                            yield pb.PushPathRequest(chunk=chunk)
 
             await _converse(dialogue, requests(), lambda event: pushed.append(event) if event else None)
         if not pushed:
@@ -117,13 +118,14 @@ class BucketsClient:
 
             async def requests() -> AsyncGenerator[Message, None]:
                 yield pb.PushPathsRequest(header=head)
-                async for path, content in files:
-                    async for data in content:
-                        for start in range(0, len(data), CHUNK_BYTES):
-                            chunk = pb.PushPathsRequest.Chunk(path=path, data=data[start : start + CHUNK_BYTES])
-                            yield pb.PushPathsRequest(chunk=chunk)
-                    # Empty data ends a file.
-                    yield pb.PushPathsRequest(chunk=pb.PushPathsRequest.Chunk(path=path))
+                async with closing(files) as each:
+                    async for path, content in each:
+                        async with closing(content) as pieces:
+                            async for data in pieces:
+                                for chunk in _chunks(data):
+                                    yield pb.PushPathsRequest(chunk=pb.PushPathsRequest.Chunk(path=path, data=chunk))
+                        # Empty data ends a file.
+                        yield pb.PushPathsRequest(chunk=pb.PushPathsRequest.Chunk(path=path))
 
             await _converse(dialogue, requests(), pushed.append)
         return pushed
@@ -217,6 +219,11 @@ async def _converse(dialogue: Dialogue[T], requests: AsyncGenerator[Message, Non
         nursery.cancel_scope.cancel()
     if failures:
         raise failures[0]
+
+
+def _chunks(data: bytes) -> Iterator[bytes]:
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield data[start : start + CHUNK_BYTES]
 
 
 def _chunk(reply: pb.PullPathResponse) -> bytes:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -30,7 +30,7 @@ from google.protobuf.message_factory import GetMessageClass
 from bucketfs.client.answers import Failure, error_of
 from bucketfs.client.auth import Credentials, metadata
 from bucketfs.client.endpoint import Endpoint
-from bucketfs.client.streams import Call, Dialogue, Outbox, Replies, limit
+from bucketfs.client.streams import Call, Dialogue, Outbox, Replies, closing, limit
 from bucketfs.errors import BucketfsError, Unavailable
 from bucketfs.types import ThreadId
 
@@ -151,7 +151,7 @@ class Channel:
             call = self._callable(descriptor).future(outbox, metadata=self._metadata(thread))
             try:
                 call.add_done_callback(outbox.call_ended)
-                async with _closing(requests) as ours:
+                async with closing(requests) as ours:
                     async for request in ours:
                         if not await outbox.put(request, limit_s, self._attempted(method)):
                             break
@@ -266,16 +266,6 @@ class Channel:
             return parse(data)
 
         return deserialize
-
-
-@contextlib.asynccontextmanager
-async def _closing(requests: AsyncIterable[T]) -> AsyncIterator[AsyncIterable[T]]:
-    """Ends an async generator that is left early; other iterables need no ending."""
-    try:
-        yield requests
-    finally:
-        if isinstance(requests, AsyncGenerator):
-            await requests.aclose()
 
 
 async def _ended(call: Any) -> None:

@@ -6,7 +6,7 @@ Knows of gRPC only what a call object can do (``next``, ``cancel``, ``add_done_c
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
@@ -150,6 +150,16 @@ class Outbox(Iterator[Message]):
             return trio.from_thread.run(self._receive.receive, trio_token=self._trio)
         except (trio.EndOfChannel, trio.ClosedResourceError, trio.RunFinishedError, trio.Cancelled):
             raise StopIteration from None
+
+
+@contextlib.asynccontextmanager
+async def closing(items: AsyncIterable[T]) -> AsyncIterator[AsyncIterable[T]]:
+    """Ends an async generator that is left early; other iterables need no ending."""
+    try:
+        yield items
+    finally:
+        if isinstance(items, AsyncGenerator):
+            await items.aclose()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -226,9 +225,25 @@ def remove(path: bytes) -> None:
     entry = look(path)
     with ours("removing", path):
         if entry is not None and entry.kind is Kind.DIRECTORY:
-            shutil.rmtree(path)
+            _remove_tree(path)
         elif entry is not None:
             os.unlink(path)
+
+
+def _remove_tree(top: bytes) -> None:
+    # The standard library's rmtree calls itself for each level, and gives up some hundred levels down.
+    waiting, emptied = [top], []
+    while waiting:
+        folder = waiting.pop()
+        emptied.append(folder)
+        with os.scandir(folder) as found:
+            for item in found:
+                if item.is_dir(follow_symlinks=False):
+                    waiting.append(item.path)
+                else:
+                    os.unlink(item.path)
+    for folder in reversed(emptied):
+        os.rmdir(folder)
 
 
 def current_umask() -> int:

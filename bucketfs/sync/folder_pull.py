@@ -33,25 +33,25 @@ from bucketfs.sync import folder
 from bucketfs.sync.remote import Remote
 from bucketfs.sync.send import first_error
 from bucketfs.sync.transfer import (
+    LEAVES_RANGE_BYTES,
     PULL_DEFAULTS,
     SEED,
+    WINDOW_BYTES,
     Figures,
     Names,
     NodeSource,
     Progress,
     PullOptions,
     Skipped,
+    bytes_of,
+    leaf_windows,
     path_text,
     unwatched,
 )
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 from bucketfs.vfs import run_steps
 
-WINDOW_BYTES = 8 << 20
 WINDOW_ENTRIES = 256
-"""About how much is asked of the Hub at once; of leaves, two windows are in memory."""
-LEAVES_RANGE_BYTES = 1 << 30
-"""The leaves of a huge file are listed for this many bytes at a time."""
 
 
 async def pull_folder(
@@ -310,9 +310,9 @@ class _Pull:
 
         async def fetch() -> None:
             async with entry:
-                for window in _leaf_windows(found):
+                for window in leaf_windows(found):
                     blocks = await self._source.get_many([leaf.cid for leaf in window if leaf.inline is None])
-                    await entry.send([(leaf.offset, _bytes_of(leaf, blocks)) for leaf in window])
+                    await entry.send([(leaf.offset, bytes_of(leaf, blocks)) for leaf in window])
 
         try:
             async with trio.open_nursery() as nursery:
@@ -336,10 +336,6 @@ def _item(link: Link, where: bytes, path: Names, block: bytes) -> _Item | None:
     if info.kind is Kind.DIRECTORY:
         return None
     return _Item(link, where, path, info, not block_links(link.cid, block))
-
-
-def _bytes_of(leaf: Leaf, blocks: dict[Cid, bytes]) -> bytes:
-    return leaf.inline if leaf.inline is not None else leaf_data(leaf.cid, blocks[leaf.cid], leaf.size)
 
 
 def _windows(entries: Sequence[tuple[bytes, Link]]) -> Iterator[list[tuple[bytes, Link]]]:
@@ -368,16 +364,3 @@ def _batches(items: Sequence[_Item]) -> Iterator[list[_Item]]:
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _leaf_windows(found: Sequence[Leaf]) -> Iterator[list[Leaf]]:
-    window: list[Leaf] = []
-    size = 0
-    for leaf in found:
-        window.append(leaf)
-        size += leaf.size
-        if size >= WINDOW_BYTES:
-            yield window
-            window, size = [], 0
-    if window:
-        yield window

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cachetools import LRUCache
 
-from bucketfs.dag import RAW, cid_text, codec_of, identity_block
+from bucketfs.dag import RAW, Leaf, cid_text, codec_of, identity_block, leaf_data, leaves
 from bucketfs.errors import Corrupt
 from bucketfs.sync.remote import Remote
 from bucketfs.sync.send import Sent
-from bucketfs.types import Cid
+from bucketfs.types import Cid, Link
+from bucketfs.vfs import run_steps
 
 Names = tuple[bytes, ...]
 
 NODES_CACHE_BYTES = 32 << 20
+WINDOW_BYTES = 8 << 20
+"""About how much is asked of the Hub at once."""
+LEAVES_RANGE_BYTES = 1 << 30
+"""The leaves of a huge file are listed for this many bytes at a time."""
 SEED = b".textileseed"
 """The random content that a Hub keeps in each bucket's root; it is none of the user's business."""
 
@@ -110,3 +115,37 @@ class NodeSource:
         """A block that is in memory."""
         inline = identity_block(cid)
         return self._kept.get(cid) if inline is None else inline
+
+
+async def read_content(source: NodeSource, link: Link) -> AsyncGenerator[bytes, None]:
+    """The bytes of a file in order, checked, some megabytes in memory at a time. Raises IsADirectory, InvalidArgument (a
+    symlink), Corrupt. To be closed (``aclosing``) when left."""
+    start = 0
+    while True:
+        found = await run_steps(leaves(link.cid, start, start + LEAVES_RANGE_BYTES), source)
+        if not found:
+            return
+        for window in leaf_windows(found):
+            blocks = await source.get_many([leaf.cid for leaf in window if leaf.inline is None])
+            for leaf in window:
+                yield bytes_of(leaf, blocks)
+        start += LEAVES_RANGE_BYTES
+
+
+def bytes_of(leaf: Leaf, blocks: Mapping[Cid, bytes]) -> bytes:
+    """The file bytes of a leaf, out of itself or its block."""
+    return leaf.inline if leaf.inline is not None else leaf_data(leaf.cid, blocks[leaf.cid], leaf.size)
+
+
+def leaf_windows(found: Sequence[Leaf]) -> Iterator[list[Leaf]]:
+    """Leaves in runs that are fetched together."""
+    window: list[Leaf] = []
+    size = 0
+    for leaf in found:
+        window.append(leaf)
+        size += leaf.size
+        if size >= WINDOW_BYTES:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from bucketfs.client import Channel, Credentials, Endpoint
+from bucketfs.client import Channel, Connection, Credentials, Endpoint, HubClient, KeyType, connect
+from bucketfs.hub import HubConfig, HubServer
 
 Handler = Callable[[Any, grpc.ServicerContext], Any]
 
@@ -52,3 +53,30 @@ def tiny_hub(tmp_path: Path) -> Iterator[TinyHub]:
     hub = TinyHub(tmp_path)
     yield hub
     hub.stop()
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubServer]:
+    """The real Hub, on a socket, with sign-ups that need no mail."""
+    server = HubServer(HubConfig(data=tmp_path / "hub", listen=f"unix:{tmp_path}/real.sock", auto_confirm=True))
+    server.start()
+    yield server
+    server.stop(0)
+
+
+@pytest.fixture
+async def developer(hub: HubServer) -> Credentials:
+    """A developer's account key, which signs."""
+    endpoint = Endpoint.parse(hub.address)
+    async with Channel(endpoint, Credentials) as channel:
+        session = await HubClient(channel).signup("alice", "alice@example.org")
+    async with Channel(endpoint, lambda: Credentials(session=session.session)) as channel:
+        key = await HubClient(channel).create_key(KeyType.ACCOUNT, secure=True)
+    return Credentials(api_key=key.key, api_secret=key.secret)
+
+
+@pytest.fixture
+async def connection(hub: HubServer, developer: Credentials) -> AsyncIterator[Connection]:
+    """A developer's connection to the real Hub."""
+    async with connect(Endpoint.parse(hub.address), lambda: developer) as connected:
+        yield connected

@@ -397,5 +397,10 @@ async def test_depth_beyond_the_stack_of_python(remote: MemoryRemote, tmp_path: 
     os.close(here)
     pushed = await push_folder(remote, top)
     assert pushed.folders == 1201
-    pulled = await pull_folder(remote, tmp_path / "b")
+    (tmp_path / "b").mkdir()
+    pulled = await pull_folder(remote, tmp_path / "b/t")
     assert pulled.folders == 1201
+    # Emptied the same way, which also spares the test runner a tree that it cannot remove.
+    empty = await pull_folder(MemoryRemote(), tmp_path / "b/t", options=PullOptions(delete=True))
+    assert empty.removed == 1
+    await pull_folder(MemoryRemote(), top, options=PullOptions(delete=True))

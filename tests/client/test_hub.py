@@ -1,0 +1,310 @@
+"""The clients against the real Hub: accounts, threads, buckets by path, blocks by CID."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import trio
+
+from bucketfs.client import (
+    Action,
+    Channel,
+    Connection,
+    Credentials,
+    Endpoint,
+    HubClient,
+    Identity,
+    KeyType,
+    Role,
+    connect,
+    find_bucket,
+    find_or_create_bucket,
+    thread_of_random,
+)
+from bucketfs.dag import build_file, cid_of, drive, edit_directory, file_root
+from bucketfs.errors import (
+    BlocksMissing,
+    BucketfsError,
+    Denied,
+    Exists,
+    InvalidArgument,
+    NotEmpty,
+    NotFound,
+    NotPermitted,
+    RootMoved,
+    Unauthenticated,
+)
+from bucketfs.hub import HubServer
+from bucketfs.types import BucketKey, Cid, Link, UploadId
+
+UPLOAD = UploadId(bytes(range(16)))
+
+
+async def pieces(*data: bytes) -> AsyncIterator[bytes]:
+    for piece in data:
+        yield piece
+
+
+async def batches(*blocks: tuple[Cid, bytes]) -> AsyncIterator[Sequence[tuple[Cid, bytes]]]:
+    for block in blocks:
+        yield [block]
+
+
+async def edited(connection: Connection, root: Cid, name: bytes, link: Link) -> Cid:
+    """The root with one more entry, its blocks stored."""
+    tree = await connection.blocks.get_tree(root, 0)
+    built = drive(edit_directory(root, {name: link}), lambda cids: {cid: tree[cid] for cid in cids})
+    await connection.blocks.put(batches(*built.blocks.items()), UPLOAD)
+    return built.link.cid
+
+
+# Accounts and threads
+
+
+async def test_accounts(hub: HubServer, connection: Connection) -> None:
+    account = await connection.hub.account()
+    assert (account.username, account.email) == ("alice", "alice@example.org")
+    assert Identity.from_bytes(await connection.hub.identity()).public_raw == account.key[4:]
+    with pytest.raises(Exists):
+        await connection.hub.username_is_free("alice")
+    await connection.hub.username_is_free("bob")
+    with pytest.raises(Exists):
+        await connection.hub.signup("alice", "other@example.org")
+    org = await connection.hub.create_org("My awesome org!")
+    assert org.slug == "My-awesome-org"
+    assert [found.slug for found in await connection.hub.orgs()] == [org.slug]
+    assert org.members[0].role == "owner"
+
+
+async def test_keys(hub: HubServer, developer: Credentials, connection: Connection) -> None:
+    other = await connection.hub.create_key(KeyType.ACCOUNT, secure=False)
+    assert not other.secure
+    endpoint = Endpoint.parse(hub.address)
+    async with Channel(endpoint, lambda: Credentials(api_key=other.key)) as channel:
+        assert (await HubClient(channel).account()).username == "alice"
+    await connection.hub.invalidate_key(other.key)
+    assert {key.key: key.valid for key in await connection.hub.keys()}[other.key] is False
+    for wrong in (
+        Credentials(),
+        Credentials(api_key=other.key),
+        Credentials(session="bnosuch"),
+        replace(developer, api_secret=""),
+        replace(developer, api_secret=other.secret),
+    ):
+        async with Channel(endpoint, lambda wrong=wrong: wrong) as channel:
+            with pytest.raises(Unauthenticated):
+                await HubClient(channel).keys()
+
+
+async def test_every_client_finds_the_same_thread(hub: HubServer, developer: Credentials) -> None:
+    endpoint = Endpoint.parse(hub.address)
+    found = []
+    for _ in range(2):
+        async with connect(endpoint, lambda: developer) as connection:
+            found.append(connection.thread)
+            assert [(entry.name, entry.is_db) for entry in await connection.users.threads()] == [("buckets", True)]
+            assert (await connection.threads.info(connection.thread)).name == "buckets"
+    assert found[0] == found[1]
+    given = thread_of_random(os.urandom(32))
+    for _ in range(2):
+        async with connect(endpoint, lambda: developer, thread=given, thread_name="other") as connection:
+            assert connection.thread == given
+    async with connect(endpoint, lambda: developer) as connection:
+        with pytest.raises(Exists):
+            await connection.threads.create(thread_of_random(os.urandom(32)), "Buckets")
+        await connection.buckets.create("b")
+        with pytest.raises(NotEmpty):
+            await connection.threads.delete(connection.thread)
+        await connection.threads.delete(given)
+
+
+async def test_a_user_brings_an_identity_and_gets_a_token(hub: HubServer, connection: Connection) -> None:
+    key = await connection.hub.create_key(KeyType.USER, secure=True)
+    user = Identity.generate()
+    credentials = Credentials(api_key=key.key, api_secret=key.secret, identity=user.private_key_text)
+    async with connect(Endpoint.parse(hub.address), lambda: credentials) as theirs:
+        assert theirs.thread != connection.thread
+        made = await theirs.buckets.create("mine")
+        assert made.info.owner == user.public_key_text
+        with pytest.raises(Denied):
+            await type(theirs.buckets)(theirs.channel, connection.thread).list()
+
+
+# Buckets by path
+
+
+async def test_buckets(connection: Connection) -> None:
+    buckets = connection.buckets
+    assert await buckets.list() == []
+    made = await buckets.create("one")
+    assert len(made.seed) == 32
+    assert cid_of(made.seed) == made.seed_cid
+    assert not made.info.private
+    assert await buckets.list() == [made.info] == [await buckets.root(made.info.key)]
+    assert made.info.thread == connection.thread
+    assert made.info.key in made.links.url
+    assert await find_bucket(buckets, "one") == await find_bucket(buckets, made.info.key) == made.info
+    assert await find_bucket(buckets, "two") is None
+    assert (await find_or_create_bucket(buckets, "one")).key == made.info.key
+    private = await find_or_create_bucket(buckets, "secret", private=True)
+    assert private.private
+    await buckets.remove(made.info.key)
+    with pytest.raises(NotFound):
+        await buckets.root(made.info.key)
+    with pytest.raises(NotFound):
+        await buckets.root(BucketKey("bafzbeinothere"))
+
+
+@pytest.mark.parametrize("private", [False, True])
+async def test_files_by_path(connection: Connection, private: bool) -> None:
+    buckets = connection.buckets
+    key = (await buckets.create("one", private=private)).info.key
+    data = os.urandom(600_000)
+    pushed = await buckets.push_path(key, "dir/file.bin", pieces(data[:1000], b"", data[1000:]))
+    assert pushed.root == (await buckets.root(key)).root
+    if not private:
+        assert (pushed.cid, pushed.tsize) == ((link := build_file(data).link).cid, link.tsize)
+    assert b"".join([chunk async for chunk in buckets.pull_path(key, "dir/file.bin")]) == data
+    assert [chunk async for chunk in buckets.pull_path(key, ".textileseed")]
+    item, info = await buckets.list_path(key)
+    assert [child.name for child in item.items] == [".textileseed", "dir"]
+    assert item.items[1].is_directory
+    assert info.root == pushed.root
+    for act in (buckets.list_path(key, "nowhere"), buckets.links(key, "no/where"), buckets.remove_path(key, "nowhere")):
+        with pytest.raises(NotFound):
+            await act
+    await buckets.move_path(key, "dir/file.bin", "dir/file.bin.old")
+    await buckets.move_path(key, "dir", "other")
+    item, _ = await buckets.list_path(key, "other")
+    assert [child.name for child in item.items] == ["file.bin.old"]
+    with pytest.raises(RootMoved):
+        await buckets.remove_path(key, "other", root=pushed.root)
+    with pytest.raises(RootMoved):
+        await buckets.push_path(key, "x", pieces(b"x"), root=pushed.root)
+    root = await buckets.remove_path(key, "other", root=(await buckets.root(key)).root)
+    assert root == (await buckets.root(key)).root
+    with pytest.raises(NotPermitted):
+        await buckets.push_path(key, "a/.textileseed", pieces(b"x"))
+
+
+async def test_many_files_in_one_push(connection: Connection) -> None:
+    buckets = connection.buckets
+    info = (await buckets.create("one")).info
+
+    async def files() -> AsyncIterator[tuple[str, Any]]:
+        for number in range(20):
+            yield f"d{number % 3}/f{number}", pieces(bytes([number]) * number * 1000)
+
+    pushed = await buckets.push_paths(info.key, files(), root=info.root)
+    assert {item.path for item in pushed} == {f"d{number % 3}/f{number}" for number in range(20)}
+    assert pushed[-1].root == (await buckets.root(info.key)).root
+    assert b"".join([chunk async for chunk in buckets.pull_path(info.key, "d1/f19")]) == bytes([19]) * 19000
+    with pytest.raises(RootMoved):
+        await buckets.push_paths(info.key, files(), root=info.root)
+
+
+async def test_what_a_source_raises_is_raised_and_nothing_is_stored(connection: Connection) -> None:
+    buckets = connection.buckets
+    info = (await buckets.create("one")).info
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield bytes(100_000)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await buckets.push_path(info.key, "file", broken())
+    assert (await buckets.root(info.key)).root == info.root
+
+
+async def test_set_path_and_roles(connection: Connection) -> None:
+    buckets = connection.buckets
+    key = (await buckets.create("one")).info.key
+    pushed = await buckets.push_path(key, "a", pieces(b"hello"))
+    await buckets.set_path(key, "sub/b", pushed.cid)
+    assert b"".join([chunk async for chunk in buckets.pull_path(key, "sub/b")]) == b"hello"
+    friend = Identity.generate().public_key_text
+    await buckets.set_roles(key, "sub", {friend: Role.WRITER})
+    assert (await buckets.roles(key, "sub"))[friend] is Role.WRITER
+    details = await buckets.details(key)
+    assert details.paths["sub"].roles[friend] is Role.WRITER
+    assert details.paths["a"].updated_at_ns > 0
+    with pytest.raises(BucketfsError):
+        await buckets.set_roles(key, "sub", {"nobody": Role.READER})
+
+
+async def test_listening(connection: Connection) -> None:
+    key = (await connection.buckets.create("one")).info.key
+    seen: list[tuple[str, Action]] = []
+
+    async with trio.open_nursery() as nursery:
+
+        async def listen() -> None:
+            async for change in connection.threads.listen(connection.thread, "buckets", key):
+                seen.append((change.instance_id, change.action))
+                nursery.cancel_scope.cancel()
+
+        nursery.start_soon(listen)
+        for number in range(50):
+            await connection.buckets.push_path(key, "a", pieces(b"%d" % number))
+    assert seen == [(key, Action.SAVE)]
+
+
+# Blocks by CID
+
+
+async def test_blocks(connection: Connection) -> None:
+    blocks = connection.blocks
+    assert await blocks.offered()
+    data = [os.urandom(size) for size in (1, 1000, 262_144, 1_000_000, 2_000_000)]
+    named = [(cid_of(block), block) for block in data]
+    cids = [cid for cid, _ in named]
+    assert await blocks.missing(cids, UPLOAD) == set(cids)
+    counts = await blocks.put(batches(*named, named[0]), UPLOAD)
+    assert counts.blocks_received >= 5
+    assert counts.blocks_stored == 5
+    assert counts.bytes_stored == sum(map(len, data))
+    assert await blocks.missing(cids, UPLOAD) == set()
+    absent = cid_of(b"absent")
+    assert await blocks.get([absent, *cids, cids[0]]) == dict(named)
+    assert [cid async for cid, _ in blocks.get_each([*cids, absent])] == [*cids, absent]
+    with pytest.raises(InvalidArgument):
+        await blocks.put(batches((cids[0], b"something else")), UPLOAD)
+
+
+async def test_thousands_of_blocks_in_few_calls(connection: Connection) -> None:
+    named = [(cid_of(block), block) for block in (b"%d" % number for number in range(3000))]
+    await connection.blocks.put(batches(*named), UPLOAD)
+    assert await connection.blocks.get([cid for cid, _ in named]) == dict(named)
+    calls = {key.rpartition("/")[2]: count for key, count in connection.channel.counts.items() if "Blocks" in key}
+    assert calls == {"Put": 1, "Get": 3}
+
+
+async def test_swap_root(connection: Connection) -> None:
+    blocks = connection.blocks
+    info = (await connection.buckets.create("one")).info
+    content = build_file(b"hello")
+    await blocks.put(batches(*content.blocks.items()), UPLOAD)
+    new = await edited(connection, info.root, b"file", content.link)
+    assert await blocks.swap_root(info.thread, info.key, info.root, new, UPLOAD) == new
+    assert b"".join([chunk async for chunk in connection.buckets.pull_path(info.key, "file")]) == b"hello"
+    assert [(found.key, found.root) for found in await blocks.roots()] == [(info.key, new)]
+    assert new in await blocks.get_tree(new, 1)
+    with pytest.raises(RootMoved):
+        await blocks.swap_root(info.thread, info.key, info.root, new, UPLOAD)
+    with pytest.raises(NotFound):
+        await blocks.swap_root(info.thread, BucketKey("bafzbeinothere"), info.root, new, UPLOAD)
+
+
+async def test_a_swap_names_the_blocks_that_are_missing(connection: Connection) -> None:
+    info = (await connection.buckets.create("one")).info
+    lacking = [cid_of(b"one" * 100_000), cid_of(b"two" * 100_000)]
+    file = file_root([(cid, 262_144) for cid in lacking])
+    await connection.blocks.put(batches(*file.blocks.items()), UPLOAD)
+    new = await edited(connection, info.root, b"file", file.link)
+    with pytest.raises(BlocksMissing) as caught:
+        await connection.blocks.swap_root(info.thread, info.key, info.root, new, UPLOAD)
+    assert set(caught.value.cids) == set(lacking)
