@@ -31,6 +31,9 @@ class HubConfig:
 
     gateway_url: str = "http://127.0.0.1:8006"
     """Base of links that clients show, without a trailing slash."""
+    gateway_listen: str | None = None
+    """Where confirmation links are answered over HTTP: ``HOST:PORT``, ``""`` for nowhere. ``None``: where ``gateway_url``
+    leads, if that is this machine and confirmations are asked for."""
     bucket_domain: str = ""
 
     signups: bool = True

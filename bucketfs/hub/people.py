@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from bucketfs.errors import Denied, Exists, NotFound, Refused
+from bucketfs.errors import Denied, Exists, NotFound, Refused, Stale
 from bucketfs.hub import tables
 from bucketfs.hub.call import AccountKind, KeyType
 from bucketfs.hub.database import DUPLICATE_KEY, Database
@@ -197,14 +197,16 @@ class People:
         """Takes an invitation up: a known developer becomes a member and the token is used up; else it waits for the
         sign-up.
 
-        Raises NotFound for a token that is unknown, used or expired.
+        Raises NotFound for a token that is unknown or used up, Stale for one that has expired.
         """
         columns, accounts = tables.invites.c, tables.accounts.c
         mine = columns.token_hash == _hash(token)
         with self._db.write() as connection:
             found = connection.execute(sa.select(tables.invites).where(mine)).one_or_none()
-            if found is None or found.expires_at_ns < now_ns:
+            if found is None:
                 raise NotFound("no such invitation")
+            if found.expires_at_ns < now_ns:
+                raise Stale("the invitation has expired")
             user = connection.execute(
                 sa.select(accounts.account).where(accounts.email_folded == found.email_folded)
             ).scalar()

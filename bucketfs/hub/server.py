@@ -23,6 +23,7 @@ from bucketfs.hub.config import HubConfig
 from bucketfs.hub.confirm import Confirmations
 from bucketfs.hub.deps import Hub
 from bucketfs.hub.feed import Feed
+from bucketfs.hub.gateway import Gateway
 from bucketfs.hub.identity import Identity
 from bucketfs.hub.listen import bind
 from bucketfs.hub.metadata import Metadata
@@ -54,7 +55,9 @@ class HubServer:
         self.address = ""
         self.hub: Hub
         self._server: Any = None
+        self.gateway: Gateway
         self._health = health.HealthServicer()
+        self._workers = ThreadPoolExecutor(config.workers, thread_name_prefix="hub-work")
         self._waiters = ThreadPoolExecutor(config.waiters_max, thread_name_prefix="hub-wait")
         self._stopped = threading.Event()
         self._stopping = threading.Lock()
@@ -65,11 +68,14 @@ class HubServer:
         Raises Usage, Busy, Unavailable (the address), Unsupported (a newer layout), NoSpace and DiskFailed (the stores).
         """
         self.hub = open_hub(self.config)
+        self.gateway = Gateway(self.hub)
         try:
+            self.gateway.start()
             self._server = self._make_server()
             self.address = bind(self._server, self.config)
             self._server.start()
         except BaseException:
+            self.gateway.stop()
             self._close()
             raise
         log.info("hub serves on %s", self.address)
@@ -87,6 +93,7 @@ class HubServer:
             self._health.enter_graceful_shutdown()
             # First no new calls, then the end of the old ones: a listener that comes back at once must meet a closed door.
             done = self._server.stop(grace_s)
+            self.gateway.stop()
             self.hub.feed.close()
             self.hub.confirmations.close()
             done.wait()
@@ -103,7 +110,7 @@ class HubServer:
 
     def _make_server(self) -> Any:
         server = grpc.server(
-            ThreadPoolExecutor(self.config.workers, thread_name_prefix="hub-work"),
+            self._workers,
             options=[
                 ("grpc.max_receive_message_length", self.config.message_bytes_max),
                 ("grpc.max_send_message_length", -1),
@@ -129,6 +136,7 @@ class HubServer:
 
     def _close(self) -> None:
         self._waiters.shutdown(wait=False)
+        self._workers.shutdown(wait=False)
         self.hub.blockstore.close()
         self.hub.metadata.close()
 

@@ -79,7 +79,8 @@ def start_hub(tmp_path: Path) -> Iterator[Callable[..., HubServer]]:
     running: list[HubServer] = []
 
     def start(**settings: Any) -> HubServer:
-        settings = {"data": tmp_path / "hub", "listen": "127.0.0.1:0", "auto_confirm": True, **settings}
+        usual = {"data": tmp_path / "hub", "listen": "127.0.0.1:0", "auto_confirm": True, "gateway_listen": ""}
+        settings = {**usual, **settings}
         server = HubServer(HubConfig(**settings))
         server.start()
         running.append(server)

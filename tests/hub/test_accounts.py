@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from bucketfs.errors import NotFound, Stale
 from bucketfs.hub import HubServer, names
 from bucketfs.hub.identity import Identity, public_key_bytes, token_subject
 from bucketfs.wire import hub_pb2 as pb
@@ -260,10 +261,10 @@ def test_invitations(sign_up: Any, alice: Any, bob: Any, hub_server: HubServer) 
     metadata.accept_invite(token, time.time_ns())
     assert bob.using(x_textile_org="club").call(HUB, "GetOrg", pb.GetOrgRequest()).org_info.members[1].role == "member"
     for used in (token, "unknown"):
-        with pytest.raises(Exception, match="no such invitation"):
+        with pytest.raises(NotFound, match="no such invitation"):
             metadata.accept_invite(used, 0)
     stale = club.call(HUB, "InviteToOrg", pb.InviteToOrgRequest(email="x@example.org")).token
-    with pytest.raises(Exception, match="no such invitation"):
+    with pytest.raises(Stale):
         metadata.accept_invite(stale, later)
 
     waiting = club.call(HUB, "InviteToOrg", pb.InviteToOrgRequest(email="carol@example.org")).token

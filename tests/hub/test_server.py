@@ -411,7 +411,7 @@ def test_serve_runs_until_told(tmp_path: Path) -> None:
         addresses.append(address)
         stop.set()
 
-    serve(HubConfig(tmp_path / "hub", "127.0.0.1:0"), ready, stop)
+    serve(HubConfig(tmp_path / "hub", "127.0.0.1:0", auto_confirm=True), ready, stop)
     assert addresses[0].startswith("127.0.0.1:")
     assert not addresses[0].endswith(":0")
 
