@@ -1,0 +1,159 @@
+"""``bucketfs buck`` as a user types it, against the real Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from bucketfs.cli import main
+from bucketfs.client import Channel, Credentials, Endpoint, HubClient, KeyType
+from bucketfs.daemon import CredentialsFile, Profile, find_places
+from bucketfs.hub import HubConfig, HubServer
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub, and a default profile with a key for it."""
+    for name in ("CONFIG", "STATE", "DATA", "CACHE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
+    for name in [name for name in os.environ if name.startswith("BUCKETFS_")]:
+        monkeypatch.delenv(name)
+    server = HubServer(HubConfig(data=tmp_path / "hub", listen=f"unix:{tmp_path}/hub.sock", auto_confirm=True))
+    server.start()
+
+    async def new_key() -> Credentials:
+        endpoint = Endpoint.parse(server.address)
+        async with Channel(endpoint, Credentials) as channel:
+            session = await HubClient(channel).signup("alice", "alice@example.org")
+        async with Channel(endpoint, lambda: Credentials(session=session.session)) as channel:
+            key = await HubClient(channel).create_key(KeyType.ACCOUNT, secure=True)
+        return Credentials(api_key=key.key, api_secret=key.secret)
+
+    profile = Profile("default", server.address, trio.run(new_key))
+    CredentialsFile(find_places(os.environ).credentials_file).save(profile)
+    yield server
+    server.stop(0)
+
+
+@pytest.fixture
+def run(hub: HubServer, capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..., bytes]:
+    """Runs ``bucketfs buck …``; returns what it printed. ``code`` is the exit code it must have."""
+
+    def run(*arguments: str, code: int = 0) -> bytes:
+        capfdbinary.readouterr()
+        ended = main(["buck", *arguments])
+        out, err = capfdbinary.readouterr()
+        assert ended == code, err.decode()
+        if code:
+            assert err.startswith((b"bucketfs: ", b"left out: "))
+            assert b"Traceback" not in err
+            return err
+        return out
+
+    return run
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    top = tmp_path / "tree"
+    (top / "sub").mkdir(parents=True)
+    (top / "hello.txt").write_text("hello\n")
+    (top / "sub/big").write_bytes(os.urandom(700_000))
+    os.symlink("hello.txt", top / "link")
+    os.utime(top / "hello.txt", ns=(1, 1_600_000_000_123_456_789))
+    return top
+
+
+def test_buckets_come_and_go(run: Callable[..., bytes]) -> None:
+    made = json.loads(run("create", "photos", "--json"))
+    assert made["name"] == "photos"
+    assert made["private"] is False
+    assert b"photos" in run("ls")
+    assert [found["key"] for found in json.loads(run("ls", "--json"))] == [made["key"]]
+    assert json.loads(run("get", made["key"], "--json")) == made
+    assert made["key"].encode() in run("get", "photos")
+    assert b"already" in run("create", "photos", code=2)
+    run("destroy", "photos", "--yes")
+    assert json.loads(run("ls", "--json")) == []
+    assert b"photos" in run("get", "photos", code=1)
+
+
+def test_push_look_pull(run: Callable[..., bytes], tree: Path, tmp_path: Path) -> None:
+    run("create", "home")
+    assert b"2 files" in run("push", str(tree), "home/in/here")
+    assert run("ls", "home") == b"in/\n"
+    assert run("ls", "home/in/here") == b"hello.txt\nlink\nsub/\n"
+    rows: list[dict[str, Any]] = json.loads(run("ls", "-l", "--json", "home/in/here"))
+    assert [(row["name"], row["kind"], row["size_bytes"]) for row in rows] == [
+        ("hello.txt", "file", 6),
+        ("link", "symlink", 9),
+        ("sub", "directory", 0),
+    ]
+    assert rows[0]["mtime_ns"] == 1_600_000_000_123_456_789
+    assert b"link -> hello.txt" in run("ls", "-l", "home/in/here")
+    assert run("cat", "home/in/here/hello.txt") == b"hello\n"
+    assert run("cat", "home/in/here/sub/big") == (tree / "sub/big").read_bytes()
+    pulled = json.loads(run("pull", "home/in/here", str(tmp_path / "back"), "--json"))
+    assert (pulled["files"], pulled["symlinks"], pulled["skipped"]) == (2, 1, [])
+    assert (tmp_path / "back/sub/big").read_bytes() == (tree / "sub/big").read_bytes()
+    assert (tmp_path / "back/hello.txt").stat().st_mtime_ns == 1_600_000_000_123_456_789
+    again = json.loads(run("push", str(tree), "home/in/here", "--json"))
+    assert (again["unchanged"], again["bytes_sent"]) == (3, 0)
+    (tree / "hello.txt").unlink()
+    assert json.loads(run("push", str(tree), "home/in/here", "--delete", "--json"))["removed"] == 1
+    assert run("ls", "home/in/here") == b"link\nsub/\n"
+
+
+def test_move_and_remove(run: Callable[..., bytes], tree: Path) -> None:
+    run("create", "home")
+    run("create", "other")
+    run("push", str(tree), "home")
+    run("mv", "home/hello.txt", "home/hello.txt.old")
+    run("mv", "home/hello.txt.old", "home/sub")
+    assert run("ls", "home/sub") == b"big\nhello.txt.old\n"
+    assert b"bucket" in run("mv", "home/link", "other/link", code=1)
+    assert b"-r" in run("rm", "home/sub", code=1)
+    run("rm", "-r", "home/sub")
+    run("rm", "home/link")
+    assert run("ls", "home") == b""
+    assert b"destroy" in run("rm", "home", code=2)
+
+
+def test_links(run: Callable[..., bytes]) -> None:
+    key = json.loads(run("create", "site", "--json"))["key"]
+    assert key in json.loads(run("links", "site", "--json"))["url"]
+    assert key.encode() in run("links", "site")
+
+
+def test_private_buckets_are_read_by_path_and_not_carried(run: Callable[..., bytes], tree: Path) -> None:
+    run("create", "secret", "--private")
+    assert b"private" in run("ls")
+    assert run("ls", "secret") == b""
+    assert b"private" in run("push", str(tree), "secret", code=1)
+
+
+def test_errors_are_one_line(run: Callable[..., bytes], tree: Path) -> None:
+    run("create", "home")
+    for arguments, code in (
+        (("ls", "nowhere"), 1),
+        (("ls", "home/nowhere"), 1),
+        (("cat", "home"), 1),
+        (("cat", "home/../x"), 2),
+        (("pull", "home/nowhere", str(tree)), 1),
+        (("get",), 2),
+    ):
+        assert run(*arguments, code=code).count(b"\n") == 1
+
+
+def test_what_was_left_out_is_said(run: Callable[..., bytes], tree: Path) -> None:
+    run("create", "home")
+    os.mkfifo(tree / "pipe")
+    said = run("push", str(tree), "home", code=1)
+    assert b"left out: pipe" in said
+    assert run("cat", "home/hello.txt") == b"hello\n"
