@@ -151,7 +151,10 @@ def open_engine(url: str) -> sa.Engine:
     # SQLite gives its -wal and -shm files the mode of the database, so this one line keeps all three private.
     os.close(os.open(parsed.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     os.chmod(parsed.database, 0o600)
-    engine = sa.create_engine(parsed, connect_args={"timeout": 30.0}, hide_parameters=True)
+    # A root change wakes every listener of its thread at once, and each reads the bucket: they queue for these connections.
+    engine = sa.create_engine(
+        parsed, connect_args={"timeout": 30.0}, hide_parameters=True, pool_size=16, max_overflow=0, pool_timeout=60.0
+    )
     sa.event.listen(engine, "connect", _sqlite_connected)
     sa.event.listen(engine, "begin", _sqlite_begin)
     with engine.execution_options(bucketfs_write=True).begin() as connection:
