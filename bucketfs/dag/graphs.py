@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
 
 from bucketfs.dag.cid import DAG_PB, codec_of, identity_block
 from bucketfs.dag.nodes import block_links
 from bucketfs.dag.pb import split_pb
 from bucketfs.dag.steps import BATCH_MAX, fetch
+from bucketfs.dag.unixfs import decode_unixfs
 from bucketfs.types import Cid, Steps
 
 
@@ -54,59 +56,89 @@ def _enter(cids: Iterable[Cid], known: Container[Cid], found: set[Cid]) -> list[
 def new_blocks(old: Cid | None, new: Cid) -> Steps[set[Cid]]:
     """The CIDs reachable from ``new`` that are not met while walking ``old`` in step; equal CIDs are not descended.
 
-    What stands at the same name, bucket or position in both is compared; where only the new side has a node, all of it is
-    walked, but not into anything that was met. So the cost is in proportion to the change. A block of the old tree that
-    stands far from the changes may be reported as new. Raises as ``reachable``.
+    What stands at the same name or position in both is compared; where only the new side has a node, all of it is walked, but
+    not into anything that was met. So the cost is in proportion to the change. A block of the old tree that stands far from
+    the changes may be reported as new. Raises as ``reachable``.
     """
     found: set[Cid] = set()
     if old is None:
         yield from _walk((new,), (), found)
         return found
-    met = {old}
-    unpaired: list[Cid] = []
-    pairs = _pair([(None, new)], {None: old}, met, found, unpaired)
-    while pairs:
-        batch = pairs[-BATCH_MAX // 2 :]
-        del pairs[-BATCH_MAX // 2 :]
+    walk = _InStep(met={old}, found=found)
+    walk.compare(_Places([(None, new)]), _Places([(None, old)]))
+    while walk.pairs:
+        batch = walk.pairs[-BATCH_MAX // 2 :]
+        del walk.pairs[-BATCH_MAX // 2 :]
         blocks = yield from fetch(cid for pair in batch for cid in pair)
         for old_cid, new_cid in batch:
-            old_links = _places(blocks[old_cid])
-            met.update(cid for _, cid in old_links)
-            pairs += _pair(_places(blocks[new_cid]), dict(old_links), met, found, unpaired)
-    for cid in unpaired:
-        found.discard(cid)
-    yield from _walk(unpaired, met, found)
-    return found - met
+            walk.compare(_places(blocks[new_cid]), _places(blocks[old_cid]))
+    while walk.dissolved:
+        batch_of_old = walk.dissolved[:BATCH_MAX]
+        del walk.dissolved[:BATCH_MAX]
+        blocks = yield from fetch(batch_of_old)
+        for cid in batch_of_old:
+            walk.meet(_places(blocks[cid]))
+    found.difference_update(walk.unpaired)
+    yield from _walk(walk.unpaired, walk.met, found)
+    return found - walk.met
 
 
 _Key = bytes | int | None
 
 
-def _pair(
-    new_links: Iterable[tuple[_Key, Cid]],
-    old_links: dict[_Key, Cid],
-    met: set[Cid],
-    found: set[Cid],
-    unpaired: list[Cid],
-) -> list[tuple[Cid, Cid]]:
-    """Note the links that are new; returns the pairs of nodes to look into, and adds nodes without a partner to
-    ``unpaired``.
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """The links of a node by what they are compared by: the link's name, or its position in a file.
+
+    ``digits`` is how many of them name a bucket when the node is a shard, 0 when it is none.
     """
-    pairs: list[tuple[Cid, Cid]] = []
-    for key, cid in new_links:
-        if cid in met or not (inner := _enter((cid,), (), found)):
-            continue
-        partner = old_links.get(key)
-        if partner is not None and codec_of(partner) == DAG_PB:
-            pairs.append((partner, cid))
-        else:
-            unpaired += inner
-    return pairs
+
+    links: list[tuple[_Key, Cid]]
+    digits: int = 0
 
 
-def _places(block: bytes) -> list[tuple[_Key, Cid]]:
-    """The links of a node with what they are compared by: bucket in a shard, name in a directory, position in a file."""
+def _places(block: bytes) -> _Places:
     links, data = split_pb(block)
-    # Everyone writes the type first. Were it not so, shards would pair by full names, and more would be walked.
-    sharded = data is not None and data.startswith(b"\x08\x05")
-    return [(link.name[:2] if sharded else link.name or at, link.cid) for at, link in enumerate(links)]
+    digits = 0
+    # Everyone writes the type first. Were it not so, some more blocks would be reported.
+    if data is not None and data.startswith(b"\x08\x05"):
+        digits = len(f"{(decode_unixfs(data).fanout or 1) - 1:X}")
+    return _Places([(link.name or at, link.cid) for at, link in enumerate(links)], digits)
+
+
+@dataclass(slots=True, eq=False)
+class _InStep:
+    """Two trees walked in step: what was met in the old one, what was found in the new one, and what to look into next."""
+
+    met: set[Cid]
+    found: set[Cid]
+    pairs: list[tuple[Cid, Cid]] = field(default_factory=list)
+    unpaired: list[Cid] = field(default_factory=list)
+    dissolved: list[Cid] = field(default_factory=list)
+
+    def compare(self, new: _Places, old: _Places) -> None:
+        """Note the links of a new node beside those of the old one in its place."""
+        partners = dict(old.links)
+        self.met.update(cid for _, cid in old.links)
+        if old.digits and not new.digits and new.links:
+            # No longer sharded: the entries come from all over the old shards.
+            self.meet(old)
+        for key, cid in new.links:
+            if cid in self.met:
+                continue
+            inner = _enter((cid,), (), self.found)
+            partner = partners.get(key)
+            if partner is None and old.digits and isinstance(key, bytes) and len(key) > old.digits:
+                # An entry where a child shard was may come from below it: removing the others brought it up.
+                shard = partners.get(key[: old.digits])
+                self.dissolved += () if shard is None else (shard,)
+            if inner and partner is not None and codec_of(partner) == DAG_PB:
+                self.pairs.append((partner, cid))
+            else:
+                self.unpaired += inner
+
+    def meet(self, old: _Places) -> None:
+        """Note what stood in a dissolved shard, and which shards were below it."""
+        if old.digits:
+            self.met.update(cid for _, cid in old.links)
+            self.dissolved += (cid for key, cid in old.links if isinstance(key, bytes) and len(key) == old.digits)

@@ -187,6 +187,22 @@ def test_what_edits_of_a_large_directory_cost(store: Any, large: Any) -> None:
         assert len(store.asked) <= 8
 
 
+def test_blocks_that_stay_are_not_new_when_shards_come_and_go(store: Any) -> None:
+    """Entries that other entries' removal brings up, or out of the shards, are known; what they link to is not walked."""
+    inner = [store.make(edit_directory(None, {b"f": Link(cid_of(b"%d" % n), 1)})) for n in range(300)]
+    entries = {b"n%d" % n: link for n, link in enumerate(inner)}
+    full = store.make(edit_directory(None, entries, threshold=1000))
+    for kept in (299, 250, 100, 30, 20, 2):
+        removed = dict.fromkeys(list(entries)[kept:])
+        built = store.run(edit_directory(full.cid, removed, threshold=1000))
+        shrunk = store.keep(built)
+        store.forget_questions()
+        assert store.run(new_blocks(full.cid, shrunk.cid)) == built.blocks.keys()
+        assert not {link.cid for link in inner} & set(store.asked)
+        grown = store.run(new_blocks(shrunk.cid, full.cid))
+        assert grown >= store.run(reachable(full.cid)) - store.run(reachable(shrunk.cid))
+
+
 def test_a_moved_directory_is_not_walked(store: Any, large: Any) -> None:
     link, blocks = large
     store.blocks |= blocks
