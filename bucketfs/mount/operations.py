@@ -102,7 +102,11 @@ class Operations(pyfuse3.Operations):
             attr = await self._vfs.getattr(parent)
             self._vfs.remember(parent)
             return self._entry(attr)
-        _check_name(name)
+        try:
+            _check_name(name)
+        except NameInvalid as error:
+            # To look for what cannot be there is no mistake; to make it is, and that is refused as such.
+            raise NotFound(str(error)) from error
         try:
             return self._entry(await self._vfs.lookup(parent, name))
         except NotFound:
