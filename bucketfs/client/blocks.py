@@ -21,6 +21,10 @@ MESSAGE_BYTES = 1 << 20
 GET_CIDS_MAX = 1024
 MISSING_CIDS_MAX = 8192
 NO_UPLOAD = UploadId(b"")
+STORE_TIMEOUT_S = 120.0
+"""For a message of Put to be taken and for its reply: a Hub that syncs its disk may need more than a call that only looks."""
+SWAP_TIMEOUT_S = 600.0
+"""The Hub walks everything that is new under the root before it answers; of a first push that is everything."""
 
 _SERVICE = blocks_pb2.DESCRIPTOR.services_by_name["Blocks"]
 
@@ -104,7 +108,9 @@ class BlocksClient:
         """Stores what ``blocks`` yields, batch by batch. Batches are bundled into messages of about 1 MiB, and the next
         batch is not asked for before there is room on the link. What ``blocks`` raises cancels the call; blocks already sent
         stay at the Hub as the lease of ``upload`` says. Raises InvalidArgument when a block is not what its CID says."""
-        reply: blocks_pb2.PutReply = await self._channel.stream_in(_SERVICE, "Put", _bundled(blocks, upload))
+        reply: blocks_pb2.PutReply = await self._channel.stream_in(
+            _SERVICE, "Put", _bundled(blocks, upload), timeout_s=max(STORE_TIMEOUT_S, self._channel.timeout_s)
+        )
         return PutCounts(reply.blocks_received, reply.blocks_stored, reply.bytes_received, reply.bytes_stored)
 
     async def swap_root(
@@ -113,7 +119,9 @@ class BlocksClient:
         """Makes ``new`` the root of the bucket if it is ``expected`` now; returns the root there is then. Raises RootMoved,
         BlocksMissing (with ``cids``) and Denied. After Unavailable or TimedOut it may have happened: read the root."""
         request = blocks_pb2.SwapRootRequest(key=key, expected=expected, new=new, upload=upload)
-        reply: blocks_pb2.SwapRootReply = await self._channel.unary(_SERVICE, "SwapRoot", request, thread=thread)
+        reply: blocks_pb2.SwapRootReply = await self._channel.unary(
+            _SERVICE, "SwapRoot", request, thread=thread, timeout_s=max(SWAP_TIMEOUT_S, self._channel.timeout_s)
+        )
         return parse_cid(reply.root)
 
     async def roots(self) -> list[BucketInfo]:
