@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import trio
 
 from bucketfs.cli.options import configured, settings
+from bucketfs.cli.outcome import telling
+from bucketfs.cli.report import size_text
 from bucketfs.client import NO_CREDENTIALS, Channel, Credentials, Endpoint, HubClient, KeyInfo, KeyType, public_key_text
 from bucketfs.daemon import (
     DEFAULT_PROFILE,
@@ -25,12 +28,18 @@ from bucketfs.daemon import (
     notify_ready,
     notify_stopping,
     open_session,
+    parse_seconds,
     serve_embedded,
-    tell_failed,
 )
-from bucketfs.errors import BucketfsError, NotFound, Unauthenticated, Usage
+from bucketfs.errors import NotFound, Unauthenticated, Usage
+
+if TYPE_CHECKING:
+    from bucketfs.hub import HubConfig
 
 T = TypeVar("T")
+
+EXPLAIN_AFTER_S = 2.0
+"""A Hub that sends no mail answers at once, and one that is away is away at once; then there is nothing to wait for."""
 
 
 @click.group()
@@ -48,7 +57,6 @@ def hub() -> None:
     "serve.tls_cert",
     "serve.tls_key",
     "serve.plaintext",
-    "serve.database",
     "serve.gateway_url",
     "serve.bucket_domain",
     "serve.auto_confirm",
@@ -59,40 +67,47 @@ def hub() -> None:
 @click.option("--embedded", is_flag=True, hidden=True)
 @click.option("--ready-fd", type=int, default=None, hidden=True)
 def serve(embedded: bool, ready_fd: int | None, **options: Any) -> None:
-    """Run a Hub in the foreground until it is interrupted."""
+    """Run a Hub in the foreground until it is interrupted.
+
+    The URL of another database than SQLite may hold a password, so it is read from the configuration (serve.database) or
+    BUCKETFS_SERVE_DATABASE only.
+    """
     config = configured("serve", options)
     if not embedded:
         _serve(config)
         return
-    try:
+    with telling(ready_fd):
         serve_embedded(config, ready_fd)
-    except BucketfsError as error:
-        tell_failed(ready_fd, error)
-        raise
+
+
+@hub.command()
+@settings("serve.data")
+@click.option("--grace", metavar="TIME", default="1h", show_default=True, help="Keep blocks that are younger.")
+def gc(grace: str, **options: Any) -> None:
+    """Delete blocks that no bucket needs from a Hub's stores on this machine. The Hub may be running."""
+    from bucketfs.hub import collect
+
+    config = configured("serve", options)
+    if not config.hub_data.is_dir():
+        raise NotFound(f"{config.hub_data} holds no Hub", hint="give --data")
+    try:
+        grace_s = parse_seconds(grace)
+    except ValueError as error:
+        raise Usage(f"--grace is {grace!r}", hint=f"write {error}") from None
+    done = collect(_hub_config(config), grace_s)
+    freed = size_text(done.bytes_deleted)
+    click.echo(
+        f"Deleted {done.blocks_deleted} blocks ({freed}), kept {done.blocks_kept}; removed {done.packs_removed} packs"
+    )
 
 
 def _serve(config: Config) -> None:
-    from bucketfs.hub import HubConfig, HubServer
+    from bucketfs.hub import HubServer
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    server = HubServer(
-        HubConfig(
-            data=config.hub_data,
-            listen=config["serve.listen"],
-            tls_cert=config["serve.tls_cert"],
-            tls_key=config["serve.tls_key"],
-            plaintext=config["serve.plaintext"],
-            metadata_url=config["serve.database"],
-            gateway_url=config["serve.gateway_url"].rstrip("/"),
-            bucket_domain=config["serve.bucket_domain"],
-            auto_confirm=config["serve.auto_confirm"],
-            threads_per_owner_max=config["serve.threads_per_owner"],
-            account_bytes_max=config["serve.account_size"],
-            bucket_bytes_max=config["serve.bucket_size"],
-        )
-    )
+    server = HubServer(_hub_config(config))
     address = server.start()
     try:
         click.echo(f"Hub serves on {address}, data in {config.hub_data}")
@@ -101,6 +116,25 @@ def _serve(config: Config) -> None:
         notify_stopping("ends calls")
     finally:
         server.stop()
+
+
+def _hub_config(config: Config) -> HubConfig:
+    from bucketfs.hub import HubConfig
+
+    return HubConfig(
+        data=config.hub_data,
+        listen=config["serve.listen"],
+        tls_cert=config["serve.tls_cert"],
+        tls_key=config["serve.tls_key"],
+        plaintext=config["serve.plaintext"],
+        metadata_url=config["serve.database"],
+        gateway_url=config["serve.gateway_url"].rstrip("/"),
+        bucket_domain=config["serve.bucket_domain"],
+        auto_confirm=config["serve.auto_confirm"],
+        threads_per_owner_max=config["serve.threads_per_owner"],
+        account_bytes_max=config["serve.account_size"],
+        bucket_bytes_max=config["serve.bucket_size"],
+    )
 
 
 # The account
@@ -128,11 +162,7 @@ def login(username: str | None, with_key: bool, **options: Any) -> None:
     """Sign in with a user name or email address, or with a key you have. Secrets are asked for, never taken as arguments."""
     config = configured("mount", options)
     if with_key:
-        key = click.prompt("API key").strip()
-        secret = click.prompt(
-            "Secret (empty for a key without one)", hide_input=True, default="", show_default=False
-        ).strip()
-        _save(config, Credentials(api_key=key, api_secret=secret))
+        _save(config, _asked_for())
         return
     if not username:
         raise Usage("login needs a user name or an email address", hint="or --key, to be asked for an API key")
@@ -242,11 +272,16 @@ def _in_session(config: Config, ask: Callable[[Session], Awaitable[T]]) -> T:
 def _enter(config: Config, get_session: Callable[[HubClient], Awaitable[str]], waiting: str) -> None:
     """Get a session, make a key with it, end the session, save the key."""
     endpoint = _endpoint(config)
-    click.echo(waiting, err=True)
+
+    async def explain() -> None:
+        await trio.sleep(EXPLAIN_AFTER_S)
+        click.echo(waiting, err=True)
 
     async def run() -> KeyInfo:
-        async with Channel(endpoint, lambda: NO_CREDENTIALS) as channel:
+        async with Channel(endpoint, lambda: NO_CREDENTIALS) as channel, trio.open_nursery() as nursery:
+            nursery.start_soon(explain)
             session = await get_session(HubClient(channel))
+            nursery.cancel_scope.cancel()
         async with Channel(endpoint, lambda: Credentials(session=session)) as channel:
             client = HubClient(channel)
             made = await client.create_key(secure=True)
@@ -255,6 +290,18 @@ def _enter(config: Config, get_session: Callable[[HubClient], Awaitable[str]], w
 
     made = trio.run(run)
     _save(config, Credentials(api_key=made.key, api_secret=made.secret))
+
+
+def _asked_for() -> Credentials:
+    """A key and its secret, typed by a person or piped in as two lines."""
+    if sys.stdin.isatty():
+        key = click.prompt("API key", err=True)
+        secret = click.prompt(
+            "Secret (empty for a key without one)", hide_input=True, default="", show_default=False, err=True
+        )
+    else:
+        key, secret = (sys.stdin.readline() for _ in range(2))
+    return Credentials(api_key=key.strip(), api_secret=secret.strip())
 
 
 def _save(config: Config, credentials: Credentials) -> None:

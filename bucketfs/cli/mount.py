@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from bucketfs.cli.options import configured, settings
-from bucketfs.cli.outcome import single
-from bucketfs.daemon import MountOptions, notify_failed, spawn, tell_failed
-from bucketfs.errors import BucketfsError, Usage
+from bucketfs.cli.outcome import telling
+from bucketfs.daemon import MountOptions, spawn
+from bucketfs.errors import Usage
 from bucketfs.mount import MountSettings, prepare, real_path
 
 READY_MARGIN_S = 120.0
@@ -45,7 +43,7 @@ def mount(places: tuple[str, ...], foreground: bool, ready_fd: int | None, **opt
 
     Without any configuration this starts a Hub of your own on this machine, with one bucket named home.
     """
-    with _telling(ready_fd):
+    with telling(ready_fd):
         _mount(places, foreground, ready_fd, options)
 
 
@@ -66,23 +64,6 @@ def _mount(places: tuple[str, ...], foreground: bool, ready_fd: int | None, opti
         run_daemon(wanted)
     else:
         _start(bucket, wanted, options)
-
-
-@contextmanager
-def _telling(ready_fd: int | None) -> Iterator[None]:
-    """What fails on the way to a running mount is told to whoever started this process, and to a service manager."""
-    try:
-        yield
-    except Exception as error:
-        cause = single(error)
-        told = (
-            cause
-            if isinstance(cause, BucketfsError)
-            else BucketfsError(f"the daemon failed: {type(cause).__name__}: {cause}")
-        )
-        tell_failed(ready_fd, told)
-        notify_failed(told)
-        raise
 
 
 def _start(bucket: str, wanted: MountOptions, options: dict[str, Any]) -> None:

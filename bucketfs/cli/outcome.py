@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import click
 
+from bucketfs.daemon import notify_failed, tell_failed
 from bucketfs.errors import BucketfsError, Usage
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -54,6 +56,19 @@ def single(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+@contextmanager
+def telling(ready_fd: int | None) -> Iterator[None]:
+    """What fails on the way to a running daemon is told to whoever started this process, and to a service manager."""
+    try:
+        yield
+    except Exception as error:
+        cause = single(error)
+        told = cause if isinstance(cause, BucketfsError) else BucketfsError(f"it failed: {type(cause).__name__}: {cause}")
+        tell_failed(ready_fd, told)
+        notify_failed(told)
+        raise
 
 
 def line_of(error: Exception) -> str:
