@@ -102,8 +102,9 @@ def cat(place: str, **options: Any) -> None:
             content = session.buckets.pull_path(info.key, path)
         async with aclosing(content) as pieces:
             async for data in pieces:
-                await trio.to_thread.run_sync(out.write, data)
-        await trio.to_thread.run_sync(out.flush)
+                # A slow reader may hold us up: nothing else happens in this process.
+                out.write(data)
+        out.flush()
 
     _with_session(options, act)
 
@@ -217,12 +218,11 @@ def links(place: str, as_json: bool, **options: Any) -> None:
 @settings("hub", "profile")
 def destroy(bucket: str, yes: bool, **options: Any) -> None:
     """Destroy a bucket with all that is in it."""
+    if not yes:
+        click.confirm(f"Destroy {bucket} with all that is in it?", abort=True, err=True)
 
     async def act(session: Session) -> None:
         info = await _bucket(session, bucket)
-        if not yes:
-            question = f"Destroy {info.name or info.key} with all that is in it?"
-            await trio.to_thread.run_sync(lambda: click.confirm(question, abort=True, err=True))
         await session.buckets.remove(info.key)
 
     _with_session(options, act)

@@ -23,6 +23,7 @@ from bucketfs.dag import (
     verify,
 )
 from bucketfs.errors import BlocksMissing, Corrupt, IsADirectory, NotFound, RootMoved, Unavailable
+from bucketfs.sync import Look
 from bucketfs.sync.folder_pull import pull_folder
 from bucketfs.sync.folder_push import push_folder
 from bucketfs.sync.transfer import PullOptions, PushOptions
@@ -46,6 +47,9 @@ class MemoryRemote:
 
     async def root(self) -> Cid:
         return self.current
+
+    async def look(self) -> Look:
+        return Look(self.current)
 
     async def blocks(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
         self.calls.append("blocks")
