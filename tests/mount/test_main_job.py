@@ -178,10 +178,10 @@ def test_push_and_pull_of_a_folder_without_a_mount(home: Home) -> None:
     for number in range(50):
         (source / f"pack/{number}").write_text(f"file {number}\n" * number)
     home.cli("buck", "create", "cold")
-    home.cli("buck", "push", "cold", source)
+    home.cli("buck", "push", source, "cold")
     # Said and sent again only what is new.
     (source / "pack/7").write_text("changed")
-    home.cli("buck", "push", "cold", source)
+    home.cli("buck", "push", source, "cold")
     assert "pack" in home.cli("buck", "ls", "cold").stdout
     assert home.cli("buck", "cat", "cold/pack/7").stdout == "changed"
     home.cli("buck", "pull", "cold", home.root / "target")
