@@ -77,7 +77,8 @@ def is_dead(mountpoint: Path) -> bool:
     try:
         os.stat(mountpoint)
     except OSError as error:
-        return error.errno == errno.ENOTCONN
+        # The first look after the death meets the request that was aborted by it, every later one the missing connection.
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
 
 
