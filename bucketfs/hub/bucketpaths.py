@@ -16,6 +16,8 @@ from bucketfs.hub.rows import BucketRow, PathEntry
 Path = tuple[bytes, ...]
 
 SEED_NAME = ".textileseed"
+_FEW = 8
+
 SEED_REFUSED = f"paths containing {SEED_NAME} are not allowed"
 
 
@@ -68,7 +70,7 @@ def touched(metadata: Mapping[str, PathEntry], paths: Iterable[Path], now_ns: in
     gone.
     """
     written = {path_text(path) for path in paths}
-    kept = {place: entry for place, entry in metadata.items() if not _is_below_any(place, written)}
+    kept = _without_below(metadata, written)
     for place in written:
         kept[place] = replace(kept.get(place, PathEntry()), updated_at_ns=now_ns)
     return kept
@@ -76,12 +78,21 @@ def touched(metadata: Mapping[str, PathEntry], paths: Iterable[Path], now_ns: in
 
 def removed(metadata: Mapping[str, PathEntry], path: Path) -> dict[str, PathEntry]:
     """The entries after everything at a path went."""
-    gone = {path_text(path)}
-    return {place: entry for place, entry in metadata.items() if place not in gone and not _is_below_any(place, gone)}
+    gone = path_text(path)
+    kept = _without_below(metadata, {gone})
+    kept.pop(gone, None)
+    return kept
 
 
-def _is_below_any(place: str, paths: set[str]) -> bool:
-    ancestors = lineage(place)
-    next(ancestors)
-    # The root is no place whose entries go: a new root keeps who may do what, and so does the seed in it.
-    return place not in ("", SEED_NAME) and any(ancestor in paths for ancestor in ancestors)
+def _without_below(metadata: Mapping[str, PathEntry], paths: set[str]) -> dict[str, PathEntry]:
+    """The entries without those below any of these paths.
+
+    Those of the root and of the seed stay in any case: a new root keeps who may do what.
+    """
+    if len(paths) <= _FEW:
+        # Much faster than looking at every ancestor, and most writes are to one path.
+        starts = tuple(f"{path}/" if path else "" for path in paths)
+        kept = {place: entry for place, entry in metadata.items() if not place.startswith(starts)}
+    else:
+        kept = {place: entry for place, entry in metadata.items() if not any(up in paths for up in list(lineage(place))[1:])}
+    return kept | {place: metadata[place] for place in ("", SEED_NAME) if place in metadata}

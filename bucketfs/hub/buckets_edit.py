@@ -43,7 +43,7 @@ class Editing:
 
         def plan(row: BucketRow, tree: BucketTree) -> Plan:
             metadata = touched(row.metadata, [path], time.time_ns())
-            self._desk.check_write(context.call, row, metadata, self._desk.bare_files(row, tree, [path]))
+            self._desk.check_write(context.call, row, metadata, self._desk.bare_files(context.call, row, tree, [path]))
             return Plan(metadata, lambda: self._set(row, metadata, tree, path, request.cid))
 
         with denied_as():
@@ -80,7 +80,7 @@ class Editing:
                 return None
             access.check_changes(row, [(path_text(source), access.Touch.REMOVE)], context.call.writer)
             metadata = touched(removed(row.metadata, source), [place], time.time_ns())
-            self._desk.check_write(context.call, row, metadata, self._desk.bare_files(row, tree, [place]))
+            self._desk.check_write(context.call, row, metadata, self._desk.bare_files(context.call, row, tree, [place]))
             return Plan(metadata, lambda: _move(row, metadata, tree, source, place, link))
 
         with denied_as(WRAPPED):

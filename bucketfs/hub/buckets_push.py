@@ -19,7 +19,7 @@ from bucketfs.errors import InvalidArgument, NotPermitted, Refused, Unavailable
 from bucketfs.hub import access
 from bucketfs.hub.bucketpaths import Path, file_key, path_text, touched, write_path
 from bucketfs.hub.bucketwords import root_message
-from bucketfs.hub.bucketwrite import WRAPPED, BucketTree, Desk, Metadata, Plan, Saved, denied_as
+from bucketfs.hub.bucketwrite import WRAPPED, BucketTree, Desk, Metadata, Plan, Saved, denied_as, may_all
 from bucketfs.hub.call import Context
 from bucketfs.hub.private import PrivateTree
 from bucketfs.hub.rows import BucketRow
@@ -100,9 +100,9 @@ class Pushing:
         yield from _PushPaths(self, self._desk, context, header, row).run(requests)
 
     def check(self, context: Context, row: BucketRow, paths: list[Path]) -> None:
-        tree = self._desk.tree(row)
-        files = self._desk.bare_files(row, tree, paths)
-        self._desk.check_write(context.call, row, touched(row.metadata, paths, time.time_ns()), files)
+        if not may_all(row, context.call.writer):
+            files = self._desk.bare_files(context.call, row, self._desk.tree(row), paths)
+            self._desk.check_write(context.call, row, touched(row.metadata, paths, time.time_ns()), files)
 
     def check_present(self, files: list[_File], upload: bytes) -> None:
         """Raises Unavailable when blocks of these files have been collected: a stream may outlive its lease."""
@@ -214,9 +214,11 @@ class _PushPaths:
         self._root, self._size_bytes = link.cid, link.tsize
         tree.blocks.forget_all_but(self._root)
         self._linked.update((file.path, file) for file in files)
-        entries = touched(self._row.metadata, self._linked, time.time_ns())
-        interim = access.visible(replace(self._row, root=self._root, metadata=entries), self._context.call.writer)
-        root = root_message(interim, with_paths=len(entries) <= PATHS_SHOWN_MAX)
+        interim = replace(self._row, root=self._root)
+        is_large = len(self._row.metadata) + len(self._linked) > PATHS_SHOWN_MAX
+        if not is_large:
+            interim = replace(interim, metadata=touched(self._row.metadata, self._linked, time.time_ns()))
+        root = root_message(access.visible(interim, self._context.call.writer), with_paths=not is_large)
         for file in files:
             yield pb.PushPathsResponse(
                 path=path_text(file.path), cid=cid_text(file.link.cid), size=file.link.tsize, pinned=grown, root=root

@@ -25,9 +25,19 @@ def root_path(root: Cid) -> str:
 
 def entry_message(entry: PathEntry) -> pb.Metadata:
     """A path's entry."""
-    # An enum is an int on the wire; the stubs want its own type.
-    roles = cast("Mapping[str, pb.PathAccessRole]", entry.roles)
-    return pb.Metadata(roles=roles, updated_at=entry.updated_at_ns, key=key_text(entry.key))
+    message = pb.Metadata()
+    _fill(message, entry)
+    return message
+
+
+def _fill(message: pb.Metadata, entry: PathEntry) -> None:
+    # Field by field, because a bucket may have very many entries, nearly all of them with a time and nothing else.
+    message.updated_at = entry.updated_at_ns
+    if entry.key:
+        message.key = key_text(entry.key)
+    if entry.roles:
+        # An enum is an int on the wire; the stubs want its own type.
+        message.roles.update(cast("Mapping[str, pb.PathAccessRole]", entry.roles))
 
 
 def root_message(row: BucketRow, *, with_paths: bool = True) -> pb.Root:
@@ -45,10 +55,10 @@ def root_message(row: BucketRow, *, with_paths: bool = True) -> pb.Root:
         archives=pb.Archives(current=pb.Archive()),
     )
     if "" in row.metadata:
-        message.metadata.CopyFrom(entry_message(row.metadata[""]))
+        _fill(message.metadata, row.metadata[""])
     if with_paths:
         for path, entry in row.metadata.items():
-            message.path_metadata[path].CopyFrom(entry_message(entry))
+            _fill(message.path_metadata[path], entry)
     return message
 
 
@@ -70,7 +80,7 @@ def _item(item: Item, where: str, path: Path, metadata: Mapping[str, PathEntry] 
     )
     entry = nearest_entry(metadata, path_text(path)) if metadata is not None else None
     if entry is not None:
-        message.metadata.CopyFrom(entry_message(entry))
+        _fill(message.metadata, entry)
     return message
 
 

@@ -23,7 +23,7 @@ from bucketfs.hub import access
 from bucketfs.hub.access import Touch
 from bucketfs.hub.blockstore import BlockStore
 from bucketfs.hub.bucketpaths import SEED_NAME, SEED_REFUSED, path_text
-from bucketfs.hub.bucketwrite import ATTEMPTS_MAX, Desk
+from bucketfs.hub.bucketwrite import ATTEMPTS_MAX, Desk, may_all
 from bucketfs.hub.call import Call, Context
 from bucketfs.hub.feed import Action
 from bucketfs.hub.rows import BucketRow, PathEntry
@@ -93,7 +93,7 @@ class Swapping:
         changes = blocks.run(diff(row.root, new))
         if any(change.path == (SEED_NAME.encode(),) for change in changes):
             raise Status(Code.PERMISSION_DENIED, SEED_REFUSED)
-        if not _may_all(row, call.writer):
+        if not may_all(row, call.writer):
             access.check_changes(row, _touches(blocks, changes), call.writer)
         size_bytes = total_size(new, blocks.get(new))
         if size_bytes > total_size(row.root, blocks.get(row.root)):
@@ -137,13 +137,6 @@ def _readable(store: BlockStore, cids: list[Cid]) -> dict[Cid, bytes]:
             except Corrupt:
                 continue
         return found
-
-
-def _may_all(row: BucketRow, writer: str | None) -> bool:
-    """Whether nothing needs to be asked path by path."""
-    if not row.owner:
-        return True
-    return writer == row.owner and access.role_at(row.metadata, "", writer) >= access.ADMIN
 
 
 def _touches(blocks: WorkingSet, changes: list[Change]) -> Iterator[tuple[str, Touch]]:
