@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECKS_TIMEOUT_S = 15.0
+HANDSHAKE_TIMEOUT_S = 5.0
 DEFAULT_SETTINGS = MountSettings()
 
 
@@ -88,10 +89,13 @@ class Mount:
             self._mounted = mounted_at(place)
             if self._mounted is None:
                 raise Unsupported(f"the mount at {place} is not in sight", hint="was it unmounted in the same moment?")
-            self._tuned = tune(self._mounted, self._settings)
             async with trio.open_nursery() as nursery:
                 serving = await nursery.start(self._serve)
                 telling = await nursery.start(self._tell)
+                # Limits that are set before the kernel's first request are set anew by its handshake.
+                with trio.move_on_after(HANDSHAKE_TIMEOUT_S):
+                    await self._operations.begun.wait()
+                self._tuned = tune(self._mounted, self._settings)
                 task_status.started(self._mounted)
                 try:
                     await self._end.wait()

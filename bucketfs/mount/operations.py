@@ -54,12 +54,14 @@ Handler = Callable[Concatenate["Operations", P], Awaitable[R]]
 def _answers(handler: Handler[P, R]) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]:
     """Give ``handler`` a deadline and turn what it raises into an errno."""
     name = handler.__name__
+    waits_for_hub = name in ("fsync", "fsyncdir")
 
     @functools.wraps(handler)
     async def answered(self: Operations, /, *args: P.args, **kwargs: P.kwargs) -> R:
         self.requests[name] += 1
         # A plain scope and not trio.fail_after: that one costs a generator more, on each of the ten thousand reads a second.
-        with trio.CancelScope(deadline=trio.current_time() + self.deadline_s):
+        limit_s = self._fsync_deadline_s if waits_for_hub else self.deadline_s
+        with trio.CancelScope(deadline=trio.current_time() + limit_s):
             try:
                 return await handler(self, *args, **kwargs)
             except pyfuse3.FUSEError:
@@ -69,14 +71,15 @@ def _answers(handler: Handler[P, R]) -> Callable[Concatenate[Operations, P], Cor
                 log.debug("%s: %s: %s", name, type(error).__name__, error)
                 raise pyfuse3.FUSEError(number) from error
         self.overdue += 1
-        log.warning("%s was not done after %.0f s and is answered with EIO", name, self.deadline_s)
+        log.warning("%s was not done after %.0f s and is answered with EIO", name, limit_s)
         raise pyfuse3.FUSEError(errno_of(TimedOut(name)))
 
     return answered
 
 
 class Operations(pyfuse3.Operations):
-    """The handlers, over one VFS. ``requests`` counts them by name, ``overdue`` those that met their deadline."""
+    """The handlers, over one VFS. ``requests`` counts them by name, ``overdue`` those that met their deadline;
+    ``begun`` is set when the kernel sends its first."""
 
     supports_dot_lookup = True
     enable_writeback_cache = True
@@ -86,11 +89,17 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.requests: Counter[str] = Counter()
         self.overdue = 0
+        self.begun = trio.Event()
         self.deadline_s = settings.timeout_s + settings.grace_s
+        self._fsync_deadline_s = max(self.deadline_s, settings.fsync_timeout_s)
         self._vfs = vfs
         self._entry_timeout_s = settings.entry_timeout_s
         self._attr_timeout_s = settings.attr_timeout_s
         self._negative_timeout_s = settings.negative_timeout_s
+
+    def init(self) -> None:
+        """The kernel has shaken hands. Its limits are its own again from here on, so this is the moment to change them."""
+        self.begun.set()
 
     # Names and attributes.
 

@@ -14,8 +14,9 @@ class MountSettings:
     timeout_s: float = 30.0
     """How long the rooms below may take before they give up by themselves."""
     grace_s: float = 5.0
-    """How much longer a request may take before it is answered for them. With ``fsync=hub`` give more: a push takes its
-    time."""
+    """How much longer a request may take before it is answered for them."""
+    fsync_timeout_s: float = 0.0
+    """A longer limit for fsync alone, for mounts whose fsync waits until everything is at the Hub."""
     entry_timeout_s: float = 3600.0
     attr_timeout_s: float = 3600.0
     """How long the kernel may believe what it was told. Long, because each change from elsewhere is announced to it."""
@@ -24,7 +25,8 @@ class MountSettings:
     unmount_grace_s: float = 10.0
     """How long a polite unmount may take (the kernel writes back what it holds) before the mount is detached."""
     read_ahead_bytes: int = 1024 * 1024
-    """How far the kernel reads ahead. Only root may raise it over the 128 KiB a file system gets by itself."""
+    """How far the kernel reads ahead. Only root may raise it over the 128 KiB a file system gets by itself. Measured on 200
+    MB from a warm block cache: 340–500 MB/s with 128 KiB, 800–880 MB/s with 1 MiB."""
     background_max: int = 256
     """Read-ahead and write-back requests in flight. The kernel's own 12 would let a dozen reads that wait for a Hub hold up
     the write-back of other files."""

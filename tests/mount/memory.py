@@ -189,6 +189,8 @@ class MemoryVFS:
         del self.open_nodes[handle]
 
     async def fsync(self, handle: FileHandle, datasync: bool) -> None:
+        if self.held is not None:
+            await self.held.wait()
         self.synced += 1
 
     async def opendir(self, inode: Inode, caller: Caller) -> FileHandle:

@@ -271,6 +271,22 @@ def test_a_request_that_waits_too_long_is_eio_and_the_others_go_on(serve: Callab
     assert "read was not done after 1 s and is answered with EIO" in served.stop()
 
 
+def test_an_fsync_may_have_a_longer_limit(serve: Callable[..., Served]) -> None:
+    served = serve(timeout_s=0.3, grace_s=0.2, fsync_timeout_s=20)
+    with (served.place / "file").open("wb", buffering=0) as file:
+        file.write(b"x")
+        served.ask("hold")
+        results: list[int | None] = []
+        syncer = threading.Thread(target=lambda: results.append(errno_in(lambda: os.fsync(file.fileno()))))
+        syncer.start()
+        syncer.join(1.5)
+        assert syncer.is_alive()
+        served.ask("release")
+        syncer.join(10)
+    assert results == [None]
+    assert served.counts()["overdue"] == 0
+
+
 def test_a_bug_is_eio_with_one_traceback_and_the_mount_lives(serve: Callable[..., Served]) -> None:
     served = serve()
     assert errno_in(lambda: os.stat(served.place / "explode")) == errno.EIO
@@ -378,3 +394,12 @@ def test_a_plain_user_mounts_and_unmounts(serve: Callable[..., Served], place: P
     done = subprocess.run([*enter, "sh", "-c", script], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == (f"hello\n{65534 if enter else os.geteuid()}\n", "")
     assert served.process.wait(10) == 0
+
+
+def test_the_kernels_limits_are_raised_after_its_handshake(served: Served) -> None:
+    """Root may raise read-ahead; the handshake that follows a mount would set it back."""
+    mounted = mounted_at(served.place)
+    assert mounted is not None
+    tuned = served.counts()["kernel"]
+    shown = int(Path(f"/sys/class/bdi/{mounted.device}/read_ahead_kb").read_text())
+    assert shown == (tuned["read_ahead_kb"] if "read_ahead_kb" in tuned else 128)
