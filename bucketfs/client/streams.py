@@ -36,7 +36,10 @@ class Call:
 
 
 class Replies(Generic[T]):
-    """The replies of one call: entered with ``async with``, iterated with ``async for`` or asked by ``receive``."""
+    """The replies of one call: entered with ``async with``, iterated with ``async for`` or asked by ``receive``.
+
+    A wait that failed or was cancelled ends the call.
+    """
 
     def __init__(self, call: Call, convert: Callable[[Any], T], request: Message | None = None, bundle: int = 1) -> None:
         self._about = call
@@ -62,8 +65,13 @@ class Replies(Generic[T]):
 
     async def __anext__(self) -> T:
         if not self._ready and not self._over:
-            with self._about.ours(), limit(self._about.limit_s, self._about.attempted):
-                self._ready, self._over = await self._about.in_thread(self._take)
+            try:
+                with self._about.ours(), limit(self._about.limit_s, self._about.attempted):
+                    self._ready, self._over = await self._about.in_thread(self._take)
+            except BaseException:
+                # The abandoned thread may have taken replies that nobody will see: the stream is of no more use.
+                self._call.cancel()
+                raise
             self._ready.reverse()
         if not self._ready:
             raise StopAsyncIteration

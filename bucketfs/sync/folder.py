@@ -76,15 +76,16 @@ def _entry(name: bytes, status: os.stat_result) -> LocalEntry:
 # Reading
 
 
-def build_small(path: bytes, entry: LocalEntry, attributes: NodeAttributes) -> tuple[Built, list[Block]]:
-    """A file of at most one leaf, or a symlink, as a DAG with all its blocks. A file that grew meanwhile is cut at a leaf:
-    its mtime is the one of before, so the next run sees that it is another."""
+def build_small(path: bytes, entry: LocalEntry, attributes: NodeAttributes) -> tuple[Built, list[Block]] | None:
+    """A file of at most one leaf, or a symlink, as a DAG with all its blocks; None for a file that has grown meanwhile."""
     if entry.kind is Kind.SYMLINK:
         with ours("reading link", path):
             built = symlink(os.readlink(path), NodeAttributes(mtime_ns=attributes.mtime_ns))
         return built, list(built.blocks.items())
     with ours("reading", path), opened(path, os.O_RDONLY) as file:
-        data = os.pread(file, LEAF_SIZE, 0)
+        data = _read_full(file, LEAF_SIZE + 1, 0)
+    if len(data) > LEAF_SIZE:
+        return None
     leaf = cid_of(data)
     built = file_root([(leaf, len(data))], attributes, data)
     blocks = list(built.blocks.items())

@@ -182,7 +182,8 @@ class _Pull:
                     here is not None
                     and (here.kind is Kind.SYMLINK or (here.kind is Kind.FILE and here.size_bytes <= LEAF_SIZE))
                     and codec_of(link.cid) != RAW
-                    and folder.build_small(where, here, here.attributes)[0].link.cid == link.cid
+                    and (made := folder.build_small(where, here, here.attributes)) is not None
+                    and made[0].link.cid == link.cid
                 )
             except BucketfsError:
                 # What cannot be read here is dealt with when it is to be written.

@@ -93,9 +93,12 @@ async def push_folder(
         try:
             await _push_once(remote, upload, _Push(remote, local, path, options, figures, progress))
             return figures
-        except (RootMoved, BlocksMissing, Unavailable, TimedOut):
+        except (RootMoved, BlocksMissing, Unavailable, TimedOut) as error:
             if attempt == ATTEMPTS_MAX:
                 raise
+            if isinstance(error, BlocksMissing):
+                # The Hub lost something of what we took for unchanged: all of it is offered now.
+                options = replace(options, reread=True)
         await trio.sleep(backoff.next_s())
     raise AssertionError("the last attempt returns or raises")
 
@@ -293,18 +296,25 @@ class _Push:
     async def _take_small(self, at: _PushFolder, batch: Sequence[tuple[LocalEntry, bytes]]) -> None:
         results = await trio.to_thread.run_sync(self._build_small, batch)
         blocks: list[Block] = []
-        for (entry, _), result in zip(batch, results, strict=True):
-            if isinstance(result, BucketfsError):
+        grown: list[tuple[LocalEntry, bytes]] = []
+        for (entry, where), result in zip(batch, results, strict=True):
+            if result is None:
+                grown.append((entry, where))
+            elif isinstance(result, BucketfsError):
                 self._skip((*at.path, entry.name), str(result))
-                continue
-            built, made = result
-            if await self._set(at, entry, built.link):
-                blocks += made
+            else:
+                built, made = result
+                if await self._set(at, entry, built.link) or self._options.reread:
+                    blocks += made
         await self._emit(blocks)
+        for entry, where in grown:
+            await self._take_large(at, entry, where)
         self.progress(self.figures)
 
-    def _build_small(self, batch: Sequence[tuple[LocalEntry, bytes]]) -> list[tuple[Built, list[Block]] | BucketfsError]:
-        results: list[tuple[Built, list[Block]] | BucketfsError] = []
+    def _build_small(
+        self, batch: Sequence[tuple[LocalEntry, bytes]]
+    ) -> list[tuple[Built, list[Block]] | BucketfsError | None]:
+        results: list[tuple[Built, list[Block]] | BucketfsError | None] = []
         for entry, where in batch:
             try:
                 results.append(folder.build_small(where, entry, self._attributes(entry)))

@@ -56,7 +56,8 @@ Progress = Callable[[Figures], None]
 class PushOptions:
     """``attributes`` False leaves mode and mtime out (other clients then see the CIDs they would make themselves);
     ``delete`` removes from the bucket what is not in the folder; ``reread`` reads files whose size and mtime are those in
-    the bucket."""
+    the bucket, and offers the Hub the blocks of what is unchanged, in case it lost some.
+    """
 
     attributes: bool = True
     delete: bool = False

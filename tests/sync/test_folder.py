@@ -23,7 +23,7 @@ from bucketfs.dag import (
     verify,
 )
 from bucketfs.errors import BlocksMissing, Corrupt, IsADirectory, NotFound, RootMoved, Unavailable
-from bucketfs.sync import Look
+from bucketfs.sync import Look, folder
 from bucketfs.sync.folder_pull import pull_folder
 from bucketfs.sync.folder_push import push_folder
 from bucketfs.sync.transfer import PullOptions, PushOptions
@@ -408,3 +408,38 @@ async def test_depth_beyond_the_stack_of_python(remote: MemoryRemote, tmp_path: 
     empty = await pull_folder(MemoryRemote(), tmp_path / "b/t", options=PullOptions(delete=True))
     assert empty.removed == 1
     await pull_folder(MemoryRemote(), top, options=PullOptions(delete=True))
+
+
+async def test_what_the_hub_lost_is_offered_again(
+    remote: MemoryRemote, tree: Path, tmp_path: Path, autojump_clock: object
+) -> None:
+    await push_folder(remote, tree)
+    data = (tree / "big").read_bytes()
+    for cid in (cid_of(data[LEAF : 2 * LEAF]), cid_of((tree / "deep/er/übung \U0001f600").read_bytes())):
+        remote.store.pop(cid, None)
+    (tree / "small.txt").write_text("new")
+    await push_folder(remote, tree)
+    await pull_folder(remote, tmp_path / "back")
+    assert picture(tmp_path / "back") == picture(tree)
+
+
+async def test_a_file_that_grows_while_it_is_read(
+    remote: MemoryRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    (top / "log").write_bytes(b"small")
+    real = folder.scan
+
+    def scan(path: bytes) -> list[folder.LocalEntry]:
+        entries = real(path)
+        with (top / "log").open("ab") as file:
+            file.write(bytes(3 * LEAF))
+        return entries
+
+    monkeypatch.setattr(folder, "scan", scan)
+    await push_folder(remote, top)
+    monkeypatch.undo()
+    await pull_folder(remote, tmp_path / "back")
+    assert (tmp_path / "back/log").read_bytes() == (top / "log").read_bytes()
+    assert (await push_folder(remote, top)).unchanged == 0
