@@ -15,9 +15,10 @@ cannot wait for ever: when nobody serves requests any more, an announcement may 
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import pyfuse3
@@ -35,7 +36,8 @@ class Invalidator:
 
     def __init__(self) -> None:
         self.told = 0
-        self._waiting: dict[Invalidation, None] = {}
+        self._waiting: dict[Invalidation, int] = {}
+        self._mentions = itertools.count()
         self._arrived = trio.Event()
         self._drained = trio.Event()
         self._drained.set()
@@ -51,7 +53,7 @@ class Invalidator:
             return
         # Told in the order of the last mention: a name that went, came and went again ends as gone.
         self._waiting.pop(news, None)
-        self._waiting[news] = None
+        self._waiting[news] = next(self._mentions)
         self._arrived.set()
         if self._drained.is_set():
             self._drained = trio.Event()
@@ -76,8 +78,8 @@ class Invalidator:
         try:
             while True:
                 await self._arrived.wait()
-                batch = tuple(self._waiting)[:BATCH_MAX]
-                await trio.to_thread.run_sync(self._tell_all, batch, limiter=self._limiter, abandon_on_cancel=True)
+                batch = dict(itertools.islice(self._waiting.items(), BATCH_MAX))
+                await trio.to_thread.run_sync(self._tell_all, tuple(batch), limiter=self._limiter, abandon_on_cancel=True)
                 self.told += len(batch)
                 self._forget(batch)
         finally:
@@ -85,11 +87,10 @@ class Invalidator:
             self._waiting.clear()
             self._drained.set()
 
-    def _forget(self, batch: Sequence[Invalidation]) -> None:
-        # News that was repeated meanwhile stands behind the batch now and was told too early; it is told again. As dicts
-        # keep their order, what is still at the front was not repeated.
-        for news in batch:
-            if next(iter(self._waiting)) is news:
+    def _forget(self, batch: Mapping[Invalidation, int]) -> None:
+        for news, mention in batch.items():
+            # News that was repeated meanwhile may have been told before what it is about happened; it is told again.
+            if self._waiting[news] == mention:
                 del self._waiting[news]
         if not self._waiting:
             self._arrived = trio.Event()

@@ -402,4 +402,4 @@ def test_the_kernels_limits_are_raised_after_its_handshake(served: Served) -> No
     assert mounted is not None
     tuned = served.counts()["kernel"]
     shown = int(Path(f"/sys/class/bdi/{mounted.device}/read_ahead_kb").read_text())
-    assert shown == (tuned["read_ahead_kb"] if "read_ahead_kb" in tuned else 128)
+    assert shown == tuned.get("read_ahead_kb", 128)

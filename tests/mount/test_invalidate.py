@@ -1,0 +1,112 @@
+"""News to the kernel: told once, in order, by one thread that can be brought to rest. The kernel's side is a list here; through
+the real one see test_kernel.py."""
+
+from __future__ import annotations
+
+import errno
+import threading
+
+import pytest
+import trio
+
+from bucketfs.mount import invalidate
+from bucketfs.mount.invalidate import Invalidator
+from bucketfs.types import Inode
+from bucketfs.vfs import AttributesChanged, EntryChanged, EntryGone, Invalidation
+
+A, B = EntryChanged(Inode(1), b"a"), EntryChanged(Inode(1), b"b")
+
+
+class Kernel:
+    """Takes news one at a time; ``gate`` holds it up."""
+
+    def __init__(self) -> None:
+        self.told: list[Invalidation] = []
+        self.entered = threading.Semaphore(0)
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, news: Invalidation) -> None:
+        self.entered.release()
+        assert self.gate.wait(10)
+        self.told.append(news)
+
+    async def busy(self) -> None:
+        await trio.to_thread.run_sync(self.entered.acquire)
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    made = Kernel()
+    monkeypatch.setattr(invalidate, "_tell", made)
+    return made
+
+
+async def test_the_same_news_is_told_once_and_in_order_of_last_mention(kernel: Kernel, nursery: trio.Nursery) -> None:
+    invalidator = Invalidator()
+    for news in (A, B, EntryChanged(Inode(1), b"a")):
+        invalidator.notify(news)
+    await nursery.start(invalidator.run)
+    await invalidator.drained()
+    assert kernel.told == [B, A]
+    assert invalidator.told == 2
+
+
+async def test_news_repeated_while_it_is_told_is_told_again(kernel: Kernel, nursery: trio.Nursery) -> None:
+    invalidator = Invalidator()
+    await nursery.start(invalidator.run)
+    kernel.gate.clear()
+    invalidator.notify(A)
+    await kernel.busy()
+    invalidator.notify(A)
+    kernel.gate.set()
+    await invalidator.drained()
+    assert kernel.told == [A, A]
+
+
+async def test_more_than_a_batch(kernel: Kernel, nursery: trio.Nursery) -> None:
+    invalidator = Invalidator()
+    await nursery.start(invalidator.run)
+    many = [AttributesChanged(Inode(number)) for number in range(3 * invalidate.BATCH_MAX + 1)]
+    for news in many:
+        invalidator.notify(news)
+    await invalidator.drained()
+    assert kernel.told == many
+
+
+async def test_it_comes_to_rest_and_tells_nothing_afterwards(kernel: Kernel) -> None:
+    invalidator = Invalidator()
+    kernel.gate.clear()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(invalidator.run)
+        invalidator.notify(A)
+        invalidator.notify(B)
+        await kernel.busy()
+        nursery.cancel_scope.cancel()
+    assert not invalidator.resting
+    assert not await invalidator.at_rest(0.05)
+    kernel.gate.set()
+    assert await invalidator.at_rest(5)
+    assert kernel.told == [A]
+    invalidator.notify(B)
+    await invalidator.drained()
+    assert kernel.told == [A]
+
+
+async def test_what_the_kernel_does_not_hold_is_no_trouble(
+    monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = {b"gone": errno.ENOENT, b"away": errno.ENOTCONN, b"odd": errno.EPERM}
+
+    def tell(news: Invalidation) -> None:
+        assert isinstance(news, EntryGone)
+        raise OSError(answers[news.name], "no")
+
+    monkeypatch.setattr(invalidate, "_tell", tell)
+    invalidator = Invalidator()
+    await nursery.start(invalidator.run)
+    for name in answers:
+        invalidator.notify(EntryGone(Inode(1), name, Inode(2)))
+    await invalidator.drained()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "odd" in caplog.text
