@@ -17,10 +17,7 @@ from bucketfs.cli.options import configured, settings
 from bucketfs.client import BucketInfo, PathItem, find_bucket
 from bucketfs.daemon import Session, open_session
 from bucketfs.errors import CrossDevice, IsADirectory, NotFound, Unsupported, Usage
-from bucketfs.sync import NativeRemote
-from bucketfs.sync.folder_pull import pull_folder
-from bucketfs.sync.folder_push import push_folder
-from bucketfs.sync.transfer import NodeSource, PullOptions, PushOptions, read_content
+from bucketfs.sync import NativeRemote, NodeSource, PullOptions, PushOptions, pull_folder, push_folder, read_content
 from bucketfs.types import Link
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -16,7 +16,7 @@ from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, T
 from bucketfs.client import BucketInfo, PathItem, thread_text
 from bucketfs.dag import RAW, cid_text, codec_of, node_info
 from bucketfs.errors import Refused
-from bucketfs.sync.transfer import Figures, NodeSource
+from bucketfs.sync import Figures, NodeSource
 from bucketfs.types import Kind
 
 NODES_PER_ASK = 32

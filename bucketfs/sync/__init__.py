@@ -6,11 +6,34 @@
 """
 
 from bucketfs.sync.fetch import HubSource
+from bucketfs.sync.folder_pull import pull_folder
+from bucketfs.sync.folder_push import push_folder
 from bucketfs.sync.native import NativeRemote
 from bucketfs.sync.push import Pushed, Pusher
 from bucketfs.sync.remote import Look, Remote
 from bucketfs.sync.send import Sent
 from bucketfs.sync.sync import Pace, Syncer, Trouble
+from bucketfs.sync.transfer import Figures, NodeSource, PullOptions, PushOptions, Skipped, read_content
 from bucketfs.sync.watch import Watcher
 
-__all__ = ["HubSource", "Look", "NativeRemote", "Pace", "Pushed", "Pusher", "Remote", "Sent", "Syncer", "Trouble", "Watcher"]
+__all__ = [
+    "Figures",
+    "HubSource",
+    "Look",
+    "NativeRemote",
+    "NodeSource",
+    "Pace",
+    "PullOptions",
+    "PushOptions",
+    "Pushed",
+    "Pusher",
+    "Remote",
+    "Sent",
+    "Skipped",
+    "Syncer",
+    "Trouble",
+    "Watcher",
+    "pull_folder",
+    "push_folder",
+    "read_content",
+]
