@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from bucketfs.cli.report import Ticker, status_lines
-from bucketfs.daemon import Places, ask, load_config, parse_seconds
+from bucketfs.daemon import Places, answers, ask, load_config, parse_seconds
 from bucketfs.errors import Busy, NotFound, TimedOut, Unavailable, Usage
 from bucketfs.mount import Mounted, is_dead, mount_above, mounted_at, mounts, real_path, unmount
 
@@ -60,7 +60,7 @@ def sync(path: str | None, timeout: str | None) -> None:
             arguments = {"timeout_s": limit_s}
             # The daemon keeps the limit; the margin here is for a daemon that hangs.
             silence_s = None if limit_s is None else limit_s + END_MARGIN_S
-            ask(places.control_socket(mounted.mountpoint), "sync", arguments, on_progress=ticker.show, timeout_s=silence_s)
+            _ask(places, mounted, "sync", arguments, on_progress=ticker.show, timeout_s=silence_s)
 
 
 @click.command()
@@ -119,9 +119,17 @@ def _process_of(places: Places, mounted: Mounted) -> Iterator[int | None]:
 
 
 def _status(places: Places, mounted: Mounted) -> dict[str, Any]:
+    return _ask(places, mounted, "status", timeout_s=STATUS_TIMEOUT_S)
+
+
+def _ask(places: Places, mounted: Mounted, command: str, *arguments: dict[str, Any], **how: Any) -> dict[str, Any]:
+    """Ask the daemon behind a mount. Raises Unavailable when there is none any more, NotFound when it does not listen to us."""
+    path = places.control_socket(mounted.mountpoint)
     try:
-        return ask(places.control_socket(mounted.mountpoint), "status", timeout_s=STATUS_TIMEOUT_S)
+        return ask(path, command, *arguments, **how)
     except NotFound as error:
+        if answers(path):
+            raise  # it listens, so this is its answer
         if is_dead(mounted.mountpoint):
             hint = f"'bucketfs umount {mounted.mountpoint}' clears it; no change that was written is lost"
             raise Unavailable(f"the mount at {mounted.mountpoint} has lost its process", hint=hint) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bucketfs.daemon.ready import await_ready
-from bucketfs.errors import BucketfsError
+from bucketfs.errors import BucketfsError, Refused
 
 
 def spawn(arguments: Sequence[str], log_file: Path, timeout_s: float) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _wait(process: subprocess.Popen[bytes], ours: int, log_file: Path, timeout_s
     try:
         document = await_ready(ours, timeout_s)
     except BucketfsError as error:
-        if not error.hint:
+        if not error.hint and not isinstance(error, Refused):
             error.hint = f"its log may say why: {log_file}"
         process.terminate()
         try:

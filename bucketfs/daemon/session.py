@@ -106,8 +106,10 @@ def choose(profile: str, hub: str, file: CredentialsFile) -> Profile:
         return Profile(EMBEDDED, EMBEDDED, Credentials())
     try:
         found = file.profile(profile or DEFAULT_PROFILE)
-    except NotFound:
-        if profile or hub:
+    except NotFound as error:
+        if hub:
+            raise NotFound(f"there are no keys for the Hub {hub}", hint=f"bucketfs hub login --hub {hub} NAME") from error
+        if profile:
             raise
         return Profile(EMBEDDED, EMBEDDED, Credentials())
     if hub and found.hub and Endpoint.parse(hub) != Endpoint.parse(found.hub):

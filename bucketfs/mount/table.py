@@ -75,7 +75,8 @@ def mount_above(path: Path) -> Mounted | None:
 def is_dead(mountpoint: Path) -> bool:
     """Whether the process behind a FUSE mount is gone. May block when it is not: call it in a thread, with a time limit."""
     try:
-        os.stat(mountpoint)
+        # Not stat: the kernel would answer that from what it was told up to an hour ago.
+        os.statvfs(mountpoint)
     except OSError as error:
         # The first look after the death meets the request that was aborted by it, every later one the missing connection.
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)

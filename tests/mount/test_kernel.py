@@ -341,6 +341,7 @@ def test_leaving_writes_back_what_is_still_open(serve: Callable[..., Served]) ->
 def test_sigkill_leaves_a_dead_mount_that_the_next_one_clears(serve: Callable[..., Served], place: Path) -> None:
     served = serve()
     (place / "file").write_text("x")
+    place.stat()  # the kernel remembers this for an hour, dead or not
     served.process.kill()
     served.process.wait(10)
     assert is_dead(place)
