@@ -90,12 +90,12 @@ class BlockIndex:
         self._all: list[sqlite3.Connection] = []
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
+        # One writer at a time is SQLite's rule for all processes. In ours it is a lock, for SQLite waits by polling.
+        self._write_lock = threading.Lock()
         self._durable = self._connect("FULL")
-        self._durable_lock = threading.Lock()
         self._make_tables()
         # A lease need not survive a power cut (the upload it guards does not either), so it does not pay for a sync.
         self._quick = self._connect("NORMAL")
-        self._quick_lock = threading.Lock()
 
     def close(self) -> None:
         """Closes every connection. Nobody may be inside another method."""
@@ -174,14 +174,14 @@ class BlockIndex:
     def lease(self, upload: bytes, multihashes: Iterable[bytes], expires_ns: int) -> None:
         """The upload counts on these too, and on all it named before, until ``expires_ns``."""
         packed = pack_multihashes(multihashes)
-        with self._quick_lock, _transaction(self._quick, "leasing blocks"):
+        with self._write_lock, _transaction(self._quick, "leasing blocks"):
             self._quick.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?)", (upload, expires_ns))
             if packed:
                 self._quick.execute("INSERT INTO leases (upload, multihashes) VALUES (?, ?)", (upload, packed))
 
     def release(self, upload: bytes, now_ns: int) -> None:
         """The upload needs its blocks no more. Expired leases go too."""
-        with self._quick_lock, _transaction(self._quick, "releasing a lease"):
+        with self._write_lock, _transaction(self._quick, "releasing a lease"):
             self._quick.execute("DELETE FROM leases WHERE upload = ?", (upload,))
             self._quick.execute("DELETE FROM uploads WHERE upload = ?", (upload,))
             for (expired,) in self._quick.execute("SELECT upload FROM uploads WHERE expires_ns <= ?", (now_ns,)).fetchall():
@@ -190,7 +190,7 @@ class BlockIndex:
 
     def mark_damaged(self, multihash: bytes, place: Place) -> None:
         """The bytes at this place are not the block; unless it has moved meanwhile."""
-        with self._quick_lock, _transaction(self._quick, "marking a damaged block"):
+        with self._write_lock, _transaction(self._quick, "marking a damaged block"):
             self._quick.execute(
                 "UPDATE blocks SET damaged = 1 WHERE multihash = ? AND pack = ? AND offset = ?",
                 (multihash, place.pack, place.offset),
@@ -201,7 +201,7 @@ class BlockIndex:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A write transaction, durable once the block is left, undone when it raises. No other process writes meanwhile."""
-        with self._durable_lock, _transaction(self._durable, "writing the index"):
+        with self._write_lock, _transaction(self._durable, "writing the index"):
             yield self._durable
 
     def new_pack(self) -> int:
@@ -244,7 +244,7 @@ class BlockIndex:
         with self.writing() as connection:
             connection.execute("DELETE FROM uploads WHERE expires_ns <= ?", (now_ns,))
             connection.execute("DELETE FROM leases WHERE upload NOT IN (SELECT upload FROM uploads)")
-        with self._durable_lock:
+        with self._write_lock:
             try:
                 self._durable.execute("PRAGMA incremental_vacuum").fetchall()
                 self._durable.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -11,7 +11,8 @@ from typing import Any
 
 from bucketfs.dag import DAG_PB, check_block, codec_of, drive, list_directory, node_info, parse_cid
 from bucketfs.errors import Corrupt, InvalidArgument, NotADirectory
-from bucketfs.hub.blockstore import BlockStore, PutCounts, Receiving
+from bucketfs.hub.blockcounts import PutCounts
+from bucketfs.hub.blockstore import BlockStore, Receiving
 from bucketfs.hub.bucketwrite import Desk
 from bucketfs.hub.call import Context, KeyType
 from bucketfs.hub.deps import Hub

@@ -29,6 +29,7 @@ from types import TracebackType
 
 from bucketfs.dag import identity_block, multihash_of, verify
 from bucketfs.errors import BucketfsError, Corrupt, NoSpace, NotFound
+from bucketfs.hub.blockcounts import PutCounts, StoreFigures
 from bucketfs.hub.blockindex import BlockIndex, Found, Place
 from bucketfs.hub.packs import PackReaders, PackWriter, disk_error, pack_path
 from bucketfs.types import Cid
@@ -42,36 +43,6 @@ RESERVE_BYTES = 32 * 1024 * 1024
 LEASE_S = 3600.0
 ITERATED_AT_ONCE = 128
 """Places that ``iterate`` looks up in one question. The bytes of small blocks come with the answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class PutCounts:
-    """Blocks and bytes that came, and how many of them were new."""
-
-    blocks_received: int = 0
-    blocks_stored: int = 0
-    bytes_received: int = 0
-    bytes_stored: int = 0
-
-    def __add__(self, other: PutCounts) -> PutCounts:
-        return PutCounts(
-            self.blocks_received + other.blocks_received,
-            self.blocks_stored + other.blocks_stored,
-            self.bytes_received + other.bytes_received,
-            self.bytes_stored + other.bytes_stored,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class StoreFigures:
-    """How much the store holds. ``pack_bytes`` is what packs take on disk, dead bytes included."""
-
-    blocks: int
-    bytes: int
-    blocks_damaged: int
-    packs: int
-    pack_bytes: int
-    uploads: int
 
 
 @dataclass(slots=True, eq=False)

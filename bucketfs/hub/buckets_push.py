@@ -159,6 +159,7 @@ class _PushPaths:
         self._given_up = threading.Event()
         self._announced = {path.removeprefix("/") for path in header.paths}
         self._linked: dict[Path, _File] = {}
+        self._folders: set[Path] = set()
         self._root: Cid = row.root
         self._size_bytes = 0
         # Filled by the reader, finished by the save, which must not miss that some of it could not be made durable.
@@ -213,7 +214,8 @@ class _PushPaths:
         grown = link.tsize - self._size_bytes
         self._root, self._size_bytes = link.cid, link.tsize
         tree.blocks.forget_all_but(self._root)
-        self._linked.update((file.path, file) for file in files)
+        for file in files:
+            self._note(file)
         interim = replace(self._row, root=self._root)
         is_large = len(self._row.metadata) + len(self._linked) > PATHS_SHOWN_MAX
         if not is_large:
@@ -224,6 +226,15 @@ class _PushPaths:
                 path=path_text(file.path), cid=cid_text(file.link.cid), size=file.link.tsize, pinned=grown, root=root
             )
             grown = 0
+
+    def _note(self, file: _File) -> None:
+        """Remembers what the interim root holds: a file that took the place of a folder took it from files pushed before."""
+        if file.path in self._folders:
+            below = [path for path in self._linked if path[: len(file.path)] == file.path]
+            for path in below:
+                del self._linked[path]
+        self._linked[file.path] = file
+        self._folders.update(file.path[:length] for length in range(1, len(file.path)))
 
     def _save(self, interim: BucketTree) -> None:
         files = list(self._linked.values())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -260,6 +262,40 @@ def test_many_threads_put_and_get_the_same(store: BlockStore) -> None:
         thread.join()
     assert failures == []
     assert store.figures().blocks == len(blocks)
+
+
+WRITER = """
+import os, sys
+from pathlib import Path
+from bucketfs.dag import cid_of
+from bucketfs.hub.blockstore import BlockStore
+store = BlockStore(Path(sys.argv[1]), pack_bytes_max=1 << 20)
+number = 0
+while True:
+    bodies = [b"%d:%d" % (number, index) * 20 + bytes(size) for index, size in enumerate((0, 100, 20_000, 300_000))]
+    store.put_many([(cid_of(body), body) for body in bodies])
+    os.write(1, b"".join(cid_of(body) for body in bodies))
+    number += 1
+"""
+
+
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    acknowledged: list[Cid] = []
+    for acks in (3, 17, 29):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
+        assert writer.stdout is not None
+        for _ in range(acks):
+            acknowledged += [Cid(writer.stdout.read(36)) for _ in range(4)]
+        writer.kill()
+        rest = writer.stdout.read()
+        acknowledged += [Cid(rest[start : start + 36]) for start in range(0, len(rest), 36)]
+        writer.stdout.close()
+        writer.wait()
+        store = BlockStore(tmp_path)
+        found = store.get_many(acknowledged)
+        assert set(found) == set(acknowledged)
+        assert store.missing(acknowledged) == []
+        store.close()
 
 
 def test_leases_are_counted_and_released(tmp_path: Path) -> None:
