@@ -115,12 +115,4 @@ class Remove:
     time_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class PushBegun:
-    """A push of everything recorded so far begins; when the Hub's root turns out to be ``root`` it has succeeded."""
-
-    root: Cid
-    time_ns: int
-
-
-Op = Create | MakeDirectory | MakeSymlink | Place | SetAttributes | SetContent | Rename | Remove | PushBegun
+Op = Create | MakeDirectory | MakeSymlink | Place | SetAttributes | SetContent | Rename | Remove

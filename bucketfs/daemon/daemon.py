@@ -41,6 +41,8 @@ from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Owner
 log = logging.getLogger(__name__)
 
 POLL_S = 30.0
+FSYNC_AT_HUB_TIMEOUT_S = 3600.0
+"""A push takes its time, and whoever asked for fsync=hub would rather wait than not know."""
 RECORD_EVERY_S = 1.0
 CLOSE_GRACE_S = 10.0
 FAREWELL_TURNS = 20
@@ -142,7 +144,12 @@ class _Daemon:
         volumes.vfs = vfs
         await nursery.start(vfs.run)
         await self._show(session, volumes, vfs)
-        settings = MountSettings(allow_other=options.allow_other, read_only=options.read_only, timeout_s=options.timeout_s)
+        settings = MountSettings(
+            allow_other=options.allow_other,
+            read_only=options.read_only,
+            timeout_s=options.timeout_s,
+            fsync_timeout_s=FSYNC_AT_HUB_TIMEOUT_S if options.fsync == "hub" else 0.0,
+        )
         mount = Mount(vfs, options.mountpoint, settings)
         self._told = mount.notify
         watcher = Watcher(

@@ -91,7 +91,8 @@ class Volumes:
                 f"bucket {info.name!r} is private (encrypted); mounting one is not possible yet",
                 hint="use 'bucketfs buck get' and 'bucketfs buck push'",
             )
-        journal = Journal.open(Disk(), make_private(self._folder / "buckets" / info.key))
+        folder = make_private(self._folder / "buckets" / info.key)
+        journal = await trio.to_thread.run_sync(Journal.open, Disk(), folder)
         try:
             volume = await self._volume(info, journal, name, inode)
         except BaseException:
@@ -132,6 +133,8 @@ class Volumes:
             inode = known.inode if known is not None else self._numbers.fresh()
         await volume.open_root(base, inode)
         volume.remember_root(Inode(1), name)
+        for op in recovered.unbacked:
+            log.info("bucket %r: a power loss took bytes of %r that were never synced", info.name, op.path)
         for complaint in [*recovered.set_aside, *await replay(volume, recovered.ops)]:
             log.warning("bucket %r: %s", info.name, complaint)
         await journal.sweep(draft_ids(volume))

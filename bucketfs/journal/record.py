@@ -32,7 +32,6 @@ from bucketfs.ops import (
     MakeSymlink,
     Op,
     Place,
-    PushBegun,
     Remove,
     Rename,
     SetAttributes,
@@ -59,12 +58,11 @@ _KINDS: dict[int, type[Op]] = {
     ord("W"): SetContent,
     ord("R"): Rename,
     ord("X"): Remove,
-    ord("B"): PushBegun,
 }
 _LETTERS = {op: letter for letter, op in _KINDS.items()}
 _FIELDS = {op: tuple(field.name for field in fields(op)) for op in _LETTERS}
 _FIELD_SETS = {op: frozenset(names) for op, names in _FIELDS.items()}
-_CID_FIELDS = {Place: "cid", PushBegun: "root"}
+_CID_FIELDS: dict[type[Op], str] = {Place: "cid"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +179,9 @@ def _mend_content(found: dict[str, Any]) -> None:
     found["extents"] = tuple((start, stop) for start, stop in found["extents"])
 
 
-def _mend_push(found: dict[str, Any]) -> None:
-    found["root"] = cid_from_text(found["root"])
-
-
 _MENDS: dict[type[Op], Callable[[dict[str, Any]], None]] = {
     Place: _mend_place,
     SetContent: _mend_content,
-    PushBegun: _mend_push,
 }
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _from_json = json.JSONDecoder().decode

@@ -152,6 +152,9 @@ class Syncer:
     async def _round(self) -> None:
         look, self._look = self._look, False
         try:
+            if self.volume.journal.failed:
+                # A disk that failed once may have lost what it was told; a new segment says all of it again.
+                await self._pusher.checkpoint()
             if self.dirty:
                 self.pushing = self._pusher.now
                 done = await self._pusher.push()
@@ -199,6 +202,9 @@ class Syncer:
         self._progress = trio.Event()
 
     def record_open_files(self) -> None:
-        """Write records for what long-open files hold by now, so that a kill loses none of it."""
+        """Write records for what long-open files hold by now, so that a kill loses none of it. Raises NoSpace, DiskFailed."""
+        if self.volume.journal.failed:
+            self.heard()
+            return
         for node in list(self.volume.unrecorded):
             record(node)

@@ -112,8 +112,6 @@ async def replay(volume: Volume, records: Iterable[ops.Op]) -> list[str]:
 
 
 async def _apply(volume: Volume, op: ops.Op) -> None:
-    if isinstance(op, ops.PushBegun):
-        return
     if isinstance(op, ops.Rename):
         node = await _node(volume, op.old)
         parent, name = await _place(volume, op.new)

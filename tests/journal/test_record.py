@@ -18,7 +18,6 @@ from bucketfs.ops import (
     MakeSymlink,
     Op,
     Place,
-    PushBegun,
     Remove,
     Rename,
     SetAttributes,
@@ -51,7 +50,6 @@ ops: st.SearchStrategy[Op] = st.one_of(
     ),
     st.builds(Rename, old=paths, new=paths, exchange=st.booleans(), time_ns=times),
     st.builds(Remove, path=paths, time_ns=times),
-    st.builds(PushBegun, root=cids, time_ns=times),
 )
 HEADER = encode_header(Header(3, None, DraftId(1)))
 END = record.encode_frame(0, record.HEAD_END, b"")

@@ -13,7 +13,7 @@ import trio
 from support.faulty_disk import FaultyDisk, Stopped
 
 from bucketfs.journal import Journal
-from bucketfs.ops import Create, Op, PushBegun, SetContent
+from bucketfs.ops import Create, Op, Place, SetContent
 from bucketfs.types import Cid, DraftId, Inode
 
 FOLDER = "/state/journal"
@@ -132,7 +132,7 @@ class Player:
 
     async def push(self) -> None:
         self.count += 1
-        self._append(PushBegun(cid(self.count), self.count))
+        self._append(Place(f"p{self.count}", Inode(self.count), cid(self.count), 1, self.count))
 
     async def content(self, which: int, offset: int, size: int) -> None:
         """Bytes into a new draft (0), the newest (1), the one before (2) …, then the record of them."""
