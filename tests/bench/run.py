@@ -251,7 +251,7 @@ def table(results: Results, grounds: list[str], stage: Path) -> str:
     return "\n".join(lines)
 
 
-def circumstances(rounds: int, sizes: Sizes) -> str:
+def circumstances(rounds: int, sizes: Sizes, load: float) -> str:
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=False)
         return done.stdout.strip()
@@ -263,7 +263,7 @@ def circumstances(rounds: int, sizes: Sizes) -> str:
         f"{os.cpu_count()} CPUs, {memory_gib:.0f} GiB of memory, Linux {platform.release().split('-')[0]}, "
         f"Python {platform.python_version()}; {rounds} rounds, the median with the lowest and highest in parentheses; "
         f"the tree is {sizes.tree_files} files of the standard library; page cache {dropped}. "
-        "Hub and mount share the machine."
+        f"Hub and mount share the machine; its load when the run began was {load:.1f}."
     )
 
 
@@ -288,12 +288,13 @@ def main() -> None:
     options = parser.parse_args()
 
     leftovers.sweep_stale()
+    load = os.getloadavg()[0]
     stage = leftovers.new_stage("bench")
     try:
         tree_files = trees.standard_library(stage / "source", whole=options.tree == "whole")
         sizes = Sizes(options.files, options.size_mib * MIB, stage / "source", tree_files)
         results = run(stage, options.grounds, options.rounds, sizes)
-        numbers = f"{circumstances(options.rounds, sizes)}\n\n{table(results, options.grounds, stage)}"
+        numbers = f"{circumstances(options.rounds, sizes, load)}\n\n{table(results, options.grounds, stage)}"
     finally:
         leftovers.sweep(leftovers.run_name())
     sys.stdout.write(numbers + "\n")
