@@ -25,6 +25,7 @@ from bucketfs.daemon import (
     CredentialsFile,
     Profile,
     Session,
+    keep_freed_memory,
     notify_ready,
     notify_stopping,
     open_session,
@@ -73,6 +74,7 @@ def serve(embedded: bool, ready_fd: int | None, **options: Any) -> None:
     BUCKETFS_SERVE_DATABASE only.
     """
     config = configured("serve", options)
+    keep_freed_memory()
     if not embedded:
         _serve(config)
         return

@@ -16,6 +16,7 @@ from bucketfs.daemon.systemd import notify_failed, notify_ready, notify_status, 
 from bucketfs.daemon.values import seconds as parse_seconds
 
 if TYPE_CHECKING:
+    from bucketfs.daemon.allocator import keep_freed_memory
     from bucketfs.daemon.credentials import CredentialsFile, Profile
     from bucketfs.daemon.daemon import run_daemon
     from bucketfs.daemon.embedded import serve_embedded
@@ -40,6 +41,7 @@ __all__ = [
     "ask",
     "await_ready",
     "find_places",
+    "keep_freed_memory",
     "load_config",
     "make_private",
     "notify_failed",
@@ -57,6 +59,7 @@ __all__ = [
 ]
 
 _LATE = {
+    "keep_freed_memory": "allocator",
     "run_daemon": "daemon",
     "serve_embedded": "embedded",
     "Session": "session",

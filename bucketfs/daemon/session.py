@@ -18,6 +18,7 @@ from bucketfs.client import (
     UsersClient,
     connect,
 )
+from bucketfs.daemon.allocator import keep_freed_memory
 from bucketfs.daemon.config import DEFAULT_PROFILE, EMBEDDED, Config
 from bucketfs.daemon.credentials import CredentialsFile, Profile
 from bucketfs.daemon.embedded import address_of, embedded_hub
@@ -80,6 +81,7 @@ class Session:
 async def open_session(profile: str, hub: str, config: Config, *, timeout_s: float = 30.0) -> AsyncGenerator[Session, None]:
     """Connect as ``profile`` to ``hub``; empty texts stand for what ``config`` says. The embedded Hub is started when it is
     the one. Raises Usage, NotFound (no such profile) and what the Hub answers."""
+    keep_freed_memory()
     file = CredentialsFile(config.places.credentials_file)
     chosen = choose(profile or config.profile, hub or config.hub, file)
     async with AsyncExitStack() as stack:
