@@ -73,14 +73,19 @@ async def connect(
     root_certificates: bytes | None = None,
     thread: ThreadId | None = None,
     thread_name: str = BUCKETS_THREAD,
+    recalled: ThreadId | None = None,
 ) -> AsyncGenerator[Connection, None]:
-    """A connection, for as long as the block lasts. The thread is found, or made, as ``buckets_thread`` says."""
+    """A connection, for as long as the block lasts. The thread is found, or made, as ``buckets_thread`` says. With
+    ``recalled``, the answer of an earlier time, nothing is asked, so that a Hub that is away holds nobody up."""
     bearer = TokenBearer(credentials)
     async with Channel(endpoint, bearer, timeout_s, root_certificates=root_certificates) as channel:
         threads = ThreadsClient(channel)
-        await bearer.prepare(threads)
         users = UsersClient(channel)
-        found = await buckets_thread(users, threads, thread=thread, name=thread_name)
+        if recalled is None:
+            await bearer.prepare(threads)
+            found = await buckets_thread(users, threads, thread=thread, name=thread_name)
+        else:
+            found = recalled
         buckets = BucketsClient(channel, found)
         yield Connection(channel, found, BlocksClient(channel), buckets, users, threads, HubClient(channel))
 

@@ -22,9 +22,10 @@ from typing import Any
 import trio
 
 from bucketfs.cache import BlockCache
-from bucketfs.client import BucketInfo
+from bucketfs.client import BucketInfo, Endpoint
 from bucketfs.daemon.config import MountOptions, load_config
 from bucketfs.daemon.control import Arguments, ControlServer, Document, Progress
+from bucketfs.daemon.known import Known, recall, remember
 from bucketfs.daemon.places import make_private
 from bucketfs.daemon.ready import tell_ready
 from bucketfs.daemon.report import mount_status
@@ -32,15 +33,16 @@ from bucketfs.daemon.session import Session, open_session
 from bucketfs.daemon.systemd import notify_ready, notify_stopping, watchdog
 from bucketfs.daemon.volumes import OpenVolume, Volumes
 from bucketfs.disk import Disk, OpenFile
-from bucketfs.errors import BucketfsError, Busy, NotFound, TimedOut, Unsupported
+from bucketfs.errors import BucketfsError, Busy, NotFound, TimedOut, Unavailable, Unsupported
 from bucketfs.mount import Mount, MountSettings
 from bucketfs.sync import HubSource, Pace, Watcher
-from bucketfs.types import ROOT_INODE, BucketKey
+from bucketfs.types import ROOT_INODE, BucketKey, ThreadId
 from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Owner
 
 log = logging.getLogger(__name__)
 
 POLL_S = 30.0
+LOOK_AT_START_S = 0.7
 FSYNC_AT_HUB_TIMEOUT_S = 3600.0
 """A push takes its time, and whoever asked for fsync=hub would rather wait than not know."""
 RECORD_EVERY_S = 1.0
@@ -78,32 +80,65 @@ class _Daemon:
         self._buckets: list[BucketInfo] = []
         self._told: Callable[[Invalidation], None] = lambda invalidation: None
         self._disk = Disk()
+        self._known: Known | None = None
+        self._known_file = Path()
 
     async def run(self) -> None:
         options = self._options
         config = load_config()
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(
-                open_session(options.profile, options.hub, config, timeout_s=options.timeout_s)
+                open_session(options.profile, options.hub, config, timeout_s=options.timeout_s, recall=self._recalled_thread)
             )
-            if not await session.blocks.offered():
+            buckets = await self._look(session)
+            if buckets is not None and not await session.blocks.offered():
                 raise Unsupported(
                     f"{session.hub_text} does not offer blocks by CID, and mounting by path is not possible yet",
                     hint="use 'bucketfs buck', or a Hub started with 'bucketfs hub serve'",
                 )
-            folder = self._state_folder(session)
+            folder = self._state_folder(session.endpoint, session.profile.name)
             stack.callback(self._disk.close, self._lock(folder))
             nursery = await stack.enter_async_context(trio.open_nursery())
-            parts = await self._wire(nursery, session, folder)
+            if buckets is None:
+                assert self._known is not None, "without the Hub a mount begins with what it knew"
+                buckets = list(self._known.buckets)
+            else:
+                self._remember(session, buckets)
+            parts = await self._wire(nursery, session, folder, buckets)
             stack.callback(nursery.cancel_scope.cancel)
             await self._serve(nursery, parts)
 
     # Up
 
-    def _state_folder(self, session: Session) -> Path:
-        who = f"{session.endpoint}\n{session.profile.name}\n{self._options.bucket}\n{self._options.prefix}"
+    def _state_folder(self, endpoint: Endpoint, profile: str) -> Path:
+        who = f"{endpoint}\n{profile}\n{self._options.bucket}\n{self._options.prefix}"
         name = hashlib.sha256(who.encode()).hexdigest()[:16]
         return make_private(self._options.state_folder / "mounts" / name)
+
+    def _recalled_thread(self, endpoint: Endpoint, profile: str) -> ThreadId | None:
+        self._known_file = self._state_folder(endpoint, profile) / "known.json"
+        self._known = recall(self._known_file)
+        return self._known.thread if self._known is not None else None
+
+    async def _look(self, session: Session) -> list[BucketInfo] | None:
+        """The buckets of the Hub. A mount that was here before waits for a moment only, and gets None when the Hub is
+        away."""
+        try:
+            with trio.move_on_after(float("inf") if self._known is None else LOOK_AT_START_S):
+                return [info for info in await session.blocks.roots() if info.thread == session.thread]
+        except (Unavailable, TimedOut) as error:
+            if self._known is None:
+                raise
+            log.warning("%s is away; the mount shows what it knew: %s", session.hub_text, error)
+            return None
+        log.warning("%s does not answer; the mount shows what it knew", session.hub_text)
+        return None
+
+    def _remember(self, session: Session, buckets: list[BucketInfo]) -> None:
+        try:
+            remember(self._disk, self._known_file, session.thread, buckets)
+        except BucketfsError as error:
+            log.warning("the next start will need the Hub: %s", error)
 
     def _lock(self, folder: Path) -> OpenFile:
         try:
@@ -114,7 +149,7 @@ class _Daemon:
                 hint="'bucketfs umount' the other mount, or give this one a --state folder of its own",
             ) from error
 
-    async def _wire(self, nursery: trio.Nursery, session: Session, folder: Path) -> _Parts:
+    async def _wire(self, nursery: trio.Nursery, session: Session, folder: Path, buckets: list[BucketInfo]) -> _Parts:
         options = self._options
         uid = os.getuid() if options.uid is None else options.uid
         gid = os.getgid() if options.gid is None else options.gid
@@ -143,7 +178,7 @@ class _Daemon:
         )
         volumes.vfs = vfs
         await nursery.start(vfs.run)
-        await self._show(session, volumes, vfs)
+        await self._show(session, volumes, vfs, buckets)
         settings = MountSettings(
             allow_other=options.allow_other,
             read_only=options.read_only,
@@ -162,8 +197,7 @@ class _Daemon:
         )
         return _Parts(session, source, cache, volumes, vfs, mount, watcher)
 
-    async def _show(self, session: Session, volumes: Volumes, vfs: VFS) -> None:
-        buckets = [info for info in await session.blocks.roots() if info.thread == session.thread]
+    async def _show(self, session: Session, volumes: Volumes, vfs: VFS, buckets: list[BucketInfo]) -> None:
         wanted = self._options.bucket
         if not wanted:
             await volumes.listed(buckets)
@@ -196,8 +230,7 @@ class _Daemon:
         try:
             await nursery.start(serve_kernel)
             await nursery.start(parts.watcher.run)
-            if not options.bucket:
-                nursery.start_soon(self._follow_listing, parts)
+            nursery.start_soon(self._follow_listing, parts)
             nursery.start_soon(self._record, parts)
             nursery.start_soon(self._signals)
             nursery.start_soon(watchdog)
@@ -244,10 +277,15 @@ class _Daemon:
         self._listed.set()
 
     async def _follow_listing(self, parts: _Parts) -> None:
+        remembered: list[BucketInfo] = []
         while True:
             await self._listed.wait()
             self._listed = trio.Event()
-            await parts.volumes.listed(self._buckets)
+            if [info.key for info in self._buckets] != [info.key for info in remembered]:
+                remembered = self._buckets
+                self._remember(parts.session, remembered)
+            if not self._options.bucket:
+                await parts.volumes.listed(self._buckets)
 
     async def _record(self, parts: _Parts) -> None:
         while True:

@@ -78,9 +78,17 @@ class Session:
 
 
 @asynccontextmanager
-async def open_session(profile: str, hub: str, config: Config, *, timeout_s: float = 30.0) -> AsyncGenerator[Session, None]:
+async def open_session(
+    profile: str,
+    hub: str,
+    config: Config,
+    *,
+    timeout_s: float = 30.0,
+    recall: Callable[[Endpoint, str], ThreadId | None] = lambda endpoint, profile: None,
+) -> AsyncGenerator[Session, None]:
     """Connect as ``profile`` to ``hub``; empty texts stand for what ``config`` says. The embedded Hub is started when it is
-    the one. Raises Usage, NotFound (no such profile) and what the Hub answers."""
+    the one. ``recall`` may know the thread that a profile's name at an endpoint was found to have before; the Hub is not asked
+    then. Raises Usage, NotFound (no such profile) and what the Hub answers."""
     keep_freed_memory()
     file = CredentialsFile(config.places.credentials_file)
     chosen = choose(profile or config.profile, hub or config.hub, file)
@@ -91,7 +99,14 @@ async def open_session(profile: str, hub: str, config: Config, *, timeout_s: flo
         endpoint = Endpoint.parse(address_of(config) if embedded else chosen.hub)
         credentials = file.current(chosen.name)
         connection = await stack.enter_async_context(
-            connect(endpoint, credentials, timeout_s=timeout_s, thread=chosen.thread)
+            connect(
+                endpoint,
+                credentials,
+                timeout_s=timeout_s,
+                thread=chosen.thread,
+                # A token has to be asked for anyway.
+                recalled=None if chosen.credentials.identity else recall(endpoint, chosen.name),
+            )
         )
         yield Session(chosen, endpoint, connection, credentials, embedded)
 
