@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -192,3 +193,17 @@ def test_push_and_pull_of_a_folder_without_a_mount(home: Home) -> None:
     assert "9" in " ".join(listed)
     assert home.cli("buck", "cat", "cold/seven").stdout == "changed"
     assert shutil.which("fusermount3")
+
+
+def test_root_of_a_pushed_tree_without_attributes(home: Home) -> None:
+    """Without mode and mtime a tree has the CID that other implementations give it (the vectors say which)."""
+    vectors = json.loads((CHECKOUT / "tests/vectors/unixfs.json").read_text())
+    vector = next(entry for entry in vectors["directories"] if entry["name"].startswith("ten files f0..f9"))
+    source = home.root / "ten"
+    source.mkdir()
+    for number in range(10):
+        (source / f"f{number}").write_text(f"file {number}\n")
+    home.cli("buck", "create", "vectors")
+    home.cli("buck", "push", "--no-attributes", source, "vectors/ten")
+    listed = json.loads(home.cli("buck", "ls", "--json", "vectors").stdout)
+    assert [entry["cid"] for entry in listed if entry["name"] == "ten"] == [vector["root"]]
