@@ -184,6 +184,8 @@ class _Daemon:
             read_only=options.read_only,
             timeout_s=options.timeout_s,
             fsync_timeout_s=FSYNC_AT_HUB_TIMEOUT_S if options.fsync == "hub" else 0.0,
+            # Every new name in a folder that the kernel knows is announced to it by the rebase that brings it.
+            negative_timeout_s=3600.0,
         )
         mount = Mount(vfs, options.mountpoint, settings)
         self._told = mount.notify

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from bucketfs.cache import Source
-from bucketfs.dag import RAW, Directory, Leaf, NodeInfo, codec_of, leaves, list_directory, node_info
+from bucketfs.dag import RAW, Directory, Leaf, NodeInfo, codec_of, identity_block, leaves, list_directory, node_info
 from bucketfs.errors import NotFound, Unavailable
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, Steps
 
@@ -115,7 +115,7 @@ class Lens:
             return NodeInfo(kind=Kind.FILE, attributes=NO_ATTRIBUTES, size_bytes=link.tsize, target=None, sharded=False)
         info = self._infos.get(link.cid)
         if info is None:
-            block = self.source.peek(link.cid)
+            block = identity_block(link.cid) or self.source.peek(link.cid)
             if block is None:
                 raise Wanted(infos=[link.cid])
             info = self._remember_info(link.cid, block)

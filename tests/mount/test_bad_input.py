@@ -172,6 +172,29 @@ def test_the_hub_goes_away_and_comes_back(home: Home, hub: ServedHub) -> None:
     again.umount()
 
 
+def test_a_mount_comes_up_while_the_hub_is_away(home: Home, hub: ServedHub) -> None:
+    """From the last known root and the journal; what was written then is pushed when the Hub is back."""
+    home.extra.update(hub.account("dave").variables())
+    mount = home.mount()
+    (mount.path / "b").mkdir()
+    (mount.path / "b/before").write_text("before")
+    mount.sync()
+    mount.umount()
+    hub.kill()
+    again = home.mount()
+    again.expect("failed to connect|is away|does not answer|not connect|wait here|Unavailable|UNAVAILABLE|could not be pushed")
+    assert (again.path / "b/before").read_text() == "before"
+    (again.path / "b/during").write_text("during")
+    hub.start()
+    again.sync()
+    assert (again.path / "b/during").read_text() == "during"
+    again.umount()
+    home.forget("cache", "state")
+    last = home.mount()
+    assert (last.path / "b/during").read_text() == "during"
+    last.umount()
+
+
 # Decay
 
 
