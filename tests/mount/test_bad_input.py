@@ -182,7 +182,9 @@ def test_a_mount_comes_up_while_the_hub_is_away(home: Home, hub: ServedHub) -> N
     mount.umount()
     hub.kill()
     again = home.mount()
-    again.expect("failed to connect|is away|does not answer|not connect|wait here|Unavailable|UNAVAILABLE|could not be pushed")
+    again.expect(
+        "failed to connect|is away|does not answer|not connect|wait here|Unavailable|UNAVAILABLE|could not be pushed"
+    )
     assert (again.path / "b/before").read_text() == "before"
     (again.path / "b/during").write_text("during")
     hub.start()
