@@ -19,7 +19,6 @@ from bucketfs.client.channel import Channel
 from bucketfs.client.connection import (
     BUCKETS_THREAD,
     Connection,
-    TokenBearer,
     buckets_thread,
     connect,
     find_bucket,
@@ -41,6 +40,7 @@ from bucketfs.client.mail import Letter, letter, opened, sealed
 from bucketfs.client.retry import Backoff, Retry
 from bucketfs.client.streams import Dialogue, Replies
 from bucketfs.client.threads import Action, InstanceChange, ThreadInfo, ThreadsClient
+from bucketfs.client.token import TokenBearer
 from bucketfs.client.users import Message, ReadStatus, ThreadEntry, UsersClient
 
 __all__ = [

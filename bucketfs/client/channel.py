@@ -9,6 +9,9 @@ but by its end cancels it on the wire; a cancelled request stream is never half-
 the end of the data.
 
 Every call has a deadline: unary ones in full, streams for each message.
+
+A call waits for what credentials need first (a token, see token.py). One that the Hub refuses for them is made once more when
+there is something to be had anew; a stream is not, because its caller may have heard or said something already.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import AsyncIterable, Callable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -31,7 +34,7 @@ from bucketfs.client.answers import Failure, error_of
 from bucketfs.client.auth import Credentials, metadata
 from bucketfs.client.endpoint import Endpoint
 from bucketfs.client.streams import Call, Dialogue, Outbox, Replies, closing, limit
-from bucketfs.errors import BucketfsError, Unavailable
+from bucketfs.errors import BucketfsError, Unauthenticated, Unavailable
 from bucketfs.types import ThreadId
 
 T = TypeVar("T")
@@ -57,6 +60,10 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 _KEEPALIVE = (("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000))
 
 
+async def _ready() -> None:
+    """Credentials that need nothing."""
+
+
 class Channel:
     """Calls to the Hub at one endpoint. An async context manager; calls outside of it are refused as Unavailable.
 
@@ -74,8 +81,14 @@ class Channel:
         *,
         root_certificates: bytes | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        prepare: Callable[[], Awaitable[None]] = _ready,
+        refused: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``timeout_s`` holds for calls that name none. ``root_certificates`` (PEM) replaces the system's for TLS."""
+        """``timeout_s`` holds for calls that name none. ``root_certificates`` (PEM) replaces the system's for TLS.
+
+        ``prepare`` is awaited before each call but ``GetToken``, which it may make; ``refused`` hears that the Hub did not
+        accept the credentials, and says whether ``prepare`` may help. It may hear it twice.
+        """
         self.endpoint = endpoint
         self.timeout_s = timeout_s
         self.counts: Counter[str] = Counter()
@@ -84,6 +97,8 @@ class Channel:
         self._credentials = credentials
         self._root_certificates = root_certificates
         self._now = now
+        self._prepare = prepare
+        self._refused = refused
         self._channel: Any = None
         self._callables: dict[str, Any] = {}
         self._limiter = trio.CapacityLimiter(STREAM_THREADS_MAX)
@@ -120,10 +135,26 @@ class Channel:
         """The reply to ``request``, of the method's reply type. ``timeout_s`` (the channel's if None) covers the whole
         call."""
         descriptor = service.methods_by_name[method]
-        with self._ours(method):
-            call = self._callable(descriptor).future(
-                request, timeout=self._timeout_s(timeout_s), metadata=self._metadata(thread, thread_name)
-            )
+        limit_s = self._timeout_s(timeout_s)
+        try:
+            return await self._unary(descriptor, request, thread, thread_name, limit_s)
+        except Unauthenticated:
+            # Nothing was done, so the call may be made once more.
+            if not self._refused():
+                raise
+            return await self._unary(descriptor, request, thread, thread_name, limit_s)
+
+    async def _unary(
+        self,
+        method: MethodDescriptor,
+        request: Message,
+        thread: ThreadId | None,
+        thread_name: str,
+        limit_s: float | None,
+    ) -> Any:
+        await self._prepare()
+        with self._ours(method.name):
+            call = self._callable(method).future(request, timeout=limit_s, metadata=self._metadata(thread, thread_name))
             try:
                 await _ended(call)
                 return call.result()
@@ -146,6 +177,7 @@ class Channel:
         """
         descriptor = service.methods_by_name[method]
         limit_s = self._timeout_s(timeout_s)
+        await self._prepare()
         outbox = Outbox()
         with self._ours(method):
             call = self._callable(descriptor).future(outbox, metadata=self._metadata(thread))
@@ -201,7 +233,13 @@ class Channel:
             return self._callable(method)(request, metadata=self._metadata(thread))
 
         return Call(
-            begin, lambda: self._ours(method.name), self._attempted(method.name), self._timeout_s(timeout_s), self._in_thread
+            # The token is what is asked for in preparing.
+            _ready if method.name == "GetToken" else self._prepare,
+            begin,
+            lambda: self._ours(method.name),
+            self._attempted(method.name),
+            self._timeout_s(timeout_s),
+            self._in_thread,
         )
 
     async def _in_thread(self, wait: Callable[[], T]) -> T:
@@ -225,7 +263,10 @@ class Channel:
         try:
             yield
         except (grpc.RpcError, grpc.FutureCancelledError) as error:
-            raise self._error_of(error, method) from error
+            ours = self._error_of(error, method)
+            if isinstance(ours, Unauthenticated):
+                self._refused()
+            raise ours from error
 
     def _error_of(self, error: Exception, method: str) -> BucketfsError:
         if isinstance(error, grpc.FutureCancelledError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bucketfs.client.auth import Credentials
 from bucketfs.client.blocks import BlocksClient
@@ -17,10 +17,10 @@ from bucketfs.client.buckets import BucketsClient
 from bucketfs.client.channel import TIMEOUT_S, Channel
 from bucketfs.client.endpoint import Endpoint
 from bucketfs.client.hub import HubClient
-from bucketfs.client.identity import Identity
 from bucketfs.client.ids import THREAD_RANDOM_BYTES, thread_of_random
 from bucketfs.client.info import BucketInfo
 from bucketfs.client.threads import ThreadsClient
+from bucketfs.client.token import TokenBearer
 from bucketfs.client.users import UsersClient
 from bucketfs.errors import Exists, NotFound
 from bucketfs.types import ThreadId
@@ -42,28 +42,6 @@ class Connection:
     hub: HubClient
 
 
-class TokenBearer:
-    """Credentials that get themselves a token when they name an identity and hold none. Call it for the credentials to
-    use."""
-
-    def __init__(self, source: Callable[[], Credentials]) -> None:
-        self._source = source
-        self._tokens: dict[str, str] = {}
-
-    def __call__(self) -> Credentials:
-        credentials = self._source()
-        if credentials.identity and not credentials.token:
-            return replace(credentials, token=self._tokens.get(credentials.identity, ""))
-        return credentials
-
-    async def prepare(self, threads: ThreadsClient) -> None:
-        """Gets the token, if one is needed and not had."""
-        credentials = self()
-        if credentials.identity and not credentials.token:
-            identity = Identity.from_text(credentials.identity)
-            self._tokens[credentials.identity] = await threads.token(identity)
-
-
 @asynccontextmanager
 async def connect(
     endpoint: Endpoint,
@@ -76,13 +54,20 @@ async def connect(
     recalled: ThreadId | None = None,
 ) -> AsyncGenerator[Connection, None]:
     """A connection, for as long as the block lasts. The thread is found, or made, as ``buckets_thread`` says. With
-    ``recalled``, the answer of an earlier time, nothing is asked, so that a Hub that is away holds nobody up."""
+    ``recalled`` (the answer of an earlier time, or someone else's thread) nothing is asked, so that a Hub that is away holds
+    nobody up. Credentials with an identity get their token by themselves."""
     bearer = TokenBearer(credentials)
-    async with Channel(endpoint, bearer, timeout_s, root_certificates=root_certificates) as channel:
+
+    async def prepare() -> None:
+        await bearer.prepare(threads.token)
+
+    channel = Channel(
+        endpoint, bearer, timeout_s, root_certificates=root_certificates, prepare=prepare, refused=bearer.refused
+    )
+    async with channel:
         threads = ThreadsClient(channel)
         users = UsersClient(channel)
         if recalled is None:
-            await bearer.prepare(threads)
             found = await buckets_thread(users, threads, thread=thread, name=thread_name)
         else:
             found = recalled

@@ -24,10 +24,11 @@ _END = object()
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """How a stream's call is begun, and what holds for it: ``ours`` makes gRPC's errors ours, ``limit_s`` is for each
-    message, ``in_thread`` runs what waits for one.
+    """How a stream's call is begun, and what holds for it: ``prepare`` is awaited before, ``ours`` makes gRPC's errors ours,
+    ``limit_s`` is for each message, ``in_thread`` runs what waits for one.
     """
 
+    prepare: Callable[[], Awaitable[None]]
     begin: Callable[[object], Any]
     ours: Callable[[], AbstractContextManager[None]]
     attempted: str
@@ -51,6 +52,7 @@ class Replies(Generic[T]):
         self._call: Any = None
 
     async def __aenter__(self) -> Replies[T]:
+        await self._about.prepare()
         with self._about.ours():
             self._call = self._about.begin(self._request)
         return self
@@ -96,6 +98,7 @@ class Dialogue(Replies[T]):
     """A call with requests and replies in turn."""
 
     async def __aenter__(self) -> Dialogue[T]:
+        await self._about.prepare()
         self._outbox = Outbox()
         with self._about.ours():
             self._call = self._about.begin(self._outbox)
