@@ -76,6 +76,7 @@ from bucketfs.dag.multibase import (
     multibase_encode,
 )
 from bucketfs.dag.nodes import (
+    INLINE_MAX,
     LEAF_SIZE,
     NAME_MAX,
     SYMLINK_TARGET_MAX,
@@ -139,6 +140,7 @@ __all__ = [
     "EMPTY_ROOT",
     "FILE_MODE_DEFAULT",
     "FILE_WIDTH",
+    "INLINE_MAX",
     "LEAF_SIZE",
     "LIBP2P_KEY",
     "NAME_MAX",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bucketfs.dag.cid import DAG_PB, RAW, cid_of, cid_text, codec_of, identity_block
-from bucketfs.dag.nodes import LEAF_SIZE, Built, build_node, built_node, decode_node, file_size
+from bucketfs.dag.nodes import INLINE_MAX, LEAF_SIZE, Built, build_node, built_node, decode_node, file_size
 from bucketfs.dag.pb import PbLink
 from bucketfs.dag.steps import BATCH_MAX, fetch, fetch_one
 from bucketfs.dag.unixfs import UnixFs, UnixFsType, canonical_attributes
@@ -188,12 +188,14 @@ def file_root(
     *,
     original: tuple[Cid, bytes] | None = None,
     width: int = FILE_WIDTH,
+    inline_max: int = INLINE_MAX,
 ) -> Built:
     """The tree over raw leaves given as (cid, size in bytes); the leaves' own blocks are not repeated in the result.
 
-    A file of at most one leaf is that leaf, or, when it has attributes (other than a default mode), a node with the bytes
-    inline: ``whole`` must be given then (InvalidArgument otherwise). No leaves: the empty file, whose block is in the
-    result. ``original`` is the earlier root (cid, block) of the file: fields that nobody here knows are taken over from it.
+    A file of at most one leaf is that leaf. When it has attributes (other than a default mode) it is a node that links to
+    the leaf, or, up to ``inline_max`` bytes, holds the bytes itself: ``whole`` must be given then (InvalidArgument
+    otherwise). No leaves: the empty file, whose block is in the result. ``original`` is the earlier root (cid, block) of
+    the file: fields that nobody here knows are taken over from it.
     """
     level = [_Part(cid, size, size) for cid, size in parts]
     message = UnixFs(UnixFsType.FILE).with_attributes(canonical_attributes(UnixFsType.FILE, attributes))
@@ -202,7 +204,7 @@ def file_root(
         message = replace(message, unknown=before.unknown, mode_extra=before.mode_extra)
     if not level:
         level, whole = [_Part(cid_of(b""), 0, 0)], b""
-    return _grow(level, message, whole, width=width, cid_version=1)
+    return _grow(level, message, whole, width=width, cid_version=1, inline_max=inline_max)
 
 
 def build_file(
@@ -213,6 +215,7 @@ def build_file(
     width: int = FILE_WIDTH,
     raw_leaves: bool = True,
     cid_version: int = 1,
+    inline_max: int = INLINE_MAX,
     sink: Callable[[Cid, bytes], None] | None = None,
 ) -> Built:
     """Cut a file into chunks and build all of it. Leaf blocks go to ``sink`` when one is given, else into the result.
@@ -234,9 +237,10 @@ def build_file(
             cid = link.cid
         level.append(_Part(cid, len(piece), len(last_block)))
     # A single leaf whose bytes go inline into the root is no block of the file.
-    if len(level) > 1 or message.is_plain:
+    if len(level) > 1 or message.is_plain or len(last) > inline_max:
         keep(level[-1].cid, last_block)
-    built = _grow(level, message, last if len(level) == 1 else None, width=width, cid_version=cid_version)
+    whole = last if len(level) == 1 else None
+    built = _grow(level, message, whole, width=width, cid_version=cid_version, inline_max=inline_max)
     return Built(built.link, blocks | dict(built.blocks))
 
 
@@ -255,16 +259,19 @@ def _chunks(pieces: Iterable[bytes], chunk: int) -> Iterator[bytes]:
         yield bytes(rest)
 
 
-def _grow(level: list[_Part], message: UnixFs, whole: bytes | None, *, width: int, cid_version: int) -> Built:
+def _grow(
+    level: list[_Part], message: UnixFs, whole: bytes | None, *, width: int, cid_version: int, inline_max: int
+) -> Built:
     """Group a level of parts under nodes until one is left, the root, which carries what ``message`` says."""
     if len(level) == 1:
         leaf = level[0]
         if message.is_plain:
             link = Link(leaf.cid, leaf.tsize)
             return Built(link, {leaf.cid: whole} if whole == b"" and codec_of(leaf.cid) == RAW else {})
-        if whole is None or len(whole) != leaf.size:
-            raise InvalidArgument("a file of one leaf with attributes is built from its bytes")
-        return built_node(_sized(message, whole, ()), [], cid_version)
+        if leaf.size <= inline_max:
+            if whole is None or len(whole) != leaf.size:
+                raise InvalidArgument("a small file with attributes is built from its bytes")
+            return built_node(_sized(message, whole, ()), [], cid_version)
     blocks: dict[Cid, bytes] = {}
     while len(level) > width:
         parents: list[_Part] = []

@@ -14,6 +14,12 @@ from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 LEAF_SIZE = 262_144
 """The bytes of a file that one leaf holds, in the layout we write."""
 
+INLINE_MAX = 4096
+"""A file with attributes of at most so many bytes is one node that holds them; a larger one of one leaf is a node that links to
+its leaf. Other writers (the JavaScript importer) go inline up to a whole leaf. But a root block is what listing a folder reads,
+for each file in it: with inline leaves `ls -l` of a thousand files of 200 KB would move 200 MB, and a changed mode or mtime would
+send a file's bytes again. And as a link, the leaf is the same block as without attributes. Readers take both forms."""
+
 FANOUT_MAX = 1024
 MURMUR3_X64_64 = 0x22
 NAME_MAX = 255
@@ -167,8 +173,8 @@ def built_node(message: UnixFs, links: list[tuple[Cid, bytes, int]], cid_version
 def with_attributes(cid: Cid, block: bytes, attributes: NodeAttributes, tsize: int) -> Built:
     """The same file, directory or symlink with other attributes; what is below the root stays untouched.
 
-    All four attributes are replaced (None removes one). ``tsize`` is the cumulative size of the original. A raw file takes
-    its bytes inline into a dag-pb node when they fit one leaf of ours; losing the last attribute turns that back. Raises
+    All four attributes are replaced (None removes one). ``tsize`` is the cumulative size of the original. A raw file gets
+    a dag-pb node that holds its bytes (up to INLINE_MAX) or links to it; losing the last attribute turns that back. Raises
     Corrupt.
     """
     codec = codec_of(cid)
@@ -183,6 +189,8 @@ def with_attributes(cid: Cid, block: bytes, attributes: NodeAttributes, tsize: i
     message = message.with_attributes(wanted)
     if message.type is UnixFsType.FILE and not links and message.is_plain:
         return Built(Link(raw := cid_of(message.data), len(message.data)), {raw: message.data})
+    if message.type is UnixFsType.FILE and len(links) == 1 and message.is_plain and codec_of(links[0].cid) == RAW:
+        return Built(Link(links[0].cid, message.filesize or 0))
     link, encoded = build_node(message, list(links))
     return Built(Link(link.cid, tsize - len(block) + len(encoded)), {link.cid: encoded})
 
@@ -192,8 +200,7 @@ def _attach(cid: Cid, block: bytes, attributes: NodeAttributes) -> Built:
     wanted = canonical_attributes(UnixFsType.FILE, attributes)
     if wanted == NO_ATTRIBUTES:
         return Built(Link(cid, len(block)))
-    if len(block) <= LEAF_SIZE:
+    if len(block) <= INLINE_MAX:
         return built_node(UnixFs(UnixFsType.FILE, data=block, filesize=len(block)).with_attributes(wanted), [])
-    # A larger leaf, of another chunking: carrying it inline could pass the limit of a block.
     message = UnixFs(UnixFsType.FILE, filesize=len(block), blocksizes=(len(block),)).with_attributes(wanted)
     return built_node(message, [(cid, b"", len(block))])

@@ -16,6 +16,7 @@ from bucketfs.dag import (
     LEAF_SIZE,
     RAW,
     Leaf,
+    build_file,
     cid_of,
     codec_of,
     drive,
@@ -123,8 +124,6 @@ class _Builder:
 
     async def _other_attributes(self, frozen: FrozenFile, base: Link) -> None:
         """Only mode, owner or mtime changed: the root block is written anew, no leaf is touched."""
-        if codec_of(base.cid) == RAW and frozen.size_bytes > LEAF_SIZE:
-            raise Corrupt("a raw block larger than a leaf cannot carry attributes")
         block = await self._lens.source.get(base.cid)
         built = with_attributes(base.cid, block, self._wanted(frozen.attributes), base.tsize)
         self.links[frozen.node] = built.link
@@ -163,12 +162,8 @@ class _Builder:
         results = []
         for small in batch:
             data = b"".join(part if isinstance(part, bytes) else _draft_bytes(part) for part in small.parts)
-            leaf = cid_of(data)
-            built = file_root([(leaf, len(data))], self._wanted(small.frozen.attributes), data)
-            blocks = list(built.blocks.items())
-            if built.link.cid == leaf and leaf not in built.blocks:
-                blocks.append((leaf, data))
-            results.append((built.link, blocks))
+            built = build_file(data, self._wanted(small.frozen.attributes))
+            results.append((built.link, list(built.blocks.items())))
         return results
 
     # Large files: leaf by leaf

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bucketfs.dag import LEAF_SIZE, Built, cid_of, file_root, symlink
+from bucketfs.dag import LEAF_SIZE, Built, build_file, cid_of, file_root, symlink
 from bucketfs.errors import BucketfsError, Denied, DiskFailed, NoSpace, NotFound
 from bucketfs.types import Cid, Kind, NodeAttributes
 
@@ -86,12 +86,8 @@ def build_small(path: bytes, entry: LocalEntry, attributes: NodeAttributes) -> t
         data = _read_full(file, LEAF_SIZE + 1, 0)
     if len(data) > LEAF_SIZE:
         return None
-    leaf = cid_of(data)
-    built = file_root([(leaf, len(data))], attributes, data)
-    blocks = list(built.blocks.items())
-    if built.link.cid == leaf and leaf not in built.blocks:
-        blocks.append((leaf, data))
-    return built, blocks
+    built = build_file(data, attributes)
+    return built, list(built.blocks.items())
 
 
 def read_leaves(file: int, start: int, count: int) -> list[Block]:
