@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bucketfs.client.channel import Channel
 from bucketfs.client.ids import parse_thread
-from bucketfs.client.info import BucketInfo
+from bucketfs.client.info import BucketInfo, Holdings, Limits
 from bucketfs.dag import parse_cid, verify
 from bucketfs.errors import Corrupt, InvalidArgument, Unsupported
 from bucketfs.types import BucketKey, Cid, ThreadId, UploadId
@@ -126,8 +126,13 @@ class BlocksClient:
 
     async def roots(self) -> list[BucketInfo]:
         """Every bucket of the acting account, in all its threads, with its present root."""
+        return (await self.holdings()).buckets
+
+    async def holdings(self) -> Holdings:
+        """The same with the account's limits, in one call."""
         reply: blocks_pb2.RootsReply = await self._channel.unary(_SERVICE, "Roots", blocks_pb2.RootsRequest())
-        return [_info_of(bucket) for bucket in reply.buckets]
+        limits = Limits(reply.bytes_limit, reply.bytes_used, reply.bucket_bytes_limit)
+        return Holdings([_info_of(bucket) for bucket in reply.buckets], limits)
 
 
 def _checked(reply: blocks_pb2.GetReply) -> list[tuple[Cid, bytes | None]]:

@@ -33,6 +33,24 @@ class BucketInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What the account that pays may store and has stored, in bytes of trees; a limit of 0 is none, or none that is told.
+    ``bucket_bytes_limit`` is for each bucket by itself."""
+
+    bytes_limit: int = 0
+    bytes_used: int = 0
+    bucket_bytes_limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """The buckets of the acting account, in all its threads, and its limits."""
+
+    buckets: list[BucketInfo]
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
 class PathRights:
     """What a bucket records for one path: the roles given there, and when it was last written."""
 

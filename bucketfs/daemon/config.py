@@ -44,6 +44,9 @@ class Setting:
 SETTINGS: tuple[Setting, ...] = (
     Setting("hub", values.text, "", "the Hub's address, or 'embedded'"),
     Setting("profile", values.text, "", "which keys of credentials.toml to use"),
+    Setting("org", values.text, "", "act for this organization (its slug); needs 'bucketfs hub login'"),
+    Setting("identity", values.identity_file, None, "file with the identity of a user, made on first use"),
+    Setting("thread", values.text, "", "the thread that holds the buckets, also someone else's"),
     Setting("mount.state", values.path, None, "folder of the journal: what is not at the Hub yet"),
     Setting("mount.cache", values.path, None, "folder of the cache; may be deleted at any moment"),
     Setting("mount.cache_size", values.size, 10 << 30, "most bytes the cache takes on disk"),
@@ -84,6 +87,8 @@ class MountOptions:
     hub: str = ""
     """The Hub's address, ``embedded``, or empty: what the profile says, else embedded."""
     profile: str = ""
+    given: Mapping[str, object] = field(default_factory=dict)
+    """Settings of the command line, by key, for when the configuration is read again."""
     state: Path | None = None
     cache: Path | None = None
     cache_size_bytes: int = 10 << 30
@@ -115,6 +120,8 @@ class Config:
 
     places: Places
     values: Mapping[str, Any] = field(repr=False)
+    given: Mapping[str, object] = field(default_factory=dict)
+    """What the command line said, by key."""
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
@@ -128,6 +135,22 @@ class Config:
     def profile(self) -> str:
         """The profile asked for, or empty."""
         return str(self.values["profile"])
+
+    @property
+    def org(self) -> str:
+        """The slug of the organization to act for, or empty."""
+        return str(self.values["org"])
+
+    @property
+    def identity(self) -> Path | None:
+        """The file of the identity to act as."""
+        found: Path | None = self.values["identity"]
+        return found
+
+    @property
+    def thread(self) -> str:
+        """The thread asked for, or empty."""
+        return str(self.values["thread"])
 
     @property
     def hub_data(self) -> Path:
@@ -146,6 +169,7 @@ class Config:
             prefix=prefix,
             hub=self.hub,
             profile=self.profile,
+            given=self.given,
             state=get["mount.state"],
             cache=get["mount.cache"],
             cache_size_bytes=get["mount.cache_size"],
@@ -170,13 +194,13 @@ def load_config(options: Mapping[str, object] | None = None, environ: Mapping[st
     for key, value in _read_file(file, required="BUCKETFS_CONFIG" in environ).items():
         found[key] = _parse(BY_KEY[key], value, f"{file}: {key}")
     for setting in SETTINGS:
-        if setting.variable in environ:
+        # BUCKETFS_IDENTITY may hold the key itself: then it is one of the secrets (credentials.py).
+        if setting.variable in environ and not (setting.key == "identity" and values.is_identity(environ[setting.variable])):
             found[setting.key] = _parse(setting, environ[setting.variable], setting.variable)
-    for key, given in (options or {}).items():
-        if given is not None:
-            name = "--" + key.rpartition(".")[2].replace("_", "-")
-            found[key] = _parse(BY_KEY[key], given, name)
-    return Config(places, found)
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    for key, value in given.items():
+        found[key] = _parse(BY_KEY[key], value, "--" + key.rpartition(".")[2].replace("_", "-"))
+    return Config(places, found, given)
 
 
 def _read_file(file: Path, required: bool) -> dict[str, object]:

@@ -10,12 +10,18 @@
 The file must be readable by its owner alone; otherwise it is refused, with the chmod to type. Its text is looked at again
 when it has changed, so that a key can be replaced while a mount uses it; a change that cannot be read is logged and the keys
 read before stay in use.
+
+A profile may hold a session beside a key. The key is for mounts and buckets; the session, which can do everything the account
+can, is sent only where the account itself is managed, or where an organization is acted for.
+
+The identity of a user is in a file of its own, which is made when it is first asked for.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import secrets
 import stat
 import tomllib
 from collections.abc import Callable, Mapping
@@ -24,9 +30,10 @@ from pathlib import Path
 
 import tomli_w
 
-from bucketfs.client import Credentials, thread_from_text, thread_text
+from bucketfs.client import Credentials, Identity, thread_from_text, thread_text
+from bucketfs.daemon.values import is_identity
 from bucketfs.disk import Disk
-from bucketfs.errors import BucketfsError, NotFound, Usage
+from bucketfs.errors import BucketfsError, InvalidArgument, NotFound, Usage
 from bucketfs.types import ThreadId
 
 log = logging.getLogger(__name__)
@@ -70,20 +77,25 @@ class CredentialsFile:
         given = {
             key: self._environ[f"BUCKETFS_{key.upper()}"] for key in SECRETS if self._environ.get(f"BUCKETFS_{key.upper()}")
         }
+        if "identity" in given and not is_identity(given["identity"]):
+            del given["identity"]  # the path of a file, which is a setting
         if profile is None and not given:
             raise NotFound(f"{self.path} has no profile {name!r}", hint="'bucketfs hub login' makes one")
         profile = profile or Profile(name, "", Credentials())
         return replace(profile, credentials=replace(profile.credentials, **given)) if given else profile
 
-    def current(self, name: str) -> Callable[[], Credentials]:
-        """What a channel asks on every call: the credentials as the file has them now. Never raises once it was right."""
-        last = self.profile(name).credentials
+    def current(
+        self, name: str, chosen: Callable[[Credentials], Credentials] = lambda all: all
+    ) -> Callable[[], Credentials]:
+        """What a channel asks on every call: those that ``chosen`` takes of the credentials as the file has them now. Raises
+        what ``chosen`` raises at first, and never once it was right."""
+        last = chosen(self.profile(name).credentials)
         troubled: Stamp | None = None
 
         def credentials() -> Credentials:
             nonlocal last, troubled
             try:
-                last = self.profile(name).credentials
+                last = chosen(self.profile(name).credentials)
             except BucketfsError as error:
                 stamp = self._look()
                 if stamp != troubled:
@@ -111,6 +123,10 @@ class CredentialsFile:
         # Disk makes files with mode 0600, so that the secrets are at no moment open to others.
         Disk().replace_file(self.path, tomli_w.dumps(document).encode())
 
+    def look(self) -> Stamp | None:
+        """What changes when the file does; None when there is none. Raises Usage."""
+        return self._look()
+
     def _look(self) -> Stamp | None:
         try:
             facts = self.path.stat()
@@ -122,9 +138,7 @@ class CredentialsFile:
 
     def _read(self) -> dict[str, Profile]:
         try:
-            facts = self.path.stat()
-            if facts.st_uid not in (0, os.geteuid()) or stat.S_IMODE(facts.st_mode) & 0o077:
-                raise Usage(f"{self.path} holds secrets and is open to others", hint=f"chmod 600 {self.path}")
+            _check_private(self.path)
             document = tomllib.loads(self.path.read_text())
         except (OSError, UnicodeDecodeError) as error:
             raise Usage(f"{self.path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
@@ -144,6 +158,67 @@ class CredentialsFile:
         return Profile(
             name, table.get("hub", ""), Credentials(**{key: table[key] for key in SECRETS if key in table}), thread
         )
+
+
+def chosen_for(*, org: str = "", manage: bool = False, identity: str = "") -> Callable[[Credentials], Credentials]:
+    """Which of the credentials that a profile holds are sent; a session wins over a key at every Hub, so never both.
+
+    ``org``: the slug of an organization to act for, with the session. ``manage``: what only a session may do everywhere, so
+    the session when there is one. ``identity``: the private-key text of the user to be. What is returned raises Usage when
+    the profile lacks what is needed.
+    """
+
+    def choose(held: Credentials) -> Credentials:
+        if org or (held.org and not held.api_key):
+            if not held.session:
+                raise Usage("acting for an organization needs a session", hint="'bucketfs hub login NAME' gets one")
+            return Credentials(session=held.session, org=org or held.org)
+        if held.session and (manage or not held.api_key):
+            return Credentials(session=held.session)
+        found = replace(held, session="", org="")
+        # A token belongs to the identity it was given to.
+        return replace(found, identity=identity, token="") if identity else found
+
+    return choose
+
+
+def identity_of(path: Path) -> Identity:
+    """The identity in a file; made there, with mode 0600, when there is no file. Raises Usage when the file is open to others
+    or holds no identity, NoSpace, DiskFailed."""
+    for _ in range(2):
+        try:
+            _check_private(path)
+            return Identity.from_text(path.read_text())
+        except FileNotFoundError:
+            _make_identity(path)
+        except InvalidArgument as error:
+            raise Usage(f"{path} holds no identity: {error}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise Usage(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
+    raise Usage(f"{path} comes and goes")
+
+
+def _make_identity(path: Path) -> None:
+    """Another process that does the same at the same time must not get another identity: the first to link it wins."""
+    disk = Disk()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    disk.replace_file(aside, Identity.generate().private_key_text.encode() + b"\n")
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        log.debug("%s was made by another process", path)
+    except OSError as error:
+        raise Usage(f"{path} cannot be made: {error.strerror}") from error
+    finally:
+        disk.unlink(aside)
+    disk.fsync_folder(path.parent)
+
+
+def _check_private(path: Path) -> None:
+    facts = path.stat()
+    if facts.st_uid not in (0, os.geteuid()) or stat.S_IMODE(facts.st_mode) & 0o077:
+        raise Usage(f"{path} holds secrets and is open to others", hint=f"chmod 600 {path}")
 
 
 def _table(profile: Profile) -> dict[str, str]:

@@ -33,7 +33,7 @@ from bucketfs.daemon.session import Session, open_session
 from bucketfs.daemon.systemd import notify_ready, notify_stopping, watchdog
 from bucketfs.daemon.volumes import OpenVolume, Volumes
 from bucketfs.disk import Disk, OpenFile
-from bucketfs.errors import BucketfsError, Busy, NotFound, TimedOut, Unavailable, Unsupported
+from bucketfs.errors import BucketfsError, Busy, NotFound, TimedOut, Unauthenticated, Unavailable, Unsupported
 from bucketfs.mount import Mount, MountSettings
 from bucketfs.sync import HubSource, Pace, Watcher
 from bucketfs.types import ROOT_INODE, BucketKey, ThreadId
@@ -85,7 +85,7 @@ class _Daemon:
 
     async def run(self) -> None:
         options = self._options
-        config = load_config()
+        config = load_config(options.given)
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(
                 open_session(options.profile, options.hub, config, timeout_s=options.timeout_s, recall=self._recalled_thread)
@@ -96,7 +96,7 @@ class _Daemon:
                     f"{session.hub_text} does not offer blocks by CID, and mounting by path is not possible yet",
                     hint="use 'bucketfs buck', or a Hub started with 'bucketfs hub serve'",
                 )
-            folder = self._state_folder(session.endpoint, session.profile.name)
+            folder = self._state_folder(session.endpoint, session.who)
             stack.callback(self._disk.close, self._lock(folder))
             nursery = await stack.enter_async_context(trio.open_nursery())
             if buckets is None:
@@ -110,13 +110,13 @@ class _Daemon:
 
     # Up
 
-    def _state_folder(self, endpoint: Endpoint, profile: str) -> Path:
-        who = f"{endpoint}\n{profile}\n{self._options.bucket}\n{self._options.prefix}"
+    def _state_folder(self, endpoint: Endpoint, acting: str) -> Path:
+        who = f"{endpoint}\n{acting}\n{self._options.bucket}\n{self._options.prefix}"
         name = hashlib.sha256(who.encode()).hexdigest()[:16]
         return make_private(self._options.state_folder / "mounts" / name)
 
-    def _recalled_thread(self, endpoint: Endpoint, profile: str) -> ThreadId | None:
-        self._known_file = self._state_folder(endpoint, profile) / "known.json"
+    def _recalled_thread(self, endpoint: Endpoint, acting: str) -> ThreadId | None:
+        self._known_file = self._state_folder(endpoint, acting) / "known.json"
         self._known = recall(self._known_file)
         return self._known.thread if self._known is not None else None
 
@@ -125,11 +125,12 @@ class _Daemon:
         away."""
         try:
             with trio.move_on_after(float("inf") if self._known is None else LOOK_AT_START_S):
-                return [info for info in await session.blocks.roots() if info.thread == session.thread]
-        except (Unavailable, TimedOut) as error:
+                return (await session.look(self._options.bucket)).buckets
+        except (Unavailable, TimedOut, Unauthenticated) as error:
             if self._known is None:
                 raise
-            log.warning("%s is away; the mount shows what it knew: %s", session.hub_text, error)
+            how = "does not accept the key" if isinstance(error, Unauthenticated) else "is away"
+            log.warning("%s %s; the mount shows what it knew: %s", session.hub_text, how, error)
             return None
         log.warning("%s does not answer; the mount shows what it knew", session.hub_text)
         return None

@@ -13,17 +13,26 @@ from bucketfs.client import (
     Connection,
     Credentials,
     Endpoint,
+    Holdings,
     HubClient,
+    Identity,
+    Limits,
     ThreadsClient,
     UsersClient,
     connect,
+    public_key_text,
+    thread_from_text,
+    token_subject,
 )
 from bucketfs.daemon.allocator import keep_freed_memory
 from bucketfs.daemon.config import DEFAULT_PROFILE, EMBEDDED, Config
-from bucketfs.daemon.credentials import CredentialsFile, Profile
+from bucketfs.daemon.credentials import CredentialsFile, Profile, chosen_for, identity_of
 from bucketfs.daemon.embedded import address_of, embedded_hub
-from bucketfs.errors import NotFound, Usage
-from bucketfs.types import ThreadId
+from bucketfs.errors import InvalidArgument, NotFound, Usage
+from bucketfs.types import BucketKey, ThreadId
+
+NO_THREAD = ThreadId(b"")
+"""For calls that are about no thread; it is not sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,10 @@ class Session:
     connection: Connection
     credentials: Callable[[], Credentials]
     embedded: bool
+    who: str
+    """Who acts, as far as the settings say: the profile's name, and what was chosen beside it. No secret."""
+    guest: bool
+    """Whether ``thread`` was named, and so may be someone else's."""
 
     @property
     def channel(self) -> Channel:
@@ -76,6 +89,29 @@ class Session:
         """The Hub as people call it."""
         return "the embedded Hub" if self.embedded else f"the Hub {self.endpoint}"
 
+    async def look(self, bucket: str = "") -> Holdings:
+        """The buckets in ``thread``, and the limits of the account. In someone else's thread that is ``bucket`` alone (its
+        key); whose limits those are is not known there. Raises NotFound."""
+        found = await self.blocks.holdings()
+        here = [info for info in found.buckets if info.thread == self.thread]
+        if self.guest and bucket and all(bucket not in (info.key, info.name) for info in here):
+            return Holdings([await self.buckets.root(BucketKey(bucket))], Limits())
+        return Holdings(here, found.limits)
+
+    async def me(self) -> str:
+        """The public key of whoever acts, as it stands in roles and owners."""
+        credentials = self.credentials()
+        if credentials.identity:
+            return Identity.from_text(credentials.identity).public_key_text
+        if credentials.token:
+            return token_subject(credentials.token)
+        try:
+            key = (await self.hub.org()).key if credentials.org else (await self.hub.account()).key
+        except InvalidArgument:
+            # An account key that is not a developer's is an organization's.
+            key = (await self.hub.org()).key
+        return public_key_text(key[4:])
+
 
 @asynccontextmanager
 async def open_session(
@@ -84,11 +120,13 @@ async def open_session(
     config: Config,
     *,
     timeout_s: float = 30.0,
+    manage: bool = False,
     recall: Callable[[Endpoint, str], ThreadId | None] = lambda endpoint, profile: None,
 ) -> AsyncGenerator[Session, None]:
     """Connect as ``profile`` to ``hub``; empty texts stand for what ``config`` says. The embedded Hub is started when it is
-    the one. ``recall`` may know the thread that a profile's name at an endpoint was found to have before; the Hub is not asked
-    then. Raises Usage, NotFound (no such profile) and what the Hub answers."""
+    the one. ``recall`` may know the thread that who acts at an endpoint (`Session.who`) was found to have before; the Hub is not
+    asked then. ``manage`` acts by session where there is one, and has no thread. Raises Usage, NotFound (no such profile) and what the Hub
+    answers."""
     keep_freed_memory()
     file = CredentialsFile(config.places.credentials_file)
     chosen = choose(profile or config.profile, hub or config.hub, file)
@@ -97,18 +135,31 @@ async def open_session(
         if embedded:
             chosen = await stack.enter_async_context(embedded_hub(config, file))
         endpoint = Endpoint.parse(address_of(config) if embedded else chosen.hub)
-        credentials = file.current(chosen.name)
+        identity = identity_of(config.identity) if config.identity is not None else None
+        credentials = file.current(
+            chosen.name,
+            chosen_for(org=config.org, manage=manage, identity="" if identity is None else identity.private_key_text),
+        )
+        thread = thread_from_text(config.thread) if config.thread else None
+        who = _who(chosen.name, config, "" if identity is None else identity.public_key_text)
+        known = None if manage else recall(endpoint, who)
         connection = await stack.enter_async_context(
             connect(
                 endpoint,
                 credentials,
                 timeout_s=timeout_s,
-                thread=chosen.thread,
-                # A token has to be asked for anyway.
-                recalled=None if chosen.credentials.identity else recall(endpoint, chosen.name),
+                # The profile's thread is that of the key's account.
+                thread=None if config.org or identity is not None else chosen.thread,
+                recalled=NO_THREAD if manage else thread or known,
             )
         )
-        yield Session(chosen, endpoint, connection, credentials, embedded)
+        yield Session(chosen, endpoint, connection, credentials, embedded, who, thread is not None)
+
+
+def _who(profile: str, config: Config, identity: str) -> str:
+    """Two that differ here have different buckets, and so different journals."""
+    beside = {"org": config.org, "identity": identity, "thread": config.thread}
+    return "\n".join([profile, *(f"{name} {value}" for name, value in beside.items() if value)])
 
 
 def choose(profile: str, hub: str, file: CredentialsFile) -> Profile:

@@ -67,6 +67,18 @@ def path(value: object) -> Path | None:
     return Path(text(value)).expanduser().absolute() if value else None
 
 
+def is_identity(value: str) -> bool:
+    """Whether a text is the private key of an identity (in the one form that is written), and no path."""
+    return value.startswith("bbaareq") and "/" not in value
+
+
+def identity_file(value: object) -> Path | None:
+    """A path; never the secret itself, which a command line would show to everybody."""
+    if isinstance(value, str) and is_identity(value):
+        raise ValueError("the path of a file that holds the identity, not the identity")
+    return path(value)
+
+
 def user(value: object) -> int | None:
     """A user or group number; the empty text stands for none."""
     return None if value == "" else number(value)
