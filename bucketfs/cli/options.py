@@ -25,6 +25,12 @@ def settings(*keys: str) -> Callable[[F], F]:
     return add
 
 
+def org_option(command: F) -> F:
+    """``-o``, ``--org``."""
+    setting = _BY_KEY["org"]
+    return click.option("-o", "--org", "org", default=None, metavar="ORG", help=_help(setting))(command)
+
+
 def configured(section: str, options: dict[str, Any]) -> Config:
     """All settings, with these options of a command laid over them. Raises Usage."""
     return load_config({_key(section, name): value for name, value in options.items()})
@@ -37,13 +43,20 @@ def _key(section: str, name: str) -> str:
 def _option(setting: Setting) -> Callable[[F], F]:
     name = setting.key.rpartition(".")[2]
     flag = "--" + name.replace("_", "-")
-    text = f"{setting.help[0].upper()}{setting.help[1:]}. [{setting.variable}]"
+    text = _help(setting)
     if isinstance(setting.default, bool):
         return click.option(flag, name, is_flag=True, default=None, help=text)
     return click.option(flag, name, default=None, metavar=_METAVARS.get(name, "TEXT"), help=text)
 
 
+def _help(setting: Setting) -> str:
+    return f"{setting.help[0].upper()}{setting.help[1:]}. [{setting.variable}]"
+
+
 _METAVARS = {
+    "org": "ORG",
+    "identity": "FILE",
+    "thread": "THREAD",
     "hub": "HUB",
     "profile": "NAME",
     "state": "FOLDER",
@@ -54,6 +67,7 @@ _METAVARS = {
     "account_size": "SIZE",
     "bucket_size": "SIZE",
     "threads_per_owner": "NUMBER",
+    "buckets_per_owner": "NUMBER",
     "uid": "NUMBER",
     "gid": "NUMBER",
     "timeout": "TIME",

@@ -67,8 +67,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("serve.gateway_url", values.text, "http://127.0.0.1:8006", "base of the links that clients show"),
     Setting("serve.bucket_domain", values.text, "", "domain under which buckets appear as web sites"),
     Setting("serve.auto_confirm", values.switch, False, "sign-ups need no confirmation"),
-    Setting("serve.threads_per_owner", values.number, 100, "most threads of one account; 0: no limit"),
-    Setting("serve.account_size", values.size, 0, "most bytes of one account; 0: no limit"),
+    Setting("serve.refuse_insecure_keys", values.switch, False, "neither make nor accept keys that need no signature"),
+    Setting("serve.threads_per_owner", values.number, 10_000, "most threads of one account and its users; 0: no limit"),
+    Setting("serve.buckets_per_owner", values.number, 0, "most buckets of one account and its users; 0: no limit"),
+    Setting("serve.account_size", values.size, 0, "most bytes of one account and its users; 0: no limit"),
     Setting("serve.bucket_size", values.size, 0, "most bytes of one bucket; 0: no limit"),
 )
 BY_KEY: dict[str, Setting] = {setting.key: setting for setting in SETTINGS}

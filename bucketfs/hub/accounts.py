@@ -20,6 +20,8 @@ from bucketfs.hub.status import Code, Status
 from bucketfs.wire import hub_pb2 as pb
 
 INVITE_NS = 210 * 24 * 3600 * 10**9
+WARNING_TRAILER = "bucketfs-warning"
+"""Trailing metadata of an answer that went well: something that the caller should be told. For people."""
 
 
 def service(hub: Hub) -> Service:
@@ -82,6 +84,7 @@ class Signing:
         session = context.call.session
         if session is None or not self.hub.metadata.delete_session(session):
             raise Status(Code.NOT_FOUND, "session not found")
+        self.hub.feed.look_again()
         return pb.SignoutResponse()
 
     def session_info(self, _request: Any, context: Context) -> Any:
@@ -104,6 +107,7 @@ class Signing:
             self.hub.metadata.delete_account(developer_of(context.call))
         except Exists as error:
             raise Status(Code.FAILED_PRECONDITION, str(error)) from error
+        self.hub.feed.look_again()
         return pb.DestroyAccountResponse()
 
 
@@ -123,7 +127,17 @@ class KeyRing:
             kind = KeyType(request.type or KeyType.ACCOUNT.value)
         except ValueError:
             raise Status(Code.INVALID_ARGUMENT, f"invalid key type: {request.type}") from None
+        if not request.secure:
+            self._warn_of_insecure(owner, context)
         return pb.CreateKeyResponse(key_info=_key_info(create_key(self.hub, owner, kind, secure=request.secure)))
+
+    def _warn_of_insecure(self, owner: str, context: Context) -> None:
+        if self.hub.config.refuse_insecure_keys:
+            raise Status(Code.FAILED_PRECONDITION, "this hub refuses keys that need no signature: make a secure one")
+        # Not the key: it alone is enough to act.
+        name = self.hub.metadata.account(owner).username
+        self.hub.log.warning("%s makes a key that needs no signature: whoever sees it can use it", name)
+        context.set_trailers({WARNING_TRAILER: "this key needs no signature: whoever sees it can use it"})
 
     def list(self, _request: Any, context: Context) -> Any:
         return pb.ListKeysResponse(list=[_key_info(row) for row in self.hub.metadata.keys(account_of(context.call))])
@@ -136,6 +150,7 @@ class KeyRing:
             raise Status(Code.UNKNOWN, str(error)) from error
         except Denied as error:
             raise Status(Code.PERMISSION_DENIED, str(error)) from error
+        self.hub.feed.look_again()
         return pb.InvalidateKeyResponse()
 
 
@@ -186,6 +201,7 @@ class Orgs:
             self.hub.metadata.delete_account(org)
         except Exists as error:
             raise Status(Code.FAILED_PRECONDITION, str(error)) from error
+        self.hub.feed.look_again()
         return pb.RemoveOrgResponse()
 
     def invite(self, request: Any, context: Context) -> Any:
@@ -206,6 +222,7 @@ class Orgs:
             self.hub.metadata.leave_org(org, developer)
         except Refused as error:
             raise Status(Code.UNKNOWN, str(error)) from error
+        self.hub.feed.look_again()
         return pb.LeaveOrgResponse()
 
     def is_name_available(self, request: Any, _context: Context) -> Any:

@@ -6,7 +6,9 @@ Secrets are compared in constant time or looked up by hash, and appear in no err
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +19,7 @@ from bucketfs.hub.identity import Identity, TokenForged, TokenMalformed, token_s
 from bucketfs.hub.ids import parse_thread_id, thread_id_from_text
 from bucketfs.hub.metadata import Metadata
 from bucketfs.hub.rows import AccountRow, KeyRow
-from bucketfs.hub.signatures import signature_holds
+from bucketfs.hub.signatures import parse_date_ns, signature_matches
 from bucketfs.hub.status import Code, Status
 from bucketfs.types import ThreadId
 
@@ -93,6 +95,7 @@ class Authenticator:
 
     metadata: Metadata
     host_key: Identity
+    refuse_insecure_keys: bool = False
 
     def admit(self, service: str, method: str, headers: Mapping[str, str], now_ns: int) -> Call:
         """Who makes this call. Raises Status. ``headers`` has lower-case names and no empty values."""
@@ -128,13 +131,34 @@ class Authenticator:
         for thread in named:
             self._check_owner(call, thread, method in CROSS_USER.get(service, ()))
 
+    def check_realm(self, call: Call, service: str, method: str, request: Any) -> None:
+        """For streams, and for unary calls whose request names a thread that may be a stranger's: one's own threads are
+        reached only with a key of the owner under whose key they were made.
+
+        The original leaves these calls out, so that whoever holds a user's token reaches that user's data in every app.
+        Raises Status PERMISSION_DENIED.
+        """
+        if call.key_type is not KeyType.USER or (service, method) in TOKEN_MAKERS:
+            return
+        named = set() if call.thread is None else {call.thread}
+        if service == THREADS and method in CROSS_USER[THREADS] and hasattr(request, "dbID"):
+            # What is no thread ID is answered by the method itself.
+            with suppress(InvalidArgument):
+                named.add(parse_thread_id(request.dbID))
+        for thread in named:
+            self._check_owner(call, thread, open_to_strangers=True)
+
     def _check_owner(self, call: Call, thread: ThreadId, open_to_strangers: bool) -> None:
         try:
             row = self.metadata.thread(thread)
         except NotFound:
             row = None
         if row is not None and row.owner == call.account:
-            if call.key_type is KeyType.USER and row.api_key != call.api_key:
+            # The original wants the very key that the thread was made with, which locks users out when a key is replaced.
+            # Here any user group key of the same owner will do: a new key is how a leaked one is replaced, and the owner
+            # could have made the thread with it. Keys of other owners are refused as there, and so is a user group key for
+            # a thread that an account made for itself.
+            if call.key_type is KeyType.USER and row.realm != call.realm:
                 raise Status(Code.PERMISSION_DENIED, "Bad API key")
         elif not open_to_strangers:
             raise Status(Code.PERMISSION_DENIED, "User does not own thread")
@@ -168,15 +192,21 @@ class Authenticator:
         except NotFound:
             key = None
         if key is None or not key.valid:
-            raise Status(Code.NOT_FOUND, "API key not found or is invalid")
+            raise _refusal(
+                "API key not found or is invalid",
+                "no such API key on this hub" if key is None else "this API key was invalidated",
+                code=Code.NOT_FOUND,
+            )
         if key.secure:
             _check_signature(key, headers, now_ns)
+        elif self.refuse_insecure_keys:
+            raise _refusal(SIGNATURE_REQUIRED, "this hub refuses keys that need no signature: make a secure one")
         if key.type is KeyType.ACCOUNT:
             account = self._account(key.owner, "Account not found")
             user = account.account if account.kind is AccountKind.DEVELOPER else None
             return _acting(account, user=user, key=key)
         if where in TOKEN_MAKERS:
-            return Call(account_kind=AccountKind.USER, key_type=KeyType.USER, api_key=key.key)
+            return Call(account_kind=AccountKind.USER, key_type=KeyType.USER, api_key=key.key, realm=key.owner)
         if bearer is None:
             raise Status(Code.UNAUTHENTICATED, "Token required")
         subject = self._subject(bearer)
@@ -185,6 +215,7 @@ class Authenticator:
             account_kind=AccountKind.USER,
             key_type=KeyType.USER,
             api_key=key.key,
+            realm=key.owner,
             writer=subject,
             token=bearer,
         )
@@ -227,14 +258,39 @@ def bearer_of(authorization: str) -> str | None:
     return token.strip() or None
 
 
+SIGNATURE_REQUIRED = "API key signature required"
+BAD_SIGNATURE = "Bad API key signature"
+
+DETAIL_TRAILER = "bucketfs-detail"
+"""Trailing metadata: which of the reasons that share one text of the protocol it is. For people."""
+TIME_TRAILER = "bucketfs-time"
+"""Trailing metadata of a refusal for a date that has passed: this hub's clock, RFC 3339."""
+
+
+def _refusal(text: str, detail: str, *, code: Code = Code.UNAUTHENTICATED) -> Status:
+    return Status(code, text, trailers={DETAIL_TRAILER: detail})
+
+
 def _check_signature(key: KeyRow, headers: Mapping[str, str], now_ns: int) -> None:
+    for name in ("x-textile-api-sig", "x-textile-api-sig-msg"):
+        if name not in headers:
+            raise _refusal(SIGNATURE_REQUIRED, f"{name} is missing")
     try:
         signature = multibase_decode(headers["x-textile-api-sig"])
-        message = headers["x-textile-api-sig-msg"]
-    except (KeyError, InvalidArgument):
-        raise Status(Code.UNAUTHENTICATED, "API key signature required") from None
-    if not signature_holds(key.secret, message, signature, now_ns):
-        raise Status(Code.UNAUTHENTICATED, "Bad API key signature")
+    except InvalidArgument:
+        raise _refusal(SIGNATURE_REQUIRED, "x-textile-api-sig is not multibase") from None
+    message = headers["x-textile-api-sig-msg"]
+    if not signature_matches(key.secret, message, signature):
+        raise _refusal(BAD_SIGNATURE, "the signature is not the secret's over this date")
+    # Only who knows the secret is told more.
+    try:
+        left_ns = parse_date_ns(message) - now_ns
+    except InvalidArgument:
+        raise _refusal(BAD_SIGNATURE, "what was signed is no RFC 3339 date") from None
+    if left_ns < 0:
+        now = datetime.datetime.fromtimestamp(now_ns // 10**9, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        detail = f"the signed date passed {-left_ns / 1e9:.0f} s ago by this hub's clock"
+        raise Status(Code.UNAUTHENTICATED, BAD_SIGNATURE, trailers={DETAIL_TRAILER: detail, TIME_TRAILER: now})
 
 
 def _acting(account: AccountRow, *, user: str | None, session: str | None = None, key: KeyRow | None = None) -> Call:

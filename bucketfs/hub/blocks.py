@@ -14,7 +14,7 @@ from bucketfs.errors import Corrupt, InvalidArgument, NotADirectory
 from bucketfs.hub.blockcounts import PutCounts
 from bucketfs.hub.blockstore import BlockStore, Receiving
 from bucketfs.hub.bucketwrite import Desk
-from bucketfs.hub.call import Context, KeyType
+from bucketfs.hub.call import Context
 from bucketfs.hub.deps import Hub
 from bucketfs.hub.service import Service
 from bucketfs.hub.status import Code, Status
@@ -52,6 +52,7 @@ class Blocks:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self._pledges = hub.pledges
 
     def get(self, request: Any, context: Context) -> Iterator[Any]:
         """``Get``: blocks in the order asked. A damaged one ends the call with DATA_LOSS."""
@@ -77,7 +78,10 @@ class Blocks:
             upload = check_upload(request.upload)
             if upload not in receivings:
                 receivings[upload] = self._hub.blockstore.receive(upload)
-            counts += receivings[upload].put(_checked(request.blocks), verified=True)
+            blocks = _checked(request.blocks)
+            put = receivings[upload].put(blocks, verified=True)
+            counts += put
+            self._pledges.add(context.call.payer, upload, _leaf_bytes(blocks, put))
         for receiving in receivings.values():
             receiving.finish()
         return pb.PutReply(
@@ -90,13 +94,8 @@ class Blocks:
     def roots(self, request: Any, context: Context) -> Any:
         """``Roots``: of every bucket in the threads of the acting account."""
         call, metadata = context.call, self._hub.metadata
-        # A user key reaches only the threads that were made with it, here as in every other method.
-        hidden = {
-            thread.id
-            for thread in metadata.threads_of(call.account)
-            if call.key_type is KeyType.USER and thread.api_key != call.api_key
-        }
-        rows = [row for row in metadata.buckets_of(call.account) if row.thread not in hidden]
+        rows = metadata.buckets_of(call.account, call.realm)
+        limits, used = self._hub.config.limits, metadata.usage(call.payer)
         return pb.RootsReply(
             buckets=[
                 pb.RootsReply.Bucket(
@@ -110,7 +109,14 @@ class Blocks:
                     owner=row.owner,
                 )
                 for row in rows
-            ]
+            ],
+            bytes_limit=limits.bytes,
+            bytes_used=used.bytes,
+            buckets_limit=limits.buckets,
+            buckets_used=used.buckets,
+            threads_limit=limits.threads,
+            threads_used=used.threads,
+            bucket_bytes_limit=self._hub.config.bucket_bytes_max,
         )
 
 
@@ -133,6 +139,11 @@ def _checked(blocks: Iterable[Any]) -> list[tuple[Cid, bytes]]:
             raise Status(Code.INVALID_ARGUMENT, str(error)) from error
         checked.append((cid, block.data))
     return checked
+
+
+def _leaf_bytes(blocks: list[tuple[Cid, bytes]], put: PutCounts) -> int:
+    """How many bytes of file content were new, at most. Nodes are left to the swap: removing things needs new ones, too."""
+    return min(put.bytes_stored, sum(len(data) for cid, data in blocks if codec_of(cid) != DAG_PB))
 
 
 def _bundled(blocks: Iterable[tuple[Cid, bytes | None]]) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from dataclasses import replace
 from typing import Any
 
 from bucketfs.dag import cid_text, empty_directory
@@ -101,9 +102,9 @@ class Making:
             updated_at_ns=now_ns,
         )
         access.check_create(row, context.call.writer)
-        self._desk.check_quota(row, made.root.tsize)
+        self._desk.check_quota(row, made.root.tsize, new=True)
         blocks.store_for(made.root.cid)
-        row = hub.metadata.create_bucket(row)
+        row = hub.metadata.create_bucket(replace(row, size_bytes=made.root.tsize), hub.config.limits)
         hub.blockstore.release(upload)
         hub.feed.publish(thread, row.key, Action.CREATE)
         return pb.CreateResponse(

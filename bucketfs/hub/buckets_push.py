@@ -19,7 +19,7 @@ from bucketfs.errors import InvalidArgument, NotPermitted, Refused, Unavailable
 from bucketfs.hub import access
 from bucketfs.hub.bucketpaths import Path, file_key, path_text, touched, write_path
 from bucketfs.hub.bucketwords import root_message
-from bucketfs.hub.bucketwrite import WRAPPED, BucketTree, Desk, Metadata, Plan, Saved, denied_as, may_all
+from bucketfs.hub.bucketwrite import WRAPPED, Allowance, BucketTree, Desk, Metadata, Plan, Saved, denied_as, may_all
 from bucketfs.hub.call import Context
 from bucketfs.hub.private import PrivateTree
 from bucketfs.hub.rows import BucketRow
@@ -66,10 +66,12 @@ class Pushing:
         key = file_key(row, row.metadata, path)
         with self._desk.hub.blockstore.receive(upload) as receiving:
             writer = FileWriter(receiving, key)
+            allowance = Allowance(self._desk, row)
             told = 0
             for request in requests:
                 if request.WhichOneof("payload") != "chunk":
                     raise Status(Code.UNKNOWN, "invalid request")
+                allowance.take(len(request.chunk))
                 writer.feed(request.chunk)
                 while writer.bytes_taken - told >= PROGRESS_BYTES:
                     told += PROGRESS_BYTES
@@ -160,6 +162,7 @@ class _PushPaths:
         self._announced = {path.removeprefix("/") for path in header.paths}
         self._linked: dict[Path, _File] = {}
         self._folders: set[Path] = set()
+        self._allowance = Allowance(desk, row)
         self._root: Cid = row.root
         self._size_bytes = 0
         # Filled by the reader, finished by the save, which must not miss that some of it could not be made durable.
@@ -287,6 +290,7 @@ class _PushPaths:
             writers[name] = (path, key, FileWriter(self._receiving, key))
         path, key, writer = writers[name]
         if request.chunk.data:
+            self._allowance.take(len(request.chunk.data))
             writer.feed(request.chunk.data)
             return
         del writers[name]

@@ -22,11 +22,14 @@ from bucketfs.hub.call import Call
 from bucketfs.hub.deps import Hub
 from bucketfs.hub.feed import Action
 from bucketfs.hub.private import PrivateTree
-from bucketfs.hub.rows import BucketRow, PathEntry
+from bucketfs.hub.rows import BucketRow, PathEntry, Usage
 from bucketfs.hub.status import NON_FAST_FORWARD, Code, Status
 from bucketfs.hub.tree import PathNotFound, PublicTree, WorkingSet, total_size
+from bucketfs.hub.usage import STORAGE, refuse_growth
 from bucketfs.types import Link, ThreadId
 
+ASKED_EVERY_BYTES = 1 << 20
+"""How much a stream brings between two looks at the limits."""
 ATTEMPTS_MAX = 20
 """Saves tried when other processes keep changing the bucket in between."""
 
@@ -170,20 +173,38 @@ class Desk:
         tree.blocks.store_for(link.cid)
         # A clock set back must not make a bucket look older than it was.
         now_ns = max(time.time_ns(), row.updated_at_ns + 1)
-        new = replace(row, root=link.cid, metadata=plan.metadata, updated_at_ns=now_ns)
-        return Saved(self.hub.metadata.save_bucket(new, row.root), link.tsize - before)
+        new = replace(row, root=link.cid, metadata=plan.metadata, updated_at_ns=now_ns, size_bytes=link.tsize)
+        saved = self.hub.metadata.save_bucket(new, row.root, self.hub.config.limits)
+        return Saved(saved, link.tsize - before)
 
-    def check_quota(self, row: BucketRow, size_bytes: int) -> None:
-        """Raises OverQuota when a bucket of this size (a cumulative one) is more than its owner may have."""
-        config = self.hub.config
-        if config.bucket_bytes_max and size_bytes > config.bucket_bytes_max:
-            raise OverQuota("storage quota exhausted: the bucket would be too large")
-        if config.account_bytes_max:
-            owner = self.hub.metadata.thread(row.thread).owner
-            blocks = WorkingSet(self.hub.blockstore)
-            others = [one.root for one in self.hub.metadata.buckets_of(owner) if one.key != row.key]
-            if size_bytes + sum(total_size(root, blocks.get(root)) for root in others) > config.account_bytes_max:
-                raise OverQuota("storage quota exhausted: the account's buckets would be too large")
+    def check_quota(self, row: BucketRow, size_bytes: int, *, new: bool = False) -> None:
+        """Raises OverQuota when the bucket may not become this large (a cumulative size): early, before anything is stored.
+        Saving asks again, then exactly.
+        """
+        most = self.hub.config.bucket_bytes_max
+        if most and size_bytes > most:
+            raise OverQuota(f"{STORAGE}: the bucket would have {size_bytes} bytes of at most {most}")
+        limits = self.hub.config.limits
+        if limits.bytes or (new and limits.buckets):
+            had = self.hub.metadata.usage(self.hub.metadata.thread(row.thread).payer)
+            refuse_growth(had, Usage(buckets=int(new), bytes=size_bytes - row.size_bytes), limits)
+
+
+class Allowance:
+    """How much a stream may bring into a bucket: what it brings is in the bucket afterwards, so more can never be linked."""
+
+    def __init__(self, desk: Desk, row: BucketRow) -> None:
+        self._desk = desk
+        self._row = row
+        self._taken = 0
+        self._asked_at = 0
+
+    def take(self, size_bytes: int) -> None:
+        """That many bytes more came. Raises OverQuota, once in a while at the latest."""
+        self._taken += size_bytes
+        if self._taken - self._asked_at >= ASKED_EVERY_BYTES:
+            self._asked_at = self._taken
+            self._desk.check_quota(self._row, self._taken)
 
 
 def may_all(row: BucketRow, writer: str | None) -> bool:

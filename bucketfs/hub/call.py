@@ -45,6 +45,9 @@ class Call:
     """``None`` when the call came with a session."""
     api_key: str | None = field(default=None, repr=False)
     session: str | None = field(default=None, repr=False)
+    realm: str = ""
+    """Public key text of the owner of the user group key that was used, ``""`` for other calls: the same user under a key of
+    another owner is another user."""
     thread: ThreadId | None = None
     """Of the ``x-textile-thread`` header; ``None`` when absent or not decodable."""
     thread_name: str = ""
@@ -54,6 +57,11 @@ class Call:
     """The text of that thread token."""
     bearer: str | None = field(default=None, repr=False)
     """The token that came in the ``authorization`` header, not yet verified unless the key is a user key."""
+
+    @property
+    def payer(self) -> str:
+        """The account whose limits count: of a user, the owner of the key."""
+        return self.realm or self.account
 
 
 NOBODY = Call()
@@ -65,6 +73,10 @@ class Context(Protocol):
     @property
     def call(self) -> Call:
         """Who calls."""
+
+    def check_admitted(self) -> None:
+        """Raises ``Status`` when the call would not be let in any more: its key was invalidated, its session ended. For
+        calls that go on for long; the date of a signature is not looked at again."""
 
     def is_active(self) -> bool:
         """False once the client has gone, the deadline passed or the call ended."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bucketfs.hub.rows import Limits
+
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 
 
@@ -47,6 +49,16 @@ class HubConfig:
     """Where confirmation and invitation links go, one line each. ``None``: standard error. They are secrets: never the
     log."""
 
-    threads_per_owner_max: int = 100
+    refuse_insecure_keys: bool = False
+    """Keys that need no signature are neither made nor accepted."""
+
+    threads_per_owner_max: int = 10_000
+    """Users of an app count against the owner of its keys. (The original allows 100 to each user by itself.)"""
+    buckets_per_owner_max: int = 0
     account_bytes_max: int = 0
     bucket_bytes_max: int = 0
+
+    @property
+    def limits(self) -> Limits:
+        """What one account may have."""
+        return Limits(self.threads_per_owner_max, self.buckets_per_owner_max, self.account_bytes_max)

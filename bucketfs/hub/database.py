@@ -16,7 +16,7 @@ DUPLICATE_KEY = "E11000 duplicate key error"
 
 
 class Database:
-    """Used from any thread. Raises Unsupported when the tables are of another layout than ours."""
+    """Used from any thread. Tables of an older layout are brought to ours; raises Unsupported for a newer one."""
 
     def __init__(self, url: str) -> None:
         self._engine = tables.open_engine(url)
@@ -33,11 +33,19 @@ class Database:
             if version is None:
                 values = {"name": "schema", "value": str(tables.SCHEMA_VERSION).encode()}
                 connection.execute(tables.settings.insert().values(values))
-            elif version != tables.SCHEMA_VERSION:
+                return
+            if not 1 <= version <= tables.SCHEMA_VERSION:
                 raise Unsupported(
                     f"the hub's database has layout {version}, this program knows {tables.SCHEMA_VERSION}",
                     hint="use the version of bucketfs that made it, or a newer one",
                 )
+            for older in range(version, tables.SCHEMA_VERSION):
+                for statement in tables.UPGRADES[older]:
+                    connection.exec_driver_sql(statement)
+            if version != tables.SCHEMA_VERSION:
+                where = tables.settings.c.name == "schema"
+                value = str(tables.SCHEMA_VERSION).encode()
+                connection.execute(tables.settings.update().where(where).values(value=value))
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:

@@ -11,6 +11,7 @@ from bucketfs.hub.confirm import Confirmations
 from bucketfs.hub.feed import Feed
 from bucketfs.hub.identity import Identity
 from bucketfs.hub.metadata import Metadata
+from bucketfs.hub.pledges import Pledges
 
 if TYPE_CHECKING:
     from bucketfs.hub.blockstore import BlockStore
@@ -26,4 +27,5 @@ class Hub:
     feed: Feed
     confirmations: Confirmations
     host_key: Identity
+    pledges: Pledges
     log: logging.Logger

@@ -44,16 +44,28 @@ class Subscription:
         self._news = threading.Condition()
         self._pending: deque[Change] = deque()
         self._closed = False
+        self._look_again = False
 
     def __iter__(self) -> Iterator[Change]:
         """Yields changes as they come, waiting in between, until the subscription is closed."""
+        return (change for change in self.each(None) if change is not None)
+
+    def each(self, every_s: float | None) -> Iterator[Change | None]:
+        """The same, and ``None`` when ``every_s`` seconds went by without one, or ``Feed.look_again`` was called."""
         while True:
             with self._news:
-                self._news.wait_for(lambda: self._pending or self._closed)
+                self._news.wait_for(lambda: self._pending or self._closed or self._look_again, every_s)
                 if self._closed:
                     return
-                change = self._pending.popleft()
+                change = None if self._look_again or not self._pending else self._pending.popleft()
+                self._look_again = False
             yield change
+
+    def look_again(self) -> None:
+        """Makes ``each`` yield ``None`` next."""
+        with self._news:
+            self._look_again = True
+            self._news.notify_all()
 
     def close(self) -> None:
         """Ends the iteration at once. May be called again, and from any thread."""
@@ -101,6 +113,13 @@ class Feed:
         if closed:
             subscription.close()
         return subscription
+
+    def look_again(self) -> None:
+        """Somebody's rights ended: every listener asks whether it was theirs."""
+        with self._lock:
+            everyone = [one for group in self._subscriptions.values() for one in group]
+        for subscription in everyone:
+            subscription.look_again()
 
     def listeners(self) -> int:
         """How many subscriptions are open."""

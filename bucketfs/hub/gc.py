@@ -32,7 +32,8 @@ from bucketfs.hub.config import HubConfig
 from bucketfs.hub.database import Database
 from bucketfs.hub.packs import PackWriter, pack_path
 from bucketfs.hub.private import PrivateTree
-from bucketfs.hub.tree import WorkingSet
+from bucketfs.hub.tree import WorkingSet, total_size
+from bucketfs.hub.usage import Accounting
 from bucketfs.types import Cid
 
 GRACE_S = 3600.0
@@ -60,7 +61,9 @@ def collect(config: HubConfig, grace_s: float = GRACE_S) -> Collected:
     try:
         store = BlockStore(config.data / "blocks")
         try:
-            return Collection(store, lambda: _roots(database), grace_s=grace_s).run()
+            done = Collection(store, lambda: _roots(database), grace_s=grace_s).run()
+            Accounting(database).correct_usage(lambda root: total_size(root, store.get(root)))
+            return done
         finally:
             store.close()
     finally:

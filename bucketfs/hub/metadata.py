@@ -18,11 +18,12 @@ from typing import Any
 import sqlalchemy as sa
 from cachetools import LRUCache
 
-from bucketfs.errors import Exists, NotFound, OverQuota, RootMoved
+from bucketfs.errors import Exists, NotFound, RootMoved
 from bucketfs.hub import tables
 from bucketfs.hub.database import DUPLICATE_KEY, Database
 from bucketfs.hub.people import Keys, People
-from bucketfs.hub.rows import BucketRow, PathEntry, ThreadRow
+from bucketfs.hub.rows import NO_LIMITS, BucketRow, Limits, PathEntry, ThreadRow, Usage
+from bucketfs.hub.usage import Accounting, charge, payer_of
 from bucketfs.types import BucketKey, Cid, ThreadId
 
 INSTANCE_NOT_FOUND = "instance not found"
@@ -61,9 +62,9 @@ class Buckets:
         """Every bucket of a thread, by key."""
         return self._many(sa.select(tables.buckets).where(tables.buckets.c.thread == thread))
 
-    def buckets_of(self, account: str) -> list[BucketRow]:
-        """Every bucket in the threads that ``account`` owns, by key."""
-        own = sa.select(tables.threads.c.id).where(tables.threads.c.owner == account)
+    def buckets_of(self, account: str, realm: str = "") -> list[BucketRow]:
+        """Every bucket in the threads that ``account`` owns (of a user: in one realm), by key."""
+        own = sa.select(tables.threads.c.id).where(tables.threads.c.owner == account, *_in_realm(realm))
         return self._many(sa.select(tables.buckets).where(tables.buckets.c.thread.in_(own)))
 
     def all_roots(self) -> list[Cid]:
@@ -71,27 +72,33 @@ class Buckets:
         with self._db.read() as connection:
             return [Cid(root) for root in connection.execute(sa.select(tables.buckets.c.root).distinct()).scalars()]
 
-    def create_bucket(self, row: BucketRow) -> BucketRow:
-        """Stores a new bucket. Raises Exists when the key is taken, NotFound when the thread is gone."""
+    def create_bucket(self, row: BucketRow, limits: Limits = NO_LIMITS) -> BucketRow:
+        """Stores a new bucket.
+
+        Raises Exists when the key is taken, NotFound when the thread is gone, OverQuota when its payer may have no more.
+        """
         with self._db.write() as connection:
             # Asked in the same transaction: a thread that was just deleted must not keep a bucket.
-            if connection.execute(sa.select(tables.threads.c.id).where(tables.threads.c.id == row.thread)).first() is None:
+            payer = payer_of(connection, row.thread)
+            if payer is None:
                 raise NotFound(THREAD_NOT_FOUND)
             if (
                 connection.execute(sa.select(tables.buckets.c.key).where(tables.buckets.c.key == row.key)).first()
                 is not None
             ):
                 raise Exists("can't create already existing instance")
+            charge(connection, payer, Usage(buckets=1, bytes=row.size_bytes), limits)
             values = {column.name: getattr(row, column.name) for column in tables.buckets.columns}
             connection.execute(tables.buckets.insert().values(values))
             _save_paths(connection, row.key, {}, row.metadata)
         return row
 
-    def save_bucket(self, row: BucketRow, expected_root: Cid) -> BucketRow:
+    def save_bucket(self, row: BucketRow, expected_root: Cid, limits: Limits = NO_LIMITS) -> BucketRow:
         """Stores a changed bucket and returns it as stored (``revision`` one higher).
 
         Raises RootMoved when the stored root is not ``expected_root`` or the bucket was saved since ``row`` was read,
-        NotFound ``instance not found`` when it is gone. All of the row and its paths are saved, or nothing.
+        NotFound ``instance not found`` when it is gone, OverQuota when it grew and its payer may have no more. All of the row
+        and its paths are saved, or nothing.
         """
         with self._db.write() as connection:
             columns = tables.buckets.c
@@ -109,12 +116,14 @@ class Buckets:
                 "root": row.root,
                 "updated_at_ns": row.updated_at_ns,
                 "revision": row.revision + 1,
+                "size_bytes": row.size_bytes,
             }
             # The conditions again: on a database with several writers the row may have changed since the select above.
             where = (columns.key == row.key, columns.root == expected_root, columns.revision == row.revision)
             if connection.execute(tables.buckets.update().where(*where).values(values)).rowcount != 1:
                 raise RootMoved(f"bucket {row.key} was changed in between")
             _save_paths(connection, row.key, before, row.metadata)
+            self._charge(connection, found, row.size_bytes, limits)
         # Remembered only now: a commit that failed must not leave its entries under a revision that another save will take.
         saved = replace(row, revision=row.revision + 1, metadata=MappingProxyType(dict(row.metadata)))
         self._remember(saved)
@@ -123,9 +132,18 @@ class Buckets:
     def delete_bucket(self, key: str) -> None:
         """Deletes a bucket and its path entries. Raises NotFound ``instance not found``."""
         with self._db.write() as connection:
-            if connection.execute(tables.buckets.delete().where(tables.buckets.c.key == key)).rowcount != 1:
+            mine = tables.buckets.c.key == key
+            found = connection.execute(sa.select(tables.buckets).where(mine)).one_or_none()
+            if found is None or connection.execute(tables.buckets.delete().where(mine)).rowcount != 1:
                 raise NotFound(INSTANCE_NOT_FOUND)
             connection.execute(tables.paths.delete().where(tables.paths.c.bucket == key))
+            self._charge(connection, found, 0, NO_LIMITS, gone=1)
+
+    def _charge(self, connection: sa.Connection, before: Any, size_bytes: int, limits: Limits, gone: int = 0) -> None:
+        """The payer of a bucket has it with another size, or no more."""
+        payer = payer_of(connection, before.thread)
+        if payer is not None:
+            charge(connection, payer, Usage(0, -gone, size_bytes - max(before.size_bytes, 0)), limits)
 
     def _many(self, query: sa.Select[Any]) -> list[BucketRow]:
         with self._db.read() as connection:
@@ -150,6 +168,7 @@ class Buckets:
             created_at_ns=found.created_at_ns,
             updated_at_ns=found.updated_at_ns,
             revision=found.revision,
+            size_bytes=max(found.size_bytes, 0),
         )
         self._remember(row)
         return row
@@ -166,11 +185,11 @@ class Threads:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def create_thread(self, row: ThreadRow, per_owner_max: int = 0) -> None:
+    def create_thread(self, row: ThreadRow, limits: Limits = NO_LIMITS) -> None:
         """Stores a new thread.
 
         Raises Exists with the text clients look for when the owner has the name already (compared without case), Exists
-        ``db already exists`` when anyone has the id, OverQuota past ``per_owner_max`` threads (0: no limit).
+        ``db already exists`` when anyone has the id, OverQuota when its payer may have no more.
         """
         columns = tables.threads.c
         folded = row.name.casefold() or None
@@ -178,15 +197,14 @@ class Threads:
             same = connection.execute(sa.select(columns.owner).where(columns.id == row.id)).one_or_none()
             if same is not None:
                 raise Exists(f"{DUPLICATE_KEY}: thread" if same.owner == row.owner else "db already exists")
-            mine = sa.select(sa.func.count()).where(columns.owner == row.owner)
-            if folded is not None and connection.execute(mine.where(columns.name_folded == folded)).scalar_one():
+            named = sa.select(columns.id).where(
+                columns.owner == row.owner, columns.realm == row.realm, columns.name_folded == folded
+            )
+            if folded is not None and connection.execute(named).first() is not None:
                 raise Exists(f"{DUPLICATE_KEY}: thread name")
-            if per_owner_max and connection.execute(mine).scalar_one() >= per_owner_max:
-                raise OverQuota("number of threads per owner exceeds quota")
-            values = {
-                name: getattr(row, name)
-                for name in ("id", "owner", "name", "db_name", "api_key", "is_db", "key", "created_at_ns")
-            }
+            charge(connection, row.payer, Usage(threads=1), limits)
+            names = ("id", "owner", "name", "db_name", "api_key", "is_db", "key", "created_at_ns", "realm")
+            values = {name: getattr(row, name) for name in names}
             connection.execute(tables.threads.insert().values(name_folded=folded, **values))
 
     def thread(self, thread: ThreadId) -> ThreadRow:
@@ -197,20 +215,28 @@ class Threads:
             raise NotFound(THREAD_NOT_FOUND)
         return _thread(found)
 
-    def thread_named(self, owner: str, name: str) -> ThreadRow:
-        """The thread of ``owner`` with exactly this name. Raises NotFound ``Thread not found``."""
+    def thread_named(self, owner: str, name: str, realm: str = "") -> ThreadRow:
+        """The thread of ``owner`` with exactly this name, as ``threads_of``. Raises NotFound ``Thread not found``."""
         columns = tables.threads.c
-        query = sa.select(tables.threads).where(columns.owner == owner, columns.name == name).order_by(columns.created_at_ns)
+        query = (
+            sa.select(tables.threads)
+            .where(columns.owner == owner, columns.name == name, *_in_realm(realm))
+            .order_by(columns.realm, columns.created_at_ns)
+        )
         with self._db.read() as connection:
             found = connection.execute(query).first()
         if found is None:
             raise NotFound("Thread not found")
         return _thread(found)
 
-    def threads_of(self, owner: str) -> list[ThreadRow]:
-        """Every thread of an account, oldest first."""
+    def threads_of(self, owner: str, realm: str = "") -> list[ThreadRow]:
+        """Every thread of an account, or those of a user in one realm; oldest first."""
         columns = tables.threads.c
-        query = sa.select(tables.threads).where(columns.owner == owner).order_by(columns.created_at_ns, columns.id)
+        query = (
+            sa.select(tables.threads)
+            .where(columns.owner == owner, *_in_realm(realm))
+            .order_by(columns.created_at_ns, columns.id)
+        )
         with self._db.read() as connection:
             return [_thread(found) for found in connection.execute(query)]
 
@@ -220,8 +246,15 @@ class Threads:
             left = sa.select(sa.func.count()).where(tables.buckets.c.thread == thread)
             if connection.execute(left).scalar_one():
                 raise Exists("DB not empty (delete buckets first)")
+            payer = payer_of(connection, thread)
+            if payer is not None:
+                charge(connection, payer, Usage(threads=-1))
             if connection.execute(tables.threads.delete().where(tables.threads.c.id == thread)).rowcount != 1:
                 raise NotFound(THREAD_NOT_FOUND)
+
+
+def _in_realm(realm: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return (tables.threads.c.realm == realm,) if realm else ()
 
 
 def _of_bucket(thread: ThreadId, key: str) -> sa.Select[Any]:
@@ -266,10 +299,11 @@ def _thread(found: Any) -> ThreadRow:
         is_db=found.is_db,
         key=found.key,
         created_at_ns=found.created_at_ns,
+        realm=found.realm,
     )
 
 
-class Metadata(Buckets, Threads, People, Keys):
+class Metadata(Buckets, Threads, People, Keys, Accounting):
     """Everything a hub remembers besides blocks."""
 
     def __init__(self, url: str) -> None:
@@ -278,6 +312,7 @@ class Metadata(Buckets, Threads, People, Keys):
         Threads.__init__(self, database)
         People.__init__(self, database)
         Keys.__init__(self, database)
+        Accounting.__init__(self, database)
 
     def host_seed(self) -> bytes:
         """The seed of the host key, made on first use and the same ever after."""

@@ -49,6 +49,8 @@ class People:
                 "created_at_ns": row.created_at_ns,
             }
             connection.execute(tables.accounts.insert().values(**values))
+            # Made here so that no two first changes of a new account have to agree on who makes it.
+            connection.execute(tables.usage.insert().values(account=row.account, threads=0, buckets=0, bytes=0))
             if owner is not None:
                 self._add_member(connection, row.account, owner, OWNER, row.created_at_ns)
 
@@ -103,6 +105,7 @@ class People:
                 (tables.invites, tables.invites.c.sender),
                 (tables.invites, tables.invites.c.org),
                 (tables.members, tables.members.c.org),
+                (tables.usage, tables.usage.c.account),
                 (tables.accounts, tables.accounts.c.account),
             ):
                 connection.execute(table.delete().where(column == account))
@@ -266,6 +269,13 @@ class Keys:
         if found is None:
             raise NotFound("API key not found or is invalid")
         return _key(found, 0)
+
+    def insecure_keys(self) -> int:
+        """How many valid keys need no signature."""
+        columns = tables.keys.c
+        query = sa.select(sa.func.count()).select_from(tables.keys).where(columns.valid, sa.not_(columns.secure))
+        with self._db.read() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def keys(self, owner: str) -> list[KeyRow]:
         """All keys of an account with the number of threads made with each, oldest first; invalid ones too."""

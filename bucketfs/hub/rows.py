@@ -38,6 +38,8 @@ class BucketRow:
     revision: int = 0
     """Counts saves. A save must be based on the stored revision, so that a change of roles between reading and saving is
     noticed too. Carry it along (``dataclasses.replace`` does)."""
+    size_bytes: int = 0
+    """Cumulative size of the tree at ``root``: what counts against the limits. Whoever sets ``root`` sets it."""
 
     @property
     def private(self) -> bool:
@@ -60,6 +62,27 @@ class AccountRow:
     token: str = field(repr=False)
     """The account's own thread token."""
     created_at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that one account may have, its users together with itself. 0 is no limit."""
+
+    threads: int = 0
+    buckets: int = 0
+    bytes: int = 0
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an account has, its users together with itself; ``bytes`` is the sum of the sizes of the buckets."""
+
+    threads: int = 0
+    buckets: int = 0
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +142,11 @@ class ThreadRow:
     key: bytes = field(repr=False)
     """Service key and read key, 64 bytes."""
     created_at_ns: int
+    realm: str = ""
+    """Who owned the user group key that the thread was made with; ``""`` for one that an account made for itself. The users
+    of one app are those of all keys of its owner, and nobody else's."""
+
+    @property
+    def payer(self) -> str:
+        """The account whose limits the thread and what is in it count against."""
+        return self.realm or self.owner

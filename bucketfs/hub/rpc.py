@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 
 import grpc
 from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
 
-from bucketfs.hub.auth import Authenticator, headers_of
+from bucketfs.hub.auth import THREADS, Authenticator, headers_of
 from bucketfs.hub.call import Call, Context
 from bucketfs.hub.service import Handler, Service
 from bucketfs.hub.status import Code, Status, status_of
@@ -31,13 +32,17 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 class GrpcContext(Context):
     """``call.Context`` over grpcio's."""
 
-    def __init__(self, grpc_context: Any, call: Call) -> None:
+    def __init__(self, grpc_context: Any, call: Call, readmit: Callable[[], Any]) -> None:
         self._grpc = grpc_context
         self._call = call
+        self._readmit = readmit
 
     @property
     def call(self) -> Call:
         return self._call
+
+    def check_admitted(self) -> None:
+        self._readmit()
 
     def is_active(self) -> bool:
         return bool(self._grpc.is_active())
@@ -85,7 +90,7 @@ class Gate:
             )[method.client_streaming][method.server_streaming]
             table[method.name] = make(
                 behave,
-                request_deserializer=message_factory.GetMessageClass(method.input_type).FromString,
+                request_deserializer=_reader_of(message_factory.GetMessageClass(method.input_type)),
                 response_serializer=message_factory.GetMessageClass(method.output_type).SerializeToString,
             )
         return grpc.method_handlers_generic_handler(service.name, table)
@@ -95,10 +100,18 @@ class Gate:
 
         def start(request: Any, grpc_context: Any) -> Any:
             headers = headers_of(grpc_context.invocation_metadata())
-            call = self._authenticator.admit(service, method.name, headers, time.time_ns())
+            came_ns = time.time_ns()
+
+            def admit() -> Call:
+                return self._authenticator.admit(service, method.name, headers, came_ns)
+
+            call = admit()
+            _check_message(request)
             if unary:
                 self._authenticator.check_thread(call, service, method.name, request)
-            context = GrpcContext(grpc_context, call)
+            if not unary or service == THREADS:
+                self._authenticator.check_realm(call, service, method.name, request)
+            context = GrpcContext(grpc_context, call, admit)
             return handler(_requests(request, context) if method.client_streaming else request, context)
 
         def answer(request: Any, grpc_context: Any) -> Any:
@@ -127,10 +140,33 @@ class Gate:
         raise AssertionError("abort returned")
 
 
+class _Malformed:
+    """Stands for a message that could not be read."""
+
+
+def _reader_of(kind: Any) -> Callable[[bytes], Any]:
+    """Parses a message. What fails in here grpcio answers with INTERNAL and a traceback, so it must not fail."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return kind.FromString(data)
+        except DecodeError:
+            return _Malformed()
+
+    return read
+
+
+def _check_message(request: Any) -> None:
+    if isinstance(request, _Malformed):
+        raise Status(Code.INVALID_ARGUMENT, "the request is not the message that this method takes")
+
+
 def _requests(stream: Iterator[Any], context: GrpcContext) -> Iterator[Any]:
     """The requests of a stream. Ends at the client's half-close; raises Status CANCELLED when the client went away."""
     try:
-        yield from stream
+        for request in stream:
+            _check_message(request)
+            yield request
     except grpc.RpcError:
         raise Status(Code.CANCELLED, "the client went away") from None
     ended = threading.Event()

@@ -27,9 +27,11 @@ from bucketfs.hub.gateway import Gateway
 from bucketfs.hub.identity import Identity
 from bucketfs.hub.listen import bind
 from bucketfs.hub.metadata import Metadata
+from bucketfs.hub.pledges import Pledges
 from bucketfs.hub.rpc import Gate
 from bucketfs.hub.service import Service
 from bucketfs.hub.tables import sqlite_url
+from bucketfs.hub.tree import total_size
 
 log = logging.getLogger("bucketfs.hub")
 
@@ -79,6 +81,12 @@ class HubServer:
             self._close()
             raise
         log.info("hub serves on %s", self.address)
+        insecure = 0 if self.config.refuse_insecure_keys else self.hub.metadata.insecure_keys()
+        if insecure:
+            log.warning(
+                "%d keys of this hub need no signature, so whoever sees one can use it; --refuse-insecure-keys refuses them",
+                insecure,
+            )
         return self.address
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -124,7 +132,8 @@ class HubServer:
                 ("grpc.keepalive_timeout_ms", 20_000),
             ],
         )
-        gate = Gate(Authenticator(self.hub.metadata, self.hub.host_key), log, self._waiters)
+        authenticator = Authenticator(self.hub.metadata, self.hub.host_key, self.config.refuse_insecure_keys)
+        gate = Gate(authenticator, log, self._waiters)
         services = [make(self.hub) for make in self._services]
         server.add_generic_rpc_handlers(tuple(gate.handlers(service) for service in services))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -153,6 +162,8 @@ def open_hub(config: HubConfig) -> Hub:
     except BaseException:
         metadata.close()
         raise
+    # Only after an upgrade is there anything to count.
+    metadata.correct_usage(lambda root: total_size(root, blockstore.get(root)), all_buckets=False)
     return Hub(
         config=config,
         metadata=metadata,
@@ -160,6 +171,7 @@ def open_hub(config: HubConfig) -> Hub:
         feed=Feed(),
         confirmations=Confirmations(config),
         host_key=Identity(metadata.host_seed()),
+        pledges=Pledges(config.account_bytes_max),
         log=log,
     )
 

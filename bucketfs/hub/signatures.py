@@ -25,9 +25,14 @@ def signature_of(secret: str, message: str) -> bytes:
     return hmac.digest(multibase_decode(secret), message.encode(), hashlib.sha256)
 
 
+def signature_matches(secret: str, message: str, signature: bytes) -> bool:
+    """Whether the signature is the secret's over this text, whatever it says. Compares in constant time."""
+    return hmac.compare_digest(signature_of(secret, message), signature)
+
+
 def signature_holds(secret: str, message: str, signature: bytes, now_ns: int) -> bool:
-    """Whether the signature is right and its date has not passed. Compares in constant time."""
-    right = hmac.compare_digest(signature_of(secret, message), signature)
+    """Whether the signature is right and its date has not passed."""
+    right = signature_matches(secret, message, signature)
     try:
         return parse_date_ns(message) >= now_ns and right
     except InvalidArgument:

@@ -61,7 +61,7 @@ class Swapping:
             self._check_present(expected, new, upload)
             after = self._planned(context.call, row, new)
             try:
-                saved = self._desk.hub.metadata.save_bucket(after, expected)
+                saved = self._desk.hub.metadata.save_bucket(after, expected, self._desk.hub.config.limits)
             except RootMoved:
                 # Perhaps only roles changed; what is allowed is asked again then.
                 if attempt == ATTEMPTS_MAX - 1:
@@ -71,6 +71,7 @@ class Swapping:
             else:
                 break
         self._desk.hub.blockstore.release(upload)
+        self._desk.hub.pledges.drop(context.call.payer, upload)
         self._desk.hub.feed.publish(saved.thread, saved.key, Action.SAVE)
         return pb.SwapRootReply(root=saved.root, updated_at=saved.updated_at_ns)
 
@@ -99,7 +100,8 @@ class Swapping:
         if size_bytes > total_size(row.root, blocks.get(row.root)):
             self._desk.check_quota(row, size_bytes)
         now_ns = max(time.time_ns(), row.updated_at_ns + 1)
-        return replace(row, root=new, metadata=entries_after(row, changes, now_ns), updated_at_ns=now_ns)
+        entries = entries_after(row, changes, now_ns)
+        return replace(row, root=new, metadata=entries, updated_at_ns=now_ns, size_bytes=size_bytes)
 
 
 def missing_below(store: BlockStore, expected: Cid, new: Cid, upload: bytes) -> list[Cid]:

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _tables = MetaData()
 
 # One row per fact about the hub itself: `schema` (the version of these tables) and `host_seed` (the ed25519 seed of the host
@@ -83,7 +83,8 @@ invites = Table(
     Column("expires_at_ns", BigInteger, nullable=False),
 )
 
-# Threads, each with its one owner. `name_folded` is NULL for a nameless thread (an owner may have many) and unique per owner
+# Threads, each with its one owner. `realm` is the owner of the user group key that it was made with, empty for an account's own
+# (rows.ThreadRow). `name_folded` is NULL for a nameless thread (an owner may have many) and unique per owner and realm
 # otherwise. `key` is the service key and the read key, which GetDBInfo tells.
 threads = Table(
     "threads",
@@ -97,10 +98,12 @@ threads = Table(
     Column("is_db", Boolean, nullable=False),
     Column("key", LargeBinary, nullable=False),
     Column("created_at_ns", BigInteger, nullable=False),
-    Index("threads_owner_name", "owner", "name_folded", unique=True),
+    Column("realm", Text, nullable=False, server_default=""),
+    Index("threads_owner_realm_name", "owner", "realm", "name_folded", unique=True),
 )
 
 # Buckets. `root` is the binary CID of the current tree; `revision` counts saves and is what a compare-and-swap is made on.
+# `size_bytes` is the cumulative size of the tree, -1 where it was never counted.
 buckets = Table(
     "buckets",
     _tables,
@@ -114,6 +117,18 @@ buckets = Table(
     Column("created_at_ns", BigInteger, nullable=False),
     Column("updated_at_ns", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False, server_default="-1"),
+)
+
+# What each account has, its users' things included: running counts, kept by the transactions that change them, so that asking
+# for what is left costs one row. The collector counts anew.
+usage = Table(
+    "usage",
+    _tables,
+    Column("account", Text, primary_key=True),
+    Column("threads", BigInteger, nullable=False),
+    Column("buckets", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
 )
 
 # What a bucket knows about single paths (rows.PathEntry); `roles` is JSON text. A table of its own, because a bucket may
@@ -127,6 +142,20 @@ paths = Table(
     Column("roles", Text, nullable=False),
     Column("updated_at_ns", BigInteger, nullable=False),
 )
+
+
+# Layout n to n + 1. The tables that are new in a layout are made by `open_engine`.
+UPGRADES: dict[int, tuple[str, ...]] = {
+    1: (
+        "ALTER TABLE threads ADD COLUMN realm TEXT NOT NULL DEFAULT ''",
+        # A user's thread has a user group key (type 2); one that an account made has none, or an account key.
+        "UPDATE threads SET realm = (SELECT owner FROM keys WHERE keys.key = threads.api_key)"
+        " WHERE api_key IN (SELECT key FROM keys WHERE type = 2)",
+        "DROP INDEX threads_owner_name",
+        "CREATE UNIQUE INDEX threads_owner_realm_name ON threads (owner, realm, name_folded)",
+        "ALTER TABLE buckets ADD COLUMN size_bytes BIGINT NOT NULL DEFAULT -1",
+    ),
+}
 
 
 def sqlite_url(folder: Path) -> str:

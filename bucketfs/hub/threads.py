@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bucketfs.dag import uvarint_encode
-from bucketfs.errors import Exists, InvalidArgument, NotFound, OverQuota
+from bucketfs.errors import Exists, InvalidArgument, NotFound
 from bucketfs.hub import names, query
 from bucketfs.hub.access import visible
 from bucketfs.hub.auth import THREADS, THREADS_NET
@@ -43,6 +43,9 @@ from bucketfs.wire import threads_net_pb2, threads_pb2
 pb: Any = threads_pb2
 CHALLENGE_BYTES = 32
 CHALLENGE_TIMEOUT_S = 60.0
+ADMITTED_CHECK_S = 30.0
+"""How often a listener asks whether its key still counts. One that ended through this process it learns of at once; another
+process over the same database tells nobody."""
 INSTANCE_BYTES_MAX = 3 << 20
 """Clients receive 4 MiB at most by default; a larger instance would break their stream."""
 
@@ -152,10 +155,11 @@ class Databases:
             is_db=True,
             key=_thread_key(request.key),
             created_at_ns=time.time_ns(),
+            realm=call.realm,
         )
         try:
-            self.hub.metadata.create_thread(row, self.hub.config.threads_per_owner_max)
-        except (Exists, OverQuota) as error:
+            self.hub.metadata.create_thread(row, self.hub.config.limits)
+        except Exists as error:
             raise Status(Code.UNKNOWN, str(error)) from error
         return pb.NewDBReply()
 
@@ -211,8 +215,9 @@ class Collection:
             if not context.on_end(subscription.close):
                 return
             context.send_headers()
-            for change in subscription:
-                reply = self._reply(change, reader) if wanted(change) else None
+            for change in subscription.each(ADMITTED_CHECK_S):
+                context.check_admitted()
+                reply = self._reply(change, reader) if change is not None and wanted(change) else None
                 if reply is not None:
                     yield reply
         finally:

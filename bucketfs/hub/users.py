@@ -36,12 +36,14 @@ class Users:
         if not request.name:
             raise Status(Code.NOT_FOUND, "Thread not found")
         try:
-            return _thread(self.hub.metadata.thread_named(context.call.account, request.name))
+            return _thread(self.hub.metadata.thread_named(context.call.account, request.name, context.call.realm))
         except NotFound as error:
             raise Status(Code.NOT_FOUND, "Thread not found") from error
 
     def list_threads(self, _request: Any, context: Context) -> Any:
-        return pb.ListThreadsResponse(list=[_thread(row) for row in self.hub.metadata.threads_of(context.call.account)])
+        # The original lists a user's threads under all keys; but users of another owner's key are other users.
+        rows = self.hub.metadata.threads_of(context.call.account, context.call.realm)
+        return pb.ListThreadsResponse(list=[_thread(row) for row in rows])
 
 
 def _thread(row: ThreadRow) -> Any:

@@ -101,7 +101,7 @@ class RootsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class RootsReply(_message.Message):
-    __slots__ = ("buckets",)
+    __slots__ = ("buckets", "bytes_limit", "bytes_used", "buckets_limit", "buckets_used", "threads_limit", "threads_used", "bucket_bytes_limit")
     class Bucket(_message.Message):
         __slots__ = ("key", "name", "thread", "root", "created_at", "updated_at", "private", "owner")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -122,5 +122,19 @@ class RootsReply(_message.Message):
         owner: str
         def __init__(self, key: _Optional[str] = ..., name: _Optional[str] = ..., thread: _Optional[bytes] = ..., root: _Optional[bytes] = ..., created_at: _Optional[int] = ..., updated_at: _Optional[int] = ..., private: bool = ..., owner: _Optional[str] = ...) -> None: ...
     BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    BYTES_USED_FIELD_NUMBER: _ClassVar[int]
+    BUCKETS_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    BUCKETS_USED_FIELD_NUMBER: _ClassVar[int]
+    THREADS_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    THREADS_USED_FIELD_NUMBER: _ClassVar[int]
+    BUCKET_BYTES_LIMIT_FIELD_NUMBER: _ClassVar[int]
     buckets: _containers.RepeatedCompositeFieldContainer[RootsReply.Bucket]
-    def __init__(self, buckets: _Optional[_Iterable[_Union[RootsReply.Bucket, _Mapping]]] = ...) -> None: ...
+    bytes_limit: int
+    bytes_used: int
+    buckets_limit: int
+    buckets_used: int
+    threads_limit: int
+    threads_used: int
+    bucket_bytes_limit: int
+    def __init__(self, buckets: _Optional[_Iterable[_Union[RootsReply.Bucket, _Mapping]]] = ..., bytes_limit: _Optional[int] = ..., bytes_used: _Optional[int] = ..., buckets_limit: _Optional[int] = ..., buckets_used: _Optional[int] = ..., threads_limit: _Optional[int] = ..., threads_used: _Optional[int] = ..., bucket_bytes_limit: _Optional[int] = ...) -> None: ...

@@ -245,12 +245,25 @@ def test_threads_are_their_owners(gate: Authenticator, account: Callable[..., st
     assert check(gate, call(None), THREADS, "GetDBInfo", dbID=b"junk") == "invalid thread ID"
 
 
-def test_a_user_key_reaches_the_threads_made_with_it(gate: Authenticator, thread: Callable[..., ThreadId]) -> None:
-    own = thread("user", "key-one")
+def test_a_user_key_reaches_the_threads_made_with_keys_of_its_owner(gate: Authenticator, metadata: Metadata) -> None:
+    def made(name: bytes, realm: str) -> ThreadId:
+        row = ThreadRow(ThreadId(b"\x01\x55" + name), "user", "", "unnamed", "old key", True, bytes(64), NOW, realm)
+        metadata.create_thread(row)
+        return row.id
 
-    def call(api_key: str) -> Call:
-        return Call(account="user", account_kind=AccountKind.USER, key_type=KeyType.USER, api_key=api_key, thread=own)
+    apps, own = made(b"one", "app owner"), made(b"two", "")
 
-    assert check(gate, call("key-one"), BUCKETS, "List") == "ok"
-    assert check(gate, call("key-two"), BUCKETS, "List") == "Bad API key"
-    assert check(gate, call("key-two"), BUCKETS, "ListPath") == "Bad API key"
+    def call(thread: ThreadId, realm: str) -> Call:
+        kind, key = AccountKind.USER, KeyType.USER
+        return Call(account="user", account_kind=kind, key_type=key, api_key="new key", realm=realm, thread=thread)
+
+    for method in ("List", "ListPath"):
+        assert check(gate, call(apps, "app owner"), BUCKETS, method) == "ok"
+        assert check(gate, call(apps, "somebody else"), BUCKETS, method) == "Bad API key"
+        # What a developer made with a session or an account key is no app's, also not the developer's own.
+        assert check(gate, call(own, "app owner"), BUCKETS, method) == "Bad API key"
+    for service, method, fields in ((BUCKETS, "PushPath", {}), (THREADS, "Listen", {"dbID": apps})):
+        request = SimpleNamespace(**fields)
+        gate.check_realm(call(apps, "app owner"), service, method, request)
+        with pytest.raises(Status, match="Bad API key"):
+            gate.check_realm(call(apps, "somebody else"), service, method, request)

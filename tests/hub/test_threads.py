@@ -159,7 +159,7 @@ def test_threads_per_owner_are_limited(start_hub: Callable[..., HubServer], dial
     alice = caller.using(x_textile_session=session)
     new_db(alice, RAW_ID)
     new_db(alice, OTHER_ID)
-    assert refused_db(alice, RAW_ID + b"x") == ("UNKNOWN", "number of threads per owner exceeds quota")
+    assert refused_db(alice, RAW_ID + b"x") == ("RESOURCE_EXHAUSTED", "number of threads per owner exceeds quota")
 
 
 def test_what_is_not_offered(alice: Any) -> None:
