@@ -1,7 +1,7 @@
 """Blocks by CID: the client of ``bucketfs.v1.Blocks`` (blocks.proto), bucketfs' own extension of a Hub.
 
 Nothing that comes from here is unchecked: blocks are hashed on the stream's worker thread before anyone sees them. A message
-bundles blocks up to about 1 MiB, the size measured fastest; one such message is in the hand of each side at a time.
+bundles blocks up to about 1 MiB, the size measured fastest; a few such messages are in hand at a time.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from bucketfs.types import BucketKey, Cid, ThreadId, UploadId
 from bucketfs.wire import blocks_pb2
 
 MESSAGE_BYTES = 1 << 20
+MESSAGES_AT_ONCE = 8
+"""Messages of blocks that a worker thread takes before it hands them over, if they come quickly."""
 GET_CIDS_MAX = 1024
 MISSING_CIDS_MAX = 8192
 NO_UPLOAD = UploadId(b"")
@@ -74,7 +76,7 @@ class BlocksClient:
             batch = wanted[start : start + GET_CIDS_MAX]
             request = blocks_pb2.GetRequest(cids=batch)
             answered = 0
-            async with self._channel.stream_out(_SERVICE, "Get", request, _checked) as replies:
+            async with self._channel.stream_out(_SERVICE, "Get", request, _checked, bundle=MESSAGES_AT_ONCE) as replies:
                 async for blocks in replies:
                     if [cid for cid, _ in blocks] != batch[answered : answered + len(blocks)]:
                         raise Corrupt("Get: the Hub answered with other blocks than were asked for")
@@ -89,7 +91,7 @@ class BlocksClient:
         below each child directory. Raw children are left out. Verified; a block that the Hub lacks is left out too."""
         found: dict[Cid, bytes] = {}
         request = blocks_pb2.GetTreeRequest(cid=cid, depth=depth)
-        async with self._channel.stream_out(_SERVICE, "GetTree", request, _checked) as replies:
+        async with self._channel.stream_out(_SERVICE, "GetTree", request, _checked, bundle=MESSAGES_AT_ONCE) as replies:
             async for blocks in replies:
                 found.update((child, data) for child, data in blocks if data is not None)
         return found

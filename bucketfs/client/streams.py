@@ -6,6 +6,7 @@ Knows of gRPC only what a call object can do (``next``, ``cancel``, ``add_done_c
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from bucketfs.errors import TimedOut
 T = TypeVar("T")
 
 _END = object()
+
+BUNDLE_S = 0.05
+"""A bundle is handed over after this time at the latest, if it is not empty: a slow stream is given out message by message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +88,13 @@ class Replies(Generic[T]):
         return await anext(self, None)
 
     def _take(self) -> tuple[list[T], bool]:
-        """On a worker thread: the next replies, at most ``bundle`` of them, and whether the stream is over."""
+        """On a worker thread: the next replies, at most ``bundle`` of them, and whether the stream is over.
+
+        A message that is slow to come ends the bundle, so that a limit for each message is not one for many of them.
+        """
         taken: list[T] = []
-        while len(taken) < self._bundle:
+        begun_s = time.monotonic()
+        while not taken or (len(taken) < self._bundle and time.monotonic() - begun_s < BUNDLE_S):
             reply = next(self._call, _END)
             if reply is _END:
                 return taken, True
