@@ -115,4 +115,13 @@ class Remove:
     time_ns: int
 
 
-Op = Create | MakeDirectory | MakeSymlink | Place | SetAttributes | SetContent | Rename | Remove
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """The Hub is about to be asked to make ``root`` the bucket's root. When the answer is lost and the Hub's root turns out to be
+    this one, every difference to the base was made here, and none of it is another client's."""
+
+    root: Cid
+    time_ns: int
+
+
+Op = Create | MakeDirectory | MakeSymlink | Place | SetAttributes | SetContent | Rename | Remove | Proposed

@@ -32,6 +32,7 @@ from bucketfs.ops import (
     MakeSymlink,
     Op,
     Place,
+    Proposed,
     Remove,
     Rename,
     SetAttributes,
@@ -58,11 +59,12 @@ _KINDS: dict[int, type[Op]] = {
     ord("W"): SetContent,
     ord("R"): Rename,
     ord("X"): Remove,
+    ord("B"): Proposed,
 }
 _LETTERS = {op: letter for letter, op in _KINDS.items()}
 _FIELDS = {op: tuple(field.name for field in fields(op)) for op in _LETTERS}
 _FIELD_SETS = {op: frozenset(names) for op, names in _FIELDS.items()}
-_CID_FIELDS: dict[type[Op], str] = {Place: "cid"}
+_CID_FIELDS: dict[type[Op], str] = {Place: "cid", Proposed: "root"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,10 @@ def _mend_place(found: dict[str, Any]) -> None:
     found["cid"] = cid_from_text(found["cid"])
 
 
+def _mend_proposed(found: dict[str, Any]) -> None:
+    found["root"] = cid_from_text(found["root"])
+
+
 def _mend_content(found: dict[str, Any]) -> None:
     found["extents"] = tuple((start, stop) for start, stop in found["extents"])
 
@@ -182,6 +188,7 @@ def _mend_content(found: dict[str, Any]) -> None:
 _MENDS: dict[type[Op], Callable[[dict[str, Any]], None]] = {
     Place: _mend_place,
     SetContent: _mend_content,
+    Proposed: _mend_proposed,
 }
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _from_json = json.JSONDecoder().decode

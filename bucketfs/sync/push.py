@@ -115,6 +115,7 @@ class Pusher:
         if root == expected:
             theirs = await self._remote.root()
             return None if theirs == expected else theirs
+        self._volume.propose(root)
         try:
             await self._remote.swap(expected, root, self._upload)
         except RootMoved:
@@ -142,7 +143,8 @@ class Pusher:
     async def _rebase(self, root: Cid, built: Mapping[Node, BuiltNode]) -> list[str]:
         volume = self._volume
         when = datetime.now().astimezone().strftime("%Y-%m-%d %H%M%S")
-        done = await rebase_onto(volume, root, built, host=socket.gethostname(), when=when)
+        mine = root in volume.proposed
+        done = await rebase_onto(volume, root, built, host=socket.gethostname(), when=when, mine=mine)
         for invalidation in done.invalidations:
             self._notify(invalidation)
         for path in done.conflicts:
@@ -158,4 +160,5 @@ class Pusher:
             record(node)
         volume.journal.checkpoint(volume.base, list(overlay_ops(volume)))
         volume.garbage_drafts = 0
+        volume.proposed.clear()
         await volume.journal.settle(draft_ids(volume))

@@ -112,6 +112,9 @@ async def replay(volume: Volume, records: Iterable[ops.Op]) -> list[str]:
 
 
 async def _apply(volume: Volume, op: ops.Op) -> None:
+    if isinstance(op, ops.Proposed):
+        volume.proposed.add(op.root)
+        return
     if isinstance(op, ops.Rename):
         node = await _node(volume, op.old)
         parent, name = await _place(volume, op.new)

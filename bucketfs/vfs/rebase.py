@@ -49,15 +49,18 @@ class Rebased:
     conflicts: list[str] = field(default_factory=list)
 
 
-async def rebase_onto(volume: Volume, new: Cid, built: Mapping[Node, BuiltNode], *, host: str, when: str) -> Rebased:
+async def rebase_onto(
+    volume: Volume, new: Cid, built: Mapping[Node, BuiltNode], *, host: str, when: str, mine: bool = False
+) -> Rebased:
     """Let the overlay rest on the root ``new``. ``built`` says what dirty nodes would be pushed as, where that is known.
+    ``mine``: the root is one that was proposed from here, so what is here is the newer state of all that it changed.
 
     Awaits only while it fetches what the plan needs; the change itself is made at once. Raises Unavailable, TimedOut, Corrupt
     with nothing changed.
     """
 
     def attempt() -> Rebased:
-        plan = _Plan(volume, built, host, when)
+        plan = _Plan(volume, built, host, when, mine)
         plan.directory(volume.root, Link(new, 0))
         for act in plan.acts:
             act()
@@ -72,7 +75,8 @@ async def rebase_onto(volume: Volume, new: Cid, built: Mapping[Node, BuiltNode],
 class _Plan:
     """Decisions collected before anything changes."""
 
-    def __init__(self, volume: Volume, built: Mapping[Node, BuiltNode], host: str, when: str) -> None:
+    def __init__(self, volume: Volume, built: Mapping[Node, BuiltNode], host: str, when: str, mine: bool) -> None:
+        self.mine = mine
         self.volume = volume
         self.built = built
         self.host = host
@@ -118,6 +122,9 @@ class _Plan:
         """Plan for one name whose base changed."""
         ours = parent.children.get(name)
         overriding = name in parent.overrides
+        if self.mine and (overriding or (ours is not None and ours.dirty)):
+            self._newer(parent, ours, theirs, overriding)
+            return
         if ours is None:
             # Removed here. Where the Hub's side changed it the edit survives; where it removed it too, all agree.
             self.acts.append(lambda: _drop(parent, name))
@@ -130,6 +137,15 @@ class _Plan:
             self._survives(parent, ours, overriding)
         else:
             self._both(parent, ours, theirs, overriding, taken)
+
+    def _newer(self, parent: DirectoryNode, ours: Node | None, theirs: Link | None, overriding: bool) -> None:
+        """The Hub has an older state of ours: ours stands, as an override of it."""
+        if ours is None or overriding:
+            return
+        if isinstance(ours, DirectoryNode) and theirs is not None and self._kind(theirs) is Kind.DIRECTORY:
+            self.directory(ours, theirs)
+        else:
+            self.acts.append(lambda: parent.override(ours.name, ours))
 
     def _untouched(self, parent: DirectoryNode, ours: Node, theirs: Link | None) -> None:
         if theirs is not None and isinstance(ours, DirectoryNode) and self._kind(theirs) is Kind.DIRECTORY:

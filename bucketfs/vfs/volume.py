@@ -94,6 +94,7 @@ class Volume:
         self.changed_last_ns = 0
         self.replaying = False
         self.garbage_drafts = 0
+        self.proposed: set[Cid] = set()
         self.on_change: Callable[[], None] = lambda: None
 
     async def open_root(self, base: Cid, inode: Inode) -> None:
@@ -354,6 +355,11 @@ class Volume:
         if not node.orphan:
             self._record(ops.SetAttributes(node.path(), mode, uid, gid, mtime_ns, now))
         self.apply_attributes(node, mode, uid, gid, mtime_ns, now)
+
+    def propose(self, root: Cid) -> None:
+        """The Hub is about to be asked for ``root``: remember it, also over a kill, in case the answer is lost."""
+        self._record(ops.Proposed(root, self.owner.now_ns()))
+        self.proposed.add(root)
 
     # The changes themselves: they cannot fail, and replay uses them too
 

@@ -18,6 +18,7 @@ from bucketfs.ops import (
     MakeSymlink,
     Op,
     Place,
+    Proposed,
     Remove,
     Rename,
     SetAttributes,
@@ -49,6 +50,7 @@ ops: st.SearchStrategy[Op] = st.one_of(
         time_ns=times,
     ),
     st.builds(Rename, old=paths, new=paths, exchange=st.booleans(), time_ns=times),
+    st.builds(Proposed, root=cids, time_ns=times),
     st.builds(Remove, path=paths, time_ns=times),
 )
 HEADER = encode_header(Header(3, None, DraftId(1)))

@@ -35,6 +35,7 @@ steps = st.one_of(
     st.tuples(st.just("push")),
     st.tuples(st.just("fail")),
     st.tuples(st.just("during"), paths, bodies),
+    st.tuples(st.just("lost"), paths, bodies),
     st.tuples(st.just("kill")),
     st.tuples(st.just("forget")),
 )
@@ -117,7 +118,8 @@ async def history(folder: Path, steps: list[tuple[object, ...]]) -> None:
     for verb, *arguments in steps:
         pusher = Pusher(world.volume, remote, world.source, world.told.append)  # type: ignore[arg-type]
         if verb == "push":
-            await pusher.push()
+            done = await pusher.push()
+            assert done is None or not done.conflicts
             assert not world.volume.root.dirty
         elif verb == "fail":
             remote.away = True
@@ -128,6 +130,8 @@ async def history(folder: Path, steps: list[tuple[object, ...]]) -> None:
             remote.away = False
         elif verb == "during":
             await push_with_changes(world, pusher, reference, arguments)
+        elif verb == "lost":
+            await push_with_changes(world, pusher, reference, arguments, lost=True)
         elif verb == "kill":
             world.close()
             source = world.source
@@ -150,8 +154,10 @@ async def history(folder: Path, steps: list[tuple[object, ...]]) -> None:
     other.close()
 
 
-async def push_with_changes(world: World, pusher: Pusher, reference: Reference, arguments: list[object]) -> None:
-    """A push, with a removal, a write and a rename between its upload and its swap."""
+async def push_with_changes(
+    world: World, pusher: Pusher, reference: Reference, arguments: list[object], lost: bool = False
+) -> None:
+    """A push, with a removal, a write and a rename between its upload and its swap, whose answer may be lost."""
     true_swap = world.remote.swap
 
     async def swap(*swapped: object) -> None:
@@ -162,10 +168,15 @@ async def push_with_changes(world: World, pusher: Pusher, reference: Reference, 
             got = await run_step(world, str(verb), tuple(rest))
             assert got == expected or frozenset({got, expected}) in SAME, (step, got, expected)
         await true_swap(*swapped)  # type: ignore[arg-type]
+        if lost:
+            raise Unavailable("the answer was lost")
 
     world.remote.swap = swap  # type: ignore[method-assign]
     try:
-        await pusher.push()
+        done = await pusher.push()
+        assert done is None or not done.conflicts
+    except Unavailable:
+        assert lost and world.volume.root.dirty
     finally:
         world.remote.swap = true_swap  # type: ignore[method-assign]
 

@@ -183,3 +183,41 @@ async def test_a_kill_between_swap_and_checkpoint_makes_no_conflict(tmp_path: Pa
     assert await again.tree(times=True) == before
     assert not again.volume.root.dirty
     again.close()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_swap_whose_answer_is_lost_makes_no_conflict(tmp_path: Path, killed: bool) -> None:
+    """The Hub took the root, we never heard so, and went on writing: the older state at the Hub is our own."""
+    remote = MemoryRemote()
+    world = await World(tmp_path, remote).open()
+    await grow(world)
+    await pusher_of(world).push()
+    await world.write("docs/a.txt", b"first")
+    await world.write("new", b"first")
+    await world.rename("empty", "moved")
+    true_swap = remote.swap
+
+    async def swap(*arguments: object) -> None:
+        await world.write("docs/a.txt", b"second")
+        await true_swap(*arguments)  # type: ignore[arg-type]
+        await world.write("new", b"second")
+        await world.unlink("big")
+        raise Unavailable("the answer was lost")
+
+    remote.swap = swap  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        await pusher_of(world).push()
+    remote.swap = true_swap  # type: ignore[method-assign]
+    await world.write("later", b"later")
+    await world.rename("moved", "docs/moved")
+    before = await world.tree(times=True)
+    if killed:
+        world.close()
+        world = await World(tmp_path, remote).open()
+    done = await pusher_of(world).push()
+    assert done is not None and done.conflicts == []
+    assert await world.tree(times=True) == before
+    other = await World(tmp_path / "elsewhere", remote).open()
+    assert await other.tree(times=True) == before
+    world.close()
+    other.close()
