@@ -7,20 +7,32 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import trio
 
 from bucketfs.cli.buck_output import Shown, add_attributes, conclude, row_of, show_bucket, show_buckets, show_rows
-from bucketfs.cli.options import configured, settings
-from bucketfs.client import BucketInfo, PathItem, find_bucket
+from bucketfs.cli.options import configured, org_option, settings
+from bucketfs.client import BucketInfo, PathItem, Role, find_bucket, public_raw_of_text, thread_text
 from bucketfs.daemon import Session, open_session
-from bucketfs.errors import CrossDevice, IsADirectory, NotFound, Unsupported, Usage
+from bucketfs.errors import CrossDevice, InvalidArgument, IsADirectory, NotFound, Unsupported, Usage
 from bucketfs.sync import NativeRemote, NodeSource, PullOptions, PushOptions, pull_folder, push_folder, read_content
-from bucketfs.types import Link
+from bucketfs.types import BucketKey, Link
+
+EVERYBODY = "*"
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_settings = settings("identity", "thread", "hub", "profile")
+
+
+def _acting(command: F) -> F:
+    """Who acts on which buckets: the options of every command here."""
+    return org_option(_settings(command))
+
+
 _reread = click.option("--reread", is_flag=True, help="Compare large files by content even if size and mtime agree.")
 
 
@@ -33,7 +45,7 @@ def buck() -> None:
 @click.argument("name")
 @click.option("--private", is_flag=True, help="Encrypted at the Hub; such a bucket cannot be mounted yet.")
 @_as_json
-@settings("hub", "profile")
+@_acting
 def create(name: str, private: bool, as_json: bool, **options: Any) -> None:
     """Create a bucket."""
 
@@ -48,7 +60,7 @@ def create(name: str, private: bool, as_json: bool, **options: Any) -> None:
 @buck.command()
 @click.argument("bucket")
 @_as_json
-@settings("hub", "profile")
+@_acting
 def get(bucket: str, as_json: bool, **options: Any) -> None:
     """Show what a bucket is: key, root, owner, times."""
 
@@ -62,7 +74,7 @@ def get(bucket: str, as_json: bool, **options: Any) -> None:
 @click.argument("place", default="", metavar="[BUCKET[/PATH]]")
 @click.option("-l", "--long", is_flag=True, help="With mode, length and mtime of each entry.")
 @_as_json
-@settings("hub", "profile")
+@_acting
 def ls(place: str, long: bool, as_json: bool, **options: Any) -> None:
     """List the buckets, or what is in one."""
 
@@ -83,7 +95,7 @@ def ls(place: str, long: bool, as_json: bool, **options: Any) -> None:
 
 @buck.command()
 @click.argument("place", metavar="BUCKET/PATH")
-@settings("hub", "profile")
+@_acting
 def cat(place: str, **options: Any) -> None:
     """Print a file."""
 
@@ -113,7 +125,7 @@ def cat(place: str, **options: Any) -> None:
 @click.option("--no-attributes", is_flag=True, help="Leave mode and mtime out: CIDs are those of other clients.")
 @_reread
 @_as_json
-@settings("hub", "profile")
+@_acting
 def push(local: Path, place: str, delete: bool, no_attributes: bool, reread: bool, as_json: bool, **options: Any) -> None:
     """Make a folder or file LOCAL appear in a bucket, at one moment. Sends only what the Hub lacks."""
 
@@ -134,7 +146,7 @@ def push(local: Path, place: str, delete: bool, no_attributes: bool, reread: boo
 @click.option("--delete", is_flag=True, help="Remove from LOCAL what is not in the bucket.")
 @_reread
 @_as_json
-@settings("hub", "profile")
+@_acting
 def pull(place: str, local: Path, delete: bool, reread: bool, as_json: bool, **options: Any) -> None:
     """Make LOCAL what is in a bucket. Fetches and writes only what is not there."""
 
@@ -153,7 +165,7 @@ def pull(place: str, local: Path, delete: bool, reread: bool, as_json: bool, **o
 @buck.command()
 @click.argument("place", metavar="BUCKET/PATH")
 @click.option("-r", "--recursive", is_flag=True, help="Also a folder, with all that is in it.")
-@settings("hub", "profile")
+@_acting
 def rm(place: str, recursive: bool, **options: Any) -> None:
     """Remove a file or folder from a bucket."""
 
@@ -172,7 +184,7 @@ def rm(place: str, recursive: bool, **options: Any) -> None:
 @buck.command()
 @click.argument("old", metavar="BUCKET/OLD")
 @click.argument("new", metavar="BUCKET/NEW")
-@settings("hub", "profile")
+@_acting
 def mv(old: str, new: str, **options: Any) -> None:
     """Rename within a bucket, or move into a folder of it."""
 
@@ -191,7 +203,7 @@ def mv(old: str, new: str, **options: Any) -> None:
 @buck.command()
 @click.argument("place", metavar="BUCKET[/PATH]")
 @_as_json
-@settings("hub", "profile")
+@_acting
 def links(place: str, as_json: bool, **options: Any) -> None:
     """Show where browsers find a bucket or what is in it. For a private one the links hold a token."""
 
@@ -209,10 +221,79 @@ def links(place: str, as_json: bool, **options: Any) -> None:
     _with_session(options, act)
 
 
+@buck.group()
+def roles() -> None:
+    """Who may do what to which path of a bucket, besides its owner.
+
+    A role holds for a path and everything below it: readers see it, writers replace what is there, admins also remove it and
+    grant roles on it. Only the owner adds names.
+    """
+
+
+@roles.command()
+@click.argument("place", metavar="BUCKET[/PATH]")
+@click.argument("identity", metavar="KEY|everyone")
+@click.option(
+    "-r",
+    "--role",
+    "name",
+    type=click.Choice([role.name.lower() for role in Role]),
+    required=True,
+    help="none takes one away.",
+)
+@_acting
+def grant(place: str, identity: str, name: str, **options: Any) -> None:
+    """Give someone a role. KEY is the public key that 'bucketfs hub whoami' shows them."""
+    who = EVERYBODY if identity in ("everyone", EVERYBODY) else identity
+    if who != EVERYBODY:
+        try:
+            public_raw_of_text(who)
+        except InvalidArgument as error:
+            raise Usage(
+                f"{identity!r} is no public key", hint="'bucketfs hub whoami' shows one, or write everyone"
+            ) from error
+
+    async def act(session: Session) -> None:
+        info, path = await _place(session, place)
+        await session.buckets.set_roles(info.key, path, {who: Role[name.upper()]})
+        if who != EVERYBODY and name != "none":
+            click.echo(f"They mount it with: bucketfs mount --thread {thread_text(info.thread)} {info.key} FOLDER")
+
+    _with_session(options, act)
+
+
+@roles.command("ls")
+@click.argument("place", metavar="BUCKET[/PATH]")
+@_as_json
+@_acting
+def list_roles(place: str, as_json: bool, **options: Any) -> None:
+    """Show the roles that hold at a path: its own, and those of what is above it."""
+
+    async def act(session: Session) -> None:
+        info, path = await _place(session, place)
+        paths = (await session.buckets.details(info.key)).paths
+        above = ["", *("/".join(_parts(path)[: count + 1]) for count in range(len(_parts(path))))]
+        found = [
+            {"path": at, "key": who, "role": role.name.lower()}
+            for at in above
+            if at in paths
+            for who, role in sorted(paths[at].roles.items())
+            if role is not Role.NONE
+        ]
+        if as_json:
+            click.echo(json.dumps(found, indent=2))
+            return
+        for row in found:
+            shown = "everyone" if row["key"] == EVERYBODY else row["key"]
+            click.echo(f"{row['role']:6}  {shown}  on {row['path'] or 'the whole bucket'}")
+
+    _with_session(options, act)
+
+
 @buck.command()
 @click.argument("bucket")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@settings("hub", "profile")
+@_acting
 def destroy(bucket: str, yes: bool, **options: Any) -> None:
     """Destroy a bucket with all that is in it."""
     if not yes:
@@ -239,6 +320,9 @@ def _with_session(options: dict[str, Any], act: Callable[[Session], Coroutine[An
 
 
 async def _bucket(session: Session, name: str) -> BucketInfo:
+    if session.guest:
+        # Someone else's thread cannot be listed; a bucket in it is named by its key.
+        return await session.buckets.root(BucketKey(name))
     found = await find_bucket(session.buckets, name)
     if found is None:
         raise NotFound(f"no bucket {name!r} at {session.hub_text}", hint="'bucketfs buck ls' lists them")
@@ -250,14 +334,18 @@ async def _place(session: Session, text: str) -> tuple[BucketInfo, str]:
     name, _, path = text.strip("/").partition("/")
     if not name:
         raise Usage(f"{text!r} names no bucket", hint="write BUCKET or BUCKET/PATH")
-    parts = [part for part in path.split("/") if part]
+    parts = _parts(path)
     if {".", ".."} & set(parts):
         raise Usage(f"{text!r} is no path of a bucket", hint="leave out '.' and '..'")
     return await _bucket(session, name), "/".join(parts)
 
 
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part]
+
+
 def _names(path: str) -> tuple[bytes, ...]:
-    return tuple(part.encode() for part in path.split("/") if part)
+    return tuple(part.encode() for part in _parts(path))
 
 
 async def _is_native(session: Session, info: BucketInfo) -> bool:

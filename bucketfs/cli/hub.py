@@ -14,7 +14,7 @@ from bucketfs.cli.options import configured, settings
 from bucketfs.cli.orgs import org
 from bucketfs.cli.outcome import telling
 from bucketfs.cli.report import size_text
-from bucketfs.daemon import Config, notify_ready, notify_stopping, parse_seconds, serve_embedded
+from bucketfs.daemon import Config, keep_freed_memory, notify_ready, notify_stopping, parse_seconds, serve_embedded
 from bucketfs.errors import NotFound, Usage
 
 if TYPE_CHECKING:

@@ -19,6 +19,9 @@ READY_MARGIN_S = 120.0
 _KEYS = (
     "hub",
     "profile",
+    "identity",
+    "org",
+    "thread",
     "mount.state",
     "mount.cache",
     "mount.cache_size",
@@ -89,6 +92,8 @@ def _again(options: dict[str, Any]) -> list[str]:
         if value is True:
             arguments.append(flag)
         elif value is not None and value is not False:
-            text = str(Path(value).expanduser().absolute()) if name in ("state", "cache") and value else str(value)
+            text = (
+                str(Path(value).expanduser().absolute()) if name in ("state", "cache", "identity") and value else str(value)
+            )
             arguments.append(f"{flag}={text}")
     return arguments

@@ -35,7 +35,18 @@ from bucketfs.client.ids import (
     thread_of_random,
     thread_text,
 )
-from bucketfs.client.info import BucketDetails, BucketInfo, Created, Holdings, Limits, Links, PathItem, PathRights, Pushed, Role
+from bucketfs.client.info import (
+    BucketDetails,
+    BucketInfo,
+    Created,
+    Holdings,
+    Limits,
+    Links,
+    PathItem,
+    PathRights,
+    Pushed,
+    Role,
+)
 from bucketfs.client.mail import Letter, letter, opened, sealed
 from bucketfs.client.retry import Backoff, Retry
 from bucketfs.client.streams import Dialogue, Replies

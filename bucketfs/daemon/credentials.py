@@ -173,7 +173,7 @@ def chosen_for(*, org: str = "", manage: bool = False, identity: str = "") -> Ca
             if not held.session:
                 raise Usage("acting for an organization needs a session", hint="'bucketfs hub login NAME' gets one")
             return Credentials(session=held.session, org=org or held.org)
-        if held.session and (manage or not held.api_key):
+        if held.session and ((manage and not identity) or not held.api_key):
             return Credentials(session=held.session)
         found = replace(held, session="", org="")
         # A token belongs to the identity it was given to.

@@ -28,7 +28,7 @@ from bucketfs.daemon.allocator import keep_freed_memory
 from bucketfs.daemon.config import DEFAULT_PROFILE, EMBEDDED, Config
 from bucketfs.daemon.credentials import CredentialsFile, Profile, chosen_for, identity_of
 from bucketfs.daemon.embedded import address_of, embedded_hub
-from bucketfs.errors import InvalidArgument, NotFound, Usage
+from bucketfs.errors import InvalidArgument, NotFound, Unsupported, Usage
 from bucketfs.types import BucketKey, ThreadId
 
 NO_THREAD = ThreadId(b"")
@@ -124,9 +124,9 @@ async def open_session(
     recall: Callable[[Endpoint, str], ThreadId | None] = lambda endpoint, profile: None,
 ) -> AsyncGenerator[Session, None]:
     """Connect as ``profile`` to ``hub``; empty texts stand for what ``config`` says. The embedded Hub is started when it is
-    the one. ``recall`` may know the thread that who acts at an endpoint (`Session.who`) was found to have before; the Hub is not
-    asked then. ``manage`` acts by session where there is one, and has no thread. Raises Usage, NotFound (no such profile) and what the Hub
-    answers."""
+    the one. ``recall`` may know the thread that who acts at an endpoint (`Session.who`) was found to have before; the Hub is
+    not asked then. ``manage`` acts by session where there is one, and has no thread. Raises Usage, NotFound (no such profile)
+    and what the Hub answers."""
     keep_freed_memory()
     file = CredentialsFile(config.places.credentials_file)
     chosen = choose(profile or config.profile, hub or config.hub, file)
@@ -153,7 +153,23 @@ async def open_session(
                 recalled=NO_THREAD if manage else thread or known,
             )
         )
+        if identity is not None and known is None:
+            await _need_user_key(connection.hub)
         yield Session(chosen, endpoint, connection, credentials, embedded, who, thread is not None)
+
+
+async def _need_user_key(hub: HubClient) -> None:
+    """Raises Usage for an account key: it would act for its owner, whatever identity comes with it."""
+    try:
+        await hub.account()
+    except Unsupported:
+        return
+    except InvalidArgument:
+        pass  # the key of an organization
+    raise Usage(
+        "an identity needs a user group key, and this is an account key",
+        hint="'bucketfs hub key create --user' makes one",
+    )
 
 
 def _who(profile: str, config: Config, identity: str) -> str:
