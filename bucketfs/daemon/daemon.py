@@ -361,10 +361,10 @@ async def _reporting(chosen: list[OpenVolume], progress: Progress, work: Callabl
         while True:
             await trio.sleep(PROGRESS_EVERY_S)
             waiting = sum(one.syncer.pending_count for one in chosen)
-            pushing = [one.syncer.pushing for one in chosen if one.syncer.pushing is not None]
+            pushing = [found for one in chosen if (found := one.syncer.progress()) is not None]
             document: Document = {"text": f"{waiting} changes wait", "pending_count": waiting}
             if pushing:
-                document["done_bytes"] = sum(sent.bytes_made for sent in pushing)
+                document["done_bytes"] = sum(found.done_bytes for found in pushing)
                 document["total_bytes"] = sum(one.syncer.pending_bytes for one in chosen)
             await progress(document)
 

@@ -22,7 +22,7 @@ Document = dict[str, Any]
 def bucket_status(one: OpenVolume) -> Document:
     """One bucket: its root, what waits, what went wrong. Times are seconds since 1970, ages seconds."""
     syncer, volume = one.syncer, one.volume
-    trouble = syncer.trouble
+    trouble, progress = syncer.trouble, syncer.progress()
     since_ns = volume.changed_since_ns
     return {
         "name": one.info.name,
@@ -32,7 +32,8 @@ def bucket_status(one: OpenVolume) -> Document:
         "pending_count": syncer.pending_count,
         "pending_bytes": syncer.pending_bytes,
         "oldest_age_s": None if since_ns is None else max(0.0, (volume.owner.now_ns() - since_ns) / 1e9),
-        "pushing": None if syncer.pushing is None else asdict(syncer.pushing),
+        "pushing": None if progress is None else asdict(progress),
+        "sent": {"blocks": syncer.sent.blocks_sent, "bytes": syncer.sent.bytes_sent},
         "last_push_s": syncer.last_push_s,
         "error": None if trouble is None else str(trouble.error),
         "error_since_s": None if trouble is None else trouble.since_s,

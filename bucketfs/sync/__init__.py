@@ -12,7 +12,7 @@ from bucketfs.sync.native import NativeRemote
 from bucketfs.sync.push import Pushed, Pusher
 from bucketfs.sync.remote import Look, Remote
 from bucketfs.sync.send import Sent
-from bucketfs.sync.sync import Pace, Syncer, Trouble
+from bucketfs.sync.sync import Pace, Progress, Syncer, Trouble
 from bucketfs.sync.transfer import Figures, NodeSource, PullOptions, PushOptions, Skipped, read_content
 from bucketfs.sync.watch import Watcher
 
@@ -23,6 +23,7 @@ __all__ = [
     "NativeRemote",
     "NodeSource",
     "Pace",
+    "Progress",
     "PullOptions",
     "PushOptions",
     "Pushed",

@@ -69,6 +69,7 @@ class Pusher:
         self._attributes = attributes
         self._upload = UploadId(secrets.token_bytes(16))
         self.now = Sent()
+        self.total = Sent()
 
     async def push(self) -> Pushed | None:
         """Push everything that is dirty now; None when nothing is. Raises what stands in the way, with all still dirty."""
@@ -85,6 +86,8 @@ class Pusher:
             except BaseException:
                 thaw(picture)
                 raise
+            finally:
+                self.total.add(self.now)
             if moved is None:
                 pushed(picture, links)
                 await self.checkpoint()

@@ -8,9 +8,10 @@ what did not arrive.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import trio
@@ -29,12 +30,20 @@ ASK_FROM_BYTES = 256 << 10
 
 @dataclass(slots=True)
 class Sent:
-    """What a push has carried so far."""
+    """What a push has carried so far. ``begun_s`` is of the monotonic clock."""
 
     blocks_made: int = 0
     bytes_made: int = 0
     blocks_sent: int = 0
     bytes_sent: int = 0
+    begun_s: float = field(default_factory=time.monotonic)
+
+    def add(self, other: Sent) -> None:
+        """Count ``other`` in."""
+        self.blocks_made += other.blocks_made
+        self.bytes_made += other.bytes_made
+        self.blocks_sent += other.blocks_sent
+        self.bytes_sent += other.bytes_sent
 
 
 async def send_all(

@@ -38,6 +38,17 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """A push at work: bytes read and hashed, bytes that had to be sent, seconds so far, bytes per second, seconds to go."""
+
+    done_bytes: int
+    sent_bytes: int
+    running_s: float
+    rate_bytes: float
+    left_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Trouble:
     """Why the newest attempt failed, and since when attempts fail (seconds since 1970)."""
 
@@ -52,7 +63,7 @@ class Syncer:
     def __init__(self, volume: Volume, remote: Remote, cache: BlockCache, pusher: Pusher, pace: Pace) -> None:
         self.volume = volume
         self.trouble: Trouble | None = None
-        self.pushing: Sent | None = None
+        self.pushing = False
         self.last_push_s: float | None = None
         self.conflicts: list[str] = []
         self._remote = remote
@@ -95,6 +106,21 @@ class Syncer:
     def dirty(self) -> bool:
         """Whether anything waits to be pushed."""
         return self.volume.root.dirty or bool(self.volume.unrecorded)
+
+    @property
+    def sent(self) -> Sent:
+        """What all pushes since the start have carried, those that failed too."""
+        return self._pusher.total
+
+    def progress(self) -> Progress | None:
+        """How far the push that runs is; None when none does."""
+        if not self.pushing:
+            return None
+        now = self._pusher.now
+        running_s = max(time.monotonic() - now.begun_s, 0.001)
+        rate = now.bytes_made / running_s
+        left = max(0, self.pending_bytes - now.bytes_made)
+        return Progress(now.bytes_made, now.bytes_sent, running_s, rate, left / rate if rate else None)
 
     async def settle(self) -> None:
         """Return when everything changed before the call is at the Hub and the Hub's root is shown here. Raises the reason
@@ -156,7 +182,7 @@ class Syncer:
                 # A disk that failed once may have lost what it was told; a new segment says all of it again.
                 await self._pusher.checkpoint()
             if self.dirty:
-                self.pushing = self._pusher.now
+                self.pushing = True
                 done = await self._pusher.push()
                 if done is not None:
                     self.conflicts += done.conflicts
@@ -173,7 +199,7 @@ class Syncer:
             self._look = self._look or look
             raise
         finally:
-            self.pushing = None
+            self.pushing = False
 
     async def _failed(self, error: BucketfsError, asked: int) -> None:
         delay_s = self._backoff.next_s()
