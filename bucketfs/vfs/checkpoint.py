@@ -99,6 +99,11 @@ async def replay(volume: Volume, records: Iterable[ops.Op]) -> list[str]:
     the others are worth more than the one. Raises Unavailable when base blocks are needed that nobody has now.
     """
     complaints: list[str] = []
+    records = list(records)
+    # All at once and first: a number given to a base file on the way must not be one that a later op brings along.
+    volume.numbers.claim(
+        op.inode for op in records if isinstance(op, ops.Create | ops.MakeDirectory | ops.MakeSymlink | ops.Place)
+    )
     volume.replaying = True
     try:
         for op in records:
@@ -146,7 +151,6 @@ async def _apply(volume: Volume, op: ops.Op) -> None:
 
 
 async def _made(volume: Volume, op: ops.Create | ops.MakeDirectory | ops.MakeSymlink | ops.Place) -> Node:
-    volume.numbers.reserve(op.inode)
     if isinstance(op, ops.Place):
         link, number = Link(op.cid, op.tsize), Number(op.inode, op.time_ns, op.time_ns)
         return await volume.lens.settle(lambda: volume.node_of(link, number))

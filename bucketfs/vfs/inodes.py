@@ -6,12 +6,17 @@ is lost every file gets a new number and no byte is in danger.
 
 Table ``inode``: ``parent`` and ``name`` are the place; ``ctime_ns`` as stat shows it; ``fallback_ns`` is the mtime shown for a
 node that carries none.
+
+Table ``mark``: no number from ``next`` on was ever given out. It is written ahead, so that a number which a kill kept out of the
+other table, and which a journal may name, is not given to something else.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +26,9 @@ from bucketfs.errors import DiskFailed
 from bucketfs.types import Inode
 
 FLUSH_EVERY_S = 5.0
+
+AHEAD = 4096
+"""So many numbers are given out between two writes of the mark."""
 
 ROWS_PER_TRANSACTION = 1000
 """A look-up waits for one transaction at most; a thousand rows take about ten milliseconds."""
@@ -34,6 +42,7 @@ create table if not exists inode (
   fallback_ns integer not null
 );
 create unique index if not exists inode_place on inode (parent, name);
+create table if not exists mark (id integer primary key check (id = 1), next integer not null);
 """
 
 
@@ -59,9 +68,12 @@ class InodeNumbers:
         self._pending: dict[Inode, tuple[Place, Number] | None] = {}
         self._writing: dict[Inode, tuple[Place, Number] | None] = {}
         self._places: dict[Place, Number | None] = {}
+        self._claimed: set[Inode] = set()
         self._database = self._open()
-        row = self._database.execute("select max(inode) from inode").fetchone()
-        self._next = max(int(row[0] or 1) + 1, 2)
+        highest = self._database.execute("select max(inode) from inode").fetchone()[0] or 1
+        mark = self._database.execute("select max(next) from mark").fetchone()[0] or 2
+        self._next = max(int(highest) + 1, int(mark))
+        self._mark = self._next
 
     def _open(self) -> sqlite3.Connection:
         for attempt in (1, 2):
@@ -80,6 +92,11 @@ class InodeNumbers:
 
     def fresh(self) -> Inode:
         """A number that was never given out."""
+        if self._next >= self._mark:
+            self._mark = self._next + AHEAD
+            # On a full disk numbers may come twice after a kill; `claim` keeps them from those that a journal names.
+            with suppress(sqlite3.Error):
+                self._write_mark(self._mark)
         inode = Inode(self._next)
         self._next += 1
         return inode
@@ -87,6 +104,16 @@ class InodeNumbers:
     def reserve(self, inode: Inode) -> None:
         """Never give out ``inode`` again: the journal names it."""
         self._next = max(self._next, inode + 1)
+
+    def claim(self, inodes: Iterable[Inode]) -> None:
+        """The journal names these: never give one out, nor find it at the place of a row, before its own op brings it.
+
+        The table runs ahead of the journal's beginning: a name whose file was replaced has the number of the new file there,
+        and a replay that meets the old file first must not give it that number.
+        """
+        for inode in inodes:
+            self.reserve(inode)
+            self._claimed.add(inode)
 
     def at(self, parent: Inode, name: bytes) -> Number | None:
         """The number that stood at a place, if any."""
@@ -97,12 +124,13 @@ class InodeNumbers:
             row = self._database.execute(
                 "select inode, ctime_ns, fallback_ns from inode where parent = ? and name = ?", place
             ).fetchone()
-        if row is None or Inode(row[0]) in self._pending or Inode(row[0]) in self._writing:
+        if row is None or any(Inode(row[0]) in taken for taken in (self._pending, self._writing, self._claimed)):
             return None
         return Number(Inode(row[0]), row[1], row[2])
 
     def keep(self, parent: Inode, name: bytes, number: Number) -> None:
         """Remember that ``number`` stands at a place now (and nowhere else)."""
+        self._claimed.discard(number.inode)
         self._forget_place(number.inode)
         self._pending[number.inode] = ((parent, name), number)
         self._places[parent, name] = number
@@ -118,6 +146,10 @@ class InodeNumbers:
             held = generation.get(inode)
             if held is not None and (known := self._places.get(held[0])) is not None and known.inode == inode:
                 self._places[held[0]] = None
+
+    def _write_mark(self, mark: int) -> None:
+        with self._lock:
+            self._database.execute("insert or replace into mark values (1, ?)", (mark,))
 
     def flush(self) -> None:
         """Write what is pending; blocks, for use in a thread or at the end."""
@@ -176,6 +208,7 @@ class InodeNumbers:
         try:
             self._pending = {**self._writing, **self._pending}
             self.flush()
+            self._write_mark(self._next)
         except sqlite3.Error:
             self._writing = {}
         finally:
