@@ -125,7 +125,7 @@ def whoami(as_json: bool, **options: Any) -> None:
         return
     name = {
         "developer": f"{answer['username']} <{answer['email']}>",
-        "organization": f"organization {answer['username']}",
+        "organization": f"organization {answer['username']}".rstrip(),
         "user": "a user of an app",
     }
     click.echo(f"{name[answer['kind']]} at {answer['hub']}, profile {answer['profile']}")
@@ -141,7 +141,7 @@ async def _account(session: Session) -> tuple[str, str, str]:
     except Unsupported:
         return "user", "", ""
     except InvalidArgument:
-        pass  # the key of an organization
+        return "organization", "", ""  # the Hub does not tell its key which
     return "organization", (await session.hub.org()).slug, ""
 
 
@@ -212,7 +212,7 @@ async def _owner_of(endpoint: Endpoint, credentials: Credentials) -> str:
         try:
             return f"as {(await client.account()).username}"
         except InvalidArgument:
-            return f"for the organization {(await client.org()).slug}"
+            return "for an organization"
         except (Unauthenticated, Unsupported):
             return "for the users of an app"
 

@@ -232,7 +232,7 @@ def roles() -> None:
 
 @roles.command()
 @click.argument("place", metavar="BUCKET[/PATH]")
-@click.argument("identity", metavar="KEY|everyone")
+@click.argument("grantee", metavar="KEY|everyone")
 @click.option(
     "-r",
     "--role",
@@ -242,15 +242,15 @@ def roles() -> None:
     help="none takes one away.",
 )
 @_acting
-def grant(place: str, identity: str, name: str, **options: Any) -> None:
+def grant(place: str, grantee: str, name: str, **options: Any) -> None:
     """Give someone a role. KEY is the public key that 'bucketfs hub whoami' shows them."""
-    who = EVERYBODY if identity in ("everyone", EVERYBODY) else identity
+    who = EVERYBODY if grantee in ("everyone", EVERYBODY) else grantee
     if who != EVERYBODY:
         try:
             public_raw_of_text(who)
         except InvalidArgument as error:
             raise Usage(
-                f"{identity!r} is no public key", hint="'bucketfs hub whoami' shows one, or write everyone"
+                f"{grantee!r} is no public key", hint="'bucketfs hub whoami' shows one, or write everyone"
             ) from error
 
     async def act(session: Session) -> None:

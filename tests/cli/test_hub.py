@@ -88,3 +88,97 @@ def test_collecting(home: Home, hub: str) -> None:
     assert home.cli("hub", "gc", "--data", home.root / "hub").stdout.startswith("Deleted 0 blocks")
     assert "holds no Hub" in home.complaint("hub", "gc", "--data", "/nowhere")
     assert "--grace is 'x'" in home.complaint("hub", "gc", "--data", home.root / "hub", "--grace", "x")
+
+
+def test_signing_out_ends_session_and_key(home: Home, hub: str) -> None:
+    home.cli("hub", "init", "ann", "ann@example.org", "--hub", hub)
+    home.cli("hub", "login", "ann", "--hub", hub, "--profile", "laptop")
+    before = json.loads(home.cli("hub", "key", "ls", "--json").stdout)
+    assert [info["valid"] for info in before] == [True, True]
+    home.cli("hub", "logout", "--profile", "laptop")
+    assert [info["valid"] for info in json.loads(home.cli("hub", "key", "ls", "--json").stdout)] == [True, False]
+    assert "[laptop]" not in (home.config / "credentials.toml").read_text()
+    assert "has no profile 'laptop'" in home.complaint("hub", "logout", "--profile", "laptop")
+    # A key that was only given is only forgotten, and a Hub that is gone needs not to be told.
+    made = json.loads(home.cli("hub", "key", "create", "--json", "--save", "desk").stdout)
+    home.cli("hub", "logout", "--profile", "desk")
+    states = {info["key"]: info["valid"] for info in json.loads(home.cli("hub", "key", "ls", "--json").stdout)}
+    assert states[made["key"]] is True
+    home.cli("hub", "logout", "--forget")
+    assert "[default]" not in (home.config / "credentials.toml").read_text()
+
+
+def test_an_organization(home: Home, hub: str) -> None:
+    home.cli("hub", "init", "ann", "ann@example.org", "--hub", hub)
+    home.cli("hub", "init", "bob", "bob@example.org", "--hub", hub, "--profile", "bob")
+    assert home.cli("hub", "org", "create", "Sea Labs").stdout == "Sea-Labs  Sea Labs\n"
+    assert home.cli("hub", "org", "ls").stdout == "Sea-Labs  Sea Labs\n"
+    assert "choose another name" in home.complaint("hub", "org", "create", "sea labs")
+    assert "/consent/" in home.cli("hub", "org", "invite", "Sea-Labs", "bob@example.org").stdout
+    assert home.cli("hub", "org", "members", "Sea-Labs").stdout == "ann  owner\n"
+    assert "not an org member" in home.complaint("hub", "org", "members", "Sea-Labs", "--profile", "bob")
+    assert "at least one owner" in home.complaint("hub", "org", "leave", "Sea-Labs")
+
+    # A key of the organization acts for it: alone, or found through a session with --org.
+    assert home.cli("hub", "key", "create", "--org", "Sea-Labs", "--save", "sea").stdout.startswith("KEY ")
+    assert len(json.loads(home.cli("hub", "key", "ls", "-o", "Sea-Labs", "--json").stdout)) == 1
+    assert len(json.loads(home.cli("hub", "key", "ls", "--json").stdout)) == 1
+    by_key = json.loads(home.cli("hub", "whoami", "--profile", "sea", "--json").stdout)
+    by_session = json.loads(home.cli("hub", "whoami", "-o", "Sea-Labs", "--json").stdout)
+    assert (by_session["kind"], by_session["username"], by_key["kind"]) == ("organization", "Sea-Labs", "organization")
+    assert by_key["key"] == by_session["key"]
+    home.cli("buck", "create", "charts", "--profile", "sea")
+    assert "charts" in home.cli("buck", "ls", "--org", "Sea-Labs").stdout
+    assert "charts" not in home.cli("buck", "ls").stdout
+    assert "needs a session" in home.complaint("buck", "ls", "--org", "Sea-Labs", "--profile", "sea")
+    home.cli("buck", "destroy", "-y", "charts", "--profile", "sea")
+    home.cli("hub", "org", "remove", "-y", "Sea-Labs")
+    assert home.cli("hub", "org", "ls").stdout == ""
+
+
+def test_users_of_an_app(home: Home, hub: str) -> None:
+    home.cli("hub", "init", "ann", "ann@example.org", "--hub", hub)
+    shown = home.cli("hub", "key", "create", "--user", "--save", "app").stdout.splitlines()
+    assert shown[0].split() == ["KEY", "SECRET", "TYPE"] and shown[1].split()[2] == "user"
+    key, secret, _ = shown[1].split()
+    said = home.cli("hub", "login", "--key", "--hub", hub, "--profile", "given", stdin=f"{key}\n{secret}\n").stdout
+    assert "for the users of an app" in said
+
+    one, two = home.root / "one.key", home.root / "two.key"
+    who = json.loads(home.cli("hub", "whoami", "--profile", "app", "--identity", one, "--json").stdout)
+    assert who["kind"] == "user" and one.stat().st_mode & 0o777 == 0o600
+    again = home.cli("hub", "whoami", "--profile", "app", "--identity", one).stdout
+    assert again.splitlines()[-1] == who["key"]
+    assert one.read_text().strip() not in again
+    mine = ("--profile", "app", "--identity", one)
+    theirs = ("--profile", "app", "--identity", two)
+    bucket = json.loads(home.cli("buck", "create", "notes", "--json", *mine).stdout)
+    assert bucket["owner"] == who["key"]
+    assert "notes" not in home.cli("buck", "ls", *theirs).stdout
+    assert "a user group key" in home.complaint("buck", "ls", "--identity", one)
+    assert "Token required" in home.complaint("buck", "ls", "--profile", "app")
+    one.chmod(0o644)
+    assert "chmod 600" in home.complaint("buck", "ls", *mine)
+    assert "not the identity" in home.complaint("buck", "ls", "--profile", "app", "--identity", two.read_text().strip())
+
+
+def test_roles(home: Home, hub: str) -> None:
+    home.cli("hub", "init", "ann", "ann@example.org", "--hub", hub)
+    home.cli("hub", "key", "create", "--user", "--save", "app")
+    who = home.cli("hub", "whoami", "--profile", "app", "--identity", home.root / "one.key").stdout.splitlines()[-1]
+    home.cli("buck", "create", "notes")
+    (home.root / "tree/sub").mkdir(parents=True)
+    (home.root / "tree/sub/a").write_text("a")
+    home.cli("buck", "push", home.root / "tree", "notes")
+    home.cli("buck", "roles", "grant", "notes", "everyone", "-r", "none")
+    said = home.cli("buck", "roles", "grant", "notes/sub", who, "-r", "writer").stdout
+    info = json.loads(home.cli("buck", "get", "notes", "--json").stdout)
+    assert said.split(": ")[1].split() == ["bucketfs", "mount", "--thread", info["thread"], info["key"], "FOLDER"]
+    rows = json.loads(home.cli("buck", "roles", "ls", "notes/sub/a", "--json").stdout)
+    assert [(row["path"], row["role"]) for row in rows] == [("", "admin"), ("sub", "writer")]
+    assert f"writer  {who}  on sub" in home.cli("buck", "roles", "ls", "notes/sub").stdout
+    guest = ("--profile", "app", "--identity", home.root / "one.key", "--thread", info["thread"])
+    assert home.cli("buck", "cat", f"{info['key']}/sub/a", *guest).stdout == "a"
+    home.cli("buck", "roles", "grant", "notes/sub", who, "-r", "none")
+    home.complaint("buck", "cat", f"{info['key']}/sub/a", *guest)
+    assert "is no public key" in home.complaint("buck", "roles", "grant", "notes", "bob", "-r", "reader")
