@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import trio
 
@@ -18,6 +18,7 @@ from bucketfs.errors import (
     Exists,
     InvalidArgument,
     IsADirectory,
+    NoSpace,
     NotADirectory,
     NotEmpty,
     NotFound,
@@ -42,6 +43,11 @@ from bucketfs.vfs.handles import Handles, OpenDirectory, OpenFile
 from bucketfs.vfs.inodes import InodeNumbers
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
 from bucketfs.vfs.volume import DIRECTORY_SIZE, Owner, Volume, check_name
+
+T = TypeVar("T")
+
+ROOM_BYTES = 8 << 20
+"""What is asked for when the disk is full: enough that not every write has to ask again."""
 
 LISTING_BATCH = 256
 """Names of one answer to readdir; their root blocks are fetched together."""
@@ -71,8 +77,11 @@ class VFS:
         buckets: Buckets | None = None,
         read_only: bool = False,
         synced: Callable[[Volume], Awaitable[None]] | None = None,
+        make_room: Callable[[int], Awaitable[int]] | None = None,
     ) -> None:
-        """``synced``, when given, is awaited by every fsync after the local disk has it (the mount option fsync=hub)."""
+        """``synced``, when given, is awaited by every fsync after the local disk has it (the mount option fsync=hub).
+        ``make_room`` gives up so many bytes of something dearer to nobody when the disk is full; what it says is how many.
+        """
         self.numbers = numbers
         self.registry = registry
         self.owner = owner
@@ -83,6 +92,7 @@ class VFS:
         self._read_only = read_only
         self._space = space
         self._synced = synced
+        self._make_room = make_room
         self._top: DirectoryNode | None = None
         self._handles = Handles()
         self._nursery: trio.Nursery | None = None
@@ -186,14 +196,14 @@ class VFS:
             return await self._create_bucket(name)
         directory = self._directory(parent)
         volume = directory.volume
-        made = await volume.lens.settle(lambda: volume.make_directory(directory, name, mode, caller.uid, caller.gid))
+        made = await self._decided(volume, lambda: volume.make_directory(directory, name, mode, caller.uid, caller.gid))
         return self._referenced(made)
 
     async def symlink(self, parent: Inode, name: bytes, target: bytes, caller: Caller) -> Attr:
         """A new symbolic link."""
         directory = self._directory(parent)
         volume = directory.volume
-        made = await volume.lens.settle(lambda: volume.make_symlink(directory, name, target, caller.uid, caller.gid))
+        made = await self._decided(volume, lambda: volume.make_symlink(directory, name, target, caller.uid, caller.gid))
         return self._referenced(made)
 
     async def unlink(self, parent: Inode, name: bytes, caller: Caller) -> None:
@@ -229,7 +239,7 @@ class VFS:
         if flags & ~(RenameFlags.NOREPLACE | RenameFlags.EXCHANGE) or flags == RenameFlags(3):
             raise InvalidArgument(f"rename flags {int(flags)} are not known")
         volume = source.volume
-        await volume.lens.settle(lambda: volume.rename(source, old_name, target, new_name, flags))
+        await self._decided(volume, lambda: volume.rename(source, old_name, target, new_name, flags))
 
     # Files
 
@@ -260,7 +270,7 @@ class VFS:
                 raise IsADirectory("not a file")
             return found
 
-        node = await volume.lens.settle(attempt)
+        node = await self._decided(volume, attempt)
         if flags & os.O_TRUNC:
             files.truncate(node, 0)
         opened = self._open(node, flags)
@@ -278,14 +288,16 @@ class VFS:
     async def write(self, handle: FileHandle, offset: int, data: bytes) -> int:
         """Write to an open file; the number of bytes taken."""
         opened = self._handles.file(handle)
-        taken = files.write(opened.node, offset, data)
+        node = opened.node
+        taken = await self._decided(node.volume, lambda: files.write(node, offset, data), ROOM_BYTES + len(data))
         if opened.synchronous:
             await self._sync_file(opened.node)
         return taken
 
     async def flush(self, handle: FileHandle) -> None:
         """A descriptor is closed: what was written is in the journal when this returns, or its error is close's."""
-        files.record(self._handles.file(handle).node)
+        node = self._handles.file(handle).node
+        await self._decided(node.volume, lambda: files.record(node))
 
     async def release(self, handle: FileHandle) -> None:
         """The last descriptor of an open file is closed."""
@@ -383,6 +395,15 @@ class VFS:
     async def _child(self, directory: DirectoryNode, name: bytes) -> Node:
         volume = directory.volume
         return await volume.lens.settle(lambda: volume.child(directory, name))
+
+    async def _decided(self, volume: Volume, attempt: Callable[[], T], room_bytes: int = ROOM_BYTES) -> T:
+        """Make an attempt; when the disk is full, once more after what can be given up was."""
+        try:
+            return await volume.lens.settle(attempt)
+        except NoSpace:
+            if self._make_room is None or not await self._make_room(room_bytes):
+                raise
+        return await volume.lens.settle(attempt)
 
     async def _sync_file(self, node: FileNode) -> None:
         await files.fsync(node)
