@@ -30,7 +30,8 @@ from bucketfs.vfs.lens import Lens, run_steps
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
 from bucketfs.vfs.rebase import BuiltNode, Rebased, rebase_onto
 from bucketfs.vfs.vfs import VFS, Buckets
-from bucketfs.vfs.volume import Owner, Volume
+from bucketfs.vfs.view import Owner
+from bucketfs.vfs.volume import Volume
 
 __all__ = [
     "VFS",

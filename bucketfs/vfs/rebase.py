@@ -30,7 +30,8 @@ from bucketfs.vfs.conflict import conflict_name
 from bucketfs.vfs.facts import AttributesChanged, EntryChanged, EntryGone, Invalidation
 from bucketfs.vfs.inodes import Number
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node
-from bucketfs.vfs.volume import SEED, Volume
+from bucketfs.vfs.view import SEED
+from bucketfs.vfs.volume import Volume
 
 
 @dataclass(frozen=True, slots=True)

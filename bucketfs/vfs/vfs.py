@@ -42,7 +42,8 @@ from bucketfs.vfs.facts import (
 from bucketfs.vfs.handles import Handles, OpenDirectory, OpenFile
 from bucketfs.vfs.inodes import InodeNumbers
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
-from bucketfs.vfs.volume import DIRECTORY_SIZE, Owner, Volume, check_name
+from bucketfs.vfs.view import DIRECTORY_SIZE, Owner
+from bucketfs.vfs.volume import Volume, check_name
 
 T = TypeVar("T")
 

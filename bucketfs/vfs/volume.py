@@ -8,8 +8,8 @@ back is what the live operation did.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from bucketfs import ops
 from bucketfs.errors import (
@@ -25,30 +25,15 @@ from bucketfs.errors import (
     ReadOnly,
 )
 from bucketfs.journal import Journal
-from bucketfs.types import BucketKey, Cid, Inode, Kind, Link, NodeAttributes
-from bucketfs.vfs.facts import Attr, RenameFlags
+from bucketfs.types import BucketKey, Cid, Inode, NodeAttributes
+from bucketfs.vfs.facts import RenameFlags
 from bucketfs.vfs.inodes import InodeNumbers, Number
-from bucketfs.vfs.lens import Lens, Wanted
+from bucketfs.vfs.lens import Lens
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode, is_below
-
-SEED = b".textileseed"
-"""The Hub's own entry at a bucket's root: hidden, and its name refused."""
+from bucketfs.vfs.view import SEED, Owner, Registry, View
 
 NAME_MAX = 255
 TARGET_MAX = 4095
-DEFAULT_MODE = {Kind.FILE: 0o644, Kind.DIRECTORY: 0o755, Kind.SYMLINK: 0o777}
-DIRECTORY_SIZE = 4096
-
-Registry = MutableMapping[Inode, Node]
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Who owns what no node says an owner for, and the clock of the mount."""
-
-    uid: int
-    gid: int
-    now_ns: Callable[[], int]
 
 
 def check_name(name: bytes) -> None:
@@ -63,8 +48,8 @@ def check_name(name: bytes) -> None:
         raise InvalidArgument(f"{name!r} is not a name")
 
 
-class Volume:
-    """The names and attributes of one bucket. ``base`` is the root that the overlay's links belong to."""
+class Volume(View):
+    """The names and attributes of one bucket, and the changes to them."""
 
     def __init__(
         self,
@@ -78,17 +63,9 @@ class Volume:
         updated_at_ns: int,
         read_only: bool = False,
     ) -> None:
-        self.key = key
+        super().__init__(key, lens=lens, numbers=numbers, registry=registry, owner=owner, updated_at_ns=updated_at_ns)
         self.journal = journal
-        self.lens = lens
-        self.numbers = numbers
-        self.registry = registry
-        self.owner = owner
-        self.updated_at_ns = updated_at_ns
-        self._path_times: Mapping[str, int] = {}
         self.read_only = read_only
-        self.base = Cid(b"")
-        self.root: DirectoryNode
         self.unrecorded: set[FileNode] = set()
         self.changed_since_ns: int | None = None
         self.changed_last_ns = 0
@@ -97,155 +74,11 @@ class Volume:
         self.proposed: set[Cid] = set()
         self.on_change: Callable[[], None] = lambda: None
 
-    async def open_root(self, base: Cid, inode: Inode) -> None:
-        """Begin with ``base`` and nothing changed."""
-        link = Link(base, 0)
-        info = await self.lens.settle(lambda: self.lens.info(link))
-        if info.kind is not Kind.DIRECTORY:
-            raise NotADirectory("the root of the bucket is not a directory; a private bucket cannot be mounted yet")
-        fallback = self.updated_at_ns
-        self.base = base
-        self.root = DirectoryNode(self, inode, link, info.attributes, info.attributes.mtime_ns or fallback, fallback)
-        self.registry[inode] = self.root
+    @property
+    def volume(self) -> Volume:
+        return self
 
-    def learn_times(self, updated_at_ns: int, path_times: Mapping[str, int]) -> None:
-        """When the Hub says the bucket and its paths were changed: the mtime of what carries none, when it is first seen."""
-        self.updated_at_ns = updated_at_ns or self.updated_at_ns
-        self._path_times = path_times
-
-    # Looking
-
-    def find(self, directory: DirectoryNode, name: bytes) -> Node | None:
-        """The node that a name stands for, taken into memory when it was not; ``None`` when the name is free."""
-        node = directory.children.get(name)
-        if node is not None or name in directory.overrides:
-            return node
-        link = self.base_entry(directory, name)
-        return None if link is None else self._materialize(directory, name, link)
-
-    def child(self, directory: DirectoryNode, name: bytes) -> Node:
-        """Like `find`; raises NotFound."""
-        node = self.find(directory, name)
-        if node is None:
-            raise NotFound(f"no entry {name.decode(errors='replace')!r}")
-        return node
-
-    def base_entry(self, directory: DirectoryNode, name: bytes) -> Link | None:
-        """What the base says for a name of this directory."""
-        if directory.link is None or (directory is self.root and name == SEED):
-            return None
-        return self.lens.directory(directory.link.cid).entries.get(name)
-
-    def names(self, directory: DirectoryNode) -> list[bytes]:
-        """All names of a directory: the base's in byte order, then those made here, oldest first."""
-        names: list[bytes] = []
-        overrides = directory.overrides
-        if directory.link is not None:
-            entries = self.lens.directory(directory.link.cid).entries
-            names = [name for name in entries if name not in overrides] if overrides else list(entries)
-        if directory is self.root and SEED in names:
-            names.remove(SEED)
-        names += [name for name, node in overrides.items() if node is not None]
-        return names
-
-    def materialize_all(self, directory: DirectoryNode, names: list[bytes]) -> list[Node]:
-        """The nodes of several names, with one fetch for all that is lacking. Names that are gone are left out."""
-        lacking: list[Cid] = []
-        if directory.link is not None:
-            entries = self.lens.directory(directory.link.cid).entries
-            for name in names:
-                if name not in directory.children and name not in directory.overrides:
-                    link = entries.get(name)
-                    if link is not None and self.lens.lacks_info(link):
-                        lacking.append(link.cid)
-        if lacking:
-            raise Wanted(infos=lacking)
-        found = [self.find(directory, name) for name in names]
-        return [node for node in found if node is not None]
-
-    def is_empty(self, directory: DirectoryNode) -> bool:
-        """Whether a directory has no entries (the hidden ones do not count)."""
-        if any(node is not None for node in directory.overrides.values()):
-            return False
-        if directory.link is None:
-            return True
-        entries = self.lens.directory(directory.link.cid).entries
-        hidden = {SEED} if directory is self.root else frozenset[bytes]()
-        return all(name in directory.overrides or name in hidden for name in entries)
-
-    def attr(self, node: Node) -> Attr:
-        """What ``stat`` shows for a node."""
-        attributes = node.attributes
-        if isinstance(node, FileNode):
-            size = node.content.size_bytes
-        elif isinstance(node, SymlinkNode):
-            size = len(node.target)
-        else:
-            size = DIRECTORY_SIZE
-        mtime_ns = node.mtime_ns
-        return Attr(
-            inode=node.inode,
-            generation=0,
-            kind=node.kind,
-            mode=DEFAULT_MODE[node.kind] if attributes.mode is None else attributes.mode,
-            # One link for a directory says, as btrfs does, that its links are not counted; `find` then looks everywhere.
-            nlink=0 if node.parent is None and node.orphan else 1,
-            uid=self.owner.uid if attributes.uid is None else attributes.uid,
-            gid=self.owner.gid if attributes.gid is None else attributes.gid,
-            size_bytes=size,
-            atime_ns=mtime_ns,
-            mtime_ns=mtime_ns,
-            ctime_ns=node.ctime_ns,
-        )
-
-    def _materialize(self, directory: DirectoryNode, name: bytes, link: Link) -> Node:
-        info = self.lens.info(link)
-        known = self.numbers.at(directory.inode, name)
-        if known is not None and known.inode in self.registry:
-            known = None
-        if known is None:
-            own = info.attributes.mtime_ns
-            fallback = self.updated_at_ns
-            if own is None and self._path_times:
-                fallback = self._path_times.get(self._path_under(directory, name), fallback)
-            known = Number(self.numbers.fresh(), fallback if own is None else own, fallback)
-            self.numbers.keep(directory.inode, name, known)
-        node = self.node_of(link, known)
-        directory.attach(name, node)
-        return node
-
-    def node_of(self, link: Link, number: Number) -> Node:
-        """A clean node for a DAG of the base. An attempt."""
-        info = self.lens.info(link)
-        node: Node
-        common = (self, number.inode, link, info.attributes, number.ctime_ns, number.fallback_ns)
-        if info.kind is Kind.DIRECTORY:
-            node = DirectoryNode(*common)
-        elif info.kind is Kind.SYMLINK:
-            node = SymlinkNode(*common, target=info.target or b"")
-        else:
-            node = FileNode(*common, size_bytes=info.size_bytes)
-        self.registry[number.inode] = node
-        return node
-
-    def reclaim(self, node: Node) -> None:
-        """Let go of a node that nobody holds and that its link can bring back; then of the directories above it."""
-        at: Node | None = node
-        while at is not None and at is not self.root:
-            if at.lookups or at.opens or (isinstance(at, DirectoryNode) and at.children):
-                return
-            above = at.parent
-            if above is not None:
-                if at.dirty or at.name in above.overrides:
-                    return
-                above.detach(at)
-            elif isinstance(at, FileNode):
-                self._forsake(at)
-            if self.registry.get(at.inode) is at:
-                del self.registry[at.inode]
-            at = above
-
-    def _forsake(self, node: FileNode) -> None:
+    def forsake(self, node: FileNode) -> None:
         """The drafts of an unlinked file that nobody has open are garbage now.
 
         They are deleted behind the next checkpoint and not here: until the record of the unlink is on the disk, a power cut
@@ -263,7 +96,7 @@ class Volume:
         now = self.owner.now_ns()
         own_uid, own_gid = self._ownership(parent, uid, gid)
         inode = self.numbers.fresh()
-        path = self._path_under(parent, name)
+        path = self.path_under(parent, name)
         self._record(ops.Create(path, inode, mode & 0o7777, own_uid, own_gid, now, now))
         attributes = NodeAttributes(mode=mode & 0o7777, mtime_ns=now, uid=own_uid, gid=own_gid)
         node = FileNode(self, inode, None, attributes, now, now, 0)
@@ -279,7 +112,7 @@ class Volume:
         if (parent.attributes.mode or 0) & stat.S_ISGID:
             mode |= stat.S_ISGID
         inode = self.numbers.fresh()
-        self._record(ops.MakeDirectory(self._path_under(parent, name), inode, mode & 0o7777, own_uid, own_gid, now, now))
+        self._record(ops.MakeDirectory(self.path_under(parent, name), inode, mode & 0o7777, own_uid, own_gid, now, now))
         attributes = NodeAttributes(mode=mode & 0o7777, mtime_ns=now, uid=own_uid, gid=own_gid)
         node = DirectoryNode(self, inode, None, attributes, now, now)
         self.place(parent, name, node, now)
@@ -298,7 +131,7 @@ class Volume:
         now = self.owner.now_ns()
         own_uid, own_gid = self._ownership(parent, uid, gid)
         inode = self.numbers.fresh()
-        self._record(ops.MakeSymlink(self._path_under(parent, name), inode, text, own_uid, own_gid, now, now))
+        self._record(ops.MakeSymlink(self.path_under(parent, name), inode, text, own_uid, own_gid, now, now))
         node = SymlinkNode(self, inode, None, NodeAttributes(mtime_ns=now, uid=own_uid, gid=own_gid), now, now, target)
         self.place(parent, name, node, now)
         node.touch()
@@ -342,7 +175,7 @@ class Volume:
         if target is not None and not exchange:
             self._check_replaceable(node, target)
         now = self.owner.now_ns()
-        self._record(ops.Rename(node.path(), self._path_under(new_parent, new_name), exchange, now))
+        self._record(ops.Rename(node.path(), self.path_under(new_parent, new_name), exchange, now))
         self.move(node, new_parent, new_name, target, exchange, now)
         return None if exchange else target
 
@@ -449,10 +282,6 @@ class Volume:
     def _record(self, op: ops.Op) -> None:
         if not self.replaying:
             self.journal.append(op, frees_space=isinstance(op, ops.Remove))
-
-    def _path_under(self, parent: DirectoryNode, name: bytes) -> str:
-        above = parent.path()
-        return f"{above}/{name.decode()}" if above else name.decode()
 
     def _ownership(self, parent: DirectoryNode, uid: int, gid: int) -> tuple[int | None, int | None]:
         if (parent.attributes.mode or 0) & stat.S_ISGID:

@@ -1,0 +1,221 @@
+"""Looking into a bucket: what names stand for, from the overlay where it has them, else from the base.
+
+All methods but `open_root` are attempts in the sense of `lens`, or immediate.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bucketfs.errors import NotADirectory, NotFound
+from bucketfs.types import BucketKey, Cid, Inode, Kind, Link
+from bucketfs.vfs.facts import Attr
+from bucketfs.vfs.inodes import InodeNumbers, Number
+from bucketfs.vfs.lens import Lens, Wanted
+from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
+
+if TYPE_CHECKING:
+    from bucketfs.vfs.volume import Volume
+
+SEED = b".textileseed"
+"""The Hub's own entry at a bucket's root: hidden, and its name refused."""
+
+DEFAULT_MODE = {Kind.FILE: 0o644, Kind.DIRECTORY: 0o755, Kind.SYMLINK: 0o777}
+DIRECTORY_SIZE = 4096
+
+Registry = MutableMapping[Inode, Node]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who owns what no node says an owner for, and the clock of the mount."""
+
+    uid: int
+    gid: int
+    now_ns: Callable[[], int]
+
+
+class View(ABC):
+    """The nodes of one bucket in memory over its base. ``base`` is the root that the nodes' links belong to."""
+
+    def __init__(
+        self,
+        key: BucketKey,
+        *,
+        lens: Lens,
+        numbers: InodeNumbers,
+        registry: Registry,
+        owner: Owner,
+        updated_at_ns: int,
+    ) -> None:
+        self.key = key
+        self.lens = lens
+        self.numbers = numbers
+        self.registry = registry
+        self.owner = owner
+        self.updated_at_ns = updated_at_ns
+        self.base = Cid(b"")
+        self.root: DirectoryNode
+        self._path_times: Mapping[str, int] = {}
+
+    async def open_root(self, base: Cid, inode: Inode) -> None:
+        """Begin with ``base`` and nothing changed."""
+        link = Link(base, 0)
+        info = await self.lens.settle(lambda: self.lens.info(link))
+        if info.kind is not Kind.DIRECTORY:
+            raise NotADirectory("the root of the bucket is not a directory; a private bucket cannot be mounted yet")
+        fallback = self.updated_at_ns
+        self.base = base
+        self.root = DirectoryNode(self.volume, inode, link, info.attributes, info.attributes.mtime_ns or fallback, fallback)
+        self.registry[inode] = self.root
+
+    def learn_times(self, updated_at_ns: int, path_times: Mapping[str, int]) -> None:
+        """When the Hub says the bucket and its paths were changed: the mtime of what carries none, when it is first seen."""
+        self.updated_at_ns = updated_at_ns or self.updated_at_ns
+        self._path_times = path_times
+
+    def find(self, directory: DirectoryNode, name: bytes) -> Node | None:
+        """The node that a name stands for, taken into memory when it was not; ``None`` when the name is free."""
+        node = directory.children.get(name)
+        if node is not None or name in directory.overrides:
+            return node
+        link = self.base_entry(directory, name)
+        return None if link is None else self._materialize(directory, name, link)
+
+    def child(self, directory: DirectoryNode, name: bytes) -> Node:
+        """Like `find`; raises NotFound."""
+        node = self.find(directory, name)
+        if node is None:
+            raise NotFound(f"no entry {name.decode(errors='replace')!r}")
+        return node
+
+    def base_entry(self, directory: DirectoryNode, name: bytes) -> Link | None:
+        """What the base says for a name of this directory."""
+        if directory.link is None or (directory is self.root and name == SEED):
+            return None
+        return self.lens.directory(directory.link.cid).entries.get(name)
+
+    def names(self, directory: DirectoryNode) -> list[bytes]:
+        """All names of a directory: the base's in byte order, then those made here, oldest first."""
+        names: list[bytes] = []
+        overrides = directory.overrides
+        if directory.link is not None:
+            entries = self.lens.directory(directory.link.cid).entries
+            names = [name for name in entries if name not in overrides] if overrides else list(entries)
+        if directory is self.root and SEED in names:
+            names.remove(SEED)
+        names += [name for name, node in overrides.items() if node is not None]
+        return names
+
+    def materialize_all(self, directory: DirectoryNode, names: list[bytes]) -> list[Node]:
+        """The nodes of several names, with one fetch for all that is lacking. Names that are gone are left out."""
+        lacking: list[Cid] = []
+        if directory.link is not None:
+            entries = self.lens.directory(directory.link.cid).entries
+            for name in names:
+                if name not in directory.children and name not in directory.overrides:
+                    link = entries.get(name)
+                    if link is not None and self.lens.lacks_info(link):
+                        lacking.append(link.cid)
+        if lacking:
+            raise Wanted(infos=lacking)
+        found = [self.find(directory, name) for name in names]
+        return [node for node in found if node is not None]
+
+    def is_empty(self, directory: DirectoryNode) -> bool:
+        """Whether a directory has no entries (the hidden ones do not count)."""
+        if any(node is not None for node in directory.overrides.values()):
+            return False
+        if directory.link is None:
+            return True
+        entries = self.lens.directory(directory.link.cid).entries
+        hidden = {SEED} if directory is self.root else frozenset[bytes]()
+        return all(name in directory.overrides or name in hidden for name in entries)
+
+    def attr(self, node: Node) -> Attr:
+        """What ``stat`` shows for a node."""
+        attributes = node.attributes
+        if isinstance(node, FileNode):
+            size = node.content.size_bytes
+        elif isinstance(node, SymlinkNode):
+            size = len(node.target)
+        else:
+            size = DIRECTORY_SIZE
+        mtime_ns = node.mtime_ns
+        return Attr(
+            inode=node.inode,
+            generation=0,
+            kind=node.kind,
+            mode=DEFAULT_MODE[node.kind] if attributes.mode is None else attributes.mode,
+            # One link for a directory says, as btrfs does, that its links are not counted; `find` then looks everywhere.
+            nlink=0 if node.parent is None and node.orphan else 1,
+            uid=self.owner.uid if attributes.uid is None else attributes.uid,
+            gid=self.owner.gid if attributes.gid is None else attributes.gid,
+            size_bytes=size,
+            atime_ns=mtime_ns,
+            mtime_ns=mtime_ns,
+            ctime_ns=node.ctime_ns,
+        )
+
+    def _materialize(self, directory: DirectoryNode, name: bytes, link: Link) -> Node:
+        info = self.lens.info(link)
+        known = self.numbers.at(directory.inode, name)
+        if known is not None and known.inode in self.registry:
+            known = None
+        if known is None:
+            own = info.attributes.mtime_ns
+            fallback = self.updated_at_ns
+            if own is None and self._path_times:
+                fallback = self._path_times.get(self.path_under(directory, name), fallback)
+            known = Number(self.numbers.fresh(), fallback if own is None else own, fallback)
+            self.numbers.keep(directory.inode, name, known)
+        node = self.node_of(link, known)
+        directory.attach(name, node)
+        return node
+
+    def node_of(self, link: Link, number: Number) -> Node:
+        """A clean node for a DAG of the base. An attempt."""
+        info = self.lens.info(link)
+        node: Node
+        common = (self.volume, number.inode, link, info.attributes, number.ctime_ns, number.fallback_ns)
+        if info.kind is Kind.DIRECTORY:
+            node = DirectoryNode(*common)
+        elif info.kind is Kind.SYMLINK:
+            node = SymlinkNode(*common, target=info.target or b"")
+        else:
+            node = FileNode(*common, size_bytes=info.size_bytes)
+        self.registry[number.inode] = node
+        return node
+
+    def reclaim(self, node: Node) -> None:
+        """Let go of a node that nobody holds and that its link can bring back; then of the directories above it."""
+        at: Node | None = node
+        while at is not None and at is not self.root:
+            if at.lookups or at.opens or (isinstance(at, DirectoryNode) and at.children):
+                return
+            above = at.parent
+            if above is not None:
+                if at.dirty or at.name in above.overrides:
+                    return
+                above.detach(at)
+            elif isinstance(at, FileNode):
+                self.forsake(at)
+            if self.registry.get(at.inode) is at:
+                del self.registry[at.inode]
+            at = above
+
+    @property
+    @abstractmethod
+    def volume(self) -> Volume:
+        """The bucket that the nodes belong to: this, with the changes."""
+
+    @abstractmethod
+    def forsake(self, node: FileNode) -> None:
+        """An unlinked file that nobody has open goes out of memory."""
+
+    def path_under(self, parent: DirectoryNode, name: bytes) -> str:
+        above = parent.path()
+        return f"{above}/{name.decode()}" if above else name.decode()
