@@ -44,11 +44,21 @@ def status_lines(document: Mapping[str, Any], now_s: float) -> Iterator[str]:
         yield f"  running for {time_text(now_s - document['started_s'])}, process {document.get('pid')}"
 
 
+_PAUSED = {
+    "key": "pushes pause, the Hub refuses the key",
+    "limit": "pushes pause, a limit is reached",
+    "hub": "pushes pause, the Hub is away",
+}
+
+
 def _bucket_lines(bucket: Mapping[str, Any], now_s: float) -> Iterator[str]:
     if bucket.get("error"):
         again = bucket.get("next_try_s")
         when = f"; next try in {time_text(max(0.0, again - now_s))}" if again is not None else ""
-        yield f"  bucket {bucket.get('name')}: {_waiting(bucket)}; not pushed: {bucket['error']}{when}"
+        what = _PAUSED.get(bucket.get("paused") or "", "not pushed")
+        yield f"  bucket {bucket.get('name')}: {_waiting(bucket)}; {what}: {bucket['error']}{when}"
+        if bucket.get("hint"):
+            yield f"    {bucket['hint']}"
     elif bucket.get("pushing"):
         yield f"  bucket {bucket.get('name')}: {_waiting(bucket)}, being pushed"
     elif bucket.get("pending_count"):

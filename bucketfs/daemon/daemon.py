@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +25,15 @@ from bucketfs.cache import BlockCache
 from bucketfs.client import BucketInfo, Endpoint
 from bucketfs.daemon.config import MountOptions, load_config
 from bucketfs.daemon.control import Arguments, ControlServer, Document, Progress
+from bucketfs.daemon.draining import drain, left_of, reporting, settle_all
 from bucketfs.daemon.known import Known, recall, remember
 from bucketfs.daemon.places import make_private
 from bucketfs.daemon.ready import tell_ready
+from bucketfs.daemon.reload import follow_settings
 from bucketfs.daemon.report import mount_status
 from bucketfs.daemon.session import Session, open_session
 from bucketfs.daemon.systemd import notify_ready, notify_stopping, watchdog
-from bucketfs.daemon.volumes import OpenVolume, Volumes
+from bucketfs.daemon.volumes import Volumes
 from bucketfs.disk import Disk, OpenFile
 from bucketfs.errors import BucketfsError, Busy, NotFound, TimedOut, Unauthenticated, Unavailable, Unsupported
 from bucketfs.mount import Mount, MountSettings
@@ -48,7 +50,6 @@ FSYNC_AT_HUB_TIMEOUT_S = 3600.0
 RECORD_EVERY_S = 1.0
 CLOSE_GRACE_S = 10.0
 FAREWELL_TURNS = 20
-PROGRESS_EVERY_S = 0.5
 
 
 def run_daemon(options: MountOptions) -> None:
@@ -67,6 +68,12 @@ class _Parts:
     vfs: VFS
     mount: Mount
     watcher: Watcher
+
+    def hurry(self) -> None:
+        """What stood in the way may be gone: whoever waits to try again does so now."""
+        self.source.hurry()
+        self.watcher.hurry()
+        self.volumes.hurry()
 
 
 class _Daemon:
@@ -192,12 +199,13 @@ class _Daemon:
         mount = Mount(vfs, options.mountpoint, settings)
         self._told = mount.notify
         watcher = Watcher(
-            session.blocks,
+            lambda: self._ask(session, volumes),
             session.threads,
             session.thread,
             poll_s=POLL_S,
             moved=lambda key: self._moved(volumes, key),
             listed=self._take_listing,
+            back=volumes.hurry,
         )
         return _Parts(session, source, cache, volumes, vfs, mount, watcher)
 
@@ -236,6 +244,7 @@ class _Daemon:
             await nursery.start(parts.watcher.run)
             nursery.start_soon(self._follow_listing, parts)
             nursery.start_soon(self._record, parts)
+            nursery.start_soon(follow_settings, options.places, options.given, parts.session.credentials, parts.hurry)
             nursery.start_soon(self._signals)
             nursery.start_soon(watchdog)
             control = ControlServer(options.places.control_socket(options.mountpoint), self._commands(parts))
@@ -253,13 +262,13 @@ class _Daemon:
         notify_stopping(f"pushing what waits, for up to {self._options.drain_s:.0f} s")
         deadline = trio.current_time() + self._options.drain_s
         if not unmounted.is_set():
-            await _drain(parts.volumes, deadline)
+            await drain(parts.volumes, deadline)
         parts.mount.leave()
         with trio.move_on_after(CLOSE_GRACE_S):
             await unmounted.wait()
         self._record_all(parts)
-        await _drain(parts.volumes, deadline)
-        left = [line for one in parts.volumes.open.values() if (line := _left_of(one))]
+        await drain(parts.volumes, deadline)
+        left = [line for one in parts.volumes.open.values() if (line := left_of(one))]
         for line in left:
             log.warning("%s", line)
         self._left = "; ".join(left)
@@ -275,6 +284,11 @@ class _Daemon:
         opened = volumes.open.get(key)
         if opened is not None:
             opened.syncer.heard()
+
+    async def _ask(self, session: Session, volumes: Volumes) -> list[BucketInfo]:
+        found = await session.look(self._options.bucket)
+        volumes.learn(found.limits)
+        return found.buckets
 
     def _take_listing(self, buckets: list[BucketInfo]) -> None:
         self._buckets = buckets
@@ -329,7 +343,7 @@ class _Daemon:
             limit_s = arguments.get("timeout_s")
             chosen = list(parts.volumes.open.values())
             with trio.move_on_after(float("inf") if limit_s is None else float(limit_s)):
-                await _reporting(chosen, progress, lambda: _settle(chosen))
+                await reporting(chosen, progress, lambda: settle_all(chosen))
                 await parts.mount.drained()
                 return {"buckets": [str(one.info.key) for one in chosen]}
             waiting = sum(one.syncer.pending_count for one in chosen)
@@ -337,74 +351,10 @@ class _Daemon:
 
         async def stop(arguments: Arguments, progress: Progress) -> Document:
             self._stop.set()
-            await _reporting(list(parts.volumes.open.values()), progress, self._ended.wait)
+            await reporting(list(parts.volumes.open.values()), progress, self._ended.wait)
             return {"pid": os.getpid(), "left": self._left}
 
         return {"status": status, "sync": sync, "stop": stop}
-
-
-async def _settle(chosen: list[OpenVolume]) -> None:
-    """Push what is dirty and show what the Hub has; raises the first reason after every bucket had its try."""
-    failure: BucketfsError | None = None
-    for one in chosen:
-        try:
-            await one.syncer.settle()
-        except BucketfsError as error:
-            failure = failure or error
-    if failure is not None:
-        raise failure
-
-
-async def _reporting(chosen: list[OpenVolume], progress: Progress, work: Callable[[], Awaitable[None]]) -> None:
-    """Do ``work`` and tell now and then how far the pushes of ``chosen`` are."""
-
-    async def report() -> None:
-        while True:
-            await trio.sleep(PROGRESS_EVERY_S)
-            waiting = sum(one.syncer.pending_count for one in chosen)
-            pushing = [found for one in chosen if (found := one.syncer.progress()) is not None]
-            document: Document = {"text": f"{waiting} changes wait", "pending_count": waiting}
-            if pushing:
-                document["done_bytes"] = sum(found.done_bytes for found in pushing)
-                document["total_bytes"] = sum(one.syncer.pending_bytes for one in chosen)
-            await progress(document)
-
-    failure: BucketfsError | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(report)
-        # Kept out of the nursery, which would wrap it in a group.
-        try:
-            await work()
-        except BucketfsError as error:
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
-
-
-def _left_of(one: OpenVolume) -> str:
-    """What of a bucket was not pushed, in words; empty when nothing is left."""
-    if not one.syncer.dirty:
-        return ""
-    count, size = one.syncer.pending_count, one.syncer.pending_bytes
-    why = f" ({one.syncer.trouble.error})" if one.syncer.trouble is not None else ""
-    return f"{count} changes ({size} bytes) of bucket {one.info.name!r} wait in the journal for the next mount{why}"
-
-
-async def _drain(volumes: Volumes, deadline: float) -> None:
-    """Push everything, each bucket at least tried once, none past the deadline (of trio's clock)."""
-
-    async def one_volume(one: OpenVolume) -> None:
-        try:
-            await one.syncer.settle()
-        except BucketfsError as error:
-            log.info("bucket %r could not be pushed at the end: %s", one.info.name, error)
-
-    with trio.move_on_at(deadline):
-        async with trio.open_nursery() as nursery:
-            for one in volumes.open.values():
-                if one.syncer.dirty:
-                    nursery.start_soon(one_volume, one)
 
 
 def _space(folder: Path) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from bucketfs.daemon.config import MountOptions
 from bucketfs.daemon.session import Session
 from bucketfs.daemon.volumes import OpenVolume, Volumes
 from bucketfs.dag import cid_text
+from bucketfs.errors import BucketfsError, OverQuota, TimedOut, Unauthenticated, Unavailable
 from bucketfs.mount import Mount
 from bucketfs.sync import HubSource, Watcher
 
@@ -35,12 +36,29 @@ def bucket_status(one: OpenVolume) -> Document:
         "pushing": None if progress is None else asdict(progress),
         "sent": {"blocks": syncer.sent.blocks_sent, "bytes": syncer.sent.bytes_sent},
         "last_push_s": syncer.last_push_s,
+        "paused": None if trouble is None else paused_by(trouble.error),
         "error": None if trouble is None else str(trouble.error),
+        "hint": None if trouble is None else trouble.error.hint or None,
         "error_since_s": None if trouble is None else trouble.since_s,
         "next_try_s": None if trouble is None else trouble.next_try_s,
         "conflicts": list(syncer.conflicts),
         "journal": asdict(one.journal.figures()),
     }
+
+
+def paused_by(error: BucketfsError) -> str:
+    """What has to change before pushes go on, in one word."""
+    if isinstance(error, Unauthenticated):
+        return "key"
+    if isinstance(error, OverQuota):
+        return "limit"
+    return "hub" if isinstance(error, (Unavailable, TimedOut)) else "other"
+
+
+def _state(error: BucketfsError | None) -> str:
+    if error is None:
+        return "connected"
+    return "refused" if isinstance(error, Unauthenticated) else "away"
 
 
 def mount_status(
@@ -57,7 +75,6 @@ def mount_status(
     buckets = [bucket_status(one) for one in volumes.open.values()]
     ages = [bucket["oldest_age_s"] for bucket in buckets if bucket["oldest_age_s"] is not None]
     errors = [bucket["error"] for bucket in buckets if bucket["error"]]
-    away = watcher.error is not None
     return {
         "mountpoint": str(options.mountpoint),
         "bucket": options.bucket + (f"/{options.prefix}" if options.prefix else ""),
@@ -67,7 +84,7 @@ def mount_status(
         "started_s": started_s,
         "read_only": options.read_only,
         "connection": {
-            "state": "away" if away else "connected",
+            "state": _state(watcher.error),
             "error": str(watcher.error) if watcher.error is not None else None,
             "hears": "feed" if watcher.listening else "poll",
             "heard_age_s": None if watcher.looked_s is None else max(0.0, time.time() - watcher.looked_s),

@@ -17,7 +17,7 @@ from pathlib import Path
 import trio
 
 from bucketfs.cache import BlockCache
-from bucketfs.client import BucketInfo
+from bucketfs.client import BucketInfo, Limits
 from bucketfs.daemon.places import make_private
 from bucketfs.daemon.session import Session
 from bucketfs.disk import Disk
@@ -60,6 +60,7 @@ class Volumes:
         self.open: dict[BucketKey, OpenVolume] = {}
         self.registry: dict[Inode, Node] = {}
         self.vfs: VFS
+        self.limits = Limits()
         self._session = session
         self._folder = folder
         self._cache = cache
@@ -140,6 +141,15 @@ class Volumes:
         await journal.sweep(draft_ids(volume))
         return volume
 
+    def hurry(self) -> None:
+        """What stood in the way of pushes may be gone: try again now."""
+        for one in self.open.values():
+            one.syncer.hurry()
+
+    def learn(self, limits: Limits) -> None:
+        """What the account may store, and stores."""
+        self.limits = limits
+
     async def settle(self, volume: Volume) -> None:
         """Return when everything in ``volume`` is at the Hub; raises what stands in the way."""
         await self.open[volume.key].syncer.settle()
@@ -167,7 +177,7 @@ class Volumes:
         name = info.name.replace("/", "_").replace("\0", "_").strip(".") or info.key
         while len(name.encode()) > 200:
             name = name[:-1]
-        if name.encode() in self.vfs.volumes:
+        if name.encode() in self.vfs.names:
             name = f"{name} ({info.key[-8:]})"
         return name.encode()
 
@@ -195,6 +205,6 @@ class Volumes:
     def _close(self, opened: OpenVolume) -> None:
         opened.scope.cancel()
         del self.open[opened.info.key]
-        if opened.name in self.vfs.volumes:
+        if opened.name in self.vfs.names:
             self.vfs.drop(opened.name)
         opened.journal.close()

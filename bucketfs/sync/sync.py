@@ -77,11 +77,18 @@ class Syncer:
         self._done = 0
         self._progress = trio.Event()
         self._failed_round = 0
+        self._hurried = 0
         volume.on_change = self._wake
 
     def heard(self) -> None:
         """The Hub's root may have moved: look at it soon."""
         self._look = True
+        self._wake()
+
+    def hurry(self) -> None:
+        """What stood in the way may be gone (another key, a Hub that is back): try again now, not when the delay is over."""
+        self._backoff.reset()
+        self._hurried += 1
         self._wake()
 
     def _wake(self) -> None:
@@ -141,11 +148,11 @@ class Syncer:
         task_status.started()
         while True:
             await self._until_due()
-            asked = self._asked
+            asked, hurried = self._asked, self._hurried
             try:
                 await self._round()
             except BucketfsError as error:
-                await self._failed(error, asked)
+                await self._failed(error, asked, hurried)
                 continue
             self._backoff.reset()
             if self.trouble is not None:
@@ -201,7 +208,7 @@ class Syncer:
         finally:
             self.pushing = False
 
-    async def _failed(self, error: BucketfsError, asked: int) -> None:
+    async def _failed(self, error: BucketfsError, asked: int, hurried: int) -> None:
         delay_s = self._backoff.next_s()
         now_s = time.time()
         since_s = self.trouble.since_s if self.trouble is not None else now_s
@@ -212,7 +219,7 @@ class Syncer:
         self._tell()
         await self._tidy()
         deadline = trio.current_time() + delay_s
-        while trio.current_time() < deadline and self._asked == asked:
+        while trio.current_time() < deadline and self._asked == asked and self._hurried == hurried:
             self._changed = trio.Event()
             with trio.move_on_at(deadline):
                 await self._changed.wait()

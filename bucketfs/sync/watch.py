@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 import trio
 
-from bucketfs.client import Backoff, BlocksClient, BucketInfo, ThreadsClient
+from bucketfs.client import Backoff, BucketInfo, ThreadsClient
 from bucketfs.errors import BucketfsError, Unsupported
 from bucketfs.types import BucketKey, Cid, ThreadId
 
@@ -23,25 +23,30 @@ COLLECTION = "buckets"
 
 
 class Watcher:
-    """``moved(key)`` is called when a bucket's root may have moved, ``listed(buckets)`` after each look at all of them."""
+    """``moved(key)`` is called when a bucket's root may have moved, ``listed(buckets)`` after each look at all of them (which is
+    what ``look`` returns), and ``back()`` after the first look that succeeds again."""
 
     def __init__(
         self,
-        blocks: BlocksClient,
+        look: Callable[[], Awaitable[list[BucketInfo]]],
         threads: ThreadsClient,
         thread: ThreadId,
         *,
         poll_s: float,
         moved: Callable[[BucketKey], None],
         listed: Callable[[list[BucketInfo]], None],
+        back: Callable[[], None] = lambda: None,
     ) -> None:
-        self._blocks = blocks
+        self._ask = look
         self._threads = threads
         self._thread = thread
         self._poll_s = poll_s
         self._moved = moved
         self._listed = listed
-        self._known: dict[BucketKey, Cid] = {}
+        self._back = back
+        self._backoffs = (Backoff(), Backoff())
+        self._again = trio.Event()
+        self._known: dict[BucketKey, tuple[Cid, int]] = {}
         self._wake = trio.Event()
         self.listening = False
         self.looked_s: float | None = None
@@ -51,6 +56,13 @@ class Watcher:
         """Poll now."""
         self._wake.set()
 
+    def hurry(self) -> None:
+        """What stood in the way may be gone: poll, and open the feed, now."""
+        for backoff in self._backoffs:
+            backoff.reset()
+        self._again.set()
+        self.look()
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch until cancelled."""
         async with trio.open_nursery() as nursery:
@@ -59,33 +71,37 @@ class Watcher:
             task_status.started()
 
     async def _poll(self) -> None:
-        backoff = Backoff()
+        backoff, _ = self._backoffs
         while True:
+            # Renewed before the question: whoever asks for a look while it is out gets another one.
+            self._wake = trio.Event()
             try:
-                buckets = await self._blocks.roots()
+                buckets = await self._ask()
             except BucketfsError as error:
                 self.error = error
                 wait_s = min(backoff.next_s(), self._poll_s)
             else:
                 backoff.reset()
-                self.error = None
+                away, self.error = self.error is not None, None
                 self.looked_s = time.time()
                 wait_s = self._poll_s
                 self._take_in(buckets)
-            self._wake = trio.Event()
+                if away:
+                    self._back()
             with trio.move_on_after(wait_s):
                 await self._wake.wait()
 
     def _take_in(self, buckets: list[BucketInfo]) -> None:
         mine = [bucket for bucket in buckets if bucket.thread == self._thread]
-        for bucket in mine:
-            if self._known.get(bucket.key, bucket.root) != bucket.root:
-                self._moved(bucket.key)
-        self._known = {bucket.key: bucket.root for bucket in mine}
+        seen = {bucket.key: (bucket.root, bucket.updated_at_ns) for bucket in mine}
+        for key, state in seen.items():
+            if self._known.get(key, state) != state:
+                self._moved(key)
+        self._known = seen
         self._listed(mine)
 
     async def _listen(self) -> None:
-        backoff = Backoff()
+        _, backoff = self._backoffs
         while True:
             try:
                 async with aclosing(self._threads.listen(self._thread, COLLECTION)) as changes:
@@ -103,4 +119,6 @@ class Watcher:
                 log.debug("the feed of roots broke: %s", error)
             finally:
                 self.listening = False
-            await trio.sleep(backoff.next_s())
+            self._again = trio.Event()
+            with trio.move_on_after(backoff.next_s()):
+                await self._again.wait()
