@@ -29,7 +29,8 @@ from bucketfs.vfs.inodes import InodeNumbers
 from bucketfs.vfs.lens import Lens, run_steps
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
 from bucketfs.vfs.rebase import BuiltNode, Rebased, rebase_onto
-from bucketfs.vfs.vfs import VFS, Buckets
+from bucketfs.vfs.top import Buckets
+from bucketfs.vfs.vfs import VFS
 from bucketfs.vfs.view import Owner
 from bucketfs.vfs.volume import Volume
 

@@ -7,8 +7,8 @@ attributes that are in memory are answered without an await; only what the base 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import TypeVar
 
 import trio
 
@@ -20,13 +20,11 @@ from bucketfs.errors import (
     IsADirectory,
     NoSpace,
     NotADirectory,
-    NotEmpty,
-    NotFound,
     NotPermitted,
     ReadOnly,
     Stale,
 )
-from bucketfs.types import ROOT_INODE, Caller, FileHandle, Inode, Kind
+from bucketfs.types import ROOT_INODE, Caller, FileHandle, Inode
 from bucketfs.vfs import files
 from bucketfs.vfs.facts import (
     Attr,
@@ -42,7 +40,8 @@ from bucketfs.vfs.facts import (
 from bucketfs.vfs.handles import Handles, OpenDirectory, OpenFile
 from bucketfs.vfs.inodes import InodeNumbers
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
-from bucketfs.vfs.view import DIRECTORY_SIZE, Owner
+from bucketfs.vfs.top import Buckets, Top
+from bucketfs.vfs.view import Owner
 from bucketfs.vfs.volume import Volume, check_name
 
 T = TypeVar("T")
@@ -52,16 +51,6 @@ ROOM_BYTES = 8 << 20
 
 LISTING_BATCH = 256
 """Names of one answer to readdir; their root blocks are fetched together."""
-
-
-class Buckets(Protocol):
-    """What making and removing folders at the top of an all-buckets mount means."""
-
-    async def create(self, name: str) -> None:
-        """Make a bucket and `VFS.add` its volume. Raises what the Hub answers."""
-
-    async def remove(self, volume: Volume) -> None:
-        """Remove an empty bucket at the Hub and `VFS.drop` its volume."""
 
 
 class VFS:
@@ -87,9 +76,7 @@ class VFS:
         self.registry = registry
         self.owner = owner
         self.notify = notify
-        self.buckets = buckets
-        self.volumes: dict[bytes, Volume] = {}
-        self.started_ns = owner.now_ns()
+        self._all = Top(owner, None if read_only else buckets)
         self._read_only = read_only
         self._space = space
         self._synced = synced
@@ -110,6 +97,11 @@ class VFS:
 
     # Volumes
 
+    @property
+    def names(self) -> Collection[bytes]:
+        """The names of the buckets at the top of an all-buckets mount."""
+        return self._all.volumes.keys()
+
     async def show(self, volume: Volume, prefix: str = "") -> None:
         """Make ``volume``, or the folder ``prefix`` of it, the root of the mount."""
         node: Node = volume.root
@@ -124,16 +116,15 @@ class VFS:
         node.lookups += 1
         self.registry[ROOT_INODE] = node
         self._top = node
-        self.volumes = {b"": volume}
 
     def add(self, name: bytes, volume: Volume) -> None:
         """Show a volume as a folder at the top of an all-buckets mount."""
-        self.volumes[name] = volume
+        self._all.volumes[name] = volume
         self.notify(EntryChanged(ROOT_INODE, name))
 
     def drop(self, name: bytes) -> None:
         """Take a volume off the top; nodes in use go on until they are closed."""
-        volume = self.volumes.pop(name)
+        volume = self._all.volumes.pop(name)
         self.notify(EntryGone(ROOT_INODE, name, volume.root.inode))
 
     @property
@@ -147,7 +138,7 @@ class VFS:
         """The attributes of a name; the kernel holds one more reference to it."""
         if self._is_top(parent):
             check_name(name)
-            volume = self._volume(name)
+            volume = self._all.volume(name)
             return self._referenced(volume.root)
         directory = self._directory(parent)
         check_name(name)
@@ -168,7 +159,7 @@ class VFS:
     async def getattr(self, inode: Inode) -> Attr:
         """The attributes of an inode."""
         if self._is_top(inode):
-            return self._top_attr()
+            return self._all.attr()
         return self._attr(self._node(inode))
 
     async def setattr(self, inode: Inode, change: SetAttr, handle: FileHandle | None, caller: Caller) -> Attr:
@@ -194,7 +185,7 @@ class VFS:
     async def mkdir(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Attr:
         """A new directory; at the top of an all-buckets mount a new bucket."""
         if self._is_top(parent):
-            return await self._create_bucket(name)
+            return self._referenced((await self._all.create(name)).root)
         directory = self._directory(parent)
         volume = directory.volume
         made = await self._decided(volume, lambda: volume.make_directory(directory, name, mode, caller.uid, caller.gid))
@@ -210,7 +201,7 @@ class VFS:
     async def unlink(self, parent: Inode, name: bytes, caller: Caller) -> None:
         """Take a name away that is no directory."""
         if self._is_top(parent):
-            self._volume(name)
+            self._all.volume(name)
             raise IsADirectory("a bucket is removed with rmdir")
         directory = self._directory(parent)
         volume = directory.volume
@@ -219,7 +210,7 @@ class VFS:
     async def rmdir(self, parent: Inode, name: bytes, caller: Caller) -> None:
         """Take an empty directory away; at the top of an all-buckets mount an empty bucket."""
         if self._is_top(parent):
-            await self._remove_bucket(name)
+            await self._all.remove(name)
             return
         directory = self._directory(parent)
         volume = directory.volume
@@ -230,7 +221,7 @@ class VFS:
     ) -> None:
         """Move a name, as renameat2(2); between buckets CrossDevice, so that tools copy instead."""
         if self._is_top(old_parent):
-            self._volume(old_name)
+            self._all.volume(old_name)
             raise NotPermitted("a bucket keeps its name; make a new one and move the files")
         if self._is_top(new_parent):
             raise CrossDevice("only buckets stand at the top")
@@ -330,7 +321,7 @@ class VFS:
         opened = self._handles.directory(handle)
         directory = opened.node
         if directory is None:
-            return self._list_top(opened, start)
+            return self._all.entries(opened, start)
         assert isinstance(directory, DirectoryNode)
         volume = directory.volume
         if opened.names is None or start == 0:
@@ -357,7 +348,7 @@ class VFS:
     async def fsyncdir(self, handle: FileHandle) -> None:
         """Return when all names made so far survive a power cut."""
         node = self._handles.directory(handle).node
-        volumes = [node.volume] if node is not None else list(self.volumes.values())
+        volumes = [node.volume] if node is not None else list(self._all.volumes.values())
         for volume in volumes:
             await volume.journal.sync()
             if self._synced is not None:
@@ -386,12 +377,6 @@ class VFS:
         if not isinstance(node, DirectoryNode):
             raise NotADirectory("not a directory")
         return node
-
-    def _volume(self, name: bytes) -> Volume:
-        volume = self.volumes.get(name)
-        if volume is None:
-            raise NotFound(f"no bucket {name.decode(errors='replace')!r}")
-        return volume
 
     async def _child(self, directory: DirectoryNode, name: bytes) -> Node:
         volume = directory.volume
@@ -439,47 +424,3 @@ class VFS:
             opened.ahead_stop = 0
         finally:
             opened.ahead_busy = False
-
-    # The top of an all-buckets mount
-
-    def _top_attr(self) -> Attr:
-        times = [self.started_ns, *(volume.updated_at_ns for volume in self.volumes.values())]
-        return Attr(
-            inode=ROOT_INODE,
-            generation=0,
-            kind=Kind.DIRECTORY,
-            mode=0o755,
-            nlink=1,
-            uid=self.owner.uid,
-            gid=self.owner.gid,
-            size_bytes=DIRECTORY_SIZE,
-            atime_ns=max(times),
-            mtime_ns=max(times),
-            ctime_ns=max(times),
-        )
-
-    def _list_top(self, opened: OpenDirectory, start: int) -> Sequence[DirEntry]:
-        if opened.names is None or start == 0:
-            opened.names = sorted(self.volumes)
-        return [
-            DirEntry(name, self._attr(self.volumes[name].root), index + 1)
-            for index, name in enumerate(opened.names)
-            if index >= start and name in self.volumes
-        ]
-
-    async def _create_bucket(self, name: bytes) -> Attr:
-        check_name(name)
-        if name in self.volumes:
-            raise Exists("a bucket of this name exists")
-        if self.buckets is None or self._read_only:
-            raise ReadOnly("buckets cannot be made here")
-        await self.buckets.create(name.decode())
-        return self._referenced(self._volume(name).root)
-
-    async def _remove_bucket(self, name: bytes) -> None:
-        volume = self._volume(name)
-        if not await volume.lens.settle(lambda: volume.is_empty(volume.root)):
-            raise NotEmpty("the bucket is not empty")
-        if self.buckets is None or self._read_only:
-            raise ReadOnly("buckets cannot be removed here")
-        await self.buckets.remove(volume)
