@@ -102,9 +102,10 @@ class Making:
             updated_at_ns=now_ns,
         )
         access.check_create(row, context.call.writer)
-        self._desk.check_quota(row, made.root.tsize, new=True)
+        size_bytes = made.root.tsize if link_key is None else PrivateTree(blocks, link_key).growth(None, made.root)
+        self._desk.check_quota(row, size_bytes, new=True)
         blocks.store_for(made.root.cid)
-        row = hub.metadata.create_bucket(replace(row, size_bytes=made.root.tsize), hub.config.limits)
+        row = hub.metadata.create_bucket(replace(row, size_bytes=size_bytes), hub.config.limits)
         hub.blockstore.release(upload)
         hub.feed.publish(thread, row.key, Action.CREATE)
         return pb.CreateResponse(

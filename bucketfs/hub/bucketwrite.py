@@ -168,12 +168,13 @@ class Desk:
         except NotADirectory as error:
             raise Status(Code.UNKNOWN, "not a directory") from error
         before = total_size(row.root, tree.blocks.get(row.root))
-        if link.tsize > before:
-            self.check_quota(row, link.tsize)
+        size_bytes = tree.size_after(row.root, row.size_bytes, link)
+        if size_bytes > row.size_bytes:
+            self.check_quota(row, size_bytes)
         tree.blocks.store_for(link.cid)
         # A clock set back must not make a bucket look older than it was.
         now_ns = max(time.time_ns(), row.updated_at_ns + 1)
-        new = replace(row, root=link.cid, metadata=plan.metadata, updated_at_ns=now_ns, size_bytes=link.tsize)
+        new = replace(row, root=link.cid, metadata=plan.metadata, updated_at_ns=now_ns, size_bytes=size_bytes)
         saved = self.hub.metadata.save_bucket(new, row.root, self.hub.config.limits)
         return Saved(saved, link.tsize - before)
 

@@ -31,8 +31,8 @@ from bucketfs.hub.blockstore import BlockStore
 from bucketfs.hub.config import HubConfig
 from bucketfs.hub.database import Database
 from bucketfs.hub.packs import PackWriter, pack_path
-from bucketfs.hub.private import PrivateTree
-from bucketfs.hub.tree import WorkingSet, total_size
+from bucketfs.hub.private import PrivateTree, bucket_size
+from bucketfs.hub.tree import WorkingSet
 from bucketfs.hub.usage import Accounting
 from bucketfs.types import Cid
 
@@ -62,7 +62,7 @@ def collect(config: HubConfig, grace_s: float = GRACE_S) -> Collected:
         store = BlockStore(config.data / "blocks")
         try:
             done = Collection(store, lambda: _roots(database), grace_s=grace_s).run()
-            Accounting(database).correct_usage(lambda root: total_size(root, store.get(root)))
+            Accounting(database).correct_usage(lambda root, link_key: bucket_size(store, root, link_key))
             return done
         finally:
             store.close()

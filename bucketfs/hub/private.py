@@ -34,8 +34,9 @@ from bucketfs.dag import (
     reachable,
 )
 from bucketfs.errors import Corrupt, IsADirectory, NotADirectory
+from bucketfs.hub.blockstore import BlockStore
 from bucketfs.hub.crypt import DAMAGED, decrypt, decrypt_stream, encrypt
-from bucketfs.hub.tree import FileWriter, Item, Listing, Path, PathNotFound, PublicTree, WorkingSet, read_file
+from bucketfs.hub.tree import FileWriter, Item, Listing, Path, PathNotFound, PublicTree, WorkingSet, read_file, total_size
 from bucketfs.types import Cid, Kind, Link
 
 KeyOf = Callable[[Path], bytes | None]
@@ -115,6 +116,10 @@ class PrivateTree:
         size_bytes = node_info(cid, self.blocks.get(cid)).size_bytes
         return decrypt_stream(lambda: read_file(self.blocks, cid, size_bytes), size_bytes, key)
 
+    def size_after(self, root: Cid, size_bytes: int, new: Link) -> int:
+        """See ``tree.Tree``."""
+        return size_bytes + self.growth(Link(root, len(self.blocks.get(root))), Link(new.cid, len(self.blocks.get(new.cid))))
+
     # Changing
 
     def edit(self, root: Cid, changes: Mapping[Path, Link | None]) -> Link:
@@ -189,6 +194,17 @@ class PrivateTree:
             receiving.finish()
         return link
 
+    def growth(self, old: Link | None, new: Link | None) -> int:
+        """By how many stored bytes the tree at ``new`` is larger than the one at ``old``. Links here do not say: that of a
+        directory names the size of its node alone. Walks both in step and enters nothing that is the same in both.
+        """
+        if old is not None and new is not None and old.cid == new.cid:
+            return 0
+        before, after = (None if link is None else self._open(link.cid) for link in (old, new))
+        grown = _node_bytes(new) - _node_bytes(old)
+        then, now = ({} if node is None else node.entries for node in (before, after))
+        return grown + sum(self.growth(then.get(name), now.get(name)) for name in then.keys() | now.keys())
+
     def reachable(self, root: Cid, known: Container[Cid] = ()) -> set[Cid]:
         """All stored CIDs under a root, as ``bucketfs.dag.reachable``: the hub's own walk, which sees through the encryption.
 
@@ -240,6 +256,19 @@ class PrivateTree:
         cid = cid_of(block, DAG_PB)
         self.blocks.add({cid: block}, {cid: [link.cid for link in entries.values()]})
         return Link(cid, len(block))
+
+
+def bucket_size(store: BlockStore, root: Cid, link_key: bytes | None) -> int:
+    """The stored bytes of a whole bucket. Walks all directories of a private one. Raises Corrupt, NotFound."""
+    blocks = WorkingSet(store)
+    block = blocks.get(root)
+    if link_key is None:
+        return total_size(root, block)
+    return PrivateTree(blocks, link_key).growth(None, Link(root, len(block)))
+
+
+def _node_bytes(link: Link | None) -> int:
+    return 0 if link is None else link.tsize
 
 
 def _check_depth(depth: int) -> None:

@@ -28,10 +28,10 @@ from bucketfs.hub.identity import Identity
 from bucketfs.hub.listen import bind
 from bucketfs.hub.metadata import Metadata
 from bucketfs.hub.pledges import Pledges
+from bucketfs.hub.private import bucket_size
 from bucketfs.hub.rpc import Gate
 from bucketfs.hub.service import Service
 from bucketfs.hub.tables import sqlite_url
-from bucketfs.hub.tree import total_size
 
 log = logging.getLogger("bucketfs.hub")
 
@@ -163,7 +163,7 @@ def open_hub(config: HubConfig) -> Hub:
         metadata.close()
         raise
     # Only after an upgrade is there anything to count.
-    metadata.correct_usage(lambda root: total_size(root, blockstore.get(root)), all_buckets=False)
+    metadata.correct_usage(lambda root, link_key: bucket_size(blockstore, root, link_key), all_buckets=False)
     return Hub(
         config=config,
         metadata=metadata,

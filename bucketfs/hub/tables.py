@@ -6,6 +6,7 @@ Times are nanoseconds since 1970. Public keys are their multibase text. Nothing 
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,10 @@ def open_engine(url: str) -> sa.Engine:
     Raises SQLAlchemy's errors, and OSError when the file cannot be made.
     """
     parsed = sa.make_url(url)
+    # At DEBUG the engine logs the rows of every answer, and they hold secrets. (Parameters it hides when told so, below.)
+    engine_log = logging.getLogger("sqlalchemy.engine")
+    if engine_log.getEffectiveLevel() < logging.INFO:
+        engine_log.setLevel(logging.INFO)
     # Parameters are secrets often enough; without them an error of the database may be logged.
     if parsed.get_backend_name() != "sqlite":
         # A bucket and its path entries are read by two statements and must be of one moment.

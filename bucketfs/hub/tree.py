@@ -156,6 +156,9 @@ class Tree(Protocol):
     def edit(self, root: Cid, changes: Mapping[Path, Link | None]) -> Link:
         """The root with entries set or removed; missing parents are made. Raises NotADirectory."""
 
+    def size_after(self, root: Cid, size_bytes: int, new: Link) -> int:
+        """The stored bytes of a bucket that had ``root`` and ``size_bytes`` of them and now has the root ``new``."""
+
     def bring_in(self, link: Link, key_of: Callable[[Path], bytes | None], at: Path) -> Link:
         """A DAG in the clear as this tree keeps it, to be put at a path."""
 
@@ -210,6 +213,10 @@ class PublicTree:
         built = self.blocks.run(edit_tree(root, changes))
         self.blocks.add(built.blocks)
         return built.link
+
+    def size_after(self, root: Cid, size_bytes: int, new: Link) -> int:
+        """See ``Tree``: links say it."""
+        return new.tsize
 
     def bring_in(self, link: Link, key_of: Callable[[Path], bytes | None], at: Path) -> Link:
         """See ``Tree``: as it is."""

@@ -32,18 +32,18 @@ class Accounting:
         with self._db.read() as connection:
             return _usage(connection, account) or Usage()
 
-    def correct_usage(self, size_of: Callable[[Cid], int], *, all_buckets: bool = True) -> None:
-        """Counts anew: the size of every bucket (or of those never counted) by ``size_of`` its root, and then every account's
-        things. Buckets whose root ``size_of`` cannot read (Corrupt, NotFound) keep the size they had.
+    def correct_usage(self, size_of: Callable[[Cid, bytes | None], int], *, all_buckets: bool = True) -> None:
+        """Counts anew: the size of every bucket (or of those never counted) by ``size_of`` its root and link key,
+        and then every account's things. Buckets whose root ``size_of`` cannot read (Corrupt, NotFound) keep the size they had.
         """
         columns = tables.buckets.c
-        query = sa.select(columns.key, columns.root, columns.size_bytes)
+        query = sa.select(columns.key, columns.root, columns.link_key, columns.size_bytes)
         with self._db.read() as connection:
             rows = connection.execute(query if all_buckets else query.where(columns.size_bytes < 0)).all()
         found = {}
         for row in rows:
             try:
-                size_bytes = size_of(Cid(row.root))
+                size_bytes = size_of(Cid(row.root), row.link_key)
             except (Corrupt, NotFound):
                 continue
             if size_bytes != row.size_bytes:
