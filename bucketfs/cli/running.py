@@ -15,7 +15,7 @@ import click
 
 from bucketfs.cli.report import Ticker, status_lines
 from bucketfs.daemon import Places, answers, ask, load_config, parse_seconds
-from bucketfs.errors import Busy, NotFound, TimedOut, Unavailable, Usage
+from bucketfs.errors import BucketfsError, Busy, NotFound, TimedOut, Unavailable, Usage
 from bucketfs.mount import Mounted, is_dead, mount_above, mounted_at, mounts, real_path, unmount
 
 STATUS_TIMEOUT_S = 10.0
@@ -55,12 +55,26 @@ def sync(path: str | None, timeout: str | None) -> None:
     chosen = [_mount_around(path)] if path is not None else _mine(places)
     if not chosen:
         raise NotFound("nothing is mounted", hint="'bucketfs mount FOLDER' mounts all buckets")
-    for mounted in chosen:
+    # One mount in trouble must not keep the others from being waited for.
+    failures = [error for mounted in chosen if (error := _synced(places, mounted, limit_s)) is not None]
+    for error in failures[1:]:
+        click.echo(f"bucketfs: {error}", err=True)
+    if failures:
+        raise failures[0]
+
+
+def _synced(places: Places, mounted: Mounted, limit_s: float | None) -> BucketfsError | None:
+    # The daemon keeps the limit; the margin here is for a daemon that hangs.
+    silence_s = None if limit_s is None else limit_s + END_MARGIN_S
+    try:
+        if is_dead(mounted.mountpoint):
+            raise Unavailable(f"the mount at {mounted.mountpoint} has lost its process", hint=_clear_hint(mounted))
         with Ticker(f"{mounted.mountpoint}") as ticker:
-            arguments = {"timeout_s": limit_s}
-            # The daemon keeps the limit; the margin here is for a daemon that hangs.
-            silence_s = None if limit_s is None else limit_s + END_MARGIN_S
-            _ask(places, mounted, "sync", arguments, on_progress=ticker.show, timeout_s=silence_s)
+            socket_path = places.control_socket(mounted.mountpoint)
+            ask(socket_path, "sync", {"timeout_s": limit_s}, on_progress=ticker.show, timeout_s=silence_s)
+    except BucketfsError as error:
+        return error
+    return None
 
 
 @click.command()
@@ -131,9 +145,13 @@ def _ask(places: Places, mounted: Mounted, command: str, *arguments: dict[str, A
         if answers(path):
             raise  # it listens, so this is its answer
         if is_dead(mounted.mountpoint):
-            hint = f"'bucketfs umount {mounted.mountpoint}' clears it; no change that was written is lost"
-            raise Unavailable(f"the mount at {mounted.mountpoint} has lost its process", hint=hint) from error
+            lost = f"the mount at {mounted.mountpoint} has lost its process"
+            raise Unavailable(lost, hint=_clear_hint(mounted)) from error
         raise NotFound(f"the daemon behind {mounted.mountpoint} does not listen", hint="is it of another user?") from error
+
+
+def _clear_hint(mounted: Mounted) -> str:
+    return f"'bucketfs umount {mounted.mountpoint}' clears it; no change that was written is lost"
 
 
 def _status_or_why_not(places: Places, mounted: Mounted) -> dict[str, Any]:
