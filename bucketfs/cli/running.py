@@ -56,9 +56,9 @@ def sync(path: str | None, timeout: str | None) -> None:
     if not chosen:
         raise NotFound("nothing is mounted", hint="'bucketfs mount FOLDER' mounts all buckets")
     # One mount in trouble must not keep the others from being waited for.
-    failures = [error for mounted in chosen if (error := _synced(places, mounted, limit_s)) is not None]
-    for error in failures[1:]:
-        click.echo(f"bucketfs: {error}", err=True)
+    failures = [found for mounted in chosen if (found := _synced(places, mounted, limit_s)) is not None]
+    for failure in failures[1:]:
+        click.echo(f"bucketfs: {failure}", err=True)
     if failures:
         raise failures[0]
 
@@ -67,11 +67,8 @@ def _synced(places: Places, mounted: Mounted, limit_s: float | None) -> Bucketfs
     # The daemon keeps the limit; the margin here is for a daemon that hangs.
     silence_s = None if limit_s is None else limit_s + END_MARGIN_S
     try:
-        if is_dead(mounted.mountpoint):
-            raise Unavailable(f"the mount at {mounted.mountpoint} has lost its process", hint=_clear_hint(mounted))
         with Ticker(f"{mounted.mountpoint}") as ticker:
-            socket_path = places.control_socket(mounted.mountpoint)
-            ask(socket_path, "sync", {"timeout_s": limit_s}, on_progress=ticker.show, timeout_s=silence_s)
+            _ask(places, mounted, "sync", {"timeout_s": limit_s}, on_progress=ticker.show, timeout_s=silence_s)
     except BucketfsError as error:
         return error
     return None
