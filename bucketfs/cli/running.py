@@ -16,7 +16,7 @@ import click
 from bucketfs.cli.report import Ticker, status_lines
 from bucketfs.daemon import Places, answers, ask, load_config, parse_seconds
 from bucketfs.errors import BucketfsError, Busy, NotFound, TimedOut, Unavailable, Usage
-from bucketfs.mount import Mounted, is_dead, mount_above, mounted_at, mounts, real_path, unmount
+from bucketfs.mount import Mounted, is_dead, mount_above, mounted_at, mounts, real_path, unmount, write_back
 
 STATUS_TIMEOUT_S = 10.0
 END_MARGIN_S = 30.0
@@ -68,6 +68,9 @@ def _synced(places: Places, mounted: Mounted, limit_s: float | None) -> Bucketfs
     silence_s = None if limit_s is None else limit_s + END_MARGIN_S
     try:
         with Ticker(f"{mounted.mountpoint}") as ticker:
+            if not is_dead(mounted.mountpoint):
+                # What programs wrote and still have open may be in the kernel's pages only.
+                write_back(mounted.mountpoint)
             _ask(places, mounted, "sync", {"timeout_s": limit_s}, on_progress=ticker.show, timeout_s=silence_s)
     except BucketfsError as error:
         return error

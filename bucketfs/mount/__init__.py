@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from bucketfs.mount.checks import prepare, real_path
 from bucketfs.mount.errno import errno_of
 from bucketfs.mount.settings import MountSettings
-from bucketfs.mount.table import Mounted, is_dead, mount_above, mounted_at, mounts, unmount
+from bucketfs.mount.table import Mounted, is_dead, mount_above, mounted_at, mounts, unmount, write_back
 
 if TYPE_CHECKING:
     from bucketfs.mount.mount import Mount
@@ -37,6 +37,7 @@ __all__ = [
     "prepare",
     "real_path",
     "unmount",
+    "write_back",
 ]
 
 
