@@ -154,6 +154,11 @@ class Syncer:
             except BucketfsError as error:
                 await self._failed(error, asked, hurried)
                 continue
+            except Exception as error:
+                # A mistake of ours in one bucket must not take the mount down: reads, writes and other buckets go on.
+                log.exception("%s: a push failed in a way nobody foresaw", self.volume.key)
+                await self._failed(BucketfsError(f"the push failed: {error!r}", hint="the log has more"), asked, hurried)
+                continue
             self._backoff.reset()
             if self.trouble is not None:
                 log.info("%s: the Hub takes changes again", self.volume.key)
