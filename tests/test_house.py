@@ -6,6 +6,7 @@ Nothing is imported; every file is parsed. A failure lists each offence as ``fil
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -140,7 +141,9 @@ def parse(text: str, name: str) -> Module:
     return Module(name, ast.parse(text, name))
 
 
+@functools.cache
 def house() -> list[Module]:
+    """Every module of the package; read once."""
     return [
         parse(path.read_text(), str(path.relative_to(HOUSE)))
         for path in sorted(HOUSE.rglob("*.py"))
