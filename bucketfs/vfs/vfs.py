@@ -341,9 +341,14 @@ class VFS:
     async def releasedir(self, handle: FileHandle) -> None:
         """Close a directory."""
         opened = self._handles.close(handle)
-        if opened.node is not None:
-            opened.node.opens -= 1
-            opened.node.volume.reclaim(opened.node)
+        directory = opened.node
+        if isinstance(directory, DirectoryNode):
+            directory.opens -= 1
+            # Nodes that a listing brought into memory and the kernel did not take are not worth keeping.
+            for child in list(directory.children.values()):
+                if not child.lookups:
+                    directory.volume.reclaim(child)
+            directory.volume.reclaim(directory)
 
     async def fsyncdir(self, handle: FileHandle) -> None:
         """Return when all names made so far survive a power cut."""
