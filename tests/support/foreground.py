@@ -43,11 +43,14 @@ class Foreground:
                     **home.user.arguments(),
                 )
             os.close(theirs)
-            assert select.select([ours], [], [], timeout_s)[0], f"not ready after {timeout_s} s"
-            said = json.loads(os.read(ours, 65536) or b'{"error": "it died"}')
+            waited = select.select([ours], [], [], timeout_s)[0]
+            said = json.loads(os.read(ours, 65536) or b'{"error": "it died"}') if waited else {"error": "it is not ready"}
         finally:
             os.close(ours)
-        assert "ready" in said, said
+        if "ready" not in said:
+            process.kill()
+            process.wait()
+            raise AssertionError(said)
         return cls(home, place, process, said["ready"])
 
     def kill(self) -> None:
