@@ -29,6 +29,8 @@ from bucketfs.vfs.inodes import InodeNumbers
 from bucketfs.vfs.lens import Lens, run_steps
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
 from bucketfs.vfs.rebase import BuiltNode, Rebased, rebase_onto
+from bucketfs.vfs.rights import Rights, Roles, Touch, rights_of
+from bucketfs.vfs.sharing import apply_rights
 from bucketfs.vfs.top import Buckets
 from bucketfs.vfs.vfs import VFS
 from bucketfs.vfs.view import Owner
@@ -60,11 +62,15 @@ __all__ = [
     "Picture",
     "Rebased",
     "RenameFlags",
+    "Rights",
+    "Roles",
     "SetAttr",
     "StatFs",
     "SymlinkNode",
+    "Touch",
     "Volume",
     "ZeroPiece",
+    "apply_rights",
     "draft_ids",
     "freeze",
     "overlay_ops",
@@ -74,6 +80,7 @@ __all__ = [
     "rebase_onto",
     "record",
     "replay",
+    "rights_of",
     "run_steps",
     "thaw",
 ]

@@ -105,6 +105,7 @@ def truncate(node: FileNode, size_bytes: int) -> None:
         raise TooLarge("the file would be larger than any size can say")
     if size_bytes == node.content.size_bytes:
         return
+    volume.check_changing(node)
     record(node)
     layer = node.content.writable(volume.journal.drafts.new)
     node.content.truncate(layer, size_bytes)

@@ -412,6 +412,8 @@ class VFS:
         writable = flags & os.O_ACCMODE != os.O_RDONLY
         if writable and self._read_only:
             raise ReadOnly("the mount is read-only")
+        if writable:
+            node.volume.check_changing(node)
         node.opens += 1
         handle = self._handles.add(OpenFile(node, writable, bool(flags & (os.O_SYNC | os.O_DSYNC))))
         # A remotely changed file gets a new inode, so what the kernel holds of this one is always right.

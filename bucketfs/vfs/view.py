@@ -16,6 +16,7 @@ from bucketfs.vfs.facts import Attr
 from bucketfs.vfs.inodes import InodeNumbers, Number
 from bucketfs.vfs.lens import Lens, Wanted
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
+from bucketfs.vfs.rights import Rights
 
 if TYPE_CHECKING:
     from bucketfs.vfs.volume import Volume
@@ -59,6 +60,7 @@ class View(ABC):
         self.updated_at_ns = updated_at_ns
         self.base = Cid(b"")
         self.root: DirectoryNode
+        self.rights: Rights | None = None
         self._path_times: Mapping[str, int] = {}
 
     async def open_root(self, base: Cid, inode: Inode) -> None:
@@ -93,8 +95,10 @@ class View(ABC):
         return node
 
     def base_entry(self, directory: DirectoryNode, name: bytes) -> Link | None:
-        """What the base says for a name of this directory."""
+        """What the base says for a name of this directory, as far as it may be seen."""
         if directory.link is None or (directory is self.root and name == SEED):
+            return None
+        if self.rights is not None and not self.rights.shows(self.path_under(directory, name)):
             return None
         return self.lens.directory(directory.link.cid).entries.get(name)
 
@@ -107,6 +111,8 @@ class View(ABC):
             names = [name for name in entries if name not in overrides] if overrides else list(entries)
         if directory is self.root and SEED in names:
             names.remove(SEED)
+        if self.rights is not None:
+            names = [name for name in names if self.rights.shows(self.path_under(directory, name))]
         names += [name for name, node in overrides.items() if node is not None]
         return names
 
@@ -126,7 +132,8 @@ class View(ABC):
         return [node for node in found if node is not None]
 
     def is_empty(self, directory: DirectoryNode) -> bool:
-        """Whether a directory has no entries (the hidden ones do not count)."""
+        """Whether a directory has no entries (those that the Hub keeps for itself do not count, those that may not be seen
+        do)."""
         if any(node is not None for node in directory.overrides.values()):
             return False
         if directory.link is None:
@@ -218,4 +225,6 @@ class View(ABC):
 
     def path_under(self, parent: DirectoryNode, name: bytes) -> str:
         above = parent.path()
-        return f"{above}/{name.decode()}" if above else name.decode()
+        # A name of the base may be no text; then nobody has a right on it alone.
+        text = name.decode(errors="replace")
+        return f"{above}/{text}" if above else text

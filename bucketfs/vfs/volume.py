@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from bucketfs import ops
 from bucketfs.errors import (
+    Denied,
     Exists,
     InvalidArgument,
     IsADirectory,
@@ -30,6 +31,7 @@ from bucketfs.vfs.facts import RenameFlags
 from bucketfs.vfs.inodes import InodeNumbers, Number
 from bucketfs.vfs.lens import Lens
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode, is_below
+from bucketfs.vfs.rights import Touch
 from bucketfs.vfs.view import SEED, Owner, Registry, View
 
 NAME_MAX = 255
@@ -148,6 +150,7 @@ class Volume(View):
                 raise NotEmpty("the directory is not empty")
         elif isinstance(node, DirectoryNode):
             raise IsADirectory("a directory is removed with rmdir")
+        self._check_taking(node)
         now = self.owner.now_ns()
         self._record(ops.Remove(node.path(), now))
         self.take_away(parent, node, now)
@@ -174,6 +177,11 @@ class Volume(View):
             raise InvalidArgument("a directory cannot move into itself")
         if target is not None and not exchange:
             self._check_replaceable(node, target)
+        self._check_placing(new_parent, new_name)
+        if exchange:
+            self._check_placing(old_parent, old_name)
+        else:
+            self._check_taking(node)
         now = self.owner.now_ns()
         self._record(ops.Rename(node.path(), self.path_under(new_parent, new_name), exchange, now))
         self.move(node, new_parent, new_name, target, exchange, now)
@@ -182,6 +190,7 @@ class Volume(View):
     def set_attributes(self, node: Node, mode: int | None, uid: int | None, gid: int | None, mtime_ns: int | None) -> None:
         """Change attributes; ``None`` leaves one as it is."""
         self._check_writable()
+        self.check_changing(node)
         now = self.owner.now_ns()
         if isinstance(node, SymlinkNode):
             mode = None
@@ -304,6 +313,7 @@ class Volume(View):
         self._check_carried(parent, name)
         if self.find(parent, name) is not None:
             raise Exists(f"{name.decode()!r} exists")
+        self._check_placing(parent, name)
 
     def _check_replaceable(self, node: Node, target: Node) -> None:
         if isinstance(target, DirectoryNode):
@@ -313,6 +323,27 @@ class Volume(View):
                 raise NotEmpty("the target directory is not empty")
         elif isinstance(node, DirectoryNode):
             raise NotADirectory("the target is not a directory")
+
+    # What the roles at the Hub allow. Without rights to ask (the owner's case) each of these is one comparison.
+
+    def check_changing(self, node: Node) -> None:
+        """Raise Denied when the Hub would refuse other bytes or attributes of ``node``. What was made here was asked about
+        when it was."""
+        if self.rights is not None and not node.orphan and _in_base(node):
+            self._require(node.path(), Touch.REPLACE)
+
+    def _check_taking(self, node: Node) -> None:
+        if self.rights is not None and _in_base(node):
+            self._require(node.path(), Touch.REMOVE)
+
+    def _check_placing(self, parent: DirectoryNode, name: bytes) -> None:
+        if self.rights is not None:
+            known = self.base_entry(parent, name) is not None
+            self._require(self.path_under(parent, name), Touch.REPLACE if known else Touch.ADD)
+
+    def _require(self, path: str, touch: Touch) -> None:
+        if self.rights is not None and not self.rights.may(path, touch):
+            raise Denied(f"{path!r} may not be {touch.value} by you", hint="the owner of the bucket grants roles")
 
     def dirty_nodes(self) -> Iterator[Node]:
         """Every dirty node below the root, parents first."""
@@ -326,3 +357,13 @@ class Volume(View):
         if self.root.dirty:
             yield self.root
         yield from walk(self.root)
+
+
+def _in_base(node: Node) -> bool:
+    """Whether the Hub has something at the path of ``node``, as far as this mount knows."""
+    at: Node = node
+    while at.parent is not None:
+        if at.name in at.parent.overrides:
+            return False
+        at = at.parent
+    return node.link is not None
