@@ -16,6 +16,7 @@ from bucketfs.dag import parse_cid, verify
 from bucketfs.errors import Corrupt, InvalidArgument, Unsupported
 from bucketfs.types import BucketKey, Cid, ThreadId, UploadId
 from bucketfs.wire import blocks_pb2
+from bucketfs.wire.blockmessage import BlockMessage
 
 MESSAGE_BYTES = 1 << 20
 MESSAGES_AT_ONCE = 8
@@ -150,17 +151,14 @@ def _checked(reply: blocks_pb2.GetReply) -> list[tuple[Cid, bytes | None]]:
     return blocks
 
 
-async def _bundled(
-    batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId
-) -> AsyncIterator[blocks_pb2.PutRequest]:
-    message, size_bytes = blocks_pb2.PutRequest(upload=upload), 0
+async def _bundled(batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> AsyncIterator[BlockMessage]:
+    message = BlockMessage(upload)
     async for batch in batches:
         for cid, data in batch:
-            if message.blocks and size_bytes + len(data) > MESSAGE_BYTES:
+            if message.blocks and message.size_bytes + len(data) > MESSAGE_BYTES:
                 yield message
-                message, size_bytes = blocks_pb2.PutRequest(upload=upload), 0
-            message.blocks.add(cid=cid, data=data)
-            size_bytes += len(cid) + len(data)
+                message = BlockMessage(upload)
+            message.add(cid, data)
     if message.blocks:
         yield message
 

@@ -33,7 +33,7 @@ from google.protobuf.message_factory import GetMessageClass
 from bucketfs.client.answers import Failure, error_of
 from bucketfs.client.auth import Credentials, metadata
 from bucketfs.client.endpoint import Endpoint
-from bucketfs.client.streams import Call, Dialogue, Outbox, Replies, closing, limit
+from bucketfs.client.streams import Call, Dialogue, Encodable, Outbox, Replies, closing, limit
 from bucketfs.errors import BucketfsError, Unauthenticated, Unavailable
 from bucketfs.types import ThreadId
 
@@ -165,7 +165,7 @@ class Channel:
         self,
         service: ServiceDescriptor,
         method: str,
-        requests: AsyncIterable[Message],
+        requests: AsyncIterable[Encodable],
         *,
         thread: ThreadId | None = None,
         timeout_s: float | None = None,
@@ -289,8 +289,8 @@ class Channel:
             self._callables[key] = make(f"/{key}", self._serializer(key), self._deserializer(key, method))
         return self._callables[key]
 
-    def _serializer(self, key: str) -> Callable[[Message], bytes]:
-        def serialize(message: Message) -> bytes:
+    def _serializer(self, key: str) -> Callable[[Encodable], bytes]:
+        def serialize(message: Encodable) -> bytes:
             data = message.SerializeToString()
             with self._counting:
                 self.sent_bytes[key] += len(data)

@@ -11,10 +11,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaita
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import trio
-from google.protobuf.message import Message
 
 from bucketfs.errors import TimedOut
 
@@ -24,6 +23,14 @@ _END = object()
 
 BUNDLE_S = 0.05
 """A bundle is handed over after this time at the latest, if it is not empty: a slow stream is given out message by message."""
+
+
+class Encodable(Protocol):
+    """What can be sent: every protobuf message, and what is put together without protobuf."""
+
+    def SerializeToString(self) -> bytes:
+        """The message as it travels."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ class Replies(Generic[T]):
     A wait that failed or was cancelled ends the call.
     """
 
-    def __init__(self, call: Call, convert: Callable[[Any], T], request: Message | None = None, bundle: int = 1) -> None:
+    def __init__(self, call: Call, convert: Callable[[Any], T], request: Encodable | None = None, bundle: int = 1) -> None:
         self._about = call
         self._convert = convert
         self._request = request
@@ -119,7 +126,7 @@ class Dialogue(Replies[T]):
         self._call.cancel()
         self._outbox.close()
 
-    async def send(self, request: Message) -> bool:
+    async def send(self, request: Encodable) -> bool:
         """Waits until gRPC takes ``request``. False when the call is over: the replies say why."""
         return await self._outbox.put(request, self._about.limit_s, self._about.attempted)
 
@@ -128,15 +135,15 @@ class Dialogue(Replies[T]):
         self._outbox.finish()
 
 
-class Outbox(Iterator[Message]):
+class Outbox(Iterator[Encodable]):
     """Requests on their way from a trio task to the gRPC thread that iterates over this."""
 
     def __init__(self) -> None:
         self._trio = trio.lowlevel.current_trio_token()
-        self._send, self._receive = trio.open_memory_channel[Message](0)
+        self._send, self._receive = trio.open_memory_channel[Encodable](0)
         self.ended = trio.Event()
 
-    async def put(self, request: Message, limit_s: float | None, attempted: str) -> bool:
+    async def put(self, request: Encodable, limit_s: float | None, attempted: str) -> bool:
         """Hands ``request`` over; False when nobody will take it any more. Raises TimedOut."""
         try:
             with limit(limit_s, attempted):
@@ -164,7 +171,7 @@ class Outbox(Iterator[Message]):
         self.ended.set()
         self._receive.close()
 
-    def __next__(self) -> Message:
+    def __next__(self) -> Encodable:
         try:
             return trio.from_thread.run(self._receive.receive, trio_token=self._trio)
         except (trio.EndOfChannel, trio.ClosedResourceError, trio.RunFinishedError, trio.Cancelled):

@@ -21,6 +21,7 @@ from bucketfs.hub.status import Code, Status
 from bucketfs.hub.swap import Swapping
 from bucketfs.types import Cid, Kind
 from bucketfs.wire import blocks_pb2 as pb
+from bucketfs.wire.blockmessage import BlockMessage
 
 NAME = "bucketfs.v1.Blocks"
 REPLY_BYTES = 1024 * 1024
@@ -148,16 +149,13 @@ def _leaf_bytes(blocks: list[tuple[Cid, bytes]], put: PutCounts) -> int:
 
 def _bundled(blocks: Iterable[tuple[Cid, bytes | None]]) -> Iterator[Any]:
     """Reply messages of about REPLY_BYTES. A block of ``None`` is one that is not here."""
-    reply = pb.GetReply()
-    size_bytes = 0
+    reply = BlockMessage()
     for cid, data in blocks:
         length = len(cid) if data is None else len(cid) + len(data)
-        if size_bytes and (size_bytes + length > REPLY_BYTES + 4096 or len(reply.blocks) >= REPLY_BLOCKS_MAX):
+        if reply.blocks and (reply.size_bytes + length > REPLY_BYTES + 4096 or reply.blocks >= REPLY_BLOCKS_MAX):
             yield reply
-            reply = pb.GetReply()
-            size_bytes = 0
-        reply.blocks.add(cid=cid, data=data or b"", missing=data is None)
-        size_bytes += length
+            reply = BlockMessage()
+        reply.add(cid, data)
     if reply.blocks:
         yield reply
 

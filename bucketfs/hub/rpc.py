@@ -91,7 +91,7 @@ class Gate:
             table[method.name] = make(
                 behave,
                 request_deserializer=_reader_of(message_factory.GetMessageClass(method.input_type)),
-                response_serializer=message_factory.GetMessageClass(method.output_type).SerializeToString,
+                response_serializer=_serialize,
             )
         return grpc.method_handlers_generic_handler(service.name, table)
 
@@ -172,6 +172,12 @@ def _requests(stream: Iterator[Any], context: GrpcContext) -> Iterator[Any]:
     ended = threading.Event()
     if not context.on_end(ended.set) or ended.wait(END_GRACE_S):
         raise Status(Code.CANCELLED, "the client went away")
+
+
+def _serialize(reply: Any) -> bytes:
+    # Asked of the reply and not of its type: a reply may be one that was put together without protobuf.
+    encoded: bytes = reply.SerializeToString()
+    return encoded
 
 
 def _unimplemented(service: Service, name: str) -> Handler:
