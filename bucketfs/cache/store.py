@@ -165,8 +165,10 @@ class Store:
         aside, path = f"{self._slot}/blocks/new", self._path(key)
         file = self._disk.open(aside, create=True)
         try:
-            # Cut first: a write that met a full disk, or a kill, may have left a longer one.
-            self._disk.truncate(file, 0)
+            # A write that met a full disk, or a kill, may have left a longer one. Not cut when it is new: ext4 takes a cut for
+            # a file being replaced, and sends its bytes to the disk when it is closed.
+            if self._disk.size(file):
+                self._disk.truncate(file, 0)
             self._disk.pwrite(file, 0, data)
         finally:
             self._disk.close(file)
