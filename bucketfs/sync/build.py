@@ -36,6 +36,7 @@ from bucketfs.vfs import (
     Lens,
     Node,
     Picture,
+    Piece,
     pieces,
     read_base,
     run_steps,
@@ -132,15 +133,7 @@ class _Builder:
     # Small files: one hop for many
 
     async def _add_small(self, frozen: FrozenFile) -> None:
-        parts: list[bytes | DraftPiece] = []
-        for piece in pieces(frozen.layers, frozen.base_size_bytes, 0, frozen.size_bytes):
-            if isinstance(piece, DraftPiece):
-                parts.append(piece)
-            elif isinstance(piece, BasePiece):
-                assert frozen.base is not None, "a piece of the base without a base"
-                parts.append(await read_base(self._lens, frozen.base.cid, piece.start, piece.stop))
-            else:
-                parts.append(bytes(piece.stop - piece.start))
+        parts = await self._gather(frozen, pieces(frozen.layers, frozen.base_size_bytes, 0, frozen.size_bytes))
         self._small.append(_Small(frozen, tuple(parts)))
         self._small_bytes += frozen.size_bytes
         if len(self._small) >= SMALL_FILES_PER_HOP or self._small_bytes >= SMALL_BYTES_PER_HOP:
@@ -208,7 +201,7 @@ class _Builder:
             if leaf.offset % LEAF_SIZE == 0 and leaf.inline is None and codec_of(leaf.cid) == RAW
         }
 
-    async def _gather(self, frozen: FrozenFile, plan: Sequence[object]) -> list[bytes | DraftPiece]:
+    async def _gather(self, frozen: FrozenFile, plan: Sequence[Piece]) -> list[bytes | DraftPiece]:
         parts: list[bytes | DraftPiece] = []
         for piece in plan:
             if isinstance(piece, DraftPiece):
@@ -217,8 +210,8 @@ class _Builder:
                 assert frozen.base is not None, "a piece of the base without a base"
                 parts.append(await read_base(self._lens, frozen.base.cid, piece.start, piece.stop))
             else:
-                start, stop = piece.start, piece.stop  # type: ignore[attr-defined]
-                parts.append(_ZERO_LEAF if stop - start == LEAF_SIZE else bytes(stop - start))
+                size = piece.stop - piece.start
+                parts.append(_ZERO_LEAF if size == LEAF_SIZE else bytes(size))
         return parts
 
     async def _hash_leaves(

@@ -10,7 +10,7 @@ writes and `replay` reads.
 """
 
 from bucketfs.vfs.checkpoint import draft_ids, overlay_ops, replay
-from bucketfs.vfs.content import BasePiece, DraftPiece, FrozenLayer, ZeroPiece, pieces
+from bucketfs.vfs.content import BasePiece, DraftPiece, FrozenLayer, Piece, ZeroPiece, pieces
 from bucketfs.vfs.facts import (
     Attr,
     AttributesChanged,
@@ -60,6 +60,7 @@ __all__ = [
     "Opened",
     "Owner",
     "Picture",
+    "Piece",
     "Rebased",
     "RenameFlags",
     "Rights",

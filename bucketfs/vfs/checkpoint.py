@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from bucketfs import ops
 from bucketfs.errors import BucketfsError, NotFound
@@ -192,8 +193,7 @@ async def _node(volume: Volume, path: str) -> Node:
     for name in path.split("/") if path else []:
         if not isinstance(node, DirectoryNode):
             raise NotFound(f"{path!r} leads through what is no directory")
-        directory, key = node, name.encode()
-        node = await volume.lens.settle(lambda directory=directory, key=key: volume.child(directory, key))  # type: ignore[misc]
+        node = await volume.lens.settle(partial(volume.child, node, name.encode()))
     return node
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import trio
@@ -330,7 +331,7 @@ class VFS:
         while start < len(names):
             stop = min(start + LISTING_BATCH, len(names))
             batch = names[start:stop]
-            nodes = await volume.lens.settle(lambda batch=batch: volume.materialize_all(directory, batch))  # type: ignore[misc]
+            nodes = await volume.lens.settle(partial(volume.materialize_all, directory, batch))
             positions = {name: start + index + 1 for index, name in enumerate(batch)}
             entries = [DirEntry(node.name, self._attr(node), positions[node.name]) for node in nodes]
             if entries:
