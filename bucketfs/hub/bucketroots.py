@@ -9,7 +9,7 @@ import secrets
 from dataclasses import dataclass
 
 from bucketfs.dag import cid_from_text, cid_of, empty_directory, reachable
-from bucketfs.errors import InvalidArgument, NotFound
+from bucketfs.errors import Corrupt, InvalidArgument, NotFound
 from bucketfs.hub.blockstore import BlockStore
 from bucketfs.hub.bucketpaths import SEED_NAME
 from bucketfs.hub.bucketwrite import BucketTree
@@ -47,8 +47,7 @@ def with_new_seed(tree: BucketTree, root: Link, key: bytes | None) -> Seeded:
 def fetch_remote(store: BlockStore, tree: BucketTree, text: str, *, what: str = "invalid remote cid") -> Link:
     """The DAG that a client names by the text of its CID: all of it must be on this hub.
 
-    Raises Status ``<what>: …`` for a text that is no CID, NotFound when a block is missing, Corrupt for nodes that make no
-    sense.
+    Raises Status ``<what>: …`` for a text that is no CID and for nodes that make no sense, NotFound when a block is missing.
     """
     try:
         cid = cid_from_text(text.removeprefix("/ipfs/"))
@@ -58,8 +57,13 @@ def fetch_remote(store: BlockStore, tree: BucketTree, text: str, *, what: str = 
     visitor = WorkingSet(store, absent=NotFound)
     visitor.add(_EMPTY)
     # A swap trusts that everything below a bucket's root is here, so nothing gets below one that is not.
-    below = visitor.run(reachable(cid))
+    try:
+        below = visitor.run(reachable(cid))
+        size_bytes = total_size(cid, visitor.get(cid))
+    except Corrupt as error:
+        # Nodes that make no sense are the client's, which named them, and no loss of ours.
+        raise Status(Code.UNKNOWN, f"{what}: {error}") from error
     missing = store.missing([one for one in below if one not in _EMPTY], tree.blocks.upload)
     if missing:
         raise NotFound(f"{len(missing)} blocks of {text} are not on this hub")
-    return Link(cid, total_size(cid, visitor.get(cid)))
+    return Link(cid, size_bytes)

@@ -31,7 +31,7 @@ def select(query_json: bytes, instances: Sequence[dict[str, Any]]) -> list[dict[
     query = _parse(query_json)
     found = sorted((one for one in instances if _matches(query, one)), key=lambda one: str(one["_id"]))
     sort = _part(query, "sort", dict) or {}
-    path, descending = sort.get("fieldpath") or "_id", bool(sort.get("desc"))
+    path, descending = _part(sort, "fieldpath", str) or "_id", bool(sort.get("desc"))
     if path != "_id" or descending:
         try:
             found.sort(key=lambda one: _field(one, path), reverse=descending)

@@ -95,7 +95,7 @@ class Swapping:
         if any(change.path == (SEED_NAME.encode(),) for change in changes):
             raise Status(Code.PERMISSION_DENIED, SEED_REFUSED)
         if not may_all(row, call.writer):
-            access.check_changes(row, _touches(blocks, changes), call.writer)
+            access.check_changes(row, _touches(row, blocks, changes), call.writer)
         size_bytes = total_size(new, blocks.get(new))
         if size_bytes > total_size(row.root, blocks.get(row.root)):
             self._desk.check_quota(row, size_bytes)
@@ -141,7 +141,7 @@ def _readable(store: BlockStore, cids: list[Cid]) -> dict[Cid, bytes]:
         return found
 
 
-def _touches(blocks: WorkingSet, changes: list[Change]) -> Iterator[tuple[str, Touch]]:
+def _touches(row: BucketRow, blocks: WorkingSet, changes: list[Change]) -> Iterator[tuple[str, Touch]]:
     """What the changes do, path by path."""
     for change in changes:
         path = path_text(change.path)
@@ -152,8 +152,11 @@ def _touches(blocks: WorkingSet, changes: list[Change]) -> Iterator[tuple[str, T
         elif change.new is None:
             yield path, Touch.REMOVE
         else:
-            yield path, Touch.REPLACE
-            if _is_directory(blocks, change.old):
+            was_directory = _is_directory(blocks, change.old)
+            # Pushed files have entries, directories only when roles were granted on them: without one, a file that is pushed
+            # in the place of a directory is a new entry, and those are the owner's to make.
+            yield path, Touch.ADD if was_directory and path not in row.metadata else Touch.REPLACE
+            if was_directory:
                 yield path, Touch.REMOVE
             elif _is_directory(blocks, change.new):
                 yield path, Touch.ADD

@@ -229,7 +229,7 @@ single_changes = st.sampled_from(CHANGES)
     roles=st.dictionaries(st.sampled_from(["", "f", "d", "d/g", "d/e"]), st.integers(1, 3), max_size=3),
     changes=st.lists(single_changes, min_size=1, max_size=3, unique_by=lambda change: change[0]),
 )
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_swap_is_judged_as_single_calls(two: Two, roles: dict[str, int], changes: list[tuple[str, bytes | None]]) -> None:
     tops = [path for path, _ in changes]
     changes = [(path, data) for path, data in changes if not any(path != top and above(path, top) for top in tops)]
