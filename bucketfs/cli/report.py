@@ -44,6 +44,7 @@ def status_lines(document: Mapping[str, Any], now_s: float) -> Iterator[str]:
         yield f"  running for {time_text(now_s - document['started_s'])}, process {document.get('pid')}"
 
 
+_LISTED_MAX = 20
 _PAUSED = {
     "key": "pushes pause, the Hub refuses the key",
     "limit": "pushes pause, a limit is reached",
@@ -63,6 +64,14 @@ def _bucket_lines(bucket: Mapping[str, Any], now_s: float) -> Iterator[str]:
         yield f"  bucket {bucket.get('name')}: {_waiting(bucket)}, being pushed"
     elif bucket.get("pending_count"):
         yield f"  bucket {bucket.get('name')}: {_waiting(bucket)}"
+    refused = bucket.get("refused") or ()
+    if refused:
+        yield f"  bucket {bucket.get('name')}: {len(refused)} paths are refused by the Hub and wait here:"
+        yield from (
+            f"    {item.get('path') or '(the bucket itself)'}: {item.get('reason')}" for item in refused[:_LISTED_MAX]
+        )
+        if len(refused) > _LISTED_MAX:
+            yield f"    and {len(refused) - _LISTED_MAX} more; --json has them all"
 
 
 def _waiting(document: Mapping[str, Any]) -> str:

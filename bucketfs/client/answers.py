@@ -48,6 +48,9 @@ _TEXTS: tuple[tuple[str, type[BucketfsError]], ...] = (
     ("invalid token public key", Unauthenticated),
     ("Bad authorization", Unauthenticated),
     ("session not found", Unauthenticated),
+    # These two are about who calls, not about a path.
+    ("Bad API key", Unauthenticated),
+    ("User is not an org member", Unauthenticated),
     ("exceeds quota", OverQuota),
     ("quota exhausted", OverQuota),
     ("exceeds free quota", OverQuota),

@@ -17,11 +17,11 @@ from pathlib import Path
 import trio
 
 from bucketfs.cache import BlockCache
-from bucketfs.client import BucketInfo, Limits
+from bucketfs.client import BucketInfo, Credentials, Limits
 from bucketfs.daemon.places import make_private
 from bucketfs.daemon.session import Session
 from bucketfs.disk import Disk
-from bucketfs.errors import BucketfsError, Busy, NotFound, Unsupported
+from bucketfs.errors import BucketfsError, Busy, HubError, NotFound, Refused, Unauthenticated, Unsupported
 from bucketfs.journal import Journal
 from bucketfs.sync import NativeRemote, Pace, Pusher, Syncer
 from bucketfs.types import BucketKey, Inode
@@ -70,6 +70,7 @@ class Volumes:
         self._read_only = read_only
         self._pace = pace
         self._lens = Lens(cache)
+        self._known_me: tuple[Credentials, str] | None = None
         self._nursery: trio.Nursery | None = None
         self._listing = trio.Lock()
 
@@ -100,13 +101,43 @@ class Volumes:
             journal.close()
             raise
         remote = NativeRemote(self._session.blocks, self._session.buckets, info.thread, info.key)
-        pusher = Pusher(volume, remote, self._cache, self._notify)
+        pusher = Pusher(volume, remote, self._cache, self._notify, me=self._me)
         syncer = Syncer(volume, remote, self._cache, pusher, self._pace)
+        if self._session.guest:
+            try:
+                await self._look_as_guest(pusher, remote, info)
+            except BaseException:
+                journal.close()
+                raise
         opened = OpenVolume(name, info, volume, journal, syncer, trio.CancelScope())
         self.open[info.key] = opened
         assert self._nursery is not None, "volumes are opened while `run` runs"
         await self._nursery.start(self._keep, opened)
         return opened
+
+    async def _look_as_guest(self, pusher: Pusher, remote: NativeRemote, info: BucketInfo) -> None:
+        """Know the rights in someone else's bucket before anything of it is shown. Raises NotFound when there are none."""
+        await pusher.learn(await remote.look())
+        rights = pusher.rights
+        if rights is not None and not rights.shows(""):
+            raise NotFound(
+                f"nothing of bucket {info.key} is shared with you",
+                hint=f"its owner runs 'bucketfs buck roles grant BUCKET {rights.me} --role reader'",
+            )
+
+    async def _me(self) -> str:
+        """The public key of whoever acts, asked for once for each key that is used; empty when the Hub does not tell."""
+        credentials = self._session.credentials()
+        if self._known_me is None or self._known_me[0] != credentials:
+            try:
+                me = await self._session.me()
+            except (Refused, HubError) as error:
+                if isinstance(error, Unauthenticated):
+                    raise
+                log.info("the Hub does not say who acts here, so it alone decides about rights: %s", error)
+                me = ""
+            self._known_me = (credentials, me)
+        return self._known_me[1]
 
     async def _keep(self, opened: OpenVolume, *, task_status: trio.TaskStatus[None]) -> None:
         with opened.scope:

@@ -26,7 +26,8 @@ class NativeRemote:
         """As `Remote.look`."""
         details = await self._buckets.details(self._key)
         times = {path: rights.updated_at_ns for path, rights in details.paths.items() if rights.updated_at_ns}
-        return Look(details.info.root, details.info.updated_at_ns, times)
+        roles = {path: rights.roles for path, rights in details.paths.items() if rights.roles}
+        return Look(details.info.root, details.info.updated_at_ns, times, details.info.owner, roles)
 
     async def blocks(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
         """As `Remote.blocks`."""

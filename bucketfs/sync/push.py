@@ -2,6 +2,10 @@
 
 If another root turned up at the Hub, the overlay is rebased onto it first and the push tried again; what was built tells the
 rebase which changes are equal on both sides.
+
+If the Hub refuses a push for want of rights, the roles say which paths are to blame, and where they do not, halves of it are tried
+until it is known. What is to blame stays here, dirty and in the journal, and is tried again when roles or keys change; the rest
+goes out.
 """
 
 from __future__ import annotations
@@ -9,15 +13,16 @@ from __future__ import annotations
 import logging
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from bucketfs.cache import BlockCache
 from bucketfs.dag import cid_text
-from bucketfs.errors import BlocksMissing, BucketfsError, RootMoved
+from bucketfs.errors import BlocksMissing, BucketfsError, Denied, RootMoved
 from bucketfs.sync.build import Block, Emit, build
-from bucketfs.sync.remote import Remote
+from bucketfs.sync.refused import Cut, Place, cut, parts_of, wanted_of, why_not
+from bucketfs.sync.remote import Look, Remote
 from bucketfs.sync.send import Sent, send_all
 from bucketfs.types import Cid, Link, UploadId
 from bucketfs.vfs import (
@@ -25,13 +30,16 @@ from bucketfs.vfs import (
     Invalidation,
     Node,
     Picture,
+    Rights,
     Volume,
+    apply_rights,
     draft_ids,
     freeze,
     overlay_ops,
     pushed,
     rebase_onto,
     record,
+    rights_of,
     thaw,
 )
 
@@ -39,6 +47,22 @@ log = logging.getLogger(__name__)
 
 MOVES_MAX = 20
 """A root that moves this often under one push belongs to a Hub that answers nonsense; the push is tried again later."""
+
+REFUSALS_MAX = 5
+ATTEMPTS_MAX = 200
+"""How many pushes may be spent to find out which of many changes are refused."""
+
+
+class _SwapRefused(Exception):
+    """The Hub refused a swap, as distinct from other calls, for want of rights on some path of it."""
+
+    def __init__(self, error: Denied) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+async def _unknown() -> str:
+    return ""
 
 
 @dataclass(slots=True)
@@ -61,18 +85,34 @@ class Pusher:
         notify: Callable[[Invalidation], None],
         *,
         attributes: bool = True,
+        me: Callable[[], Awaitable[str]] = _unknown,
     ) -> None:
+        """``me`` tells the public key that the Hub knows this user by, or an empty text."""
         self._volume = volume
         self._remote = remote
         self._cache = cache
         self._notify = notify
         self._attributes = attributes
+        self._me = me
+        self._refused: dict[Place, str] = {}
+        self._minor: set[Place] = set()
+        self._attempts_left = 0
         self._upload = UploadId(secrets.token_bytes(16))
         self.now = Sent()
         self.total = Sent()
 
     async def push(self) -> Pushed | None:
-        """Push everything that is dirty now; None when nothing is. Raises what stands in the way, with all still dirty."""
+        """Push everything that is dirty now but what the Hub refuses; None when that is nothing. Raises what stands in the way,
+        with all still dirty."""
+        for _ in range(REFUSALS_MAX):
+            try:
+                return await self._push(None)
+            except _SwapRefused as refused:
+                await self._set_aside(refused.error)
+        raise Denied("the Hub refuses changes and does not say which", hint="it is tried again")
+
+    async def _push(self, only: Collection[Place] | None) -> Pushed | None:
+        """Push what is dirty, or ``only`` some of it."""
         conflicts: list[str] = []
         for _ in range(MOVES_MAX):
             picture = freeze(self._volume)
@@ -80,27 +120,141 @@ class Pusher:
                 return None
             self.now = Sent()
             try:
-                links = await self._send(picture)
-                root = links[self._volume.root].cid
-                moved = await self._swap(picture.base, root)
+                part = await self._part(picture, only)
+                if part.picture is None:
+                    moved = None
+                    links: Mapping[Node, Link] = {}
+                else:
+                    links = await self._send(part.picture)
+                    moved = await self._swap(picture.base, links[self._volume.root].cid)
             except BaseException:
                 thaw(picture)
                 raise
             finally:
                 self.total.add(self.now)
             if moved is None:
-                pushed(picture, links)
+                self._pushed(picture, part, links, only)
+                if part.picture is None:
+                    return None
                 await self.checkpoint()
                 self._upload = UploadId(secrets.token_bytes(16))
-                return Pushed(root, self.now, conflicts)
+                return Pushed(self._volume.base, self.now, conflicts)
             thaw(picture)
-            built: dict[Node, BuiltNode] = {f.node: BuiltNode(f.version, links[f.node]) for f in picture.nodes}
+            built: dict[Node, BuiltNode] = {
+                f.node: BuiltNode(f.version, links[f.node]) for f in picture.nodes if f.node in links
+            }
             conflicts += await self._rebase(moved, built)
         raise RootMoved("the bucket's root keeps moving", hint="it is tried again")
 
+    async def _part(self, picture: Picture, only: Collection[Place] | None) -> Cut:
+        """What of a picture to push; all of it, without a further look, as long as nothing was refused."""
+        if only is None and not self._refused:
+            return Cut(picture)
+        parts = await parts_of(picture)
+        self._refused = {place: reason for place, reason in self._refused.items() if place in parts.units}
+        self._minor = {place for place in self._refused if parts.units[place].minor}
+        return cut(picture, parts, wanted_of(parts.units, self._refused, only))
+
+    def _pushed(self, picture: Picture, part: Cut, links: Mapping[Node, Link], only: Collection[Place] | None) -> None:
+        """The part is at the Hub. What waits because it was refused asks for no further push."""
+        if part.picture is picture:
+            pushed(picture, links)
+            return
+        volume = self._volume
+        changed_since_ns = volume.changed_since_ns
+        thaw(picture)
+        if part.picture is not None:
+            pushed(part.picture, links)
+        for frozen in part.settled:
+            if frozen.node.version == frozen.version:
+                frozen.node.changed = False
+                frozen.node.settle()
+        for node in part.still:
+            node.changed = True
+            node.spread()
+        if only is None or not volume.root.dirty:
+            volume.changed_since_ns = changed_since_ns
+        else:
+            volume.changed_since_ns = picture.since_ns
+
+    # What the Hub refuses
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """The paths that wait because the Hub refuses them, with why."""
+        return {
+            b"/".join(place).decode(errors="replace"): reason
+            for place, reason in self._refused.items()
+            if place not in self._minor
+        }
+
+    @property
+    def rights(self) -> Rights | None:
+        """What this user may do in the bucket; None when that is everything, or unknown."""
+        return self._volume.rights
+
+    def forgive(self) -> None:
+        """Roles or keys are others than before: what was refused is tried again."""
+        if self._refused:
+            self._refused = {}
+            self._volume.noted(self._volume.owner.now_ns())
+
+    async def learn(self, seen: Look) -> None:
+        """Let the roles that the Hub tells hold here. Raises what fetching needs."""
+        rights = rights_of(await self._me(), seen.owner, seen.roles)
+        if rights == self._volume.rights:
+            return
+        for invalidation in await apply_rights(self._volume, rights):
+            self._notify(invalidation)
+        self.forgive()
+
+    async def _set_aside(self, error: Denied) -> None:
+        """Find what the Hub refuses of all that is dirty now, and keep it out of the next pushes."""
+        await self.learn(await self._remote.look())
+        picture = freeze(self._volume)
+        if picture is None:
+            return
+        try:
+            parts = await parts_of(picture)
+        finally:
+            thaw(picture)
+        blamed = {place: why_not(self._volume.rights, place, unit) for place, unit in parts.units.items()}
+        blamed = {place: reason for place, reason in blamed.items() if reason and place not in self._refused}
+        if blamed:
+            for place, reason in blamed.items():
+                self._refuse(place, reason, minor=parts.units[place].minor)
+            return
+        self._attempts_left = ATTEMPTS_MAX
+        await self._sift([place for place in parts.units if place not in self._refused], error)
+
+    async def _sift(self, places: Sequence[Place], error: Denied) -> None:
+        """One or more of ``places`` are refused: push them by halves, to find which. Past a number of attempts all that is
+        still in doubt is taken for refused."""
+        if len(places) == 1 or self._attempts_left <= 0:
+            for place in places:
+                self._refuse(place, str(error))
+            return
+        middle = len(places) // 2
+        for half in (places[:middle], places[middle:]):
+            self._attempts_left -= 1
+            try:
+                await self._push(set(half))
+            except _SwapRefused as refused:
+                await self._sift(half, refused.error)
+
+    def _refuse(self, place: Place, reason: str, *, minor: bool = False) -> None:
+        self._refused[place] = reason
+        if minor:
+            self._minor.add(place)
+        else:
+            log.warning("%s: the Hub refuses %r, which waits here: %s", self._volume.key, b"/".join(place).decode(), reason)
+
     async def follow(self, root: Cid) -> None:
-        """The Hub's root is ``root`` and nothing is dirty: show it."""
+        """The Hub's root is ``root``, and nothing is dirty but what it refuses: show it."""
         await self._rebase(root, {})
+        if self._volume.root.dirty:
+            # It may stand elsewhere now, beside what came.
+            self._volume.noted(self._volume.owner.now_ns())
 
     async def _send(self, picture: Picture) -> Mapping[Node, Link]:
         async def make(emit: Emit) -> dict[Node, Link]:
@@ -121,13 +275,18 @@ class Pusher:
         self._volume.propose(root)
         try:
             await self._remote.swap(expected, root, self._upload)
+        except Denied as error:
+            raise _SwapRefused(error) from error
         except RootMoved:
             theirs = await self._remote.root()
             # Our own swap may have come through before a connection broke.
             return None if theirs == root else theirs
         except BlocksMissing as error:
             await self._supply(error)
-            await self._remote.swap(expected, root, self._upload)
+            try:
+                await self._remote.swap(expected, root, self._upload)
+            except Denied as refused:
+                raise _SwapRefused(refused) from refused
         return None
 
     async def _supply(self, error: BlocksMissing) -> None:

@@ -12,16 +12,19 @@ from typing import Protocol
 
 from bucketfs.client import PutCounts
 from bucketfs.types import Cid, UploadId
+from bucketfs.vfs import Roles
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """What the Hub says of a bucket: its root, when it was last changed, and when each path was that it keeps a record of
-    (nanoseconds since 1970)."""
+    (nanoseconds since 1970); whose it is, and the roles by path, as far as the caller may know them."""
 
     root: Cid
     updated_at_ns: int = 0
     path_times: Mapping[str, int] = field(default_factory=dict)
+    owner: str = ""
+    roles: Roles = field(default_factory=dict)
 
 
 class Remote(Protocol):

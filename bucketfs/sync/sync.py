@@ -16,7 +16,7 @@ import trio
 from bucketfs.cache import BlockCache
 from bucketfs.client import Backoff
 from bucketfs.dag import cid_text
-from bucketfs.errors import BucketfsError
+from bucketfs.errors import BucketfsError, Denied
 from bucketfs.sync.push import Pusher
 from bucketfs.sync.remote import Remote
 from bucketfs.sync.send import Sent
@@ -89,6 +89,7 @@ class Syncer:
         """What stood in the way may be gone (another key, a Hub that is back): try again now, not when the delay is over."""
         self._backoff.reset()
         self._hurried += 1
+        self._pusher.forgive()
         self._wake()
 
     def _wake(self) -> None:
@@ -108,6 +109,11 @@ class Syncer:
             if isinstance(node, FileNode)
             for layer in node.content.layers
         )
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Paths that wait because the Hub refuses them, with why."""
+        return self._pusher.refused
 
     @property
     def dirty(self) -> bool:
@@ -131,7 +137,9 @@ class Syncer:
 
     async def settle(self) -> None:
         """Return when everything changed before the call is at the Hub and the Hub's root is shown here. Raises the reason
-        of the first attempt that fails from now on; the attempts go on behind it."""
+        of the first attempt that fails from now on; the attempts go on behind it. Raises Denied when all is at the Hub but what
+        it refuses."""
+        self._pusher.forgive()
         self._asked += 1
         want = self._asked
         self._look = True
@@ -142,6 +150,11 @@ class Syncer:
             if self._failed_round != failures and self.trouble is not None:
                 raise self.trouble.error
             await self._progress.wait()
+        refused = self.refused
+        if refused:
+            first = next(iter(refused))
+            others = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+            raise Denied(f"the Hub refuses {first!r}{others}: {refused[first]}", hint="'bucketfs status' lists what waits")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Push and follow until cancelled."""
@@ -203,7 +216,9 @@ class Syncer:
             if look:
                 seen = await self._remote.look()
                 self.volume.learn_times(seen.updated_at_ns, seen.path_times)
-                if seen.root != self.volume.base and not self.dirty:
+                await self._pusher.learn(seen)
+                # What the Hub refuses stays dirty and does not ask for a push.
+                if seen.root != self.volume.base and self.volume.changed_since_ns is None:
                     await self._pusher.follow(seen.root)
                 elif seen.root != self.volume.base:
                     self._look = True
