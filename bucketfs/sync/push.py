@@ -104,20 +104,25 @@ class Pusher:
     async def push(self) -> Pushed | None:
         """Push everything that is dirty now but what the Hub refuses; None when that is nothing. Raises what stands in the way,
         with all still dirty."""
+        done: list[Pushed] = []
         for _ in range(REFUSALS_MAX):
             try:
-                return await self._push(None)
+                await self._push(None, done)
             except _SwapRefused as refused:
-                await self._set_aside(refused.error)
+                await self._set_aside(refused.error, done)
+            else:
+                conflicts = [path for one in done for path in one.conflicts]
+                return Pushed(done[-1].root, done[-1].sent, conflicts) if done else None
         raise Denied("the Hub refuses changes and does not say which", hint="it is tried again")
 
-    async def _push(self, only: Collection[Place] | None) -> Pushed | None:
-        """Push what is dirty, or ``only`` some of it."""
+    async def _push(self, only: Collection[Place] | None, done: list[Pushed]) -> None:
+        """Push what is dirty, or ``only`` some of it; what was done is added to ``done``."""
         conflicts: list[str] = []
         for _ in range(MOVES_MAX):
             picture = freeze(self._volume)
             if picture is None:
-                return None
+                self._refused = {}
+                return
             self.now = Sent()
             try:
                 part = await self._part(picture, only)
@@ -134,11 +139,11 @@ class Pusher:
                 self.total.add(self.now)
             if moved is None:
                 self._pushed(picture, part, links, only)
-                if part.picture is None:
-                    return None
-                await self.checkpoint()
-                self._upload = UploadId(secrets.token_bytes(16))
-                return Pushed(self._volume.base, self.now, conflicts)
+                if part.picture is not None:
+                    await self.checkpoint()
+                    self._upload = UploadId(secrets.token_bytes(16))
+                    done.append(Pushed(self._volume.base, self.now, conflicts))
+                return
             thaw(picture)
             built: dict[Node, BuiltNode] = {
                 f.node: BuiltNode(f.version, links[f.node]) for f in picture.nodes if f.node in links
@@ -151,8 +156,10 @@ class Pusher:
         if only is None and not self._refused:
             return Cut(picture)
         parts = await parts_of(picture)
-        self._refused = {place: reason for place, reason in self._refused.items() if place in parts.units}
-        self._minor = {place for place in self._refused if parts.units[place].minor}
+        # What was undone here since is nothing that could be refused.
+        still = {place: unit for place, unit in parts.units.items() if place in self._refused and unit.touches}
+        self._refused = {place: self._refused[place] for place in still}
+        self._minor = {place for place, unit in still.items() if unit.minor}
         return cut(picture, parts, wanted_of(parts.units, self._refused, only))
 
     def _pushed(self, picture: Picture, part: Cut, links: Mapping[Node, Link], only: Collection[Place] | None) -> None:
@@ -208,7 +215,7 @@ class Pusher:
             self._notify(invalidation)
         self.forgive()
 
-    async def _set_aside(self, error: Denied) -> None:
+    async def _set_aside(self, error: Denied, done: list[Pushed]) -> None:
         """Find what the Hub refuses of all that is dirty now, and keep it out of the next pushes."""
         await self.learn(await self._remote.look())
         picture = freeze(self._volume)
@@ -225,9 +232,9 @@ class Pusher:
                 self._refuse(place, reason, minor=parts.units[place].minor)
             return
         self._attempts_left = ATTEMPTS_MAX
-        await self._sift([place for place in parts.units if place not in self._refused], error)
+        await self._sift([place for place in parts.units if place not in self._refused], error, done)
 
-    async def _sift(self, places: Sequence[Place], error: Denied) -> None:
+    async def _sift(self, places: Sequence[Place], error: Denied, done: list[Pushed]) -> None:
         """One or more of ``places`` are refused: push them by halves, to find which. Past a number of attempts all that is
         still in doubt is taken for refused."""
         if len(places) == 1 or self._attempts_left <= 0:
@@ -238,9 +245,9 @@ class Pusher:
         for half in (places[:middle], places[middle:]):
             self._attempts_left -= 1
             try:
-                await self._push(set(half))
+                await self._push(set(half), done)
             except _SwapRefused as refused:
-                await self._sift(half, refused.error)
+                await self._sift(half, refused.error, done)
 
     def _refuse(self, place: Place, reason: str, *, minor: bool = False) -> None:
         self._refused[place] = reason

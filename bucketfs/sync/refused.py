@@ -28,6 +28,8 @@ from bucketfs.vfs import (
 Place = tuple[bytes, ...]
 Frozen = FrozenFile | FrozenSymlink | FrozenDirectory
 
+DIRECTORY_MODE = 0o755
+
 _REASONS = {
     Touch.ADD: "only the owner of the bucket adds names",
     Touch.REPLACE: "changing it takes the role of a writer",
@@ -82,8 +84,8 @@ def _walk(picture: Picture, directory: FrozenDirectory, at: Place, parts: Parts)
     if directory.base is not None:
         plain = lens.info(directory.base).attributes
         parts.plain[directory.node] = plain
-        if directory.attributes != plain:
-            minor = replace(directory.attributes, mtime_ns=plain.mtime_ns) == plain
+        if _spelt(directory.attributes) != _spelt(plain):
+            minor = _spelt(replace(directory.attributes, mtime_ns=plain.mtime_ns)) == _spelt(plain)
             parts.units[at] = Unit((Touch.REPLACE,), minor=minor)
     for name, change in directory.changes.items():
         place = (*at, name)
@@ -95,6 +97,11 @@ def _walk(picture: Picture, directory: FrozenDirectory, at: Place, parts: Parts)
             continue
         known = lens.directory(directory.base.cid).entries.get(name) if directory.base is not None else None
         parts.units[place] = _override(picture, change, known)
+
+
+def _spelt(attributes: NodeAttributes) -> NodeAttributes:
+    """With the mode that a folder has which carries none (the format leaves it out)."""
+    return replace(attributes, mode=DIRECTORY_MODE) if attributes.mode is None else attributes
 
 
 def _override(picture: Picture, change: Frozen | Link | None, known: Link | None) -> Unit:
