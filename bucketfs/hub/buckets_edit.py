@@ -78,6 +78,8 @@ class Editing:
             place = self._move_target(row, tree, source, link, target)
             if place == source:
                 return None
+            if place[: len(source)] == source and not tree.is_directory(link.cid):
+                raise Status(Code.UNKNOWN, "not a directory")
             access.check_changes(row, [(path_text(source), access.Touch.REMOVE)], context.call.writer)
             metadata = touched(removed(row.metadata, source), [place], time.time_ns())
             self._desk.check_write(context.call, row, metadata, self._desk.bare_files(context.call, row, tree, [place]))
