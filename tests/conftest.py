@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from support import leftovers
 
 
@@ -16,6 +17,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # The suite says the same twice in a row; the long runs look at new examples each time.
+    settings.register_profile("suite", derandomize=not config.getoption("--whole"), deadline=None)
+    settings.load_profile("suite")
     leftovers.run_name()  # before xdist starts its workers, so that they inherit it
 
 
