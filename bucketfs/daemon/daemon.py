@@ -178,7 +178,7 @@ class _Daemon:
             numbers=numbers,
             registry=volumes.registry,
             owner=owner,
-            space=lambda: _space(folder),
+            space=lambda: volumes.space(*_space(folder)),
             notify=self._notify,
             buckets=None if options.bucket else volumes,
             read_only=options.read_only,
@@ -287,7 +287,7 @@ class _Daemon:
 
     async def _ask(self, session: Session, volumes: Volumes) -> list[BucketInfo]:
         found = await session.look(self._options.bucket)
-        volumes.learn(found.limits)
+        await volumes.learn(found.limits)
         return found.buckets
 
     def _take_listing(self, buckets: list[BucketInfo]) -> None:

@@ -21,11 +21,11 @@ from bucketfs.client import BucketInfo, Credentials, Limits
 from bucketfs.daemon.places import make_private
 from bucketfs.daemon.session import Session
 from bucketfs.disk import Disk
-from bucketfs.errors import BucketfsError, Busy, HubError, NotFound, Refused, Unauthenticated, Unsupported
+from bucketfs.errors import BucketfsError, Busy, HubError, NotFound, OverQuota, Refused, Unauthenticated, Unsupported
 from bucketfs.journal import Journal
 from bucketfs.sync import NativeRemote, Pace, Pusher, Syncer
 from bucketfs.types import BucketKey, Inode
-from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Lens, Node, Owner, Volume, draft_ids, replay
+from bucketfs.vfs import VFS, FileNode, InodeNumbers, Invalidation, Lens, Node, Owner, Room, Volume, draft_ids, replay
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ class OpenVolume:
     journal: Journal
     syncer: Syncer
     scope: trio.CancelScope
+    room: Room
 
 
 class Volumes:
@@ -60,7 +61,6 @@ class Volumes:
         self.open: dict[BucketKey, OpenVolume] = {}
         self.registry: dict[Inode, Node] = {}
         self.vfs: VFS
-        self.limits = Limits()
         self._session = session
         self._folder = folder
         self._cache = cache
@@ -70,6 +70,7 @@ class Volumes:
         self._read_only = read_only
         self._pace = pace
         self._lens = Lens(cache)
+        self._room = Room("the account")
         self._known_me: tuple[Credentials, str] | None = None
         self._nursery: trio.Nursery | None = None
         self._listing = trio.Lock()
@@ -109,7 +110,10 @@ class Volumes:
             except BaseException:
                 journal.close()
                 raise
-        opened = OpenVolume(name, info, volume, journal, syncer, trio.CancelScope())
+        room = Room(f"bucket {info.name!r}")
+        volume.growth.rooms = (room,) if self._session.guest else (self._room, room)
+        volume.growth.note(_grown_by(volume))
+        opened = OpenVolume(name, info, volume, journal, syncer, trio.CancelScope(), room)
         self.open[info.key] = opened
         assert self._nursery is not None, "volumes are opened while `run` runs"
         await self._nursery.start(self._keep, opened)
@@ -177,9 +181,29 @@ class Volumes:
         for one in self.open.values():
             one.syncer.hurry()
 
-    def learn(self, limits: Limits) -> None:
-        """What the account may store, and stores."""
-        self.limits = limits
+    async def learn(self, limits: Limits) -> None:
+        """What the account may store, and stores. Raises what fetching the tops of the buckets raises, with a limit for each."""
+        self._room.limit_bytes, self._room.used_bytes = limits.bytes_limit, limits.bytes_used
+        for one in list(self.open.values()):
+            volume, room = one.volume, one.room
+            if limits.bucket_bytes_limit:
+                room.used_bytes = await volume.lens.settle(lambda volume=volume: _size_of_base(volume))  # type: ignore[misc]
+            room.limit_bytes = limits.bucket_bytes_limit
+            trouble = one.syncer.trouble
+            if trouble is not None and isinstance(trouble.error, OverQuota) and self._fits(one):
+                one.syncer.hurry()
+
+    def _fits(self, one: OpenVolume) -> bool:
+        return all(room.left_bytes != 0 for room in (self._room, one.room))
+
+    def space(self, total_bytes: int, free_bytes: int) -> tuple[int, int]:
+        """What of the room on this machine, total and free, may be used at the Hub, too."""
+        rooms = [self._room, *(one.room for one in self.open.values() if not one.name)]
+        for room in rooms:
+            left_bytes = room.left_bytes
+            if left_bytes is not None:
+                total_bytes, free_bytes = min(total_bytes, room.limit_bytes), min(free_bytes, left_bytes)
+        return total_bytes, free_bytes
 
     async def settle(self, volume: Volume) -> None:
         """Return when everything in ``volume`` is at the Hub; raises what stands in the way."""
@@ -235,7 +259,19 @@ class Volumes:
 
     def _close(self, opened: OpenVolume) -> None:
         opened.scope.cancel()
+        opened.volume.growth.note(-opened.volume.growth.grown_bytes)
         del self.open[opened.info.key]
         if opened.name in self.vfs.names:
             self.vfs.drop(opened.name)
         opened.journal.close()
+
+
+def _grown_by(volume: Volume) -> int:
+    """What a replayed overlay adds to the base, in lengths of files."""
+    dirty = [node.content for node in volume.dirty_nodes() if isinstance(node, FileNode)]
+    return sum(content.size_bytes - content.base_size_bytes for content in dirty)
+
+
+def _size_of_base(volume: Volume) -> int:
+    """The cumulative size of the tree at the Hub, as its top directory tells it. An attempt."""
+    return sum(link.tsize for link in volume.lens.directory(volume.base).entries.values())

@@ -123,6 +123,7 @@ class Pusher:
             if picture is None:
                 self._refused = {}
                 return
+            grown_bytes = self._volume.growth.grown_bytes
             self.now = Sent()
             try:
                 part = await self._part(picture, only)
@@ -140,6 +141,7 @@ class Pusher:
             if moved is None:
                 self._pushed(picture, part, links, only)
                 if part.picture is not None:
+                    self._volume.growth.stored(grown_bytes)
                     await self.checkpoint()
                     self._upload = UploadId(secrets.token_bytes(16))
                     done.append(Pushed(self._volume.base, self.now, conflicts))

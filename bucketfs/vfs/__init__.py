@@ -30,6 +30,7 @@ from bucketfs.vfs.lens import Lens, run_steps
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
 from bucketfs.vfs.rebase import BuiltNode, Rebased, rebase_onto
 from bucketfs.vfs.rights import Rights, Roles, Touch, rights_of
+from bucketfs.vfs.room import Growth, Room
 from bucketfs.vfs.sharing import apply_rights
 from bucketfs.vfs.top import Buckets
 from bucketfs.vfs.vfs import VFS
@@ -53,6 +54,7 @@ __all__ = [
     "FrozenFile",
     "FrozenLayer",
     "FrozenSymlink",
+    "Growth",
     "InodeNumbers",
     "Invalidation",
     "Lens",
@@ -65,6 +67,7 @@ __all__ = [
     "RenameFlags",
     "Rights",
     "Roles",
+    "Room",
     "SetAttr",
     "StatFs",
     "SymlinkNode",

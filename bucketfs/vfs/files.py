@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bucketfs import ops
 from bucketfs.dag import Leaf, leaf_data
-from bucketfs.errors import Corrupt, ReadOnly, TooLarge
+from bucketfs.errors import BucketfsError, Corrupt, ReadOnly, TooLarge
 from bucketfs.types import Cid
 from bucketfs.vfs.content import BasePiece, DraftPiece
 from bucketfs.vfs.lens import Lens
@@ -81,7 +81,8 @@ def bytes_of(leaf: Leaf, blocks: dict[Cid, bytes]) -> bytes:
 
 
 def write(node: FileNode, offset: int, data: bytes) -> int:
-    """Write into the draft; the number of bytes taken (all). Raises NoSpace or DiskFailed with nothing changed."""
+    """Write into the draft; the number of bytes taken (all). Raises NoSpace, DiskFailed or OverQuota with nothing
+    changed."""
     volume = node.volume
     if volume.read_only:
         raise ReadOnly("the mount is read-only")
@@ -90,7 +91,13 @@ def write(node: FileNode, offset: int, data: bytes) -> int:
     if not data:
         return 0
     layer = node.content.writable(volume.journal.drafts.new)
-    layer.draft.write(offset, data)
+    more = 0 if node.orphan else max(0, offset + len(data) - node.content.size_bytes)
+    volume.growth.grow(more)
+    try:
+        layer.draft.write(offset, data)
+    except BucketfsError:
+        volume.growth.note(-more)
+        raise
     node.content.wrote(layer, offset, offset + len(data))
     _modified(node, volume.owner.now_ns())
     return len(data)
@@ -107,6 +114,8 @@ def truncate(node: FileNode, size_bytes: int) -> None:
         return
     volume.check_changing(node)
     record(node)
+    if not node.orphan:
+        volume.growth.grow(size_bytes - node.content.size_bytes)
     layer = node.content.writable(volume.journal.drafts.new)
     node.content.truncate(layer, size_bytes)
     _modified(node, volume.owner.now_ns())

@@ -32,6 +32,7 @@ from bucketfs.vfs.inodes import InodeNumbers, Number
 from bucketfs.vfs.lens import Lens
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode, is_below
 from bucketfs.vfs.rights import Touch
+from bucketfs.vfs.room import Growth
 from bucketfs.vfs.view import SEED, Owner, Registry, View
 
 NAME_MAX = 255
@@ -74,6 +75,7 @@ class Volume(View):
         self.replaying = False
         self.garbage_drafts = 0
         self.proposed: set[Cid] = set()
+        self.growth = Growth()
         self.on_change: Callable[[], None] = lambda: None
 
     @property
@@ -218,6 +220,7 @@ class Volume(View):
         self.numbers.drop(node.inode, parent.inode, name)
         if isinstance(node, FileNode):
             self.unrecorded.discard(node)
+            self._gives_back(node)
         parent.detach(node)
         parent.override(name, None)
         node.ctime_ns = now_ns
@@ -246,7 +249,13 @@ class Volume(View):
             if exchange:
                 self.remember(target)
             else:
+                if isinstance(target, FileNode):
+                    self._gives_back(target)
                 self.reclaim(target)
+
+    def _gives_back(self, node: FileNode) -> None:
+        if not self.replaying:  # what a replay brings is counted when it is done
+            self.growth.note(-node.content.size_bytes)
 
     def apply_attributes(
         self, node: Node, mode: int | None, uid: int | None, gid: int | None, mtime_ns: int | None, now_ns: int

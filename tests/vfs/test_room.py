@@ -1,0 +1,52 @@
+"""Limits of the Hub, answered before anything is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from world import MemoryRemote, World
+
+from bucketfs.errors import OverQuota
+from bucketfs.sync import Pusher
+from bucketfs.vfs import Room
+
+
+async def test_writes_stop_at_the_limit_and_go_on_below_it(tmp_path: Path) -> None:
+    world = await World(tmp_path, MemoryRemote()).open()
+    account, bucket = Room("the account", 1000, 300), Room("bucket 'b'", 600, 0)
+    world.volume.growth.rooms = (account, bucket)
+    await world.write("a", bytes(500))
+    assert (account.left_bytes, bucket.left_bytes) == (200, 100)
+    with pytest.raises(OverQuota, match="bucket 'b' may hold 600 bytes, and 100 are left"):
+        await world.write("b", bytes(101))
+    await world.write("b", bytes(100))
+    await world.write("a", b"over", offset=100, truncate=False)
+    with pytest.raises(OverQuota):
+        await world.truncate("a", 501)
+    await world.truncate("a", 400)
+    assert bucket.left_bytes == 100
+    await world.rename("b", "a")
+    assert bucket.left_bytes == 500
+    await world.write("c", bytes(500))
+
+    await Pusher(world.volume, world.remote, world.source, world.told.append).push()  # type: ignore[arg-type]
+    assert (account.used_bytes, account.grown_bytes, bucket.used_bytes, bucket.grown_bytes) == (900, 0, 600, 0)
+    with pytest.raises(OverQuota):
+        await world.write("d", b"x")
+    await world.unlink("c")
+    await world.write("d", b"x")
+    world.close()
+
+
+async def test_an_unlinked_open_file_takes_no_room_at_the_hub(tmp_path: Path) -> None:
+    world = await World(tmp_path, MemoryRemote()).open()
+    room = Room("the account", 100, 0)
+    world.volume.growth.rooms = (room,)
+    await world.write("a", bytes(50))
+    opened = await world.vfs.open(await world.inode("a"), 2, None)  # type: ignore[arg-type]
+    await world.unlink("a")
+    await world.vfs.write(opened.handle, 0, bytes(5000))
+    assert room.left_bytes == 100
+    await world.vfs.release(opened.handle)
+    world.close()
