@@ -11,7 +11,7 @@ from bucketfs.cli.options import configured, settings
 from bucketfs.cli.outcome import telling
 from bucketfs.daemon import MountOptions, spawn
 from bucketfs.errors import Usage
-from bucketfs.mount import MountSettings, prepare, real_path
+from bucketfs.mount import MountSettings, is_dead, mounted_at, prepare, real_path
 
 READY_MARGIN_S = 120.0
 """How long a mount may take to come up: replaying a large journal takes its time. More than any wait inside of it."""
@@ -70,8 +70,12 @@ def _mount(places: tuple[str, ...], foreground: bool, ready_fd: int | None, opti
 
 
 def _start(bucket: str, wanted: MountOptions, options: dict[str, Any]) -> None:
-    # Refused here too, where it takes no process: the daemon checks again, because time passes.
-    place = prepare(wanted.mountpoint, MountSettings(allow_other=wanted.allow_other))
+    place = wanted.mountpoint
+    # A dead mount stays until the daemon has all it needs to take its place: meanwhile it must not look like an empty folder.
+    mounted = mounted_at(place)
+    if mounted is None or not mounted.ours or not is_dead(place):
+        # Refused here too, where it takes no process: the daemon checks again, because time passes.
+        place = prepare(place, MountSettings(allow_other=wanted.allow_other))
     log_file = wanted.places.log_file(place)
     verbose = ["-v"] if click.get_current_context().find_root().params.get("verbose") else []
     arguments = [*verbose, "mount", "--foreground", *_again(options)]

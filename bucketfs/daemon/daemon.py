@@ -231,6 +231,7 @@ class _Daemon:
     async def _serve(self, nursery: trio.Nursery, parts: _Parts) -> None:
         options = self._options
         mounted = trio.Event()
+        broken = True
 
         async def serve_kernel(*, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
             try:
@@ -253,21 +254,26 @@ class _Daemon:
             notify_ready(f"{options.mountpoint} on {hub}")
             tell_ready(options.ready_fd, {"hub": hub, "mountpoint": str(options.mountpoint), "pid": os.getpid()})
             await self._stop.wait()
+            broken = False
         finally:
             with trio.move_on_after(options.drain_s + CLOSE_GRACE_S * 2, shield=True):
-                await self._down(parts, mounted)
+                await self._down(parts, mounted, broken)
 
-    async def _down(self, parts: _Parts, unmounted: trio.Event) -> None:
-        """Push, unmount, push what the kernel wrote back, and say what is left."""
-        notify_stopping(f"pushing what waits, for up to {self._options.drain_s:.0f} s")
-        deadline = trio.current_time() + self._options.drain_s
-        if not unmounted.is_set():
-            await drain(parts.volumes, deadline)
-        parts.mount.leave()
+    async def _down(self, parts: _Parts, unmounted: trio.Event, broken: bool) -> None:
+        """Push, unmount, push what the kernel wrote back, and say what is left. What is ``broken`` pushes nothing, for its
+        tasks are gone, and leaves the mount dead."""
+        drain_s = 0.0 if broken else self._options.drain_s
+        notify_stopping(f"pushing what waits, for up to {drain_s:.0f} s")
+        deadline = trio.current_time() + drain_s
+        if not broken:
+            if not unmounted.is_set():
+                await drain(parts.volumes, deadline)
+            parts.mount.leave()
         with trio.move_on_after(CLOSE_GRACE_S):
             await unmounted.wait()
         self._record_all(parts)
-        await drain(parts.volumes, deadline)
+        if not broken:
+            await drain(parts.volumes, deadline)
         left = [line for one in parts.volumes.open.values() if (line := left_of(one))]
         for line in left:
             log.warning("%s", line)

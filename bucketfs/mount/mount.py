@@ -1,9 +1,11 @@
 """One mount, from its checks to its end.
 
-``Mount.run`` serves until the folder is unmounted from outside, ``leave`` is called, or it is cancelled. In the last two
-cases it parts politely: while requests are still being served the kernel is asked to unmount, for which it writes back the
-pages it holds; a mount that is in use is written back and then detached. Serving has a shield of its own, so that a
-cancellation of ``run`` reaches it only after that, and the whole of it is bounded by ``unmount_grace_s``.
+``Mount.run`` serves until the folder is unmounted from outside, ``leave`` is called, or it is cancelled. After ``leave`` it
+parts politely: while requests are still being served the kernel is asked to unmount, for which it writes back the
+pages it holds; a mount that is in use is written back and then detached. A cancellation without ``leave`` means that something
+broke: the kernel writes back what it holds, and the mount is left dead (ENOTCONN), for an empty folder in its place would
+tell a program that mirrors it that all was deleted. Serving has a shield of its own, so that a cancellation of ``run``
+reaches it only after that, and the whole of it is bounded by ``unmount_grace_s``.
 
 pyfuse3 keeps its session in global variables: one process can hold one mount.
 
@@ -53,6 +55,7 @@ class Mount:
         self._operations = Operations(vfs, settings)
         self._invalidator = Invalidator()
         self._end = trio.Event()
+        self._leaving = False
         self._serving = False
         self._mounted: Mounted | None = None
         self._tuned: dict[str, int] = {}
@@ -67,6 +70,7 @@ class Mount:
 
     def leave(self) -> None:
         """Ask ``run`` to unmount and return."""
+        self._leaving = True
         self._end.set()
 
     def figures(self) -> dict[str, object]:
@@ -138,6 +142,10 @@ class Mount:
             return
         grace_s = self._settings.unmount_grace_s
         with trio.move_on_after(grace_s, shield=True) as scope:
+            if not self._leaving:
+                log.error("%s is left dead, for something broke; the next mount there clears it", place)
+                await trio.to_thread.run_sync(write_back, place, abandon_on_cancel=True)
+                return
             try:
                 await trio.to_thread.run_sync(partial(unmount, place, timeout_s=grace_s), abandon_on_cancel=True)
             except NotFound:
@@ -158,11 +166,11 @@ class Mount:
     def _close_session(self, place: Path) -> None:
         there = self._still_there(place)
         if self._invalidator.resting:
-            pyfuse3.close(unmount=there)
+            pyfuse3.close(unmount=there and self._leaving)
             return
         # Its thread is stuck inside the session, which therefore must outlive it: until this process ends, which closes all.
         log.warning("an announcement to the kernel is stuck; the mount is detached and ends with this process")
-        if there:
+        if there and self._leaving:
             unmount(place, lazy=True)
 
 

@@ -127,6 +127,7 @@ def test_killed_and_mounted_again_nothing_closed_is_lost(home: Home) -> None:
     leftovers.end(home.pids())
     assert mount.is_mounted, "the test wants a dead mount in the way"
     again = home.mount(make=False)
+    again.expect("had lost its process and is cleared")
     assert (again.path / "home/d/renamed").read_bytes() == data
     assert os.readlink(again.path / "home/d/g") == "f"
     again.sync()

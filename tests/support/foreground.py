@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,29 @@ class Foreground:
     said: dict[str, Any]
 
     @classmethod
-    def start(cls, home: Home, *arguments: str | Path, place: Path | None = None, timeout_s: float = 60) -> Foreground:
-        """Start it and wait until it is ready. ``arguments`` come before the mount point."""
+    def start(
+        cls,
+        home: Home,
+        *arguments: str | Path,
+        place: Path | None = None,
+        command: Sequence[str] = (),
+        timeout_s: float = 60,
+    ) -> Foreground:
+        """Start it and wait until it is ready. ``arguments`` come before the mount point; ``command`` stands for bucketfs."""
         place = place if place is not None else home.root / "Buckets"
         ours, theirs = os.pipe()
         try:
             with (home.root / "state" / "foreground.log").open("ab") as log:
                 process = subprocess.Popen(
-                    [*program(), "mount", "--foreground", "--ready-fd", str(theirs), *map(str, arguments), str(place)],
+                    [
+                        *(command or program()),
+                        "mount",
+                        "--foreground",
+                        "--ready-fd",
+                        str(theirs),
+                        *map(str, arguments),
+                        str(place),
+                    ],
                     env=home.environment(),
                     cwd="/",
                     stdin=subprocess.DEVNULL,

@@ -1,0 +1,61 @@
+"""A daemon that breaks leaves a dead mount point behind, which says so to everybody, and never the empty folder below it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from support import leftovers
+from support.foreground import Foreground
+from support.home import Home
+
+BROKEN = """
+import pathlib, sys, trio
+from bucketfs.cli import main
+from bucketfs.daemon import daemon
+
+async def breaks(self, parts):
+    while not pathlib.Path(sys.argv[-1] + '.break').exists():
+        await trio.sleep(0.02)
+    raise RuntimeError('a mistake of ours')
+
+daemon._Daemon._record = breaks
+sys.exit(main())
+"""
+
+
+def test_a_mistake_of_ours_leaves_the_mount_point_dead(home: Home) -> None:
+    place: Path = home.root / "Buckets"
+    place.mkdir()
+    daemon = Foreground.start(home, command=[sys.executable, "-c", BROKEN])
+    (place / "home/file").write_text("kept")
+    Path(f"{place}.break").touch()
+    assert daemon.process.wait(60) != 0
+    with pytest.raises(OSError) as raised:
+        os.listdir(place)
+    assert raised.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    assert any(mount.where == place for mount in leftovers.mounts())
+    # The next one clears it and has everything.
+    daemon = Foreground.start(home)
+    assert (place / "home/file").read_text() == "kept"
+    assert daemon.stop() == 0
+    assert os.listdir(place) == []
+
+
+def test_a_daemon_that_does_not_come_up_leaves_a_dead_mount_dead(home: Home) -> None:
+    place: Path = home.root / "Buckets"
+    place.mkdir()
+    daemon = Foreground.start(home)
+    daemon.kill()
+    home.config.mkdir(exist_ok=True)
+    (home.config / "config.toml").write_text("hub = 'unix:/nowhere'\n")
+    assert home.cli("mount", place, check=False).returncode != 0
+    with pytest.raises(OSError, match=r"not connected|connection abort"):
+        os.listdir(place)
+    (home.config / "config.toml").unlink()
+    daemon = Foreground.start(home)
+    assert os.listdir(place) == ["home"]
+    assert daemon.stop() == 0
