@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from bucketfs.client import Retry
 from bucketfs.daemon.control import Document, Progress
 from bucketfs.daemon.volumes import OpenVolume, Volumes
 from bucketfs.errors import BucketfsError
@@ -14,6 +15,10 @@ from bucketfs.errors import BucketfsError
 log = logging.getLogger(__name__)
 
 PROGRESS_EVERY_S = 0.5
+
+AWAY_S = 5.0
+"""How long the end of a mount waits for a Hub that cannot be reached: one that was started again just now is found within gRPC's
+pause between attempts, and whoever is offline need not wait out the whole drain."""
 
 
 async def settle_all(chosen: list[OpenVolume]) -> None:
@@ -65,11 +70,12 @@ def left_of(one: OpenVolume) -> str:
 
 
 async def drain(volumes: Volumes, deadline: float) -> None:
-    """Push everything, each bucket at least tried once, none past the deadline (of trio's clock)."""
+    """Push everything, each bucket at least tried once, none past the deadline (of trio's clock). A Hub that is away is asked
+    again for a moment."""
 
     async def one_volume(one: OpenVolume) -> None:
         try:
-            await one.syncer.settle()
+            await Retry()(one.syncer.settle, give_up_after_s=AWAY_S)
         except BucketfsError as error:
             log.info("bucket %r could not be pushed at the end: %s", one.info.name, error)
 
