@@ -20,6 +20,7 @@ from datetime import datetime
 from bucketfs.cache import BlockCache
 from bucketfs.dag import cid_text
 from bucketfs.errors import BlocksMissing, BucketfsError, Denied, RootMoved
+from bucketfs.ops import Proposed
 from bucketfs.sync.build import Block, Emit, build
 from bucketfs.sync.refused import Cut, Place, cut, parts_of, wanted_of, why_not
 from bucketfs.sync.remote import Look, Remote
@@ -38,7 +39,6 @@ from bucketfs.vfs import (
     overlay_ops,
     pushed,
     rebase_onto,
-    record,
     rights_of,
     thaw,
 )
@@ -142,6 +142,7 @@ class Pusher:
                 self._pushed(picture, part, links, only)
                 if part.picture is not None:
                     self._volume.growth.stored(grown_bytes)
+                    self._volume.proposed.clear()
                     await self.checkpoint()
                     self._upload = UploadId(secrets.token_bytes(16))
                     done.append(Pushed(self._volume.base, self.now, conflicts))
@@ -321,15 +322,16 @@ class Pusher:
         for path in done.conflicts:
             log.info("both sides changed a file: ours is kept as %r", path)
         log.debug("rebased onto %s", cid_text(root))
+        volume.proposed.clear()
+        volume.owes_checkpoint = True
         await self.checkpoint()
         return done.conflicts
 
     async def checkpoint(self) -> None:
         """Begin a new journal segment with what is still dirty, and let go of what it replaces."""
         volume = self._volume
-        for node in list(volume.unrecorded):
-            record(node)
-        volume.journal.checkpoint(volume.base, list(overlay_ops(volume)))
-        volume.garbage_drafts = 0
-        volume.proposed.clear()
+        now_ns = volume.owner.now_ns()
+        head = [*overlay_ops(volume), *(Proposed(root, now_ns) for root in volume.proposed)]
+        volume.journal.checkpoint(volume.base, head)
+        volume.checkpointed()
         await volume.journal.settle(draft_ids(volume))

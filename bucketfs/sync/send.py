@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import trio
 
+from bucketfs.errors import Unavailable
 from bucketfs.sync.remote import Remote
 from bucketfs.types import Cid, UploadId
 
@@ -83,7 +84,10 @@ async def send_all(
             # A Put that ends before its input does has failed without saying so; nothing is left to read then.
             exit_.close()
     except BaseExceptionGroup as group:
-        raise first_error(group) from group
+        error = first_error(group)
+        if isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError):
+            raise Unavailable("the Hub ended an upload before it was complete") from group
+        raise error from group
     return result[0]
 
 

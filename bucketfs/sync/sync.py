@@ -203,7 +203,7 @@ class Syncer:
     async def _round(self) -> None:
         look, self._look = self._look, False
         try:
-            if self.volume.journal.failed:
+            if self.volume.journal.failed or self.volume.owes_checkpoint:
                 # A disk that failed once may have lost what it was told; a new segment says all of it again.
                 await self._pusher.checkpoint()
             if self.dirty:
@@ -237,7 +237,10 @@ class Syncer:
         self.trouble = Trouble(error, since_s, now_s + delay_s)
         self._failed_round += 1
         self._tell()
-        await self._tidy()
+        try:
+            await self._tidy()
+        except BucketfsError as cause:
+            log.warning("%s: the journal cannot be written anew now: %s", self.volume.key, cause)
         deadline = trio.current_time() + delay_s
         while trio.current_time() < deadline and self._asked == asked and self._hurried == hurried:
             self._changed = trio.Event()
@@ -256,7 +259,7 @@ class Syncer:
 
     def record_open_files(self) -> None:
         """Write records for what long-open files hold by now, so that a kill loses none of it. Raises NoSpace, DiskFailed."""
-        if self.volume.journal.failed:
+        if self.volume.journal.failed or self.volume.owes_checkpoint:
             self.heard()
             return
         for node in list(self.volume.unrecorded):

@@ -116,25 +116,37 @@ def truncate(node: FileNode, size_bytes: int) -> None:
     record(node)
     if not node.orphan:
         volume.growth.grow(size_bytes - node.content.size_bytes)
-    layer = node.content.writable(volume.journal.drafts.new)
-    node.content.truncate(layer, size_bytes)
-    _modified(node, volume.owner.now_ns())
-    record(node, even_so=True)
+    content = node.content
+    layer = content.writable(volume.journal.drafts.new)
+    now_ns = volume.owner.now_ns()
+    if not node.orphan:
+        # Memory changes behind the record: a cut that could not be recorded must not be seen, for a restart would undo it.
+        volume.append(
+            ops.SetContent(
+                path=node.path(),
+                draft=layer.draft.id,
+                extents=(),
+                lower_limit_bytes=min(layer.lower_limit_bytes, size_bytes),
+                size_bytes=size_bytes,
+                mtime_ns=now_ns,
+                time_ns=now_ns,
+            )
+        )
+    content.truncate(layer, size_bytes)
+    _modified(node, now_ns)
+    volume.unrecorded.discard(node)
 
 
-def record(node: FileNode, *, even_so: bool = False) -> None:
-    """Write the journal record of what was written since the last one. Orphans have no records.
-
-    ``even_so`` records the topmost layer also when nothing was written to it (a truncation).
-    """
+def record(node: FileNode) -> None:
+    """Write the journal record of what was written since the last one. Orphans have no records."""
     volume = node.volume
     if node.orphan:
         volume.unrecorded.discard(node)
         return
     layers = node.content.layers
-    for index, layer in enumerate(layers):
-        if layer.unrecorded or (even_so and index == len(layers) - 1):
-            volume.journal.append(
+    for layer in layers:
+        if layer.unrecorded:
+            volume.append(
                 ops.SetContent(
                     path=node.path(),
                     draft=layer.draft.id,

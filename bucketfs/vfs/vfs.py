@@ -274,7 +274,7 @@ class VFS:
         opened = self._handles.file(handle)
         ahead = opened.ahead(offset, size)
         if ahead is not None and self._nursery is not None and opened.node.content.base is not None:
-            opened.ahead_busy = True
+            opened.ahead_fetches += 1
             self._nursery.start_soon(self._read_ahead, opened, *ahead)
         return await files.read(opened.node, offset, size)
 
@@ -431,4 +431,4 @@ class VFS:
             # The read that needs these bytes asks again and reports for itself.
             opened.ahead_stop = 0
         finally:
-            opened.ahead_busy = False
+            opened.ahead_fetches -= 1

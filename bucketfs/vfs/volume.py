@@ -19,6 +19,7 @@ from bucketfs.errors import (
     IsADirectory,
     NameInvalid,
     NameTooLong,
+    NoSpace,
     NotADirectory,
     NotEmpty,
     NotFound,
@@ -28,6 +29,7 @@ from bucketfs.errors import (
 from bucketfs.journal import Journal
 from bucketfs.types import BucketKey, Cid, Inode, NodeAttributes
 from bucketfs.vfs.facts import RenameFlags
+from bucketfs.vfs.files import record
 from bucketfs.vfs.inodes import InodeNumbers, Number
 from bucketfs.vfs.lens import Lens
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode, is_below
@@ -75,6 +77,7 @@ class Volume(View):
         self.replaying = False
         self.garbage_drafts = 0
         self.proposed: set[Cid] = set()
+        self.owes_checkpoint = False
         self.growth = Growth()
         self.on_change: Callable[[], None] = lambda: None
 
@@ -101,7 +104,7 @@ class Volume(View):
         own_uid, own_gid = self._ownership(parent, uid, gid)
         inode = self.numbers.fresh()
         path = self.path_under(parent, name)
-        self._record(ops.Create(path, inode, mode & 0o7777, own_uid, own_gid, now, now))
+        self.append(ops.Create(path, inode, mode & 0o7777, own_uid, own_gid, now, now))
         attributes = NodeAttributes(mode=mode & 0o7777, mtime_ns=now, uid=own_uid, gid=own_gid)
         node = FileNode(self, inode, None, attributes, now, now, 0)
         self.place(parent, name, node, now)
@@ -116,7 +119,7 @@ class Volume(View):
         if (parent.attributes.mode or 0) & stat.S_ISGID:
             mode |= stat.S_ISGID
         inode = self.numbers.fresh()
-        self._record(ops.MakeDirectory(self.path_under(parent, name), inode, mode & 0o7777, own_uid, own_gid, now, now))
+        self.append(ops.MakeDirectory(self.path_under(parent, name), inode, mode & 0o7777, own_uid, own_gid, now, now))
         attributes = NodeAttributes(mode=mode & 0o7777, mtime_ns=now, uid=own_uid, gid=own_gid)
         node = DirectoryNode(self, inode, None, attributes, now, now)
         self.place(parent, name, node, now)
@@ -135,7 +138,7 @@ class Volume(View):
         now = self.owner.now_ns()
         own_uid, own_gid = self._ownership(parent, uid, gid)
         inode = self.numbers.fresh()
-        self._record(ops.MakeSymlink(self.path_under(parent, name), inode, text, own_uid, own_gid, now, now))
+        self.append(ops.MakeSymlink(self.path_under(parent, name), inode, text, own_uid, own_gid, now, now))
         node = SymlinkNode(self, inode, None, NodeAttributes(mtime_ns=now, uid=own_uid, gid=own_gid), now, now, target)
         self.place(parent, name, node, now)
         node.touch()
@@ -145,6 +148,8 @@ class Volume(View):
         """Take a name away: an empty directory's when ``directory``, else anything's that is none."""
         self._check_writable()
         node = self.child(parent, name)
+        if node.orphan:
+            raise NotFound("the directory was removed elsewhere")
         if directory:
             if not isinstance(node, DirectoryNode):
                 raise NotADirectory("not a directory")
@@ -154,7 +159,7 @@ class Volume(View):
             raise IsADirectory("a directory is removed with rmdir")
         self._check_taking(node)
         now = self.owner.now_ns()
-        self._record(ops.Remove(node.path(), now))
+        self.append(ops.Remove(node.path(), now))
         self.take_away(parent, node, now)
         return node
 
@@ -165,6 +170,8 @@ class Volume(View):
         self._check_writable()
         self._check_carried(new_parent, new_name)
         node = self.child(old_parent, old_name)
+        if node.orphan:
+            raise NotFound("the directory was removed elsewhere")
         target = self.find(new_parent, new_name)
         exchange = RenameFlags.EXCHANGE in flags
         if exchange and target is None:
@@ -184,8 +191,12 @@ class Volume(View):
             self._check_placing(old_parent, old_name)
         else:
             self._check_taking(node)
+        # What was written and not closed goes with the name: rename(2) over an old file is how programs replace it for good.
+        for moved in (node, target) if exchange else (node,):
+            if isinstance(moved, FileNode) and moved in self.unrecorded:
+                record(moved)
         now = self.owner.now_ns()
-        self._record(ops.Rename(node.path(), self.path_under(new_parent, new_name), exchange, now))
+        self.append(ops.Rename(node.path(), self.path_under(new_parent, new_name), exchange, now))
         self.move(node, new_parent, new_name, target, exchange, now)
         return None if exchange else target
 
@@ -197,13 +208,22 @@ class Volume(View):
         if isinstance(node, SymlinkNode):
             mode = None
         if not node.orphan:
-            self._record(ops.SetAttributes(node.path(), mode, uid, gid, mtime_ns, now))
+            self.append(ops.SetAttributes(node.path(), mode, uid, gid, mtime_ns, now))
         self.apply_attributes(node, mode, uid, gid, mtime_ns, now)
 
     def propose(self, root: Cid) -> None:
         """The Hub is about to be asked for ``root``: remember it, also over a kill, in case the answer is lost."""
-        self._record(ops.Proposed(root, self.owner.now_ns()))
+        self.append(ops.Proposed(root, self.owner.now_ns()))
         self.proposed.add(root)
+
+    def checkpointed(self) -> None:
+        """The journal begins with all that is dirty now; nothing is left to record."""
+        for node in self.unrecorded:
+            for layer in node.content.layers:
+                layer.unrecorded.clear()
+        self.unrecorded.clear()
+        self.garbage_drafts = 0
+        self.owes_checkpoint = False
 
     # The changes themselves: they cannot fail, and replay uses them too
 
@@ -297,9 +317,17 @@ class Volume(View):
         directory.touch()
         self.noted(now_ns)
 
-    def _record(self, op: ops.Op) -> None:
-        if not self.replaying:
-            self.journal.append(op, frees_space=isinstance(op, ops.Remove))
+    def append(self, op: ops.Op) -> None:
+        """Write a journal record. Raises NoSpace, DiskFailed, with nothing recorded.
+
+        After a rebase whose checkpoint found no room the journal still stands on the old base, and a record of what was done
+        on the new one would mean something else there. Until the checkpoint is made up for, nothing is recorded.
+        """
+        if self.replaying:
+            return
+        if self.owes_checkpoint:
+            raise NoSpace("the journal needs room to begin anew before it can take changes")
+        self.journal.append(op, frees_space=isinstance(op, ops.Remove))
 
     def _ownership(self, parent: DirectoryNode, uid: int, gid: int) -> tuple[int | None, int | None]:
         if (parent.attributes.mode or 0) & stat.S_ISGID:
