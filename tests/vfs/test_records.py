@@ -1,0 +1,168 @@
+"""What the journal holds is what a restart brings back: found by somebody who tried to break it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import trio
+from world import ME, MemoryRemote, World
+
+from bucketfs.errors import NoSpace, NotFound, Unavailable
+from bucketfs.sync import Pace, Pusher, Syncer
+from bucketfs.types import ROOT_INODE, Inode
+from bucketfs.vfs import RenameFlags
+
+
+def pusher_of(world: World) -> Pusher:
+    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+
+
+def no_space(*_: object, **__: object) -> NoReturn:
+    raise NoSpace("the disk is full")
+
+
+async def two_with_a_folder_that_went(tmp_path: Path) -> tuple[World, Inode]:
+    """A mount that still knows the inode of a folder that another one removed."""
+    remote = MemoryRemote()
+    one = await World(tmp_path / "one", remote).open()
+    await one.mkdir("d")
+    await one.write("d/README", b"in d")
+    await one.write("README", b"top")
+    await pusher_of(one).push()
+    two = await World(tmp_path / "two", remote).open()
+    folder = await two.inode("d")
+    await two.inode("d/README")
+    await one.unlink("d/README")
+    await one.rmdir("d")
+    await pusher_of(one).push()
+    await pusher_of(two).follow(remote.at)
+    one.close()
+    return two, folder
+
+
+async def test_what_is_done_in_a_folder_that_went_touches_nothing_else(tmp_path: Path) -> None:
+    two, folder = await two_with_a_folder_that_went(tmp_path)
+    with pytest.raises(NotFound):
+        await two.vfs.unlink(folder, b"README", ME)
+    with pytest.raises(NotFound):
+        await two.vfs.rename(folder, b"README", ROOT_INODE, b"saved", RenameFlags.NONE, ME)
+    two.close()
+    again = await World(tmp_path / "two", two.remote).open()
+    assert await again.tree() == {"README": b"top"}
+    again.close()
+
+
+async def test_a_rename_carries_what_was_written_and_not_closed(tmp_path: Path) -> None:
+    world = await World(tmp_path, MemoryRemote()).open()
+    await world.write("f", b"old")
+    opened, _ = await world.vfs.create(ROOT_INODE, b"f.tmp", 0o644, os.O_RDWR | os.O_CREAT, ME)
+    await world.vfs.write(opened.handle, 0, b"new")
+    await world.rename("f.tmp", "f")
+    world.close()
+    again = await World(tmp_path, world.remote).open()
+    assert await again.tree() == {"f": b"new"}
+    again.close()
+
+
+async def test_nothing_is_recorded_on_a_base_that_the_journal_does_not_have(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    one = await World(tmp_path / "one", remote).open()
+    two = await World(tmp_path / "two", remote).open()
+    await one.mkdir("d")
+    await one.write("d/x", b"x")
+    await pusher_of(one).push()
+    checkpoint, two.journal.checkpoint = two.journal.checkpoint, no_space  # type: ignore[method-assign, assignment]
+    with pytest.raises(NoSpace):
+        await pusher_of(two).follow(remote.at)
+    two.journal.checkpoint = checkpoint  # type: ignore[method-assign]
+    with pytest.raises(NoSpace):
+        await two.write("d/new", b"refused")
+    await pusher_of(two).checkpoint()
+    await two.write("d/new", b"acknowledged")
+    two.close()
+    again = await World(tmp_path / "two", remote).open()
+    assert again.complaints == []
+    assert (await again.tree())["d/new"] == b"acknowledged"
+    again.close()
+    one.close()
+
+
+async def test_a_truncate_without_room_for_its_record_changes_nothing(tmp_path: Path) -> None:
+    world = await World(tmp_path, MemoryRemote()).open()
+    await world.write("f", b"S" * 100)
+    append, world.journal.append = world.journal.append, no_space  # type: ignore[method-assign, assignment]
+    with pytest.raises(NoSpace):
+        await world.truncate("f", 10)
+    world.journal.append = append  # type: ignore[method-assign]
+    await world.write("f", b"new", offset=50, truncate=False)
+    before = await world.read("f")
+    assert before == b"S" * 50 + b"new" + b"S" * 47
+    world.close()
+    again = await World(tmp_path, world.remote).open()
+    assert await again.read("f") == before
+    again.close()
+
+
+async def test_a_checkpoint_keeps_what_was_proposed(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    world = await World(tmp_path, remote).open()
+    await world.write("f", b"1")
+    await world.write("g", b"g")
+    await pusher_of(world).push()
+    await world.write("f", b"2")
+    await world.write("g", b"g2")
+    true_swap = remote.swap
+
+    async def lost(*arguments: object) -> None:
+        await true_swap(*arguments)  # type: ignore[arg-type]
+        raise Unavailable("the answer was lost")
+
+    remote.swap = lost  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        await pusher_of(world).push()
+    remote.swap = true_swap  # type: ignore[method-assign]
+    await pusher_of(world).checkpoint()
+    world.close()
+    again = await World(tmp_path, remote).open()
+    await again.write("f", b"3")
+    await again.unlink("g")
+    done = await pusher_of(again).push()
+    assert done is not None and done.conflicts == []
+    assert await again.tree() == {"f": b"3"}
+    again.close()
+
+
+async def test_an_open_file_does_not_keep_a_failed_journal_from_beginning_anew(tmp_path: Path) -> None:
+    world = await World(tmp_path, MemoryRemote()).open()
+    opened, _ = await world.vfs.create(ROOT_INODE, b"log", 0o644, os.O_RDWR | os.O_CREAT, ME)
+    await world.vfs.write(opened.handle, 0, b"line")
+    append, world.journal.append = world.journal.append, no_space  # type: ignore[method-assign, assignment]
+    await pusher_of(world).checkpoint()
+    world.journal.append = append  # type: ignore[method-assign]
+    world.close()
+    again = await World(tmp_path, world.remote).open()
+    assert await again.tree() == {"log": b"line"}
+    again.close()
+
+
+async def test_a_journal_that_cannot_be_tidied_does_not_end_the_syncer(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    world = await World(tmp_path, remote).open()
+    await world.write("f", b"1")
+    remote.away = True
+    syncer = Syncer(world.volume, remote, world.source, pusher_of(world), Pace())  # type: ignore[arg-type]
+    world.volume.garbage_drafts = 1_000_000
+    checkpoint, world.journal.checkpoint = world.journal.checkpoint, no_space  # type: ignore[method-assign, assignment]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(syncer.run)
+        with pytest.raises(Unavailable):
+            await syncer.settle()
+        remote.away = False
+        world.journal.checkpoint = checkpoint  # type: ignore[method-assign]
+        await syncer.settle()
+        nursery.cancel_scope.cancel()
+    assert not world.volume.root.dirty
+    world.close()
