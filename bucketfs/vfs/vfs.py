@@ -171,9 +171,13 @@ class VFS:
         if change.size_bytes is not None:
             if not isinstance(node, FileNode):
                 raise IsADirectory("only a file has a size to set")
-            files.truncate(node, change.size_bytes)
+            file, size_bytes = node, change.size_bytes
+            await self._decided(node.volume, lambda: files.truncate(file, size_bytes))
         if not (change.mode is change.uid is change.gid is change.mtime_ns is None):
-            node.volume.set_attributes(node, change.mode, change.uid, change.gid, change.mtime_ns)
+            await self._decided(
+                node.volume,
+                lambda: node.volume.set_attributes(node, change.mode, change.uid, change.gid, change.mtime_ns),
+            )
         return self._attr(node)
 
     async def readlink(self, inode: Inode) -> bytes:
@@ -242,7 +246,7 @@ class VFS:
         if not isinstance(node, FileNode):
             raise IsADirectory("only files are opened")
         if flags & os.O_TRUNC:
-            files.truncate(node, 0)
+            await self._decided(node.volume, lambda: files.truncate(node, 0))
         return self._open(node, flags)
 
     async def create(self, parent: Inode, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Opened, Attr]:
@@ -265,7 +269,7 @@ class VFS:
 
         node = await self._decided(volume, attempt)
         if flags & os.O_TRUNC:
-            files.truncate(node, 0)
+            await self._decided(node.volume, lambda: files.truncate(node, 0))
         opened = self._open(node, flags)
         return opened, self._referenced(node)
 
