@@ -22,7 +22,7 @@ from bucketfs.daemon.places import make_private
 from bucketfs.daemon.session import Session
 from bucketfs.disk import Disk
 from bucketfs.errors import BucketfsError, Busy, HubError, NotFound, OverQuota, Refused, Unauthenticated, Unsupported
-from bucketfs.journal import Journal
+from bucketfs.journal import Journal, inodes_named
 from bucketfs.sync import NativeRemote, Pace, Pusher, Syncer
 from bucketfs.types import BucketKey, Inode
 from bucketfs.vfs import VFS, FileNode, InodeNumbers, Invalidation, Lens, Node, Owner, Room, Volume, draft_ids, replay
@@ -77,6 +77,9 @@ class Volumes:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the volumes in step until cancelled, then close their journals."""
+        # Before a number is given out: when the table of numbers was lost, only the journals know which are taken.
+        for inode in await trio.to_thread.run_sync(_inodes_of, self._folder / "buckets"):
+            self._numbers.reserve(inode)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -264,6 +267,15 @@ class Volumes:
         if opened.name in self.vfs.names:
             self.vfs.drop(opened.name)
         opened.journal.close()
+
+
+def _inodes_of(folder: Path) -> set[Inode]:
+    """What all journals of a mount name. Blocks."""
+    found = set[Inode]()
+    if folder.is_dir():
+        for journal in folder.iterdir():
+            found |= inodes_named(Disk(), journal)
+    return found
 
 
 def _grown_by(volume: Volume) -> int:

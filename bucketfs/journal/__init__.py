@@ -36,6 +36,6 @@ Invariants. The crash tests hold them for a stop at every disk call.
 from bucketfs.journal.drafts import Draft, Drafts
 from bucketfs.journal.extents import Extents, Interval
 from bucketfs.journal.journal import Journal, JournalFigures
-from bucketfs.journal.recovery import Recovery
+from bucketfs.journal.recovery import Recovery, inodes_named
 
-__all__ = ["Draft", "Drafts", "Extents", "Interval", "Journal", "JournalFigures", "Recovery"]
+__all__ = ["Draft", "Drafts", "Extents", "Interval", "Journal", "JournalFigures", "Recovery", "inodes_named"]

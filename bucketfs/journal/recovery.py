@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
-from bucketfs.disk import Disk
+from bucketfs.disk import Disk, PathLike
+from bucketfs.errors import BucketfsError
 from bucketfs.journal.state import Scanned, scan, split_by_backing
-from bucketfs.ops import Op, SetContent
-from bucketfs.types import Cid, DraftId
+from bucketfs.ops import Create, MakeDirectory, MakeSymlink, Op, Place, SetContent
+from bucketfs.types import Cid, DraftId, Inode
 
 _SEGMENT = re.compile(r"segment-(\d{8})")
 
@@ -73,6 +75,21 @@ def recovery_of(found: Found, draft_sizes: Mapping[DraftId, int]) -> Recovery:
     ops, unbacked = split_by_backing(found.scanned.ops, draft_sizes)
     base = found.scanned.header.base if found.scanned.header else None
     return Recovery(base, ops, found.set_aside, unbacked)
+
+
+def inodes_named(disk: Disk, folder: PathLike) -> set[Inode]:
+    """The inode numbers that the journal in ``folder`` names, without opening it: for whoever gives numbers out before all
+    journals are open. Changes nothing, and raises nothing: what cannot be read names none, its opening will say why. Blocks."""
+    named: set[Inode] = set()
+    try:
+        paths = [f"{folder}/{name}" for name in disk.list_folder(folder) if _SEGMENT.fullmatch(name)]
+    except BucketfsError:
+        return named
+    for path in paths:
+        with suppress(BucketfsError):
+            ops = scan(disk.read_file(path)).ops
+            named.update(op.inode for op in ops if isinstance(op, Create | MakeDirectory | MakeSymlink | Place))
+    return named
 
 
 def move_drafts_aside(disk: Disk, folder: str, paths: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ from functools import partial
 from bucketfs import ops
 from bucketfs.errors import BucketfsError, NotFound
 from bucketfs.journal import Extents
-from bucketfs.types import DraftId, Link, NodeAttributes
+from bucketfs.types import DraftId, Inode, Link, NodeAttributes
 from bucketfs.vfs.content import Layer
 from bucketfs.vfs.inodes import Number
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
@@ -152,16 +152,23 @@ async def _apply(volume: Volume, op: ops.Op) -> None:
 
 
 async def _made(volume: Volume, op: ops.Create | ops.MakeDirectory | ops.MakeSymlink | ops.Place) -> Node:
+    inode = _number(volume, op.inode)
     if isinstance(op, ops.Place):
-        link, number = Link(op.cid, op.tsize), Number(op.inode, op.time_ns, op.time_ns)
+        link, number = Link(op.cid, op.tsize), Number(inode, op.time_ns, op.time_ns)
         return await volume.lens.settle(lambda: volume.node_of(link, number))
     if isinstance(op, ops.MakeSymlink):
         attributes = NodeAttributes(mtime_ns=op.mtime_ns, uid=op.uid, gid=op.gid)
-        return SymlinkNode(volume, op.inode, None, attributes, op.time_ns, op.time_ns, op.target.encode())
+        return SymlinkNode(volume, inode, None, attributes, op.time_ns, op.time_ns, op.target.encode())
     attributes = NodeAttributes(mode=op.mode, mtime_ns=op.mtime_ns, uid=op.uid, gid=op.gid)
     if isinstance(op, ops.MakeDirectory):
-        return DirectoryNode(volume, op.inode, None, attributes, op.time_ns, op.time_ns)
-    return FileNode(volume, op.inode, None, attributes, op.time_ns, op.time_ns, 0)
+        return DirectoryNode(volume, inode, None, attributes, op.time_ns, op.time_ns)
+    return FileNode(volume, inode, None, attributes, op.time_ns, op.time_ns, 0)
+
+
+def _number(volume: Volume, inode: Inode) -> Inode:
+    """The number that the journal gives a node, or a fresh one when something else bears it: the table of numbers was lost, and
+    another bucket of the mount was given it before this journal was read. The kernel would take the two for one file."""
+    return inode if inode not in volume.registry else volume.numbers.fresh()
 
 
 def _set_content(volume: Volume, node: FileNode, op: ops.SetContent) -> None:
