@@ -34,6 +34,7 @@ from bucketfs.vfs import (
     Rights,
     Volume,
     apply_rights,
+    built_of,
     draft_ids,
     freeze,
     overlay_ops,
@@ -148,9 +149,7 @@ class Pusher:
                     done.append(Pushed(self._volume.base, self.now, conflicts))
                 return
             thaw(picture)
-            built: dict[Node, BuiltNode] = {
-                f.node: BuiltNode(f.version, links[f.node]) for f in picture.nodes if f.node in links
-            }
+            built = {} if part.picture is None else built_of(part.picture, links)
             conflicts += await self._rebase(moved, built)
         raise RootMoved("the bucket's root keeps moving", hint="it is tried again")
 

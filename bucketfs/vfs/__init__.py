@@ -28,7 +28,7 @@ from bucketfs.vfs.frozen import FrozenDirectory, FrozenFile, FrozenSymlink, Pict
 from bucketfs.vfs.inodes import InodeNumbers
 from bucketfs.vfs.lens import Lens, run_steps
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
-from bucketfs.vfs.rebase import BuiltNode, Rebased, rebase_onto
+from bucketfs.vfs.rebase import BuiltNode, Rebased, built_of, rebase_onto
 from bucketfs.vfs.rights import Rights, Roles, Touch, rights_of
 from bucketfs.vfs.room import Growth, Room
 from bucketfs.vfs.sharing import apply_rights
@@ -75,6 +75,7 @@ __all__ = [
     "Volume",
     "ZeroPiece",
     "apply_rights",
+    "built_of",
     "draft_ids",
     "freeze",
     "overlay_ops",

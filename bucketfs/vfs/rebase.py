@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from bucketfs.types import Cid, Kind, Link
 from bucketfs.vfs.conflict import conflict_name
 from bucketfs.vfs.facts import AttributesChanged, EntryChanged, EntryGone, Invalidation
+from bucketfs.vfs.frozen import Frozen, FrozenDirectory, Picture
 from bucketfs.vfs.inodes import Number
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node
 from bucketfs.vfs.view import SEED
@@ -36,10 +37,32 @@ from bucketfs.vfs.volume import Volume
 
 @dataclass(frozen=True, slots=True)
 class BuiltNode:
-    """What a push made of a dirty node when it had ``version``."""
+    """What a push made of a dirty node when it had ``version`` and stood at ``name`` in ``parent`` (the root in none).
+
+    ``gone`` are the names of a directory that the push took away.
+    """
 
     version: int
     link: Link
+    parent: DirectoryNode | None
+    name: bytes
+    gone: frozenset[bytes] = frozenset()
+
+
+def built_of(picture: Picture, links: Mapping[Node, Link]) -> dict[Node, BuiltNode]:
+    """What a push made of the nodes of ``picture``. ``links`` has the link of each."""
+
+    def made(frozen: Frozen, parent: DirectoryNode | None, name: bytes) -> None:
+        changes = frozen.changes if isinstance(frozen, FrozenDirectory) else {}
+        gone = frozenset(below for below, change in changes.items() if change is None)
+        built[frozen.node] = BuiltNode(frozen.version, links[frozen.node], parent, name, gone)
+        for below, change in changes.items():
+            if isinstance(frozen, FrozenDirectory) and change is not None and not isinstance(change, Link):
+                made(change, frozen.node, below)
+
+    built: dict[Node, BuiltNode] = {}
+    made(picture.root, None, b"")
+    return built
 
 
 @dataclass(slots=True)
@@ -220,20 +243,27 @@ class _Plan:
         self.settled.append(ours)
 
     def _agree_below(self, directory: DirectoryNode) -> None:
-        for node in list(directory.walk()):
-            built = self.built.get(node)
-            if built is None or node.parent is None:
+        """The directory has the names that it was built with, and rests on what was built: so does all below it that is still
+        as it was. What was moved or changed since stands as it is, as an override."""
+        for child in list(directory.children.values()):
+            name, built = child.name, self.built.get(child)
+            if built is None or (built.parent, built.name) != (directory, name):
                 continue
-            node.parent.overrides.pop(node.name, None)
-            node.link = built.link
-            if node.version == built.version:
-                node.changed = False
-                if isinstance(node, FileNode):
-                    node.content.layers.clear()
-                    node.content.rest_on(built.link.cid, node.content.size_bytes, ())
-            self.settled.append(node)
-        for name in [name for name, override in directory.overrides.items() if override is None]:
-            del directory.overrides[name]
+            if built.version != child.version:
+                directory.overrides[name] = child
+                continue
+            directory.overrides.pop(name, None)
+            child.link = built.link
+            child.changed = False
+            if isinstance(child, FileNode):
+                child.content.layers.clear()
+                child.content.rest_on(built.link.cid, child.content.size_bytes, ())
+            elif isinstance(child, DirectoryNode):
+                self._agree_below(child)
+            self.settled.append(child)
+        for name in self.built[directory].gone:
+            if name in directory.overrides and directory.overrides[name] is None:
+                del directory.overrides[name]
 
     def _ours_beside(self, parent: DirectoryNode, ours: Node, copy: bytes) -> None:
         name = ours.name
