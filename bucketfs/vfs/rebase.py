@@ -23,9 +23,9 @@ First a plan is made, which may want more of either base and changes nothing; th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from bucketfs.types import Cid, Kind, Link
+from bucketfs.types import Cid, Kind, Link, NodeAttributes
 from bucketfs.vfs.conflict import conflict_name
 from bucketfs.vfs.facts import AttributesChanged, EntryChanged, EntryGone, Invalidation
 from bucketfs.vfs.frozen import Frozen, FrozenDirectory, Picture
@@ -124,10 +124,25 @@ class _Plan:
             fresh = [name for name in new if name not in old and name not in node.children]
             self.done.invalidations += [EntryChanged(node.inode, name) for name in fresh]
             self.done.invalidations.append(AttributesChanged(node.inode))
-        attributes = None if theirs is None or node.changed else self.volume.lens.info(theirs).attributes
-        self.acts.append(lambda: self._rest(node, theirs, attributes is None))
-        if attributes is not None:
-            self.acts.append(lambda: setattr(node, "attributes", attributes))
+        attributes = node.attributes if theirs is None else self._merged(node, self.volume.lens.info(theirs).attributes)
+        self.acts.append(lambda: self._rest(node, theirs))
+        self.acts.append(lambda: setattr(node, "attributes", attributes))
+
+    def _merged(self, node: DirectoryNode, theirs: NodeAttributes) -> NodeAttributes:
+        """The attributes of a folder of both sides. One that gained an entry here is changed, but only its mtime is: mode and
+        owners are ours where they were set here, else the Hub's."""
+        ours = node.attributes
+        if not node.changed:
+            return theirs
+        if self.mine or node.link is None:
+            return ours
+        was = self.volume.lens.info(node.link).attributes
+        return replace(
+            ours,
+            mode=theirs.mode if ours.mode == was.mode else ours.mode,
+            uid=theirs.uid if ours.uid == was.uid else ours.uid,
+            gid=theirs.gid if ours.gid == was.gid else ours.gid,
+        )
 
     def _entries(self, node: DirectoryNode, link: Link | None) -> Mapping[bytes, Link]:
         if link is None:
@@ -135,7 +150,7 @@ class _Plan:
         entries = self.volume.lens.directory(link.cid).entries
         return {name: link for name, link in entries.items() if name != SEED} if node is self.volume.root else entries
 
-    def _rest(self, node: DirectoryNode, theirs: Link | None, keep: bool) -> None:
+    def _rest(self, node: DirectoryNode, theirs: Link | None) -> None:
         node.link = theirs
         if theirs is None:
             # The folder is gone at the Hub and lives on for what was changed inside it.

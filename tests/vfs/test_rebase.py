@@ -50,3 +50,25 @@ async def test_a_file_renamed_during_a_push_that_meets_its_own_lost_answer_stays
     assert await other.tree() == wanted
     for one in (world, other):
         one.close()
+
+
+async def test_a_chmod_of_a_folder_elsewhere_is_not_undone_by_a_file_made_in_it_here(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    other = await World(tmp_path / "other", remote).open()
+    for name in ("theirs", "ours"):
+        await other.mkdir(name)
+        await other.write(f"{name}/x", b"x")
+    await push(other)
+    world = await World(tmp_path / "world", remote).open()
+    await world.write("theirs/mine", b"m")
+    await world.write("ours/mine", b"m")
+    await world.chmod("ours", 0o750)
+    await other.chmod("theirs", 0o700)
+    await other.chmod("ours", 0o700)
+    await push(other)
+    await push(world)
+    await pusher_of(other).follow(remote.at)
+    for one in (world, other):
+        modes = {path: value[1] for path, value in (await one.tree(times=True)).items()}  # type: ignore[index]
+        assert (modes["theirs"], modes["ours"]) == (0o700, 0o750)
+        one.close()
