@@ -12,7 +12,8 @@ from bucketfs.vfs.volume import Volume
 
 
 async def apply_rights(volume: Volume, rights: Rights | None) -> list[Invalidation]:
-    """Let ``rights`` hold for a volume from now on; what the kernel must be told. Nothing that waits to be pushed is let go.
+    """Let ``rights`` hold for a volume from now on; what the kernel must be told. Nothing that waits to be pushed is let go, and
+    nothing that is open.
 
     Awaits only while it fetches directories that the kernel knows. Raises Unavailable, TimedOut, Corrupt with nothing changed.
     """
@@ -37,7 +38,7 @@ def _apply(volume: Volume, rights: Rights | None) -> list[Invalidation]:
             changed = True
             told.append(EntryChanged(directory.inode, name))
             child = directory.children.get(name)
-            if child is not None and not child.dirty and not _shows(rights, path):
+            if child is not None and not child.dirty and not _in_use(child) and not _shows(rights, path):
                 gone.append(_letting_go(volume, directory, child))
         if changed:
             told.append(AttributesChanged(directory.inode))
@@ -53,6 +54,11 @@ def _letting_go(volume: Volume, directory: DirectoryNode, child: Node) -> Callab
         volume.reclaim(child)
 
     return act
+
+
+def _in_use(node: Node) -> bool:
+    """Whether something is open in or below ``node``: what is written to it must still find its name."""
+    return node.opens > 0 or (isinstance(node, DirectoryNode) and any(below.opens for below in node.walk()))
 
 
 def _shows(rights: Rights | None, path: str) -> bool:

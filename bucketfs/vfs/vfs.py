@@ -168,6 +168,9 @@ class VFS:
         if self._is_top(inode):
             raise NotPermitted("the folder of all buckets has no attributes of its own")
         node = self._node(inode)
+        if handle is None:
+            # Else it was asked when the file was opened; the kernel sends the time of writes with the handle, too.
+            node.volume.check_changing(node)
         if change.size_bytes is not None:
             if not isinstance(node, FileNode):
                 raise IsADirectory("only a file has a size to set")
@@ -245,6 +248,7 @@ class VFS:
         node = self._node(inode)
         if not isinstance(node, FileNode):
             raise IsADirectory("only files are opened")
+        _check_opening(node, flags)
         if flags & os.O_TRUNC:
             await self._decided(node.volume, lambda: files.truncate(node, 0))
         return self._open(node, flags)
@@ -268,6 +272,7 @@ class VFS:
             return found
 
         node = await self._decided(volume, attempt)
+        _check_opening(node, flags)
         if flags & os.O_TRUNC:
             await self._decided(node.volume, lambda: files.truncate(node, 0))
         opened = self._open(node, flags)
@@ -417,8 +422,6 @@ class VFS:
         writable = flags & os.O_ACCMODE != os.O_RDONLY
         if writable and self._read_only:
             raise ReadOnly("the mount is read-only")
-        if writable:
-            node.volume.check_changing(node)
         node.opens += 1
         handle = self._handles.add(OpenFile(node, writable, bool(flags & (os.O_SYNC | os.O_DSYNC))))
         # A remotely changed file gets a new inode, so what the kernel holds of this one is always right.
@@ -436,3 +439,9 @@ class VFS:
             opened.ahead_stop = 0
         finally:
             opened.ahead_fetches -= 1
+
+
+def _check_opening(node: FileNode, flags: int) -> None:
+    """Raise Denied when a file is opened for changes that the Hub would refuse."""
+    if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+        node.volume.check_changing(node)

@@ -203,7 +203,6 @@ class Volume(View):
     def set_attributes(self, node: Node, mode: int | None, uid: int | None, gid: int | None, mtime_ns: int | None) -> None:
         """Change attributes; ``None`` leaves one as it is."""
         self._check_writable()
-        self.check_changing(node)
         now = self.owner.now_ns()
         if isinstance(node, SymlinkNode):
             mode = None
@@ -365,7 +364,7 @@ class Volume(View):
 
     def check_changing(self, node: Node) -> None:
         """Raise Denied when the Hub would refuse other bytes or attributes of ``node``. What was made here was asked about
-        when it was."""
+        when it was, and what is open was when it was opened."""
         if self.rights is not None and not node.orphan and _in_base(node):
             self._require(node.path(), Touch.REPLACE)
 
@@ -384,16 +383,12 @@ class Volume(View):
 
     def dirty_nodes(self) -> Iterator[Node]:
         """Every dirty node below the root, parents first."""
-
-        def walk(directory: DirectoryNode) -> Iterator[Node]:
-            for child in list(directory.dirty_children):
-                yield child
-                if isinstance(child, DirectoryNode):
-                    yield from walk(child)
-
-        if self.root.dirty:
-            yield self.root
-        yield from walk(self.root)
+        waiting: list[Node] = [self.root] if self.root.dirty else []
+        while waiting:
+            node = waiting.pop()
+            yield node
+            if isinstance(node, DirectoryNode):
+                waiting += node.dirty_children
 
 
 def _in_base(node: Node) -> bool:
