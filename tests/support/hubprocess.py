@@ -19,8 +19,10 @@ def serving(home: Home, *options: str, listen: str = "127.0.0.1:0") -> Iterator[
     with server:
         line = server.stdout.readline()
         assert line.startswith("Hub serves on "), line
-        yield line.split()[3].rstrip(",")
-        server.send_signal(signal.SIGTERM)
+        try:
+            yield line.split()[3].rstrip(",")
+        finally:
+            server.send_signal(signal.SIGTERM)
         assert server.wait(30) == 0
 
 
