@@ -21,29 +21,42 @@ from bucketfs.vfs.volume import Volume
 
 def overlay_ops(volume: Volume) -> Iterator[ops.Op]:
     """Ops that rebuild the overlay on ``volume.base``. Everything written must have been recorded before."""
-    yield from _inside(volume.root, "")
+    # The parts of parts are taken up here and not by nested generators: each level of a path would be some frames of Python's.
+    open_parts = [_inside(volume.root, "")]
+    while open_parts:
+        item = next(open_parts[-1], None)
+        if item is None:
+            open_parts.pop()
+        elif isinstance(item, Iterator):
+            open_parts.append(item)
+        else:
+            yield item
 
 
-def _inside(node: DirectoryNode, path: str) -> Iterator[ops.Op]:
+Parts = Iterator["ops.Op | Parts"]
+"""Ops, and in their place among them parts that are ops and parts again."""
+
+
+def _inside(node: DirectoryNode, path: str) -> Parts:
     """What differs in and below a directory that stands at ``path`` already; its own attributes last, for its mtime."""
     for name, override in node.overrides.items():
         at = _join(path, name)
         yield ops.Remove(at, node.ctime_ns)
         if override is not None:
-            yield from _entry(override, at)
+            yield _entry(override, at)
     for child in node.dirty_children:
         if child.name not in node.overrides:
-            yield from _details(child, _join(path, child.name))
+            yield _details(child, _join(path, child.name))
     if node.changed or node.overrides:
         yield _attributes(node, path)
 
 
-def _entry(node: Node, path: str) -> Iterator[ops.Op]:
+def _entry(node: Node, path: str) -> Parts:
     a = node.attributes
     if node.link is not None:
         yield ops.Place(path, node.inode, node.link.cid, node.link.tsize, node.ctime_ns)
         if node.dirty:
-            yield from _details(node, path)
+            yield _details(node, path)
         return
     mode, mtime_ns = a.mode if a.mode is not None else 0, node.mtime_ns
     if isinstance(node, DirectoryNode):
@@ -52,12 +65,12 @@ def _entry(node: Node, path: str) -> Iterator[ops.Op]:
         yield ops.MakeSymlink(path, node.inode, node.target.decode(), a.uid, a.gid, mtime_ns, node.ctime_ns)
     else:
         yield ops.Create(path, node.inode, mode, a.uid, a.gid, mtime_ns, node.ctime_ns)
-    yield from _details(node, path)
+    yield _details(node, path)
 
 
-def _details(node: Node, path: str) -> Iterator[ops.Op]:
+def _details(node: Node, path: str) -> Parts:
     if isinstance(node, DirectoryNode):
-        yield from _inside(node, path)
+        yield _inside(node, path)
         return
     if isinstance(node, FileNode):
         for layer in node.content.layers:

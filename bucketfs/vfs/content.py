@@ -11,7 +11,7 @@ long the upload takes, and later writes begin a new layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bucketfs.journal import Draft, Extents
@@ -66,40 +66,30 @@ class ZeroPiece:
 Piece = BasePiece | DraftPiece | ZeroPiece
 
 
-def pieces(
-    layers: list[Layer] | tuple[FrozenLayer, ...], base_size_bytes: int, start: int, stop: int, top: int | None = None
-) -> list[Piece]:
-    """Where the bytes ``[start, stop)`` of a stack come from, in order and without gaps. ``top`` is the layer to begin at."""
-    index = (len(layers) if top is None else top) - 1
+def pieces(layers: Sequence[Layer | FrozenLayer], base_size_bytes: int, start: int, stop: int) -> list[Piece]:
+    """Where the bytes ``[start, stop)`` of a stack come from, in order and without gaps."""
     found: list[Piece] = []
-    if index < 0:
-        split = min(max(base_size_bytes, start), stop)
-        if start < split:
-            found.append(BasePiece(start, split))
-        if split < stop:
-            found.append(ZeroPiece(split, stop))
-        return found
-    layer = layers[index]
-    position = start
-    for begin, end in layer.extents.intersect(start, stop):
-        if position < begin:
-            found += _below(layers, base_size_bytes, position, begin, index)
-        found.append(DraftPiece(layer.draft, begin, end))
-        position = end
-    if position < stop:
-        found += _below(layers, base_size_bytes, position, stop, index)
-    return found
-
-
-def _below(
-    layers: list[Layer] | tuple[FrozenLayer, ...], base_size_bytes: int, start: int, stop: int, index: int
-) -> list[Piece]:
-    split = min(max(layers[index].lower_limit_bytes, start), stop)
-    found: list[Piece] = []
-    if start < split:
-        found += pieces(layers, base_size_bytes, start, split, index)
-    if split < stop:
-        found.append(ZeroPiece(split, stop))
+    seen = [(start, stop)] if start < stop else []  # what shows through the layers looked at so far
+    for layer in reversed(layers):
+        through: list[tuple[int, int]] = []
+        for begin, end in seen:
+            found += [DraftPiece(layer.draft, low, high) for low, high in layer.extents.intersect(begin, end)]
+            for low, high in layer.extents.holes(begin, end):
+                split = min(max(layer.lower_limit_bytes, low), high)
+                if low < split:
+                    through.append((low, split))
+                if split < high:
+                    found.append(ZeroPiece(split, high))
+        seen = through
+        if not seen:
+            break
+    for begin, end in seen:
+        split = min(max(base_size_bytes, begin), end)
+        if begin < split:
+            found.append(BasePiece(begin, split))
+        if split < end:
+            found.append(ZeroPiece(split, end))
+    found.sort(key=lambda piece: piece.start)
     return found
 
 
@@ -161,6 +151,24 @@ class Content:
         """After a push that failed: the topmost layer may be written again, so that retries do not pile up layers."""
         if self.layers:
             self.layers[-1].sealed = False
+
+    def squashed(self, index: int) -> list[tuple[int, int]]:
+        """What of layer ``index`` must be in the draft of the layer above for that to show the same without it."""
+        lower, upper = self.layers[index], self.layers[index + 1]
+        found: list[tuple[int, int]] = []
+        for start, stop in lower.extents.intersect(0, upper.lower_limit_bytes):
+            found += upper.extents.holes(start, stop)
+        return found
+
+    def squash(self, index: int) -> None:
+        """Drop layer ``index``, of which the layer above has everything now."""
+        lower, upper = self.layers[index], self.layers[index + 1]
+        for start, stop in self.squashed(index):
+            upper.extents.add(start, stop)
+            # A record that tells the new limit must tell these extents with it.
+            upper.unrecorded.add(start, stop)
+        upper.lower_limit_bytes = min(upper.lower_limit_bytes, lower.lower_limit_bytes)
+        del self.layers[index]
 
     def rest_on(self, base: Cid | None, base_size_bytes: int, frozen: tuple[FrozenLayer, ...]) -> None:
         """The frozen layers are part of ``base`` now: drop them, keep what was written since."""

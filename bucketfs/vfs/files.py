@@ -7,13 +7,21 @@ from dataclasses import replace
 
 from bucketfs import ops
 from bucketfs.dag import Leaf, leaf_data
-from bucketfs.errors import BucketfsError, Corrupt, ReadOnly, TooLarge
+from bucketfs.errors import BucketfsError, Corrupt, DiskFailed, NoSpace, ReadOnly, TooLarge
 from bucketfs.types import Cid
 from bucketfs.vfs.content import BasePiece, DraftPiece
 from bucketfs.vfs.lens import Lens
 from bucketfs.vfs.nodes import FileNode
 
 SIZE_MAX = (1 << 63) - 1
+
+LAYERS_MAX = 16
+"""Layers of one file that are left alone. Each push that fails while the file is written to adds one."""
+
+SQUASH_BYTES_MAX = 16 << 20
+"""A layer with more bytes is not copied: ten milliseconds in which nothing else is served."""
+
+SQUASH_STEP_BYTES = 1 << 20
 
 
 async def read(node: FileNode, offset: int, size: int) -> bytes:
@@ -158,6 +166,33 @@ def record(node: FileNode) -> None:
             )
             layer.unrecorded.clear()
     volume.unrecorded.discard(node)
+
+
+def squash(node: FileNode) -> None:
+    """Keep the layers few that writes between failing pushes leave behind. Only while no push reads them.
+
+    Bytes are copied into the draft of the layer above, where no extent names them yet. The records that there are go on naming
+    the lower draft, and what they make lies under the upper layer and shows the same, whether that was recorded anew or not.
+    The next checkpoint names the upper one alone. A layer of many bytes stays as it is; there cannot be many of those.
+    """
+    content = node.content
+    while len(content.layers) > LAYERS_MAX:
+        index = min(range(len(content.layers) - 1), key=lambda at: content.layers[at].extents.size_bytes)
+        lower, upper = content.layers[index].draft, content.layers[index + 1].draft
+        if content.layers[index].extents.size_bytes > SQUASH_BYTES_MAX:
+            return
+        try:
+            for start, stop in content.squashed(index):
+                for at in range(start, stop, SQUASH_STEP_BYTES):
+                    size = min(SQUASH_STEP_BYTES, stop - at)
+                    upper.write(at, _whole(lower.read(at, size), size, node))
+        except (NoSpace, DiskFailed, Corrupt):
+            # Nothing has changed, and nothing was promised: the layers do as well as they are.
+            return
+        content.squash(index)
+        node.volume.garbage_drafts += 1
+        if not node.orphan:
+            node.volume.unrecorded.add(node)
 
 
 async def fsync(node: FileNode) -> None:

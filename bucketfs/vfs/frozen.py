@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from bucketfs.types import Cid, Link, NodeAttributes
 from bucketfs.vfs.content import FrozenLayer
-from bucketfs.vfs.files import record
+from bucketfs.vfs.files import record, squash
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
 from bucketfs.vfs.volume import Volume
 
@@ -57,7 +57,8 @@ Frozen = FrozenFile | FrozenSymlink | FrozenDirectory
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """All that was dirty in one moment. ``since_ns`` is when the oldest change in it was made."""
+    """All that was dirty in one moment. ``since_ns`` is when the oldest change in it was made; ``nodes`` has children before
+    their parents."""
 
     volume: Volume
     base: Cid
@@ -68,44 +69,48 @@ class Picture:
 
 def freeze(volume: Volume) -> Picture | None:
     """The picture of everything dirty, ``None`` when nothing is. Raises NoSpace or DiskFailed when a record cannot be written."""
-    for node in list(volume.unrecorded):
-        record(node)
+    for file in list(volume.unrecorded):
+        record(file)
     if not volume.root.dirty:
         return None
-    nodes: list[Frozen] = []
-    root = _freeze(volume.root, nodes)
+    dirty: list[Node] = [volume.root]
+    for node in dirty:  # which grows on the way
+        if isinstance(node, DirectoryNode):
+            dirty += _dirty_below(node)
+    frozen: dict[Node, Frozen] = {}
+    for node in reversed(dirty):
+        frozen[node] = _freeze(node, frozen)
+    root = frozen[volume.root]
     assert isinstance(root, FrozenDirectory), "the root is a directory"
     since_ns = volume.changed_since_ns or volume.owner.now_ns()
     volume.changed_since_ns = None
-    return Picture(volume, volume.base, root, since_ns, nodes)
+    return Picture(volume, volume.base, root, since_ns, list(frozen.values()))
 
 
-def _freeze(node: Node, nodes: list[Frozen]) -> Frozen:
-    frozen: Frozen
+def _dirty_below(directory: DirectoryNode) -> list[Node]:
+    """The dirty nodes right under a directory."""
+    found = [node for node in directory.overrides.values() if node is not None and node.dirty]
+    return found + [child for child in directory.dirty_children if child.name not in directory.overrides]
+
+
+def _freeze(node: Node, below: Mapping[Node, Frozen]) -> Frozen:
+    """The facts about one node. ``below`` has those of all dirty nodes under it."""
     if isinstance(node, DirectoryNode):
-        changes: dict[bytes, Frozen | Link | None] = {}
+        changes: dict[bytes, Frozen | Link | None] = {child.name: below[child] for child in _dirty_below(node)}
         for name, override in node.overrides.items():
             if override is None:
                 changes[name] = None
-            elif override.dirty:
-                changes[name] = _freeze(override, nodes)
-            else:
+            elif not override.dirty:
                 assert override.link is not None, "a clean node has a link"
                 changes[name] = override.link
-        for child in node.dirty_children:
-            if child.name not in node.overrides:
-                changes[child.name] = _freeze(child, nodes)
-        frozen = FrozenDirectory(node, node.version, node.link, node.attributes, changes, dict(node.overrides))
-    elif isinstance(node, FileNode):
+        return FrozenDirectory(node, node.version, node.link, node.attributes, changes, dict(node.overrides))
+    if isinstance(node, FileNode):
         content = node.content
-        frozen = FrozenFile(
+        return FrozenFile(
             node, node.version, node.link, content.base_size_bytes, content.seal(), content.size_bytes, node.attributes
         )
-    else:
-        assert isinstance(node, SymlinkNode)
-        frozen = FrozenSymlink(node, node.version, node.target, node.attributes)
-    nodes.append(frozen)
-    return frozen
+    assert isinstance(node, SymlinkNode)
+    return FrozenSymlink(node, node.version, node.target, node.attributes)
 
 
 def thaw(picture: Picture) -> None:
@@ -113,6 +118,7 @@ def thaw(picture: Picture) -> None:
     for frozen in picture.nodes:
         if isinstance(frozen, FrozenFile):
             frozen.node.content.thaw()
+            squash(frozen.node)
     volume = picture.volume
     if volume.changed_since_ns is None or volume.changed_since_ns > picture.since_ns:
         volume.changed_since_ns = picture.since_ns

@@ -193,10 +193,13 @@ class DirectoryNode(Node):
 
     def walk(self) -> Iterator[Node]:
         """Every node in memory below this one, parents first."""
-        for child in list(self.children.values()):
-            yield child
-            if isinstance(child, DirectoryNode):
-                yield from child.walk()
+        # With a list of its own, as everything that goes down a tree here: a path may have more levels than Python has frames.
+        waiting = list(reversed(self.children.values()))
+        while waiting:
+            node = waiting.pop()
+            yield node
+            if isinstance(node, DirectoryNode):
+                waiting += reversed(node.children.values())
 
 
 def is_below(node: Node, ancestor: Node) -> bool:

@@ -1,0 +1,112 @@
+"""Trees deeper, files larger and failures more often than anybody would plan for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable, Sequence
+from pathlib import Path
+
+import pytest
+from world import ME, MemoryRemote, World
+
+from bucketfs.client import PutCounts
+from bucketfs.errors import Unavailable
+from bucketfs.sync import Pusher
+from bucketfs.types import ROOT_INODE, Cid, FileHandle, Inode, UploadId
+from bucketfs.vfs import FileNode
+
+DEPTH = 1100
+"""More folders in each other than Python has frames; a path of 2,200 bytes, which Linux allows."""
+
+
+def pusher(world: World) -> Pusher:
+    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+
+
+async def dig(world: World, depth: int = DEPTH) -> Inode:
+    """So many folders, each in the one before; the inode of the last."""
+    at = ROOT_INODE
+    for _ in range(depth):
+        at = (await world.vfs.mkdir(at, b"a", 0o755, ME)).inode
+    return at
+
+
+async def descend(world: World, depth: int = DEPTH) -> Inode:
+    at = ROOT_INODE
+    for _ in range(depth):
+        at = (await world.vfs.lookup(at, b"a")).inode
+    return at
+
+
+async def make(world: World, folder: Inode, name: bytes, data: bytes) -> None:
+    opened, _ = await world.vfs.create(folder, name, 0o644, os.O_RDWR | os.O_CREAT, ME)
+    await world.vfs.write(opened.handle, 0, data)
+    await world.vfs.release(opened.handle)
+
+
+async def test_deep_tree_is_pushed(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    here = await World(tmp_path / "here", remote).open()
+    await make(here, await dig(here), b"f", b"deep down")
+    assert sum(1 for _ in here.volume.dirty_nodes()) == DEPTH + 2
+    await pusher(here).push()
+    assert not here.volume.root.dirty
+    there = await World(tmp_path / "there", remote).open()
+    assert (await there.vfs.lookup(await descend(there), b"f")).size_bytes == len(b"deep down")
+    assert sum(1 for _ in there.volume.root.walk()) == DEPTH + 1
+
+
+async def test_deep_tree_survives_a_checkpoint_and_a_kill(tmp_path: Path) -> None:
+    here = await World(tmp_path / "here", MemoryRemote()).open()
+    await make(here, await dig(here), b"f", b"deep down")
+    await pusher(here).checkpoint()
+    here.close()
+    again = await World(tmp_path / "here", here.remote).open()
+    assert again.complaints == []
+    assert (await again.vfs.lookup(await descend(again), b"f")).size_bytes == len(b"deep down")
+
+
+async def interrupted(world: World, handle: FileHandle, node: FileNode, times: int, line: bytes) -> None:
+    """So many pushes that fail, with a line appended during each."""
+    true = world.remote.put
+
+    async def put(batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
+        await world.vfs.write(handle, node.content.size_bytes, line)
+        raise Unavailable("cut off")
+
+    world.remote.put = put  # type: ignore[method-assign]
+    one = pusher(world)
+    for _ in range(times):
+        with pytest.raises(Unavailable):
+            await one.push()
+    world.remote.put = true  # type: ignore[method-assign]
+
+
+async def test_layers_of_failed_pushes_do_not_pile_up(tmp_path: Path) -> None:
+    here = await World(tmp_path / "here", MemoryRemote()).open()
+    await here.write("log", b"x" * 1000)
+    await pusher(here).push()
+    node = here.volume.root.children[b"log"]
+    assert isinstance(node, FileNode)
+    handle = (await here.vfs.open(node.inode, os.O_RDWR, ME)).handle
+    await here.vfs.write(handle, 10, b"first")
+    await interrupted(here, handle, node, 40, b"line\n")
+    await here.truncate("log", 1100)  # a cut in the topmost layer: what lay above it must not come back
+    await interrupted(here, handle, node, 40, b"more\n")
+    assert len(node.content.layers) <= 18
+    body = b"x" * 10 + b"first" + b"x" * 985 + b"line\n" * 20 + b"more\n" * 40
+    assert await here.read("log") == body
+    await here.vfs.flush(handle)
+    here.close()  # without a checkpoint: the records still name the drafts that were copied away
+
+    again = await World(tmp_path / "here", here.remote).open()
+    assert await again.read("log") == body
+    await again.write("log", b"last", 0, truncate=False)
+    await pusher(again).checkpoint()
+    again.close()
+
+    last = await World(tmp_path / "here", here.remote).open()
+    assert await last.read("log") == b"last" + body[4:]
+    await pusher(last).push()
+    there = await World(tmp_path / "there", here.remote).open()
+    assert await there.read("log") == b"last" + body[4:]
