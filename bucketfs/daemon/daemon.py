@@ -85,6 +85,7 @@ class _Daemon:
         self._left = ""
         self._listed = trio.Event()
         self._buckets: list[BucketInfo] = []
+        self._asked_s = self._listed_s = 0.0
         self._told: Callable[[Invalidation], None] = lambda invalidation: None
         self._disk = Disk()
         self._known: Known | None = None
@@ -212,7 +213,7 @@ class _Daemon:
     async def _show(self, session: Session, volumes: Volumes, vfs: VFS, buckets: list[BucketInfo]) -> None:
         wanted = self._options.bucket
         if not wanted:
-            await volumes.listed(buckets)
+            await volumes.listed(buckets, trio.current_time())
             return
         found = next((info for info in buckets if info.key == wanted), None)
         found = found or next((info for info in buckets if info.name == wanted), None)
@@ -292,12 +293,14 @@ class _Daemon:
             opened.syncer.heard()
 
     async def _ask(self, session: Session, volumes: Volumes) -> list[BucketInfo]:
+        asked_s = trio.current_time()
         found = await session.look(self._options.bucket)
+        self._asked_s = asked_s
         await volumes.learn(found.limits)
         return found.buckets
 
     def _take_listing(self, buckets: list[BucketInfo]) -> None:
-        self._buckets = buckets
+        self._buckets, self._listed_s = buckets, self._asked_s
         self._listed.set()
 
     async def _follow_listing(self, parts: _Parts) -> None:
@@ -305,11 +308,12 @@ class _Daemon:
         while True:
             await self._listed.wait()
             self._listed = trio.Event()
+            asked_s = self._listed_s
             if [info.key for info in self._buckets] != [info.key for info in remembered]:
                 remembered = self._buckets
                 self._remember(parts.session, remembered)
             if not self._options.bucket:
-                await parts.volumes.listed(self._buckets)
+                await parts.volumes.listed(self._buckets, asked_s)
 
     async def _record(self, parts: _Parts) -> None:
         while True:

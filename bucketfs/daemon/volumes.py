@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -21,7 +22,18 @@ from bucketfs.client import BucketInfo, Credentials, Limits
 from bucketfs.daemon.places import make_private
 from bucketfs.daemon.session import Session
 from bucketfs.disk import Disk
-from bucketfs.errors import BucketfsError, Busy, HubError, NotFound, OverQuota, Refused, Unauthenticated, Unsupported
+from bucketfs.errors import (
+    BucketfsError,
+    Busy,
+    HubError,
+    NotEmpty,
+    NotFound,
+    OverQuota,
+    Refused,
+    Stale,
+    Unauthenticated,
+    Unsupported,
+)
 from bucketfs.journal import Journal, inodes_named
 from bucketfs.sync import NativeRemote, Pace, Pusher, Syncer
 from bucketfs.types import BucketKey, Inode
@@ -39,8 +51,10 @@ class OpenVolume:
     volume: Volume
     journal: Journal
     syncer: Syncer
-    scope: trio.CancelScope
     room: Room
+    opened_s: float = field(default_factory=trio.current_time)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
 
 
 class Volumes:
@@ -74,6 +88,7 @@ class Volumes:
         self._known_me: tuple[Credentials, str] | None = None
         self._nursery: trio.Nursery | None = None
         self._listing = trio.Lock()
+        self._removed: set[BucketKey] = set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the volumes in step until cancelled, then close their journals."""
@@ -116,10 +131,10 @@ class Volumes:
         room = Room(f"bucket {info.name!r}")
         volume.growth.rooms = (room,) if self._session.guest else (self._room, room)
         volume.growth.note(_grown_by(volume))
-        opened = OpenVolume(name, info, volume, journal, syncer, trio.CancelScope(), room)
-        self.open[info.key] = opened
+        opened = OpenVolume(name, info, volume, journal, syncer, room)
         assert self._nursery is not None, "volumes are opened while `run` runs"
-        await self._nursery.start(self._keep, opened)
+        self._nursery.start_soon(self._keep, opened)
+        self.open[info.key] = opened
         return opened
 
     async def _look_as_guest(self, pusher: Pusher, remote: NativeRemote, info: BucketInfo) -> None:
@@ -146,10 +161,13 @@ class Volumes:
             self._known_me = (credentials, me)
         return self._known_me[1]
 
-    async def _keep(self, opened: OpenVolume, *, task_status: trio.TaskStatus[None]) -> None:
-        with opened.scope:
-            opened.syncer.heard()
-            await opened.syncer.run(task_status=task_status)
+    async def _keep(self, opened: OpenVolume) -> None:
+        try:
+            with opened.scope:
+                opened.syncer.heard()
+                await opened.syncer.run()
+        finally:
+            opened.ended.set()
 
     async def _volume(self, info: BucketInfo, journal: Journal, name: bytes, inode: Inode | None) -> Volume:
         volume = Volume(
@@ -210,15 +228,19 @@ class Volumes:
 
     async def settle(self, volume: Volume) -> None:
         """Return when everything in ``volume`` is at the Hub; raises what stands in the way."""
-        await self.open[volume.key].syncer.settle()
+        opened = self.open.get(volume.key)
+        if opened is None:
+            raise Stale(f"bucket {volume.key} was taken off the mount")
+        await opened.syncer.settle()
 
     # The buckets of an all-buckets mount
 
-    async def listed(self, buckets: list[BucketInfo]) -> None:
-        """Show exactly these buckets at the top: new ones appear, removed ones go (unless something waits in them)."""
+    async def listed(self, buckets: list[BucketInfo], asked_s: float) -> None:
+        """Show exactly these buckets at the top: new ones appear, removed ones go (unless something waits in them). The Hub was
+        asked for them at ``asked_s`` of trio's clock; what was made or removed here since, it could not say."""
         async with self._listing:
             for info in buckets:
-                if info.key not in self.open and not info.private:
+                if info.key not in self.open and info.key not in self._removed and not info.private:
                     try:
                         opened = await self.add(info, self._free_name(info))
                     except BucketfsError as error:
@@ -227,8 +249,8 @@ class Volumes:
                         self.vfs.add(opened.name, opened.volume)
             there = {info.key for info in buckets}
             for key, opened in list(self.open.items()):
-                if key not in there and not opened.syncer.dirty:
-                    self._close(opened)
+                if key not in there and opened.opened_s < asked_s and not opened.syncer.dirty:
+                    await self._close(opened)
 
     def _free_name(self, info: BucketInfo) -> bytes:
         """The folder name of a bucket: its own, as far as it can be one, made unique by its key."""
@@ -247,26 +269,36 @@ class Volumes:
             self.vfs.add(opened.name, opened.volume)
 
     async def remove(self, volume: Volume) -> None:
-        """Remove an empty bucket at the Hub. Raises Busy while something of it waits to be pushed and cannot be."""
+        """Remove a bucket that is empty at the Hub. What is shown here may be older than what others put into it since, so the
+        Hub is asked first. Raises NotEmpty, Busy when it changes meanwhile, and what stands in the way of a push."""
         async with self._listing:
-            opened = self.open[volume.key]
-            if opened.syncer.dirty:
-                await opened.syncer.settle()
-            if opened.syncer.dirty or not await volume.lens.settle(lambda: volume.is_empty(volume.root)):
-                raise Busy("the bucket changed meanwhile")
+            opened = self.open.get(volume.key)
+            if opened is None:
+                raise NotFound(f"bucket {volume.key} was taken off the mount")
             try:
+                with suppress(NotFound):  # whether that is the bucket itself is seen next
+                    await opened.syncer.settle()
+                theirs = (await self._session.buckets.root(volume.key)).root
+                if not await volume.lens.settle(lambda: volume.is_empty(volume.root)):
+                    raise NotEmpty("the bucket is not empty at the Hub")
+                if opened.syncer.dirty or theirs != volume.base:
+                    raise Busy("the bucket changed meanwhile")
                 await self._session.buckets.remove(volume.key)
             except NotFound:
                 log.info("bucket %s was gone already", volume.key)
-            self._close(opened)
+            self._removed.add(volume.key)
+            await self._close(opened)
 
-    def _close(self, opened: OpenVolume) -> None:
-        opened.scope.cancel()
+    async def _close(self, opened: OpenVolume) -> None:
+        """Take a bucket off the mount at once, and close its journal when nobody is at work with it."""
         opened.volume.growth.note(-opened.volume.growth.grown_bytes)
         del self.open[opened.info.key]
         if opened.name in self.vfs.names:
             self.vfs.drop(opened.name)
-        opened.journal.close()
+        opened.scope.cancel()
+        with trio.CancelScope(shield=True):
+            await opened.ended.wait()
+            await opened.journal.aclose()
 
 
 def _inodes_of(folder: Path) -> set[Inode]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import trio
 
 from bucketfs.disk import Disk, OpenFile, PathLike, Workers
-from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, NotFound
+from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, NotFound, Stale
 from bucketfs.journal.drafts import Drafts, SyncWork
 from bucketfs.journal.record import HEAD_END, Header, encode_frame, encode_header, encode_op
 from bucketfs.journal.recovery import Recovery, find_segment, move_drafts_aside, recovery_of, segment_path
@@ -225,10 +225,19 @@ class Journal:
         self._segments.clear()
         self._disk.close(self._lock)
 
+    async def aclose(self) -> None:
+        """The same, once the ``sync`` or ``settle`` under way is over. Whoever comes later gets Stale."""
+        async with self._settling:
+            while self._running is not None:
+                await self._running.wait()
+            self.close()
+
     # Inside
 
     @property
     def _live(self) -> _Segment:
+        if not self._segments:
+            raise Stale(f"the journal in {self._folder} is closed: its bucket was taken off the mount")
         return self._segments[-1]
 
     def _is_named(self, draft: DraftId) -> bool:

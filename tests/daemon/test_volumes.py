@@ -1,0 +1,121 @@
+"""The buckets of an all-buckets mount: their numbers, coming, going, and what is shown when one cannot be opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+from manybuckets import MemorySession, many_buckets
+from world import ME, MemoryRemote, World
+
+from bucketfs.errors import NotEmpty, NotFound, Stale, Unavailable
+from bucketfs.sync import Pusher
+from bucketfs.types import ROOT_INODE
+from bucketfs.vfs import SetAttr
+
+
+async def elsewhere(folder: Path, remote: MemoryRemote, files: dict[str, bytes]) -> None:
+    """Another client pushes these files."""
+    other = await World(folder, remote).open()
+    for name, data in files.items():
+        await other.write(name, data)
+    await Pusher(other.volume, remote, other.source, other.told.append).push()
+    other.close()
+
+
+async def test_a_lost_table_of_numbers_mixes_nothing_up(tmp_path: Path) -> None:
+    """The journal of one bucket names numbers; no other bucket's file may be given one of them."""
+    session = MemorySession()
+    one, two = session.make("one"), session.make("two")
+    old = {f"old{number}": b"old %d" % number for number in range(9)}
+    await elsewhere(tmp_path / "other", session.remotes[one.key], old)
+    async with many_buckets(tmp_path / "mount", session) as mount:
+        for number in range(5):
+            await mount.write(f"two/new{number}", b"NEW %d" % number)
+        for name in old:  # replaying these takes them into memory, with numbers
+            await mount.vfs.setattr(await mount.inode(f"one/{name}"), SetAttr(mode=0o600), None, ME)
+        for remote in session.remotes.values():
+            remote.away = True
+    for file in (tmp_path / "mount").glob("inodes.db*"):
+        file.unlink()
+    for remote in session.remotes.values():
+        remote.away = False
+    for order in ([one, two], [two, one]):
+        async with many_buckets(tmp_path / "mount", session, known=order) as mount:
+            assert {name: await mount.read(f"one/{name}") for name in old} == old
+            assert [await mount.read(f"two/new{number}") for number in range(5)] == [b"NEW %d" % n for n in range(5)]
+            inodes = [await mount.inode(f"one/{name}") for name in old]
+            inodes += [await mount.inode(f"two/new{number}") for number in range(5)]
+            assert len(set(inodes)) == len(inodes)
+
+
+async def test_rmdir_looks_at_the_hub_first(tmp_path: Path) -> None:
+    """Here the bucket is empty; there somebody put a file into it a moment ago."""
+    session = MemorySession()
+    info = session.make("theirs")
+    async with many_buckets(tmp_path / "mount", session) as mount:
+        assert await mount.names("theirs") == []
+        await elsewhere(tmp_path / "other", session.remotes[info.key], {"f": b"precious"})
+        with pytest.raises(NotEmpty):
+            await mount.vfs.rmdir(ROOT_INODE, b"theirs", ME)
+        assert info.key in session.remotes
+        assert await mount.read("theirs/f") == b"precious"
+
+
+async def test_rmdir_needs_the_hub(tmp_path: Path) -> None:
+    session = MemorySession()
+    info = session.make("b")
+    async with many_buckets(tmp_path / "mount", session) as mount:
+        await mount.write("b/f", b"x")
+        session.remotes[info.key].away = True
+        with pytest.raises(NotEmpty):
+            await mount.vfs.rmdir(ROOT_INODE, b"b", ME)
+        await mount.vfs.unlink(await mount.inode("b"), b"f", ME)
+        with pytest.raises(Unavailable):
+            await mount.vfs.rmdir(ROOT_INODE, b"b", ME)
+        session.remotes[info.key].away = False
+        await mount.vfs.rmdir(ROOT_INODE, b"b", ME)
+        assert session.remotes == {} and await mount.names() == []
+        # A listing that was asked for before must not bring it back.
+        await mount.volumes.listed([info], trio.current_time())
+        assert await mount.names() == []
+
+
+async def test_a_bucket_made_while_a_listing_was_asked_for_stays(tmp_path: Path) -> None:
+    session = MemorySession()
+    async with many_buckets(tmp_path / "mount", session) as mount:
+        asked_s, listing = trio.current_time(), session.listing()
+        await mount.vfs.mkdir(ROOT_INODE, b"new", 0o755, ME)
+        await mount.volumes.listed(listing, asked_s)
+        assert await mount.names() == ["new"]
+        await mount.write("new/f", b"x")
+
+
+async def test_a_bucket_that_goes_during_a_sync(tmp_path: Path) -> None:
+    """Its journal is closed when the sync is over, and not under it."""
+    session = MemorySession()
+    info = session.make("b")
+    async with many_buckets(tmp_path / "mount", session) as mount:
+        opened = mount.volumes.open[info.key]
+        await mount.write("b/f", b"x")
+        await opened.syncer.settle()
+        folder = await mount.vfs.opendir(await mount.inode("b"), ME)
+        del session.remotes[info.key]
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(fsync_of_something_gone, mount.vfs.fsyncdir, folder)
+            await trio.lowlevel.checkpoint()
+            nursery.start_soon(mount.volumes.listed, [], trio.current_time())
+        assert await mount.names() == []
+        with pytest.raises(Stale):
+            await opened.journal.sync()
+        with pytest.raises(NotFound):
+            await mount.inode("b")
+
+
+async def fsync_of_something_gone(fsyncdir, folder) -> None:  # type: ignore[no-untyped-def]
+    try:
+        await fsyncdir(folder)
+    except Stale:
+        return
