@@ -10,6 +10,7 @@ unchanged               whatever was done here stays
 changed                 untouched: the Hub's shows; a file gets a new inode, a folder keeps its own
 changed                 removed: the edit survives, the name comes back
 removed                 changed: the edit survives, with the folders it needs
+changed or removed      open for writing: as if unchanged, until something is written; then as changed
 changed, both folders   merged inside, by these rules
 changed, same content   nothing to do
 one of them empty       the written file wins
@@ -27,11 +28,12 @@ from dataclasses import dataclass, field, replace
 
 from bucketfs.types import Cid, Kind, Link, NodeAttributes
 from bucketfs.vfs.conflict import conflict_name
+from bucketfs.vfs.displaced import may_be_written
 from bucketfs.vfs.facts import AttributesChanged, EntryChanged, EntryGone, Invalidation
-from bucketfs.vfs.frozen import Frozen, FrozenDirectory, Picture
+from bucketfs.vfs.frozen import FrozenDirectory, Picture
 from bucketfs.vfs.inodes import Number
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node
-from bucketfs.vfs.view import SEED
+from bucketfs.vfs.view import SEED, Displaced
 from bucketfs.vfs.volume import Volume
 
 
@@ -51,17 +53,19 @@ class BuiltNode:
 
 def built_of(picture: Picture, links: Mapping[Node, Link]) -> dict[Node, BuiltNode]:
     """What a push made of the nodes of ``picture``. ``links`` has the link of each."""
-
-    def made(frozen: Frozen, parent: DirectoryNode | None, name: bytes) -> None:
-        changes = frozen.changes if isinstance(frozen, FrozenDirectory) else {}
-        gone = frozenset(below for below, change in changes.items() if change is None)
-        built[frozen.node] = BuiltNode(frozen.version, links[frozen.node], parent, name, gone)
-        for below, change in changes.items():
-            if isinstance(frozen, FrozenDirectory) and change is not None and not isinstance(change, Link):
-                made(change, frozen.node, below)
-
+    places: dict[Node, tuple[DirectoryNode, bytes]] = {}
+    gone: dict[Node, frozenset[bytes]] = {}
+    for frozen in picture.nodes:
+        if isinstance(frozen, FrozenDirectory):
+            gone[frozen.node] = frozenset(name for name, change in frozen.changes.items() if change is None)
+            for name, change in frozen.changes.items():
+                if change is not None and not isinstance(change, Link):
+                    places[change.node] = frozen.node, name
     built: dict[Node, BuiltNode] = {}
-    made(picture.root, None, b"")
+    for frozen in picture.nodes:
+        node = frozen.node
+        parent, name = places.get(node, (None, b""))
+        built[node] = BuiltNode(frozen.version, links[node], parent, name, gone.get(node, frozenset()))
     return built
 
 
@@ -85,7 +89,7 @@ async def rebase_onto(
 
     def attempt() -> Rebased:
         plan = _Plan(volume, built, host, when, mine)
-        plan.directory(volume.root, Link(new, 0))
+        plan.tree(Link(new, 0))
         for act in plan.acts:
             act()
         volume.base = new
@@ -106,11 +110,23 @@ class _Plan:
         self.host = host
         self.when = when
         self.acts: list[Callable[[], None]] = []
+        self._folders: list[tuple[DirectoryNode, Link | None]] = []
         self.settled: list[Node] = []
         self.done = Rebased()
 
+    def tree(self, theirs: Link) -> None:
+        """Plan for everything. Folders inside folders wait in a list: a path may have more levels than Python has frames. What is
+        planned for one folder does not depend on what was done to another, so their order is free."""
+        self.directory(self.volume.root, theirs)
+        while self._folders:
+            self._directory(*self._folders.pop())
+
     def directory(self, node: DirectoryNode, theirs: Link | None) -> None:
-        """Plan for a folder that both sides have (``theirs`` None: that the Hub's side removed, and that is dirty here)."""
+        """Plan, later, for a folder that both sides have (``theirs`` None: that the Hub's side removed, and that is dirty
+        here)."""
+        self._folders.append((node, theirs))
+
+    def _directory(self, node: DirectoryNode, theirs: Link | None) -> None:
         if node.link is not None and theirs is not None and node.link.cid == theirs.cid:
             return
         old = self._entries(node, node.link)
@@ -193,7 +209,8 @@ class _Plan:
         self._let_go(parent, ours, theirs is None)
 
     def _let_go(self, parent: DirectoryNode, ours: Node, gone: bool) -> None:
-        """The node is not what its name stands for any more; open handles keep reading it to the end."""
+        """The node is not what its name stands for any more; open handles keep reading it to the end, and what they
+        write brings it back (see `displaced`)."""
         name = ours.name
         if ours.lookups:
             told = EntryGone(parent.inode, name, ours.inode) if gone else EntryChanged(parent.inode, name)
@@ -203,6 +220,8 @@ class _Plan:
             self.volume.numbers.drop(ours.inode, parent.inode, name)
             parent.detach(ours)
             parent.overrides.pop(name, None)
+            if may_be_written(ours):
+                self.volume.displaced[ours] = Displaced(parent, self.host, self.when)
             self.volume.reclaim(ours)
 
         self.acts.append(act)
@@ -260,6 +279,13 @@ class _Plan:
     def _agree_below(self, directory: DirectoryNode) -> None:
         """The directory has the names that it was built with, and rests on what was built: so does all below it that is still
         as it was. What was moved or changed since stands as it is, as an override."""
+        waiting = [directory]
+        for directory in waiting:  # which grows on the way
+            waiting += self._agree_inside(directory)
+
+    def _agree_inside(self, directory: DirectoryNode) -> list[DirectoryNode]:
+        """The same for the names in one directory; the directories of which it is to be done next."""
+        below: list[DirectoryNode] = []
         for child in list(directory.children.values()):
             name, built = child.name, self.built.get(child)
             if built is None or (built.parent, built.name) != (directory, name):
@@ -274,11 +300,12 @@ class _Plan:
                 child.content.layers.clear()
                 child.content.rest_on(built.link.cid, child.content.size_bytes, ())
             elif isinstance(child, DirectoryNode):
-                self._agree_below(child)
+                below.append(child)
             self.settled.append(child)
         for name in self.built[directory].gone:
             if name in directory.overrides and directory.overrides[name] is None:
                 del directory.overrides[name]
+        return below
 
     def _ours_beside(self, parent: DirectoryNode, ours: Node, copy: bytes) -> None:
         name = ours.name

@@ -66,6 +66,23 @@ async def test_deep_tree_survives_a_checkpoint_and_a_kill(tmp_path: Path) -> Non
     assert (await again.vfs.lookup(await descend(again), b"f")).size_bytes == len(b"deep down")
 
 
+async def test_deep_tree_is_rebased(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    here = await World(tmp_path / "here", remote).open()
+    last = await dig(here, 600)
+    await pusher(here).push()
+    there = await World(tmp_path / "there", remote).open()
+    await make(there, await descend(there, 600), b"theirs", b"theirs")
+    await make(here, last, b"ours", b"ours!")
+    await pusher(here).push()
+    await pusher(there).push()
+    await pusher(here).follow(remote.at)
+    for world in (here, there):
+        at = await descend(world, 600)
+        assert (await world.vfs.lookup(at, b"ours")).size_bytes == 5
+        assert (await world.vfs.lookup(at, b"theirs")).size_bytes == 6
+
+
 async def interrupted(world: World, handle: FileHandle, node: FileNode, times: int, line: bytes) -> None:
     """So many pushes that fail, with a line appended during each."""
     true = world.remote.put
