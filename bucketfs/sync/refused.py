@@ -50,9 +50,10 @@ class Unit:
 
 @dataclass(slots=True)
 class Parts:
-    """The units of a picture, and the attributes that its folders have in the base."""
+    """The units of a picture; its folders that stay in their places, with where that is and their attributes in the base."""
 
     units: dict[Place, Unit] = field(default_factory=dict)
+    places: dict[Node, Place] = field(default_factory=dict)
     plain: dict[Node, NodeAttributes] = field(default_factory=dict)
 
 
@@ -68,35 +69,37 @@ class Cut:
 
 async def parts_of(picture: Picture) -> Parts:
     """Take a picture apart. Awaits only for directories of the base that are not at hand."""
-    lens = picture.volume.lens
-
-    def attempt() -> Parts:
-        parts = Parts()
-        _walk(picture, picture.root, (), parts)
-        return parts
-
-    return await lens.settle(attempt)
+    return await picture.volume.lens.settle(lambda: _parts(picture))
 
 
-def _walk(picture: Picture, directory: FrozenDirectory, at: Place, parts: Parts) -> None:
-    """An attempt: collect the units of a folder that stays in its place."""
-    lens = picture.volume.lens
-    if directory.base is not None:
-        plain = lens.info(directory.base).attributes
-        parts.plain[directory.node] = plain
-        if _spelt(directory.attributes) != _spelt(plain):
-            minor = _spelt(replace(directory.attributes, mtime_ns=plain.mtime_ns)) == _spelt(plain)
-            parts.units[at] = Unit((Touch.REPLACE,), minor=minor)
-    for name, change in directory.changes.items():
-        place = (*at, name)
-        if name not in directory.overrides:
-            if isinstance(change, FrozenDirectory):
-                _walk(picture, change, place, parts)
+def _parts(picture: Picture) -> Parts:
+    """An attempt."""
+    parts = Parts()
+    # No recursion here and below: a tree may be deeper than Python's stack.
+    waiting: list[tuple[FrozenDirectory, Place]] = [(picture.root, ())]
+    while waiting:
+        directory, at = waiting.pop()
+        parts.places[directory.node] = at
+        _folder(picture, directory, at, parts)
+        for name, change in directory.changes.items():
+            place = (*at, name)
+            if name in directory.overrides:
+                parts.units[place] = _override(picture, directory, name, change)
+            elif isinstance(change, FrozenDirectory):
+                waiting.append((change, place))
             else:
                 parts.units[place] = Unit((Touch.REPLACE,))
-            continue
-        known = lens.directory(directory.base.cid).entries.get(name) if directory.base is not None else None
-        parts.units[place] = _override(picture, change, known)
+    return parts
+
+
+def _folder(picture: Picture, directory: FrozenDirectory, at: Place, parts: Parts) -> None:
+    if directory.base is None:
+        return
+    plain = picture.volume.lens.info(directory.base).attributes
+    parts.plain[directory.node] = plain
+    if _spelt(directory.attributes) != _spelt(plain):
+        minor = _spelt(replace(directory.attributes, mtime_ns=plain.mtime_ns)) == _spelt(plain)
+        parts.units[at] = Unit((Touch.REPLACE,), minor=minor)
 
 
 def _spelt(attributes: NodeAttributes) -> NodeAttributes:
@@ -104,14 +107,16 @@ def _spelt(attributes: NodeAttributes) -> NodeAttributes:
     return replace(attributes, mode=DIRECTORY_MODE) if attributes.mode is None else attributes
 
 
-def _override(picture: Picture, change: Frozen | Link | None, known: Link | None) -> Unit:
+def _override(picture: Picture, directory: FrozenDirectory, name: bytes, change: Frozen | Link | None) -> Unit:
+    lens = picture.volume.lens
+    known = lens.directory(directory.base.cid).entries.get(name) if directory.base is not None else None
     if change is None:
         return Unit((Touch.REMOVE,) if known is not None else (), takes=True)
     carries = isinstance(change, Link) or (not isinstance(change, FrozenSymlink) and change.base is not None)
     if known is None:
         return Unit((Touch.ADD,), carries=carries)
     # A folder that something else replaces loses what is in it.
-    emptied = picture.volume.lens.info(known).kind is Kind.DIRECTORY
+    emptied = lens.info(known).kind is Kind.DIRECTORY
     return Unit((Touch.REPLACE, Touch.REMOVE) if emptied else (Touch.REPLACE,), carries=carries, takes=True)
 
 
@@ -135,8 +140,12 @@ def wanted_of(units: Mapping[Place, Unit], refused: Collection[Place], only: Col
 def cut(picture: Picture, parts: Parts, wanted: Collection[Place]) -> Cut:
     """The part of a picture that pushes these units and no others."""
     cutter = _Cutter(parts, wanted)
-    root = cutter.directory(picture.root, ())
-    if root is None:
+    # Children stand before their parents.
+    for frozen in picture.nodes:
+        if isinstance(frozen, FrozenDirectory) and frozen.node in parts.places:
+            cutter.directory(frozen, parts.places[frozen.node])
+    root = cutter.kept.get(picture.root.node)
+    if not isinstance(root, FrozenDirectory):
         return Cut(None, [], cutter.settled)
     nodes = [cutter.kept[frozen.node] for frozen in picture.nodes if frozen.node in cutter.kept]
     return Cut(Picture(picture.volume, picture.base, root, picture.since_ns, nodes), cutter.still, cutter.settled)
@@ -147,39 +156,43 @@ class _Cutter:
         self.kept: dict[Node, Frozen] = {}
         self.still: list[Node] = []
         self.settled: list[FrozenDirectory] = []
+        self._quiet: set[Frozen | Link | None] = set()
         self._parts = parts
         self._wanted = wanted
 
-    def directory(self, directory: FrozenDirectory, at: Place) -> FrozenDirectory | None:
-        """A folder that stays in its place, with what is wanted of its changes; None when that is nothing."""
+    def directory(self, directory: FrozenDirectory, at: Place) -> None:
+        """Keep a folder that stays in its place, with what is wanted of its changes, unless that is nothing."""
         changes: dict[bytes, Frozen | Link | None] = {}
         for name, change in directory.changes.items():
-            place = (*at, name)
             if name not in directory.overrides and isinstance(change, FrozenDirectory):
-                inner = self.directory(change, place)
-                if inner is not None:
-                    changes[name] = inner
-            elif place in self._wanted:
+                if change.node in self.kept:
+                    changes[name] = self.kept[change.node]
+            elif (*at, name) in self._wanted:
                 changes[name] = change
                 self._keep(change)
         unit = self._parts.units.get(at)
         own = unit is None or at in self._wanted
         if not changes and (unit is None or not own):
-            if (unit is None or unit.minor) and all(change in self.settled for change in directory.changes.values()):
+            if (unit is None or unit.minor) and self._quiet.issuperset(directory.changes.values()):
                 self.settled.append(directory)
-            return None
-        overrides = {name: node for name, node in directory.overrides.items() if name in changes}
-        attributes = directory.attributes if own else self._parts.plain[directory.node]
+                self._quiet.add(directory)
+            return
         if unit is not None and not own and not unit.minor:
             self.still.append(directory.node)
-        made = replace(directory, changes=changes, overrides=overrides, attributes=attributes)
-        self.kept[directory.node] = made
-        return made
+        self.kept[directory.node] = replace(
+            directory,
+            changes=changes,
+            overrides={name: node for name, node in directory.overrides.items() if name in changes},
+            attributes=directory.attributes if own else self._parts.plain[directory.node],
+        )
 
     def _keep(self, change: Frozen | Link | None) -> None:
-        if change is None or isinstance(change, Link):
-            return
-        self.kept[change.node] = change
-        if isinstance(change, FrozenDirectory):
-            for inner in change.changes.values():
-                self._keep(inner)
+        """Keep something with all that is in it."""
+        waiting = [change]
+        while waiting:
+            one = waiting.pop()
+            if one is None or isinstance(one, Link):
+                continue
+            self.kept[one.node] = one
+            if isinstance(one, FrozenDirectory):
+                waiting += one.changes.values()
