@@ -124,4 +124,13 @@ class Proposed:
     time_ns: int
 
 
-Op = Create | MakeDirectory | MakeSymlink | Place | SetAttributes | SetContent | Rename | Remove | Proposed
+@dataclass(frozen=True, slots=True)
+class Left:
+    """``root`` was the bucket's root before the base, and the Hub said then that the bucket was changed at ``time_ns``. A Hub that
+    shows both together again did not move on: it went back, and lacks what came after."""
+
+    root: Cid
+    time_ns: int
+
+
+Op = Create | MakeDirectory | MakeSymlink | Place | SetAttributes | SetContent | Rename | Remove | Proposed | Left

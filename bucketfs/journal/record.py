@@ -28,6 +28,7 @@ from typing import Any
 from bucketfs.errors import Corrupt, InvalidArgument, Unsupported
 from bucketfs.ops import (
     Create,
+    Left,
     MakeDirectory,
     MakeSymlink,
     Op,
@@ -60,11 +61,12 @@ _KINDS: dict[int, type[Op]] = {
     ord("R"): Rename,
     ord("X"): Remove,
     ord("B"): Proposed,
+    ord("G"): Left,
 }
 _LETTERS = {op: letter for letter, op in _KINDS.items()}
 _FIELDS = {op: tuple(field.name for field in fields(op)) for op in _LETTERS}
 _FIELD_SETS = {op: frozenset(names) for op, names in _FIELDS.items()}
-_CID_FIELDS: dict[type[Op], str] = {Place: "cid", Proposed: "root"}
+_CID_FIELDS: dict[type[Op], str] = {Place: "cid", Proposed: "root", Left: "root"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ def _mend_place(found: dict[str, Any]) -> None:
     found["cid"] = cid_from_text(found["cid"])
 
 
-def _mend_proposed(found: dict[str, Any]) -> None:
+def _mend_root(found: dict[str, Any]) -> None:
     found["root"] = cid_from_text(found["root"])
 
 
@@ -188,7 +190,8 @@ def _mend_content(found: dict[str, Any]) -> None:
 _MENDS: dict[type[Op], Callable[[dict[str, Any]], None]] = {
     Place: _mend_place,
     SetContent: _mend_content,
-    Proposed: _mend_proposed,
+    Proposed: _mend_root,
+    Left: _mend_root,
 }
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _from_json = json.JSONDecoder().decode

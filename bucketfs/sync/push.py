@@ -22,6 +22,7 @@ from bucketfs.dag import cid_text
 from bucketfs.errors import BlocksMissing, BucketfsError, Denied, RootMoved
 from bucketfs.ops import Proposed
 from bucketfs.sync.build import Block, Emit, build
+from bucketfs.sync.lapse import leave, left, went_back
 from bucketfs.sync.refused import Cut, Place, cut, parts_of, wanted_of, why_not
 from bucketfs.sync.remote import Look, Remote
 from bucketfs.sync.send import Sent, send_all
@@ -45,6 +46,9 @@ from bucketfs.vfs import (
 )
 
 log = logging.getLogger(__name__)
+
+RESTORES_MAX = 10_000
+"""A Hub names up to a hundred lacking blocks at a time."""
 
 MOVES_MAX = 20
 """A root that moves this often under one push belongs to a Hub that answers nonsense; the push is tried again later."""
@@ -142,6 +146,7 @@ class Pusher:
             if moved is None:
                 self._pushed(picture, part, links, only)
                 if part.picture is not None:
+                    leave(self._volume, picture.base)
                     self._volume.growth.stored(grown_bytes)
                     self._volume.proposed.clear()
                     await self.checkpoint()
@@ -149,6 +154,8 @@ class Pusher:
                     done.append(Pushed(self._volume.base, self.now, conflicts))
                 return
             thaw(picture)
+            if await self.restored(await self._remote.look()):
+                continue
             built = {} if part.picture is None else built_of(part.picture, links)
             conflicts += await self._rebase(moved, built)
         raise RootMoved("the bucket's root keeps moving", hint="it is tried again")
@@ -258,6 +265,28 @@ class Pusher:
         else:
             log.warning("%s: the Hub refuses %r, which waits here: %s", self._volume.key, b"/".join(place).decode(), reason)
 
+    async def restored(self, seen: Look) -> bool:
+        """Whether the Hub went back to an older state, and has our base again by now. Not when it lacks blocks that nobody here
+        has: what it lost then is lost, and its root is a root like any other. Raises what stands in the way."""
+        volume = self._volume
+        if not went_back(volume, seen):
+            return False
+        log.warning("%s: the Hub went back to an older state; what it lost is given to it again", volume.key)
+        for _ in range(RESTORES_MAX):
+            try:
+                await self._remote.swap(seen.root, volume.base, self._upload)
+            except RootMoved:
+                return False
+            except BlocksMissing as error:
+                try:
+                    await self._supply(error)
+                except BlocksMissing:
+                    log.error("%s: the Hub lost blocks that are not here either; its older state is shown", volume.key)
+                    return False
+            else:
+                return True
+        raise BlocksMissing("the Hub asks for the same blocks again and again", hint="it is tried again")
+
     async def follow(self, root: Cid) -> None:
         """The Hub's root is ``root``, and nothing is dirty but what it refuses: show it."""
         await self._rebase(root, {})
@@ -314,7 +343,7 @@ class Pusher:
     async def _rebase(self, root: Cid, built: Mapping[Node, BuiltNode]) -> list[str]:
         volume = self._volume
         when = datetime.now().astimezone().strftime("%Y-%m-%d %H%M%S")
-        mine = root in volume.proposed
+        mine, old = root in volume.proposed, volume.base
         done = await rebase_onto(volume, root, built, host=socket.gethostname(), when=when, mine=mine)
         for invalidation in done.invalidations:
             self._notify(invalidation)
@@ -322,6 +351,7 @@ class Pusher:
             log.info("both sides changed a file: ours is kept as %r", path)
         log.debug("rebased onto %s", cid_text(root))
         volume.proposed.clear()
+        leave(volume, old)
         volume.owes_checkpoint = True
         await self.checkpoint()
         return done.conflicts
@@ -330,7 +360,7 @@ class Pusher:
         """Begin a new journal segment with what is still dirty, and let go of what it replaces."""
         volume = self._volume
         now_ns = volume.owner.now_ns()
-        head = [*overlay_ops(volume), *(Proposed(root, now_ns) for root in volume.proposed)]
+        head = [*overlay_ops(volume), *(Proposed(root, now_ns) for root in volume.proposed), *left(volume)]
         volume.journal.checkpoint(volume.base, head)
         volume.checkpointed()
         await volume.journal.settle(draft_ids(volume))

@@ -17,6 +17,7 @@ from bucketfs.cache import BlockCache
 from bucketfs.client import Backoff
 from bucketfs.dag import cid_text
 from bucketfs.errors import BucketfsError, Denied
+from bucketfs.sync.lapse import saw
 from bucketfs.sync.push import Pusher
 from bucketfs.sync.remote import Remote
 from bucketfs.sync.send import Sent
@@ -210,6 +211,8 @@ class Syncer:
                 self.pushing = True
                 done = await self._pusher.push()
                 if done is not None:
+                    # Also for the time that the Hub gave our root: should it go back one day, that tells.
+                    look = True
                     self.conflicts += done.conflicts
                     self.last_push_s = time.time()
                     log.debug("%s: root %s, %d bytes sent", self.volume.key, cid_text(done.root), done.sent.bytes_sent)
@@ -217,11 +220,14 @@ class Syncer:
                 seen = await self._remote.look()
                 self.volume.learn_times(seen.updated_at_ns, seen.path_times)
                 await self._pusher.learn(seen)
+                if seen.root != self.volume.base and await self._pusher.restored(seen):
+                    seen = await self._remote.look()
                 # What the Hub refuses stays dirty and does not ask for a push.
                 if seen.root != self.volume.base and self.volume.changed_since_ns is None:
                     await self._pusher.follow(seen.root)
                 elif seen.root != self.volume.base:
                     self._look = True
+                saw(self.volume, seen)
         except BaseException:
             self._look = self._look or look
             raise

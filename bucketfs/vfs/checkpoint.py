@@ -134,6 +134,9 @@ async def _apply(volume: Volume, op: ops.Op) -> None:
     if isinstance(op, ops.Proposed):
         volume.proposed.add(op.root)
         return
+    if isinstance(op, ops.Left):
+        volume.left[op.root] = op.time_ns
+        return
     if isinstance(op, ops.Rename):
         node = await _node(volume, op.old)
         parent, name = await _place(volume, op.new)

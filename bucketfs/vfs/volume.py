@@ -77,6 +77,10 @@ class Volume(View):
         self.replaying = False
         self.garbage_drafts = 0
         self.proposed: set[Cid] = set()
+        self.left: dict[Cid, int] = {}
+        """Roots before the base, oldest first, with the time that the Hub told of the bucket then."""
+        self.base_time_ns = 0
+        """The time that the Hub told of the bucket while ``base`` was its root; 0 when it was not asked."""
         self.owes_checkpoint = False
         self.growth = Growth()
         self.on_change: Callable[[], None] = lambda: None
