@@ -33,6 +33,10 @@ def status_lines(document: Mapping[str, Any], now_s: float) -> Iterator[str]:
     yield f"  changes: {_waiting(document)}"
     for bucket in document.get("buckets") or ():
         yield from _bucket_lines(bucket, now_s)
+    for bucket in document.get("unopened") or ():
+        again = bucket.get("next_try_s")
+        when = f"; next try in {time_text(max(0.0, again - now_s))}" if again is not None else ""
+        yield f"  bucket {bucket.get('name')}: cannot be opened: {bucket.get('error')}{when}"
     conflicts = document.get("conflicts") or ()
     if conflicts:
         yield f"  conflicts: {len(conflicts)}, both sides are kept:"

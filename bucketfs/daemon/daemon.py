@@ -288,9 +288,7 @@ class _Daemon:
         self._told(invalidation)
 
     def _moved(self, volumes: Volumes, key: BucketKey) -> None:
-        opened = volumes.open.get(key)
-        if opened is not None:
-            opened.syncer.heard()
+        volumes.heard(key)
 
     async def _ask(self, session: Session, volumes: Volumes) -> list[BucketInfo]:
         asked_s = trio.current_time()

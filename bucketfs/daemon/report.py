@@ -12,6 +12,7 @@ from bucketfs.cache import BlockCache
 from bucketfs.daemon.config import MountOptions
 from bucketfs.daemon.session import Session
 from bucketfs.daemon.volumes import OpenVolume, Volumes
+from bucketfs.daemon.waiting import Waiting
 from bucketfs.dag import cid_text
 from bucketfs.errors import BucketfsError, OverQuota, TimedOut, Unauthenticated, Unavailable
 from bucketfs.mount import Mount
@@ -47,6 +48,17 @@ def bucket_status(one: OpenVolume) -> Document:
     }
 
 
+def waiting_status(one: Waiting) -> Document:
+    """One bucket that cannot be opened: the name of its folder, why, and when it is tried again (seconds since 1970)."""
+    return {
+        "name": one.name.decode(),
+        "key": str(one.info.key),
+        "error": str(one.error),
+        "hint": one.error.hint or None,
+        "next_try_s": one.next_try_s,
+    }
+
+
 def paused_by(error: BucketfsError) -> str:
     """What has to change before pushes go on, in one word."""
     if isinstance(error, Unauthenticated):
@@ -75,7 +87,8 @@ def mount_status(
     """The whole mount."""
     buckets = [bucket_status(one) for one in volumes.open.values()]
     ages = [bucket["oldest_age_s"] for bucket in buckets if bucket["oldest_age_s"] is not None]
-    errors = [bucket["error"] for bucket in buckets if bucket["error"]]
+    unopened = [waiting_status(one) for one in volumes.waiting.values()]
+    errors = [bucket["error"] for bucket in [*buckets, *unopened] if bucket["error"]]
     return {
         "mountpoint": str(options.mountpoint),
         "bucket": options.bucket + (f"/{options.prefix}" if options.prefix else ""),
@@ -98,6 +111,7 @@ def mount_status(
             f"{bucket['name']}/{path}" if not options.bucket else path for bucket in buckets for path in bucket["conflicts"]
         ],
         "buckets": buckets,
+        "unopened": unopened,
         "cache": asdict(cache.figures()),
         "fetched": {"blocks": source.blocks_fetched, "bytes": source.bytes_fetched},
         "calls": dict(session.channel.counts),

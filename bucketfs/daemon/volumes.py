@@ -10,6 +10,7 @@ State of a mount, in ``mounts/<tag>`` of the state folder; the tag stands for Hu
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from bucketfs.cache import BlockCache
 from bucketfs.client import BucketInfo, Credentials, Limits
 from bucketfs.daemon.places import make_private
 from bucketfs.daemon.session import Session
+from bucketfs.daemon.waiting import Waiting
 from bucketfs.disk import Disk
 from bucketfs.errors import (
     BucketfsError,
@@ -40,6 +42,9 @@ from bucketfs.types import BucketKey, Inode
 from bucketfs.vfs import VFS, FileNode, InodeNumbers, Invalidation, Lens, Node, Owner, Room, Volume, draft_ids, replay
 
 log = logging.getLogger(__name__)
+
+OPEN_PATIENCE_S = 5.0
+"""How long a listing waits for the buckets that it brings; those that need longer are shown as folders without content."""
 
 
 @dataclass(slots=True, eq=False)
@@ -73,6 +78,7 @@ class Volumes:
         pace: Pace,
     ) -> None:
         self.open: dict[BucketKey, OpenVolume] = {}
+        self.waiting: dict[BucketKey, Waiting] = {}
         self.registry: dict[Inode, Node] = {}
         self.vfs: VFS
         self._session = session
@@ -201,6 +207,15 @@ class Volumes:
         """What stood in the way of pushes may be gone: try again now."""
         for one in self.open.values():
             one.syncer.hurry()
+        for waiting in self.waiting.values():
+            waiting.hurry()
+
+    def heard(self, key: BucketKey) -> None:
+        """The root of a bucket may have moved."""
+        if key in self.open:
+            self.open[key].syncer.heard()
+        elif key in self.waiting:
+            self.waiting[key].hurry()
 
     async def learn(self, limits: Limits) -> None:
         """What the account may store, and stores. Raises what fetching the tops of the buckets raises, with a limit for each."""
@@ -239,25 +254,81 @@ class Volumes:
         """Show exactly these buckets at the top: new ones appear, removed ones go (unless something waits in them). The Hub was
         asked for them at ``asked_s`` of trio's clock; what was made or removed here since, it could not say."""
         async with self._listing:
-            for info in buckets:
-                if info.key not in self.open and info.key not in self._removed and not info.private:
-                    try:
-                        opened = await self.add(info, self._free_name(info))
-                    except BucketfsError as error:
-                        log.warning("bucket %r cannot be shown: %s", info.name, error)
-                    else:
-                        self.vfs.add(opened.name, opened.volume)
+            await self._show([info for info in buckets if not info.private and info.key not in self._removed])
             there = {info.key for info in buckets}
+            for key, waiting in list(self.waiting.items()):
+                if key not in there:
+                    await self._give_up(waiting)
             for key, opened in list(self.open.items()):
                 if key not in there and opened.opened_s < asked_s and not opened.syncer.dirty:
                     await self._close(opened)
+
+    async def _show(self, buckets: list[BucketInfo]) -> None:
+        """Open what is not open, all at once; what cannot be opened soon is tried again behind."""
+        assert self._nursery is not None, "buckets are shown while `run` runs"
+        new: list[Waiting] = []
+        for info in buckets:
+            if info.key in self.waiting:
+                self.waiting[info.key].info = info
+            elif info.key not in self.open:
+                waiting = self.waiting[info.key] = Waiting(self._free_name(info), info)
+                new.append(waiting)
+                self._nursery.start_soon(self._bring, waiting)
+        with trio.move_on_after(OPEN_PATIENCE_S):
+            for waiting in new:
+                await waiting.tried.wait()
+        for waiting in new:
+            if not waiting.tried.is_set():
+                self.vfs.hold(waiting.name, waiting.error)
+
+    async def _bring(self, waiting: Waiting) -> None:
+        """Try to open a bucket until that succeeds, and show it."""
+        try:
+            with waiting.scope:
+                while not await self._opened(waiting):
+                    waiting.again = trio.Event()
+                    delay_s = waiting.backoff.next_s()
+                    waiting.next_try_s = time.time() + delay_s
+                    waiting.tried.set()
+                    with trio.move_on_after(delay_s):
+                        await waiting.again.wait()
+        finally:
+            self.waiting.pop(waiting.info.key, None)
+            waiting.tried.set()
+            waiting.ended.set()
+
+    async def _opened(self, waiting: Waiting) -> bool:
+        """Whether there is nothing more to try."""
+        try:
+            opened = await self.add(waiting.info, waiting.name)
+        except BucketfsError as error:
+            if self._session.guest and isinstance(error, NotFound):
+                log.info("bucket %r is not shown: %s", waiting.info.name, error)
+                if waiting.name in self.vfs.names:
+                    self.vfs.drop(waiting.name)
+                return True
+            if waiting.next_try_s is None:
+                log.warning("bucket %r cannot be opened: %s", waiting.info.name, error)
+            waiting.error = error
+            self.vfs.hold(waiting.name, error)
+            return False
+        self.vfs.add(opened.name, opened.volume)
+        return True
+
+    async def _give_up(self, waiting: Waiting) -> None:
+        """The bucket is gone at the Hub; what its journal may hold stays where it is."""
+        waiting.scope.cancel()
+        with trio.CancelScope(shield=True):
+            await waiting.ended.wait()
+        if waiting.info.key not in self.open and waiting.name in self.vfs.names:
+            self.vfs.drop(waiting.name)
 
     def _free_name(self, info: BucketInfo) -> bytes:
         """The folder name of a bucket: its own, as far as it can be one, made unique by its key."""
         name = info.name.replace("/", "_").replace("\0", "_").strip(".") or info.key
         while len(name.encode()) > 200:
             name = name[:-1]
-        if name.encode() in self.vfs.names:
+        if name.encode() in {*self.vfs.names, *(waiting.name for waiting in self.waiting.values())}:
             name = f"{name} ({info.key[-8:]})"
         return name.encode()
 

@@ -1,12 +1,17 @@
-"""The top of an all-buckets mount: a folder whose folders are buckets."""
+"""The top of an all-buckets mount: a folder whose folders are buckets.
+
+A bucket that cannot be opened yet (the Hub is away and nothing is cached, a journal or a root block is damaged) stands there as a
+folder without a volume. Its name and attributes are answered, all else is refused as Unavailable: were it missing, a program that
+mirrors what it sees would take it for deleted."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
 
-from bucketfs.errors import Exists, NotEmpty, NotFound, ReadOnly
-from bucketfs.types import ROOT_INODE, Kind
+from bucketfs.errors import BucketfsError, Exists, NotEmpty, NotFound, ReadOnly, Unavailable
+from bucketfs.types import ROOT_INODE, Inode, Kind
 from bucketfs.vfs.facts import Attr, DirEntry
 from bucketfs.vfs.handles import OpenDirectory
 from bucketfs.vfs.view import DIRECTORY_SIZE, Owner
@@ -23,27 +28,63 @@ class Buckets(Protocol):
         """Remove an empty bucket at the Hub and `VFS.drop` its volume."""
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A folder without a volume: the number that the kernel knows it by, and why it cannot be opened."""
+
+    inode: Inode
+    error: BucketfsError
+
+
 class Top:
     """The volumes of a mount by the names of their folders. ``buckets`` None: none can be made or removed."""
 
     def __init__(self, owner: Owner, buckets: Buckets | None) -> None:
         self.volumes: dict[bytes, Volume] = {}
+        self.held: dict[bytes, Held] = {}
         self._owner = owner
         self._buckets = buckets
         self._started_ns = owner.now_ns()
 
     def volume(self, name: bytes) -> Volume:
-        """The volume of a name; raises NotFound."""
+        """The volume of a name; raises NotFound, or Unavailable for a folder without one."""
         volume = self.volumes.get(name)
         if volume is None:
+            if name in self.held:
+                self._refuse(name)
             raise NotFound(f"no bucket {name.decode(errors='replace')!r}")
         return volume
 
+    @property
+    def names(self) -> Collection[bytes]:
+        """The names of all folders."""
+        return self.volumes.keys() | self.held.keys()
+
+    def is_held(self, inode: Inode) -> bool:
+        """Whether a number stands for a folder without a volume."""
+        return any(held.inode == inode for held in self.held.values())
+
+    def check_held(self, inode: Inode) -> None:
+        """Raise Unavailable, with the reason, for the number of a folder without a volume."""
+        for name, held in self.held.items():
+            if held.inode == inode:
+                self._refuse(name)
+
+    def _refuse(self, name: bytes) -> NoReturn:
+        error = self.held[name].error
+        raise Unavailable(f"bucket {name.decode()!r} cannot be opened now: {error}", hint=error.hint) from error
+
     def attr(self) -> Attr:
         """What ``stat`` shows for the top."""
-        times = [self._started_ns, *(volume.updated_at_ns for volume in self.volumes.values())]
+        return self._attr(ROOT_INODE, max([self._started_ns, *(volume.updated_at_ns for volume in self.volumes.values())]))
+
+    def held_attr(self, inode: Inode) -> Attr:
+        """What ``stat`` shows for a folder without a volume."""
+        return self._attr(inode, self._started_ns)
+
+    def _attr(self, inode: Inode, time_ns: int) -> Attr:
         return Attr(
-            inode=ROOT_INODE,
+            inode=inode,
             generation=0,
             kind=Kind.DIRECTORY,
             mode=0o755,
@@ -51,24 +92,27 @@ class Top:
             uid=self._owner.uid,
             gid=self._owner.gid,
             size_bytes=DIRECTORY_SIZE,
-            atime_ns=max(times),
-            mtime_ns=max(times),
-            ctime_ns=max(times),
+            atime_ns=time_ns,
+            mtime_ns=time_ns,
+            ctime_ns=time_ns,
         )
 
     def entries(self, opened: OpenDirectory, start: int) -> Sequence[DirEntry]:
         """The folders from position ``start`` on."""
         if opened.names is None or start == 0:
-            opened.names = sorted(self.volumes)
-        found = [
-            (index, self.volumes[name]) for index, name in enumerate(opened.names) if index >= start and name in self.volumes
-        ]
-        return [DirEntry(opened.names[index], volume.attr(volume.root), index + 1) for index, volume in found]
+            opened.names = sorted(self.names)
+        found: list[DirEntry] = []
+        for index, name in enumerate(opened.names[start:], start):
+            if (volume := self.volumes.get(name)) is not None:
+                found.append(DirEntry(name, volume.attr(volume.root), index + 1))
+            elif (held := self.held.get(name)) is not None:
+                found.append(DirEntry(name, self.held_attr(held.inode), index + 1))
+        return found
 
     async def create(self, name: bytes) -> Volume:
         """Make a bucket; raises Exists, ReadOnly and what the Hub answers."""
         check_name(name)
-        if name in self.volumes:
+        if name in self.names:
             raise Exists("a bucket of this name exists")
         if self._buckets is None:
             raise ReadOnly("buckets cannot be made here")

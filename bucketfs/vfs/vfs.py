@@ -27,6 +27,7 @@ from bucketfs.errors import (
 )
 from bucketfs.types import ROOT_INODE, Caller, FileHandle, Inode
 from bucketfs.vfs import files
+from bucketfs.vfs.displaced import bring_home
 from bucketfs.vfs.facts import (
     Attr,
     DirEntry,
@@ -39,9 +40,9 @@ from bucketfs.vfs.facts import (
     StatFs,
 )
 from bucketfs.vfs.handles import Handles, OpenDirectory, OpenFile
-from bucketfs.vfs.inodes import InodeNumbers
+from bucketfs.vfs.inodes import InodeNumbers, Number
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
-from bucketfs.vfs.top import Buckets, Top
+from bucketfs.vfs.top import Buckets, Held, Top
 from bucketfs.vfs.view import Owner
 from bucketfs.vfs.volume import Volume, check_name
 
@@ -101,7 +102,7 @@ class VFS:
     @property
     def names(self) -> Collection[bytes]:
         """The names of the buckets at the top of an all-buckets mount."""
-        return self._all.volumes.keys()
+        return self._all.names
 
     async def show(self, volume: Volume, prefix: str = "") -> None:
         """Make ``volume``, or the folder ``prefix`` of it, the root of the mount."""
@@ -120,13 +121,30 @@ class VFS:
 
     def add(self, name: bytes, volume: Volume) -> None:
         """Show a volume as a folder at the top of an all-buckets mount."""
+        self._all.held.pop(name, None)
         self._all.volumes[name] = volume
         self.notify(EntryChanged(ROOT_INODE, name))
 
+    def hold(self, name: bytes, error: BucketfsError) -> None:
+        """Show a folder at the top whose bucket cannot be opened yet, until `add` or `drop`. All that is asked inside it
+        fails with Unavailable."""
+        held = self._all.held.get(name)
+        if held is not None:
+            self._all.held[name] = Held(held.inode, error)
+            return
+        number = self.numbers.at(ROOT_INODE, name)
+        if number is None:
+            now_ns = self.owner.now_ns()
+            number = Number(self.numbers.fresh(), now_ns, now_ns)
+            self.numbers.keep(ROOT_INODE, name, number)
+        self._all.held[name] = Held(number.inode, error)
+        self.notify(EntryChanged(ROOT_INODE, name))
+
     def drop(self, name: bytes) -> None:
-        """Take a volume off the top; nodes in use go on until they are closed."""
-        volume = self._all.volumes.pop(name)
-        self.notify(EntryGone(ROOT_INODE, name, volume.root.inode))
+        """Take a folder off the top; nodes in use go on until they are closed."""
+        held = self._all.held.pop(name, None)
+        inode = held.inode if held is not None else self._all.volumes.pop(name).root.inode
+        self.notify(EntryGone(ROOT_INODE, name, inode))
 
     @property
     def open_count(self) -> int:
@@ -139,15 +157,16 @@ class VFS:
         """The attributes of a name; the kernel holds one more reference to it."""
         if self._is_top(parent):
             check_name(name)
-            volume = self._all.volume(name)
-            return self._referenced(volume.root)
+            held = self._all.held.get(name)
+            return self._referenced(self._all.volume(name).root) if held is None else self._all.held_attr(held.inode)
         directory = self._directory(parent)
         check_name(name)
         return self._referenced(await self._child(directory, name))
 
     def remember(self, inode: Inode) -> None:
         """The kernel took a reference through a listing."""
-        self._node(inode).lookups += 1
+        if not self._all.is_held(inode):
+            self._node(inode).lookups += 1
 
     def forget(self, pairs: Iterable[tuple[Inode, int]]) -> None:
         """The kernel gives references back."""
@@ -161,6 +180,8 @@ class VFS:
         """The attributes of an inode."""
         if self._is_top(inode):
             return self._all.attr()
+        if self._all.is_held(inode):
+            return self._all.held_attr(inode)
         return self._attr(self._node(inode))
 
     async def setattr(self, inode: Inode, change: SetAttr, handle: FileHandle | None, caller: Caller) -> Attr:
@@ -175,7 +196,7 @@ class VFS:
             if not isinstance(node, FileNode):
                 raise IsADirectory("only a file has a size to set")
             file, size_bytes = node, change.size_bytes
-            await self._decided(node.volume, lambda: files.truncate(file, size_bytes))
+            await self._decided(node.volume, lambda: self._truncate(file, size_bytes))
         if not (change.mode is change.uid is change.gid is change.mtime_ns is None):
             await self._decided(
                 node.volume,
@@ -250,7 +271,7 @@ class VFS:
             raise IsADirectory("only files are opened")
         _check_opening(node, flags)
         if flags & os.O_TRUNC:
-            await self._decided(node.volume, lambda: files.truncate(node, 0))
+            await self._decided(node.volume, lambda: self._truncate(node, 0))
         return self._open(node, flags)
 
     async def create(self, parent: Inode, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Opened, Attr]:
@@ -274,7 +295,7 @@ class VFS:
         node = await self._decided(volume, attempt)
         _check_opening(node, flags)
         if flags & os.O_TRUNC:
-            await self._decided(node.volume, lambda: files.truncate(node, 0))
+            await self._decided(node.volume, lambda: self._truncate(node, 0))
         opened = self._open(node, flags)
         return opened, self._referenced(node)
 
@@ -291,7 +312,7 @@ class VFS:
         """Write to an open file; the number of bytes taken."""
         opened = self._handles.file(handle)
         node = opened.node
-        taken = await self._decided(node.volume, lambda: files.write(node, offset, data), ROOM_BYTES + len(data))
+        taken = await self._decided(node.volume, lambda: self._write(node, offset, data), ROOM_BYTES + len(data))
         if opened.synchronous:
             await self._sync_file(opened.node)
         return taken
@@ -307,6 +328,7 @@ class VFS:
         if isinstance(opened, OpenFile):
             node = opened.node
             node.opens -= 1
+            node.writers -= opened.writable
             try:
                 files.record(node)
             finally:
@@ -382,6 +404,7 @@ class VFS:
     def _node(self, inode: Inode) -> Node:
         node = self.registry.get(inode)
         if node is None:
+            self._all.check_held(inode)
             raise Stale(f"inode {inode} is gone")
         return node
 
@@ -406,6 +429,22 @@ class VFS:
                 raise
         return await volume.lens.settle(attempt)
 
+    def _write(self, node: FileNode, offset: int, data: bytes) -> int:
+        """An attempt."""
+        if data:
+            self._bring_home(node)
+        return files.write(node, offset, data)
+
+    def _truncate(self, node: FileNode, size_bytes: int) -> None:
+        """An attempt."""
+        if size_bytes != node.content.size_bytes:
+            self._bring_home(node)
+        files.truncate(node, size_bytes)
+
+    def _bring_home(self, node: FileNode) -> None:
+        for invalidation in bring_home(node):
+            self.notify(invalidation)
+
     async def _sync_file(self, node: FileNode) -> None:
         await files.fsync(node)
         if self._synced is not None and not node.orphan:
@@ -423,6 +462,7 @@ class VFS:
         if writable and self._read_only:
             raise ReadOnly("the mount is read-only")
         node.opens += 1
+        node.writers += writable
         handle = self._handles.add(OpenFile(node, writable, bool(flags & (os.O_SYNC | os.O_DSYNC))))
         # A remotely changed file gets a new inode, so what the kernel holds of this one is always right.
         return Opened(handle, keep_cache=True)

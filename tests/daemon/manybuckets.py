@@ -90,8 +90,10 @@ class MemorySession:
 
     async def get(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
         found: dict[Cid, bytes] = {}
-        for remote in self.remotes.values():
-            found |= await remote.blocks([cid for cid in cids if cid in remote.store])
+        for remote in sorted(self.remotes.values(), key=lambda remote: remote.away):
+            here = [cid for cid in cids if cid in remote.store and cid not in found]
+            if here:
+                found |= await remote.blocks(here)
         return found
 
     async def get_many(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
@@ -166,7 +168,7 @@ async def many_buckets(
 ) -> AsyncGenerator[ManyBuckets, None]:
     """Mount all buckets of ``session`` with state and cache in ``folder``; ``known`` are those that are known when it begins.
     Nothing is pushed by itself."""
-    folder.mkdir(exist_ok=True)
+    await trio.Path(folder).mkdir(exist_ok=True)
     told: list[Invalidation] = []
     owner = Owner(1000, 1000, Clock())
     cache = BlockCache(session, folder / "cache", 1 << 24, 1 << 24)  # type: ignore[arg-type]

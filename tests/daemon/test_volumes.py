@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,10 +12,12 @@ import trio
 from manybuckets import MemorySession, many_buckets
 from world import ME, MemoryRemote, World
 
-from bucketfs.errors import NotEmpty, NotFound, Stale, Unavailable
+from bucketfs.daemon import volumes
+from bucketfs.daemon.report import waiting_status
+from bucketfs.errors import Exists, NotEmpty, NotFound, Stale, Unavailable
 from bucketfs.sync import Pusher
-from bucketfs.types import ROOT_INODE
-from bucketfs.vfs import SetAttr
+from bucketfs.types import ROOT_INODE, Cid, Kind
+from bucketfs.vfs import EntryChanged, RenameFlags, SetAttr
 
 
 async def elsewhere(folder: Path, remote: MemoryRemote, files: dict[str, bytes]) -> None:
@@ -119,3 +124,84 @@ async def fsync_of_something_gone(fsyncdir, folder) -> None:  # type: ignore[no-
         await fsyncdir(folder)
     except Stale:
         return
+
+
+async def test_a_bucket_that_cannot_be_opened_is_a_folder_that_says_so(tmp_path: Path) -> None:
+    """Were it missing, ``rsync --delete`` from the mount would delete what was copied from it before."""
+    session = MemorySession()
+    session.make("good")
+    bad = session.make("bad")
+    await elsewhere(tmp_path / "other", session.remotes[bad.key], {"f": b"precious"})
+    session.remotes[bad.key].away = True
+    async with many_buckets(tmp_path / "mount", session) as mount:
+        assert await mount.names() == ["bad", "good"]
+        inode = await mount.inode("bad")
+        assert (await mount.vfs.getattr(inode)).kind is Kind.DIRECTORY
+        mount.vfs.remember(inode)
+        refused = [
+            partial(mount.vfs.lookup, inode, b"f"),
+            partial(mount.vfs.opendir, inode, ME),
+            partial(mount.vfs.create, inode, b"new", 0o644, os.O_WRONLY, ME),
+            partial(mount.vfs.mkdir, inode, b"new", 0o755, ME),
+            partial(mount.vfs.setattr, inode, SetAttr(mode=0o700), None, ME),
+            partial(mount.vfs.rmdir, ROOT_INODE, b"bad", ME),
+            partial(mount.vfs.rename, ROOT_INODE, b"bad", ROOT_INODE, b"new", RenameFlags.NONE, ME),
+        ]
+        for act in refused:
+            with pytest.raises(Unavailable, match="cannot be opened now: the Hub is away"):
+                await act()
+        with pytest.raises(Exists):
+            await mount.vfs.mkdir(ROOT_INODE, b"bad", 0o755, ME)
+        (waiting,) = mount.volumes.waiting.values()
+        assert waiting.info.key == bad.key
+        assert waiting_status(waiting)["name"] == "bad" and "away" in waiting_status(waiting)["error"]
+        assert waiting.next_try_s is not None
+
+        session.remotes[bad.key].away = False
+        await waiting.ended.wait()
+        assert await mount.read("bad/f") == b"precious" and await mount.inode("bad") == inode
+        assert mount.told[-1] == EntryChanged(ROOT_INODE, b"bad")
+
+
+async def test_a_damaged_bucket_is_shown_until_it_is_removed_or_mended(tmp_path: Path) -> None:
+    session = MemorySession()
+    bad, worse = session.make("bad"), session.make("worse")
+    for info in (bad, worse):  # one root each, for the blocks of an empty one are shared
+        await elsewhere(tmp_path / info.name, session.remotes[info.key], {info.name: b"x"})
+    roots = {info.key: session.remotes[info.key].at for info in (bad, worse)}
+    lost = {key: session.remotes[key].store.pop(root) for key, root in roots.items()}
+    async with many_buckets(tmp_path / "mount", session) as mount:
+        assert await mount.names() == ["bad", "worse"]
+        with pytest.raises(Unavailable, match="lacks a block"):
+            await mount.names("bad")
+        session.remotes[bad.key].store[roots[bad.key]] = lost[bad.key]
+        del session.remotes[worse.key]
+        waiting = mount.volumes.waiting[bad.key]
+        mount.volumes.heard(bad.key)
+        await waiting.ended.wait()
+        await mount.listed()
+        assert await mount.names() == ["bad"] and await mount.names("bad") == ["bad"]
+        assert not mount.volumes.waiting
+
+
+async def test_a_bucket_that_is_slow_to_open_keeps_no_other_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volumes, "OPEN_PATIENCE_S", 0.2)
+    session = MemorySession()
+    quick, slow = session.make("quick"), session.make("slow")
+    await elsewhere(tmp_path / "other", session.remotes[slow.key], {"f": b"x"})
+    get, release = session.get, trio.Event()
+
+    async def late(cids: Collection[Cid]) -> dict[Cid, bytes]:
+        if session.remotes[slow.key].at in cids:
+            await release.wait()
+        return await get(cids)
+
+    session.get = late  # type: ignore[method-assign]
+    async with many_buckets(tmp_path / "mount", session) as mount:
+        assert await mount.names() == ["quick", "slow"] and quick.key in mount.volumes.open
+        with pytest.raises(Unavailable, match="being opened"):
+            await mount.names("slow")
+        waiting = mount.volumes.waiting[slow.key]
+        release.set()
+        await waiting.ended.wait()
+        assert await mount.names("slow") == ["f"]
