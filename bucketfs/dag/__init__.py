@@ -57,6 +57,7 @@ from bucketfs.dag.directories import (
 )
 from bucketfs.dag.files import (
     FILE_WIDTH,
+    FileTree,
     Leaf,
     build_file,
     file_length_of_tsize,
@@ -153,6 +154,7 @@ __all__ = [
     "Built",
     "Change",
     "Directory",
+    "FileTree",
     "Leaf",
     "NameRecord",
     "NodeInfo",

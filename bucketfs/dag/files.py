@@ -207,6 +207,63 @@ def file_root(
     return _grow(level, message, whole, width=width, cid_version=1, inline_max=inline_max)
 
 
+class FileTree:
+    """The tree over raw leaves that come one after the other, as ``file_root`` would build it, holding one node of each level.
+
+    Runs of equal leaves, the holes of sparse files, cost in proportion to the levels of the tree and not to their number.
+    """
+
+    def __init__(self, *, width: int = FILE_WIDTH) -> None:
+        self._width = width
+        self._levels: list[list[_Part]] = [[]]
+        self._blocks: dict[Cid, bytes] = {}
+
+    def add(self, cid: Cid, size: int, count: int = 1) -> None:
+        """``count`` more leaves, each the raw block ``cid`` of ``size`` bytes."""
+        self._add(0, _Part(cid, size, size), count)
+
+    def take_blocks(self) -> dict[Cid, bytes]:
+        """The nodes that became full since the last call, children first."""
+        taken, self._blocks = self._blocks, {}
+        return taken
+
+    def finish(self, attributes: NodeAttributes = NO_ATTRIBUTES) -> Built:
+        """The root over everything that was added, which must be more than one leaf; with the nodes not taken yet."""
+        top = 0
+        while top + 1 < len(self._levels):
+            self._close(top)
+            top += 1
+        message = UnixFs(UnixFsType.FILE).with_attributes(canonical_attributes(UnixFsType.FILE, attributes))
+        built = _grow(self._levels[top], message, None, width=self._width, cid_version=1, inline_max=0)
+        return Built(built.link, self.take_blocks() | dict(built.blocks))
+
+    def _add(self, level: int, part: _Part, count: int) -> None:
+        while count:
+            if len(self._levels[level]) == self._width:
+                # Only now: a level that stays within one node may be the root.
+                self._close(level)
+            held = self._levels[level]
+            full = (count - 1) // self._width
+            if full and not held:
+                self._add_above(level, [part] * self._width, full)
+                count -= full * self._width
+            else:
+                fits = min(self._width - len(held), count)
+                held += [part] * fits
+                count -= fits
+
+    def _close(self, level: int) -> None:
+        parts, self._levels[level] = self._levels[level], []
+        self._add_above(level, parts, 1)
+
+    def _add_above(self, level: int, parts: list[_Part], count: int) -> None:
+        node, block = _inner(UnixFs(UnixFsType.FILE), parts, 1)
+        self._blocks[node.cid] = block
+        if level + 1 == len(self._levels):
+            self._levels.append([])
+        self._add(level + 1, node, count)
+
+
 def build_file(
     data: bytes | Iterable[bytes],
     attributes: NodeAttributes = NO_ATTRIBUTES,

@@ -7,21 +7,23 @@ are handed on as they are made and never kept, so memory is bounded whatever the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import trio
 
 from bucketfs.dag import (
+    FILE_WIDTH,
     LEAF_SIZE,
     RAW,
+    Built,
+    FileTree,
     Leaf,
     build_file,
     cid_of,
     codec_of,
     drive,
     edit_directory,
-    file_root,
     symlink,
     with_attributes,
 )
@@ -37,6 +39,7 @@ from bucketfs.vfs import (
     Node,
     Picture,
     Piece,
+    ZeroPiece,
     pieces,
     read_base,
     run_steps,
@@ -48,6 +51,12 @@ Emit = Callable[[Sequence[Block]], Awaitable[None]]
 SMALL_FILES_PER_HOP = 128
 SMALL_BYTES_PER_HOP = 4 << 20
 LEAVES_PER_HOP = 16
+ROW_MAX = 1024
+"""Leaves kept and leaves hashed that are handed to the tree at once."""
+
+WINDOW_BYTES = FILE_WIDTH * LEAF_SIZE
+"""How much of a base is looked up at once: what one node spans."""
+
 CHANGES_IN_LOOP_MAX = 500
 """A directory with more changes than this is built in a thread: about twenty milliseconds of work."""
 
@@ -79,6 +88,13 @@ class _Small:
 
     frozen: FrozenFile
     parts: tuple[bytes | DraftPiece, ...]
+
+
+_Ready = tuple[Cid, int, int]
+"""Leaves that need no building: their block, its size in bytes, how many of them."""
+
+_Plan = list[bytes | DraftPiece]
+"""The bytes of a leaf that must be hashed, or where in drafts they are."""
 
 
 class _Builder:
@@ -159,47 +175,42 @@ class _Builder:
             results.append((built.link, list(built.blocks.items())))
         return results
 
-    # Large files: leaf by leaf
+    # Large files: what changed leaf by leaf, what did not in runs
 
     async def _large(self, frozen: FrozenFile) -> None:
-        old = await self._old_leaves(frozen)
-        parts: list[tuple[Cid, int]] = []
-        leaves_count = -(-frozen.size_bytes // LEAF_SIZE)
-        pending: list[tuple[int, list[bytes | DraftPiece]]] = []
-        for index in range(leaves_count):
-            start, stop = index * LEAF_SIZE, min((index + 1) * LEAF_SIZE, frozen.size_bytes)
-            plan = pieces(frozen.layers, frozen.base_size_bytes, start, stop)
-            kept = old.get(index)
-            if len(plan) == 1 and isinstance(plan[0], BasePiece) and kept is not None and kept.size == stop - start:
-                parts.append((kept.cid, kept.size))
+        rows = _Rows(self._emit)
+        zeros_sent = False
+        for run in _runs(pieces(frozen.layers, frozen.base_size_bytes, 0, frozen.size_bytes), frozen.size_bytes):
+            if isinstance(run, list):
+                await rows.add(await self._gather(frozen, run))
+            elif isinstance(run, BasePiece):
+                for start in range(run.start, run.stop, WINDOW_BYTES):
+                    await self._untouched(frozen, start, min(start + WINDOW_BYTES, run.stop), rows)
             else:
-                parts.append((_ZERO_CID, stop - start))
-                pending.append((index, await self._gather(frozen, plan)))
-            if len(pending) >= LEAVES_PER_HOP:
-                await self._hash_leaves(pending, parts)
-                pending = []
-            elif index % 1024 == 0:
-                await trio.lowlevel.checkpoint()
-        await self._hash_leaves(pending, parts)
-        built = await trio.to_thread.run_sync(file_root, parts, self._wanted(frozen.attributes))
+                if not zeros_sent:
+                    zeros_sent = True
+                    await self._emit([(_ZERO_CID, _ZERO_LEAF)])
+                await rows.add((_ZERO_CID, LEAF_SIZE, (run.stop - run.start) // LEAF_SIZE))
+        built = await rows.finish(self._wanted(frozen.attributes))
         self.links[frozen.node] = built.link
         await self._emit(list(built.blocks.items()))
 
-    async def _old_leaves(self, frozen: FrozenFile) -> dict[int, Leaf]:
-        """The base's leaves that stand where the fixed layout has them, by index; foreign layouts are cut anew."""
-        if frozen.base is None or frozen.base_size_bytes <= LEAF_SIZE:
-            return {}
-        base, size_bytes = frozen.base.cid, frozen.base_size_bytes
-        limit = min((layer.lower_limit_bytes for layer in frozen.layers), default=size_bytes)
-        stop = min(size_bytes, limit)
-        if stop <= 0:
-            return {}
-        leaves = await self._lens.settle(lambda: self._lens.leaves(base, 0, stop))
-        return {
-            leaf.offset // LEAF_SIZE: leaf
-            for leaf in leaves
-            if leaf.offset % LEAF_SIZE == 0 and leaf.inline is None and codec_of(leaf.cid) == RAW
-        }
+    async def _untouched(self, frozen: FrozenFile, start: int, stop: int, rows: _Rows) -> None:
+        """Whole leaves of the base. Those that stand where the fixed layout has them are kept, those of foreign layouts are cut
+        anew. One window of them is looked up at a time: all of a base's leaves may be more than memory holds."""
+        assert frozen.base is not None, "a piece of the base without a base"
+        base, lens = frozen.base.cid, self._lens
+        found: list[Leaf] = []
+        if frozen.base_size_bytes > LEAF_SIZE:
+            found = await lens.settle(lambda: lens.leaves(base, start, stop))
+        at_offset = {leaf.offset: leaf for leaf in found if leaf.inline is None and codec_of(leaf.cid) == RAW}
+        for offset in range(start, stop, LEAF_SIZE):
+            size = min(LEAF_SIZE, stop - offset)
+            leaf = at_offset.get(offset)
+            if leaf is not None and leaf.size == size:
+                await rows.add((leaf.cid, size, 1))
+            else:
+                await rows.add(await self._gather(frozen, [BasePiece(offset, offset + size)]))
 
     async def _gather(self, frozen: FrozenFile, plan: Sequence[Piece]) -> list[bytes | DraftPiece]:
         parts: list[bytes | DraftPiece] = []
@@ -214,26 +225,69 @@ class _Builder:
                 parts.append(_ZERO_LEAF if size == LEAF_SIZE else bytes(size))
         return parts
 
-    async def _hash_leaves(
-        self, pending: Sequence[tuple[int, list[bytes | DraftPiece]]], parts: list[tuple[Cid, int]]
-    ) -> None:
-        if not pending:
-            return
-        made = await trio.to_thread.run_sync(_leaf_blocks, [plan for _, plan in pending])
-        for (index, _), (cid, data) in zip(pending, made, strict=True):
-            parts[index] = (cid, len(data))
-        await self._emit(list(dict(made).items()))
+
+class _Rows:
+    """The leaves of one large file on their way into its tree, in rows that are hashed in one hop to a thread."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._tree = FileTree()
+        self._row: list[_Ready | _Plan] = []
+        self._plans = 0
+
+    async def add(self, item: _Ready | _Plan) -> None:
+        """The next leaf, or run of equal leaves."""
+        self._row.append(item)
+        self._plans += isinstance(item, list)
+        if self._plans >= LEAVES_PER_HOP or len(self._row) >= ROW_MAX:
+            await self._hash()
+
+    async def finish(self, attributes: NodeAttributes) -> Built:
+        """The root over all leaves; with blocks that were not emitted yet."""
+        await self._hash()
+        return await trio.to_thread.run_sync(self._tree.finish, attributes)
+
+    async def _hash(self) -> None:
+        row, self._row, self._plans = self._row, [], 0
+        if row:
+            await self._emit(await trio.to_thread.run_sync(_plant, self._tree, row))
 
 
-def _leaf_blocks(plans: Sequence[Sequence[bytes | DraftPiece]]) -> list[Block]:
-    blocks: list[Block] = []
-    for plan in plans:
-        if len(plan) == 1 and plan[0] is _ZERO_LEAF:
-            blocks.append((_ZERO_CID, _ZERO_LEAF))
-            continue
-        data = b"".join(part if isinstance(part, bytes) else _draft_bytes(part) for part in plan)
-        blocks.append((cid_of(data), data))
-    return blocks
+def _runs(plan: Sequence[Piece], size_bytes: int) -> Iterator[BasePiece | ZeroPiece | list[Piece]]:
+    """A large file's pieces by leaves: runs of whole leaves that are base (the last of the file may be a short one) or zeros, and
+    else the pieces of one leaf."""
+    leaf: list[Piece] = []
+    for piece in plan:
+        at = piece.start
+        while at < piece.stop:
+            if not leaf and not isinstance(piece, DraftPiece):
+                stop = piece.stop - piece.stop % LEAF_SIZE
+                if isinstance(piece, BasePiece) and piece.stop == size_bytes:
+                    stop = size_bytes
+                if at < stop:
+                    yield replace(piece, start=at, stop=stop)
+                    at = stop
+                    continue
+            stop = min(piece.stop, at - at % LEAF_SIZE + LEAF_SIZE)
+            leaf.append(replace(piece, start=at, stop=stop))
+            at = stop
+            if at % LEAF_SIZE == 0 or at == size_bytes:
+                yield leaf
+                leaf = []
+
+
+def _plant(tree: FileTree, row: Sequence[_Ready | _Plan]) -> list[Block]:
+    """Add a row of leaves to a tree; the blocks that this made, leaves first. Blocks: reads drafts and hashes."""
+    blocks: dict[Cid, bytes] = {}
+    for item in row:
+        if isinstance(item, tuple):
+            tree.add(*item)
+        else:
+            data = b"".join(part if isinstance(part, bytes) else _draft_bytes(part) for part in item)
+            cid = cid_of(data)
+            blocks[cid] = data
+            tree.add(cid, len(data))
+    return list((blocks | tree.take_blocks()).items())
 
 
 def _draft_bytes(piece: DraftPiece) -> bytes:

@@ -13,7 +13,8 @@ from bucketfs.vfs.content import BasePiece, DraftPiece
 from bucketfs.vfs.lens import Lens
 from bucketfs.vfs.nodes import FileNode
 
-SIZE_MAX = (1 << 63) - 1
+SIZE_MAX = 16 << 40
+"""The longest file in bytes: that of ext4. Beyond it a slip of a program, as ``truncate -s 1E``, is more likely than a file."""
 
 LAYERS_MAX = 16
 """Layers of one file that are left alone. Each push that fails while the file is written to adds one."""

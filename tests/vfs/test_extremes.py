@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from world import ME, MemoryRemote, World
 
 from bucketfs.client import PutCounts
-from bucketfs.errors import Unavailable
+from bucketfs.dag import LEAF_SIZE, build_file
+from bucketfs.errors import TooLarge, Unavailable
 from bucketfs.sync import Pusher
 from bucketfs.types import ROOT_INODE, Cid, FileHandle, Inode, UploadId
 from bucketfs.vfs import FileNode
@@ -127,3 +129,41 @@ async def test_layers_of_failed_pushes_do_not_pile_up(tmp_path: Path) -> None:
     await pusher(last).push()
     there = await World(tmp_path / "there", here.remote).open()
     assert await there.read("log") == b"last" + body[4:]
+
+
+async def test_sparse_file_of_the_greatest_size_is_pushed_in_no_time(tmp_path: Path) -> None:
+    here = await World(tmp_path / "here", MemoryRemote()).open()
+    await here.write("disk.img", b"x")
+    with pytest.raises(TooLarge):
+        await here.truncate("disk.img", 1 << 50)
+    await here.truncate("disk.img", 16 << 40)
+    with pytest.raises(TooLarge):
+        await here.write("disk.img", b"x", 16 << 40, truncate=False)
+    await here.write("disk.img", b"middle", 5 << 40, truncate=False)
+    begin_s = time.perf_counter()
+    await pusher(here).push()
+    assert time.perf_counter() - begin_s < 5  # measured: 0.04 s
+    there = await World(tmp_path / "there", here.remote).open()
+    inode = await there.inode("disk.img")
+    assert (await there.vfs.getattr(inode)).size_bytes == 16 << 40
+    handle = (await there.vfs.open(inode, os.O_RDWR, ME)).handle
+    for offset, data in ((0, b"x\0"), (5 << 40, b"middle\0"), ((16 << 40) - 2, b"\0\0")):
+        assert await there.vfs.read(handle, offset, len(data)) == data
+
+
+@pytest.mark.parametrize("leaves", [2, 174, 175, 348, 400])
+async def test_large_files_are_built_as_from_their_bytes(tmp_path: Path, leaves: int) -> None:
+    """Runs of holes and of kept leaves, and what is written into them, give the tree that all the bytes at once give."""
+    here = await World(tmp_path / "here", MemoryRemote()).open()
+    size = leaves * LEAF_SIZE - 7
+    bytes_now = bytearray(size)
+    await here.write("f", b"")
+    await here.truncate("f", size)
+    for places in ((), (0, size - 3), (LEAF_SIZE - 1, size // 2), (LEAF_SIZE,)):
+        for place in places:
+            await here.write("f", b"abc", place, truncate=False)
+            bytes_now[place : place + 3] = b"abc"
+        await pusher(here).push()
+        link = await here.volume.lens.resolve(here.remote.at, [b"f"])
+        attributes = here.volume.root.children[b"f"].attributes
+        assert link == build_file(bytes(bytes_now), attributes).link
