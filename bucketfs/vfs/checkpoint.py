@@ -21,8 +21,17 @@ from bucketfs.vfs.volume import Volume
 
 def overlay_ops(volume: Volume) -> Iterator[ops.Op]:
     """Ops that rebuild the overlay on ``volume.base``. Everything written must have been recorded before."""
+    return _flat(_inside(volume.root, ""))
+
+
+def entry_ops(node: Node, path: str) -> Iterator[ops.Op]:
+    """Ops that put ``node``, as it is, on the free name ``path``."""
+    return _flat(_entry(node, path))
+
+
+def _flat(parts: Parts) -> Iterator[ops.Op]:
     # The parts of parts are taken up here and not by nested generators: each level of a path would be some frames of Python's.
-    open_parts = [_inside(volume.root, "")]
+    open_parts = [parts]
     while open_parts:
         item = next(open_parts[-1], None)
         if item is None:

@@ -113,9 +113,9 @@ class Node:
 
 
 class FileNode(Node):
-    """A regular file. ``settled_size`` is what `content` had when the node equalled its link."""
+    """A regular file. ``writers`` of its ``opens`` may write."""
 
-    __slots__ = ("content",)
+    __slots__ = ("content", "writers")
     kind = Kind.FILE
 
     def __init__(
@@ -130,6 +130,7 @@ class FileNode(Node):
     ) -> None:
         super().__init__(volume, inode, link, attributes, ctime_ns, fallback_ns)
         self.content = Content(link.cid if link is not None else None, size_bytes)
+        self.writers = 0
 
 
 class SymlinkNode(Node):

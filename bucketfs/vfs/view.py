@@ -39,6 +39,15 @@ class Owner:
     now_ns: Callable[[], int]
 
 
+@dataclass(frozen=True, slots=True)
+class Displaced:
+    """Where a node stood that the Hub took the place of, and what its conflict copy would be named after."""
+
+    home: DirectoryNode
+    host: str
+    when: str
+
+
 class View(ABC):
     """The nodes of one bucket in memory over its base. ``base`` is the root that the nodes' links belong to."""
 
@@ -61,6 +70,7 @@ class View(ABC):
         self.base = Cid(b"")
         self.root: DirectoryNode
         self.rights: Rights | None = None
+        self.displaced: dict[Node, Displaced] = {}
         self._path_times: Mapping[str, int] = {}
 
     async def open_root(self, base: Cid, inode: Inode) -> None:
@@ -201,18 +211,30 @@ class View(ABC):
         """Let go of a node that nobody holds and that its link can bring back; then of the directories above it."""
         at: Node | None = node
         while at is not None and at is not self.root:
-            if at.lookups or at.opens or (isinstance(at, DirectoryNode) and at.children):
+            if at.lookups or at.opens or (isinstance(at, DirectoryNode) and (at.children or self._is_home(at))):
                 return
             above = at.parent
             if above is not None:
                 if at.dirty or at.name in above.overrides:
                     return
                 above.detach(at)
-            elif isinstance(at, FileNode):
-                self.forsake(at)
+            else:
+                displaced = self.displaced.pop(at, None)
+                above = None if displaced is None else displaced.home
+                if isinstance(at, FileNode):
+                    self.forsake(at)
             if self.registry.get(at.inode) is at:
                 del self.registry[at.inode]
             at = above
+
+    def settle_in(self, node: Node) -> None:
+        """A displaced node has a name again."""
+        displaced = self.displaced.pop(node, None)
+        if displaced is not None:
+            self.reclaim(displaced.home)
+
+    def _is_home(self, directory: DirectoryNode) -> bool:
+        return any(displaced.home is directory for displaced in self.displaced.values())
 
     @property
     @abstractmethod

@@ -81,6 +81,8 @@ class Volume(View):
         """Roots before the base, oldest first, with the time that the Hub told of the bucket then."""
         self.base_time_ns = 0
         """The time that the Hub told of the bucket while ``base`` was its root; 0 when it was not asked."""
+        # Conflict copies that writes made since the last push (see `displaced`), for it to tell of.
+        self.copies: list[str] = []
         self.owes_checkpoint = False
         self.growth = Growth()
         self.on_change: Callable[[], None] = lambda: None
@@ -190,9 +192,9 @@ class Volume(View):
             raise InvalidArgument("a directory cannot move into itself")
         if target is not None and not exchange:
             self._check_replaceable(node, target)
-        self._check_placing(new_parent, new_name)
+        self.check_placing(new_parent, new_name)
         if exchange:
-            self._check_placing(old_parent, old_name)
+            self.check_placing(old_parent, old_name)
         else:
             self._check_taking(node)
         # What was written and not closed goes with the name: rename(2) over an old file is how programs replace it for good.
@@ -353,7 +355,7 @@ class Volume(View):
         self._check_carried(parent, name)
         if self.find(parent, name) is not None:
             raise Exists(f"{name.decode()!r} exists")
-        self._check_placing(parent, name)
+        self.check_placing(parent, name)
 
     def _check_replaceable(self, node: Node, target: Node) -> None:
         if isinstance(target, DirectoryNode):
@@ -376,7 +378,7 @@ class Volume(View):
         if self.rights is not None and _in_base(node):
             self._require(node.path(), Touch.REMOVE)
 
-    def _check_placing(self, parent: DirectoryNode, name: bytes) -> None:
+    def check_placing(self, parent: DirectoryNode, name: bytes) -> None:
         if self.rights is not None:
             known = self.base_entry(parent, name) is not None
             self._require(self.path_under(parent, name), Touch.REPLACE if known else Touch.ADD)

@@ -1,12 +1,16 @@
 """What another client pushed meets what was changed here: nothing that was acknowledged is lost."""
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
-from world import MemoryRemote, World
+from world import ME, MemoryRemote, World
 
 from bucketfs.errors import Unavailable
 from bucketfs.sync import Pusher
+from bucketfs.types import ROOT_INODE, FileHandle, Kind
+from bucketfs.vfs import SetAttr
 
 
 def pusher_of(world: World) -> Pusher:
@@ -71,4 +75,185 @@ async def test_a_chmod_of_a_folder_elsewhere_is_not_undone_by_a_file_made_in_it_
     for one in (world, other):
         modes = {path: value[1] for path, value in (await one.tree(times=True)).items()}  # type: ignore[index]
         assert (modes["theirs"], modes["ours"]) == (0o700, 0o750)
+        one.close()
+
+
+# A file that is open for writing when the Hub's side changes or removes it
+
+
+async def two(folder: Path) -> tuple[World, World]:
+    """Two mounts of a bucket with ``log`` and ``d/e/deep``, both of them known to the second one's kernel."""
+    remote = MemoryRemote()
+    other = await World(folder / "other", remote).open()
+    await other.mkdir("d")
+    await other.mkdir("d/e")
+    await other.write("d/e/deep", b"deep\n")
+    await other.write("d/e/beside", b"beside\n")
+    await other.write("log", b"base\n")
+    await push(other)
+    return other, await World(folder / "world", remote).open()
+
+
+async def opened(world: World, path: str, flags: int = os.O_RDWR) -> FileHandle:
+    return (await world.vfs.open(await world.inode(path), flags, ME)).handle
+
+
+async def closed(world: World, handle: FileHandle) -> None:
+    await world.vfs.flush(handle)
+    await world.vfs.release(handle)
+
+
+def copies_in(tree: dict[str, object]) -> dict[str, object]:
+    return {path: value for path, value in tree.items() if f"(conflict {socket.gethostname()[:64]} " in path}
+
+
+async def follow_from(world: World, other: World) -> None:
+    await push(other)
+    await pusher_of(world).follow(world.remote.at)
+
+
+async def test_what_is_written_to_an_open_file_after_the_hub_changed_it_becomes_a_conflict_copy(tmp_path: Path) -> None:
+    other, world = await two(tmp_path)
+    handle = await opened(world, "log")
+    await other.write("log", b"remote\n")
+    await follow_from(world, other)
+    assert copies_in(await world.tree()) == {}
+    assert await world.vfs.read(handle, 0, 100) == b"base\n"
+    await world.vfs.write(handle, 5, b"mine\n")
+    await world.vfs.fsync(handle, False)
+    world.close()
+    # It was acknowledged, so it outlives a kill.
+    world = await World(tmp_path / "world", world.remote).open()
+    assert world.complaints == []
+    tree = await world.tree()
+    assert list(copies_in(tree).values()) == [b"base\nmine\n"] and tree["log"] == b"remote\n"
+    await push(world)
+    await pusher_of(other).follow(world.remote.at)
+    assert await other.tree() == tree
+    for one in (world, other):
+        one.close()
+
+
+async def test_the_copy_is_counted_once_it_is_written_and_keeps_its_inode(tmp_path: Path) -> None:
+    other, world = await two(tmp_path)
+    inode = await world.inode("log")
+    handle = await opened(world, "log")
+    await other.write("log", b"remote\n")
+    await follow_from(world, other)
+    await world.vfs.write(handle, 0, b"1")
+    await world.vfs.write(handle, 1, b"2")
+    done = await pusher_of(world).push()
+    assert done is not None and done.conflicts == list(copies_in(await world.tree()))
+    assert await world.inode(done.conflicts[0]) == inode != await world.inode("log")
+    await world.vfs.write(handle, 2, b"3")
+    await closed(world, handle)
+    again = await pusher_of(world).push()
+    assert again is not None and again.conflicts == []
+    assert await world.read(done.conflicts[0]) == b"123e\n"
+    for one in (world, other):
+        one.close()
+
+
+async def test_a_new_file_that_is_still_empty_when_the_hub_has_one_of_its_name_is_kept(tmp_path: Path) -> None:
+    other, world = await two(tmp_path)
+    new, _ = await world.vfs.create(ROOT_INODE, b"f", 0o640, os.O_RDWR | os.O_CREAT, ME)
+    await other.write("f", b"remote\n")
+    await push(other)
+    await push(world)
+    await world.vfs.write(new.handle, 0, b"mine")
+    await closed(world, new.handle)
+    await push(world)
+    tree = await world.tree()
+    assert list(copies_in(tree).values()) == [b"mine"] and tree["f"] == b"remote\n"
+    for one in (world, other):
+        one.close()
+
+
+async def test_what_is_written_to_an_open_file_that_the_hub_removed_brings_it_back(tmp_path: Path) -> None:
+    other, world = await two(tmp_path)
+    handle = await opened(world, "log")
+    await other.unlink("log")
+    await follow_from(world, other)
+    assert "log" not in await world.names()
+    await world.vfs.write(handle, 5, b"mine\n")
+    await closed(world, handle)
+    await push(world)
+    await pusher_of(other).follow(world.remote.at)
+    assert await other.read("log") == b"base\nmine\n"
+    for one in (world, other):
+        one.close()
+
+
+async def test_an_open_file_that_is_closed_unwritten_leaves_nothing(tmp_path: Path) -> None:
+    other, world = await two(tmp_path)
+    handle = await opened(world, "log")
+    inode = await world.inode("log")
+    await other.write("log", b"remote\n")
+    await follow_from(world, other)
+    await world.vfs.write(handle, 0, b"")
+    await closed(world, handle)
+    world.vfs.forget([(inode, 10)])
+    assert inode not in world.vfs.registry and world.volume.displaced == {}
+    assert not world.volume.root.dirty
+    assert await world.tree() == await other.tree()
+    for one in (world, other):
+        one.close()
+
+
+async def test_a_cut_counts_as_a_write(tmp_path: Path) -> None:
+    other, world = await two(tmp_path)
+    inode = await world.inode("log")
+    handle = await opened(world, "log")
+    await other.write("log", b"remote\n")
+    await follow_from(world, other)
+    await world.vfs.setattr(inode, SetAttr(size_bytes=2), handle, ME)
+    await closed(world, handle)
+    await push(world)
+    assert list(copies_in(await world.tree()).values()) == [b"ba"]
+    for one in (world, other):
+        one.close()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_an_open_file_below_a_removed_folder_brings_back_the_folders_and_no_more(
+    tmp_path: Path, at_once: bool
+) -> None:
+    """Whether the file goes with its folder or before it."""
+    other, world = await two(tmp_path)
+    handle = await opened(world, "d/e/deep")
+    await world.inode("d/e/beside")
+    await other.unlink("d/e/deep")
+    if not at_once:
+        await follow_from(world, other)
+    await other.unlink("d/e/beside")
+    await other.rmdir("d/e")
+    await other.rmdir("d")
+    await follow_from(world, other)
+    assert await world.names() == ["log"]
+    await world.vfs.write(handle, 0, b"D")
+    await closed(world, handle)
+    await push(world)
+    await pusher_of(other).follow(world.remote.at)
+    assert await other.tree() == {"d": None, "d/e": None, "d/e/deep": b"Deep\n", "log": b"base\n"}
+    world.vfs.forget([(inode, 100) for inode in list(world.vfs.registry) if inode != ROOT_INODE])
+    assert world.volume.displaced == {}
+    for one in (world, other):
+        one.close()
+
+
+async def test_an_open_file_comes_home_to_the_folder_that_has_the_name_now(tmp_path: Path) -> None:
+    other, world = await two(tmp_path)
+    handle = await opened(world, "d/e/deep")
+    await other.rename("d", "moved")
+    await follow_from(world, other)
+    await world.mkdir("d")
+    await world.write("d/e", b"no folder any more")
+    await world.vfs.write(handle, 0, b"D")
+    await closed(world, handle)
+    await push(world)
+    tree = await world.tree()
+    found = copies_in(tree)
+    assert sorted(found.values(), key=repr) == sorted([None, b"Deep\n"], key=repr) and tree["d/e"] == b"no folder any more"
+    assert (await world.vfs.getattr(await world.inode(min(found)))).kind is Kind.DIRECTORY
+    for one in (world, other):
         one.close()
