@@ -116,8 +116,11 @@ class Pusher:
             except _SwapRefused as refused:
                 await self._set_aside(refused.error, done)
             else:
-                conflicts = [path for one in done for path in one.conflicts]
-                return Pushed(done[-1].root, done[-1].sent, conflicts) if done else None
+                if not done:
+                    return None
+                conflicts = [path for one in done for path in one.conflicts] + self._volume.copies
+                self._volume.copies.clear()
+                return Pushed(done[-1].root, done[-1].sent, conflicts)
         raise Denied("the Hub refuses changes and does not say which", hint="it is tried again")
 
     async def _push(self, only: Collection[Place] | None, done: list[Pushed]) -> None:
