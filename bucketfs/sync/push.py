@@ -19,7 +19,7 @@ from datetime import datetime
 
 from bucketfs.cache import BlockCache
 from bucketfs.dag import cid_text
-from bucketfs.errors import BlocksMissing, BucketfsError, Denied, RootMoved
+from bucketfs.errors import BlocksMissing, BucketfsError, Corrupt, Denied, NotFound, RootMoved, Unavailable
 from bucketfs.ops import Proposed
 from bucketfs.sync.build import Block, Emit, build
 from bucketfs.sync.lapse import leave, left, went_back
@@ -50,6 +50,9 @@ log = logging.getLogger(__name__)
 RESTORES_MAX = 10_000
 """A Hub names up to a hundred lacking blocks at a time."""
 
+SUPPLIES_MAX = 64
+"""Below a block that the Hub lacks it sees nothing: one round of sending for each level of a tree, and files have up to ten."""
+
 MOVES_MAX = 20
 """A root that moves this often under one push belongs to a Hub that answers nonsense; the push is tried again later."""
 
@@ -59,9 +62,9 @@ ATTEMPTS_MAX = 200
 
 
 class _SwapRefused(Exception):
-    """The Hub refused a swap, as distinct from other calls, for want of rights on some path of it."""
+    """Some path of what was to be pushed cannot go: the Hub denies the rights for it, or blocks that it stands on are lost."""
 
-    def __init__(self, error: Denied) -> None:
+    def __init__(self, error: BucketfsError) -> None:
         super().__init__(str(error))
         self.error = error
 
@@ -139,7 +142,11 @@ class Pusher:
                     moved = None
                     links: Mapping[Node, Link] = {}
                 else:
-                    links = await self._send(part.picture)
+                    try:
+                        links = await self._send(part.picture)
+                    except Corrupt as error:
+                        # Part of a file that was written in part is damaged at the Hub: that file waits, not the others.
+                        raise _SwapRefused(error) from error
                     moved = await self._swap(picture.base, links[self._volume.root].cid)
             except BaseException:
                 thaw(picture)
@@ -227,7 +234,7 @@ class Pusher:
             self._notify(invalidation)
         self.forgive()
 
-    async def _set_aside(self, error: Denied, done: list[Pushed]) -> None:
+    async def _set_aside(self, error: BucketfsError, done: list[Pushed]) -> None:
         """Find what the Hub refuses of all that is dirty now, and keep it out of the next pushes."""
         await self.learn(await self._remote.look())
         picture = freeze(self._volume)
@@ -246,7 +253,7 @@ class Pusher:
         self._attempts_left = ATTEMPTS_MAX
         await self._sift([place for place in parts.units if place not in self._refused], error, done)
 
-    async def _sift(self, places: Sequence[Place], error: Denied, done: list[Pushed]) -> None:
+    async def _sift(self, places: Sequence[Place], error: BucketfsError, done: list[Pushed]) -> None:
         """One or more of ``places`` are refused: push them by halves, to find which. Past a number of attempts all that is
         still in doubt is taken for refused."""
         if len(places) == 1 or self._attempts_left <= 0:
@@ -266,13 +273,16 @@ class Pusher:
         if minor:
             self._minor.add(place)
         else:
-            log.warning("%s: the Hub refuses %r, which waits here: %s", self._volume.key, b"/".join(place).decode(), reason)
+            log.warning(
+                "%s: %r cannot go to the Hub and waits here: %s", self._volume.key, b"/".join(place).decode(), reason
+            )
 
     async def restored(self, seen: Look) -> bool:
-        """Whether the Hub went back to an older state, and has our base again by now. Not when it lacks blocks that nobody here
-        has: what it lost then is lost, and its root is a root like any other. Raises what stands in the way."""
+        """Whether the Hub went back to an older state, and has our base again by now. Not when nothing may be written from here:
+        then its root is a root like any other. Raises what stands in the way, Corrupt when what it lost is not here either: what
+        is shown here stays until somebody decides."""
         volume = self._volume
-        if not went_back(volume, seen):
+        if volume.read_only or not went_back(volume, seen):
             return False
         log.warning("%s: the Hub went back to an older state; what it lost is given to it again", volume.key)
         for _ in range(RESTORES_MAX):
@@ -280,15 +290,23 @@ class Pusher:
                 await self._remote.swap(seen.root, volume.base, self._upload)
             except RootMoved:
                 return False
+            except Denied as error:
+                log.warning("%s: the Hub's older state is shown, for it refuses the newer one: %s", volume.key, error)
+                return False
             except BlocksMissing as error:
-                try:
-                    await self._supply(error)
-                except BlocksMissing:
-                    log.error("%s: the Hub lost blocks that are not here either; its older state is shown", volume.key)
-                    return False
+                await self._give_again(error)
             else:
                 return True
         raise BlocksMissing("the Hub asks for the same blocks again and again", hint="it is tried again")
+
+    async def _give_again(self, error: BlocksMissing) -> None:
+        try:
+            await self._supply(error)
+        except (BlocksMissing, Corrupt, NotFound) as cause:
+            raise Corrupt(
+                "the Hub went back to an older state, and lost blocks of the newer one that are not here either",
+                hint="what it had is shown here, as far as it is held; copy from the mount what is dear, then mount anew",
+            ) from cause
 
     async def follow(self, root: Cid) -> None:
         """The Hub's root is ``root``, and nothing is dirty but what it refuses: show it."""
@@ -314,29 +332,29 @@ class Pusher:
             theirs = await self._remote.root()
             return None if theirs == expected else theirs
         self._volume.propose(root)
-        try:
-            await self._remote.swap(expected, root, self._upload)
-        except Denied as error:
-            raise _SwapRefused(error) from error
-        except RootMoved:
-            theirs = await self._remote.root()
-            # Our own swap may have come through before a connection broke.
-            return None if theirs == root else theirs
-        except BlocksMissing as error:
-            await self._supply(error)
+        for _ in range(SUPPLIES_MAX):
             try:
                 await self._remote.swap(expected, root, self._upload)
-            except Denied as refused:
-                raise _SwapRefused(refused) from refused
-        return None
+            except Denied as error:
+                raise _SwapRefused(error) from error
+            except RootMoved:
+                theirs = await self._remote.root()
+                # Our own swap may have come through before a connection broke.
+                return None if theirs == root else theirs
+            except BlocksMissing as error:
+                try:
+                    await self._supply(error)
+                except Corrupt as cause:
+                    # What was moved or written in part stands on blocks that the Hub has lost and nobody here holds.
+                    raise _SwapRefused(cause) from error
+            else:
+                return None
+        raise Unavailable("the Hub goes on missing blocks that were sent", hint="it is tried again")
 
     async def _supply(self, error: BlocksMissing) -> None:
         """The Hub lacks blocks that only the cache has (its tree lost them, or a sweep was faster): send those."""
         cids = [Cid(cid) for cid in error.cids]
-        try:
-            blocks = await self._cache.get_many(cids)
-        except BucketfsError as cause:
-            raise error from cause
+        blocks = await self._cache.get_many(cids)
 
         async def make(emit: Emit) -> None:
             await emit(list(blocks.items()))

@@ -80,7 +80,7 @@ def test_two_users_of_one_key(home: Home) -> None:
             eventually(lambda: "list" not in tree(guest.path) or bool(guest.status()["buckets"][0]["refused"]), "still open")
             held.write("more")
         # The last one to be unmounted looks at the logs of all.
-        alice.expect("the Hub refuses 'list'")
+        alice.expect("'list' cannot go to the Hub")
         assert "refuses 'list'" in home.complaint("sync", guest.path)
         assert guest.status()["buckets"][0]["refused"][0]["path"] == "list"
         assert "list: changing it takes the role of a writer" in home.cli("status", guest.path).stdout

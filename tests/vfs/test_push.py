@@ -1,10 +1,12 @@
 """Pushing and rebasing one volume against a Hub in memory."""
 
+import os
 from pathlib import Path
 
 import pytest
 from world import MemoryRemote, World
 
+from bucketfs.dag import cid_of, drive, reachable
 from bucketfs.errors import Unavailable
 from bucketfs.sync import Pusher
 
@@ -221,3 +223,48 @@ async def test_a_swap_whose_answer_is_lost_makes_no_conflict(tmp_path: Path, kil
     assert await other.tree(times=True) == before
     world.close()
     other.close()
+
+
+async def test_a_damaged_file_waits_alone(tmp_path: Path) -> None:
+    """The Hub lost a leaf of a file that was written in part: that file cannot be pushed, and all others are."""
+    remote = MemoryRemote()
+    world = await World(tmp_path, remote).open()
+    body = os.urandom(600_000)
+    await world.write("big", body)
+    await pusher_of(world).push()
+    del remote.store[cid_of(body[262_144:524_288])]
+    world.source.forget()
+    await world.write("big", b"x" * 10, offset=300_000, truncate=False)
+    await world.write("other", b"unrelated")
+    pusher = pusher_of(world)
+    await pusher.push()
+    assert list(pusher.refused) == ["big"]
+    other = await World(tmp_path / "elsewhere", remote).open()
+    assert await other.read("other") == b"unrelated"
+    other.close()
+    world.close()
+
+
+async def test_what_was_collected_under_a_rename_waits_alone(tmp_path: Path) -> None:
+    """A folder renamed here while another client removed it, and the Hub has swept its blocks since."""
+    remote = MemoryRemote()
+    one = await World(tmp_path / "one", remote).open()
+    await one.mkdir("d")
+    await one.write("d/f", b"f" * 300_000)
+    await pusher_of(one).push()
+    two = await World(tmp_path / "two", remote).open()
+    await two.rename("d", "e")
+    await two.write("mine", b"mine")
+    await one.unlink("d/f")
+    await one.rmdir("d")
+    await pusher_of(one).push()
+    keep = drive(reachable(remote.at), lambda cids: {cid: remote.store[cid] for cid in cids})
+    for cid in set(remote.store) - set(keep):
+        del remote.store[cid]
+    pusher = pusher_of(two)
+    await pusher.push()
+    assert list(pusher.refused) == ["e"]
+    await pusher_of(one).follow(remote.at)
+    assert await one.tree() == {"mine": b"mine"}
+    one.close()
+    two.close()

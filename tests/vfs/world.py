@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bucketfs.client import PutCounts
-from bucketfs.dag import cid_of, drive, edit_directory, reachable, verify
+from bucketfs.dag import cid_of, drive, edit_directory, new_blocks, verify
 from bucketfs.disk import Disk
-from bucketfs.errors import BlocksMissing, NotFound, RootMoved, Unavailable
+from bucketfs.errors import BlocksMissing, Corrupt, RootMoved, Unavailable
 from bucketfs.journal import Journal
 from bucketfs.sync import Look
 from bucketfs.types import ROOT_INODE, BucketKey, Caller, Cid, Inode, Kind, Link, UploadId
@@ -86,7 +86,8 @@ class MemoryRemote:
                 raise BlocksMissing(cids=lacking)
             return self._get(cids)
 
-        missing = [cid for cid in drive(reachable(new), get) if cid not in self.store]
+        # As the Hub does: what stood below the old root is complete by induction.
+        missing = [cid for cid in drive(new_blocks(expected, new), get) if cid not in self.store]
         if missing:
             raise BlocksMissing(cids=missing)
         self.at = new
@@ -109,7 +110,7 @@ class RemoteSource:
             found = await self._remote.blocks(lacking)
             for cid in lacking:
                 if cid not in found:
-                    raise NotFound("no such block")
+                    raise Corrupt("the Hub lacks a block of a tree that it serves")
             self._held.update(found)
         return {cid: self._held[cid] for cid in cids}
 
