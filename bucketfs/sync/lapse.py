@@ -2,8 +2,9 @@
 
 A Hub may be restored from a copy, or lose its last second to a power cut. It then shows a root that we have left behind, by a
 push of ours or after somebody else; taken for news, that would delete here whatever came after. The same root may be news, too:
-somebody put things back as they were. But a Hub gives each change of a bucket a time of its own, so only a Hub that went back
-shows an old root together with its old time.
+somebody put things back as they were. But a Hub gives each change of a bucket a later time than the one before, so only a Hub
+that went back shows a root with a time that is not past all those that we knew: an old root with its old time, or one that we
+never saw because others were quicker.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ def saw(volume: Volume, seen: Look) -> None:
     """Take note of the time that belongs to the base."""
     if seen.root == volume.base:
         volume.base_time_ns = seen.updated_at_ns
+        # A Hub that was given its newer root again by a clock that is behind: what came before has no later time from now on.
+        for root in [root for root, time_ns in volume.left.items() if time_ns >= seen.updated_at_ns > 0]:
+            del volume.left[root]
 
 
 def leave(volume: Volume, old: Cid) -> None:
@@ -34,8 +38,10 @@ def leave(volume: Volume, old: Cid) -> None:
 
 
 def went_back(volume: Volume, seen: Look) -> bool:
-    """Whether what the Hub shows is what it showed before the base."""
-    return seen.root != volume.base and bool(seen.updated_at_ns) and volume.left.get(seen.root) == seen.updated_at_ns
+    """Whether what the Hub shows is of a time before the base."""
+    if seen.root == volume.base or not seen.updated_at_ns:
+        return False
+    return seen.updated_at_ns < volume.base_time_ns or seen.updated_at_ns <= max(volume.left.values(), default=0)
 
 
 def left(volume: Volume) -> list[Left]:

@@ -1,0 +1,170 @@
+"""A Hub that comes back with an older state than it had: what it lost is given to it again, and nothing is lost here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import trio
+from world import MemoryRemote, World
+
+from bucketfs.errors import Corrupt, Denied
+from bucketfs.sync import Look, Pace, Pusher, Syncer
+from bucketfs.types import Cid, UploadId
+
+
+@dataclass
+class RestorableRemote(MemoryRemote):
+    """Tells when its root was swapped, each time later than before, and can be put back to what it was."""
+
+    updated_at_ns: int = 1_000
+    refuses: bool = False
+
+    async def look(self) -> Look:
+        return replace(await super().look(), updated_at_ns=self.updated_at_ns)
+
+    async def swap(self, expected: Cid, new: Cid, upload: UploadId) -> None:
+        if self.refuses:
+            raise Denied("readers do not swap")
+        await super().swap(expected, new, upload)
+        self.updated_at_ns += 1_000
+
+    def saved(self) -> tuple[dict[Cid, bytes], Cid, int]:
+        return dict(self.store), self.at, self.updated_at_ns
+
+    def put_back(self, saved: tuple[dict[Cid, bytes], Cid, int]) -> None:
+        """Restored from a copy."""
+        store, self.at, self.updated_at_ns = saved
+        self.store = dict(store)
+
+
+@asynccontextmanager
+async def synced(world: World) -> AsyncGenerator[Syncer, None]:
+    """The syncer of a world, at work; it pushes when asked."""
+    pusher = Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    syncer = Syncer(world.volume, world.remote, world.source, pusher, Pace(1e9, 1e9))  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(syncer.run)
+        yield syncer
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_was_pushed_in_the_last_second_is_pushed_again(tmp_path: Path) -> None:
+    remote = RestorableRemote()
+    world = await World(tmp_path / "a", remote).open()
+    async with synced(world) as syncer:
+        await world.write("old", b"old")
+        await syncer.settle()
+        saved = remote.saved()
+        await world.write("f", b"precious")
+        await world.mkdir("d")
+        await world.write("d/big", bytes(range(256)) * 4096)
+        await syncer.settle()
+        wanted = await world.tree()
+        remote.put_back(saved)
+        await syncer.settle()
+        assert await world.tree() == wanted
+        assert await (await World(tmp_path / "b", remote).open()).tree() == wanted
+        # Once more, with something that waits, and it goes on from there.
+        remote.put_back(saved)
+        await world.write("g", b"waited")
+        await syncer.settle()
+        assert await (await World(tmp_path / "c", remote).open()).tree() == wanted | {"g": b"waited"}
+
+
+async def test_a_state_that_was_never_seen_here_is_older_all_the_same(tmp_path: Path) -> None:
+    """Two pushes of another client between two looks from here; the Hub goes back to the first of them."""
+    remote = RestorableRemote()
+    world, other = await World(tmp_path / "a", remote).open(), await World(tmp_path / "b", remote).open()
+    theirs = Pusher(other.volume, remote, other.source, other.told.append)  # type: ignore[arg-type]
+    async with synced(world) as syncer:
+        await syncer.settle()
+        await other.write("one", b"1")
+        await theirs.push()
+        saved = remote.saved()
+        await other.write("two", b"2")
+        await theirs.push()
+        await syncer.settle()
+        await world.tree()
+        remote.put_back(saved)
+        await syncer.settle()
+        assert await world.tree() == {"one": b"1", "two": b"2"}
+    assert await (await World(tmp_path / "c", remote).open()).tree() == {"one": b"1", "two": b"2"}
+
+
+async def test_it_went_back_while_nobody_was_mounted(tmp_path: Path) -> None:
+    remote = RestorableRemote()
+    world = await World(tmp_path / "a", remote).open()
+    async with synced(world) as syncer:
+        await syncer.settle()
+        saved = remote.saved()
+        await world.write("f", b"precious")
+        await syncer.settle()
+    held = world.source
+    world.close()
+    remote.put_back(saved)
+    world = World(tmp_path / "a", remote)
+    world.source = held  # a cache on disk outlives the mount
+    await world.open()
+    async with synced(world) as syncer:
+        await syncer.settle()
+        assert await world.tree() == {"f": b"precious"}
+    world.close()
+
+
+async def test_another_client_that_puts_things_back_is_followed(tmp_path: Path) -> None:
+    """The tree is the same as before, but the Hub's time is a later one."""
+    remote = RestorableRemote()
+    world, other = await World(tmp_path / "a", remote).open(), await World(tmp_path / "b", remote).open()
+    theirs = Pusher(other.volume, remote, other.source, other.told.append)  # type: ignore[arg-type]
+    async with synced(world) as syncer:
+        await syncer.settle()
+        before = remote.at
+        await world.write("f", b"x")
+        await syncer.settle()
+        await theirs.follow(remote.at)
+        remote.store[before]  # still there, so that this is no lapse of the store
+        remote.at, remote.updated_at_ns = before, remote.updated_at_ns + 1_000
+        await syncer.settle()
+        assert await world.tree() == {}
+
+
+async def test_what_nobody_has_any_more_stays_shown_and_is_told(tmp_path: Path) -> None:
+    remote = RestorableRemote()
+    world = await World(tmp_path / "a", remote).open()
+    async with synced(world) as syncer:
+        await syncer.settle()
+        saved = remote.saved()
+        await world.write("f", b"x" * 600_000)
+        await world.write("g", b"small")
+        await syncer.settle()
+        remote.put_back(saved)
+        world.source.forget()
+        with pytest.raises(Corrupt, match="went back"):
+            await syncer.settle()
+        assert syncer.trouble is not None and world.volume.base != remote.at
+
+
+async def test_who_may_not_write_follows(tmp_path: Path) -> None:
+    """A mount of a reader, or one that is read-only, has nothing to give back."""
+    for refuses in (True, False):
+        remote = RestorableRemote()
+        world, other = (
+            await World(tmp_path / f"a{refuses}", remote).open(),
+            await World(tmp_path / f"b{refuses}", remote).open(),
+        )
+        world.volume.read_only = not refuses
+        async with synced(world) as syncer:
+            await syncer.settle()
+            saved = remote.saved()
+            await other.write("f", b"x")
+            await Pusher(other.volume, remote, other.source, other.told.append).push()  # type: ignore[arg-type]
+            await syncer.settle()
+            assert await world.names() == ["f"]
+            remote.put_back(saved)
+            remote.refuses = refuses
+            await syncer.settle()
+            assert await world.names() == []
