@@ -19,7 +19,7 @@ from datetime import datetime
 
 from bucketfs.cache import BlockCache
 from bucketfs.dag import cid_text
-from bucketfs.errors import BlocksMissing, BucketfsError, Corrupt, Denied, NotFound, RootMoved
+from bucketfs.errors import BlocksMissing, BucketfsError, Corrupt, Denied, NotFound, RootMoved, Unavailable
 from bucketfs.ops import Proposed
 from bucketfs.sync.build import Block, Emit, build
 from bucketfs.sync.lapse import leave, left, went_back
@@ -50,6 +50,9 @@ log = logging.getLogger(__name__)
 RESTORES_MAX = 10_000
 """A Hub names up to a hundred lacking blocks at a time."""
 
+SUPPLIES_MAX = 64
+"""Below a block that the Hub lacks it sees nothing: one round of sending for each level of a tree, and files have up to ten."""
+
 MOVES_MAX = 20
 """A root that moves this often under one push belongs to a Hub that answers nonsense; the push is tried again later."""
 
@@ -59,9 +62,9 @@ ATTEMPTS_MAX = 200
 
 
 class _SwapRefused(Exception):
-    """The Hub refused a swap, as distinct from other calls, for want of rights on some path of it."""
+    """Some path of what was to be pushed cannot go: the Hub denies the rights for it, or blocks that it stands on are lost."""
 
-    def __init__(self, error: Denied) -> None:
+    def __init__(self, error: BucketfsError) -> None:
         super().__init__(str(error))
         self.error = error
 
@@ -139,7 +142,11 @@ class Pusher:
                     moved = None
                     links: Mapping[Node, Link] = {}
                 else:
-                    links = await self._send(part.picture)
+                    try:
+                        links = await self._send(part.picture)
+                    except Corrupt as error:
+                        # Part of a file that was written in part is damaged at the Hub: that file waits, not the others.
+                        raise _SwapRefused(error) from error
                     moved = await self._swap(picture.base, links[self._volume.root].cid)
             except BaseException:
                 thaw(picture)
@@ -227,7 +234,7 @@ class Pusher:
             self._notify(invalidation)
         self.forgive()
 
-    async def _set_aside(self, error: Denied, done: list[Pushed]) -> None:
+    async def _set_aside(self, error: BucketfsError, done: list[Pushed]) -> None:
         """Find what the Hub refuses of all that is dirty now, and keep it out of the next pushes."""
         await self.learn(await self._remote.look())
         picture = freeze(self._volume)
@@ -246,7 +253,7 @@ class Pusher:
         self._attempts_left = ATTEMPTS_MAX
         await self._sift([place for place in parts.units if place not in self._refused], error, done)
 
-    async def _sift(self, places: Sequence[Place], error: Denied, done: list[Pushed]) -> None:
+    async def _sift(self, places: Sequence[Place], error: BucketfsError, done: list[Pushed]) -> None:
         """One or more of ``places`` are refused: push them by halves, to find which. Past a number of attempts all that is
         still in doubt is taken for refused."""
         if len(places) == 1 or self._attempts_left <= 0:
@@ -266,7 +273,9 @@ class Pusher:
         if minor:
             self._minor.add(place)
         else:
-            log.warning("%s: the Hub refuses %r, which waits here: %s", self._volume.key, b"/".join(place).decode(), reason)
+            log.warning(
+                "%s: %r cannot go to the Hub and waits here: %s", self._volume.key, b"/".join(place).decode(), reason
+            )
 
     async def restored(self, seen: Look) -> bool:
         """Whether the Hub went back to an older state, and has our base again by now. Not when nothing may be written from here:
@@ -323,29 +332,29 @@ class Pusher:
             theirs = await self._remote.root()
             return None if theirs == expected else theirs
         self._volume.propose(root)
-        try:
-            await self._remote.swap(expected, root, self._upload)
-        except Denied as error:
-            raise _SwapRefused(error) from error
-        except RootMoved:
-            theirs = await self._remote.root()
-            # Our own swap may have come through before a connection broke.
-            return None if theirs == root else theirs
-        except BlocksMissing as error:
-            await self._supply(error)
+        for _ in range(SUPPLIES_MAX):
             try:
                 await self._remote.swap(expected, root, self._upload)
-            except Denied as refused:
-                raise _SwapRefused(refused) from refused
-        return None
+            except Denied as error:
+                raise _SwapRefused(error) from error
+            except RootMoved:
+                theirs = await self._remote.root()
+                # Our own swap may have come through before a connection broke.
+                return None if theirs == root else theirs
+            except BlocksMissing as error:
+                try:
+                    await self._supply(error)
+                except Corrupt as cause:
+                    # What was moved or written in part stands on blocks that the Hub has lost and nobody here holds.
+                    raise _SwapRefused(cause) from error
+            else:
+                return None
+        raise Unavailable("the Hub goes on missing blocks that were sent", hint="it is tried again")
 
     async def _supply(self, error: BlocksMissing) -> None:
         """The Hub lacks blocks that only the cache has (its tree lost them, or a sweep was faster): send those."""
         cids = [Cid(cid) for cid in error.cids]
-        try:
-            blocks = await self._cache.get_many(cids)
-        except BucketfsError as cause:
-            raise error from cause
+        blocks = await self._cache.get_many(cids)
 
         async def make(emit: Emit) -> None:
             await emit(list(blocks.items()))
