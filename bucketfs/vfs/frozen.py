@@ -147,6 +147,7 @@ def pushed(picture: Picture, links: Mapping[Node, Link]) -> None:
 def _rest(frozen: Frozen, links: Mapping[Node, Link]) -> None:
     node = frozen.node
     node.link = links[node]
+    node.volume.remember(node)
     if node.version == frozen.version:
         node.changed = False
     if isinstance(frozen, FrozenFile):

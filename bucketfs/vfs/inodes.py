@@ -5,7 +5,8 @@ times that UnixFS has no field for. It is a convenience, not the truth: rows are
 is lost every file gets a new number and no byte is in danger.
 
 Table ``inode``: ``parent`` and ``name`` are the place; ``ctime_ns`` as stat shows it; ``fallback_ns`` is the mtime shown for a
-node that carries none.
+node that carries none; ``print`` tells whether the same DAG still stands there (see `print_of`). A table of before there was that
+column is begun anew.
 
 Table ``mark``: no number from ``next`` on was ever given out. It is written ahead, so that a number which a kill kept out of the
 other table, and which a journal may name, is not given to something else.
@@ -18,12 +19,13 @@ import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 import trio
 
 from bucketfs.errors import DiskFailed
-from bucketfs.types import Inode
+from bucketfs.types import Inode, Kind, Link
 
 FLUSH_EVERY_S = 5.0
 
@@ -39,7 +41,8 @@ create table if not exists inode (
   parent integer not null,
   name blob not null,
   ctime_ns integer not null,
-  fallback_ns integer not null
+  fallback_ns integer not null,
+  print blob not null
 );
 create unique index if not exists inode_place on inode (parent, name);
 create table if not exists mark (id integer primary key check (id = 1), next integer not null);
@@ -53,6 +56,16 @@ class Number:
     inode: Inode
     ctime_ns: int
     fallback_ns: int
+    print: bytes = b""
+
+
+def print_of(kind: Kind, link: Link | None) -> bytes:
+    """What of a node is compared when it is looked up again: eight bytes of a hash of its CID, so that whoever knows a file by
+    number and times learns that it is another one. All directories have the same, for they keep their numbers whatever happens
+    inside them; what no link stands for yet has none."""
+    if kind is Kind.DIRECTORY:
+        return b"/"
+    return b"" if link is None else blake2b(link.cid, digest_size=8).digest()
 
 
 Place = tuple[Inode, bytes]
@@ -79,7 +92,11 @@ class InodeNumbers:
         for attempt in (1, 2):
             try:
                 database = sqlite3.connect(self._file or ":memory:", check_same_thread=False, isolation_level=None)
-                database.executescript("pragma journal_mode=wal; pragma synchronous=off;" + SCHEMA)
+                database.executescript("pragma journal_mode=wal; pragma synchronous=off;")
+                columns = [row[1] for row in database.execute("pragma table_info(inode)")]
+                if columns and "print" not in columns:
+                    database.execute("drop table inode")
+                database.executescript(SCHEMA)
                 database.execute("select count(*) from inode where inode < 0").fetchone()
             except sqlite3.DatabaseError as error:
                 if attempt == 2 or self._file is None:
@@ -122,11 +139,11 @@ class InodeNumbers:
             return self._places[place]
         with self._lock:
             row = self._database.execute(
-                "select inode, ctime_ns, fallback_ns from inode where parent = ? and name = ?", place
+                "select inode, ctime_ns, fallback_ns, print from inode where parent = ? and name = ?", place
             ).fetchone()
         if row is None or any(Inode(row[0]) in taken for taken in (self._pending, self._writing, self._claimed)):
             return None
-        return Number(Inode(row[0]), row[1], row[2])
+        return Number(Inode(row[0]), row[1], row[2], row[3])
 
     def keep(self, parent: Inode, name: bytes, number: Number) -> None:
         """Remember that ``number`` stands at a place now (and nowhere else)."""
@@ -165,7 +182,7 @@ class InodeNumbers:
             chunk = items[start : start + ROWS_PER_TRANSACTION]
             gone = [(inode,) for inode, _ in chunk]
             rows = [
-                (inode, held[0][0], held[0][1], held[1].ctime_ns, held[1].fallback_ns)
+                (inode, held[0][0], held[0][1], held[1].ctime_ns, held[1].fallback_ns, held[1].print)
                 for inode, held in chunk
                 if held is not None
             ]
@@ -173,7 +190,7 @@ class InodeNumbers:
                 self._database.execute("begin")
                 try:
                     self._database.executemany("delete from inode where inode = ?", gone)
-                    self._database.executemany("insert or replace into inode values (?, ?, ?, ?, ?)", rows)
+                    self._database.executemany("insert or replace into inode values (?, ?, ?, ?, ?, ?)", rows)
                 except BaseException:
                     self._database.execute("rollback")
                     raise

@@ -273,6 +273,7 @@ class _Plan:
         if isinstance(ours, DirectoryNode) and ours.version == version:
             self._agree_below(ours)
         ours.link = theirs
+        self.volume.remember(ours)
         ours.changed = ours.version != version
         self.settled.append(ours)
 
@@ -295,6 +296,7 @@ class _Plan:
                 continue
             directory.overrides.pop(name, None)
             child.link = built.link
+            self.volume.remember(child)
             child.changed = False
             if isinstance(child, FileNode):
                 child.content.layers.clear()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bucketfs.errors import NotADirectory, NotFound
 from bucketfs.types import BucketKey, Cid, Inode, Kind, Link
 from bucketfs.vfs.facts import Attr
-from bucketfs.vfs.inodes import InodeNumbers, Number
+from bucketfs.vfs.inodes import InodeNumbers, Number, print_of
 from bucketfs.vfs.lens import Lens, Wanted
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
 from bucketfs.vfs.rights import Rights
@@ -182,12 +182,17 @@ class View(ABC):
         known = self.numbers.at(directory.inode, name)
         if known is not None and known.inode in self.registry:
             known = None
-        if known is None:
+        found = print_of(info.kind, link)
+        if known is None or known.print != found:
             own = info.attributes.mtime_ns
             fallback = self.updated_at_ns
             if own is None and self._path_times:
                 fallback = self._path_times.get(self.path_under(directory, name), fallback)
-            known = Number(self.numbers.fresh(), fallback if own is None else own, fallback)
+            own = fallback if own is None else own
+            # Another client may have set any mtime on other bytes of the same length, and its clock may be another one; number
+            # and ctime tell that these are others.
+            ctime_ns = own if known is None else max(self.owner.now_ns(), known.ctime_ns + 1)
+            known = Number(self.numbers.fresh(), ctime_ns, fallback, found)
             self.numbers.keep(directory.inode, name, known)
         node = self.node_of(link, known)
         directory.attach(name, node)

@@ -30,7 +30,7 @@ from bucketfs.journal import Journal
 from bucketfs.types import BucketKey, Cid, Inode, NodeAttributes
 from bucketfs.vfs.facts import RenameFlags
 from bucketfs.vfs.files import record
-from bucketfs.vfs.inodes import InodeNumbers, Number
+from bucketfs.vfs.inodes import InodeNumbers, Number, print_of
 from bucketfs.vfs.lens import Lens
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode, is_below
 from bucketfs.vfs.rights import Touch
@@ -310,7 +310,8 @@ class Volume(View):
     def remember(self, node: Node) -> None:
         """Keep the number and ctime of a node for the next mount."""
         if node.parent is not None:
-            self.numbers.keep(node.parent.inode, node.name, Number(node.inode, node.ctime_ns, node.fallback_ns))
+            number = Number(node.inode, node.ctime_ns, node.fallback_ns, print_of(node.kind, node.link))
+            self.numbers.keep(node.parent.inode, node.name, number)
 
     def remember_root(self, parent: Inode, name: bytes) -> None:
         """Keep the number of the root, which stands at the top of an all-buckets mount, for the next mount."""

@@ -1,13 +1,16 @@
 """Inode numbers over a kill: one number stands for one thing, whatever of the table had been written."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from world import MemoryRemote, World
 
+from bucketfs.dag import build_file, drive, edit_directory
 from bucketfs.sync import Pusher
-from bucketfs.types import ROOT_INODE, Inode
-from bucketfs.vfs import InodeNumbers
+from bucketfs.types import NO_ATTRIBUTES, ROOT_INODE, Inode, Link
+from bucketfs.vfs import Attr, InodeNumbers
 
 
 async def pushed_files(folder: Path, remote: MemoryRemote, names: list[str]) -> None:
@@ -84,3 +87,100 @@ def test_a_clean_end_wastes_no_number(tmp_path: Path) -> None:
     second = InodeNumbers(tmp_path / "inodes.db")
     assert second.fresh() == Inode(last + 1)
     second.close()
+
+
+# What stands at a place may be another thing since it was last seen
+
+
+def pusher_of(world: World) -> Pusher:
+    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+
+
+async def seen_and_forgotten(world: World, path: str) -> Attr:
+    attr = await world.vfs.getattr(await world.inode(path))
+    world.vfs.forget([(attr.inode, 100)])
+    assert attr.inode not in world.vfs.registry
+    return attr
+
+
+async def test_other_bytes_of_the_same_length_and_mtime_are_known_by_number_and_ctime(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    other = await World(tmp_path / "other", remote).open()
+    await other.mkdir("d")
+    await other.write("d/f", b"v1")
+    await other.write("d/same", b"s")
+    await pusher_of(other).push()
+    world = await World(tmp_path / "world", remote).open()
+    before = {path: await seen_and_forgotten(world, path) for path in ("d/f", "d/same", "d")}
+    await other.write("d/f", b"v2")
+    await other.utime("d/f", before["d/f"].mtime_ns)
+    await pusher_of(other).push()
+    await pusher_of(world).follow(remote.at)
+    after = {path: await seen_and_forgotten(world, path) for path in ("d/f", "d/same", "d")}
+    assert after["d/same"] == before["d/same"] and after["d"].inode == before["d"].inode
+    assert (after["d/f"].mtime_ns, after["d/f"].size_bytes) == (before["d/f"].mtime_ns, 2)
+    assert after["d/f"].inode != before["d/f"].inode and after["d/f"].ctime_ns > before["d/f"].ctime_ns
+    assert await seen_and_forgotten(world, "d/f") == after["d/f"]
+    for one in (world, other):
+        one.close()
+
+
+async def test_other_bytes_without_an_mtime_get_the_time_that_the_hub_says(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    world = await World(tmp_path / "world", remote).open()
+
+    async def set_plainly(body: bytes) -> None:
+        file = build_file(body, NO_ATTRIBUTES)
+        remote.store.update(file.blocks)
+        link = Link(file.link.cid, file.link.tsize)
+        tree = drive(edit_directory(remote.at, {b"f": link}), lambda cids: {cid: remote.store[cid] for cid in cids})
+        remote.store.update(tree.blocks)
+        remote.at = tree.link.cid
+        await pusher_of(world).follow(remote.at)
+
+    world.volume.learn_times(1_000_000_000_000, {})
+    await set_plainly(b"v1")
+    before = await seen_and_forgotten(world, "f")
+    world.volume.learn_times(9_000_000_000_000, {"f": 9_000_000_000_000})
+    await set_plainly(b"v2")
+    after = await seen_and_forgotten(world, "f")
+    assert (before.mtime_ns, after.mtime_ns) == (1_000_000_000_000, 9_000_000_000_000)
+    world.close()
+
+
+async def test_a_push_a_rename_and_a_restart_leave_a_number_as_it_is(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    world = await World(tmp_path / "one", remote).open()
+    await world.mkdir("d")
+    await world.write("d/f", b"1")
+    await world.symlink("d/link", "f")
+    first = {path: await world.inode(path) for path in ("d", "d/f", "d/link")}
+    await pusher_of(world).push()
+    assert {path: (await seen_and_forgotten(world, path)).inode for path in reversed(first)} == dict(reversed(first.items()))
+    await world.write("d/f", b"22")
+    await pusher_of(world).push()
+    assert (await seen_and_forgotten(world, "d/f")).inode == first["d/f"]
+    await world.rename("d/f", "moved")
+    await pusher_of(world).push()
+    attr = await seen_and_forgotten(world, "moved")
+    world.close()
+    again = await World(tmp_path / "one", remote).open()
+    assert attr.inode == first["d/f"] and await seen_and_forgotten(again, "moved") == attr
+    assert (await again.inode("d/link"), await again.inode("d")) == (first["d/link"], first["d"])
+    again.close()
+
+
+def test_a_table_of_before_is_begun_anew_and_gives_no_number_twice(tmp_path: Path) -> None:
+    file = tmp_path / "inodes.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.executescript(
+            "create table inode (inode integer primary key, parent integer not null, name blob not null,"
+            " ctime_ns integer not null, fallback_ns integer not null);"
+            "create unique index inode_place on inode (parent, name);"
+            "create table mark (id integer primary key check (id = 1), next integer not null);"
+            "insert into inode values (70, 1, x'61', 5, 5); insert into mark values (1, 5000);"
+        )
+    numbers = InodeNumbers(file)
+    assert numbers.at(ROOT_INODE, b"a") is None
+    assert numbers.fresh() >= 5000
+    numbers.close()
