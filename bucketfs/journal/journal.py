@@ -169,8 +169,10 @@ class Journal:
         """Makes the newest segment durable, then deletes the older ones, and the drafts that no remaining record and not
         ``keep`` names. ``keep`` holds the drafts in use that were not recorded yet. Drafts found at the start and never
         named since are left for ``sweep``. Raises as ``sync`` does, with nothing deleted."""
+        # Before the first await: the caller counted what is in use just now, and a draft that is begun while we wait, for the lock
+        # or for the disk, is in nobody's count and in no record yet.
+        candidates = self.drafts.all().difference(keep)
         async with self._settling:
-            candidates = self.drafts.all().difference(keep)
             await self.sync()
             paths = self._decide_settle(candidates)
             if paths:

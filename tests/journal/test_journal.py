@@ -372,3 +372,26 @@ class TestWhatIsSetAside:
         assert "newer" in caught.value.hint
         assert newer.everything() == before
         assert newer.open_files() == 0, "the lock was given back"
+
+
+async def test_settle_spares_a_draft_that_is_begun_while_it_waits(disk: FaultyDisk) -> None:
+    """Bytes are in a draft for a moment before a record names it, and a settle may run in that moment."""
+    journal = reopened(disk)
+    begun: list[DraftId] = []
+
+    async def write() -> None:
+        draft = journal.drafts.new()
+        draft.write(0, b"bytes of a file that is being written")
+        begun.append(draft.id)
+
+    journal.checkpoint(BASE, [])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write)  # runs at the first checkpoint of settle
+        await journal.settle()
+    journal.append(content(begun[0], 5))
+    assert journal.drafts.get(begun[0]).read(0, 5) == b"bytes"
+    await journal.settle()
+    journal.close()
+    after = reopened(disk)
+    assert [op.draft for op in after.recovered.ops if isinstance(op, SetContent)] == begun
+    after.close()
