@@ -10,18 +10,20 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from bucketfs import ops
-from bucketfs.errors import BucketfsError, NotFound
+from bucketfs.errors import BucketfsError, Corrupt, NotFound
 from bucketfs.journal import Extents
 from bucketfs.types import DraftId, Inode, Link, NodeAttributes
 from bucketfs.vfs.content import Layer
 from bucketfs.vfs.inodes import Number
-from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
+from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode, check_sound
 from bucketfs.vfs.volume import Volume
 
 
 def overlay_ops(volume: Volume) -> Iterator[ops.Op]:
-    """Ops that rebuild the overlay on ``volume.base``. Everything written must have been recorded before."""
-    return _flat(_inside(volume.root, ""))
+    """Ops that rebuild the overlay on ``volume.base``, then those that a replay could not do. Everything written must have been
+    recorded before."""
+    yield from _flat(_inside(volume.root, ""))
+    yield from volume.stuck
 
 
 def entry_ops(node: Node, path: str) -> Iterator[ops.Op]:
@@ -107,19 +109,22 @@ def _join(path: str, name: bytes) -> str:
 
 def draft_ids(volume: Volume) -> set[DraftId]:
     """The drafts that nodes in memory need, unlinked open files included."""
-    return {
+    held = {
         layer.draft.id
         for node in volume.registry.values()
         if isinstance(node, FileNode) and node.volume is volume
         for layer in node.content.layers
     }
+    return held | {op.draft for op in volume.stuck if isinstance(op, ops.SetContent)}
 
 
 async def replay(volume: Volume, records: Iterable[ops.Op]) -> list[str]:
     """Build the overlay from ``records`` on a volume that has none. Returns a line for each record that could not be applied.
 
     A record that does not fit (a base that is not the one it was written on, a draft that is gone) is said and passed over:
-    the others are worth more than the one. Raises Unavailable when base blocks are needed that nobody has now.
+    the others are worth more than the one. A record that needs a block that the Hub has lost or damaged is kept for the next
+    start, in ``volume.stuck``, with all later ones that build on it. Raises Unavailable when base blocks are needed that nobody
+    has now.
     """
     complaints: list[str] = []
     records = list(records)
@@ -130,13 +135,41 @@ async def replay(volume: Volume, records: Iterable[ops.Op]) -> list[str]:
     volume.replaying = True
     try:
         for op in records:
+            if any(_builds_on(op, before) for before in volume.stuck):
+                volume.stuck.append(op)
+                continue
             try:
                 await _apply(volume, op)
+            except Corrupt as error:
+                volume.stuck.append(op)
+                complaints.append(f"{type(op).__name__} {_paths(op)[0]!r} waits for the next start: {error}")
             except (NotFound, AssertionError) as error:
                 complaints.append(f"{type(op).__name__} {getattr(op, 'path', '')!r}: {error}")
     finally:
         volume.replaying = False
     return complaints
+
+
+def _paths(op: ops.Op) -> tuple[str, ...]:
+    """The paths that an op is about; none for what is no change."""
+    if isinstance(op, ops.Rename):
+        return (op.old, op.new)
+    path = getattr(op, "path", None)
+    return () if path is None else (path,)
+
+
+def _builds_on(op: ops.Op, before: ops.Op) -> bool:
+    """Whether ``op`` means something else, or nothing, when the earlier op ``before`` was not done."""
+    carries = not isinstance(op, ops.SetAttributes | ops.SetContent)  # along with a folder goes what is in it
+    return any(
+        _is_under(path, earlier) or (carries and _is_under(earlier, path))
+        for path in _paths(op)
+        for earlier in _paths(before)
+    )
+
+
+def _is_under(path: str, above: str) -> bool:
+    return path == above or not above or path.startswith(f"{above}/")
 
 
 async def _apply(volume: Volume, op: ops.Op) -> None:
@@ -154,6 +187,7 @@ async def _apply(volume: Volume, op: ops.Op) -> None:
         return
     if isinstance(op, ops.SetAttributes):
         node = await _node(volume, op.path)
+        check_sound(node)
         volume.apply_attributes(node, op.mode, op.uid, op.gid, op.mtime_ns, op.time_ns)
         return
     if isinstance(op, ops.SetContent):
@@ -197,6 +231,9 @@ def _number(volume: Volume, inode: Inode) -> Inode:
 
 
 def _set_content(volume: Volume, node: FileNode, op: ops.SetContent) -> None:
+    if op.lower_limit_bytes:
+        check_sound(node)
+    node.damaged = False
     content = node.content
     layer = next((layer for layer in content.layers if layer.draft.id == op.draft), None)
     if layer is None:
@@ -215,6 +252,7 @@ def _set_content(volume: Volume, node: FileNode, op: ops.SetContent) -> None:
 async def _place(volume: Volume, path: str) -> tuple[DirectoryNode, bytes]:
     above, _, name = path.rpartition("/")
     parent = await _node(volume, above)
+    check_sound(parent)
     if not isinstance(parent, DirectoryNode):
         raise NotFound(f"{above!r} is not a directory")
     return parent, name.encode()
@@ -223,6 +261,7 @@ async def _place(volume: Volume, path: str) -> tuple[DirectoryNode, bytes]:
 async def _node(volume: Volume, path: str) -> Node:
     node: Node = volume.root
     for name in path.split("/") if path else []:
+        check_sound(node)
         if not isinstance(node, DirectoryNode):
             raise NotFound(f"{path!r} leads through what is no directory")
         node = await volume.lens.settle(partial(volume.child, node, name.encode()))

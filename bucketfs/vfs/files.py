@@ -11,7 +11,7 @@ from bucketfs.errors import BucketfsError, Corrupt, DiskFailed, NoSpace, ReadOnl
 from bucketfs.types import Cid
 from bucketfs.vfs.content import BasePiece, DraftPiece
 from bucketfs.vfs.lens import Lens
-from bucketfs.vfs.nodes import FileNode
+from bucketfs.vfs.nodes import FileNode, check_sound
 
 SIZE_MAX = 16 << 40
 """The longest file in bytes: that of ext4. Beyond it a slip of a program, as ``truncate -s 1E``, is more likely than a file."""
@@ -30,6 +30,7 @@ async def read(node: FileNode, offset: int, size: int) -> bytes:
 
     Drafts are read before the first await, so a push or a write that comes between cannot mix two states of the file.
     """
+    check_sound(node)
     content = node.content
     plan = content.pieces(offset, offset + size)
     base, lens = content.base, node.volume.lens
@@ -99,6 +100,7 @@ def write(node: FileNode, offset: int, data: bytes) -> int:
         raise TooLarge("the file would be larger than any size can say")
     if not data:
         return 0
+    check_sound(node)
     layer = node.content.writable(volume.journal.drafts.new)
     more = 0 if node.orphan else max(0, offset + len(data) - node.content.size_bytes)
     volume.growth.grow(more)
@@ -119,7 +121,9 @@ def truncate(node: FileNode, size_bytes: int) -> None:
         raise ReadOnly("the mount is read-only")
     if size_bytes > SIZE_MAX:
         raise TooLarge("the file would be larger than any size can say")
-    if size_bytes == node.content.size_bytes:
+    if size_bytes:
+        check_sound(node)
+    if size_bytes == node.content.size_bytes and not node.damaged:
         return
     record(node)
     if not node.orphan:
@@ -141,6 +145,7 @@ def truncate(node: FileNode, size_bytes: int) -> None:
             )
         )
     content.truncate(layer, size_bytes)
+    node.damaged = False
     _modified(node, now_ns)
     volume.unrecorded.discard(node)
 

@@ -8,13 +8,14 @@ fetches what was wanted, and makes the attempt anew. When all is in memory, an o
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from bucketfs.cache import Source
 from bucketfs.dag import RAW, Directory, Leaf, NodeInfo, codec_of, identity_block, leaves, list_directory, node_info
-from bucketfs.errors import NotFound, Unavailable
+from bucketfs.errors import Corrupt, NotFound, Unavailable
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, Steps
 
 T = TypeVar("T")
@@ -36,6 +37,9 @@ INLINE_BYTES_PER_LEAF = 256
 WINDOW_BYTES = 174 * 262_144
 """A file's leaves are looked up one window at a time: what one full inner node spans in the standard layout."""
 
+DAMAGED_S = 60.0
+"""How long a root block counts as damaged before the source is asked again."""
+
 ATTEMPTS_MAX = 10_000
 """An attempt that still lacks something after so many fetches chases a base that is damaged."""
 
@@ -50,12 +54,15 @@ class Wanted(Exception):
         directories: Sequence[Cid] = (),
         window: tuple[Cid, int] | None = None,
         blocks: Sequence[Cid] = (),
+        doubtful: bool = False,
     ) -> None:
+        """``doubtful``: what cannot be had of ``infos`` is remembered as damaged and not raised."""
         super().__init__("not in memory")
         self.infos = infos
         self.directories = directories
         self.window = window
         self.blocks = blocks
+        self.doubtful = doubtful
 
 
 class Weighted(Generic[K, V]):
@@ -105,6 +112,7 @@ class Lens:
 
     def __init__(self, source: Source) -> None:
         self.source = source
+        self._damaged: dict[Cid, float] = {}
         self._infos: Weighted[Cid, NodeInfo] = Weighted(INFOS_MAX)
         self._directories: Weighted[Cid, Directory] = Weighted(DIRECTORY_ENTRIES_MAX)
         self._windows: Weighted[tuple[Cid, int], list[Leaf]] = Weighted(LEAVES_MAX)
@@ -120,6 +128,23 @@ class Lens:
                 raise Wanted(infos=[link.cid])
             info = self._remember_info(link.cid, block)
         return info
+
+    def shown(self, link: Link) -> NodeInfo | None:
+        """Like `info`, but None where the source has no right block: its name is shown all the same."""
+        if self.damaged(link.cid):
+            return None
+        try:
+            return self.info(link)
+        except Wanted as wanted:
+            raise Wanted(infos=wanted.infos, doubtful=True) from None
+
+    def damaged(self, cid: Cid) -> bool:
+        """Whether the source lately had no right block for a CID."""
+        until_s = self._damaged.get(cid)
+        if until_s is not None and until_s <= time.monotonic():
+            del self._damaged[cid]
+            return False
+        return until_s is not None
 
     def lacks_info(self, link: Link) -> bool:
         """Whether `info` would have to wait; for collecting many wants into one fetch."""
@@ -168,8 +193,7 @@ class Lens:
                 self._directories.put(cid, directory, len(directory.entries) + 8)
         if wanted.infos:
             lacking = [cid for cid in dict.fromkeys(wanted.infos) if self._infos.get(cid) is None]
-            for cid, block in (await self.source.get_many(lacking)).items():
-                self._remember_info(cid, block)
+            await self._supply_infos(lacking, wanted.doubtful)
         if wanted.window is not None:
             cid, window = wanted.window
             held = await run_steps(leaves(cid, window * WINDOW_BYTES, (window + 1) * WINDOW_BYTES), self.source)
@@ -177,6 +201,22 @@ class Lens:
             self._windows.put((cid, window), held, weight)
         if wanted.blocks:
             await self.source.get_many(list(wanted.blocks))
+
+    async def _supply_infos(self, lacking: list[Cid], doubtful: bool) -> None:
+        waiting = [lacking]
+        while waiting:
+            batch = waiting.pop()
+            try:
+                for cid, block in (await self.source.get_many(batch)).items():
+                    self._remember_info(cid, block)
+            except (Corrupt, NotFound):
+                if not doubtful:
+                    raise
+                if len(batch) == 1:
+                    self._damaged[batch[0]] = time.monotonic() + DAMAGED_S
+                else:
+                    middle = len(batch) // 2
+                    waiting += [batch[:middle], batch[middle:]]
 
     def _remember_info(self, cid: Cid, block: bytes) -> NodeInfo:
         info = node_info(cid, block)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
+from bucketfs.errors import Corrupt
 from bucketfs.types import NO_ATTRIBUTES, Inode, Kind, Link, NodeAttributes
 from bucketfs.vfs.content import Content
 
@@ -113,9 +114,10 @@ class Node:
 
 
 class FileNode(Node):
-    """A regular file. ``writers`` of its ``opens`` may write."""
+    """A regular file. ``writers`` of its ``opens`` may write. ``damaged``: something of the base whose root block cannot be had; it
+    has its name, can be moved, removed and written anew, and no more."""
 
-    __slots__ = ("content", "writers")
+    __slots__ = ("content", "damaged", "writers")
     kind = Kind.FILE
 
     def __init__(
@@ -130,6 +132,7 @@ class FileNode(Node):
     ) -> None:
         super().__init__(volume, inode, link, attributes, ctime_ns, fallback_ns)
         self.content = Content(link.cid if link is not None else None, size_bytes)
+        self.damaged = False
         self.writers = 0
 
 
@@ -203,6 +206,12 @@ class DirectoryNode(Node):
                 waiting += reversed(node.children.values())
 
 
+def check_sound(node: Node) -> None:
+    """Raise Corrupt when the Hub has no right root block for ``node``: what was there cannot be read, nor changed in part."""
+    if isinstance(node, FileNode) and node.damaged:
+        raise Corrupt(f"the Hub has no right block for {node.name!r}", hint="remove it or write it anew")
+
+
 def is_below(node: Node, ancestor: Node) -> bool:
     """Whether ``node`` is ``ancestor`` or lies under it."""
     at: Node | None = node
@@ -213,4 +222,4 @@ def is_below(node: Node, ancestor: Node) -> bool:
     return False
 
 
-__all__ = ["NO_ATTRIBUTES", "DirectoryNode", "FileNode", "Node", "SymlinkNode", "is_below"]
+__all__ = ["NO_ATTRIBUTES", "DirectoryNode", "FileNode", "Node", "SymlinkNode", "check_sound", "is_below"]

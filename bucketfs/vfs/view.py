@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bucketfs.errors import NotADirectory, NotFound
-from bucketfs.types import BucketKey, Cid, Inode, Kind, Link
+from bucketfs.types import NO_ATTRIBUTES, BucketKey, Cid, Inode, Kind, Link
 from bucketfs.vfs.facts import Attr
 from bucketfs.vfs.inodes import InodeNumbers, Number, print_of
 from bucketfs.vfs.lens import Lens, Wanted
@@ -26,6 +26,9 @@ SEED = b".textileseed"
 
 DEFAULT_MODE = {Kind.FILE: 0o644, Kind.DIRECTORY: 0o755, Kind.SYMLINK: 0o777}
 DIRECTORY_SIZE = 4096
+
+DAMAGED_PRINT = b"?"
+"""The `print_of` of what cannot be known: when it can be again, it gets a number of its own."""
 
 Registry = MutableMapping[Inode, Node]
 
@@ -93,9 +96,31 @@ class View(ABC):
         """The node that a name stands for, taken into memory when it was not; ``None`` when the name is free."""
         node = directory.children.get(name)
         if node is not None or name in directory.overrides:
-            return node
+            return self._mended(directory, node) if isinstance(node, FileNode) and node.damaged else node
         link = self.base_entry(directory, name)
         return None if link is None else self._materialize(directory, name, link)
+
+    def _mended(self, directory: DirectoryNode, node: FileNode) -> Node:
+        """A damaged node, or, when its block is there again, a node for what it truly is, with a number of its own: what the
+        kernel knows under the old one is wrong."""
+        assert node.link is not None, "only the base can be damaged"
+        info = self.lens.shown(node.link)
+        if info is None:
+            return node
+        own = info.attributes.mtime_ns
+        number = Number(
+            self.numbers.fresh(), node.ctime_ns if own is None else own, node.fallback_ns, print_of(info.kind, node.link)
+        )
+        name = node.name
+        mended = self.node_of(node.link, number)
+        self.numbers.keep(directory.inode, name, number)
+        directory.detach(node)
+        if name in directory.overrides:
+            directory.override(name, mended)
+        else:
+            directory.attach(name, mended)
+        self.reclaim(node)
+        return mended
 
     def child(self, directory: DirectoryNode, name: bytes) -> Node:
         """Like `find`; raises NotFound."""
@@ -134,10 +159,10 @@ class View(ABC):
             for name in names:
                 if name not in directory.children and name not in directory.overrides:
                     link = entries.get(name)
-                    if link is not None and self.lens.lacks_info(link):
+                    if link is not None and not self.lens.damaged(link.cid) and self.lens.lacks_info(link):
                         lacking.append(link.cid)
         if lacking:
-            raise Wanted(infos=lacking)
+            raise Wanted(infos=lacking, doubtful=True)
         found = [self.find(directory, name) for name in names]
         return [node for node in found if node is not None]
 
@@ -178,13 +203,13 @@ class View(ABC):
         )
 
     def _materialize(self, directory: DirectoryNode, name: bytes, link: Link) -> Node:
-        info = self.lens.info(link)
+        info = self.lens.shown(link)
         known = self.numbers.at(directory.inode, name)
         if known is not None and known.inode in self.registry:
             known = None
-        found = print_of(info.kind, link)
+        found = DAMAGED_PRINT if info is None else print_of(info.kind, link)
         if known is None or known.print != found:
-            own = info.attributes.mtime_ns
+            own = info.attributes.mtime_ns if info is not None else None
             fallback = self.updated_at_ns
             if own is None and self._path_times:
                 fallback = self._path_times.get(self.path_under(directory, name), fallback)
@@ -200,8 +225,16 @@ class View(ABC):
 
     def node_of(self, link: Link, number: Number) -> Node:
         """A clean node for a DAG of the base. An attempt."""
-        info = self.lens.info(link)
+        info = self.lens.shown(link)
         node: Node
+        if info is None:
+            # What it is nobody can say; most things are files, and about as long as what their trees hold.
+            node = FileNode(
+                self.volume, number.inode, link, NO_ATTRIBUTES, number.ctime_ns, number.fallback_ns, size_bytes=link.tsize
+            )
+            node.damaged = True
+            self.registry[number.inode] = node
+            return node
         common = (self.volume, number.inode, link, info.attributes, number.ctime_ns, number.fallback_ns)
         if info.kind is Kind.DIRECTORY:
             node = DirectoryNode(*common)

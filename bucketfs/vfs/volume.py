@@ -32,7 +32,7 @@ from bucketfs.vfs.facts import RenameFlags
 from bucketfs.vfs.files import record
 from bucketfs.vfs.inodes import InodeNumbers, Number, print_of
 from bucketfs.vfs.lens import Lens
-from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode, is_below
+from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode, check_sound, is_below
 from bucketfs.vfs.rights import Touch
 from bucketfs.vfs.room import Growth
 from bucketfs.vfs.view import SEED, Owner, Registry, View
@@ -76,6 +76,8 @@ class Volume(View):
         self.changed_last_ns = 0
         self.replaying = False
         self.garbage_drafts = 0
+        self.stuck: list[ops.Op] = []
+        """What a replay could not do because of damage at the Hub, kept in the journal for the next one."""
         self.proposed: set[Cid] = set()
         self.left: dict[Cid, int] = {}
         """Roots before the base, oldest first, with the time that the Hub told of the bucket then."""
@@ -209,6 +211,7 @@ class Volume(View):
     def set_attributes(self, node: Node, mode: int | None, uid: int | None, gid: int | None, mtime_ns: int | None) -> None:
         """Change attributes; ``None`` leaves one as it is."""
         self._check_writable()
+        check_sound(node)
         now = self.owner.now_ns()
         if isinstance(node, SymlinkNode):
             mode = None
