@@ -389,7 +389,7 @@ async def test_settle_spares_a_draft_that_is_begun_while_it_waits(disk: FaultyDi
         journal.checkpoint(BASE, [content(draft, 5) for draft in begun])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(write)
-            await journal.settle(begun)
+            await journal.settle(set(begun))
         journal.append(content(begun[-1], 5))
         assert journal.drafts.get(begun[-1]).read(0, 5) == b"bytes"
     await journal.settle()
