@@ -94,6 +94,7 @@ class Volumes:
         self._known_me: tuple[Credentials, str] | None = None
         self._nursery: trio.Nursery | None = None
         self._listing = trio.Lock()
+        self._alone = trio.Lock()
         self._removed: set[BucketKey] = set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -300,7 +301,7 @@ class Volumes:
     async def _opened(self, waiting: Waiting) -> bool:
         """Whether there is nothing more to try."""
         try:
-            opened = await self.add(waiting.info, waiting.name)
+            opened = await self._open_waiting(waiting)
         except BucketfsError as error:
             if self._session.guest and isinstance(error, NotFound):
                 log.info("bucket %r is not shown: %s", waiting.info.name, error)
@@ -314,6 +315,17 @@ class Volumes:
             return False
         self.vfs.add(opened.name, opened.volume)
         return True
+
+    async def _open_waiting(self, waiting: Waiting) -> OpenVolume:
+        """Open a bucket beside others, and when that fails at first once more by itself: the cache asks for the blocks of several
+        in one request, and one block that is lacking fails them all."""
+        try:
+            return await self.add(waiting.info, waiting.name)
+        except BucketfsError:
+            if waiting.tried.is_set():
+                raise
+        async with self._alone:
+            return await self.add(waiting.info, waiting.name)
 
     async def _give_up(self, waiting: Waiting) -> None:
         """The bucket is gone at the Hub; what its journal may hold stays where it is."""

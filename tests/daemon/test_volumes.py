@@ -186,7 +186,7 @@ async def test_a_damaged_bucket_is_shown_until_it_is_removed_or_mended(tmp_path:
 
 
 async def test_a_bucket_that_is_slow_to_open_keeps_no_other_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(volumes, "OPEN_PATIENCE_S", 2)
+    monkeypatch.setattr(volumes, "OPEN_PATIENCE_S", 0.5)
     session = MemorySession()
     quick, slow = session.make("quick"), session.make("slow")
     await elsewhere(tmp_path / "other", session.remotes[slow.key], {"f": b"x"})
@@ -198,7 +198,8 @@ async def test_a_bucket_that_is_slow_to_open_keeps_no_other_waiting(tmp_path: Pa
         return await get(cids)
 
     session.get = late  # type: ignore[method-assign]
-    async with many_buckets(tmp_path / "mount", session) as mount:
+    async with many_buckets(tmp_path / "mount", session, known=[quick]) as mount:
+        await mount.listed()
         assert await mount.names() == ["quick", "slow"] and quick.key in mount.volumes.open
         with pytest.raises(Unavailable, match="being opened"):
             await mount.names("slow")
