@@ -49,7 +49,8 @@ class Manager:
 
 @contextmanager
 def manager_of(home: Home) -> Iterator[Manager]:
-    if not BOOTED.is_dir():
+    made = not BOOTED.is_dir()
+    if made:
         subprocess.run([*AS_ROOT, "mkdir", "-p", BOOTED], check=True)
     units = home.root / "config/systemd/user"
     units.mkdir(parents=True)
@@ -78,6 +79,9 @@ def manager_of(home: Home) -> Iterator[Manager]:
             process.kill()
             process.wait()
             log.close()
+            if made:
+                # Other programs ask for this folder, too, and the machine does not run on systemd.
+                subprocess.run([*AS_ROOT, "rmdir", BOOTED], check=True)
 
 
 def eventually(question: Callable[[], bool], limit_s: float = 30) -> None:
