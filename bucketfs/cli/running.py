@@ -52,7 +52,9 @@ def sync(path: str | None, timeout: str | None) -> None:
         limit_s = None if timeout is None else parse_seconds(timeout)
     except ValueError as error:
         raise Usage(f"--timeout is {timeout!r}", hint=f"write {error}") from None
-    chosen = [_mount_around(path)] if path is not None else _mine(places)
+    # A mount that lost its process but never was this configuration's is not waited for.
+    mine = [one for one in _mine(places) if places.control_socket(one.mountpoint).exists()]
+    chosen = [_mount_around(path)] if path is not None else mine
     if not chosen:
         raise NotFound("nothing is mounted", hint="'bucketfs mount FOLDER' mounts all buckets")
     # One mount in trouble must not keep the others from being waited for.

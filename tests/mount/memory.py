@@ -277,8 +277,8 @@ async def main(mountpoint: str, settings: dict[str, Any]) -> None:
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     print(json.dumps(await obey(vfs, mount, json.loads(line))), flush=True)
-        # The one who gave orders is gone, so we part as after a SIGTERM: by cancellation.
-        nursery.cancel_scope.cancel()
+        # The one who gave orders is gone, so we part as after a SIGTERM; the end of `serve` ends the rest.
+        mount.leave()
 
 
 if __name__ == "__main__":

@@ -369,7 +369,7 @@ def test_the_mount_says_what_it_is_and_carries_no_setuid(served: Served) -> None
     assert "nosuid" in line and "nodev" in line
 
 
-def test_a_cancelled_mount_is_gone(served: Served) -> None:
+def test_a_mount_that_left_is_gone(served: Served) -> None:
     (served.place / "file").write_text("x")
     assert served.stop() == ""
     assert served.process.returncode == 0

@@ -64,22 +64,25 @@ def test_the_page_can_be_followed(home: Home) -> None:
     script = "set -eu\n" + "".join(f"{commands}\necho '{MARK}'\n" for commands, _ in story)
     environment = home.environment()
     environment |= {"PATH": f"{tools}:{environment['PATH']}", "HUB": free_address()}
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=280,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    printed = done.stdout.split(MARK + "\n")
+    # Into files: what the page leaves running when it fails would hold a pipe open for ever.
+    with (home.root / "said").open("w+") as said, (home.root / "complained").open("w+") as complained:
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=folder,
+            env=environment,
+            stdout=said,
+            stderr=complained,
+            stdin=subprocess.DEVNULL,
+            timeout=280,
+        )
+    stdout, stderr = (home.root / "said").read_text(), (home.root / "complained").read_text()
+    assert done.returncode == 0, f"{stdout}\n{stderr}"
+    printed = stdout.split(MARK + "\n")
     assert len(printed) == len(story) + 1
     for (commands, wanted), output in zip(story, printed, strict=False):
         assert_shown(wanted, output, commands)
-    assert "Permission denied" in done.stderr
+    assert "Permission denied" in stderr
     for secret in ("alice.key", "bob.key"):
         assert stat.S_IMODE((folder / secret).stat().st_mode) == 0o600
-        assert (folder / secret).read_text().strip() not in done.stdout + done.stderr
+        assert (folder / secret).read_text().strip() not in stdout + stderr
     assert not home.pids("mount"), "a mount lives on"
