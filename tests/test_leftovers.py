@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -19,6 +20,14 @@ DEAD_RUN = f"{2**22 + 1}-0"
 """No process has this number: pid_max is at most 2²² on 64-bit Linux."""
 
 
+@pytest.fixture(autouse=True)
+def _own_temporary_folder(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stale runs made here are seen by no other process's sweep, and theirs by none here."""
+    folder = stage / "leftovers"
+    folder.mkdir(exist_ok=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+
+
 @pytest.fixture
 def dead_stage() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f"{leftovers.PREFIX}{DEAD_RUN}-"))
@@ -26,18 +35,22 @@ def dead_stage() -> Iterator[Path]:
     leftovers.sweep(DEAD_RUN)
 
 
-def serve(folder: Path) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def serve(folder: Path) -> Iterator[subprocess.Popen[str]]:
     (folder / "below").mkdir()
     (folder / "mount").mkdir()
-    server = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, str(PASSTHROUGH), str(folder / "below"), str(folder / "mount")],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {leftovers.HOME_VARIABLE: str(folder)},
-    )
-    assert server.stdout is not None
-    assert server.stdout.readline() == "ready\n"
-    return server
+    ) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+            yield server
+        finally:
+            server.kill()
 
 
 def test_a_dead_runs_server_and_mount_are_cleared(dead_stage: Path) -> None:
