@@ -49,10 +49,12 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", RECEIVE_MAX_BYTES),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_metadata_size", 64 << 10),
-    # gRPC's own pause between connection attempts grows to two minutes; ours (retry.py) decides, so gRPC's stays short.
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 1_000),
-    ("grpc.max_reconnect_backoff_ms", 3_000),
+    # gRPC's own pause between connection attempts grows to two minutes, and all calls fail meanwhile without a look at the
+    # Hub; ours (retry.py) decides, so gRPC's stays short. It attempts nothing where there is no call.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # Not a pause, whatever its name: how long one attempt to connect may take, TLS included.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
     # Two channels of one process to one Hub must not share a connection whose other owner closes it.
     ("grpc.use_local_subchannel_pool", 1),
 )

@@ -16,7 +16,7 @@ import trio
 from bucketfs.cache import BlockCache
 from bucketfs.client import Backoff
 from bucketfs.dag import cid_text
-from bucketfs.errors import BucketfsError, Denied
+from bucketfs.errors import BucketfsError, Denied, Unavailable
 from bucketfs.sync.lapse import saw
 from bucketfs.sync.push import Pusher
 from bucketfs.sync.remote import Remote
@@ -24,6 +24,9 @@ from bucketfs.sync.send import Sent
 from bucketfs.vfs import FileNode, Volume, record
 
 log = logging.getLogger(__name__)
+
+RECONNECT_S = 1.5
+"""A Hub that has just come back is still unavailable for as long as gRPC pauses between attempts to connect (client/channel.py)."""
 
 GARBAGE_DRAFTS_MAX = 4096
 RECORDS_MAX = 500_000
@@ -77,7 +80,7 @@ class Syncer:
         self._asked = 0
         self._done = 0
         self._progress = trio.Event()
-        self._failed_round = 0
+        self._failed_asked = 0
         self._hurried = 0
         volume.on_change = self._wake
 
@@ -138,24 +141,32 @@ class Syncer:
 
     async def settle(self) -> None:
         """Return when everything changed before the call is at the Hub and the Hub's root is shown here. Raises the reason
-        of the first attempt that fails from now on; the attempts go on behind it. Raises Denied when all is at the Hub but what
-        it refuses."""
+        of the first attempt begun from now on that fails; the attempts go on behind it. Raises Denied when all is at the Hub
+        but what it refuses."""
         self._pusher.forgive()
-        self._asked += 1
-        want = self._asked
-        self._look = True
-        self._backoff.reset()
-        failures = self._failed_round
-        self._wake()
+        patient_until = trio.current_time() + RECONNECT_S
+        want = self._ask()
         while self._done < want:
-            if self._failed_round != failures and self.trouble is not None:
-                raise self.trouble.error
-            await self._progress.wait()
+            if self._failed_asked >= want and self.trouble is not None:
+                if not isinstance(self.trouble.error, Unavailable) or trio.current_time() >= patient_until:
+                    raise self.trouble.error
+                await trio.sleep(RECONNECT_S / 10)
+                want = self._ask()
+            else:
+                await self._progress.wait()
         refused = self.refused
         if refused:
             first = next(iter(refused))
             others = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
             raise Denied(f"the Hub refuses {first!r}{others}: {refused[first]}", hint="'bucketfs status' lists what waits")
+
+    def _ask(self) -> int:
+        """Have an attempt begun now; its number."""
+        self._asked += 1
+        self._look = True
+        self._backoff.reset()
+        self._wake()
+        return self._asked
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Push and follow until cancelled."""
@@ -241,7 +252,7 @@ class Syncer:
         if self.trouble is None or str(self.trouble.error) != str(error):
             log.warning("%s: changes wait here: %s", self.volume.key, error)
         self.trouble = Trouble(error, since_s, now_s + delay_s)
-        self._failed_round += 1
+        self._failed_asked = asked
         self._tell()
         try:
             await self._tidy()
