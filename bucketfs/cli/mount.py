@@ -32,6 +32,7 @@ _KEYS = (
     "mount.read_only",
     "mount.timeout",
     "mount.drain",
+    "mount.poll",
     "mount.fsync",
 )
 

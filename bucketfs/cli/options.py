@@ -72,6 +72,7 @@ _METAVARS = {
     "gid": "NUMBER",
     "timeout": "TIME",
     "drain": "TIME",
+    "poll": "TIME",
     "fsync": "disk|hub",
     "listen": "HOST:PORT",
     "tls_cert": "FILE",

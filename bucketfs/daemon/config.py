@@ -57,6 +57,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("mount.read_only", values.switch, False, "refuse all changes"),
     Setting("mount.timeout", values.seconds, 30.0, "how long a read waits for the Hub before it fails"),
     Setting("mount.drain", values.seconds, 30.0, "how long unmounting waits for changes to reach the Hub"),
+    Setting("mount.poll", values.interval, 30.0, "how often to ask for changes that the Hub did not tell of"),
     Setting("mount.fsync", values.when, "disk", "what fsync waits for: this machine's disk, or the hub"),
     Setting("serve.data", values.path, None, "folder of a Hub's stores"),
     Setting("serve.listen", values.text, "127.0.0.1:3006", "HOST:PORT or unix:/path"),
@@ -101,6 +102,7 @@ class MountOptions:
     read_only: bool = False
     timeout_s: float = 30.0
     drain_s: float = 30.0
+    poll_s: float = 30.0
     fsync: str = "disk"
     ready_fd: int | None = None
     """A pipe to whoever started this process, for one line about how it went (see ready.py)."""
@@ -182,6 +184,7 @@ class Config:
             read_only=get["mount.read_only"],
             timeout_s=get["mount.timeout"],
             drain_s=get["mount.drain"],
+            poll_s=get["mount.poll"],
             fsync=get["mount.fsync"],
             ready_fd=ready_fd,
         )

@@ -43,7 +43,6 @@ from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Owner
 
 log = logging.getLogger(__name__)
 
-POLL_S = 30.0
 LOOK_AT_START_S = 0.7
 FSYNC_AT_HUB_TIMEOUT_S = 3600.0
 """A push takes its time, and whoever asked for fsync=hub would rather wait than not know."""
@@ -203,7 +202,7 @@ class _Daemon:
             lambda: self._ask(session, volumes),
             session.threads,
             session.thread,
-            poll_s=POLL_S,
+            poll_s=options.poll_s,
             moved=lambda key: self._moved(volumes, key),
             listed=self._take_listing,
             back=volumes.hurry,

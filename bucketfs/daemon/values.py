@@ -12,6 +12,7 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 1 << 10,
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?\Z", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|)\Z", re.IGNORECASE)
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+INTERVAL_MIN_S = 0.1
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
 
 
@@ -58,6 +59,17 @@ def seconds(value: object) -> float:
     if match is None:
         raise ValueError("a time like 30s or 5m")
     return float(match[1]) * _SECONDS[match[2].lower()]
+
+
+def interval(value: object) -> float:
+    """A duration that something is repeated after: a tenth of a second or more."""
+    try:
+        given_s = seconds(value)
+    except ValueError:
+        given_s = 0.0
+    if given_s < INTERVAL_MIN_S:
+        raise ValueError("a time like 30s or 5m, at least 0.1s")
+    return given_s
 
 
 def path(value: object) -> Path | None:

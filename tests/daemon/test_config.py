@@ -36,8 +36,11 @@ def test_without_anything_there_are_defaults(environ: dict[str, str], tmp_path: 
 def test_file_then_environment_then_options(environ: dict[str, str], tmp_path: Path) -> None:
     write(tmp_path, 'hub = "one:1"\nprofile = "p"\n[mount]\ncache_size = "2GiB"\ntimeout = 5\nallow_other = true\n')
     environ |= {"BUCKETFS_HUB": "two:2", "BUCKETFS_TIMEOUT": "7s"}
-    options = load_config({"mount.timeout": "1m", "mount.drain": None}, environ).mount_options(Path("/m"))
+    options = load_config({"mount.timeout": "1m", "mount.drain": None, "mount.poll": "2s"}, environ).mount_options(
+        Path("/m")
+    )
     assert (options.hub, options.profile, options.timeout_s, options.drain_s) == ("two:2", "p", 60, 30)
+    assert options.poll_s == 2
     assert (options.cache_size_bytes, options.allow_other) == (2 << 30, True)
 
 
@@ -87,3 +90,10 @@ def test_times(text: str, expected: float) -> None:
     for wrong in ("", "-1", "5 days", "m"):
         with pytest.raises(ValueError):
             reading.seconds(wrong)
+
+
+def test_what_is_repeated_has_a_pause() -> None:
+    assert reading.interval("0.1s") == 0.1
+    for wrong in ("0", "0.05s", "soon"):
+        with pytest.raises(ValueError, match=r"at least 0\.1s"):
+            reading.interval(wrong)
