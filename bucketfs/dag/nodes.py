@@ -189,7 +189,8 @@ def with_attributes(cid: Cid, block: bytes, attributes: NodeAttributes, tsize: i
     message = message.with_attributes(wanted)
     if message.type is UnixFsType.FILE and not links and message.is_plain:
         return Built(Link(raw := cid_of(message.data), len(message.data)), {raw: message.data})
-    if message.type is UnixFsType.FILE and len(links) == 1 and message.is_plain and codec_of(links[0].cid) == RAW:
+    is_one_leaf = len(links) == 1 and not message.data and codec_of(links[0].cid) == RAW
+    if message.type is UnixFsType.FILE and is_one_leaf and message.is_plain:
         return Built(Link(links[0].cid, message.filesize or 0))
     link, encoded = build_node(message, list(links))
     return Built(Link(link.cid, tsize - len(block) + len(encoded)), {link.cid: encoded})
