@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bucketfs.dag import LEAF_SIZE, Built, build_file, cid_of, file_root, symlink
@@ -36,6 +36,9 @@ class LocalEntry:
     size_bytes: int
     mode: int
     mtime_ns: int
+    ctime_ns: int
+    inode: int
+    device: int
 
     @property
     def attributes(self) -> NodeAttributes:
@@ -70,7 +73,16 @@ def scan(folder: bytes) -> list[LocalEntry]:
 def _entry(name: bytes, status: os.stat_result) -> LocalEntry:
     kinds = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
     kind = kinds.get(stat.S_IFMT(status.st_mode))
-    return LocalEntry(name, kind, status.st_size, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
+    return LocalEntry(
+        name,
+        kind,
+        status.st_size,
+        stat.S_IMODE(status.st_mode),
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_ino,
+        status.st_dev,
+    )
 
 
 # Reading
@@ -80,7 +92,7 @@ def build_small(path: bytes, entry: LocalEntry, attributes: NodeAttributes) -> t
     """A file of at most one leaf, or a symlink, as a DAG with all its blocks; None for a file that has grown meanwhile."""
     if entry.kind is Kind.SYMLINK:
         with ours("reading link", path):
-            built = symlink(os.readlink(path), NodeAttributes(mtime_ns=attributes.mtime_ns))
+            built = symlink(os.readlink(path), replace(attributes, mode=None))
         return built, list(built.blocks.items())
     with ours("reading", path), opened(path, os.O_RDONLY) as file:
         data = _read_full(file, LEAF_SIZE + 1, 0)
@@ -151,16 +163,21 @@ class Aside:
                     written = os.pwrite(self.file, view, offset)
                     view, offset = view[written:], offset + written
 
-    def commit(self, attributes: NodeAttributes, mode_default: int) -> None:
-        """Sets what the attributes say and renames."""
+    def commit(self, attributes: NodeAttributes, mode_default: int, *, durable: bool = False) -> LocalEntry:
+        """Sets what the attributes say and renames; the status under the new name. ``durable``: the bytes are on the disk
+        before the name is (the name itself is the business of `sync_folder`)."""
         with ours("writing", self.path):
             _set_owner(self.file, attributes)
             os.fchmod(self.file, mode_default if attributes.mode is None else attributes.mode)
             if attributes.mtime_ns is not None:
                 os.utime(self.file, ns=(attributes.mtime_ns, attributes.mtime_ns))
+            if durable:
+                os.fsync(self.file)
+            os.replace(self._aside, self.path)
+            status = os.fstat(self.file)
             os.close(self.file)
             self.file = -1
-            os.replace(self._aside, self.path)
+            return _entry(os.path.basename(self.path), status)
 
     def abandon(self) -> None:
         """Removes what was written, unless it was committed."""
@@ -179,6 +196,12 @@ def write_file(path: bytes, data: bytes, attributes: NodeAttributes, mode_defaul
         aside.commit(attributes, mode_default)
     finally:
         aside.abandon()
+
+
+def sync_folder(path: bytes) -> None:
+    """Returns when the names in a folder would survive a power loss. One that is gone, or that we may not read, needs none."""
+    with contextlib.suppress(NotFound, Denied), ours("syncing folder", path), opened(path, os.O_RDONLY) as file:
+        os.fsync(file)
 
 
 def write_symlink(path: bytes, target: bytes, attributes: NodeAttributes) -> None:

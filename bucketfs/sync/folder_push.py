@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,12 +21,9 @@ from bucketfs.client import Backoff
 from bucketfs.dag import (
     LEAF_SIZE,
     RAW,
-    Built,
-    NodeInfo,
     check_name,
     codec_of,
     edit_directory,
-    file_root,
     list_directory,
     node_info,
     with_attributes,
@@ -46,6 +43,7 @@ from bucketfs.errors import (
 )
 from bucketfs.sync import folder
 from bucketfs.sync.folder import Block, LocalEntry
+from bucketfs.sync.folder_build import Emit, Plan, build_batch, looks_equal, small_batches, stream_large
 from bucketfs.sync.remote import Remote
 from bucketfs.sync.send import send_all
 from bucketfs.sync.transfer import (
@@ -63,12 +61,7 @@ from bucketfs.sync.transfer import (
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes, UploadId
 from bucketfs.vfs import run_steps
 
-Emit = Callable[[Sequence[Block]], Awaitable[None]]
-
 ATTEMPTS_MAX = 6
-SMALL_FILES_PER_HOP = 128
-SMALL_BYTES_PER_HOP = 4 << 20
-LEAVES_PER_HOP = 16
 PREFETCH_MAX = 256
 
 
@@ -284,7 +277,7 @@ class _Push:
         name.
         """
         small = [entry for entry in entries if entry.kind is Kind.SYMLINK or entry.size_bytes <= LEAF_SIZE]
-        for batch in _batches(small, lambda entry: entry.size_bytes):
+        for batch in small_batches(small):
             await self._take_small(
                 at, [(entry, places.get(entry.name, os.path.join(at.where, entry.name))) for entry in batch]
             )
@@ -294,7 +287,8 @@ class _Push:
             await self._take_large(at, entry, places.get(entry.name, os.path.join(at.where, entry.name)))
 
     async def _take_small(self, at: _PushFolder, batch: Sequence[tuple[LocalEntry, bytes]]) -> None:
-        results = await trio.to_thread.run_sync(self._build_small, batch)
+        plans = [Plan(entry, where, self._attributes(entry)) for entry, where in batch]
+        results = await trio.to_thread.run_sync(build_batch, plans)
         blocks: list[Block] = []
         grown: list[tuple[LocalEntry, bytes]] = []
         for (entry, where), result in zip(batch, results, strict=True):
@@ -311,23 +305,12 @@ class _Push:
             await self._take_large(at, entry, where)
         self.progress(self.figures)
 
-    def _build_small(
-        self, batch: Sequence[tuple[LocalEntry, bytes]]
-    ) -> list[tuple[Built, list[Block]] | BucketfsError | None]:
-        results: list[tuple[Built, list[Block]] | BucketfsError | None] = []
-        for entry, where in batch:
-            try:
-                results.append(folder.build_small(where, entry, self._attributes(entry)))
-            except (Denied, NotFound, NameInvalid, NameTooLong) as error:
-                results.append(error)
-        return results
-
     async def _take_large(self, at: _PushFolder, entry: LocalEntry, where: bytes) -> None:
         existing = at.existing.get(entry.name)
         wanted = self._attributes(entry)
         if existing is not None and codec_of(existing.cid) != RAW and not self._options.reread:
             block = await self._source.get(existing.cid)
-            if _looks_equal(entry, node_info(existing.cid, block)):
+            if looks_equal(entry, node_info(existing.cid, block)):
                 # Only the mode can be another: the root block is written anew, nothing is read.
                 old = node_info(existing.cid, block).attributes
                 built = with_attributes(existing.cid, block, replace(old, mode=entry.mode), existing.tsize)
@@ -336,31 +319,12 @@ class _Push:
                 await self._set(at, entry, built.link)
                 return
         try:
-            link = await self._read_large(at, entry, where, wanted)
+            self.figures.path = path_text((*at.path, entry.name))
+            link = await stream_large(Plan(entry, where, wanted), self._emit, self.figures, self.progress)
         except (Denied, NotFound) as error:
             self._skip((*at.path, entry.name), str(error))
             return
         await self._set(at, entry, link)
-
-    async def _read_large(self, at: _PushFolder, entry: LocalEntry, where: bytes, wanted: NodeAttributes) -> Link:
-        self.figures.path = path_text((*at.path, entry.name))
-        parts: list[tuple[Cid, int]] = []
-        whole = b""
-        with folder.ours("reading", where), folder.opened(where, os.O_RDONLY) as file:
-            while True:
-                start = len(parts) * LEAF_SIZE
-                leaves = await trio.to_thread.run_sync(folder.read_leaves, file, start, LEAVES_PER_HOP)
-                parts += [(cid, len(data)) for cid, data in leaves]
-                whole = leaves[0][1] if len(parts) == 1 else whole
-                self.figures.bytes_done += sum(len(data) for _, data in leaves)
-                await self._emit(leaves)
-                self.progress(self.figures)
-                if len(leaves) < LEAVES_PER_HOP or parts[-1][1] < LEAF_SIZE:
-                    break
-        # A file that shrank meanwhile may be of one leaf now.
-        built = await trio.to_thread.run_sync(file_root, parts, wanted, whole if len(parts) <= 1 else None)
-        await self._emit(list(built.blocks.items()))
-        return built.link
 
     async def _set(self, at: _PushFolder, entry: LocalEntry, link: Link) -> bool:
         """Notes a built file; False when the bucket has the same already."""
@@ -383,23 +347,3 @@ class _Push:
 
     def _skip(self, path: Names, reason: str) -> None:
         self.figures.skipped.append(Skipped(path_text(path), reason))
-
-
-def _looks_equal(entry: LocalEntry, info: NodeInfo) -> bool:
-    """Whether a local file is, by size and mtime, the one of the bucket."""
-    if info.kind is not Kind.FILE or entry.kind is not Kind.FILE or info.size_bytes != entry.size_bytes:
-        return False
-    return info.attributes.mtime_ns == entry.mtime_ns
-
-
-def _batches(entries: Sequence[LocalEntry], size_of: Callable[[LocalEntry], int]) -> Iterator[list[LocalEntry]]:
-    batch: list[LocalEntry] = []
-    size = 0
-    for entry in entries:
-        batch.append(entry)
-        size += size_of(entry)
-        if len(batch) >= SMALL_FILES_PER_HOP or size >= SMALL_BYTES_PER_HOP:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
