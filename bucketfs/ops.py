@@ -133,4 +133,37 @@ class Left:
     time_ns: int
 
 
-Op = Create | MakeDirectory | MakeSymlink | Place | SetAttributes | SetContent | Rename | Remove | Proposed | Left
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Both sides had changed ``original`` when the Hub's root ``root`` came in at ``time_ns``; one version of it stands at ``copy``
+    since: ours when ``ours``, else the Hub's. No change by itself: it is what the user is told, until it is settled."""
+
+    copy: str
+    original: str
+    ours: bool
+    root: Cid
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The conflict whose copy is ``copy`` is settled; the files stand as the user wants them."""
+
+    copy: str
+    time_ns: int
+
+
+Op = (
+    Create
+    | MakeDirectory
+    | MakeSymlink
+    | Place
+    | SetAttributes
+    | SetContent
+    | Rename
+    | Remove
+    | Proposed
+    | Left
+    | Conflict
+    | Settled
+)

@@ -42,7 +42,7 @@ def bucket_status(one: OpenVolume) -> Document:
         "hint": None if trouble is None else trouble.error.hint or None,
         "error_since_s": None if trouble is None else trouble.since_s,
         "next_try_s": None if trouble is None else trouble.next_try_s,
-        "conflicts": list(syncer.conflicts),
+        "conflicts": [conflict.copy for conflict in volume.conflicts],
         "refused": [{"path": path, "reason": reason} for path, reason in syncer.refused.items()],
         "journal": asdict(one.journal.figures()),
     }

@@ -27,6 +27,7 @@ from typing import Any
 
 from bucketfs.errors import Corrupt, InvalidArgument, Unsupported
 from bucketfs.ops import (
+    Conflict,
     Create,
     Left,
     MakeDirectory,
@@ -38,6 +39,7 @@ from bucketfs.ops import (
     Rename,
     SetAttributes,
     SetContent,
+    Settled,
 )
 from bucketfs.types import Cid, DraftId
 
@@ -62,11 +64,13 @@ _KINDS: dict[int, type[Op]] = {
     ord("X"): Remove,
     ord("B"): Proposed,
     ord("G"): Left,
+    ord("K"): Conflict,
+    ord("S"): Settled,
 }
 _LETTERS = {op: letter for letter, op in _KINDS.items()}
 _FIELDS = {op: tuple(field.name for field in fields(op)) for op in _LETTERS}
 _FIELD_SETS = {op: frozenset(names) for op, names in _FIELDS.items()}
-_CID_FIELDS: dict[type[Op], str] = {Place: "cid", Proposed: "root", Left: "root"}
+_CID_FIELDS: dict[type[Op], str] = {Place: "cid", Proposed: "root", Left: "root", Conflict: "root"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +196,7 @@ _MENDS: dict[type[Op], Callable[[dict[str, Any]], None]] = {
     SetContent: _mend_content,
     Proposed: _mend_root,
     Left: _mend_root,
+    Conflict: _mend_root,
 }
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _from_json = json.JSONDecoder().decode

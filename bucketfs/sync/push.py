@@ -121,8 +121,7 @@ class Pusher:
             else:
                 if not done:
                     return None
-                conflicts = [path for one in done for path in one.conflicts] + self._volume.copies
-                self._volume.copies.clear()
+                conflicts = [path for one in done for path in one.conflicts]
                 return Pushed(done[-1].root, done[-1].sent, conflicts)
         raise Denied("the Hub refuses changes and does not say which", hint="it is tried again")
 
@@ -368,14 +367,19 @@ class Pusher:
         done = await rebase_onto(volume, root, built, host=socket.gethostname(), when=when, mine=mine)
         for invalidation in done.invalidations:
             self._notify(invalidation)
-        for path in done.conflicts:
-            log.info("both sides changed a file: ours is kept as %r", path)
+        for conflict in done.conflicts:
+            log.info(
+                "both sides changed %r: %s is kept as %r",
+                conflict.original,
+                "ours" if conflict.ours else "the Hub's",
+                conflict.copy,
+            )
         log.debug("rebased onto %s", cid_text(root))
         volume.proposed.clear()
         leave(volume, old)
         volume.owes_checkpoint = True
         await self.checkpoint()
-        return done.conflicts
+        return [conflict.copy for conflict in done.conflicts]
 
     async def checkpoint(self) -> None:
         """Begin a new journal segment with what is still dirty, and let go of what it replaces."""

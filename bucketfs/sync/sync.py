@@ -69,7 +69,6 @@ class Syncer:
         self.trouble: Trouble | None = None
         self.pushing = False
         self.last_push_s: float | None = None
-        self.conflicts: list[str] = []
         self._remote = remote
         self._cache = cache
         self._pusher = pusher
@@ -224,7 +223,6 @@ class Syncer:
                 if done is not None:
                     # Also for the time that the Hub gave our root: should it go back one day, that tells.
                     look = True
-                    self.conflicts += done.conflicts
                     self.last_push_s = time.time()
                     log.debug("%s: root %s, %d bytes sent", self.volume.key, cid_text(done.root), done.sent.bytes_sent)
             if look:

@@ -20,10 +20,11 @@ from bucketfs.vfs.volume import Volume
 
 
 def overlay_ops(volume: Volume) -> Iterator[ops.Op]:
-    """Ops that rebuild the overlay on ``volume.base``, then those that a replay could not do. Everything written must have been
-    recorded before."""
+    """Ops that rebuild the overlay on ``volume.base``, then those that a replay could not do, then the conflicts: that a copy is
+    put on its name settles none of them. Everything written must have been recorded before."""
     yield from _flat(_inside(volume.root, ""))
     yield from volume.stuck
+    yield from volume.conflicts
 
 
 def entry_ops(node: Node, path: str) -> Iterator[ops.Op]:
@@ -178,6 +179,12 @@ async def _apply(volume: Volume, op: ops.Op) -> None:
         return
     if isinstance(op, ops.Left):
         volume.left[op.root] = op.time_ns
+        return
+    if isinstance(op, ops.Conflict):
+        volume.conflicts.add(op)
+        return
+    if isinstance(op, ops.Settled):
+        volume.conflicts.settle(op.copy)
         return
     if isinstance(op, ops.Rename):
         node = await _node(volume, op.old)

@@ -11,6 +11,7 @@ the Hub: a new one is made for the file.
 
 from __future__ import annotations
 
+from bucketfs.ops import Conflict
 from bucketfs.vfs.checkpoint import entry_ops
 from bucketfs.vfs.conflict import conflict_name
 from bucketfs.vfs.facts import AttributesChanged, EntryChanged, Invalidation
@@ -49,13 +50,18 @@ def bring_home(node: Node) -> list[Invalidation]:
     old = node.parent
     name = _free(volume, home, node.name, why)
     volume.check_placing(home, name)
-    for op in entry_ops(node, volume.path_under(home, name)):
+    path = volume.path_under(home, name)
+    conflict = None
+    if name != node.name:
+        conflict = Conflict(path, volume.path_under(home, node.name), True, volume.base, volume.owner.now_ns())
+        volume.append(conflict)
+    for op in entry_ops(node, path):
         volume.append(op)
     if isinstance(node, FileNode):
         for layer in node.content.layers:
             layer.unrecorded.clear()
-    if name != node.name:
-        volume.copies.append(volume.path_under(home, name))
+    if conflict is not None:
+        volume.conflicts.add(conflict)
     if old is not None:
         old.detach(node)
         volume.reclaim(old)

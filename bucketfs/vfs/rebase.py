@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from bucketfs.ops import Conflict
 from bucketfs.types import Cid, Kind, Link, NodeAttributes
 from bucketfs.vfs.conflict import conflict_name
 from bucketfs.vfs.displaced import may_be_written
@@ -71,10 +72,10 @@ def built_of(picture: Picture, links: Mapping[Node, Link]) -> dict[Node, BuiltNo
 
 @dataclass(slots=True)
 class Rebased:
-    """What a rebase did: what the kernel must hear, and the conflict copies that were made (paths inside the bucket)."""
+    """What a rebase did: what the kernel must hear, and the conflicts that it left, which are on `Volume.conflicts` by now."""
 
     invalidations: list[Invalidation] = field(default_factory=list)
-    conflicts: list[str] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
 
 
 async def rebase_onto(
@@ -95,9 +96,27 @@ async def rebase_onto(
         volume.base = new
         for node in plan.settled:
             node.settle()
+        plan.done.conflicts = [copy.conflict(new, volume.owner.now_ns()) for copy in plan.copies]
+        for conflict in plan.done.conflicts:
+            volume.conflicts.add(conflict)
         return plan.done
 
     return await volume.lens.settle(attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """One version of what both sides changed at ``name`` in ``parent``, beside it: ours, or the Hub's."""
+
+    parent: DirectoryNode
+    name: bytes
+    copy: bytes
+    ours: bool
+
+    def conflict(self, root: Cid, now_ns: int) -> Conflict:
+        """What the user is told. After the acts: the parent may have moved in them."""
+        under = self.parent.volume.path_under
+        return Conflict(under(self.parent, self.copy), under(self.parent, self.name), self.ours, root, now_ns)
 
 
 class _Plan:
@@ -112,6 +131,7 @@ class _Plan:
         self.acts: list[Callable[[], None]] = []
         self._folders: list[tuple[DirectoryNode, Link | None]] = []
         self.settled: list[Node] = []
+        self.copies: list[_Copy] = []
         self.done = Rebased()
 
     def tree(self, theirs: Link) -> None:
@@ -255,10 +275,10 @@ class _Plan:
                 return
         copy = conflict_name(name, self.host, self.when, lambda candidate: candidate in taken)
         taken.add(copy)
-        above = parent.path()
-        self.done.conflicts.append(f"{above}/{copy.decode()}" if above else copy.decode())
+        theirs_beside = isinstance(ours, DirectoryNode) and their_kind is not Kind.DIRECTORY
+        self.copies.append(_Copy(parent, name, copy, ours=not theirs_beside))
         self.done.invalidations += [EntryChanged(parent.inode, name), EntryChanged(parent.inode, copy)]
-        if isinstance(ours, DirectoryNode) and their_kind is not Kind.DIRECTORY:
+        if theirs_beside:
             self._theirs_beside(parent, name, copy, theirs, ours)
         else:
             self.acts.append(lambda: self._ours_beside(parent, ours, copy))

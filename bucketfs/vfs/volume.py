@@ -28,6 +28,7 @@ from bucketfs.errors import (
 )
 from bucketfs.journal import Journal
 from bucketfs.types import BucketKey, Cid, Inode, NodeAttributes
+from bucketfs.vfs.conflicts import Conflicts
 from bucketfs.vfs.facts import RenameFlags
 from bucketfs.vfs.files import record
 from bucketfs.vfs.inodes import InodeNumbers, Number, print_of
@@ -83,8 +84,7 @@ class Volume(View):
         """Roots before the base, oldest first, with the time that the Hub told of the bucket then."""
         self.base_time_ns = 0
         """The time that the Hub told of the bucket while ``base`` was its root; 0 when it was not asked."""
-        # Conflict copies that writes made since the last push (see `displaced`), for it to tell of.
-        self.copies: list[str] = []
+        self.conflicts = Conflicts()
         self.owes_checkpoint = False
         self.growth = Growth()
         self.on_change: Callable[[], None] = lambda: None
@@ -245,6 +245,8 @@ class Volume(View):
     def take_away(self, parent: DirectoryNode, node: Node, now_ns: int) -> None:
         """Take a node off its name. It stays alive while it is open or known to the kernel."""
         name = node.name
+        if len(self.conflicts):
+            self.conflicts.settle(self.path_under(parent, name))
         self.numbers.drop(node.inode, parent.inode, name)
         if isinstance(node, FileNode):
             self.unrecorded.discard(node)
@@ -261,6 +263,8 @@ class Volume(View):
         """Move a node onto a name, over or in exchange with what is there."""
         old_parent, old_name = node.parent, node.name
         assert old_parent is not None, "a root cannot be renamed"
+        if len(self.conflicts):
+            self.conflicts.moved(node.path(), self.path_under(new_parent, new_name), exchange=exchange)
         old_parent.detach(node)
         if target is not None:
             self.numbers.drop(target.inode, new_parent.inode, new_name)

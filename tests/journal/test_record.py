@@ -13,6 +13,7 @@ from bucketfs.journal import record
 from bucketfs.journal.record import Header, cid_from_text, cid_to_text, decode_header, encode_header, encode_op, frame_at
 from bucketfs.journal.state import _NEXT, Event, Life, next_life, scan, split_by_backing
 from bucketfs.ops import (
+    Conflict,
     Create,
     MakeDirectory,
     MakeSymlink,
@@ -23,6 +24,7 @@ from bucketfs.ops import (
     Rename,
     SetAttributes,
     SetContent,
+    Settled,
 )
 from bucketfs.types import Cid, DraftId, Inode
 
@@ -52,6 +54,8 @@ ops: st.SearchStrategy[Op] = st.one_of(
     st.builds(Rename, old=paths, new=paths, exchange=st.booleans(), time_ns=times),
     st.builds(Proposed, root=cids, time_ns=times),
     st.builds(Remove, path=paths, time_ns=times),
+    st.builds(Conflict, copy=paths, original=paths, ours=st.booleans(), root=cids, time_ns=times),
+    st.builds(Settled, copy=paths, time_ns=times),
 )
 HEADER = encode_header(Header(3, None, DraftId(1)))
 END = record.encode_frame(0, record.HEAD_END, b"")
