@@ -115,6 +115,20 @@ class PlainClient:
         made = self.call(hub_pb2, "APIService", "CreateKey", request).key_info
         return made.key, made.secret
 
+    def listening(self, key: str) -> Any:
+        """Changes of one bucket of the client's thread, as they come, until the answer is cancelled. The Hub has heard of it
+        when this returns."""
+        method = threads_pb2.DESCRIPTOR.services_by_name["API"].methods_by_name["Listen"]
+        stub = self._channel.unary_stream(
+            f"/{method.containing_service.full_name}/Listen",
+            request_serializer=threads_pb2.ListenRequest.SerializeToString,
+            response_deserializer=threads_pb2.ListenReply.FromString,
+        )
+        chosen = threads_pb2.ListenRequest.Filter(collectionName="buckets", instanceID=key)
+        answer = stub(threads_pb2.ListenRequest(dbID=unbase32(self.thread), filters=[chosen]), metadata=self.headers())
+        answer.initial_metadata()
+        return answer
+
     # Threads and buckets
 
     def threads(self) -> dict[str, str]:

@@ -1,0 +1,202 @@
+"""Measures how soon a change made in one mount is read in another, on one machine and one Hub.
+
+    python tests/bench/latency.py                          500 changes with the feed, 20 without it
+    python tests/bench/latency.py --changes 50 --polled 5  a quick look
+
+One change: a file is written on A and `sync` asked for on A's control socket; when that has returned the clock runs until a
+program on B reads the new content by name. "closed → read" is the same from the moment the file was closed on A, so it has
+the push in it. After B has once read the new content, every further read, stat and listing must show it; one that does not
+ends the run. Without the feed a proxy that refuses ``Listen`` stands before B, which then finds changes by asking every ``--poll``
+seconds.
+
+The machine's own mood is measured in the same run, between the changes: a bare unary call to the Hub, and a bare notification
+(a swap of the root, until a bare ``Listen`` tells of it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import queue
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import grpc
+from support import leftovers
+from support.feedless import feedless
+from support.pair import Pair, two_mounts
+from support.plainclient import PlainClient, unbase32
+
+from bucketfs.wire import blocks_pb2, buckets_pb2
+
+PATIENCE_S = 60.0
+LOOK_EVERY_S = 0.001
+LOOKS_AFTER = 5
+REFERENCE_EVERY = 5
+
+
+@dataclass
+class Spread:
+    """Seconds of one thing, told as milliseconds."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    def at(self, share: float) -> float:
+        ordered = sorted(self.seconds)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000
+
+    def text(self) -> str:
+        return f"p50 {self.at(0.5):7.1f}  p99 {self.at(0.99):7.1f}  max {self.at(1):7.1f} ms  ({len(self.seconds)} times)"
+
+
+class Stale(Exception):
+    """B showed the old state after it had shown the new one."""
+
+
+class Reader:
+    """A program on B that follows one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def until(self, name: str, content: bytes) -> float:
+        """Wait until ``name`` reads ``content``; the moment. Raises Stale when anything shows the old state afterwards."""
+        path = self._folder / name
+        deadline = time.perf_counter() + PATIENCE_S
+        while self._read(path) != content:
+            if time.perf_counter() > deadline:
+                raise TimeoutError(f"{name} is not there after {PATIENCE_S:.0f} s")
+            time.sleep(LOOK_EVERY_S)
+        seen = time.perf_counter()
+        for _ in range(LOOKS_AFTER):
+            if self._read(path) != content:
+                raise Stale(f"{name} shows its old content again")
+            facts = os.stat(path)
+            if facts.st_size != len(content):
+                raise Stale(f"{name} has its old size")
+            listed = {entry.name: entry.inode() for entry in os.scandir(self._folder)}
+            if listed.get(name) != facts.st_ino:
+                raise Stale(f"a listing shows the old {name}")
+        return seen
+
+    def _read(self, path: Path) -> bytes | None:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+
+def contents(count: int) -> Iterator[tuple[str, bytes]]:
+    """Names and what to write to them: new files, rewritten ones, ones of the same length and ones that grow."""
+    for number in range(count):
+        yield f"file {number % 40}", f"change {number} ".encode().ljust((64, 64, 5000, 300_000)[number % 4], b"x")
+
+
+class Reference:
+    """What a call and a notification cost without any mount, in a thread of their own on the same Hub."""
+
+    def __init__(self, client: PlainClient) -> None:
+        self._client = client
+        self.call, self.news = Spread(), Spread()
+        client.thread = client.new_thread("reference")
+        made = client.bucket("Create", buckets_pb2.CreateRequest(name="reference"))
+        self._key = made.root.key
+        # Two roots to go to and fro between.
+        self._roots = [client.push_paths(self._key, {"a": content}).root.path for content in (b"1", b"2")]
+        self._heard: queue.SimpleQueue[float] = queue.SimpleQueue()
+        self._stream = client.listening(self._key)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(grpc.RpcError):
+            for _ in self._stream:
+                self._heard.put(time.perf_counter())
+
+    def measure(self) -> None:
+        begun = time.perf_counter()
+        self._client.bucket("Root", buckets_pb2.RootRequest(key=self._key))
+        self.call.seconds.append(time.perf_counter() - begun)
+        old, new = reversed(self._roots)
+        begun = time.perf_counter()
+        request = blocks_pb2.SwapRootRequest(key=self._key, expected=binary(old), new=binary(new))
+        self._client.call(blocks_pb2, "Blocks", "SwapRoot", request)
+        self.news.seconds.append(self._heard.get(timeout=PATIENCE_S) - begun)
+        self._roots = [old, new]
+
+    def close(self) -> None:
+        self._stream.cancel()
+
+
+def binary(root_path: str) -> bytes:
+    """The CID of a root path ``/ipfs/b…``."""
+    return unbase32(root_path.removeprefix("/ipfs/"))
+
+
+def run(pair: Pair, count: int, reference: Reference) -> tuple[Spread, Spread]:
+    """``count`` changes; from the return of the sync, and from the close, until they were read."""
+    for mount in pair.both:
+        (mount.place / "folder").mkdir(exist_ok=True)
+        pair.settle()
+    reader, after_sync, after_close = Reader(pair.b.place / "folder"), Spread(), Spread()
+    for number, (name, content) in enumerate(contents(count)):
+        (pair.a.place / "folder" / name).write_bytes(content)
+        closed = time.perf_counter()
+        pair.a.ask("sync")
+        synced = time.perf_counter()
+        seen = reader.until(name, content)
+        after_sync.seconds.append(seen - synced)
+        after_close.seconds.append(seen - closed)
+        if number % REFERENCE_EVERY == 0:
+            reference.measure()
+    return after_sync, after_close
+
+
+def measure(
+    root: Path, title: str, count: int, before_b: Callable[[str], AbstractContextManager[str]], *options: str
+) -> None:
+    with two_mounts(root, before_b=before_b, options=options) as pair, pair.account.plain() as client:
+        reference = Reference(client)
+        after_sync, after_close = run(pair, count, reference)
+        reference.close()
+    sys.stdout.write(f"{title}\n  synced → read  {after_sync.text()}\n  closed → read  {after_close.text()}\n")
+    sys.stdout.write(f"  a bare call    {reference.call.text()}\n  swap → told    {reference.news.text()}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How soon a change made in one mount is read in another.")
+    parser.add_argument("--changes", type=int, default=500, help="with the feed")
+    parser.add_argument("--polled", type=int, default=20, help="changes without the feed")
+    parser.add_argument("--poll", default="2s", help="how often B asks then")
+    options = parser.parse_args()
+
+    leftovers.sweep_stale()
+    stage = leftovers.new_stage("latency")
+    try:
+        sys.stdout.write(f"load when the run began: {os.getloadavg()[0]:.1f}\n")
+        measure(stage / "f", "with the feed", options.changes, nullcontext)
+        if options.polled:
+            measure(
+                stage / "p",
+                f"without the feed, asking every {options.poll}",
+                options.polled,
+                feedless,
+                "--poll",
+                options.poll,
+            )
+    finally:
+        leftovers.sweep(leftovers.run_name())
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

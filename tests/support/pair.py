@@ -1,0 +1,84 @@
+"""Two mounts of one bucket on one Hub, each with a home (journal, cache, inode numbers) of its own: two machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support.foreground import Foreground
+from support.home import Home
+from support.served import Account, ServedHub
+
+BUCKET = "shared"
+
+
+@dataclass(eq=False)
+class Pair:
+    """Two mounts, ``a`` and ``b``, of the bucket ``BUCKET``. Their folders and the hub may be used at will, both at once."""
+
+    hub: ServedHub
+    account: Account
+    a: Foreground
+    b: Foreground
+
+    @property
+    def both(self) -> tuple[Foreground, Foreground]:
+        return self.a, self.b
+
+    def expect(self, pattern: str) -> None:
+        """Lines of both logs with this regular expression are part of the test."""
+        self.expected.append(pattern)
+
+    def __post_init__(self) -> None:
+        self.expected: list[str] = []
+
+    def settle(self) -> None:
+        """Push what is dirty on either side and let both show all of it."""
+        for mount in (self.a, self.b, self.a):
+            mount.ask("sync")
+
+    def check_logs(self) -> None:
+        for mount in self.both:
+            mounted = mount.mounted()
+            for pattern in self.expected:
+                mounted.expect(pattern)
+            mounted.check_log()
+
+
+def calls_of(mount: Foreground) -> dict[str, int]:
+    """How often each method of the Hub was called by a mount so far, without the service's name."""
+    calls: dict[str, Any] = mount.ask("status")["calls"]
+    return {name.rpartition("/")[2]: count for name, count in calls.items()}
+
+
+@contextmanager
+def two_mounts(
+    root: Path,
+    *,
+    new_home: Callable[[Path], Home] = Home,
+    options: Sequence[str] = (),
+    before_b: Callable[[str], AbstractContextManager[str]] = nullcontext,
+    fill: Callable[[Home], None] = lambda home: None,
+) -> Iterator[Pair]:
+    """``options`` are those of both mounts. ``before_b`` stands between the Hub and ``b``: it is given an address and gives
+    one. ``fill`` puts into the bucket what both find in it; the home that it is given acts for the account."""
+    home = new_home(root / "hub")
+    with ServedHub(home, home.root / "store") as hub, before_b(hub.address) as address_of_b:
+        account = hub.account("writer")
+        home.extra.update(account.variables())
+        home.cli("buck", "create", BUCKET)
+        fill(home)
+        mounts: list[Foreground] = []
+        for name, address in (("a", hub.address), ("b", address_of_b)):
+            place = new_home(root / name)
+            place.extra.update(account.variables() | {"BUCKETFS_HUB": address})
+            (place.root / "Buckets").mkdir()
+            mounts.append(Foreground.start(place, *options, BUCKET))
+        pair = Pair(hub, account, mounts[0], mounts[1])
+        yield pair
+        for mount in mounts:
+            assert mount.stop() == 0
+        pair.check_logs()
