@@ -24,6 +24,9 @@ Block = tuple[Cid, bytes]
 ASIDE_PREFIX = b".bucketfs-aside-"
 """How files begin that are being written; one that is left behind is the trace of a run that was killed."""
 
+READ = os.O_RDONLY
+"""How a file is `opened` to be read."""
+
 _ZERO_LEAF = bytes(LEAF_SIZE)
 
 
@@ -163,6 +166,12 @@ class Aside:
                     written = os.pwrite(self.file, view, offset)
                     view, offset = view[written:], offset + written
 
+    def empty(self, size_bytes: int) -> None:
+        """Forgets what was written: all of it is a hole again."""
+        with ours("writing", self.path):
+            os.ftruncate(self.file, 0)
+            os.ftruncate(self.file, size_bytes)
+
     def commit(self, attributes: NodeAttributes, mode_default: int, *, durable: bool = False) -> LocalEntry:
         """Sets what the attributes say and renames; the status under the new name. ``durable``: the bytes are on the disk
         before the name is (the name itself is the business of `sync_folder`)."""
@@ -186,16 +195,6 @@ class Aside:
             self.file = -1
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._aside)
-
-
-def write_file(path: bytes, data: bytes, attributes: NodeAttributes, mode_default: int) -> None:
-    """A whole small file, aside and renamed."""
-    aside = Aside(path, len(data))
-    try:
-        aside.write([(0, data)])
-        aside.commit(attributes, mode_default)
-    finally:
-        aside.abandon()
 
 
 def sync_folder(path: bytes) -> None:

@@ -13,7 +13,7 @@ from bucketfs.errors import BucketfsError, Denied, NameInvalid, NameTooLong, Not
 from bucketfs.sync import folder
 from bucketfs.sync.folder import Block, LocalEntry
 from bucketfs.sync.transfer import Figures, Progress
-from bucketfs.types import Cid, Kind, Link, NodeAttributes
+from bucketfs.types import Cid, Kind, NodeAttributes
 
 Emit = Callable[[Sequence[Block]], Awaitable[None]]
 
@@ -65,9 +65,9 @@ def build_batch(plans: Sequence[Plan]) -> list[BuiltSmall]:
     return results
 
 
-async def stream_large(plan: Plan, emit: Emit, figures: Figures, progress: Progress) -> Link:
-    """A file of any length, its leaves emitted as they are read and its nodes after them. Raises Denied, NotFound, and what
-    ``emit`` raises."""
+async def stream_large(plan: Plan, emit: Emit, figures: Figures, progress: Progress) -> Built:
+    """A file of any length: its leaves are emitted as they are read, and its nodes, which are in the result, after them. Raises
+    Denied, NotFound, and what ``emit`` raises."""
     parts: list[tuple[Cid, int]] = []
     whole = b""
     with folder.ours("reading", plan.where), folder.opened(plan.where, os.O_RDONLY) as file:
@@ -84,7 +84,7 @@ async def stream_large(plan: Plan, emit: Emit, figures: Figures, progress: Progr
     # A file that shrank meanwhile may be of one leaf now.
     built = await trio.to_thread.run_sync(file_root, parts, plan.attributes, whole if len(parts) <= 1 else None)
     await emit(list(built.blocks.items()))
-    return built.link
+    return built
 
 
 def looks_equal(entry: LocalEntry, info: NodeInfo) -> bool:

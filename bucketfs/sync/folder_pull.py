@@ -9,7 +9,7 @@ before is written.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,40 +18,28 @@ import trio
 from bucketfs.dag import (
     LEAF_SIZE,
     RAW,
-    Leaf,
-    NodeInfo,
-    block_links,
     codec_of,
-    leaf_data,
-    leaves,
     list_directory,
-    node_info,
     resolve,
 )
 from bucketfs.errors import BucketfsError, Denied, NotFound
 from bucketfs.sync import folder
+from bucketfs.sync.folder_write import FileWriter, Item, batches, item_of, windows
 from bucketfs.sync.remote import Remote
-from bucketfs.sync.send import first_error
 from bucketfs.sync.transfer import (
-    LEAVES_RANGE_BYTES,
     PULL_DEFAULTS,
     SEED,
-    WINDOW_BYTES,
     Figures,
     Names,
     NodeSource,
     Progress,
     PullOptions,
     Skipped,
-    bytes_of,
-    leaf_windows,
     path_text,
     unwatched,
 )
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 from bucketfs.vfs import run_steps
-
-WINDOW_ENTRIES = 256
 
 
 async def pull_folder(
@@ -87,26 +75,6 @@ class _PullFolder:
     waiting: list[_PullFolder] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """A file or symlink to be written at ``where``. ``info`` is None for a raw file, which has no attributes."""
-
-    link: Link
-    where: bytes
-    path: Names
-    info: NodeInfo | None
-    small: bool
-    """Whether all of it is in its root block."""
-
-    @property
-    def size_bytes(self) -> int:
-        return self.link.tsize if self.info is None else self.info.size_bytes
-
-    @property
-    def attributes(self) -> NodeAttributes:
-        return NO_ATTRIBUTES if self.info is None else self.info.attributes
-
-
 class _Pull:
     """One walk over a tree of the bucket."""
 
@@ -116,8 +84,8 @@ class _Pull:
         self._figures = figures
         self._progress = progress
         umask = folder.current_umask()
-        self._file_mode = 0o666 & ~umask
         self._folder_mode = 0o777 & ~umask
+        self._writer = FileWriter(self._source, figures, progress, 0o666 & ~umask)
 
     async def run(self, root: Cid, path: Names, local: Path) -> None:
         # The folder itself may be named by a symlink; below it none is followed.
@@ -126,7 +94,7 @@ class _Pull:
         if link is None:
             raise NotFound(f"no such file or folder in the bucket: {path_text(path)}")
         block = b"" if codec_of(link.cid) == RAW else await self._source.get(link.cid)
-        item = _item(link, where, path, block)
+        item = item_of(link, where, path, block)
         if item is None:
             await self._walk(_PullFolder(link, where, path))
             return
@@ -165,7 +133,7 @@ class _Pull:
         rest = list(entries.items())
         if at.mode_before is not None:
             rest = await trio.to_thread.run_sync(self._not_here, at, rest)
-        for window in _windows(rest):
+        for window in windows(rest):
             items = await self._items(at, window)
             await self._take(items)
         at.waiting.reverse()
@@ -197,12 +165,12 @@ class _Pull:
             self._figures.bytes_done += here.size_bytes if here.kind is Kind.FILE else 0
         return rest
 
-    async def _items(self, at: _PullFolder, window: Sequence[tuple[bytes, Link]]) -> list[_Item]:
+    async def _items(self, at: _PullFolder, window: Sequence[tuple[bytes, Link]]) -> list[Item]:
         nodes = await self._source.get_many([link.cid for _, link in window if codec_of(link.cid) != RAW])
-        items: list[_Item] = []
+        items: list[Item] = []
         for name, link in window:
             where, path = os.path.join(at.where, name), (*at.path, name)
-            item = _item(link, where, path, nodes.get(link.cid, b""))
+            item = item_of(link, where, path, nodes.get(link.cid, b""))
             if item is None:
                 at.waiting.append(_PullFolder(link, where, path))
             else:
@@ -223,23 +191,26 @@ class _Pull:
 
     # Files
 
-    async def _take(self, items: Sequence[_Item]) -> None:
+    async def _take(self, items: Sequence[Item]) -> None:
         """Writes those of the items that are not there already; small ones together."""
         stale = await trio.to_thread.run_sync(self._stale, items)
         small = [item for item in stale if item.small]
-        for batch in _batches(small):
+        for batch in batches(small):
             blocks = await self._source.get_many([item.link.cid for item in batch])
-            for item, error in await trio.to_thread.run_sync(self._write_small, batch, blocks):
+            for item, error in await trio.to_thread.run_sync(self._writer.small, batch, blocks):
                 self._skip(item.path, error)
             self._progress(self._figures)
         for item in stale:
             if not item.small:
-                await self._large(item)
+                try:
+                    await self._writer.large(item)
+                except Denied as error:
+                    self._skip(item.path, str(error))
         self._progress(self._figures)
 
-    def _stale(self, items: Sequence[_Item]) -> list[_Item]:
+    def _stale(self, items: Sequence[Item]) -> list[Item]:
         """In a thread: the items that are not here as they should be. Of those that only lack a mode, the mode is set."""
-        stale: list[_Item] = []
+        stale: list[Item] = []
         for item in items:
             if item.info is not None and item.info.kind is Kind.SYMLINK:
                 self._figures.symlinks += 1
@@ -257,7 +228,7 @@ class _Pull:
                 stale.append(item)
         return stale
 
-    def _is_same(self, item: _Item) -> bool:
+    def _is_same(self, item: Item) -> bool:
         here = folder.look(item.where)
         if here is None or (item.info is not None and item.info.kind is Kind.SYMLINK):
             return False
@@ -276,92 +247,5 @@ class _Pull:
             folder.set_attributes(item.where, wanted, here.mode)
         return True
 
-    def _write_small(self, batch: Sequence[_Item], blocks: dict[Cid, bytes]) -> list[tuple[_Item, str]]:
-        refused: list[tuple[_Item, str]] = []
-        for item in batch:
-            try:
-                if item.info is not None and item.info.target is not None:
-                    folder.write_symlink(item.where, item.info.target, item.attributes)
-                else:
-                    data = leaf_data(item.link.cid, blocks[item.link.cid])
-                    folder.write_file(item.where, data, item.attributes, self._file_mode)
-                    self._figures.bytes_done += len(data)
-            except Denied as error:
-                refused.append((item, str(error)))
-        return refused
-
-    async def _large(self, item: _Item) -> None:
-        self._figures.path = path_text(item.path)
-        try:
-            aside = await trio.to_thread.run_sync(folder.Aside, item.where, item.size_bytes)
-        except Denied as error:
-            self._skip(item.path, str(error))
-            return
-        try:
-            for start in range(0, item.size_bytes, LEAVES_RANGE_BYTES):
-                stop = min(start + LEAVES_RANGE_BYTES, item.size_bytes)
-                await self._copy(await run_steps(leaves(item.link.cid, start, stop), self._source), aside)
-            await trio.to_thread.run_sync(aside.commit, item.attributes, self._file_mode)
-        finally:
-            aside.abandon()
-
-    async def _copy(self, found: Sequence[Leaf], aside: folder.Aside) -> None:
-        """Fetches leaves and writes them, one window ahead of the other."""
-        entry, exit_ = trio.open_memory_channel[list[tuple[int, bytes]]](0)
-
-        async def fetch() -> None:
-            async with entry:
-                for window in leaf_windows(found):
-                    blocks = await self._source.get_many([leaf.cid for leaf in window if leaf.inline is None])
-                    await entry.send([(leaf.offset, bytes_of(leaf, blocks)) for leaf in window])
-
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(fetch)
-                async for pieces in exit_:
-                    await trio.to_thread.run_sync(aside.write, pieces)
-                    self._figures.bytes_done += sum(len(data) for _, data in pieces)
-                    self._progress(self._figures)
-        except BaseExceptionGroup as group:
-            raise first_error(group) from group
-
     def _skip(self, path: Names, reason: str) -> None:
         self._figures.skipped.append(Skipped(path_text(path), reason))
-
-
-def _item(link: Link, where: bytes, path: Names, block: bytes) -> _Item | None:
-    """What a link and its root block (not needed of a raw file) stand for; None for a folder."""
-    if codec_of(link.cid) == RAW:
-        return _Item(link, where, path, None, True)
-    info = node_info(link.cid, block)
-    if info.kind is Kind.DIRECTORY:
-        return None
-    return _Item(link, where, path, info, not block_links(link.cid, block))
-
-
-def _windows(entries: Sequence[tuple[bytes, Link]]) -> Iterator[list[tuple[bytes, Link]]]:
-    """Entries whose root blocks can be fetched together: a node of a file may hold a whole leaf."""
-    window: list[tuple[bytes, Link]] = []
-    size = 0
-    for name, link in entries:
-        window.append((name, link))
-        size += min(link.tsize, 1 << 18) if codec_of(link.cid) != RAW else 0
-        if len(window) >= WINDOW_ENTRIES or size >= WINDOW_BYTES:
-            yield window
-            window, size = [], 0
-    if window:
-        yield window
-
-
-def _batches(items: Sequence[_Item]) -> Iterator[list[_Item]]:
-    """Small files whose blocks can be fetched and written together."""
-    batch: list[_Item] = []
-    size = 0
-    for item in items:
-        batch.append(item)
-        size += item.size_bytes
-        if size >= WINDOW_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

@@ -320,7 +320,7 @@ class _Push:
                 return
         try:
             self.figures.path = path_text((*at.path, entry.name))
-            link = await stream_large(Plan(entry, where, wanted), self._emit, self.figures, self.progress)
+            link = (await stream_large(Plan(entry, where, wanted), self._emit, self.figures, self.progress)).link
         except (Denied, NotFound) as error:
             self._skip((*at.path, entry.name), str(error))
             return

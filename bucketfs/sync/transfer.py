@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from cachetools import LRUCache
 
@@ -85,6 +86,16 @@ def unwatched(_figures: Figures) -> None:
 def path_text(path: Names) -> str:
     """A path of a bucket for messages."""
     return b"/".join(path).decode(errors="backslashreplace")
+
+
+class Blocks(Protocol):
+    """Blocks by CID: all that were asked for, or Corrupt. Awaits."""
+
+    async def get(self, cid: Cid) -> bytes: ...
+
+    async def get_many(self, cids: Collection[Cid]) -> dict[Cid, bytes]: ...
+
+    def peek(self, cid: Cid) -> bytes | None: ...
 
 
 class NodeSource:

@@ -1,0 +1,213 @@
+"""Files of a bucket written into a local folder: aside, then renamed. Large ones come in windows of leaves, one being fetched
+while the one before is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from bucketfs.dag import LEAF_SIZE, RAW, Leaf, NodeInfo, block_links, codec_of, file_root, leaf_data, leaves, node_info
+from bucketfs.errors import BucketfsError, Denied
+from bucketfs.sync import folder
+from bucketfs.sync.folder import LocalEntry
+from bucketfs.sync.send import first_error
+from bucketfs.sync.transfer import (
+    LEAVES_RANGE_BYTES,
+    WINDOW_BYTES,
+    Blocks,
+    Figures,
+    Names,
+    Progress,
+    bytes_of,
+    leaf_windows,
+    path_text,
+)
+from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
+from bucketfs.vfs import run_steps
+
+WINDOW_ENTRIES = 256
+COPY_LEAVES_PER_HOP = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A file or symlink to be written at ``where``. ``info`` is None for a raw file, which has no attributes."""
+
+    link: Link
+    where: bytes
+    path: Names
+    info: NodeInfo | None
+    small: bool
+    """Whether all of it is in its root block."""
+
+    @property
+    def size_bytes(self) -> int:
+        return self.link.tsize if self.info is None else self.info.size_bytes
+
+    @property
+    def attributes(self) -> NodeAttributes:
+        return NO_ATTRIBUTES if self.info is None else self.info.attributes
+
+    @property
+    def is_symlink(self) -> bool:
+        return self.info is not None and self.info.kind is Kind.SYMLINK
+
+
+class FileWriter:
+    """Writes items. ``allowed`` is asked, and ``wrote`` told, in a thread, right before and after a file takes its name: False
+    leaves what stands there. ``finish`` says which attributes a file shall have here. With ``durable`` bytes are on the disk
+    before a name is; the names themselves are for the caller to sync.
+    """
+
+    def __init__(
+        self,
+        source: Blocks,
+        figures: Figures,
+        progress: Progress,
+        file_mode: int,
+        *,
+        durable: bool = False,
+        allowed: Callable[[Item], bool] = lambda item: True,
+        wrote: Callable[[Item, LocalEntry], None] = lambda item, entry: None,
+        finish: Callable[[NodeAttributes], NodeAttributes] = lambda attributes: attributes,
+    ) -> None:
+        self._source = source
+        self._figures = figures
+        self._progress = progress
+        self._file_mode = file_mode
+        self._durable = durable
+        self._allowed = allowed
+        self._wrote = wrote
+        self._finish = finish
+
+    def small(self, batch: Sequence[Item], blocks: Mapping[Cid, bytes]) -> list[tuple[Item, str]]:
+        """In a thread: items that are whole in their root blocks. Returns those that may not be written, and why."""
+        refused: list[tuple[Item, str]] = []
+        for item in batch:
+            try:
+                if item.info is not None and item.info.target is not None:
+                    self._symlink(item, item.info.target)
+                else:
+                    data = leaf_data(item.link.cid, blocks[item.link.cid])
+                    aside = folder.Aside(item.where, len(data))
+                    try:
+                        aside.write([(0, data)])
+                        self._commit(item, aside)
+                    finally:
+                        aside.abandon()
+                    self._figures.bytes_done += len(data)
+            except Denied as error:
+                refused.append((item, str(error)))
+        return refused
+
+    def _symlink(self, item: Item, target: bytes) -> None:
+        if not self._allowed(item):
+            return
+        folder.write_symlink(item.where, target, item.attributes)
+        entry = folder.look(item.where, item.path[-1])
+        if entry is not None:
+            self._wrote(item, entry)
+
+    def _commit(self, item: Item, aside: folder.Aside) -> None:
+        if self._allowed(item):
+            self._wrote(item, aside.commit(self._finish(item.attributes), self._file_mode, durable=self._durable))
+
+    async def large(self, item: Item, copy_from: bytes | None = None) -> None:
+        """A file of any length; taken from the local file ``copy_from`` if that has the same content. Raises Denied, Corrupt,
+        NoSpace, and what the Hub raises."""
+        self._figures.path = path_text(item.path)
+        aside = await trio.to_thread.run_sync(folder.Aside, item.where, item.size_bytes)
+        try:
+            if copy_from is None or not await trio.to_thread.run_sync(_copy_local, copy_from, item, aside):
+                for start in range(0, item.size_bytes, LEAVES_RANGE_BYTES):
+                    stop = min(start + LEAVES_RANGE_BYTES, item.size_bytes)
+                    await self._copy(await run_steps(leaves(item.link.cid, start, stop), self._source), aside)
+            await trio.to_thread.run_sync(self._commit, item, aside)
+        finally:
+            aside.abandon()
+
+    async def _copy(self, found: Sequence[Leaf], aside: folder.Aside) -> None:
+        """Fetches leaves and writes them, one window ahead of the other."""
+        entry, exit_ = trio.open_memory_channel[list[tuple[int, bytes]]](0)
+
+        async def fetch() -> None:
+            async with entry:
+                for window in leaf_windows(found):
+                    blocks = await self._source.get_many([leaf.cid for leaf in window if leaf.inline is None])
+                    await entry.send([(leaf.offset, bytes_of(leaf, blocks)) for leaf in window])
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fetch)
+                async for pieces in exit_:
+                    await trio.to_thread.run_sync(aside.write, pieces)
+                    self._figures.bytes_done += sum(len(data) for _, data in pieces)
+                    self._progress(self._figures)
+        except BaseExceptionGroup as group:
+            raise first_error(group) from group
+
+
+def _copy_local(source: bytes, item: Item, aside: folder.Aside) -> bool:
+    """In a thread: the content out of another local file, hashed on the way. False when that is not what was wanted; then all
+    of it is to be written over."""
+    parts: list[tuple[Cid, int]] = []
+    whole = b""
+    try:
+        with folder.ours("reading", source), folder.opened(source, folder.READ) as file:
+            while True:
+                start = len(parts) * LEAF_SIZE
+                if start > item.size_bytes:
+                    return False
+                read = folder.read_leaves(file, start, COPY_LEAVES_PER_HOP)
+                aside.write([(start + index * LEAF_SIZE, data) for index, (_, data) in enumerate(read)])
+                parts += [(cid, len(data)) for cid, data in read]
+                whole = read[0][1] if len(parts) == 1 else whole
+                if len(read) < COPY_LEAVES_PER_HOP:
+                    break
+        same = file_root(parts, item.attributes, whole if len(parts) <= 1 else None).link.cid == item.link.cid
+    except BucketfsError:
+        # The Hub has it in any case.
+        same = False
+    if not same:
+        aside.empty(item.size_bytes)
+    return same
+
+
+def item_of(link: Link, where: bytes, path: Names, block: bytes) -> Item | None:
+    """What a link and its root block (not needed of a raw file) stand for; None for a folder."""
+    if codec_of(link.cid) == RAW:
+        return Item(link, where, path, None, True)
+    info = node_info(link.cid, block)
+    if info.kind is Kind.DIRECTORY:
+        return None
+    return Item(link, where, path, info, not block_links(link.cid, block))
+
+
+def windows(entries: Sequence[tuple[bytes, Link]]) -> Iterator[list[tuple[bytes, Link]]]:
+    """Entries whose root blocks can be fetched together: a node of a file may hold a whole leaf."""
+    window: list[tuple[bytes, Link]] = []
+    size = 0
+    for name, link in entries:
+        window.append((name, link))
+        size += min(link.tsize, 1 << 18) if codec_of(link.cid) != RAW else 0
+        if len(window) >= WINDOW_ENTRIES or size >= WINDOW_BYTES:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
+
+
+def batches(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """Small files whose blocks can be fetched and written together."""
+    batch: list[Item] = []
+    size = 0
+    for item in items:
+        batch.append(item)
+        size += item.size_bytes
+        if size >= WINDOW_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
