@@ -90,6 +90,13 @@ class Replies(Generic[T]):
             raise StopAsyncIteration
         return self._ready.pop()
 
+    async def begun(self) -> bool:
+        """Wait until the Hub has taken up the call, which it tells with its headers, before the first reply if it likes. False
+        when the call has ended instead; iterating says why."""
+        with self._about.ours():
+            await self._about.in_thread(self._call.initial_metadata)
+        return bool(self._call.is_active())
+
     async def receive(self) -> T | None:
         """The next reply, or None at the end of the stream."""
         return await anext(self, None)

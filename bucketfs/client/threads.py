@@ -7,11 +7,12 @@ developer with a session or an account key; the bucket service uses the account'
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bucketfs.client.channel import Channel
 from bucketfs.client.identity import Identity
+from bucketfs.client.streams import Replies
 from bucketfs.errors import Unauthenticated
 from bucketfs.types import ThreadId
 from bucketfs.wire import threads_pb2 as pb
@@ -91,18 +92,12 @@ class ThreadsClient:
         reply: pb.FindReply = await self._channel.unary(_SERVICE, "Find", request, thread=thread)
         return list(reply.instances)
 
-    async def listen(
-        self, thread: ThreadId, collection: str = "", instance_id: str = ""
-    ) -> AsyncGenerator[InstanceChange, None]:
-        """Changes committed from now on, without end and without a deadline; empty filters match everything. A slow listener
-        may miss some. To be closed (``aclosing``) when left."""
+    def listen(self, thread: ThreadId, collection: str = "", instance_id: str = "") -> Replies[InstanceChange]:
+        """Changes without end and without a deadline, to be entered with ``async with`` and iterated; empty filters match
+        everything. None is missed that is committed after ``begun`` has returned, except by a slow listener."""
         chosen = pb.ListenRequest.Filter(collectionName=collection, instanceID=instance_id)
         request = pb.ListenRequest(dbID=thread, filters=[chosen] if collection or instance_id else [])
-        async with self._channel.stream_out(
-            _SERVICE, "Listen", request, _change, thread=thread, timeout_s=float("inf")
-        ) as changes:
-            async for change in changes:
-                yield change
+        return self._channel.stream_out(_SERVICE, "Listen", request, _change, thread=thread, timeout_s=float("inf"))
 
 
 def _token_reply(reply: pb.GetTokenReply) -> pb.GetTokenReply:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 
 import trio
 
-from bucketfs.client import Backoff, BucketInfo, ThreadsClient
-from bucketfs.errors import BucketfsError, Unsupported
+from bucketfs.client import Backoff, BucketInfo, InstanceChange, Replies, ThreadsClient
+from bucketfs.errors import BucketfsError
 from bucketfs.types import BucketKey, Cid, ThreadId
 
 log = logging.getLogger(__name__)
@@ -88,6 +87,8 @@ class Watcher:
                 self._take_in(buckets)
                 if away:
                     self._back()
+                    # The feed waits for the same Hub, and its pause may have become long.
+                    self._again.set()
             with trio.move_on_after(wait_s):
                 await self._wake.wait()
 
@@ -103,22 +104,39 @@ class Watcher:
     async def _listen(self) -> None:
         _, backoff = self._backoffs
         while True:
+            opened_s = trio.current_time()
             try:
-                async with aclosing(self._threads.listen(self._thread, COLLECTION)) as changes:
-                    self.listening = True
-                    # What moved before the feed was open is found by one look.
-                    self.look()
-                    async for change in changes:
-                        backoff.reset()
-                        self._moved(BucketKey(change.instance_id))
-                        if change.action.name != "SAVE":
-                            self.look()
-            except Unsupported:
-                return
+                await self._follow_feed()
             except BucketfsError as error:
+                # Also where the Hub says that it has none: a proxy may have said that, while the Hub was away behind it.
                 log.debug("the feed of roots broke: %s", error)
             finally:
                 self.listening = False
+            if trio.current_time() - opened_s > self._poll_s:
+                backoff.reset()
             self._again = trio.Event()
             with trio.move_on_after(backoff.next_s()):
                 await self._again.wait()
+
+    async def _follow_feed(self) -> None:
+        """Open the feed and take in what it tells, until it ends."""
+        failure: BucketfsError | None = None
+        async with self._threads.listen(self._thread, COLLECTION) as changes, trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_when_begun, changes)
+            # Kept out of the nursery, which would wrap it in a group.
+            try:
+                async for change in changes:
+                    self._moved(BucketKey(change.instance_id))
+                    if change.action.name != "SAVE":
+                        self.look()
+            except BucketfsError as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _look_when_begun(self, changes: Replies[InstanceChange]) -> None:
+        """What moved before the Hub had opened the feed is found by one look, which must not come before that."""
+        if await changes.begun():
+            self.listening = True
+            self.look()
