@@ -23,8 +23,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,15 +31,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import grpc
 from support import leftovers
-from support.feedless import feedless
+from support.callproxy import Feed
 from support.pair import Pair, two_mounts
 from support.plainclient import PlainClient, unbase32
+from support.reading import Reader
 
 from bucketfs.wire import blocks_pb2, buckets_pb2
 
 PATIENCE_S = 60.0
-LOOK_EVERY_S = 0.001
-LOOKS_AFTER = 5
 REFERENCE_EVERY = 5
 
 
@@ -56,43 +54,6 @@ class Spread:
 
     def text(self) -> str:
         return f"p50 {self.at(0.5):7.1f}  p99 {self.at(0.99):7.1f}  max {self.at(1):7.1f} ms  ({len(self.seconds)} times)"
-
-
-class Stale(Exception):
-    """B showed the old state after it had shown the new one."""
-
-
-class Reader:
-    """A program on B that follows one folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def until(self, name: str, content: bytes) -> float:
-        """Wait until ``name`` reads ``content``; the moment. Raises Stale when anything shows the old state afterwards."""
-        path = self._folder / name
-        deadline = time.perf_counter() + PATIENCE_S
-        while self._read(path) != content:
-            if time.perf_counter() > deadline:
-                raise TimeoutError(f"{name} is not there after {PATIENCE_S:.0f} s")
-            time.sleep(LOOK_EVERY_S)
-        seen = time.perf_counter()
-        for _ in range(LOOKS_AFTER):
-            if self._read(path) != content:
-                raise Stale(f"{name} shows its old content again")
-            facts = os.stat(path)
-            if facts.st_size != len(content):
-                raise Stale(f"{name} has its old size")
-            listed = {entry.name: entry.inode() for entry in os.scandir(self._folder)}
-            if listed.get(name) != facts.st_ino:
-                raise Stale(f"a listing shows the old {name}")
-        return seen
-
-    def _read(self, path: Path) -> bytes | None:
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            return None
 
 
 def contents(count: int) -> Iterator[tuple[str, bytes]]:
@@ -146,7 +107,7 @@ def run(pair: Pair, count: int, reference: Reference) -> tuple[Spread, Spread]:
     for mount in pair.both:
         (mount.place / "folder").mkdir(exist_ok=True)
         pair.settle()
-    reader, after_sync, after_close = Reader(pair.b.place / "folder"), Spread(), Spread()
+    reader, after_sync, after_close = Reader(pair.b.place / "folder", PATIENCE_S), Spread(), Spread()
     for number, (name, content) in enumerate(contents(count)):
         (pair.a.place / "folder" / name).write_bytes(content)
         closed = time.perf_counter()
@@ -160,10 +121,8 @@ def run(pair: Pair, count: int, reference: Reference) -> tuple[Spread, Spread]:
     return after_sync, after_close
 
 
-def measure(
-    root: Path, title: str, count: int, before_b: Callable[[str], AbstractContextManager[str]], *options: str
-) -> None:
-    with two_mounts(root, before_b=before_b, options=options) as pair, pair.account.plain() as client:
+def measure(root: Path, title: str, count: int, feed: Feed, *options: str) -> None:
+    with two_mounts(root, feed=feed, options=options) as pair, pair.account.plain() as client:
         reference = Reference(client)
         after_sync, after_close = run(pair, count, reference)
         reference.close()
@@ -183,13 +142,13 @@ def main() -> None:
     stage = leftovers.new_stage("latency")
     try:
         sys.stdout.write(f"load when the run began: {os.getloadavg()[0]:.1f}\n")
-        measure(stage / "f", "with the feed", options.changes, nullcontext)
+        measure(stage / "f", "with the feed", options.changes, Feed.OPEN)
         if options.polled:
             measure(
                 stage / "p",
                 f"without the feed, asking every {options.poll}",
                 options.polled,
-                feedless,
+                Feed.REFUSED,
                 "--poll",
                 options.poll,
             )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from support.callproxy import CallProxy, Feed
 from support.foreground import Foreground
 from support.home import Home
 from support.served import Account, ServedHub
@@ -17,12 +18,14 @@ BUCKET = "shared"
 
 @dataclass(eq=False)
 class Pair:
-    """Two mounts, ``a`` and ``b``, of the bucket ``BUCKET``. Their folders and the hub may be used at will, both at once."""
+    """Two mounts, ``a`` and ``b``, of the bucket ``BUCKET``. ``proxy`` stands between the Hub and ``b`` when there is one."""
 
     hub: ServedHub
     account: Account
     a: Foreground
     b: Foreground
+    proxy: CallProxy | None
+    expected: list[str] = field(default_factory=list)
 
     @property
     def both(self) -> tuple[Foreground, Foreground]:
@@ -31,9 +34,6 @@ class Pair:
     def expect(self, pattern: str) -> None:
         """Lines of both logs with this regular expression are part of the test."""
         self.expected.append(pattern)
-
-    def __post_init__(self) -> None:
-        self.expected: list[str] = []
 
     def settle(self) -> None:
         """Push what is dirty on either side and let both show all of it."""
@@ -60,24 +60,26 @@ def two_mounts(
     *,
     new_home: Callable[[Path], Home] = Home,
     options: Sequence[str] = (),
-    before_b: Callable[[str], AbstractContextManager[str]] = nullcontext,
+    feed: Feed = Feed.OPEN,
     fill: Callable[[Home], None] = lambda home: None,
 ) -> Iterator[Pair]:
-    """``options`` are those of both mounts. ``before_b`` stands between the Hub and ``b``: it is given an address and gives
-    one. ``fill`` puts into the bucket what both find in it; the home that it is given acts for the account."""
+    """``options`` are those of both mounts; ``feed`` is how ``b`` hears of changes. ``fill`` puts into the bucket what both find
+    in it: the home that it is given acts for the account."""
     home = new_home(root / "hub")
-    with ServedHub(home, home.root / "store") as hub, before_b(hub.address) as address_of_b:
+    with ExitStack() as stack:
+        hub = stack.enter_context(ServedHub(home, home.root / "store"))
+        proxy = None if feed is Feed.OPEN else stack.enter_context(CallProxy(hub.address, feed))
         account = hub.account("writer")
         home.extra.update(account.variables())
         home.cli("buck", "create", BUCKET)
         fill(home)
         mounts: list[Foreground] = []
-        for name, address in (("a", hub.address), ("b", address_of_b)):
+        for name, address in (("a", hub.address), ("b", hub.address if proxy is None else proxy.address)):
             place = new_home(root / name)
             place.extra.update(account.variables() | {"BUCKETFS_HUB": address})
             (place.root / "Buckets").mkdir()
             mounts.append(Foreground.start(place, *options, BUCKET))
-        pair = Pair(hub, account, mounts[0], mounts[1])
+        pair = Pair(hub, account, mounts[0], mounts[1], proxy)
         yield pair
         for mount in mounts:
             assert mount.stop() == 0
