@@ -1,10 +1,11 @@
 """Between the mount and the Hub: blocks fall, roots come in, pushes go out.
 
 `HubSource` feeds the cache. `Syncer` keeps one volume and its bucket the same: it alone pushes and rebases, in one task.
-`Watcher` hears that roots moved. `push_folder` and `pull_folder` carry whole folders without a mount. What a Hub is, is said by
-`Remote`.
+`Watcher` hears that roots moved, and a `Feed` tells other programs what that changed. `push_folder` and `pull_folder` carry whole
+folders without a mount. What a Hub is, is said by `Remote`.
 """
 
+from bucketfs.sync.events import Event, Feed, News, PoliteSource, Subscription, Turn, events_of
 from bucketfs.sync.fetch import HubSource
 from bucketfs.sync.folder_pull import pull_folder
 from bucketfs.sync.folder_push import push_folder
@@ -17,12 +18,16 @@ from bucketfs.sync.transfer import Figures, NodeSource, PullOptions, PushOptions
 from bucketfs.sync.watch import Watcher
 
 __all__ = [
+    "Event",
+    "Feed",
     "Figures",
     "HubSource",
     "Look",
     "NativeRemote",
+    "News",
     "NodeSource",
     "Pace",
+    "PoliteSource",
     "Progress",
     "PullOptions",
     "PushOptions",
@@ -31,9 +36,12 @@ __all__ = [
     "Remote",
     "Sent",
     "Skipped",
+    "Subscription",
     "Syncer",
     "Trouble",
+    "Turn",
     "Watcher",
+    "events_of",
     "pull_folder",
     "push_folder",
     "read_content",

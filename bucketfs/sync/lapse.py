@@ -28,7 +28,9 @@ def saw(volume: Volume, seen: Look) -> None:
 
 
 def leave(volume: Volume, old: Cid) -> None:
-    """The base was ``old`` and is another one now."""
+    """The base was ``old`` and is another one now. Before what was proposed from here is forgotten, for that tells whose it is."""
+    if old != volume.base:
+        volume.on_base(old, volume.base, volume.base in volume.proposed)
     time_ns, volume.base_time_ns = volume.base_time_ns, 0
     volume.left.pop(volume.base, None)
     if time_ns and old != volume.base:

@@ -375,8 +375,8 @@ class Pusher:
                 conflict.copy,
             )
         log.debug("rebased onto %s", cid_text(root))
-        volume.proposed.clear()
         leave(volume, old)
+        volume.proposed.clear()
         volume.owes_checkpoint = True
         await self.checkpoint()
         return [conflict.copy for conflict in done.conflicts]

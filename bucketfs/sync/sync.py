@@ -17,6 +17,7 @@ from bucketfs.cache import BlockCache
 from bucketfs.client import Backoff
 from bucketfs.dag import cid_text
 from bucketfs.errors import BucketfsError, Denied, Unavailable
+from bucketfs.sync.conflicts import ConflictKeeper
 from bucketfs.sync.lapse import saw
 from bucketfs.sync.push import Pusher
 from bucketfs.sync.remote import Remote
@@ -72,6 +73,7 @@ class Syncer:
         self._remote = remote
         self._cache = cache
         self._pusher = pusher
+        self._keeper = ConflictKeeper(volume)
         self._pace = pace
         self._backoff = Backoff()
         self._changed = trio.Event()
@@ -237,6 +239,7 @@ class Syncer:
                 elif seen.root != self.volume.base:
                     self._look = True
                 saw(self.volume, seen)
+            await self._keeper.look()
         except BaseException:
             self._look = self._look or look
             raise

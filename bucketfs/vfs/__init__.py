@@ -10,6 +10,7 @@ writes and `replay` reads.
 """
 
 from bucketfs.vfs.checkpoint import draft_ids, overlay_ops, replay
+from bucketfs.vfs.conflicts import Conflicts
 from bucketfs.vfs.content import BasePiece, DraftPiece, FrozenLayer, Piece, ZeroPiece, pieces
 from bucketfs.vfs.facts import (
     Attr,
@@ -29,6 +30,7 @@ from bucketfs.vfs.inodes import InodeNumbers
 from bucketfs.vfs.lens import Lens, run_steps
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
 from bucketfs.vfs.rebase import BuiltNode, Rebased, built_of, rebase_onto
+from bucketfs.vfs.resolve import Keep, stands
 from bucketfs.vfs.rights import Rights, Roles, Touch, rights_of
 from bucketfs.vfs.room import Growth, Room
 from bucketfs.vfs.sharing import apply_rights
@@ -44,6 +46,7 @@ __all__ = [
     "BasePiece",
     "Buckets",
     "BuiltNode",
+    "Conflicts",
     "DirEntry",
     "DirectoryNode",
     "DraftPiece",
@@ -57,6 +60,7 @@ __all__ = [
     "Growth",
     "InodeNumbers",
     "Invalidation",
+    "Keep",
     "Lens",
     "Node",
     "Opened",
@@ -87,5 +91,6 @@ __all__ = [
     "replay",
     "rights_of",
     "run_steps",
+    "stands",
     "thaw",
 ]

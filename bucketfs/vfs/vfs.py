@@ -25,6 +25,7 @@ from bucketfs.errors import (
     ReadOnly,
     Stale,
 )
+from bucketfs.ops import Conflict
 from bucketfs.types import ROOT_INODE, Caller, FileHandle, Inode
 from bucketfs.vfs import files
 from bucketfs.vfs.displaced import bring_home
@@ -42,6 +43,7 @@ from bucketfs.vfs.facts import (
 from bucketfs.vfs.handles import Handles, OpenDirectory, OpenFile
 from bucketfs.vfs.inodes import InodeNumbers, Number
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
+from bucketfs.vfs.resolve import Keep, resolve
 from bucketfs.vfs.top import Buckets, Held, Top
 from bucketfs.vfs.view import Owner
 from bucketfs.vfs.volume import Volume, check_name
@@ -261,6 +263,11 @@ class VFS:
             raise InvalidArgument(f"rename flags {int(flags)} are not known")
         volume = source.volume
         await self._decided(volume, lambda: volume.rename(source, old_name, target, new_name, flags))
+
+    async def resolve(self, volume: Volume, conflict: Conflict, keep: Keep) -> None:
+        """Settle a conflict, and tell the kernel. Raises as `resolve.resolve` does."""
+        for invalidation in await self._decided(volume, lambda: resolve(volume, conflict, keep)):
+            self.notify(invalidation)
 
     # Files
 

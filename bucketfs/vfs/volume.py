@@ -88,6 +88,8 @@ class Volume(View):
         self.owes_checkpoint = False
         self.growth = Growth()
         self.on_change: Callable[[], None] = lambda: None
+        # The base was one root and is another one, which was pushed from here or not.
+        self.on_base: Callable[[Cid, Cid, bool], None] = lambda old, new, ours: None
 
     @property
     def volume(self) -> Volume:

@@ -1,0 +1,90 @@
+"""Settling a conflict as the user wants it: which of the two versions takes the name. Pure.
+
+What is done is what a rename or an unlink would do, with the same journal records, the same checks and the same push; only the
+kernel did not ask for it, so it has to be told.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from bucketfs.errors import IsADirectory, NotFound
+from bucketfs.ops import Conflict, Settled
+from bucketfs.types import Kind, Link
+from bucketfs.vfs.facts import AttributesChanged, EntryChanged, EntryGone, Invalidation, RenameFlags
+from bucketfs.vfs.nodes import DirectoryNode, Node
+from bucketfs.vfs.volume import Volume
+
+
+class Keep(enum.Enum):
+    """Which version is kept under the name; with `BOTH` the files stay as they are."""
+
+    MINE = "keep-mine"
+    THEIRS = "keep-theirs"
+    BOTH = "keep-both"
+
+
+def resolve(volume: Volume, conflict: Conflict, keep: Keep) -> list[Invalidation]:
+    """Settle ``conflict``; what the kernel must be told.
+
+    An attempt. Raises NotFound when the copy is gone (then it is on the list no more), or when what is to be kept is; IsADirectory
+    when a folder is in the way; and as `Volume.rename` and `Volume.remove`.
+    """
+    above, _, copy_name = conflict.copy.rpartition("/")
+    name = conflict.original.rpartition("/")[2].encode()
+    parent = _directory(volume, above)
+    copy = None if parent is None else volume.find(parent, copy_name.encode())
+    if parent is None or copy is None:
+        volume.conflicts.settle(conflict.copy)
+        raise NotFound(f"{conflict.copy!r} is gone", hint="there is nothing to choose any more")
+    if keep is Keep.BOTH:
+        volume.append(Settled(conflict.copy, volume.owner.now_ns()))
+        volume.conflicts.settle(conflict.copy)
+        return []
+    there = volume.find(parent, name)
+    if (keep is Keep.MINE) == conflict.ours:
+        if isinstance(there, DirectoryNode):
+            raise IsADirectory(f"{conflict.original!r} is a folder", hint="move it away, or keep both")
+        volume.rename(parent, copy.name, parent, name, RenameFlags.NONE)
+        return [
+            EntryChanged(parent.inode, copy_name.encode()),
+            EntryChanged(parent.inode, name),
+            AttributesChanged(parent.inode),
+            AttributesChanged(copy.inode),
+        ]
+    if there is None:
+        raise NotFound(
+            f"{conflict.original!r} is gone, and the copy is all that is left", hint="choose the copy, or keep both"
+        )
+    if isinstance(copy, DirectoryNode):
+        raise IsADirectory(f"{conflict.copy!r} is a folder", hint="remove it yourself, or keep both")
+    volume.remove(parent, copy.name, directory=False)
+    return [EntryGone(parent.inode, copy_name.encode(), copy.inode), AttributesChanged(parent.inode)]
+
+
+def _directory(volume: Volume, path: str) -> DirectoryNode | None:
+    """The directory at a path, taken into memory with those above it; None when there is none."""
+    at = volume.root
+    for name in path.encode().split(b"/") if path else []:
+        found = volume.find(at, name)
+        if not isinstance(found, DirectoryNode):
+            return None
+        at = found
+    return at
+
+
+def stands(volume: Volume, path: str) -> bool:
+    """Whether anything is at a path. An attempt; takes nothing into memory."""
+    at: Node | Link = volume.root
+    for name in path.encode().split(b"/"):
+        found: Node | Link | None = None
+        if isinstance(at, DirectoryNode):
+            found = at.children.get(name)
+            if found is None and name not in at.overrides:
+                found = volume.base_entry(at, name)
+        elif isinstance(at, Link) and volume.lens.info(at).kind is Kind.DIRECTORY:
+            found = volume.lens.directory(at.cid).entries.get(name)
+        if found is None:
+            return False
+        at = found
+    return True
