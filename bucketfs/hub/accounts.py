@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import bucketfs
 from bucketfs.errors import Denied, Exists, NotFound, Refused
 from bucketfs.hub import ids, names
-from bucketfs.hub.auth import HUB, SESSION_NS
+from bucketfs.hub.auth import HUB, INSECURE_KEY, SESSION_NS, WARNING_TRAILER
 from bucketfs.hub.call import AccountKind, Call, Context, KeyType
 from bucketfs.hub.deps import Hub
 from bucketfs.hub.identity import Identity, make_token, public_key_bytes
@@ -20,8 +20,6 @@ from bucketfs.hub.status import Code, Status
 from bucketfs.wire import hub_pb2 as pb
 
 INVITE_NS = 210 * 24 * 3600 * 10**9
-WARNING_TRAILER = "bucketfs-warning"
-"""Trailing metadata of an answer that went well: something that the caller should be told. For people."""
 
 
 def service(hub: Hub) -> Service:
@@ -137,7 +135,7 @@ class KeyRing:
         # Not the key: it alone is enough to act.
         name = self.hub.metadata.account(owner).username
         self.hub.log.warning("%s makes a key that needs no signature: whoever sees it can use it", name)
-        context.set_trailers({WARNING_TRAILER: "this key needs no signature: whoever sees it can use it"})
+        context.set_trailers({WARNING_TRAILER: INSECURE_KEY})
 
     def list(self, _request: Any, context: Context) -> Any:
         return pb.ListKeysResponse(list=[_key_info(row) for row in self.hub.metadata.keys(account_of(context.call))])

@@ -215,6 +215,7 @@ class Authenticator:
             account_kind=AccountKind.USER,
             key_type=KeyType.USER,
             api_key=key.key,
+            signed=key.secure,
             realm=key.owner,
             writer=subject,
             token=bearer,
@@ -264,7 +265,16 @@ BAD_SIGNATURE = "Bad API key signature"
 DETAIL_TRAILER = "bucketfs-detail"
 """Trailing metadata: which of the reasons that share one text of the protocol it is. For people."""
 TIME_TRAILER = "bucketfs-time"
-"""Trailing metadata of a refusal for a date that has passed: this hub's clock, RFC 3339."""
+"""Trailing metadata: this hub's clock, RFC 3339, to the second. It stands beside every single answer, so that a client learns
+that its clock goes wrong before its signatures do; of the refusals, beside those for a date that has passed."""
+WARNING_TRAILER = "bucketfs-warning"
+"""Trailing metadata of an answer that went well: something that the caller should be told. For people."""
+INSECURE_KEY = "this key needs no signature: whoever sees it can use it"
+
+
+def clock_text(now_ns: int) -> str:
+    """A time as the trailer carries it."""
+    return datetime.datetime.fromtimestamp(now_ns // 10**9, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _refusal(text: str, detail: str, *, code: Code = Code.UNAUTHENTICATED) -> Status:
@@ -288,9 +298,9 @@ def _check_signature(key: KeyRow, headers: Mapping[str, str], now_ns: int) -> No
     except InvalidArgument:
         raise _refusal(BAD_SIGNATURE, "what was signed is no RFC 3339 date") from None
     if left_ns < 0:
-        now = datetime.datetime.fromtimestamp(now_ns // 10**9, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         detail = f"the signed date passed {-left_ns / 1e9:.0f} s ago by this hub's clock"
-        raise Status(Code.UNAUTHENTICATED, BAD_SIGNATURE, trailers={DETAIL_TRAILER: detail, TIME_TRAILER: now})
+        trailers = {DETAIL_TRAILER: detail, TIME_TRAILER: clock_text(now_ns)}
+        raise Status(Code.UNAUTHENTICATED, BAD_SIGNATURE, trailers=trailers)
 
 
 def _acting(account: AccountRow, *, user: str | None, session: str | None = None, key: KeyRow | None = None) -> Call:
@@ -300,6 +310,7 @@ def _acting(account: AccountRow, *, user: str | None, session: str | None = None
         user=user,
         key_type=None if key is None else key.type,
         api_key=None if key is None else key.key,
+        signed=key is None or key.secure,
         session=session,
         writer=account.account,
         token=account.token,

@@ -264,7 +264,7 @@ class BlockIndex:
 
     # Connections
 
-    def _read(self, sql: str, parameters: Sequence[object]) -> list[tuple]:  # type: ignore[type-arg]
+    def _read(self, sql: str, parameters: Sequence[object]) -> list[Any]:
         # Borrowed, not one per thread: threads of streams come and go, and would leave theirs behind.
         try:
             connection = self._idle.pop()

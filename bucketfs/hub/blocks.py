@@ -11,6 +11,7 @@ from typing import Any
 
 from bucketfs.dag import DAG_PB, check_block, codec_of, drive, list_directory, node_info, parse_cid
 from bucketfs.errors import Corrupt, InvalidArgument, NotADirectory
+from bucketfs.hub.auth import INSECURE_KEY, WARNING_TRAILER
 from bucketfs.hub.blockcounts import PutCounts
 from bucketfs.hub.blockstore import BlockStore, Receiving
 from bucketfs.hub.bucketwrite import Desk
@@ -95,6 +96,9 @@ class Blocks:
     def roots(self, request: Any, context: Context) -> Any:
         """``Roots``: of every bucket in the threads of the acting account."""
         call, metadata = context.call, self._hub.metadata
+        if not call.signed:
+            # Everybody who mounts or looks at buckets makes this call.
+            context.set_trailers({WARNING_TRAILER: INSECURE_KEY})
         rows = metadata.buckets_of(call.account, call.realm)
         limits, used = self._hub.config.limits, metadata.usage(call.payer)
         return pb.RootsReply(

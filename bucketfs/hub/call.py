@@ -44,6 +44,8 @@ class Call:
     key_type: KeyType | None = None
     """``None`` when the call came with a session."""
     api_key: str | None = field(default=None, repr=False)
+    signed: bool = True
+    """False when the key needs no signature, so that its name is all that a caller had to know."""
     session: str | None = field(default=None, repr=False)
     realm: str = ""
     """Public key text of the owner of the user group key that was used, ``""`` for other calls: the same user under a key of

@@ -27,8 +27,13 @@ class HubConfig:
     metadata_url: str = field(default="", repr=False)
     """A SQLAlchemy URL, which may hold a password. Empty: SQLite in ``data``."""
     workers: int = 32
+    """Single calls that are at work at a time."""
+    singles_max: int = 512
+    """Single calls whose message has not come yet."""
+    streams_max: int = 256
+    """Streams of blocks and files, in and out; each has a thread."""
     waiters_max: int = 1024
-    """Threads for calls that mostly wait: listeners, token challenges, sign-ups."""
+    """Calls that mostly wait: listeners, token challenges, sign-ups. Each has a thread."""
     message_bytes_max: int = MESSAGE_BYTES_MAX
 
     gateway_url: str = "http://127.0.0.1:8006"

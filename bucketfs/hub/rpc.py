@@ -1,6 +1,11 @@
 """The one place where handlers meet grpc: admission before them, status after them, streams around them.
 
-``handlers`` turns a ``Service`` into the method table that grpc wants, with shapes taken from the protobuf descriptors.
+``handlers`` turns a ``Service`` into the method table that grpc wants, with shapes taken from the protobuf descriptors. To grpc
+every method takes a stream: of one that takes a single message, grpc would wait for that message in a thread before anybody has
+asked who calls. So who is let in is known first, and then waited for no longer than a seat (seats.py) is good for.
+
+Threads: single calls, streams and those that wait for something to happen have pools of their own, so that none of them can keep
+another kind out. Pools make threads as they are needed. Of single calls, no more than ``workers`` are at work at a time.
 """
 
 from __future__ import annotations
@@ -10,14 +15,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, NoReturn
 
 import grpc
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from bucketfs.hub.auth import THREADS, Authenticator, headers_of
+from bucketfs.hub.auth import THREADS, TIME_TRAILER, Authenticator, clock_text, headers_of
 from bucketfs.hub.call import Call, Context
+from bucketfs.hub.config import HubConfig
+from bucketfs.hub.seats import Patience, Seats, Visit
 from bucketfs.hub.service import Handler, Service
 from bucketfs.hub.status import Code, Status, status_of
 
@@ -29,13 +37,22 @@ with eight threads competing for the interpreter the end of the call was always 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
+SPARE_THREADS = 16
+"""Threads beyond the seats: they answer those for whom there is none."""
+
+
 class GrpcContext(Context):
     """``call.Context`` over grpcio's."""
 
-    def __init__(self, grpc_context: Any, call: Call, readmit: Callable[[], Any]) -> None:
+    def __init__(
+        self, grpc_context: Any, call: Call, readmit: Callable[[], Any], trailers: dict[str, str | bytes] | None = None
+    ) -> None:
+        """``trailers`` go along with an answer that ends well, beside those that the handler sets."""
         self._grpc = grpc_context
         self._call = call
         self._readmit = readmit
+        self._trailers = trailers or {}
+        self.set_trailers({})
 
     @property
     def call(self) -> Call:
@@ -62,16 +79,45 @@ class GrpcContext(Context):
         self._grpc.send_initial_metadata(())
 
     def set_trailers(self, trailers: dict[str, str | bytes]) -> None:
-        self._grpc.set_trailing_metadata(tuple(trailers.items()))
+        self._grpc.set_trailing_metadata(tuple({**self._trailers, **trailers}.items()))
+
+
+class _Pool(ThreadPoolExecutor):
+    """Threads for one kind of call, and the seats of those who let them wait."""
+
+    def __init__(self, seats: int, name: str) -> None:
+        super().__init__(seats + SPARE_THREADS, thread_name_prefix=name)
+        self.seats = Seats(seats)
 
 
 class Gate:
-    """Admits calls, runs handlers, and explains how they ended."""
+    """Admits calls, runs handlers, and explains how they ended. ``start`` and ``stop`` once each."""
 
-    def __init__(self, authenticator: Authenticator, log: logging.Logger, waiters: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        log: logging.Logger,
+        config: HubConfig,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._authenticator = authenticator
         self._log = log
-        self._waiters = waiters
+        self._now_ns = now_ns
+        self.singles = _Pool(config.singles_max, "hub-work")
+        self._streams = _Pool(config.streams_max, "hub-stream")
+        self._waiters = _Pool(config.waiters_max, "hub-wait")
+        self._turns = threading.BoundedSemaphore(config.workers)
+        self._patience = Patience(self.singles.seats, self._streams.seats, self._waiters.seats)
+
+    def start(self) -> None:
+        """From now on, who waits too long is sent away."""
+        self._patience.start()
+
+    def stop(self) -> None:
+        """No more threads for new calls; does not wait for those that run."""
+        self._patience.stop()
+        for pool in (self.singles, self._streams, self._waiters):
+            pool.shutdown(wait=False)
 
     def handlers(self, service: Service) -> Any:
         """A grpc generic handler for every method of the service; those without a function answer UNIMPLEMENTED."""
@@ -81,50 +127,71 @@ class Gate:
         assert not unknown, f"{service.name} has no {unknown}"
         for method in described.methods:
             handler = service.methods.get(method.name) or _unimplemented(service, method.name)
-            behave = self._wrap(service.name, method, handler)
-            if method.name in service.waiting:
-                behave.experimental_thread_pool = self._waiters  # type: ignore[attr-defined]
-            make = (
-                (grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler),
-                (grpc.stream_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler),
-            )[method.client_streaming][method.server_streaming]
+            pool = self._pool_of(service, method)
+            make = grpc.stream_stream_rpc_method_handler if method.server_streaming else grpc.stream_unary_rpc_method_handler
             table[method.name] = make(
-                behave,
+                in_pool(self._wrap(service.name, method, handler, pool), pool),
                 request_deserializer=_reader_of(message_factory.GetMessageClass(method.input_type)),
                 response_serializer=_serialize,
             )
         return grpc.method_handlers_generic_handler(service.name, table)
 
-    def _wrap(self, service: str, method: Any, handler: Handler) -> Callable[[Any, Any], Any]:
-        unary = not method.client_streaming and not method.server_streaming
+    def _pool_of(self, service: Service, method: Any) -> _Pool:
+        if method.name in service.waiting:
+            return self._waiters
+        return self._streams if method.client_streaming or method.server_streaming else self.singles
 
-        def start(request: Any, grpc_context: Any) -> Any:
+    def _wrap(self, service: str, method: Any, handler: Handler, pool: _Pool) -> Callable[[Any, Any], Any]:
+        unary = not method.client_streaming and not method.server_streaming
+        where = f"{service}/{method.name}"
+
+        def admitted(grpc_context: Any) -> GrpcContext:
             headers = headers_of(grpc_context.invocation_metadata())
-            came_ns = time.time_ns()
+            came_ns = self._now_ns()
 
             def admit() -> Call:
                 return self._authenticator.admit(service, method.name, headers, came_ns)
 
-            call = admit()
-            _check_message(request)
+            trailers: dict[str, str | bytes] = {} if method.server_streaming else {TIME_TRAILER: clock_text(came_ns)}
+            return GrpcContext(grpc_context, admit(), admit, trailers)
+
+        def asked(stream: Any, context: GrpcContext, visit: Visit) -> Any:
+            """The request: checked, or a stream of them."""
+            request = None if method.client_streaming else _one_request(stream, visit)
             if unary:
-                self._authenticator.check_thread(call, service, method.name, request)
+                self._authenticator.check_thread(context.call, service, method.name, request)
             if not unary or service == THREADS:
-                self._authenticator.check_realm(call, service, method.name, request)
-            context = GrpcContext(grpc_context, call, admit)
-            return handler(_requests(request, context) if method.client_streaming else request, context)
+                self._authenticator.check_realm(context.call, service, method.name, request)
+            return _requests(stream, context, visit) if method.client_streaming else request
 
-        def answer(request: Any, grpc_context: Any) -> Any:
+        def answer(stream: Any, grpc_context: Any) -> Any:
             try:
-                return start(request, grpc_context)
+                context = admitted(grpc_context)
+                visit = Visit(grpc_context.cancel, single=not method.client_streaming)
+                with pool.seats.taken(context.call, visit):
+                    request = asked(stream, context, visit)
+                    if pool is not self.singles:
+                        return handler(request, context)
+                # A single call whose message is here lets nobody wait any more.
+                with self._turns:
+                    return handler(request, context)
             except Exception as error:
-                self._end(grpc_context, f"{service}/{method.name}", error)
+                self._end(grpc_context, where, error)
 
-        def answers(request: Any, grpc_context: Any) -> Iterator[Any]:
+        def answers(stream: Any, grpc_context: Any) -> Iterator[Any]:
             try:
-                yield from start(request, grpc_context)
+                context = admitted(grpc_context)
+                visit = Visit(grpc_context.cancel, single=False)
+                # Closed here and now also when the client is gone: a push saves what is complete.
+                with (
+                    pool.seats.taken(context.call, visit),
+                    closing(handler(asked(stream, context, visit), context)) as replies,
+                ):
+                    for reply in replies:
+                        with visit.waiting():
+                            yield reply
             except Exception as error:
-                self._end(grpc_context, f"{service}/{method.name}", error)
+                self._end(grpc_context, where, error)
 
         return answers if method.server_streaming else answer
 
@@ -161,10 +228,33 @@ def _check_message(request: Any) -> None:
         raise Status(Code.INVALID_ARGUMENT, "the request is not the message that this method takes")
 
 
-def _requests(stream: Iterator[Any], context: GrpcContext) -> Iterator[Any]:
+def in_pool(behave: Callable[[Any, Any], Any], pool: ThreadPoolExecutor) -> Callable[[Any, Any], Any]:
+    """The same function, run by grpc in a thread of this pool."""
+    behave.__dict__["experimental_thread_pool"] = pool
+    return behave
+
+
+def _one_request(stream: Iterator[Any], visit: Visit) -> Any:
+    """The one message of a call. Raises Status; CANCELLED when the client went away, or let us wait for too long."""
+    try:
+        with visit.waiting():
+            request = next(stream, None)
+    except grpc.RpcError:
+        raise Status(Code.CANCELLED, "the client went away") from None
+    if request is None:
+        raise Status(Code.INVALID_ARGUMENT, "the request is missing")
+    _check_message(request)
+    return request
+
+
+def _requests(stream: Iterator[Any], context: GrpcContext, visit: Visit) -> Iterator[Any]:
     """The requests of a stream. Ends at the client's half-close; raises Status CANCELLED when the client went away."""
     try:
-        for request in stream:
+        while True:
+            with visit.waiting():
+                request = next(stream, None)
+            if request is None:
+                break
             _check_message(request)
             yield request
     except grpc.RpcError:

@@ -1,13 +1,11 @@
-"""A hub process: opens the stores, binds, serves, stops.
-
-One thread pool works, another waits (listeners, token challenges, confirmations), so that idle listeners never hold up work.
-"""
+"""A hub process: opens the stores, binds, serves, stops. Which thread serves which call is the gate's affair (rpc.py)."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,7 +27,7 @@ from bucketfs.hub.listen import bind
 from bucketfs.hub.metadata import Metadata
 from bucketfs.hub.pledges import Pledges
 from bucketfs.hub.private import bucket_size
-from bucketfs.hub.rpc import Gate
+from bucketfs.hub.rpc import Gate, in_pool
 from bucketfs.hub.service import Service
 from bucketfs.hub.tables import sqlite_url
 
@@ -45,22 +43,30 @@ SERVICES: Sequence[Callable[[Hub], Service]] = (
 )
 
 STOP_GRACE_S = 5.0
+STANDARD_THREADS = 8
+"""For each of the standard services (health, reflection)."""
 
 
 class HubServer:
     """One hub. ``start`` and ``stop`` once each, from any thread; also a context manager that starts and stops."""
 
-    def __init__(self, config: HubConfig, services: Sequence[Callable[[Hub], Service]] = SERVICES) -> None:
-        """Opens nothing yet. ``hub`` is there after ``start``."""
+    def __init__(
+        self,
+        config: HubConfig,
+        services: Sequence[Callable[[Hub], Service]] = SERVICES,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Opens nothing yet. ``hub`` is there after ``start``. ``now_ns`` is the clock that credentials are judged by."""
         self.config = config
         self._services = services
+        self._now_ns = now_ns
         self.address = ""
         self.hub: Hub
         self._server: Any = None
         self.gateway: Gateway
         self._health = health.HealthServicer()
-        self._workers = ThreadPoolExecutor(config.workers, thread_name_prefix="hub-work")
-        self._waiters = ThreadPoolExecutor(config.waiters_max, thread_name_prefix="hub-wait")
+        self._gate: Gate | None = None
+        self._beside = [ThreadPoolExecutor(STANDARD_THREADS, thread_name_prefix="hub-beside") for _ in range(2)]
         self._stopped = threading.Event()
         self._stopping = threading.Lock()
 
@@ -117,8 +123,10 @@ class HubServer:
         self.stop()
 
     def _make_server(self) -> Any:
+        authenticator = Authenticator(self.hub.metadata, self.hub.host_key, self.config.refuse_insecure_keys)
+        gate = self._gate = Gate(authenticator, log, self.config, self._now_ns)
         server = grpc.server(
-            self._workers,
+            gate.singles,
             options=[
                 ("grpc.max_receive_message_length", self.config.message_bytes_max),
                 ("grpc.max_send_message_length", -1),
@@ -132,22 +140,53 @@ class HubServer:
                 ("grpc.keepalive_timeout_ms", 20_000),
             ],
         )
-        authenticator = Authenticator(self.hub.metadata, self.hub.host_key, self.config.refuse_insecure_keys)
-        gate = Gate(authenticator, log, self._waiters)
         services = [make(self.hub) for make in self._services]
         server.add_generic_rpc_handlers(tuple(gate.handlers(service) for service in services))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, _Beside(server, self._beside[0]))
         names = [service.name for service in services]
         for name in names:
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        reflection.enable_server_reflection(
+            [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], _Beside(server, self._beside[1])
+        )
+        gate.start()
         return server
 
     def _close(self) -> None:
-        self._waiters.shutdown(wait=False)
-        self._workers.shutdown(wait=False)
+        if self._gate is not None:
+            self._gate.stop()
+        for pool in self._beside:
+            pool.shutdown(wait=False)
         self.hub.blockstore.close()
         self.hub.metadata.close()
+
+
+class _Beside:
+    """A server as the standard services are added to it, which need no account: whoever blocks the threads of one of them
+    blocks nothing else."""
+
+    def __init__(self, server: Any, pool: ThreadPoolExecutor) -> None:
+        self._server = server
+        self._pool = pool
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
+        """Nothing: the same handlers come once more, by their names."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Adds the handlers of a service, moved to the threads of our pool."""
+        moved = {name: self._moved(handler) for name, handler in handlers.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, moved),))
+
+    def _moved(self, handler: Any) -> Any:
+        kind = f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if handler.response_streaming else 'unary'}"
+        behave = getattr(handler, kind)
+
+        def run(*arguments: Any) -> Any:
+            return behave(*arguments)
+
+        run.__dict__.update(getattr(behave, "__dict__", {}))
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        return make(in_pool(run, self._pool), handler.request_deserializer, handler.response_serializer)
 
 
 def open_hub(config: HubConfig) -> Hub:

@@ -39,7 +39,7 @@ T = TypeVar("T")
 Path = tuple[bytes, ...]
 
 PRUNE_BYTES = 32 * 1024 * 1024
-_READ_WINDOW = 16 * 1024 * 1024
+_READ_WINDOW = 4 * 1024 * 1024
 _LEAVES_AT_ONCE = 8
 
 

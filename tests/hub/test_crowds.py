@@ -1,0 +1,284 @@
+"""Many calls at once, and calls that never get on: nobody keeps others out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import grpc
+import pytest
+from grpc_reflection.v1alpha import reflection_pb2_grpc
+from support.bareclient import Caller
+from support.bucketuser import BLOCKS, BUCKETS, BucketUser, raised
+from support.keyring import USER, as_user, make_key, sign_up
+
+from bucketfs.hub import HubServer, seats
+from bucketfs.hub.call import NOBODY, AccountKind, Call
+from bucketfs.hub.identity import Identity
+from bucketfs.hub.seats import Seats, Visit
+from bucketfs.hub.status import Status
+from bucketfs.wire import buckets_pb2, hub_pb2, threads_pb2, users_pb2
+
+HUB = "api.hubd.pb.APIService"
+USERS = "api.usersd.pb.APIService"
+THREADS = "threads.pb.API"
+TOO_MANY = "too many calls at once: "
+
+
+@pytest.fixture
+def small(start_hub: Callable[..., HubServer]) -> HubServer:
+    """A hub with few places, so that few calls fill it."""
+    return start_hub(workers=2, singles_max=8, streams_max=8, waiters_max=8)
+
+
+@pytest.fixture
+def bare(small: HubServer, dial: Callable[[str], Caller]) -> Caller:
+    return dial(small.address)
+
+
+class Silent:
+    """Streams that were opened and say nothing. Each waits in the hub from the moment it is made."""
+
+    def __init__(self, hub: HubServer) -> None:
+        self._hub = hub
+        self._stack = ExitStack()
+        self._over = threading.Event()
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        self._stack.close()
+
+    def open(self, caller: Caller, service: str, method: str) -> Any:
+        def nothing() -> Iterator[Any]:
+            self._over.wait(60)
+            yield from ()
+
+        call = caller.start(service, method, nothing(), timeout_s=60)
+        self._stack.callback(call.cancel)
+        return call
+
+
+def taken(hub: HubServer, kind: str) -> int:
+    gate = hub._gate
+    assert gate is not None
+    return len(getattr(gate, kind).seats._visits)
+
+
+def eventually(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def works(caller: Caller) -> bool:
+    """A single call and streams both ways."""
+    user = BucketUser.with_new_thread(caller)
+    key = user.create().root.key
+    user.push(key, "f", b"content")
+    user.put_blocks({})
+    return user.pull(key, "f") == b"content" and user.get_blocks([user.root_cid(key)]) != []
+
+
+def ended(call: Any) -> tuple[str, str]:
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call) if not hasattr(call, "result") else call.result()
+    return raised(caught.value)
+
+
+@pytest.mark.parametrize(("service", "method"), [(BLOCKS, "Put"), (BUCKETS, "PushPath"), (BUCKETS, "PushPaths")])
+def test_silent_streams_of_one_account_leave_room_for_others(
+    small: HubServer, bare: Caller, service: str, method: str
+) -> None:
+    alice, bob = sign_up(bare, "alice"), sign_up(bare, "bob")
+    thread = BucketUser.with_new_thread(alice)
+    with Silent(small) as silent:
+        for _ in range(4):
+            silent.open(thread.caller, service, method)
+        eventually(lambda: taken(small, "_streams") == 4)
+        refused = ended(silent.open(thread.caller, service, method))
+        assert refused == ("RESOURCE_EXHAUSTED", TOO_MANY + "one account may have 4 of this hub's 8 open")
+        assert works(bob)
+        alice.call(USERS, "ListThreads", users_pb2.ListThreadsRequest())
+    eventually(lambda: taken(small, "_streams") == 0)
+    assert works(alice)
+
+
+def test_readers_that_stop_reading_leave_room_for_others(
+    small: HubServer, bare: Caller, dial: Callable[[str], Caller]
+) -> None:
+    alice, bob = sign_up(bare, "alice"), sign_up(bare, "bob")
+    user = BucketUser.with_new_thread(alice)
+    key = user.create().root.key
+    user.push(key, "big", bytes(8 << 20))
+    slow = user.beside(dial(small.address).using(**user.caller.headers))
+    request = buckets_pb2.PullPathRequest(key=key, path="big")
+    calls = [slow.caller.start(BUCKETS, "PullPath", request, timeout_s=60) for _ in range(4)]
+    for call in calls:
+        next(call)
+    with pytest.raises(grpc.RpcError) as caught:
+        user.pull(key, "big")
+    assert raised(caught.value)[1].startswith(TOO_MANY)
+    assert works(bob)
+    for call in calls:
+        call.cancel()
+    eventually(lambda: taken(small, "_streams") == 0)
+    assert len(user.pull(key, "big")) == 8 << 20
+
+
+def test_listeners_and_challenges_have_places_of_their_own(small: HubServer, bare: Caller) -> None:
+    alice, bob = sign_up(bare, "alice"), sign_up(bare, "bob")
+    user = BucketUser.with_new_thread(alice)
+    request = threads_pb2.ListenRequest(dbID=user.thread)
+    listeners = [alice.start(THREADS, "Listen", request, timeout_s=60) for _ in range(4)]
+    for listener in listeners:
+        listener.initial_metadata()
+    assert ended(alice.start(THREADS, "Listen", request)) == (
+        "RESOURCE_EXHAUSTED",
+        TOO_MANY + "one account may have 4 of this hub's 8 open",
+    )
+    assert works(alice)
+    theirs = BucketUser.with_new_thread(bob)
+    other = bob.start(THREADS, "Listen", threads_pb2.ListenRequest(dbID=theirs.thread))
+    other.initial_metadata()
+    for listener in (*listeners, other):
+        listener.cancel()
+
+
+def test_the_users_of_one_key_leave_room_for_others(small: HubServer, bare: Caller) -> None:
+    app = bare.using(**make_key(sign_up(bare, "ann"), USER).headers())
+    bob = sign_up(bare, "bob")
+    with Silent(small) as silent:
+        users = [as_user(app, Identity.generate()) for _ in range(4)]
+        for user in users[:3]:
+            for _ in range(2):
+                silent.open(user, BLOCKS, "Put")
+        eventually(lambda: taken(small, "_streams") == 6)
+        assert ended(silent.open(users[3], BLOCKS, "Put")) == (
+            "RESOURCE_EXHAUSTED",
+            TOO_MANY + "the users of one key owner may have 6 of this hub's 8 open",
+        )
+        assert works(bob)
+
+
+def test_nobody_holds_a_thread_without_being_let_in(small: HubServer, bare: Caller) -> None:
+    """Calls that send headers and then nothing, of a kind that takes one message, and whose key is junk."""
+    with Silent(small) as silent:
+        junk = bare.using(x_textile_api_key="bjunk")
+        for caller in (bare, junk):
+            for _ in range(30):
+                call = _headers_only(caller, USERS, "ListThreads")
+                with pytest.raises(grpc.RpcError) as caught:
+                    call.result(timeout=20)
+                assert caught.value.code().name in ("UNAUTHENTICATED", "NOT_FOUND")
+        assert silent
+    # What needs no account is open to a quarter of the places.
+    waiting = [_headers_only(bare, HUB, "IsUsernameAvailable") for _ in range(6)]
+    eventually(lambda: taken(small, "singles") == 2)
+    assert works(sign_up(bare, "alice"))
+    for call in waiting:
+        call.cancel()
+
+
+def _headers_only(caller: Caller, service: str, method: str) -> Any:
+    over = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        over.wait(20)
+        yield from ()
+
+    call = caller.channel.stream_unary(f"/{service}/{method}").future(
+        nothing(), metadata=tuple(caller.headers.items()), timeout=20
+    )
+    call.add_done_callback(lambda _call: over.set())
+    return call
+
+
+def test_a_single_message_that_does_not_come(small: HubServer, bare: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seats, "MESSAGE_S", 0.1)
+    alice = sign_up(bare, "alice")
+    calls = [_headers_only(alice, USERS, "ListThreads") for _ in range(4)]
+    for call in calls:
+        with pytest.raises(grpc.RpcError) as caught:
+            call.result(timeout=20)
+        assert caught.value.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert works(alice)
+
+
+def test_who_stands_still_goes_where_places_are_scarce(
+    small: HubServer, bare: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seats, "IDLE_S", 0.1)
+    alice, bob, carol = (sign_up(bare, name) for name in ("alice", "bob", "carol"))
+    with Silent(small) as silent:
+        first = [silent.open(alice, BLOCKS, "Put") for _ in range(4)]
+        eventually(lambda: taken(small, "_streams") == 4)
+        # Half full: they may stay.
+        assert not first[0].done() and works(carol)
+        calls = first + [silent.open(bob, BLOCKS, "Put") for _ in range(4)]
+        eventually(lambda: any(call.done() for call in calls))
+        eventually(lambda: taken(small, "_streams") < 8)
+        assert works(carol)
+
+
+def test_reflection_and_health_are_open_and_in_nobodys_way(small: HubServer, bare: Caller) -> None:
+    over = threading.Event()
+
+    def nothing() -> Iterator[Any]:
+        over.wait(60)
+        yield from ()
+
+    stub = reflection_pb2_grpc.ServerReflectionStub(bare.channel)
+    calls = [stub.ServerReflectionInfo(nothing()) for _ in range(60)]
+    checks = [_headers_only(bare, "grpc.health.v1.Health", "Check") for _ in range(60)]
+    assert works(sign_up(bare, "alice"))
+    over.set()
+    for call in (*calls, *checks):
+        call.cancel()
+
+
+def test_many_single_calls_at_once_all_succeed(start_hub: Callable[..., HubServer], dial: Callable[[str], Caller]) -> None:
+    alice = sign_up(dial(start_hub().address), "alice")
+    calls = [alice.start(HUB, "GetSessionInfo", hub_pb2.GetSessionInfoRequest(), timeout_s=60) for _ in range(400)]
+    assert {call.result().username for call in calls} == {"alice"}
+
+
+def test_a_call_without_its_message(bare: Caller) -> None:
+    alice = sign_up(bare, "alice")
+    call = alice.channel.stream_unary(f"/{USERS}/ListThreads")
+    with pytest.raises(grpc.RpcError) as caught:
+        call(iter(()), metadata=tuple(alice.headers.items()), timeout=20)
+    assert raised(caught.value) == ("INVALID_ARGUMENT", "the request is missing")
+
+
+def test_seats_are_given_back() -> None:
+    places = Seats(4)
+    call = Call(account="a", account_kind=AccountKind.DEVELOPER)
+
+    def visit() -> Visit:
+        return Visit(lambda: None, single=False)
+
+    def sit(_number: int) -> str:
+        try:
+            with places.taken(call, visit()):
+                return "sat"
+        except Status as status:
+            return status.text
+
+    with ThreadPoolExecutor(8) as pool:
+        assert "sat" in set(pool.map(sit, range(500)))
+    with places.taken(call, visit()), places.taken(call, visit()), places.taken(NOBODY, visit()):
+        for other in (call, NOBODY):
+            with pytest.raises(Status, match=TOO_MANY), places.taken(other, visit()):
+                pass
+        full, others = places.taken(Call(account="b"), visit()), places.taken(Call(account="c"), visit())
+        with full, pytest.raises(Status, match="all 4 places"), others:
+            pass
+    assert (places._visits, +places._by_account, +places._by_payer) == (set(), {}, {})
