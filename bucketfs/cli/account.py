@@ -22,6 +22,7 @@ from bucketfs.client import (
     Identity,
     KeyInfo,
     ThreadsClient,
+    behind_text,
 )
 from bucketfs.daemon import DEFAULT_PROFILE, EMBEDDED, Config, CredentialsFile, Profile, Session, open_session
 from bucketfs.errors import Denied, InvalidArgument, NotFound, Unauthenticated, Unsupported, Usage
@@ -108,15 +109,17 @@ def logout(forget: bool, **options: Any) -> None:
 def whoami(as_json: bool, **options: Any) -> None:
     """Show who you are at which Hub. The last line is the public key, by which others name you in roles."""
 
-    async def ask(session: Session) -> dict[str, str]:
+    async def ask(session: Session) -> dict[str, Any]:
         kind, username, email = await _account(session)
+        key, behind = await session.me(), session.channel.behind
         return {
             "kind": kind,
             "username": username,
             "email": email,
-            "key": await session.me(),
+            "key": key,
             "hub": str(session.endpoint),
             "profile": session.profile.name,
+            "clock": None if behind is None else behind_text(behind) or None,
         }
 
     answer = in_session(configured("mount", options), ask)
@@ -129,6 +132,8 @@ def whoami(as_json: bool, **options: Any) -> None:
         "user": "a user of an app",
     }
     click.echo(f"{name[answer['kind']]} at {answer['hub']}, profile {answer['profile']}")
+    if answer["clock"]:
+        click.echo(answer["clock"], err=True)
     click.echo(answer["key"])
 
 
@@ -195,7 +200,9 @@ def _save(config: Config, credentials: Credentials) -> None:
     key = replace(credentials, session="")
     try:
         who = trio.run(_owner_of, endpoint, key)
-    except (Unauthenticated, NotFound) as error:
+    except Unauthenticated as error:
+        raise Unauthenticated(f"{endpoint} does not accept this key: {error}", hint=error.hint) from error
+    except NotFound as error:
         raise Unauthenticated(f"{endpoint} does not accept this key", hint="check the key and its secret") from error
     old = file.profiles().get(name)
     profile = Profile(name, config.hub or str(endpoint), credentials)

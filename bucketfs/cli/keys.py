@@ -47,13 +47,14 @@ def create(user: bool | None, insecure: bool, name: str | None, as_json: bool, *
     if user is None:
         user = sys.stdin.isatty() and not as_json and _asked_for_users()
 
-    async def ask(session: Session) -> tuple[KeyInfo, str]:
+    async def ask(session: Session) -> tuple[KeyInfo, str, bool]:
         if name:
             _check_profile(file, name, session)
         kind = KeyType.USER if user else KeyType.ACCOUNT
-        return await session.hub.create_key(kind, secure=not insecure), session.profile.hub
+        made = await session.hub.create_key(kind, secure=not insecure)
+        return made, session.profile.hub, bool(session.channel.warnings)
 
-    made, address = in_session(config, ask)
+    made, address, warned = in_session(config, ask)
     if name:
         old = file.profiles().get(name, Profile(name, address, Credentials()))
         secret = "" if insecure else made.secret
@@ -62,7 +63,7 @@ def create(user: bool | None, insecure: bool, name: str | None, as_json: bool, *
         click.echo(json.dumps({**_described(made), "secret": made.secret}, indent=2))
     else:
         _show_table(made)
-    if insecure:
+    if insecure and not warned:
         click.echo("This key works without its secret: whoever sees it can use it. For development only.", err=True)
     if name:
         click.echo(f"Saved in {file.path}, profile {name}", err=as_json)

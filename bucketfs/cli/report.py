@@ -30,6 +30,8 @@ def status_lines(document: Mapping[str, Any], now_s: float) -> Iterator[str]:
         heard = connection.get("heard_age_s")
         ago = f", heard of {time_text(heard)} ago" if heard is not None else ""
         yield f"  Hub: {connection.get('state')}{ago}"
+    if connection.get("clock"):
+        yield f"  clock: {connection['clock']}"
     yield f"  changes: {_waiting(document)}"
     for bucket in document.get("buckets") or ():
         yield from _bucket_lines(bucket, now_s)

@@ -16,6 +16,7 @@ from bucketfs.client.auth import NO_CREDENTIALS, Credentials, api_signature, met
 from bucketfs.client.blocks import NO_UPLOAD, BlocksClient, PutCounts
 from bucketfs.client.buckets import BucketsClient
 from bucketfs.client.channel import Channel
+from bucketfs.client.clock import behind_text
 from bucketfs.client.connection import (
     BUCKETS_THREAD,
     Connection,
@@ -98,6 +99,7 @@ __all__ = [
     "TokenBearer",
     "UsersClient",
     "api_signature",
+    "behind_text",
     "buckets_thread",
     "cid_of_root_path",
     "connect",

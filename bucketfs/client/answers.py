@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from google.protobuf.message import DecodeError
 
+from bucketfs.client.auth import SIGNATURE_LIFETIME
+from bucketfs.client.clock import HINT, TIME_TRAILER, behind_text, hub_time
 from bucketfs.errors import (
     BlocksMissing,
     BucketfsError,
@@ -38,6 +41,13 @@ from bucketfs.wire import blocks_pb2
 MISSING_TRAILER = "bucketfs-missing-bin"
 """The trailer of ``SwapRoot`` that lists blocks the Hub lacks (``MissingBlocks`` of blocks.proto)."""
 
+DETAIL_TRAILER = "bucketfs-detail"
+"""The trailer of a refusal that says which it is of the reasons that share one text of the protocol."""
+
+WARNING_TRAILER = "bucketfs-warning"
+"""The trailer of an answer that went well with something that the user should be told."""
+
+BAD_SIGNATURE = "Bad API key signature"
 NON_FAST_FORWARD = "update is non-fast-forward"
 
 _TEXTS: tuple[tuple[str, type[BucketfsError]], ...] = (
@@ -49,6 +59,7 @@ _TEXTS: tuple[tuple[str, type[BucketfsError]], ...] = (
     ("Bad authorization", Unauthenticated),
     ("session not found", Unauthenticated),
     # These two are about who calls, not about a path.
+    (BAD_SIGNATURE, Unauthenticated),
     ("Bad API key", Unauthenticated),
     ("User is not an org member", Unauthenticated),
     ("exceeds quota", OverQuota),
@@ -88,8 +99,9 @@ _TEXTS: tuple[tuple[str, type[BucketfsError]], ...] = (
     ("source is root directory", InvalidArgument),
     ("invalid bootstrap cid", InvalidArgument),
     ("invalid remote cid", InvalidArgument),
-    # What gRPC itself says of a message beyond a limit, and of a server whose places are all taken.
+    # What gRPC itself says of a message beyond a limit, and what it and a Hub say when all places are taken.
     ("message larger than max", TooLarge),
+    ("too many calls at once", Unavailable),
     ("Concurrent RPC limit exceeded", Unavailable),
     # A proxy or a dying server that resets the stream answers INTERNAL or CANCELLED with this.
     ("RST_STREAM", Unavailable),
@@ -120,22 +132,27 @@ _HINTS: dict[type[BucketfsError], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How a call ended: the name of its status code, its text, its trailers."""
+    """How a call ended: the name of its status code, its text, its trailers (and the headers before it, if any)."""
 
     code: str
     details: str
     trailers: Sequence[tuple[str, str | bytes]] = ()
 
 
-def error_of(failure: Failure, attempted: str) -> BucketfsError:
-    """The error that ``failure`` is. ``attempted`` ("Root at 127.0.0.1:3006") goes into its message."""
+def error_of(failure: Failure, attempted: str, now: datetime | None = None) -> BucketfsError:
+    """The error that ``failure`` is. ``attempted`` ("Root at 127.0.0.1:3006") goes into its message. ``now`` is our clock, for
+    a refusal that is about time."""
     missing = _missing_of(failure.trailers)
     text = " ".join(failure.details.split()) or failure.code
     if missing:
         return BlocksMissing(f"{attempted}: the Hub lacks {len(missing)} blocks that the new root needs", cids=missing)
     kind = _kind_of(failure)
+    detail = _text_of(failure.trailers, DETAIL_TRAILER)
+    message = f"{attempted}: {text}" + (f" ({detail})" if detail else "")
     hint = _HINTS.get(kind, "")
-    message = f"{attempted}: {text}"
+    clocks = _clocks_apart(failure, now) if now is not None else ""
+    if clocks:
+        message, hint = f"{attempted}: the signature has expired: {clocks}", HINT
     if issubclass(kind, HubError):
         return kind(message, hint=hint, code=failure.code, details=failure.details)
     return kind(message, hint=hint)
@@ -148,6 +165,26 @@ def _kind_of(failure: Failure) -> type[BucketfsError]:
         if text in failure.details:
             return kind
     return _CODES.get(failure.code, HubError)
+
+
+def warning_of(trailers: Sequence[tuple[str, str | bytes]]) -> str:
+    """What the Hub wants the user to be told beside an answer that went well, as one line; empty for nothing."""
+    return _text_of(trailers, WARNING_TRAILER)
+
+
+def _clocks_apart(failure: Failure, now: datetime) -> str:
+    """By how much the clocks differ, in words, if that is why the signature was refused."""
+    told = hub_time(failure.trailers)
+    if told is None or BAD_SIGNATURE not in failure.details:
+        return ""
+    # With the trailer the Hub says that it was the date. From an HTTP date that is only known if what we sign is over by then.
+    if all(name != TIME_TRAILER for name, _ in failure.trailers) and told - now < SIGNATURE_LIFETIME:
+        return ""
+    return behind_text(told - now)
+
+
+def _text_of(trailers: Sequence[tuple[str, str | bytes]], wanted: str) -> str:
+    return next((" ".join(value.split()) for name, value in trailers if name == wanted and isinstance(value, str)), "")
 
 
 def _missing_of(trailers: Sequence[tuple[str, str | bytes]]) -> tuple[bytes, ...]:

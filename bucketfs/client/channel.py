@@ -17,10 +17,11 @@ there is something to be had anew; a stream is not, because its caller may have 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections import Counter
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
@@ -30,12 +31,15 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from bucketfs.client.answers import Failure, error_of
+from bucketfs.client.answers import Failure, error_of, warning_of
 from bucketfs.client.auth import Credentials, metadata
+from bucketfs.client.clock import hub_time
 from bucketfs.client.endpoint import Endpoint
 from bucketfs.client.streams import Call, Dialogue, Encodable, Outbox, Replies, closing, limit
 from bucketfs.errors import BucketfsError, Unauthenticated, Unavailable
 from bucketfs.types import ThreadId
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -70,7 +74,9 @@ class Channel:
     """Calls to the Hub at one endpoint. An async context manager; calls outside of it are refused as Unavailable.
 
     ``credentials`` is asked on each call, so a key can be replaced while the channel is open. ``counts`` holds calls per
-    ``service/Method``, ``sent_bytes`` and ``received_bytes`` the message bytes per ``service/Method``.
+    ``service/Method``, ``sent_bytes`` and ``received_bytes`` the message bytes per ``service/Method``. ``behind`` is by how much
+    our clock was behind the Hub's at its last single answer that told the time (negative: ahead), ``warnings`` what the Hub
+    wants the user to be told; each goes to the log when it is first heard.
 
     Each call raises what ``answers.py`` makes of the Hub's answer, Unavailable and TimedOut among them.
     """
@@ -96,6 +102,8 @@ class Channel:
         self.counts: Counter[str] = Counter()
         self.sent_bytes: Counter[str] = Counter()
         self.received_bytes: Counter[str] = Counter()
+        self.behind: timedelta | None = None
+        self.warnings: list[str] = []
         self._credentials = credentials
         self._root_certificates = root_certificates
         self._now = now
@@ -159,7 +167,9 @@ class Channel:
             call = self._callable(method).future(request, timeout=limit_s, metadata=self._metadata(thread, thread_name))
             try:
                 await _ended(call)
-                return call.result()
+                reply = call.result()
+                self._hear(call.trailing_metadata())
+                return reply
             finally:
                 call.cancel()
 
@@ -192,7 +202,9 @@ class Channel:
                 outbox.finish()
                 with limit(limit_s, self._attempted(method)):
                     await outbox.ended.wait()
-                return call.result()
+                reply = call.result()
+                self._hear(call.trailing_metadata())
+                return reply
             finally:
                 # In this order: a closed outbox ends the requests, which gRPC half-closes unless the call is over.
                 call.cancel()
@@ -274,10 +286,22 @@ class Channel:
         if isinstance(error, grpc.FutureCancelledError):
             return Unavailable(f"{self._attempted(method)}: the channel was closed")
         status = cast(Any, error)
-        code, trailers = status.code(), status.trailing_metadata() or ()
-        pairs = [(key, value) for key, value in trailers]
+        code = status.code()
+        # A proxy's date comes before the answer, or with it when there is nothing else.
+        pairs = [*_pairs(status.trailing_metadata()), *_pairs(status.initial_metadata())]
         failure = Failure(code.name if code else "UNKNOWN", status.details() or "", pairs)
-        return error_of(failure, self._attempted(method))
+        return error_of(failure, self._attempted(method), self._now())
+
+    def _hear(self, trailers: Any) -> None:
+        """What an answer that went well says beside itself."""
+        pairs = _pairs(trailers)
+        told = hub_time(pairs)
+        if told is not None:
+            self.behind = told - self._now()
+        warning = warning_of(pairs)
+        if warning and warning not in self.warnings:
+            self.warnings.append(warning)
+            log.warning("the Hub %s says: %s", self.endpoint, warning)
 
     def _callable(self, method: MethodDescriptor) -> Any:
         """gRPC's object for a method; counts the call. Raises Unavailable outside of the channel's context."""
@@ -309,6 +333,10 @@ class Channel:
             return parse(data)
 
         return deserialize
+
+
+def _pairs(metadata: Any) -> list[tuple[str, str | bytes]]:
+    return [(key, value) for key, value in metadata or ()]
 
 
 async def _ended(call: Any) -> None:

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from bucketfs.client.auth import Credentials
 from bucketfs.client.blocks import BlocksClient
@@ -52,17 +53,18 @@ async def connect(
     thread: ThreadId | None = None,
     thread_name: str = BUCKETS_THREAD,
     recalled: ThreadId | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AsyncGenerator[Connection, None]:
     """A connection, for as long as the block lasts. The thread is found, or made, as ``buckets_thread`` says. With
     ``recalled`` (the answer of an earlier time, or someone else's thread) nothing is asked, so that a Hub that is away holds
-    nobody up. Credentials with an identity get their token by themselves."""
+    nobody up. Credentials with an identity get their token by themselves. ``now`` is the clock that signatures are dated by."""
     bearer = TokenBearer(credentials)
 
     async def prepare() -> None:
         await bearer.prepare(threads.token)
 
     channel = Channel(
-        endpoint, bearer, timeout_s, root_certificates=root_certificates, prepare=prepare, refused=bearer.refused
+        endpoint, bearer, timeout_s, root_certificates=root_certificates, now=now, prepare=prepare, refused=bearer.refused
     )
     async with channel:
         threads = ThreadsClient(channel)

@@ -9,6 +9,7 @@ from typing import Any
 
 from bucketfs import __version__
 from bucketfs.cache import BlockCache
+from bucketfs.client import behind_text
 from bucketfs.daemon.config import MountOptions
 from bucketfs.daemon.session import Session
 from bucketfs.daemon.volumes import OpenVolume, Volumes
@@ -88,6 +89,7 @@ def mount_status(
     buckets = [bucket_status(one) for one in volumes.open.values()]
     ages = [bucket["oldest_age_s"] for bucket in buckets if bucket["oldest_age_s"] is not None]
     unopened = [waiting_status(one) for one in volumes.waiting.values()]
+    behind = session.channel.behind
     errors = [bucket["error"] for bucket in [*buckets, *unopened] if bucket["error"]]
     return {
         "mountpoint": str(options.mountpoint),
@@ -102,6 +104,7 @@ def mount_status(
             "error": str(watcher.error) if watcher.error is not None else None,
             "hears": "feed" if watcher.listening else "poll",
             "heard_age_s": None if watcher.looked_s is None else max(0.0, time.time() - watcher.looked_s),
+            "clock": None if behind is None else behind_text(behind) or None,
         },
         "pending_count": sum(bucket["pending_count"] for bucket in buckets),
         "pending_bytes": sum(bucket["pending_bytes"] for bucket in buckets),
