@@ -24,6 +24,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, Unavailable, Unsupported
 
@@ -264,7 +265,7 @@ class BlockIndex:
 
     # Connections
 
-    def _read(self, sql: str, parameters: Sequence[object]) -> list[Any]:
+    def _read(self, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
         # Borrowed, not one per thread: threads of streams come and go, and would leave theirs behind.
         try:
             connection = self._idle.pop()
