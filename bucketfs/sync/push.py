@@ -1,4 +1,4 @@
-"""One push: picture → blocks → root swap → the overlay rests on the new root.
+"""One push: picture → blocks → root swap → the overlay rests on the new root. A large backlog goes in slices.
 
 If another root turned up at the Hub, the overlay is rebased onto it first and the push tried again; what was built tells the
 rebase which changes are equal on both sides.
@@ -30,12 +30,15 @@ from bucketfs.types import Cid, Link, UploadId
 from bucketfs.vfs import (
     BuiltNode,
     Invalidation,
+    Limits,
     Node,
     Picture,
     Rights,
+    Slices,
     Volume,
     apply_rights,
     built_of,
+    contested_changes,
     draft_ids,
     freeze,
     overlay_ops,
@@ -43,6 +46,7 @@ from bucketfs.vfs import (
     rebase_onto,
     rights_of,
     thaw,
+    without_folders,
 )
 
 log = logging.getLogger(__name__)
@@ -73,6 +77,10 @@ async def _unknown() -> str:
     return ""
 
 
+async def _drop(blocks: Sequence[Block]) -> None:
+    """For a build of which only the names of blocks are wanted."""
+
+
 @dataclass(slots=True)
 class Pushed:
     """What a push did."""
@@ -94,14 +102,16 @@ class Pusher:
         *,
         attributes: bool = True,
         me: Callable[[], Awaitable[str]] = _unknown,
+        limits: Limits | None = None,
     ) -> None:
-        """``me`` tells the public key that the Hub knows this user by, or an empty text."""
+        """``me`` tells the public key that the Hub knows this user by, or an empty text. ``limits`` is how much one root brings."""
         self._volume = volume
         self._remote = remote
         self._cache = cache
         self._notify = notify
         self._attributes = attributes
         self._me = me
+        self._slices = Slices(volume, limits or Limits())
         self._refused: dict[Place, str] = {}
         self._minor: set[Place] = set()
         self._attempts_left = 0
@@ -113,23 +123,29 @@ class Pusher:
         """Push everything that is dirty now but what the Hub refuses; None when that is nothing. Raises what stands in the way,
         with all still dirty."""
         done: list[Pushed] = []
+        self._slices = self._slices.anew()
         for _ in range(REFUSALS_MAX):
             try:
                 await self._push(None, done)
+                while self._slices.more:
+                    await self._push(None, done)
             except _SwapRefused as refused:
+                self._slices.forget()
                 await self._set_aside(refused.error, done)
             else:
                 if not done:
                     return None
-                conflicts = [path for one in done for path in one.conflicts]
-                return Pushed(done[-1].root, done[-1].sent, conflicts)
+                sent = Sent()
+                for one in done:
+                    sent.add(one.sent)
+                return Pushed(done[-1].root, sent, [path for one in done for path in one.conflicts])
         raise Denied("the Hub refuses changes and does not say which", hint="it is tried again")
 
     async def _push(self, only: Collection[Place] | None, done: list[Pushed]) -> None:
-        """Push what is dirty, or ``only`` some of it; what was done is added to ``done``."""
+        """Push the next slice of what is dirty, or ``only`` some of it; what was done is added to ``done``."""
         conflicts: list[str] = []
         for _ in range(MOVES_MAX):
-            picture = freeze(self._volume)
+            picture = await self._picture(only)
             if picture is None:
                 self._refused = {}
                 return
@@ -156,18 +172,65 @@ class Pusher:
                 self._pushed(picture, part, links, only)
                 if part.picture is not None:
                     leave(self._volume, picture.base)
-                    self._volume.growth.stored(grown_bytes)
-                    self._volume.proposed.clear()
-                    await self.checkpoint()
                     self._upload = UploadId(secrets.token_bytes(16))
                     done.append(Pushed(self._volume.base, self.now, conflicts))
+                    await self._settle(picture, grown_bytes)
                 return
             thaw(picture)
+            self._slices.forget()
             if await self.restored(await self._remote.look()):
                 continue
             built = {} if part.picture is None else built_of(part.picture, links)
+            if not picture.whole:
+                built = without_folders(built) | await self._built_elsewhere(moved)
             conflicts += await self._rebase(moved, built)
         raise RootMoved("the bucket's root keeps moving", hint="it is tried again")
+
+    async def _picture(self, only: Collection[Place] | None) -> Picture | None:
+        """The next slice; all there is while anything is refused, for what may wait is found in the whole only."""
+        volume = self._volume
+        if only is not None or self._refused:
+            return freeze(volume)
+        try:
+            return await volume.lens.settle(lambda: freeze(volume, self._slices.next()))
+        except Corrupt:
+            # A folder of the base cannot be read. The whole finds out who waits for that.
+            return freeze(volume)
+
+    async def _settle(self, picture: Picture, grown_bytes: int) -> None:
+        """A push is at the Hub: let go of what it carried.
+
+        Between slices the journal may stay as it is. It still makes what is here, from the base before the slices, and what is
+        recorded meanwhile adds to that; the roots of the slices stand in it as proposed from here. It is written anew each time
+        half of the backlog is gone: after every slice that would cost in all the square of the backlog.
+        """
+        volume = self._volume
+        if not picture.whole:
+            grown_bytes = picture.grown_bytes if volume.root.dirty else volume.growth.grown_bytes
+        volume.growth.stored(grown_bytes)
+        if self._slices.more:
+            volume.changed_since_ns = picture.since_ns
+            if not self._slices.halved():
+                volume.garbage_drafts += picture.drafts_count
+                return
+        volume.proposed.clear()
+        await self.checkpoint()
+
+    async def _built_elsewhere(self, root: Cid) -> dict[Node, BuiltNode]:
+        """What those changes outside of a slice would be pushed as that the Hub's tree may have already."""
+        volume = self._volume
+        picture = await volume.lens.settle(lambda: freeze(volume, contested_changes(volume, root)))
+        if picture is None:
+            return {}
+        try:
+            links = await build(picture, _drop, attributes=self._attributes)
+        except Corrupt as error:
+            # A file stands on blocks that nobody has any more: some equal bytes may become a conflict, and none are lost.
+            log.warning("%s: what the Hub has cannot be compared with what is here: %s", volume.key, error)
+            return {}
+        finally:
+            thaw(picture)
+        return without_folders(built_of(picture, links))
 
     async def _part(self, picture: Picture, only: Collection[Place] | None) -> Cut:
         """What of a picture to push; all of it, without a further look, as long as nothing was refused."""

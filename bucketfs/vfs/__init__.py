@@ -12,6 +12,7 @@ writes and `replay` reads.
 from bucketfs.vfs.checkpoint import draft_ids, overlay_ops, replay
 from bucketfs.vfs.conflicts import Conflicts
 from bucketfs.vfs.content import BasePiece, DraftPiece, FrozenLayer, Piece, ZeroPiece, pieces
+from bucketfs.vfs.contested import contested_changes, without_folders
 from bucketfs.vfs.facts import (
     Attr,
     AttributesChanged,
@@ -34,6 +35,7 @@ from bucketfs.vfs.resolve import Keep, stands
 from bucketfs.vfs.rights import Rights, Roles, Touch, rights_of
 from bucketfs.vfs.room import Growth, Room
 from bucketfs.vfs.sharing import apply_rights
+from bucketfs.vfs.slices import Choice, Limits, Slices
 from bucketfs.vfs.top import Buckets
 from bucketfs.vfs.vfs import VFS
 from bucketfs.vfs.view import Owner
@@ -46,6 +48,7 @@ __all__ = [
     "BasePiece",
     "Buckets",
     "BuiltNode",
+    "Choice",
     "Conflicts",
     "DirEntry",
     "DirectoryNode",
@@ -62,6 +65,7 @@ __all__ = [
     "Invalidation",
     "Keep",
     "Lens",
+    "Limits",
     "Node",
     "Opened",
     "Owner",
@@ -73,6 +77,7 @@ __all__ = [
     "Roles",
     "Room",
     "SetAttr",
+    "Slices",
     "StatFs",
     "SymlinkNode",
     "Touch",
@@ -80,6 +85,7 @@ __all__ = [
     "ZeroPiece",
     "apply_rights",
     "built_of",
+    "contested_changes",
     "draft_ids",
     "freeze",
     "overlay_ops",
@@ -93,4 +99,5 @@ __all__ = [
     "run_steps",
     "stands",
     "thaw",
+    "without_folders",
 ]

@@ -157,9 +157,9 @@ class SymlinkNode(Node):
 
 
 class DirectoryNode(Node):
-    """A directory: its link's entries under its overrides."""
+    """A directory: its link's entries under its overrides. ``renamed``: that was made here, and got its name by a rename."""
 
-    __slots__ = ("children", "dirty_children", "overrides")
+    __slots__ = ("children", "dirty_children", "overrides", "renamed")
     kind = Kind.DIRECTORY
 
     def __init__(
@@ -169,6 +169,7 @@ class DirectoryNode(Node):
         self.overrides: dict[bytes, Node | None] = {}
         self.children: dict[bytes, Node] = {}
         self.dirty_children: set[Node] = set()
+        self.renamed = False
 
     @property
     def dirty(self) -> bool:

@@ -87,6 +87,8 @@ class Volume(View):
         self.conflicts = Conflicts()
         self.owes_checkpoint = False
         self.growth = Growth()
+        self.moves = 0
+        """Counts the renames that a plan of what to push in which order cannot outlive (see `slices`)."""
         self.on_change: Callable[[], None] = lambda: None
         # The base was one root and is another one, which was pushed from here or not.
         self.on_base: Callable[[Cid, Cid, bool], None] = lambda old, new, ours: None
@@ -265,6 +267,11 @@ class Volume(View):
         """Move a node onto a name, over or in exchange with what is there."""
         old_parent, old_name = node.parent, node.name
         assert old_parent is not None, "a root cannot be renamed"
+        for moved in (node, target) if exchange and target is not None else (node,):
+            if isinstance(moved, DirectoryNode):
+                moved.renamed = moved.link is None
+            if isinstance(moved, DirectoryNode) or moved.link is not None or old_parent is not new_parent:
+                self.moves += 1
         if len(self.conflicts):
             self.conflicts.moved(node.path(), self.path_under(new_parent, new_name), exchange=exchange)
         old_parent.detach(node)

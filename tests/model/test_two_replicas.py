@@ -7,12 +7,13 @@ import tempfile
 from pathlib import Path
 
 import trio
-from histories import bodies, paths, run_step
+from histories import bodies, limits, paths, run_step
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from world import MemoryRemote, World
 
 from bucketfs.sync import Pusher
+from bucketfs.vfs import Limits
 
 steps = st.one_of(
     st.tuples(st.just("write"), paths, bodies, st.sampled_from([0, 0, 3]), st.booleans()),
@@ -29,9 +30,9 @@ steps = st.one_of(
 histories = st.lists(st.tuples(st.integers(0, 1), steps), max_size=30)
 
 
-async def sync(world: World) -> None:
+async def sync(world: World, limits: Limits) -> None:
     """What `bucketfs sync` does: push what is dirty, then show what the Hub has."""
-    pusher = Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    pusher = Pusher(world.volume, world.remote, world.source, world.told.append, limits=limits)  # type: ignore[arg-type]
     await pusher.push()
     if world.volume.base != world.remote.at:
         await pusher.follow(world.remote.at)
@@ -41,14 +42,14 @@ def contents(tree: dict[str, object]) -> set[object]:
     return {value for value in tree.values() if isinstance(value, bytes) and value}
 
 
-async def two(folder: Path, history: list[tuple[int, tuple[object, ...]]]) -> None:
+async def two(folder: Path, history: list[tuple[int, tuple[object, ...]]], limits: Limits) -> None:
     remote = MemoryRemote()
     worlds = [await World(folder / name, remote).open() for name in ("one", "two")]
     for index, (verb, *arguments) in history:
         world = worlds[index]
         if verb == "sync":
             before = contents(await world.tree())
-            await sync(world)
+            await sync(world, limits)
             # What this side held it either still holds, or the other side changed it knowing this side's pushed state.
             lost = before - contents(await world.tree())
             assert all(pushed_once(remote, content) for content in lost)
@@ -62,7 +63,7 @@ async def two(folder: Path, history: list[tuple[int, tuple[object, ...]]]) -> No
         else:
             await run_step(world, str(verb), tuple(arguments))
     for world in [*worlds, *worlds]:
-        await sync(world)
+        await sync(world, limits)
     one, other = [await world.tree(times=True) for world in worlds]
     assert one == other
     for world in worlds:
@@ -81,10 +82,10 @@ def pushed_once(remote: MemoryRemote, content: object) -> bool:
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-@given(histories)
-def test_two_replicas_end_equal(history: list[tuple[int, tuple[object, ...]]]) -> None:
+@given(histories, limits)
+def test_two_replicas_end_equal(history: list[tuple[int, tuple[object, ...]]], limits: Limits) -> None:
     folder = Path(tempfile.mkdtemp(prefix="bucketfs-model-"))
     try:
-        trio.run(two, folder, history)
+        trio.run(two, folder, history, limits)
     finally:
         shutil.rmtree(folder)

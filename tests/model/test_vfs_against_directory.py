@@ -13,14 +13,14 @@ import tempfile
 from pathlib import Path
 
 import trio
-from histories import bodies, paths, run_step
+from histories import bodies, limits, paths, run_step
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from world import MemoryRemote, World
 
 from bucketfs.errors import Unavailable
 from bucketfs.sync import Pusher
-from bucketfs.vfs import RenameFlags
+from bucketfs.vfs import Limits, RenameFlags
 
 steps = st.one_of(
     st.tuples(st.just("write"), paths, bodies, st.sampled_from([0, 0, 3, 262_144, 700_000]), st.booleans()),
@@ -110,13 +110,13 @@ SAME = {
 }
 
 
-async def history(folder: Path, steps: list[tuple[object, ...]]) -> None:
+async def history(folder: Path, steps: list[tuple[object, ...]], limits: Limits) -> None:
     (folder / "real").mkdir()
     reference = Reference(folder / "real")
     remote = MemoryRemote()
     world = await World(folder / "world", remote).open()
     for verb, *arguments in steps:
-        pusher = Pusher(world.volume, remote, world.source, world.told.append)  # type: ignore[arg-type]
+        pusher = Pusher(world.volume, remote, world.source, world.told.append, limits=limits)  # type: ignore[arg-type]
         if verb == "push":
             done = await pusher.push()
             assert done is None or not done.conflicts
@@ -161,6 +161,7 @@ async def push_with_changes(
     true_swap = world.remote.swap
 
     async def swap(*swapped: object) -> None:
+        world.remote.swap = true_swap  # type: ignore[method-assign]
         path, body = arguments
         for step in [("unlink", path), ("write", path, body, 1, False), ("rename", path, "b"), ("rmdir", "c")]:
             verb, *rest = step
@@ -182,11 +183,11 @@ async def push_with_changes(
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(steps, max_size=25))
-def test_vfs_and_a_real_directory_agree(steps: list[tuple[object, ...]]) -> None:
+@given(st.lists(steps, max_size=25), limits)
+def test_vfs_and_a_real_directory_agree(steps: list[tuple[object, ...]], limits: Limits) -> None:
     folder = Path(tempfile.mkdtemp(prefix="bucketfs-model-"))
     try:
-        trio.run(history, folder, steps)
+        trio.run(history, folder, steps, limits)
     finally:
         shutil.rmtree(folder)
 

@@ -1,0 +1,359 @@
+"""A backlog that is pushed slice by slice: what every root on the way shows."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from world import MemoryRemote, World
+
+from bucketfs.errors import BucketfsError, Unavailable
+from bucketfs.sync import Pusher
+from bucketfs.types import Cid, UploadId
+from bucketfs.vfs import Limits, RenameFlags
+
+
+@dataclass
+class RecordingRemote(MemoryRemote):
+    """Remembers every root it had. ``away_after`` so many swaps it is away; with ``lost`` it takes one more and does not say so."""
+
+    roots: list[Cid] = field(default_factory=list)
+    away_after: int | None = None
+    lost: bool = False
+
+    async def swap(self, expected: Cid, new: Cid, upload: UploadId) -> None:
+        last = self.away_after == len(self.roots)
+        if last:
+            self.away = True
+        if not last or self.lost:
+            self.away = False
+            await super().swap(expected, new, upload)
+            self.roots.append(new)
+        if last:
+            self.away = True
+            raise Unavailable("the Hub is away")
+
+
+def pusher_of(world: World, nodes: int = 1 << 30, bytes_: int = 1 << 50) -> Pusher:
+    return Pusher(
+        world.volume,
+        world.remote,
+        world.source,  # type: ignore[arg-type]
+        world.told.append,
+        limits=Limits(nodes, bytes_),
+    )
+
+
+async def shown(folder: Path, remote: MemoryRemote, root: Cid) -> dict[str, object]:
+    """The tree that somebody sees who mounts while the Hub is at ``root``."""
+    other = MemoryRemote()
+    other.store, other.at = remote.store, root
+    world = await World(folder, other).open()
+    try:
+        return await world.tree()
+    finally:
+        world.close()
+
+
+async def test_old_before_new_and_all_in_the_end(tmp_path: Path) -> None:
+    remote = RecordingRemote()
+    world = await World(tmp_path / "here", remote).open()
+    names = [f"d{number % 7}/f{number * 7 % 100}" for number in range(100)]
+    for directory in range(7):
+        await world.mkdir(f"d{directory}")
+    for name in names:
+        await world.write(name, name.encode())
+    before = await world.tree(times=True)
+    done = await pusher_of(world, nodes=10).push()
+    assert done is not None and not world.volume.root.dirty
+    assert len(remote.roots) >= 10
+    had = 0
+    for number, root in enumerate(remote.roots):
+        files = {path for path, value in (await shown(tmp_path / f"{number}", remote, root)).items() if value is not None}
+        assert files == set(names[: len(files)]) and had <= len(files) <= had + 10
+        had = len(files)
+    assert await world.tree(times=True) == before
+    world.close()
+
+
+async def test_bytes_bound_a_slice_and_one_large_file_goes_alone(tmp_path: Path) -> None:
+    remote = RecordingRemote()
+    world = await World(tmp_path, remote).open()
+    for number, size in enumerate([400, 400, 5000, 400, 400]):
+        await world.write(f"f{number}", bytes([number]) * size)
+    await pusher_of(world, bytes_=1000).push()
+    assert len(remote.roots) == 3 and not world.volume.root.dirty
+    world.close()
+
+
+async def test_a_slice_ends_at_a_pause(tmp_path: Path) -> None:
+    remote = RecordingRemote()
+    world = await World(tmp_path / "here", remote).open()
+    for number in range(60):
+        await world.write(f"pair{number}.a", b"a")
+        await world.write(f"pair{number}.b", b"b")
+        world.clock.at_ns += 1_000_000_000
+    await pusher_of(world, nodes=31).push()
+    assert len(remote.roots) >= 4
+    for number, root in enumerate(remote.roots):
+        tree = await shown(tmp_path / f"{number}", remote, root)
+        assert {name[:-2] for name in tree if name.endswith(".a")} == {name[:-2] for name in tree if name.endswith(".b")}
+    world.close()
+
+
+async def test_a_tree_that_is_swapped_for_another_is_seen_as_one_of_them(tmp_path: Path) -> None:
+    """``mv data data.old; mv data.new data``, and a snapshot that is made aside and renamed."""
+    remote = RecordingRemote()
+    world = await World(tmp_path / "here", remote).open()
+    await world.mkdir("data")
+    await world.write("data/old", b"old")
+    await pusher_of(world).push()
+    old = await world.tree()
+    remote.roots.clear()
+    for folder in ("data.new", "snapshot.tmp"):
+        await world.mkdir(folder)
+        for number in range(5):
+            await world.write(f"{folder}/f{number}", b"%d" % number)
+            await world.write(f"other-{folder}-{number}", b"other")
+    await world.rename("data", "data.old")
+    await world.rename("data.new", "data")
+    await world.rename("snapshot.tmp", "snapshot")
+    await world.write("data.old/more", b"more")
+    now = await world.tree()
+    await pusher_of(world, nodes=2).push()
+    assert len(remote.roots) > 4 and not world.volume.root.dirty
+    for number, root in enumerate(remote.roots):
+        tree = await shown(tmp_path / f"{number}", remote, root)
+        for top, was in (("data", old), ("snapshot", {})):
+            part = {path: value for path, value in tree.items() if path.split("/")[0] == top}
+            states = [{path: value for path, value in state.items() if path.split("/")[0] == top} for state in (was, now)]
+            assert part in states
+        assert ("data.old" in tree) == ("data/f0" in tree)
+    world.close()
+
+
+async def test_what_was_copied_and_then_removed_is_never_missing(tmp_path: Path) -> None:
+    remote = RecordingRemote()
+    world = await World(tmp_path / "here", remote).open()
+    await world.mkdir("from")
+    for number in range(8):
+        await world.write(f"from/f{number}", b"%d" % number)
+    await world.write("x", b"x")
+    await pusher_of(world).push()
+    remote.roots.clear()
+    await world.rename("x", "y")
+    await world.mkdir("to")
+    for number in range(8):
+        await world.write(f"to/f{number}", b"%d" % number)
+        await world.unlink(f"from/f{number}")
+    await world.rmdir("from")
+    await pusher_of(world, nodes=2).push()
+    assert len(remote.roots) > 3
+    for number, root in enumerate(remote.roots):
+        contents = set((await shown(tmp_path / f"{number}", remote, root)).values())
+        assert contents >= {b"%d" % each for each in range(8)} | {b"x"}
+    world.close()
+
+
+NAMES = ("a", "b", "c")
+paths = st.lists(st.sampled_from(NAMES), min_size=1, max_size=2).map("/".join)
+acts = st.one_of(
+    st.tuples(st.just("write"), paths),
+    st.tuples(st.just("mkdir"), paths),
+    st.tuples(st.just("unlink"), paths),
+    st.tuples(st.just("rmdir"), paths),
+    st.tuples(st.just("rename"), paths, paths),
+    st.tuples(st.just("rename"), paths, paths),
+    st.tuples(st.just("rename"), paths, paths, st.just(RenameFlags.EXCHANGE)),
+)
+
+
+async def act(world: World, number: int, verb: str, *arguments: object) -> None:
+    try:
+        if verb == "write":
+            await world.write(str(arguments[0]), b"content %d" % number)
+        else:
+            await getattr(world, verb)(*arguments)
+    except BucketfsError:
+        pass  # names are few, so that many steps make no sense
+
+
+def contents(tree: dict[str, object]) -> list[bytes]:
+    return sorted(value for value in tree.values() if isinstance(value, bytes))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.lists(acts, max_size=12), st.lists(acts, max_size=12), st.integers(1, 4), st.booleans())
+async def test_no_root_shows_half_a_rename(
+    tmp_path_factory: pytest.TempPathFactory,
+    first: list[tuple[str, ...]],
+    then: list[tuple[str, ...]],
+    nodes: int,
+    again: bool,
+) -> None:
+    """What was there before and is there after is there in every root between, once; also when a restart came before."""
+    folder, counter = tmp_path_factory.mktemp("world"), itertools.count()
+    remote = RecordingRemote()
+    world = await World(folder / "here", remote).open()
+    for verb, *arguments in first:
+        await act(world, next(counter), verb, *arguments)
+    await pusher_of(world).push()
+    old = contents(await world.tree())
+    remote.roots.clear()
+    for verb, *arguments in then:
+        await act(world, next(counter), verb, *arguments)
+    if again:
+        await pusher_of(world).checkpoint()
+        world.close()
+        world = await World(folder / "here", remote).open()
+        assert world.complaints == []
+    tree = await world.tree(times=True)
+    stays = [content for content in contents(await world.tree()) if content in old]
+    await pusher_of(world, nodes=nodes).push()
+    assert not world.volume.root.dirty and await world.tree(times=True) == tree
+    for number, root in enumerate(remote.roots):
+        seen = contents(await shown(folder / f"{number}", remote, root))
+        assert [content for content in seen if content in stays] == stays
+    world.close()
+
+
+MOVES: dict[str, list[tuple[object, ...]]] = {
+    "one of two moves is older": [("rename", "d/x", "y"), ("write", "new"), ("rename", "e/z", "z")],
+    "written below before the move": [("write", "d/new"), ("write", "d/newer"), ("rename", "d", "moved")],
+    "moved into what was made here and renamed": [
+        ("mkdir", "t"),
+        ("rename", "d/x", "t/x"),
+        ("write", "t/new"),
+        ("rename", "t", "u"),
+        ("write", "u/newer"),
+    ],
+    "out of what was removed": [("rename", "d/x", "e/x"), ("unlink", "d/w"), ("rmdir", "d"), ("write", "d")],
+    "around in a ring": [("rename", "d/x", "t"), ("rename", "d/w", "d/x"), ("rename", "t", "d/w")],
+    "exchanged": [("rename", "d", "e", RenameFlags.EXCHANGE), ("write", "d/new"), ("write", "e/new")],
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+async def test_moves_in_small_slices(tmp_path: Path, name: str) -> None:
+    remote = RecordingRemote()
+    world = await World(tmp_path / "here", remote).open()
+    for folder in ("d", "e"):
+        await world.mkdir(folder)
+    for path in ("d/w", "d/x", "e/z"):
+        await world.write(path, path.encode())
+    await pusher_of(world).push()
+    old = contents(await world.tree())
+    remote.roots.clear()
+    for number, (verb, *arguments) in enumerate(MOVES[name]):
+        if verb == "write":
+            await world.write(str(arguments[0]), b"%d" % number)
+        else:
+            await getattr(world, str(verb))(*arguments)
+    stays = [content for content in contents(await world.tree()) if content in old]
+    await pusher_of(world, nodes=1).push()
+    assert not world.volume.root.dirty and remote.roots
+    for number, root in enumerate(remote.roots):
+        seen = contents(await shown(tmp_path / f"{number}", remote, root))
+        assert [content for content in seen if content in stays] == stays
+    world.close()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("swaps", range(5))
+async def test_a_kill_between_slices(tmp_path: Path, swaps: int, lost: bool) -> None:
+    """Whatever slice was the last to arrive, and whether its answer did: nothing is lost and nothing conflicts."""
+    remote = RecordingRemote()
+    world = await World(tmp_path / "here", remote).open()
+    await world.mkdir("base")
+    for number in range(4):
+        await world.write(f"base/{number}", b"%d" % number)
+    await pusher_of(world).push()
+    for number in range(12):
+        await world.write(f"new{number}", b"new %d" % number)
+    await world.rename("base/0", "moved")
+    await world.write("base/1", b"changed")
+    await world.unlink("base/2")
+    remote.roots.clear()
+    remote.away_after, remote.lost = swaps, lost
+    pusher = pusher_of(world, nodes=3)
+    with pytest.raises(Unavailable):
+        await pusher.push()
+    await world.write("new0", b"again")
+    await world.rename("new1", "renamed")
+    await world.unlink("new2")
+    await world.write("new3", b"X", offset=1, truncate=False)
+    tree = await world.tree(times=True)
+    world.close()
+    remote.away, remote.away_after = False, None
+    world = await World(tmp_path / "here", remote).open()
+    assert world.complaints == [] and await world.tree(times=True) == tree
+    done = await pusher_of(world, nodes=3).push()
+    assert done is not None and done.conflicts == [] and not world.volume.root.dirty
+    assert await world.tree(times=True) == tree
+    world.close()
+    fresh = await World(tmp_path / "fresh", remote).open()
+    assert await fresh.tree(times=True) == tree
+    fresh.close()
+
+
+async def test_equal_files_outside_of_the_slice_do_not_conflict(tmp_path: Path) -> None:
+    """Two machines are given the same tree and push it in slices: what is equal is known as such although it was not built."""
+    remote = RecordingRemote()
+    one, two = [await World(tmp_path / name, remote).open() for name in ("one", "two")]
+    for world in (one, two):
+        await world.mkdir("d")
+        for number in range(20):
+            await world.write(f"d/f{number}", b"same %d" % number)
+            await world.utime(f"d/f{number}", 1_000_000_000)
+        await world.symlink("d/link", "target")
+        await world.utime("d/link", 1_000_000_000)
+    await two.write("d/f3", b"other 3")
+    await pusher_of(one, nodes=4).push()
+    done = await pusher_of(two, nodes=4).push()
+    assert done is not None and len(done.conflicts) == 1
+    assert sorted(await two.names("d")) == sorted([*await one.names("d"), done.conflicts[0].rpartition("/")[2]])
+    one.close()
+    two.close()
+
+
+async def test_the_journal_is_written_anew_a_few_times_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = RecordingRemote()
+    world = await World(tmp_path, remote).open()
+    for number in range(200):
+        await world.write(f"f{number}", b"%d" % number)
+    pusher, begun = pusher_of(world, nodes=4), 0
+    true_checkpoint = pusher.checkpoint
+
+    async def checkpoint() -> None:
+        nonlocal begun
+        begun += 1
+        await true_checkpoint()
+
+    monkeypatch.setattr(pusher, "checkpoint", checkpoint)
+    await pusher.push()
+    assert len(remote.roots) >= 50 and 1 < begun < 10
+    figures = world.journal.figures()
+    assert figures.drafts == 0 and figures.records < 10
+    world.close()
+
+
+async def test_room_at_the_hub_is_counted_by_slices(tmp_path: Path) -> None:
+    remote = RecordingRemote()
+    world = await World(tmp_path, remote).open()
+    await world.write("old", b"o" * 50)
+    await pusher_of(world).push()
+    for number in range(6):
+        await world.write(f"f{number}", b"x" * 100)
+    await world.unlink("old")
+    remote.away_after = len(remote.roots) + 2
+    with pytest.raises(Unavailable):
+        await pusher_of(world, nodes=2).push()
+    assert world.volume.growth.grown_bytes == 150 or world.volume.growth.grown_bytes == 250
+    remote.away, remote.away_after = False, None
+    await pusher_of(world, nodes=2).push()
+    assert world.volume.growth.grown_bytes == 0
+    world.close()
