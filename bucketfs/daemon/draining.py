@@ -9,7 +9,8 @@ import trio
 
 from bucketfs.client import Retry
 from bucketfs.daemon.control import Document, Progress
-from bucketfs.daemon.volumes import OpenVolume, Volumes
+from bucketfs.daemon.opening import OpenVolume
+from bucketfs.daemon.volumes import Volumes
 from bucketfs.errors import BucketfsError
 
 log = logging.getLogger(__name__)

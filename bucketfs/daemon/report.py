@@ -11,8 +11,9 @@ from bucketfs import __version__
 from bucketfs.cache import BlockCache
 from bucketfs.client import behind_text
 from bucketfs.daemon.config import MountOptions
+from bucketfs.daemon.opening import OpenVolume
 from bucketfs.daemon.session import Session
-from bucketfs.daemon.volumes import OpenVolume, Volumes
+from bucketfs.daemon.volumes import Volumes
 from bucketfs.daemon.waiting import Waiting
 from bucketfs.dag import cid_text
 from bucketfs.errors import BucketfsError, OverQuota, TimedOut, Unauthenticated, Unavailable

@@ -1,4 +1,4 @@
-"""The volumes of one mount: opening them from their journals, keeping them in step with their buckets, letting them go.
+"""The volumes of one mount: which there are, keeping them in step with their buckets, letting them go.
 
 State of a mount, in ``mounts/<tag>`` of the state folder; the tag stands for Hub and bucket, so a mount finds its own again::
 
@@ -11,55 +11,31 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from bucketfs.cache import BlockCache
-from bucketfs.client import BucketInfo, Credentials, Limits
+from bucketfs.client import BucketInfo, Limits
+from bucketfs.daemon.naming import folder_names
+from bucketfs.daemon.opening import Opener, OpenVolume
 from bucketfs.daemon.places import make_private
 from bucketfs.daemon.session import Session
 from bucketfs.daemon.waiting import Waiting
 from bucketfs.disk import Disk
-from bucketfs.errors import (
-    BucketfsError,
-    Busy,
-    HubError,
-    NotEmpty,
-    NotFound,
-    OverQuota,
-    Refused,
-    Stale,
-    Unauthenticated,
-    Unsupported,
-)
-from bucketfs.journal import Journal, inodes_named
-from bucketfs.sync import NativeRemote, Pace, Pusher, Syncer
-from bucketfs.types import BucketKey, Inode
-from bucketfs.vfs import VFS, FileNode, InodeNumbers, Invalidation, Lens, Node, Owner, Room, Volume, draft_ids, replay
+from bucketfs.errors import BucketfsError, Busy, NotEmpty, NotFound, OverQuota, Stale
+from bucketfs.journal import inodes_named
+from bucketfs.sync import Feed, News, Pace, Turn
+from bucketfs.types import BucketKey, Cid, Inode
+from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Node, Owner, Volume
 
 log = logging.getLogger(__name__)
 
 OPEN_PATIENCE_S = 5.0
 """How long a listing waits for the buckets that it brings; those that need longer are shown as folders without content."""
-
-
-@dataclass(slots=True, eq=False)
-class OpenVolume:
-    """One bucket of the mount. ``name`` is its folder's name at the top, empty when it is the root of the mount."""
-
-    name: bytes
-    info: BucketInfo
-    volume: Volume
-    journal: Journal
-    syncer: Syncer
-    room: Room
-    opened_s: float = field(default_factory=trio.current_time)
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    ended: trio.Event = field(default_factory=trio.Event)
 
 
 class Volumes:
@@ -79,28 +55,27 @@ class Volumes:
     ) -> None:
         self.open: dict[BucketKey, OpenVolume] = {}
         self.waiting: dict[BucketKey, Waiting] = {}
-        self.registry: dict[Inode, Node] = {}
+        self.feed = Feed()
         self.vfs: VFS
         self._session = session
-        self._folder = folder
-        self._cache = cache
+        self._folder = make_private(folder / "buckets")
         self._numbers = numbers
-        self._owner = owner
-        self._notify = notify
-        self._read_only = read_only
-        self._pace = pace
-        self._lens = Lens(cache)
-        self._room = Room("the account")
-        self._known_me: tuple[Credentials, str] | None = None
+        self._opener = Opener(session, self._folder, cache, numbers, owner, notify, read_only=read_only, pace=pace)
+        self._room = self._opener.room
         self._nursery: trio.Nursery | None = None
         self._listing = trio.Lock()
         self._alone = trio.Lock()
         self._removed: set[BucketKey] = set()
 
+    @property
+    def registry(self) -> dict[Inode, Node]:
+        """The nodes of all volumes by their numbers."""
+        return self._opener.registry
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the volumes in step until cancelled, then close their journals."""
         # Before a number is given out: when the table of numbers was lost, only the journals know which are taken.
-        for inode in await trio.to_thread.run_sync(_inodes_of, self._folder / "buckets"):
+        for inode in await trio.to_thread.run_sync(_inodes_of, self._folder):
             self._numbers.reserve(inode)
         try:
             async with trio.open_nursery() as nursery:
@@ -113,60 +88,14 @@ class Volumes:
                 one.journal.close()
 
     async def add(self, info: BucketInfo, name: bytes, inode: Inode | None = None) -> OpenVolume:
-        """Open a bucket: its last base and what waits in its journal, or the Hub's root when it was never here."""
-        if info.private:
-            raise Unsupported(
-                f"bucket {info.name!r} is private (encrypted); mounting one is not possible yet",
-                hint="use 'bucketfs buck get' and 'bucketfs buck push'",
-            )
-        folder = make_private(self._folder / "buckets" / info.key)
-        journal = await trio.to_thread.run_sync(Journal.open, Disk(), folder)
-        try:
-            volume = await self._volume(info, journal, name, inode)
-        except BaseException:
-            journal.close()
-            raise
-        remote = NativeRemote(self._session.blocks, self._session.buckets, info.thread, info.key)
-        pusher = Pusher(volume, remote, self._cache, self._notify, me=self._me)
-        syncer = Syncer(volume, remote, self._cache, pusher, self._pace)
-        if self._session.guest:
-            try:
-                await self._look_as_guest(pusher, remote, info)
-            except BaseException:
-                journal.close()
-                raise
-        room = Room(f"bucket {info.name!r}")
-        volume.growth.rooms = (room,) if self._session.guest else (self._room, room)
-        volume.growth.note(_grown_by(volume))
-        opened = OpenVolume(name, info, volume, journal, syncer, room)
+        """Open a bucket and keep it in step from now on. Raises as `Opener.open` does."""
+        opened = await self._opener.open(info, name, inode)
+        opened.volume.on_base = partial(self._moved, opened)
         assert self._nursery is not None, "volumes are opened while `run` runs"
         self._nursery.start_soon(self._keep, opened)
         self.open[info.key] = opened
+        self.feed.tell(started(opened))
         return opened
-
-    async def _look_as_guest(self, pusher: Pusher, remote: NativeRemote, info: BucketInfo) -> None:
-        """Know the rights in someone else's bucket before anything of it is shown. Raises NotFound when there are none."""
-        await pusher.learn(await remote.look())
-        rights = pusher.rights
-        if rights is not None and not rights.shows(""):
-            raise NotFound(
-                f"nothing of bucket {info.key} is shared with you",
-                hint=f"its owner runs 'bucketfs buck roles grant BUCKET {rights.me} --role reader'",
-            )
-
-    async def _me(self) -> str:
-        """The public key of whoever acts, asked for once for each key that is used; empty when the Hub does not tell."""
-        credentials = self._session.credentials()
-        if self._known_me is None or self._known_me[0] != credentials:
-            try:
-                me = await self._session.me()
-            except (Refused, HubError) as error:
-                if isinstance(error, Unauthenticated):
-                    raise
-                log.info("the Hub does not say who acts here, so it alone decides about rights: %s", error)
-                me = ""
-            self._known_me = (credentials, me)
-        return self._known_me[1]
 
     async def _keep(self, opened: OpenVolume) -> None:
         try:
@@ -176,33 +105,8 @@ class Volumes:
         finally:
             opened.ended.set()
 
-    async def _volume(self, info: BucketInfo, journal: Journal, name: bytes, inode: Inode | None) -> Volume:
-        volume = Volume(
-            info.key,
-            journal=journal,
-            lens=self._lens,
-            numbers=self._numbers,
-            registry=self.registry,
-            owner=self._owner,
-            updated_at_ns=info.updated_at_ns,
-            read_only=self._read_only,
-        )
-        recovered = journal.recovered
-        base = recovered.base
-        if base is None:
-            base = info.root
-            journal.checkpoint(base, [])
-        if inode is None:
-            known = self._numbers.at(Inode(1), name)
-            inode = known.inode if known is not None else self._numbers.fresh()
-        await volume.open_root(base, inode)
-        volume.remember_root(Inode(1), name)
-        for op in recovered.unbacked:
-            log.info("bucket %r: a power loss took bytes of %r that were never synced", info.name, op.path)
-        for complaint in [*recovered.set_aside, *await replay(volume, recovered.ops)]:
-            log.warning("bucket %r: %s", info.name, complaint)
-        await journal.sweep(draft_ids(volume))
-        return volume
+    def _moved(self, opened: OpenVolume, old: Cid, new: Cid, ours: bool) -> None:
+        self.feed.tell(News(Turn.MOVED, opened.info.key, opened.info.name, old, new, ours))
 
     def hurry(self) -> None:
         """What stood in the way of pushes may be gone: try again now."""
@@ -224,7 +128,7 @@ class Volumes:
         for one in list(self.open.values()):
             volume, room = one.volume, one.room
             if limits.bucket_bytes_limit:
-                room.used_bytes = await volume.lens.settle(lambda volume=volume: _size_of_base(volume))  # type: ignore[misc]
+                room.used_bytes = await volume.lens.settle(partial(_size_of_base, volume))
             room.limit_bytes = limits.bucket_bytes_limit
             trouble = one.syncer.trouble
             if trouble is not None and isinstance(trouble.error, OverQuota) and self._fits(one):
@@ -255,7 +159,10 @@ class Volumes:
         """Show exactly these buckets at the top: new ones appear, removed ones go (unless something waits in them). The Hub was
         asked for them at ``asked_s`` of trio's clock; what was made or removed here since, it could not say."""
         async with self._listing:
-            await self._show([info for info in buckets if not info.private and info.key not in self._removed])
+            shown = [info for info in buckets if not info.private and info.key not in self._removed]
+            names = folder_names(shown, self._names())
+            self._rename(shown, names)
+            await self._show(shown, names)
             there = {info.key for info in buckets}
             for key, waiting in list(self.waiting.items()):
                 if key not in there:
@@ -264,15 +171,30 @@ class Volumes:
                 if key not in there and opened.opened_s < asked_s and not opened.syncer.dirty:
                     await self._close(opened)
 
-    async def _show(self, buckets: list[BucketInfo]) -> None:
+    def _names(self) -> dict[BucketKey, bytes]:
+        waiting = {key: one.name for key, one in self.waiting.items()}
+        return waiting | {key: one.name for key, one in self.open.items()}
+
+    def _rename(self, buckets: list[BucketInfo], names: Mapping[BucketKey, bytes]) -> None:
+        """Give the folders of buckets that are called otherwise now their new names, all at once: two may have swapped theirs."""
+        old = self._names()
+        self.vfs.rename_folders({old[key]: name for key, name in names.items() if old.get(key, name) != name})
+        for info in buckets:
+            opened, waiting, name = self.open.get(info.key), self.waiting.get(info.key), names[info.key]
+            if opened is not None and (opened.name, opened.info.name) != (name, info.name):
+                log.info("bucket %r is called %r now", opened.info.name, info.name)
+                opened.rename(name, info)
+                self.feed.tell(started(opened))
+            if waiting is not None:
+                waiting.name, waiting.info = name, info
+
+    async def _show(self, buckets: list[BucketInfo], names: Mapping[BucketKey, bytes]) -> None:
         """Open what is not open, all at once; what cannot be opened soon is tried again behind."""
         assert self._nursery is not None, "buckets are shown while `run` runs"
         new: list[Waiting] = []
         for info in buckets:
-            if info.key in self.waiting:
-                self.waiting[info.key].info = info
-            elif info.key not in self.open:
-                waiting = self.waiting[info.key] = Waiting(self._free_name(info), info)
+            if info.key not in self.waiting and info.key not in self.open:
+                waiting = self.waiting[info.key] = Waiting(names[info.key], info)
                 new.append(waiting)
                 self._nursery.start_soon(self._bring, waiting)
         with trio.move_on_after(OPEN_PATIENCE_S):
@@ -313,6 +235,8 @@ class Volumes:
             waiting.error = error
             self.vfs.hold(waiting.name, error)
             return False
+        if (opened.name, opened.info) != (waiting.name, waiting.info):
+            opened.rename(waiting.name, waiting.info)
         self.vfs.add(opened.name, opened.volume)
         return True
 
@@ -334,15 +258,6 @@ class Volumes:
             await waiting.ended.wait()
         if waiting.info.key not in self.open and waiting.name in self.vfs.names:
             self.vfs.drop(waiting.name)
-
-    def _free_name(self, info: BucketInfo) -> bytes:
-        """The folder name of a bucket: its own, as far as it can be one, made unique by its key."""
-        name = info.name.replace("/", "_").replace("\0", "_").strip(".") or info.key
-        while len(name.encode()) > 200:
-            name = name[:-1]
-        if name.encode() in {*self.vfs.names, *(waiting.name for waiting in self.waiting.values())}:
-            name = f"{name} ({info.key[-8:]})"
-        return name.encode()
 
     async def create(self, name: str) -> None:
         """Make a bucket and show it."""
@@ -376,6 +291,7 @@ class Volumes:
         """Take a bucket off the mount at once, and close its journal when nobody is at work with it."""
         opened.volume.growth.note(-opened.volume.growth.grown_bytes)
         del self.open[opened.info.key]
+        self.feed.tell(News(Turn.END, opened.info.key, opened.info.name, opened.volume.base, None))
         if opened.name in self.vfs.names:
             self.vfs.drop(opened.name)
         opened.scope.cancel()
@@ -393,10 +309,9 @@ def _inodes_of(folder: Path) -> set[Inode]:
     return found
 
 
-def _grown_by(volume: Volume) -> int:
-    """What a replayed overlay adds to the base, in lengths of files."""
-    dirty = [node.content for node in volume.dirty_nodes() if isinstance(node, FileNode)]
-    return sum(content.size_bytes - content.base_size_bytes for content in dirty)
+def started(opened: OpenVolume) -> News:
+    """A bucket is followed from its base on."""
+    return News(Turn.START, opened.info.key, opened.info.name, None, opened.volume.base)
 
 
 def _size_of_base(volume: Volume) -> int:

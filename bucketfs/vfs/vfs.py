@@ -7,7 +7,7 @@ attributes that are in memory are answered without an await; only what the base 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -141,6 +141,20 @@ class VFS:
             self.numbers.keep(ROOT_INODE, name, number)
         self._all.held[name] = Held(number.inode, error)
         self.notify(EntryChanged(ROOT_INODE, name))
+
+    def rename_folders(self, names: Mapping[bytes, bytes]) -> None:
+        """Folders at the top are called otherwise from now on, old names to new ones, all at once. Nodes in use stay what they are:
+        the kernel finds the same numbers at the new names."""
+        shown, waiting = self._all.volumes, self._all.held
+        volumes = {new: shown.pop(old) for old, new in names.items() if old in shown}
+        held = {new: (waiting.pop(old), self.numbers.at(ROOT_INODE, old)) for old, new in names.items() if old in waiting}
+        shown.update(volumes)
+        for new, (folder, number) in held.items():
+            waiting[new] = folder
+            if number is not None:
+                self.numbers.keep(ROOT_INODE, new, number)
+        for name in {*names, *names.values()}:
+            self.notify(EntryChanged(ROOT_INODE, name))
 
     def drop(self, name: bytes) -> None:
         """Take a folder off the top; nodes in use go on until they are closed."""

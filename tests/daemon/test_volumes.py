@@ -207,3 +207,51 @@ async def test_a_bucket_that_is_slow_to_open_keeps_no_other_waiting(tmp_path: Pa
         release.set()
         await waiting.ended.wait()
         assert await mount.names("slow") == ["f"]
+
+
+async def test_a_bucket_that_is_called_otherwise(tmp_path: Path) -> None:
+    """Its folder has the new name and is still the same folder: number, open files, what waits to be pushed."""
+    session = MemorySession()
+    info, other = session.make("old"), session.make("other")
+    async with many_buckets(tmp_path / "mount", session) as mount:
+        inode = await mount.inode("old")
+        opened, _ = await mount.vfs.create(inode, b"f", 0o644, os.O_RDWR, ME)
+        await mount.vfs.write(opened.handle, 0, b"one")
+        session.names[info.key] = "new"
+        mount.told.clear()
+        await mount.listed()
+        assert set(mount.told) == {EntryChanged(ROOT_INODE, b"old"), EntryChanged(ROOT_INODE, b"new")}
+        assert await mount.names() == ["new", "other"] and await mount.inode("new") == inode
+        await mount.vfs.write(opened.handle, 3, b" two")
+        await mount.vfs.release(opened.handle)
+        assert await mount.read("new/f") == b"one two" and mount.volumes.open[info.key].syncer.dirty
+        # Two at once that take each other's name.
+        session.names[info.key], session.names[other.key] = "other", "new"
+        await mount.listed()
+        assert await mount.inode("other") == inode and await mount.read("other/f") == b"one two"
+        # One name for both.
+        session.names[other.key] = "other"
+        await mount.listed()
+        assert await mount.names() == ["other", f"other ({other.key[-8:]})"] and await mount.inode("other") == inode
+        session.names[other.key] = "third"
+        await mount.listed()
+        assert await mount.names() == ["other", "third"]
+    async with many_buckets(tmp_path / "mount", session) as mount:
+        assert await mount.inode("other") == inode and await mount.read("other/f") == b"one two"
+
+
+async def test_a_bucket_is_called_otherwise_before_it_can_be_opened(tmp_path: Path) -> None:
+    session = MemorySession()
+    bad = session.make("bad")
+    await elsewhere(tmp_path / "other", session.remotes[bad.key], {"f": b"precious"})
+    session.remotes[bad.key].away = True
+    async with many_buckets(tmp_path / "mount", session) as mount:
+        inode = await mount.inode("bad")
+        session.names[bad.key] = "better"
+        await mount.listed()
+        assert await mount.names() == ["better"] and await mount.inode("better") == inode
+        waiting = mount.volumes.waiting[bad.key]
+        session.remotes[bad.key].away = False
+        mount.volumes.heard(bad.key)
+        await waiting.ended.wait()
+        assert await mount.read("better/f") == b"precious" and await mount.inode("better") == inode

@@ -1,0 +1,55 @@
+"""The folders of buckets at the top of a mount: which name each has. Pure.
+
+The Hub lets two buckets have one name, and names that no folder can have. A bucket that is shown keeps its folder as long as the
+Hub calls it the same: a folder must not become another bucket under a program's hands because a bucket elsewhere came or went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
+
+from bucketfs.client import BucketInfo
+from bucketfs.types import BucketKey
+
+PLAIN_BYTES_MAX = 180
+"""A name of a folder has 255 bytes; there must be room for a key."""
+
+
+def folder_names(buckets: Iterable[BucketInfo], shown: Mapping[BucketKey, bytes]) -> dict[BucketKey, bytes]:
+    """The folder of each of ``buckets``, all different: the bucket's name, and for the younger of two with one name a part of its
+    key behind it. ``shown`` are the folders that there are; those of buckets that are not among ``buckets`` stay taken."""
+    present = {info.key: info for info in buckets}
+    found: dict[BucketKey, bytes] = {}
+    taken = {name for key, name in shown.items() if key not in present}
+    for key, info in present.items():
+        name = shown.get(key)
+        if name is not None and _is_called(name, info):
+            found[key] = name
+            taken.add(name)
+    for info in sorted(present.values(), key=lambda info: (info.created_at_ns, info.key)):
+        if info.key not in found:
+            found[info.key] = next(name for name in _candidates(info) if name not in taken)
+            taken.add(found[info.key])
+    return found
+
+
+def _plain(info: BucketInfo) -> str:
+    name = info.name.replace("/", "_").replace("\0", "_").strip(".") or info.key
+    while len(name.encode()) > PLAIN_BYTES_MAX:
+        name = name[:-1]
+    return name
+
+
+def _candidates(info: BucketInfo) -> Iterator[bytes]:
+    name = _plain(info)
+    yield name.encode()
+    yield f"{name} ({info.key[-8:]})".encode()
+    for number in count(1):
+        # Only for names that were chosen to look like these.
+        yield f"{name} ({info.key}) {number}".encode()
+
+
+def _is_called(name: bytes, info: BucketInfo) -> bool:
+    plain = _plain(info).encode()
+    return name == plain or (name.startswith(plain + b" (") and info.key[-8:].encode() in name[len(plain) :])

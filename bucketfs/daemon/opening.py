@@ -1,0 +1,157 @@
+"""Opening a bucket of a mount: its last base and what waits in its journal, or the Hub's root when it was never here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from bucketfs.cache import BlockCache
+from bucketfs.client import BucketInfo, Credentials
+from bucketfs.daemon.places import make_private
+from bucketfs.daemon.session import Session
+from bucketfs.disk import Disk
+from bucketfs.errors import HubError, NotFound, Refused, Unauthenticated, Unsupported
+from bucketfs.journal import Journal
+from bucketfs.sync import NativeRemote, Pace, Pusher, Syncer
+from bucketfs.types import Inode
+from bucketfs.vfs import FileNode, InodeNumbers, Invalidation, Lens, Node, Owner, Room, Volume, draft_ids, replay
+
+log = logging.getLogger(__name__)
+
+TOP = Inode(1)
+
+
+@dataclass(slots=True, eq=False)
+class OpenVolume:
+    """One bucket of the mount. ``name`` is its folder's name at the top, empty when it is the root of the mount."""
+
+    name: bytes
+    info: BucketInfo
+    volume: Volume
+    journal: Journal
+    syncer: Syncer
+    room: Room
+    opened_s: float = field(default_factory=trio.current_time)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+
+    def rename(self, name: bytes, info: BucketInfo) -> None:
+        """The bucket, and its folder at the top, are called otherwise."""
+        self.name, self.info = name, info
+        self.volume.remember_root(TOP, name)
+
+
+class Opener:
+    """Opens the buckets of one mount. ``registry`` and ``lens`` are common to them, and ``room`` is what the account has left."""
+
+    def __init__(
+        self,
+        session: Session,
+        folder: Path,
+        cache: BlockCache,
+        numbers: InodeNumbers,
+        owner: Owner,
+        notify: Callable[[Invalidation], None],
+        *,
+        read_only: bool,
+        pace: Pace,
+    ) -> None:
+        self.registry: dict[Inode, Node] = {}
+        self.lens = Lens(cache)
+        self.room = Room("the account")
+        self._session = session
+        self._folder = folder
+        self._cache = cache
+        self._numbers = numbers
+        self._owner = owner
+        self._notify = notify
+        self._read_only = read_only
+        self._pace = pace
+        self._known_me: tuple[Credentials, str] | None = None
+
+    async def open(self, info: BucketInfo, name: bytes, inode: Inode | None) -> OpenVolume:
+        """Open a bucket; ``inode`` is its root's number when it is given already. Raises Unsupported for a private one, NotFound
+        when nothing of it is shared, and what its journal and the Hub raise."""
+        if info.private:
+            raise Unsupported(
+                f"bucket {info.name!r} is private (encrypted); mounting one is not possible yet",
+                hint="use 'bucketfs buck get' and 'bucketfs buck push'",
+            )
+        folder = make_private(self._folder / info.key)
+        journal = await trio.to_thread.run_sync(Journal.open, Disk(), folder)
+        try:
+            volume = await self._volume(info, journal, name, inode)
+            remote = NativeRemote(self._session.blocks, self._session.buckets, info.thread, info.key)
+            pusher = Pusher(volume, remote, self._cache, self._notify, me=self._me)
+            if self._session.guest:
+                await self._look_as_guest(pusher, remote, info)
+        except BaseException:
+            journal.close()
+            raise
+        syncer = Syncer(volume, remote, self._cache, pusher, self._pace)
+        room = Room(f"bucket {info.name!r}")
+        volume.growth.rooms = (room,) if self._session.guest else (self.room, room)
+        volume.growth.note(_grown_by(volume))
+        return OpenVolume(name, info, volume, journal, syncer, room)
+
+    async def _volume(self, info: BucketInfo, journal: Journal, name: bytes, inode: Inode | None) -> Volume:
+        volume = Volume(
+            info.key,
+            journal=journal,
+            lens=self.lens,
+            numbers=self._numbers,
+            registry=self.registry,
+            owner=self._owner,
+            updated_at_ns=info.updated_at_ns,
+            read_only=self._read_only,
+        )
+        recovered = journal.recovered
+        base = recovered.base
+        if base is None:
+            base = info.root
+            journal.checkpoint(base, [])
+        if inode is None:
+            known = self._numbers.at(TOP, name)
+            inode = known.inode if known is not None else self._numbers.fresh()
+        await volume.open_root(base, inode)
+        volume.remember_root(TOP, name)
+        for op in recovered.unbacked:
+            log.info("bucket %r: a power loss took bytes of %r that were never synced", info.name, op.path)
+        for complaint in [*recovered.set_aside, *await replay(volume, recovered.ops)]:
+            log.warning("bucket %r: %s", info.name, complaint)
+        await journal.sweep(draft_ids(volume))
+        return volume
+
+    async def _look_as_guest(self, pusher: Pusher, remote: NativeRemote, info: BucketInfo) -> None:
+        """Know the rights in someone else's bucket before anything of it is shown. Raises NotFound when there are none."""
+        await pusher.learn(await remote.look())
+        rights = pusher.rights
+        if rights is not None and not rights.shows(""):
+            raise NotFound(
+                f"nothing of bucket {info.key} is shared with you",
+                hint=f"its owner runs 'bucketfs buck roles grant BUCKET {rights.me} --role reader'",
+            )
+
+    async def _me(self) -> str:
+        """The public key of whoever acts, asked for once for each key that is used; empty when the Hub does not tell."""
+        credentials = self._session.credentials()
+        if self._known_me is None or self._known_me[0] != credentials:
+            try:
+                me = await self._session.me()
+            except (Refused, HubError) as error:
+                if isinstance(error, Unauthenticated):
+                    raise
+                log.info("the Hub does not say who acts here, so it alone decides about rights: %s", error)
+                me = ""
+            self._known_me = (credentials, me)
+        return self._known_me[1]
+
+
+def _grown_by(volume: Volume) -> int:
+    """What a replayed overlay adds to the base, in lengths of files."""
+    dirty = [node.content for node in volume.dirty_nodes() if isinstance(node, FileNode)]
+    return sum(content.size_bytes - content.base_size_bytes for content in dirty)
