@@ -239,6 +239,18 @@ def set_attributes(path: bytes, attributes: NodeAttributes, mode_default: int) -
             os.utime(path, ns=(attributes.mtime_ns, attributes.mtime_ns))
 
 
+def remove_file(path: bytes) -> None:
+    """Removes a file or symlink; one that is gone already is no error."""
+    with contextlib.suppress(NotFound), ours("removing", path):
+        os.unlink(path)
+
+
+def remove_empty(path: bytes) -> None:
+    """Removes an empty folder; one that is gone already is no error. Raises DiskFailed when it is not empty."""
+    with contextlib.suppress(NotFound), ours("removing", path):
+        os.rmdir(path)
+
+
 def remove(path: bytes) -> None:
     """Removes a file, or a folder with all below it."""
     entry = look(path)

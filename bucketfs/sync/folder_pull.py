@@ -24,7 +24,7 @@ from bucketfs.dag import (
 )
 from bucketfs.errors import BucketfsError, Denied, NotFound
 from bucketfs.sync import folder
-from bucketfs.sync.folder_write import FileWriter, Item, batches, item_of, windows
+from bucketfs.sync.folder_write import FileWriter, Item, batches, blocks_of, item_of, windows
 from bucketfs.sync.remote import Remote
 from bucketfs.sync.transfer import (
     PULL_DEFAULTS,
@@ -196,7 +196,7 @@ class _Pull:
         stale = await trio.to_thread.run_sync(self._stale, items)
         small = [item for item in stale if item.small]
         for batch in batches(small):
-            blocks = await self._source.get_many([item.link.cid for item in batch])
+            blocks = await self._source.get_many(blocks_of(batch))
             for item, error in await trio.to_thread.run_sync(self._writer.small, batch, blocks):
                 self._skip(item.path, error)
             self._progress(self._figures)

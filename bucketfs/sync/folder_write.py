@@ -39,8 +39,12 @@ class Item:
     where: bytes
     path: Names
     info: NodeInfo | None
-    small: bool
-    """Whether all of it is in its root block."""
+    block: Cid | None
+    """The one block that all bytes are in; None when there are several."""
+
+    @property
+    def small(self) -> bool:
+        return self.block is not None
 
     @property
     def size_bytes(self) -> int:
@@ -83,14 +87,14 @@ class FileWriter:
         self._finish = finish
 
     def small(self, batch: Sequence[Item], blocks: Mapping[Cid, bytes]) -> list[tuple[Item, str]]:
-        """In a thread: items that are whole in their root blocks. Returns those that may not be written, and why."""
+        """In a thread: items whose bytes are in one block each. Returns those that may not be written, and why."""
         refused: list[tuple[Item, str]] = []
         for item in batch:
             try:
                 if item.info is not None and item.info.target is not None:
                     self._symlink(item, item.info.target)
-                else:
-                    data = leaf_data(item.link.cid, blocks[item.link.cid])
+                elif item.block is not None:
+                    data = leaf_data(item.block, blocks[item.block], item.size_bytes)
                     aside = folder.Aside(item.where, len(data))
                     try:
                         aside.write([(0, data)])
@@ -178,11 +182,18 @@ def _copy_local(source: bytes, item: Item, aside: folder.Aside) -> bool:
 def item_of(link: Link, where: bytes, path: Names, block: bytes) -> Item | None:
     """What a link and its root block (not needed of a raw file) stand for; None for a folder."""
     if codec_of(link.cid) == RAW:
-        return Item(link, where, path, None, True)
+        return Item(link, where, path, None, link.cid)
     info = node_info(link.cid, block)
     if info.kind is Kind.DIRECTORY:
         return None
-    return Item(link, where, path, info, not block_links(link.cid, block))
+    return Item(link, where, path, info, _one_block(link.cid, block, info.size_bytes))
+
+
+def _one_block(cid: Cid, block: bytes, size_bytes: int) -> Cid | None:
+    below = block_links(cid, block)
+    if not below:
+        return cid
+    return below[0] if len(below) == 1 and codec_of(below[0]) == RAW and size_bytes <= LEAF_SIZE else None
 
 
 def windows(entries: Sequence[tuple[bytes, Link]]) -> Iterator[list[tuple[bytes, Link]]]:
@@ -197,6 +208,11 @@ def windows(entries: Sequence[tuple[bytes, Link]]) -> Iterator[list[tuple[bytes,
             window, size = [], 0
     if window:
         yield window
+
+
+def blocks_of(items: Sequence[Item]) -> list[Cid]:
+    """What small items are written from."""
+    return [item.block for item in items if item.block is not None]
 
 
 def batches(items: Sequence[Item]) -> Iterator[list[Item]]:

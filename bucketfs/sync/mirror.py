@@ -1,0 +1,250 @@
+"""A folder without a mount, kept the same as a bucket: one round at a time.
+
+A round looks at the Hub's root, scans the folder into a tree (*ours*), sends what of it the Hub lacks, merges base, ours and theirs
+(`bucketfs.dag.merge`), swaps the root to the merged tree if it is another, and brings the folder to it.
+
+Its state is told by three trees (`Position`):
+
+* *base* is always a tree that this folder had and that the Hub's root took in, so merging against it takes no change for a removal,
+  on neither side. It becomes ours at the moment the Hub has ours, not earlier.
+* *applying* is the tree the folder is on the way to. A round that finds it there was left in the middle; how far it came is seen by
+  the next scan: where the folder shows what applying has, that is agreed (`_agreed`).
+* *attempt* is a swap whose end nobody heard. The next look at the root tells, or the conflict copies that are in it.
+
+So a kill at any instant costs the work since, and nothing else. A changed file that is replaced or removed is held by `Applier`'s
+rule; what the scan cannot see is held by `Scanner`'s; a folder that is not the one it was is not touched, and nor is the bucket.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from bucketfs.dag import Merge, diff, edit_tree, list_directory, merge, resolve, same_node
+from bucketfs.errors import BlocksMissing, BucketfsError, NotFound, Refused, RootMoved
+from bucketfs.sync import folder
+from bucketfs.sync.mirror_apply import Applied, Applier
+from bucketfs.sync.mirror_scan import Scanned, Scanner
+from bucketfs.sync.mirror_source import MirrorSource
+from bucketfs.sync.mirror_state import Attempt, MirrorState, Position
+from bucketfs.sync.remote import Remote
+from bucketfs.sync.send import send_all
+from bucketfs.sync.transfer import Figures, Names, Progress, Skipped, path_text, unwatched
+from bucketfs.types import Cid, Kind, Link, NodeAttributes, UploadId
+from bucketfs.vfs import run_steps
+
+ATTEMPTS_MAX = 6
+
+ANEW = "if that is right, --anew begins anew: both sides are put together and nothing is removed"
+
+ConflictName = Callable[[bytes, Callable[[bytes], bool]], bytes]
+
+
+@dataclass(slots=True)
+class Round:
+    """What a round did. ``pushed`` counts the names that changed at the Hub, with all below each as one. ``soon``: something was
+    changing meanwhile, another round is due."""
+
+    figures: Figures = field(default_factory=Figures)
+    pushed: int = 0
+    applied: Applied = field(default_factory=Applied)
+    conflicts: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    root: Cid | None = None
+    soon: bool = False
+
+    @property
+    def did_something(self) -> bool:
+        """Whether the Hub or the folder is not as before."""
+        return bool(self.pushed or self.applied.written or self.applied.removed)
+
+
+class Mirror:
+    """The mirror of the folder ``local``, whose ``state`` is this task's alone."""
+
+    def __init__(
+        self,
+        remote: Remote,
+        local: Path,
+        state: MirrorState,
+        conflict_name: ConflictName,
+        *,
+        progress: Progress = unwatched,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._remote = remote
+        self._top = folder.real_path(local)
+        self._state = state
+        self._source = MirrorSource(remote, state)
+        self._conflict_name = conflict_name
+        self._progress = progress
+        self._now_ns = now_ns
+        self._reread = False
+        # The same for all rounds until one succeeds: what one has sent, the Hub keeps for the next.
+        self._upload = UploadId(secrets.token_bytes(16))
+
+    async def round(self) -> Round:
+        """One round, begun again while the root moves. Raises what the Remote raises (the next round goes on from there), Refused
+        and NotFound when the folder is not the one that was mirrored, NoSpace, DiskFailed."""
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            try:
+                done = await self._once()
+            except (RootMoved, BlocksMissing) as error:
+                # Of what we took for sent, the Hub may have lost something: all of it is offered now.
+                self._reread |= isinstance(error, BlocksMissing)
+                if attempt == ATTEMPTS_MAX:
+                    raise
+            else:
+                self._reread = False
+                self._upload = UploadId(secrets.token_bytes(16))
+                return done
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _once(self) -> Round:
+        done = Round()
+        await trio.to_thread.run_sync(self._check_folder)
+        theirs = await self._remote.root()
+        await self._settle(theirs)
+        scanned = await self._scan(theirs, done)
+        await trio.to_thread.run_sync(self._check_folder)
+        base = await self._agreed(scanned.root)
+        merged = await run_steps(merge(base, scanned.root, theirs, self._conflict_name), self._source)
+        await self._push(base, scanned.root, theirs, merged, done)
+        await self._apply(scanned, merged.link.cid, done)
+        done.root = merged.link.cid
+        done.conflicts = [path_text(conflict.copy) for conflict in merged.conflicts]
+        done.skipped = scanned.skipped
+        done.soon = bool(scanned.unsettled) or done.applied.changing
+        await trio.to_thread.run_sync(self._state.sweep)
+        return done
+
+    def _check_folder(self) -> None:
+        """In a thread. What was mirrored is known by device and inode; after a reboot, when devices have other numbers, by its
+        inode and some file in it that is as it was."""
+        here = folder.look(self._top)
+        if here is None or here.kind is not Kind.DIRECTORY:
+            raise NotFound(
+                f"{os.fsdecode(self._top)} is gone; the bucket stays as it is", hint="bring the folder back (mount its disk)"
+            )
+        said = self._state.fact("top")
+        now = [here.device, here.inode]
+        if said is not None and json.loads(said) == now:
+            return
+        if said is not None and not (json.loads(said)[1] == here.inode and self._shows_something_seen()):
+            raise Refused(
+                f"{os.fsdecode(self._top)} is another folder than the one that was mirrored (is a disk not mounted?);"
+                " nothing was changed",
+                hint=ANEW,
+            )
+        self._state.note_fact("top", json.dumps(now))
+
+    def _shows_something_seen(self) -> bool:
+        return any(
+            seen.is_still(folder.look(os.path.join(self._top, name), name)) for name, seen in self._state.some_seen().items()
+        )
+
+    async def _settle(self, theirs: Cid) -> None:
+        """Finds out what became of a swap that nobody heard the end of."""
+        position = self._state.position
+        attempt = position.attempt
+        if attempt is None:
+            return
+        if same_node(theirs, attempt.merged):
+            self._record(Position(attempt.ours, attempt.merged))
+            return
+        # Somebody may have changed the tree on after the swap. That it was done is seen by our conflict copies, whose names
+        # nobody else makes; what they are copies of is safe there then, and must not become a conflict again.
+        edits: dict[Names, Link | None] = {}
+        for path, copy in attempt.conflicts:
+            there = await run_steps(resolve(theirs, copy), self._source)
+            made = await run_steps(resolve(attempt.merged, copy), self._source)
+            if there is not None and made is not None and there.cid == made.cid:
+                edits[path] = await run_steps(resolve(attempt.ours, path), self._source)
+        base = await self._edited(position.base, edits) if edits else position.base
+        self._record(Position(base, position.applying))
+
+    async def _scan(self, theirs: Cid, done: Round) -> Scanned:
+        """The folder's tree; all of it is at the Hub then."""
+        base = self._state.position.base
+        scanner = Scanner(
+            self._top, self._state, self._source, done.figures, self._progress, reread=self._reread, now_ns=self._now_ns
+        )
+        above = (await run_steps(list_directory(base or theirs), self._source)).attributes
+        self._state.begin()
+        try:
+            scanned = await send_all(
+                self._remote, self._upload, lambda emit: scanner.run(base, above, emit), done.figures.sent
+            )
+            self._source.flush()
+            self._state.commit()
+        finally:
+            self._state.rollback()
+        return scanned
+
+    async def _agreed(self, ours: Cid) -> Cid | None:
+        """The base, with what an earlier round has already brought into the folder."""
+        position = self._state.position
+        if position.applying is None:
+            return position.base
+        edits: dict[Names, Link | None] = {}
+        attributes: dict[Names, NodeAttributes] = {}
+        for change in await run_steps(diff(ours, position.applying), self._source):
+            before = None if position.base is None else await run_steps(resolve(position.base, change.path), self._source)
+            if not change.attributes_only:
+                edits[change.path] = before
+            elif before is not None:
+                try:
+                    attributes[change.path] = (await run_steps(list_directory(before.cid), self._source)).attributes
+                except BucketfsError:
+                    # A file stood there: then the folder itself is new on both sides.
+                    continue
+        base = await self._edited(position.applying, edits, attributes)
+        self._record(Position(base))
+        return base
+
+    async def _edited(
+        self, root: Cid | None, edits: dict[Names, Link | None], attributes: dict[Names, NodeAttributes] | None = None
+    ) -> Cid:
+        built = await run_steps(edit_tree(root, edits, attributes), self._source)
+        self._source.keep(built.blocks.items())
+        return built.link.cid
+
+    async def _push(self, base: Cid | None, ours: Cid, theirs: Cid, merged: Merge, done: Round) -> None:
+        """Makes the merged tree the root, if it is not; from then on base is ours."""
+        new = merged.link.cid
+        self._source.keep(merged.blocks.items())
+        if not same_node(new, theirs):
+            done.pushed = len(await run_steps(diff(theirs, new), self._source))
+            blocks = list(merged.blocks.items())
+            await send_all(self._remote, self._upload, lambda emit: emit(blocks), done.figures.sent)
+            conflicts = tuple(
+                (conflict.path, conflict.copy) for conflict in merged.conflicts if conflict.side.name == "OURS"
+            )
+            self._record(Position(base, None, Attempt(ours, new, conflicts)))
+            await self._remote.swap(theirs, new, self._upload)
+        self._record(Position(ours, None if same_node(ours, new) else new))
+
+    async def _apply(self, scanned: Scanned, new: Cid, done: Round) -> None:
+        if same_node(scanned.root, new):
+            return
+        applier = Applier(
+            self._top, self._state, self._source, scanned.held, done.figures, self._progress, now_ns=self._now_ns
+        )
+        done.applied = applier.applied
+        await applier.run(scanned.root, new)
+        if not done.applied.left:
+            self._record(Position(new))
+
+    def _record(self, position: Position) -> None:
+        """Notes where we are, with the blocks that this needs. On the disk when it returns."""
+        if position != self._state.position:
+            with self._state.together():
+                self._source.flush()
+                self._state.position = position

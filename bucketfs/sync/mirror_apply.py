@@ -1,0 +1,382 @@
+"""The watched folder brought from one tree to another: written aside and renamed, and only over what the scan saw.
+
+Right before anything here is replaced or removed its status is compared with the one the scan saw; if it is another, somebody
+changed it since, and it is *left*: the next round takes that in as the local change it is. (Between the comparison and the rename a
+few microseconds remain that no system call closes.) New things are written first and removals come last, so that what only moved
+is copied from its old place instead of being fetched.
+
+Before `run` returns, bytes, names and removals are on the disk. Only then may the state say that the folder has the new tree: after
+a power loss a name that is not there yet would look like one that somebody removed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import trio
+
+from bucketfs.dag import DAG_PB, codec_of, list_directory, node_info, same_node
+from bucketfs.errors import BucketfsError, Denied, DiskFailed, NotFound
+from bucketfs.sync import folder
+from bucketfs.sync.folder import LocalEntry
+from bucketfs.sync.folder_write import FileWriter, Item, batches, blocks_of, item_of, windows
+from bucketfs.sync.mirror_source import MirrorSource
+from bucketfs.sync.mirror_state import MirrorState, Seen
+from bucketfs.sync.transfer import SEED, Figures, Names, Progress, Skipped, path_text
+from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
+from bucketfs.vfs import run_steps
+
+BEFORE_NS = 2 * 10**9
+"""A file without mtime gets one so long ago, so that any write after it moves it, however coarse the clock is."""
+
+CHANGED = "it was changed here meanwhile"
+HELD = "what stands here cannot be carried"
+
+
+@dataclass(slots=True)
+class Applied:
+    """What was done here, and what was left, by path and reason."""
+
+    written: int = 0
+    removed: int = 0
+    left: list[Skipped] = field(default_factory=list)
+    changing: bool = False
+    """Whether something was left because it changed: another round is due soon."""
+
+
+@dataclass(eq=False, slots=True)
+class _Spot:
+    """A folder on the stack of the walk: what it was as the scan saw it (None: there was none) and what it becomes."""
+
+    path: Names
+    where: bytes
+    old: Cid | None
+    new: Cid
+    attributes: NodeAttributes = NO_ATTRIBUTES
+    mode_here: int | None = None
+    """The mode it had here; None of a new one."""
+    keeps_mode: bool = False
+    """Whether somebody changed its mode here since the scan."""
+    waiting: list[_Spot] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    name: bytes
+    old: Link | None
+    new: Link
+
+
+class Applier:
+    """One walk. ``held`` paths are left alone, with all below them."""
+
+    def __init__(
+        self,
+        top: bytes,
+        state: MirrorState,
+        source: MirrorSource,
+        held: set[Names],
+        figures: Figures,
+        progress: Progress,
+        *,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._top = top
+        self._state = state
+        self._source = source
+        self._held = held
+        self._mtime_ns = now_ns() // 10**9 * 10**9 - BEFORE_NS
+        self.applied = Applied()
+        umask = folder.current_umask()
+        self._folder_mode = 0o777 & ~umask
+        self._writer = FileWriter(
+            source,
+            figures,
+            progress,
+            0o666 & ~umask,
+            durable=True,
+            allowed=self._may_replace,
+            wrote=self._wrote,
+            finish=self._finished,
+        )
+        self._removals: list[Names] = []
+        self._touched: list[_Spot] = []
+        self._written: list[tuple[Names, Seen]] = []
+        self._gone: list[Names] = []
+
+    async def run(self, old: Cid, new: Cid) -> Applied:
+        """From ``old``, which the scan saw, to ``new``. Raises what the Hub and a full disk raise; what was done by then is
+        done and noted."""
+        try:
+            await self._walk(_Spot((), self._top, old, new))
+            await trio.to_thread.run_sync(self._remove_all)
+            await trio.to_thread.run_sync(self._finish_folders)
+        finally:
+            self._note()
+        return self.applied
+
+    async def _walk(self, top: _Spot) -> None:
+        stack = [top]
+        await self._open(top)
+        while stack:
+            current = stack[-1]
+            if not current.waiting:
+                self._touched.append(stack.pop())
+                continue
+            child = current.waiting.pop()
+            try:
+                await self._open(child)
+            except (Denied, NotFound, DiskFailed) as error:
+                self._leave(child.path, str(error))
+            else:
+                stack.append(child)
+
+    def _leave(self, path: Names, reason: str) -> None:
+        self.applied.left.append(Skipped(path_text(path), reason))
+        self.applied.changing |= reason == CHANGED
+
+    # Folders
+
+    async def _open(self, at: _Spot) -> None:
+        """Makes the folder, writes the files of it that differ, and notes its folders and what is to go for later. Raises
+        Denied when it must not be touched."""
+        directory = await run_steps(list_directory(at.new), self._source)
+        at.attributes = directory.attributes
+        old: Mapping[bytes, Link] = {}
+        if at.old is not None:
+            old = (await run_steps(list_directory(at.old), self._source)).entries
+        at.mode_here = await trio.to_thread.run_sync(self._make, at)
+        differing = [
+            _Difference(name, old.get(name), link)
+            for name, link in directory.entries.items()
+            if (at.path or name != SEED) and (name not in old or not same_node(old[name].cid, link.cid))
+        ]
+        self._removals += [(*at.path, name) for name in old if name not in directory.entries and (at.path or name != SEED)]
+        # New names before replaced ones: what a conflict copy is a copy of is then still here.
+        differing.sort(key=lambda difference: difference.old is not None)
+        await self._take(at, [found for found in differing if not self._is_held((*at.path, found.name))])
+
+    def _is_held(self, path: Names) -> bool:
+        if path in self._held:
+            self._leave(path, HELD)
+            return True
+        return False
+
+    def _make(self, at: _Spot) -> int | None:
+        """In a thread: a folder we can write into. Its mode if it was there, None for a new one. Raises Denied when something
+        else stands there than the scan saw."""
+        here = folder.look(at.where)
+        if not at.path:
+            if here is None or here.kind is not Kind.DIRECTORY:
+                raise NotFound(f"the folder {os.fsdecode(at.where)} is gone")
+            return here.mode
+        seen = self._state.seen_at(at.path)
+        if here is None:
+            if seen is not None and seen.entry.kind is Kind.DIRECTORY:
+                raise Denied(CHANGED)
+        elif here.kind is not Kind.DIRECTORY and (seen is None or seen.fresh or not seen.is_still(here)):
+            raise Denied(CHANGED)
+        at.keeps_mode = here is not None and seen is not None and seen.entry.mode != here.mode
+        made = folder.make_folder(at.where)
+        if made is None:
+            self._gone += [] if seen is None else [at.path]
+            self._note()
+            self.applied.written += 1
+        return made
+
+    def _finish_folders(self) -> None:
+        """In a thread: modes and times, after everything in them is done; the lowest folders first."""
+        for at in self._touched:
+            if at.keeps_mode and at.mode_here is not None:
+                self._leave(at.path, CHANGED)
+                folder.set_attributes(at.where, NO_ATTRIBUTES, at.mode_here)
+            elif at.path:
+                default = self._folder_mode if at.mode_here is None else at.mode_here
+                try:
+                    folder.set_attributes(at.where, at.attributes, default)
+                except (Denied, NotFound) as error:
+                    self._leave(at.path, str(error))
+            elif at.attributes.mtime_ns is not None and at.mode_here is not None:
+                folder.set_attributes(at.where, NodeAttributes(mtime_ns=at.attributes.mtime_ns), at.mode_here)
+            folder.sync_folder(at.where)
+            here = folder.look(at.where, at.path[-1] if at.path else b"")
+            if here is not None and here.kind is Kind.DIRECTORY and not at.keeps_mode:
+                seen = self._state.seen_at(at.path)
+                self._written.append(
+                    (at.path, Seen(here, attributes=at.attributes, crossed=seen is not None and seen.crossed))
+                )
+
+    # Files
+
+    async def _take(self, at: _Spot, differing: Sequence[_Difference]) -> None:
+        by_name = {found.name: found for found in differing}
+        for window in windows([(found.name, found.new) for found in differing]):
+            nodes = await self._source.get_many([link.cid for _, link in window if codec_of(link.cid) == DAG_PB])
+            items: list[Item] = []
+            for name, link in window:
+                where, path = os.path.join(at.where, name), (*at.path, name)
+                item = item_of(link, where, path, nodes.get(link.cid, b""))
+                old = by_name[name].old
+                if item is not None:
+                    items.append(item)
+                else:
+                    at.waiting.append(_Spot(path, where, await self._folder_of(old), link.cid))
+            await self._write(items, by_name)
+        at.waiting.reverse()
+
+    async def _folder_of(self, link: Link | None) -> Cid | None:
+        if link is None or codec_of(link.cid) != DAG_PB:
+            return None
+        info = node_info(link.cid, await self._source.get(link.cid))
+        return link.cid if info.kind is Kind.DIRECTORY else None
+
+    async def _write(self, items: Sequence[Item], by_name: Mapping[bytes, _Difference]) -> None:
+        ready: list[Item] = []
+        for item in items:
+            was_folder = await self._folder_of(by_name[item.path[-1]].old) is not None
+            # A file where a folder was: all in that goes first.
+            if not was_folder or await trio.to_thread.run_sync(self._remove, item.path):
+                ready.append(item)
+        self._note()
+        for batch in batches([item for item in ready if item.small]):
+            blocks = await self._source.get_many(blocks_of(batch))
+            for item, error in await trio.to_thread.run_sync(self._writer.small, batch, blocks):
+                self._leave(item.path, error)
+            self._note()
+        for item in ready:
+            if not item.small:
+                await self._write_large(item)
+
+    async def _write_large(self, item: Item) -> None:
+        if await trio.to_thread.run_sync(self._only_attributes, item):
+            return
+        copy_from = await trio.to_thread.run_sync(self._local_copy, item)
+        try:
+            await self._writer.large(item, copy_from)
+        except Denied as error:
+            self._leave(item.path, str(error))
+        self._note()
+
+    def _only_attributes(self, item: Item) -> bool:
+        """In a thread: whether the content is here already, and only mode or times had to be set."""
+        here = folder.look(item.where, item.path[-1])
+        if here is None or here.kind is not Kind.FILE or here.size_bytes != item.size_bytes:
+            return False
+        seen = self._state.seen_at(item.path)
+        if seen is None or seen.fresh or not seen.is_still(here):
+            return False
+        try:
+            if folder.cid_of_content(item.where, item.attributes) != item.link.cid or not self._may_replace(item):
+                return False
+            folder.set_attributes(item.where, self._finished(item.attributes), here.mode)
+            after = folder.look(item.where, item.path[-1])
+        except BucketfsError:
+            return False
+        if after is not None and after.inode == here.inode:
+            self._wrote(item, after)
+        return True
+
+    def _local_copy(self, item: Item) -> bytes | None:
+        """In a thread: where the same content stands here under another name."""
+        for path, seen in self._state.places_of(item.link.cid):
+            where = os.path.join(self._top, *path)
+            if path != item.path and not seen.fresh and seen.is_still(folder.look(where)):
+                return where
+        return None
+
+    def _may_replace(self, item: Item) -> bool:
+        """Whether a name here is still as the scan saw it: free, or with that very status."""
+        here = folder.look(item.where, item.path[-1])
+        seen = self._state.seen_at(item.path)
+        if here is None and seen is None:
+            return True
+        if seen is not None and not seen.fresh and seen.entry.kind is not Kind.DIRECTORY and seen.is_still(here):
+            return True
+        self._leave(item.path, CHANGED)
+        return False
+
+    def _wrote(self, item: Item, entry: LocalEntry) -> None:
+        self.applied.written += 1
+        wanted = self._finished(item.attributes)
+        if item.is_symlink or (entry.mtime_ns == wanted.mtime_ns and entry.size_bytes == item.size_bytes):
+            self._written.append((item.path, Seen(entry, item.link)))
+
+    def _finished(self, attributes: NodeAttributes) -> NodeAttributes:
+        if attributes.mtime_ns is not None:
+            return attributes
+        return replace(attributes, mtime_ns=self._mtime_ns)
+
+    def _note(self) -> None:
+        """What was written and removed becomes what was seen. In this order: a name may be both."""
+        if self._written or self._gone:
+            written, self._written = self._written, []
+            gone, self._gone = self._gone, []
+            with self._state.together():
+                self._source.flush()
+                for path in gone:
+                    self._state.forget(path)
+                for path, seen in written:
+                    self._state.note(path, seen)
+
+    # Removals
+
+    def _remove_all(self) -> None:
+        """In a thread."""
+        for path in self._removals:
+            if not self._is_held(path):
+                self._remove(path)
+                folder.sync_folder(os.path.dirname(os.path.join(self._top, *path)))
+
+    def _remove(self, path: Names) -> bool:
+        """In a thread: removes a file, or a folder with all below it, as far as it is what the scan saw."""
+        where = os.path.join(self._top, *path)
+        here = folder.look(where, path[-1])
+        left = len(self.applied.left)
+        if here is None:
+            self._gone.append(path)
+        elif here.kind is Kind.DIRECTORY:
+            self._remove_folder(path)
+        else:
+            self._remove_file(path, here)
+        return len(self.applied.left) == left
+
+    def _remove_file(self, path: Names, here: LocalEntry) -> None:
+        where = os.path.join(self._top, *path)
+        if path[-1].startswith(folder.ASIDE_PREFIX):
+            folder.remove_file(where)
+            return
+        if here.kind is None or path in self._held:
+            self._leave(path, HELD)
+            return
+        seen = self._state.seen_at(path)
+        if seen is None or seen.fresh or not seen.is_still(here):
+            self._leave(path, CHANGED)
+            return
+        folder.remove_file(where)
+        self._gone.append(path)
+        self.applied.removed += 1
+
+    def _remove_folder(self, top: Names) -> None:
+        waiting, emptied = [top], []
+        while waiting:
+            path = waiting.pop()
+            if self._is_held(path):
+                continue
+            emptied.append(path)
+            for entry in folder.scan(os.path.join(self._top, *path)):
+                below = (*path, entry.name)
+                if entry.kind is Kind.DIRECTORY:
+                    waiting.append(below)
+                else:
+                    self._remove_file(below, entry)
+        for path in reversed(emptied):
+            try:
+                folder.remove_empty(os.path.join(self._top, *path))
+            except (DiskFailed, Denied) as error:
+                self._leave(path, str(error))
+            else:
+                self._gone.append(path)
+                self.applied.removed += 1

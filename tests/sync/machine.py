@@ -1,0 +1,93 @@
+"""A machine with a folder that is mirrored with a bucket in memory, and plain verbs for what its user does."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from world import MemoryRemote
+
+from bucketfs.sync import Mirror, MirrorState, Round
+
+_times = itertools.count(1_600_000_000_000_000_000, 1_000_000_007)
+
+
+def later_ns() -> int:
+    """A clock so far ahead that no file looks as if it were just being written: what is written gets a time of its own."""
+    return time.time_ns() + 10**18
+
+
+class Machine:
+    """``top`` is the folder."""
+
+    def __init__(self, where: Path, name: str, remote: MemoryRemote) -> None:
+        self.name = name
+        self.remote = remote
+        self.top = where / name
+        self.top.mkdir(parents=True)
+        self.state_file = where / f"{name}.db"
+        self.rounds: list[Round] = []
+        self.copies = 0
+
+    def conflict_name(self, name: bytes, taken: Callable[[bytes], bool]) -> bytes:
+        for count in itertools.count(1):
+            candidate = name + f" (conflict {self.name} {count})".encode()
+            if not taken(candidate):
+                return candidate
+        raise AssertionError
+
+    async def round(self) -> Round:
+        """A round of a mirror that was just started: nothing is in memory but what the state says."""
+        state = MirrorState(self.state_file)
+        try:
+            done = await Mirror(self.remote, self.top, state, self.conflict_name, now_ns=later_ns).round()
+        finally:
+            state.close()
+        self.rounds.append(done)
+        return done
+
+    async def settle(self) -> None:
+        """Rounds until one does nothing."""
+        for _ in range(5):
+            done = await self.round()
+            if not done.did_something:
+                return
+        raise AssertionError(f"it does not come to rest: {self.rounds[-5:]}")
+
+    # Verbs
+
+    def write(self, path: str, text: str | bytes) -> None:
+        where = self.top / path
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.write_bytes(text if isinstance(text, bytes) else text.encode())
+        now = next(_times)
+        os.utime(where, ns=(now, now))
+
+    def read(self, path: str) -> str:
+        return (self.top / path).read_text()
+
+    def remove(self, path: str) -> None:
+        where = self.top / path
+        if where.is_dir() and not where.is_symlink():
+            shutil.rmtree(where)
+        else:
+            where.unlink()
+
+    def tree(self, modes: bool = False) -> dict[str, object]:
+        """What is in the folder: contents, targets, ``None`` for folders; with modes and mtimes of files if asked."""
+        found: dict[str, object] = {}
+        for path in sorted(self.top.rglob("*")):
+            status = path.lstat()
+            value: object = None
+            if path.is_symlink():
+                value = "-> " + os.readlink(path)
+            elif path.is_file():
+                value = path.read_bytes().decode(errors="replace")
+            told = (value, stat.S_IMODE(status.st_mode), status.st_mtime_ns if value is not None else 0)
+            found[str(path.relative_to(self.top))] = told if modes else value
+        return found
