@@ -70,6 +70,12 @@ from bucketfs.dag.graphs import (
     new_blocks,
     reachable,
 )
+from bucketfs.dag.merging import (
+    ConflictName,
+    Merge,
+    MergeConflict,
+    merge,
+)
 from bucketfs.dag.multibase import (
     base58_decode,
     base58_encode,
@@ -164,10 +170,13 @@ __all__ = [
     "Archive",
     "Built",
     "Change",
+    "ConflictName",
     "Directory",
     "Entry",
     "FileTree",
     "Leaf",
+    "Merge",
+    "MergeConflict",
     "NameRecord",
     "NodeInfo",
     "PbLink",
@@ -212,6 +221,7 @@ __all__ = [
     "list_directory",
     "lookup",
     "make_record",
+    "merge",
     "merge_attributes",
     "multibase_decode",
     "multibase_encode",

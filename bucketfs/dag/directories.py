@@ -7,7 +7,7 @@ and Helia's default estimate. An edit that changes nothing gives back the very d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bucketfs.dag.cid import DAG_PB, cid_text, codec_of
@@ -107,6 +107,18 @@ def directory_entries(directory: OpenDirectory) -> Steps[dict[bytes, Link]]:
     entries = (yield from all_entries(directory.shard())) or []
     check_names([entry.name for entry in entries])
     return dict(sorted(entries))
+
+
+def entries_named(directory: OpenDirectory, names: Iterable[bytes]) -> Steps[Mapping[bytes, Link]]:
+    """Those of the names that a directory has, whose root block is at hand. Of shards only those on the way are asked for.
+
+    Raises Corrupt.
+    """
+    if directory.sharded:
+        top = directory.shard()
+        return (yield from ShardEditor(top.fanout).load(top, names))
+    wanted = set(names)
+    return plain_entries([link for link in directory.links if link.name in wanted])
 
 
 def lookup(cid: Cid, name: bytes) -> Steps[Link | None]:

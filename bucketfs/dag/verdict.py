@@ -182,7 +182,7 @@ def merge_attributes(
     type_ = _TYPES[kind]
     ours, theirs = canonical_attributes(type_, ours), canonical_attributes(type_, theirs)
     was = None if base is None else canonical_attributes(type_, base)
-    newer = _newer(ours.mtime_ns, theirs.mtime_ns)
+    newer = newer_side(ours.mtime_ns, theirs.mtime_ns)
 
     def merged(name: str, least: int) -> int | None:
         one: int | None = getattr(ours, name)
@@ -203,7 +203,7 @@ def merge_attributes(
     )
 
 
-def _newer(ours_ns: int | None, theirs_ns: int | None) -> Side | None:
+def newer_side(ours_ns: int | None, theirs_ns: int | None) -> Side | None:
     """The side with the later mtime, None when there is none."""
     if ours_ns == theirs_ns:
         return None
