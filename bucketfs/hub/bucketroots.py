@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from bucketfs.dag import cid_from_text, cid_of, empty_directory, reachable
 from bucketfs.errors import Corrupt, InvalidArgument, NotFound
-from bucketfs.hub.blockstore import BlockStore
 from bucketfs.hub.bucketpaths import SEED_NAME
-from bucketfs.hub.bucketwrite import BucketTree
+from bucketfs.hub.bucketwrite import BucketTree, Desk
 from bucketfs.hub.crypt import encrypt
+from bucketfs.hub.sizes import SIZE_MAX, check_sizes
 from bucketfs.hub.status import Code, Status
 from bucketfs.hub.tree import WorkingSet, total_size
 from bucketfs.types import Cid, Link
@@ -44,8 +44,9 @@ def with_new_seed(tree: BucketTree, root: Link, key: bytes | None) -> Seeded:
     return Seeded(link, seed, cid, len(stored))
 
 
-def fetch_remote(store: BlockStore, tree: BucketTree, text: str, *, what: str = "invalid remote cid") -> Link:
-    """The DAG that a client names by the text of its CID: all of it must be on this hub.
+def fetch_remote(desk: Desk, tree: BucketTree, text: str, *, what: str = "invalid remote cid") -> Link:
+    """The DAG that a client names by the text of its CID: all of it must be on this hub, and where bytes are limited its links
+    must tell the sizes that are there.
 
     Raises Status ``<what>: …`` for a text that is no CID and for nodes that make no sense, NotFound when a block is missing.
     """
@@ -53,6 +54,7 @@ def fetch_remote(store: BlockStore, tree: BucketTree, text: str, *, what: str = 
         cid = cid_from_text(text.removeprefix("/ipfs/"))
     except InvalidArgument as error:
         raise Status(Code.UNKNOWN, f"{what}: {error}") from error
+    store = desk.hub.blockstore
     tree.blocks.add(_EMPTY)
     visitor = WorkingSet(store, absent=NotFound)
     visitor.add(_EMPTY)
@@ -63,7 +65,14 @@ def fetch_remote(store: BlockStore, tree: BucketTree, text: str, *, what: str = 
     except Corrupt as error:
         # Nodes that make no sense are the client's, which named them, and no loss of ours.
         raise Status(Code.UNKNOWN, f"{what}: {error}") from error
+    if size_bytes > SIZE_MAX:
+        raise Status(Code.UNKNOWN, f"{what}: its links claim {size_bytes} bytes")
     missing = store.missing([one for one in below if one not in _EMPTY], tree.blocks.upload)
     if missing:
         raise NotFound(f"{len(missing)} blocks of {text} are not on this hub")
+    if desk.counts_bytes:
+        try:
+            check_sizes(visitor, below)
+        except Corrupt as error:
+            raise Status(Code.UNKNOWN, f"{what}: {error}") from error
     return Link(cid, size_bytes)

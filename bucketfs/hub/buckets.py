@@ -122,9 +122,7 @@ class Making:
 
         try:
             if bootstrap:
-                start = tree.bring_in(
-                    fetch_remote(self._desk.hub.blockstore, tree, bootstrap, what="invalid bootstrap cid"), key_of, ()
-                )
+                start = tree.bring_in(fetch_remote(self._desk, tree, bootstrap, what="invalid bootstrap cid"), key_of, ())
                 if not tree.is_directory(start.cid):
                     raise Status(Code.UNKNOWN, "creating prepared bucket: not a directory")
             else:

@@ -51,7 +51,7 @@ class Editing:
         return pb.SetPathResponse(pinned=saved.grown_bytes if saved else 0)
 
     def _set(self, row: BucketRow, metadata: Metadata, tree: BucketTree, path: Path, cid_text: str) -> Link:
-        remote = fetch_remote(self._desk.hub.blockstore, tree, cid_text)
+        remote = fetch_remote(self._desk, tree, cid_text)
 
         def key_of(place: Path) -> bytes | None:
             return file_key(row, metadata, place)

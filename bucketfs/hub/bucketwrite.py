@@ -178,6 +178,11 @@ class Desk:
         saved = self.hub.metadata.save_bucket(new, row.root, self.hub.config.limits)
         return Saved(saved, link.tsize - before)
 
+    @property
+    def counts_bytes(self) -> bool:
+        """Whether a bucket or an account may be too large."""
+        return bool(self.hub.config.bucket_bytes_max or self.hub.config.limits.bytes)
+
     def check_quota(self, row: BucketRow, size_bytes: int, *, new: bool = False) -> None:
         """Raises OverQuota when the bucket may not become this large (a cumulative size): early, before anything is stored.
         Saving asks again, then exactly.

@@ -2,7 +2,8 @@
 
 That everything under the new root is here is checked by walking it in step with the expected one: what stands at the same place
 in both is not entered, because a bucket's root was complete when it became one. Rights are asked for every path that differs, as if
-each had been pushed by itself.
+each had been pushed by itself. Where bytes are limited, the sizes that the new links claim are checked, for they are what is
+counted.
 
 Entries of paths: those of changed paths get the time, those of removed ones go. A path that has no entry gets none. By path each
 pushed file gets an (empty) one; here that would mean a row per file of every tree ever pushed, and access.py treats a file that
@@ -14,7 +15,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bucketfs.dag import DAG_PB, Change, codec_of, diff, drive, new_blocks, node_info, parse_cid
@@ -27,6 +28,7 @@ from bucketfs.hub.bucketwrite import ATTEMPTS_MAX, Desk, may_all
 from bucketfs.hub.call import Call, Context
 from bucketfs.hub.feed import Action
 from bucketfs.hub.rows import BucketRow, PathEntry
+from bucketfs.hub.sizes import SIZE_MAX, check_sizes
 from bucketfs.hub.status import NON_FAST_FORWARD, Code, Status
 from bucketfs.hub.tree import WorkingSet, total_size
 from bucketfs.types import Cid, Kind, Link
@@ -58,7 +60,7 @@ class Swapping:
                 raise Status(Code.FAILED_PRECONDITION, NON_FAST_FORWARD)
             if new == expected:
                 return pb.SwapRootReply(root=row.root, updated_at=row.updated_at_ns)
-            self._check_present(expected, new, upload)
+            self._check_complete(expected, new, upload)
             after = self._planned(context.call, row, new)
             try:
                 saved = self._desk.hub.metadata.save_bucket(after, expected, self._desk.hub.config.limits)
@@ -75,12 +77,18 @@ class Swapping:
         self._desk.hub.feed.publish(saved.thread, saved.key, Action.SAVE)
         return pb.SwapRootReply(root=saved.root, updated_at=saved.updated_at_ns)
 
-    def _check_present(self, expected: Cid, new: Cid, upload: bytes) -> None:
-        """Raises Status NOT_FOUND, with names in the trailer, unless all blocks below ``new`` are here. Leases them."""
+    def _check_complete(self, expected: Cid, new: Cid, upload: bytes) -> None:
+        """Raises Status NOT_FOUND, with names in the trailer, unless all blocks below ``new`` are here. Leases them. Raises
+        Status INVALID_ARGUMENT for a root that no bucket may have."""
+        store = self._desk.hub.blockstore
         try:
-            missing = missing_below(self._desk.hub.blockstore, expected, new, upload)
-            if not missing and node_info(new, self._desk.hub.blockstore.get(new)).kind is not Kind.DIRECTORY:
-                raise InvalidArgument("the new root is not a directory")
+            walk = walked(store, expected, new)
+            missing = walk.missing(store, upload)
+            if not missing:
+                if node_info(new, store.get(new)).kind is not Kind.DIRECTORY:
+                    raise InvalidArgument("the new root is not a directory")
+                if self._desk.counts_bytes:
+                    check_sizes(WorkingSet(store), walk.below, walk.seen - walk.below)
         except Corrupt as error:
             raise Status(Code.INVALID_ARGUMENT, f"the new root: {error}") from error
         if missing:
@@ -97,6 +105,8 @@ class Swapping:
         if not may_all(row, call.writer):
             access.check_changes(row, _touches(row, blocks, changes), call.writer)
         size_bytes = total_size(new, blocks.get(new))
+        if size_bytes > SIZE_MAX:
+            raise Status(Code.INVALID_ARGUMENT, f"the new root: its links claim {size_bytes} bytes")
         if size_bytes > total_size(row.root, blocks.get(row.root)):
             self._desk.check_quota(row, size_bytes)
         now_ns = max(time.time_ns(), row.updated_at_ns + 1)
@@ -104,16 +114,32 @@ class Swapping:
         return replace(row, root=new, metadata=entries, updated_at_ns=now_ns, size_bytes=size_bytes)
 
 
-def missing_below(store: BlockStore, expected: Cid, new: Cid, upload: bytes) -> list[Cid]:
-    """CIDs under ``new`` that are not here; those that are stay while the upload's lease lasts.
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """What was met on the way through a new root beside the old one: what is new ``below`` it, all nodes that were ``seen``, and
+    those of them that are ``absent``."""
 
-    Below a node that is missing nothing can be seen, so an empty answer is the only complete one. Raises Corrupt when ``new``
-    is no tree that a bucket may hold.
-    """
+    below: set[Cid]
+    seen: set[Cid]
+    absent: set[Cid]
+
+    def missing(self, store: BlockStore, upload: bytes) -> list[Cid]:
+        """New CIDs that are not here; those that are stay while the upload's lease lasts.
+
+        Below a node that is missing nothing can be seen, so an empty answer is the only complete one.
+        """
+        gone = set(store.missing(self.below, upload)) | (self.absent & self.below)
+        return [cid for cid in self.below if cid in gone]
+
+
+def walked(store: BlockStore, expected: Cid, new: Cid) -> Walk:
+    """Raises Corrupt when ``new`` is no tree that a bucket may hold."""
+    seen: set[Cid] = set()
     absent: set[Cid] = set()
 
     def fetch(cids: Iterable[Cid]) -> dict[Cid, bytes]:
         wanted = list(cids)
+        seen.update(wanted)
         found = _readable(store, wanted)
         for cid in wanted:
             if cid not in found:
@@ -122,9 +148,7 @@ def missing_below(store: BlockStore, expected: Cid, new: Cid, upload: bytes) -> 
                 found[cid] = b""
         return found
 
-    below = drive(new_blocks(expected, new), fetch)
-    gone = set(store.missing(below, upload)) | (absent & below)
-    return [cid for cid in below if cid in gone]
+    return Walk(drive(new_blocks(expected, new), fetch), seen, absent)
 
 
 def _readable(store: BlockStore, cids: list[Cid]) -> dict[Cid, bytes]:

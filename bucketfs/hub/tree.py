@@ -77,6 +77,16 @@ class WorkingSet:
         """One block, as ``get_many``."""
         return self.get_many((cid,))[cid]
 
+    def lengths(self, cids: Iterable[Cid]) -> dict[Cid, int]:
+        """How long these blocks are. Raises as ``get_many``."""
+        wanted = list(cids)
+        found = {cid: len(self._made[cid]) for cid in wanted if cid in self._made}
+        found.update(self.store.lengths([cid for cid in wanted if cid not in found]))
+        for cid in wanted:
+            if cid not in found:
+                raise self._absent(f"block {cid_text(cid)} is not on this hub")
+        return found
+
     def run(self, steps: Steps[T]) -> T:
         """Drives a computation to its end."""
         return drive(steps, self.get_many)
