@@ -10,6 +10,7 @@ writes and `replay` reads.
 """
 
 from bucketfs.vfs.checkpoint import draft_ids, overlay_ops, replay
+from bucketfs.vfs.conflict import conflict_name
 from bucketfs.vfs.conflicts import Conflicts
 from bucketfs.vfs.content import BasePiece, DraftPiece, FrozenLayer, Piece, ZeroPiece, pieces
 from bucketfs.vfs.contested import contested_changes, without_folders
@@ -85,6 +86,7 @@ __all__ = [
     "ZeroPiece",
     "apply_rights",
     "built_of",
+    "conflict_name",
     "contested_changes",
     "draft_ids",
     "freeze",
