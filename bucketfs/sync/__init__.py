@@ -2,13 +2,16 @@
 
 `HubSource` feeds the cache. `Syncer` keeps one volume and its bucket the same: it alone pushes and rebases, in one task.
 `Watcher` hears that roots moved, and a `Feed` tells other programs what that changed. `push_folder` and `pull_folder` carry whole
-folders without a mount. What a Hub is, is said by `Remote`.
+folders without a mount, and `Mirror` keeps one the same as a bucket. What a Hub is, is said by `Remote`.
 """
 
-from bucketfs.sync.events import Event, Feed, News, PoliteSource, Subscription, Turn, events_of
+from bucketfs.sync.events import Event, Feed, Kind, News, PoliteSource, Subscription, Turn, events_of
 from bucketfs.sync.fetch import HubSource
 from bucketfs.sync.folder_pull import pull_folder
 from bucketfs.sync.folder_push import push_folder
+from bucketfs.sync.mirror import Mirror, Round
+from bucketfs.sync.mirror_run import MirrorPace, MirrorRunner
+from bucketfs.sync.mirror_state import MirrorState, forget_state
 from bucketfs.sync.native import NativeRemote
 from bucketfs.sync.push import Pushed, Pusher
 from bucketfs.sync.remote import Look, Remote
@@ -22,7 +25,12 @@ __all__ = [
     "Feed",
     "Figures",
     "HubSource",
+    "Kind",
     "Look",
+    "Mirror",
+    "MirrorPace",
+    "MirrorRunner",
+    "MirrorState",
     "NativeRemote",
     "News",
     "NodeSource",
@@ -34,6 +42,7 @@ __all__ = [
     "Pushed",
     "Pusher",
     "Remote",
+    "Round",
     "Sent",
     "Skipped",
     "Subscription",
@@ -42,6 +51,7 @@ __all__ = [
     "Turn",
     "Watcher",
     "events_of",
+    "forget_state",
     "pull_folder",
     "push_folder",
     "read_content",

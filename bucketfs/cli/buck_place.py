@@ -1,0 +1,92 @@
+"""What the commands about buckets share: who acts, what BUCKET/PATH names, and whether it travels by CID."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import click
+import trio
+
+from bucketfs.cli.options import configured, org_option, settings
+from bucketfs.client import BucketInfo, find_bucket
+from bucketfs.daemon import Session, open_session
+from bucketfs.errors import NotFound, Unsupported, Usage
+from bucketfs.sync import NativeRemote, NodeSource
+from bucketfs.types import BucketKey
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_settings = settings("identity", "thread", "hub", "profile")
+
+
+def acting(command: F) -> F:
+    """Who acts on which buckets: the options of every command here."""
+    return org_option(_settings(command))
+
+
+def with_session(options: dict[str, Any], act: Callable[[Session], Coroutine[Any, Any, None]]) -> None:
+    """Run ``act`` with the Hub that settings and options name."""
+    config = configured("", options)
+
+    async def run() -> None:
+        async with open_session("", "", config) as session:
+            await act(session)
+
+    trio.run(run)
+
+
+async def bucket_of(session: Session, name: str) -> BucketInfo:
+    """A bucket by its name or key. Raises NotFound."""
+    if session.guest:
+        # Someone else's thread cannot be listed; a bucket in it is named by its key.
+        return await session.buckets.root(BucketKey(name))
+    found = await find_bucket(session.buckets, name)
+    if found is None:
+        raise NotFound(f"no bucket {name!r} at {session.hub_text}", hint="'bucketfs buck ls' lists them")
+    return found
+
+
+async def place_of(session: Session, text: str) -> tuple[BucketInfo, str]:
+    """A bucket and a path in it, out of ``BUCKET/PATH``."""
+    name, _, path = text.strip("/").partition("/")
+    if not name:
+        raise Usage(f"{text!r} names no bucket", hint="write BUCKET or BUCKET/PATH")
+    parts = parts_of(path)
+    if {".", ".."} & set(parts):
+        raise Usage(f"{text!r} is no path of a bucket", hint="leave out '.' and '..'")
+    return await bucket_of(session, name), "/".join(parts)
+
+
+def parts_of(path: str) -> list[str]:
+    """The names of a path."""
+    return [part for part in path.split("/") if part]
+
+
+def names_of(path: str) -> tuple[bytes, ...]:
+    """The names of a path as they stand in a tree."""
+    return tuple(part.encode() for part in parts_of(path))
+
+
+async def is_native(session: Session, info: BucketInfo) -> bool:
+    """Whether what is in a bucket travels by CID; else only the Hub's calls by path see it as it is."""
+    return not info.private and await session.blocks.offered()
+
+
+async def need_native(session: Session, info: BucketInfo) -> None:
+    """Raises Unsupported for a bucket of which whole folders cannot be carried."""
+    if info.private:
+        raise Unsupported(f"{info.name or info.key} is private: whole folders of such a bucket cannot be carried yet")
+    if not await session.blocks.offered():
+        raise Unsupported(f"{session.hub_text} does not offer blocks by CID, which carrying whole folders needs")
+
+
+def remote_of(session: Session, info: BucketInfo) -> NativeRemote:
+    """A bucket as a DAG under a root."""
+    return NativeRemote(session.blocks, session.buckets, session.thread, info.key)
+
+
+def source_of(session: Session, info: BucketInfo) -> NodeSource:
+    """A bucket's blocks."""
+    return NodeSource(remote_of(session, info))

@@ -1,0 +1,123 @@
+"""Hearing that something changed in a folder: inotify through watchdog, and what to do when there is no more of it.
+
+What was heard, how often and in which order does not matter: it wakes a round, which looks for itself. So three things must be
+noticed, that watchdog says to its log only or to nobody: a queue that overflowed, a thread that failed, and folders that were not
+watched because the kernel's limit was reached. The first two wake a round. For the third a watch is asked for on a folder of ours
+now and then: when the kernel has none left for it, the mirror looks at the whole folder every `POLL_S` from then on.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import trio
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+
+POLL_S = 30.0
+STOP_S = 5.0
+
+LIMITS = {errno.ENOSPC: "max_user_watches", errno.EMFILE: "max_user_instances"}
+"""Which limit of fs.inotify an errno of inotify(7) is about."""
+
+IGNORED = ("opened", "closed_no_write")
+"""To read a file changes nothing, and a round reads."""
+
+
+class LocalChanges:
+    """``touched`` is called on the trio loop whenever something may have changed."""
+
+    def __init__(self, top: Path, spare: Path, touched: Callable[[], None], say: Callable[[str], None]) -> None:
+        self._top = top
+        self._spare = spare
+        self._say = say
+        self._observer: BaseObserver = Observer()
+        self._observer.daemon = True
+        token = trio.lowlevel.current_trio_token()
+
+        def wake() -> None:
+            # The loop may be gone already.
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(touched, idempotent=True)
+
+        self._handler = _Handler(wake)
+        self._complaints = _Complaints(wake)
+        self.polling = False
+
+    def start(self) -> None:
+        """In a thread: from when it returns on, changes are heard."""
+        logging.getLogger("watchdog").addHandler(self._complaints)
+        self._try(self._start)
+
+    def check(self) -> None:
+        """In a thread: falls back to looking now and then when the kernel has no watches left."""
+        if not self.polling:
+            self._try(self._probe)
+
+    def stop(self) -> None:
+        """In a thread."""
+        logging.getLogger("watchdog").removeHandler(self._complaints)
+        if self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join(timeout=STOP_S)
+
+    def _start(self) -> None:
+        self._observer.start()
+        self._observer.schedule(self._handler, str(self._top), recursive=True)
+        self._probe()
+
+    def _probe(self) -> None:
+        # That a folder below could not be watched is not told by watchdog; that this one cannot be, is.
+        watch = self._observer.schedule(FileSystemEventHandler(), str(self._spare))
+        self._observer.unschedule(watch)
+
+    def _try(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except OSError as error:
+            self.polling = True
+            limit = LIMITS.get(error.errno or 0)
+            reason = f"fs.inotify.{limit} is used up" if limit else f"inotify: {os.strerror(error.errno or 0)}"
+            self._say(f"{self._top} is looked at every {POLL_S:.0f} s from now on: {reason}")
+
+
+class _Handler(FileSystemEventHandler):
+    """On watchdog's thread."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if event.event_type not in IGNORED:
+            self._wake()
+
+
+class _Complaints(logging.Handler):
+    """What watchdog warns of: events were lost, or are not heard any more."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._wake = wake
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._wake()
+
+
+@asynccontextmanager
+async def local_changes(
+    top: Path, spare: Path, touched: Callable[[], None], say: Callable[[str], None]
+) -> AsyncGenerator[LocalChanges, None]:
+    """Hears of changes below ``top`` while it is open. ``spare`` is a folder that is not below it."""
+    changes = LocalChanges(top, spare, touched, say)
+    try:
+        await trio.to_thread.run_sync(changes.start)
+        yield changes
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(changes.stop)
