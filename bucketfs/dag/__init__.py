@@ -28,6 +28,7 @@ from bucketfs.dag.cars import (
 from bucketfs.dag.changes import (
     Change,
     diff,
+    directory_changes,
 )
 from bucketfs.dag.cid import (
     BLOCK_MAX,
@@ -202,6 +203,7 @@ __all__ = [
     "decode_pb",
     "decode_unixfs",
     "diff",
+    "directory_changes",
     "drive",
     "edit_directory",
     "edit_tree",

@@ -10,7 +10,7 @@ from bucketfs.dag.directories import OpenDirectory, check_names, decode_director
 from bucketfs.dag.hamt import TOP, Bucket, Entry, Place, Shard, all_entries, check_place, child_place, open_child
 from bucketfs.dag.steps import BATCH_MAX, fetch, fetch_one, gather
 from bucketfs.dag.unixfs import canonical_attributes
-from bucketfs.errors import Corrupt, TooLarge
+from bucketfs.errors import Corrupt, NotADirectory, TooLarge
 from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes, Steps
 
 CHANGES_MAX = 4_000_000
@@ -81,6 +81,22 @@ def diff(old: Cid | None, new: Cid) -> Steps[list[Change]]:
     if changes and not changes[0].path:
         changes[0] = replace(changes[0], old=(yield from resolve(old, ())), new=(yield from resolve(new, ())))
     return changes
+
+
+def directory_changes(old: Cid, new: Cid) -> Steps[dict[bytes, tuple[Link | None, Link | None]]]:
+    """The names of one directory that stand for something else in ``new`` than in ``old``, with what they stood and stand for.
+
+    Nobody looks inside of what differs. Two sharded directories are compared shard by shard, so the cost is that of the
+    difference. Raises NotADirectory, Corrupt.
+    """
+    if codec_of(old) != DAG_PB or codec_of(new) != DAG_PB:
+        raise NotADirectory("a raw block is not a directory")
+    blocks = yield from fetch((old, new))
+    before, after = decode_directory(old, blocks[old]), decode_directory(new, blocks[new])
+    if before is None or after is None:
+        raise NotADirectory("one of two nodes to be compared is not a directory")
+    differences = yield from _directory_differences(before, after)
+    return {name: (was, now) for name, was, now in differences}
 
 
 def _diff_from_nothing(new: Cid) -> Steps[list[Change]]:

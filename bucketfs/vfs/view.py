@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bucketfs.dag import NodeInfo
 from bucketfs.errors import NotADirectory, NotFound
 from bucketfs.types import NO_ATTRIBUTES, BucketKey, Cid, Inode, Kind, Link
 from bucketfs.vfs.facts import Attr
@@ -203,7 +204,10 @@ class View(ABC):
         )
 
     def _materialize(self, directory: DirectoryNode, name: bytes, link: Link) -> Node:
-        info = self.lens.shown(link)
+        return self.bring_in(directory, name, link, self.lens.shown(link))
+
+    def bring_in(self, directory: DirectoryNode, name: bytes, link: Link, info: NodeInfo | None) -> Node:
+        """Take what the base has at a name into memory. ``info`` is what its root block says, None when that is damaged."""
         known = self.numbers.at(directory.inode, name)
         if known is not None and known.inode in self.registry:
             known = None
@@ -219,13 +223,16 @@ class View(ABC):
             ctime_ns = own if known is None else max(self.owner.now_ns(), known.ctime_ns + 1)
             known = Number(self.numbers.fresh(), ctime_ns, fallback, found)
             self.numbers.keep(directory.inode, name, known)
-        node = self.node_of(link, known)
+        node = self.node_from(link, info, known)
         directory.attach(name, node)
         return node
 
     def node_of(self, link: Link, number: Number) -> Node:
         """A clean node for a DAG of the base. An attempt."""
-        info = self.lens.shown(link)
+        return self.node_from(link, self.lens.shown(link), number)
+
+    def node_from(self, link: Link, info: NodeInfo | None, number: Number) -> Node:
+        """A clean node for a DAG of the base whose root block says ``info``, or is damaged (None)."""
         node: Node
         if info is None:
             # What it is nobody can say; most things are files, and about as long as what their trees hold.

@@ -13,6 +13,9 @@ from bucketfs.types import ROOT_INODE, FileHandle, Kind
 from bucketfs.vfs import SetAttr
 
 
+HOUR_NS = 3600 * 10**9
+
+
 def pusher_of(world: World) -> Pusher:
     return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
 
@@ -64,6 +67,7 @@ async def test_a_chmod_of_a_folder_elsewhere_is_not_undone_by_a_file_made_in_it_
         await other.write(f"{name}/x", b"x")
     await push(other)
     world = await World(tmp_path / "world", remote).open()
+    world.clock.at_ns += HOUR_NS  # of two who changed one field, the later one counts
     await world.write("theirs/mine", b"m")
     await world.write("ours/mine", b"m")
     await world.chmod("ours", 0o750)
@@ -245,7 +249,10 @@ async def test_an_open_file_below_a_removed_folder_brings_back_the_folders_and_n
 async def test_an_open_file_comes_home_to_the_folder_that_has_the_name_now(tmp_path: Path) -> None:
     other, world = await two(tmp_path)
     handle = await opened(world, "d/e/deep")
-    await other.rename("d", "moved")
+    for name in ("deep", "beside"):
+        await other.unlink(f"d/e/{name}")
+    await other.rmdir("d/e")
+    await other.rmdir("d")
     await follow_from(world, other)
     await world.mkdir("d")
     await world.write("d/e", b"no folder any more")
