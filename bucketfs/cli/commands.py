@@ -16,6 +16,8 @@ _COMMANDS = {
     "umount": "bucketfs.cli.running:umount",
     "status": "bucketfs.cli.running:status",
     "sync": "bucketfs.cli.running:sync",
+    "conflicts": "bucketfs.cli.conflicts:conflicts",
+    "events": "bucketfs.cli.events:events",
     "hub": "bucketfs.cli.hub:hub",
     "buck": "bucketfs.cli.buck:buck",
 }

@@ -41,8 +41,7 @@ def status_lines(document: Mapping[str, Any], now_s: float) -> Iterator[str]:
         yield f"  bucket {bucket.get('name')}: cannot be opened: {bucket.get('error')}{when}"
     conflicts = document.get("conflicts") or ()
     if conflicts:
-        yield f"  conflicts: {len(conflicts)}, both sides are kept:"
-        yield from (f"    {path}" for path in conflicts)
+        yield f"  conflicts: {len(conflicts)}, both versions are kept; 'bucketfs conflicts' lists them"
     cache = document.get("cache") or {}
     if cache:
         yield f"  cache: {size_text(cache.get('disk_bytes', 0))} on disk, {size_text(cache.get('memory_bytes', 0))} in memory"

@@ -8,15 +8,15 @@ import select
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
 
+from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around, mount_of, my_mounts
 from bucketfs.cli.report import Ticker, status_lines
-from bucketfs.daemon import Places, answers, ask, load_config, parse_seconds
-from bucketfs.errors import BucketfsError, Busy, NotFound, TimedOut, Unavailable, Usage
-from bucketfs.mount import Mounted, is_dead, mount_above, mounted_at, mounts, real_path, unmount, write_back
+from bucketfs.daemon import Places, ask, load_config, parse_seconds
+from bucketfs.errors import BucketfsError, NotFound, TimedOut, Unavailable, Usage
+from bucketfs.mount import Mounted, is_dead, unmount, write_back
 
 STATUS_TIMEOUT_S = 10.0
 END_MARGIN_S = 30.0
@@ -29,11 +29,11 @@ def status(mountpoint: str | None, as_json: bool) -> None:
     """Show what a mount, or each mount of yours, is doing."""
     places = load_config().places
     if mountpoint is not None:
-        mounted = _mount_of(mountpoint)
+        mounted = mount_of(mountpoint)
         document = _status(places, mounted)
         click.echo(json.dumps(document, indent=2) if as_json else "\n".join(status_lines(document, time.time())))
         return
-    documents = [_status_or_why_not(places, mounted) for mounted in _mine(places)]
+    documents = [_status_or_why_not(places, mounted) for mounted in my_mounts(places)]
     if as_json:
         click.echo(json.dumps(documents, indent=2))
     elif documents:
@@ -52,11 +52,7 @@ def sync(path: str | None, timeout: str | None) -> None:
         limit_s = None if timeout is None else parse_seconds(timeout)
     except ValueError as error:
         raise Usage(f"--timeout is {timeout!r}", hint=f"write {error}") from None
-    # A mount that lost its process but never was this configuration's is not waited for.
-    mine = [one for one in _mine(places) if places.control_socket(one.mountpoint).exists()]
-    chosen = [_mount_around(path)] if path is not None else mine
-    if not chosen:
-        raise NotFound("nothing is mounted", hint="'bucketfs mount FOLDER' mounts all buckets")
+    chosen = [mount_around(path)[0]] if path is not None else listening_mounts(places)
     # One mount in trouble must not keep the others from being waited for.
     failures = [found for mounted in chosen if (found := _synced(places, mounted, limit_s)) is not None]
     for failure in failures[1:]:
@@ -73,7 +69,7 @@ def _synced(places: Places, mounted: Mounted, limit_s: float | None) -> Bucketfs
             if not is_dead(mounted.mountpoint):
                 # What programs wrote and still have open may be in the kernel's pages only.
                 write_back(mounted.mountpoint)
-            _ask(places, mounted, "sync", {"timeout_s": limit_s}, on_progress=ticker.show, timeout_s=silence_s)
+            ask_mount(places, mounted, "sync", {"timeout_s": limit_s}, on_progress=ticker.show, timeout_s=silence_s)
     except BucketfsError as error:
         return error
     return None
@@ -86,7 +82,7 @@ def _synced(places: Places, mounted: Mounted, limit_s: float | None) -> Bucketfs
 def umount(mountpoint: str, lazy: bool, no_wait: bool) -> None:
     """Unmount, and wait until the last changes are at the Hub (as long as the mount's --drain says)."""
     places = load_config().places
-    mounted = _mount_of(mountpoint)
+    mounted = mount_of(mountpoint)
     if is_dead(mounted.mountpoint):
         unmount(mounted.mountpoint, lazy=True)
         click.echo(f"Unmounted {mounted.mountpoint}, which had lost its process; its changes wait for the next mount")
@@ -135,25 +131,7 @@ def _process_of(places: Places, mounted: Mounted) -> Iterator[int | None]:
 
 
 def _status(places: Places, mounted: Mounted) -> dict[str, Any]:
-    return _ask(places, mounted, "status", timeout_s=STATUS_TIMEOUT_S)
-
-
-def _ask(places: Places, mounted: Mounted, command: str, *arguments: dict[str, Any], **how: Any) -> dict[str, Any]:
-    """Ask the daemon behind a mount. Raises Unavailable when there is none any more, NotFound when it does not listen to us."""
-    path = places.control_socket(mounted.mountpoint)
-    try:
-        return ask(path, command, *arguments, **how)
-    except NotFound as error:
-        if answers(path):
-            raise  # it listens, so this is its answer
-        if is_dead(mounted.mountpoint):
-            lost = f"the mount at {mounted.mountpoint} has lost its process"
-            raise Unavailable(lost, hint=_clear_hint(mounted)) from error
-        raise NotFound(f"the daemon behind {mounted.mountpoint} does not listen", hint="is it of another user?") from error
-
-
-def _clear_hint(mounted: Mounted) -> str:
-    return f"'bucketfs umount {mounted.mountpoint}' clears it; no change that was written is lost"
+    return ask_mount(places, mounted, "status", timeout_s=STATUS_TIMEOUT_S)
 
 
 def _status_or_why_not(places: Places, mounted: Mounted) -> dict[str, Any]:
@@ -161,31 +139,3 @@ def _status_or_why_not(places: Places, mounted: Mounted) -> dict[str, Any]:
         return _status(places, mounted)
     except (NotFound, TimedOut, Unavailable) as error:
         return {"mountpoint": str(mounted.mountpoint), "trouble": f"{error}: {error.hint}"}
-
-
-def _mount_of(mountpoint: str) -> Mounted:
-    """The mount at a mount point. Raises NotFound, Busy when another file system is there."""
-    place = real_path(Path(mountpoint).expanduser().absolute())
-    mounted = mounted_at(place)
-    if mounted is None:
-        raise NotFound(f"nothing is mounted at {place}", hint="'bucketfs status' lists what is")
-    if not mounted.ours:
-        raise Busy(f"{place} is a mount of {mounted.type}, not of bucketfs", hint="'bucketfs status' lists ours")
-    return mounted
-
-
-def _mount_around(path: str) -> Mounted:
-    """The mount that a path lies in. Raises NotFound."""
-    # Not resolved by asking the file system first: below a mount that hangs, that would hang as well.
-    place = Path(os.path.abspath(Path(path).expanduser()))
-    mounted = mount_above(place) or mount_above(Path(os.path.realpath(place)))
-    if mounted is None:
-        raise NotFound(f"{place} is in no bucketfs mount", hint="'bucketfs status' lists the mounts")
-    return mounted
-
-
-def _mine(places: Places) -> list[Mounted]:
-    """The mounts whose daemons this user can talk to, and those that nobody can talk to any more."""
-    return [
-        one for one in mounts() if one.ours and (places.control_socket(one.mountpoint).exists() or is_dead(one.mountpoint))
-    ]

@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -200,25 +200,31 @@ def ask(
         except OSError as error:
             raise NotFound(f"no daemon listens at {path}") from error
         connection.settimeout(timeout_s)
-        try:
-            connection.sendall(json.dumps({"command": command, "arguments": arguments or {}}).encode() + b"\n")
-            with connection.makefile("rb") as lines:
-                for line in lines:
-                    answer = json.loads(line)
-                    if "result" in answer:
-                        return dict(answer["result"])
-                    if "error" in answer:
-                        raise _rebuilt(answer["error"])
-                    on_progress(answer["progress"])
-        except TimeoutError:
-            raise TimedOut(
-                f"the daemon did not answer {command!r} within {timeout_s:.0f} s", hint="its log may say why"
-            ) from None
-        except OSError as error:
-            raise Unavailable(
-                f"the daemon went away during {command!r}: {error.strerror}", hint="its log may say why"
-            ) from error
+        for line in _lines(connection, command, arguments or {}, timeout_s):
+            answer = json.loads(line)
+            if "result" in answer:
+                return dict(answer["result"])
+            if "error" in answer:
+                raise _rebuilt(answer["error"])
+            on_progress(answer["progress"])
     raise Unavailable(f"the daemon went away during {command!r}", hint="its log may say why")
+
+
+def _lines(connection: socket.socket, command: str, arguments: Arguments, timeout_s: float | None) -> Iterator[bytes]:
+    """Send a command and give out the lines of the answer. What fails while a line is used is not the daemon's failure."""
+    try:
+        connection.sendall(json.dumps({"command": command, "arguments": arguments}).encode() + b"\n")
+        with connection.makefile("rb") as lines:
+            while line := lines.readline():
+                yield line
+    except TimeoutError:
+        raise TimedOut(
+            f"the daemon did not answer {command!r} within {timeout_s:.0f} s", hint="its log may say why"
+        ) from None
+    except OSError as error:
+        raise Unavailable(
+            f"the daemon went away during {command!r}: {error.strerror}", hint="its log may say why"
+        ) from error
 
 
 def _rebuilt(document: Document) -> BucketfsError:

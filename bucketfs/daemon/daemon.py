@@ -32,14 +32,17 @@ from bucketfs.daemon.ready import tell_ready
 from bucketfs.daemon.reload import follow_settings
 from bucketfs.daemon.report import mount_status
 from bucketfs.daemon.session import Session, open_session
+from bucketfs.daemon.settling import conflict_documents, settle_conflicts
 from bucketfs.daemon.systemd import notify_ready, notify_stopping, watchdog
+from bucketfs.daemon.telling import stream
 from bucketfs.daemon.volumes import Volumes
+from bucketfs.daemon.where import Where
 from bucketfs.disk import Disk, OpenFile
 from bucketfs.errors import BucketfsError, Busy, NotFound, TimedOut, Unauthenticated, Unavailable, Unsupported
 from bucketfs.mount import Mount, MountSettings
 from bucketfs.sync import HubSource, Pace, Watcher
 from bucketfs.types import ROOT_INODE, BucketKey, ThreadId
-from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Owner
+from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Keep, Owner
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,8 @@ FSYNC_AT_HUB_TIMEOUT_S = 3600.0
 """A push takes its time, and whoever asked for fsync=hub would rather wait than not know."""
 RECORD_EVERY_S = 1.0
 CLOSE_GRACE_S = 10.0
+FAREWELL_S = 5.0
+"""How long the end waits for programs that follow events to take the last ones."""
 FAREWELL_TURNS = 20
 
 
@@ -78,6 +83,7 @@ class _Parts:
 class _Daemon:
     def __init__(self, options: MountOptions) -> None:
         self._options = options
+        self._where = Where(options.mountpoint, bool(options.bucket), options.prefix)
         self._started_s = time.time()
         self._stop = trio.Event()
         self._ended = trio.Event()
@@ -278,6 +284,8 @@ class _Daemon:
         for line in left:
             log.warning("%s", line)
         self._left = "; ".join(left)
+        with trio.move_on_after(FAREWELL_S):
+            await parts.volumes.feed.close()
         self._ended.set()
         # Whoever asked us to stop gets the answer before the control socket goes: its task needs a few turns for that.
         for _ in range(FAREWELL_TURNS):
@@ -306,7 +314,7 @@ class _Daemon:
             await self._listed.wait()
             self._listed = trio.Event()
             asked_s = self._listed_s
-            if [info.key for info in self._buckets] != [info.key for info in remembered]:
+            if [(info.key, info.name) for info in self._buckets] != [(info.key, info.name) for info in remembered]:
                 remembered = self._buckets
                 self._remember(parts.session, remembered)
             if not self._options.bucket:
@@ -336,6 +344,7 @@ class _Daemon:
         async def status(arguments: Arguments, progress: Progress) -> Document:
             return mount_status(
                 self._options,
+                self._where,
                 parts.session,
                 parts.volumes,
                 parts.watcher,
@@ -361,7 +370,28 @@ class _Daemon:
             await reporting(list(parts.volumes.open.values()), progress, self._ended.wait)
             return {"pid": os.getpid(), "left": self._left}
 
-        return {"status": status, "sync": sync, "stop": stop}
+        async def conflicts(arguments: Arguments, progress: Progress) -> Document:
+            return {"conflicts": conflict_documents(parts.volumes, self._where, str(arguments.get("path", "")))}
+
+        async def resolve(arguments: Arguments, progress: Progress) -> Document:
+            path, everything = str(arguments.get("path", "")), bool(arguments.get("all"))
+            found = await settle_conflicts(parts.volumes, self._where, path, Keep(arguments["keep"]), everything=everything)
+            # What the user looks at next must be what was chosen.
+            await parts.mount.drained()
+            return found
+
+        async def events(arguments: Arguments, progress: Progress) -> Document:
+            await stream(parts.volumes, self._where, parts.cache, str(arguments.get("path", "")), progress)
+            return {}
+
+        return {
+            "status": status,
+            "sync": sync,
+            "stop": stop,
+            "conflicts": conflicts,
+            "resolve": resolve,
+            "events": events,
+        }
 
 
 def _space(folder: Path) -> tuple[int, int]:

@@ -13,8 +13,10 @@ from bucketfs.client import behind_text
 from bucketfs.daemon.config import MountOptions
 from bucketfs.daemon.opening import OpenVolume
 from bucketfs.daemon.session import Session
+from bucketfs.daemon.settling import conflict_documents
 from bucketfs.daemon.volumes import Volumes
 from bucketfs.daemon.waiting import Waiting
+from bucketfs.daemon.where import Where
 from bucketfs.dag import cid_text
 from bucketfs.errors import BucketfsError, OverQuota, TimedOut, Unauthenticated, Unavailable
 from bucketfs.mount import Mount
@@ -78,6 +80,7 @@ def _state(error: BucketfsError | None) -> str:
 
 def mount_status(
     options: MountOptions,
+    where: Where,
     session: Session,
     volumes: Volumes,
     watcher: Watcher,
@@ -111,9 +114,7 @@ def mount_status(
         "pending_bytes": sum(bucket["pending_bytes"] for bucket in buckets),
         "oldest_age_s": max(ages, default=None),
         "error": errors[0] if errors else None,
-        "conflicts": [
-            f"{bucket['name']}/{path}" if not options.bucket else path for bucket in buckets for path in bucket["conflicts"]
-        ],
+        "conflicts": conflict_documents(volumes, where),
         "buckets": buckets,
         "unopened": unopened,
         "cache": asdict(cache.figures()),

@@ -106,7 +106,7 @@ class Volumes:
             opened.ended.set()
 
     def _moved(self, opened: OpenVolume, old: Cid, new: Cid, ours: bool) -> None:
-        self.feed.tell(News(Turn.MOVED, opened.info.key, opened.info.name, old, new, ours))
+        self.feed.tell(News(Turn.MOVED, opened.info.key, opened.info.name, opened.name, old, new, ours))
 
     def hurry(self) -> None:
         """What stood in the way of pushes may be gone: try again now."""
@@ -291,7 +291,7 @@ class Volumes:
         """Take a bucket off the mount at once, and close its journal when nobody is at work with it."""
         opened.volume.growth.note(-opened.volume.growth.grown_bytes)
         del self.open[opened.info.key]
-        self.feed.tell(News(Turn.END, opened.info.key, opened.info.name, opened.volume.base, None))
+        self.feed.tell(News(Turn.END, opened.info.key, opened.info.name, opened.name, opened.volume.base, None))
         if opened.name in self.vfs.names:
             self.vfs.drop(opened.name)
         opened.scope.cancel()
@@ -311,7 +311,7 @@ def _inodes_of(folder: Path) -> set[Inode]:
 
 def started(opened: OpenVolume) -> News:
     """A bucket is followed from its base on."""
-    return News(Turn.START, opened.info.key, opened.info.name, None, opened.volume.base)
+    return News(Turn.START, opened.info.key, opened.info.name, opened.name, None, opened.volume.base)
 
 
 def _size_of_base(volume: Volume) -> int:

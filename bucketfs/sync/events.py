@@ -95,11 +95,13 @@ class Turn(enum.Enum):
 @dataclass(frozen=True, slots=True)
 class News:
     """The root of a bucket moved from ``old`` to ``new``, by a push from here when ``local``. ``START``: the bucket is followed
-    from ``new`` on; ``LOST``: from ``old`` to ``new`` in steps that were not kept; ``END``: the bucket left the mount."""
+    from ``new`` on; ``LOST``: from ``old`` to ``new`` in steps that were not kept; ``END``: the bucket left the mount. ``folder``
+    is the bucket's at the top of the mount, empty when it is the mount's root."""
 
     turn: Turn
     key: BucketKey
     name: str
+    folder: bytes
     old: Cid | None
     new: Cid | None
     local: bool = False

@@ -39,14 +39,14 @@ def test_what_is_wrong_is_said() -> None:
         "pending_count": 3,
         "pending_bytes": 1 << 20,
         "oldest_age_s": 40,
-        "conflicts": ["home/a (conflict).txt"],
+        "conflicts": [{"original": "/m/home/a.txt", "copy": "/m/home/a (conflict).txt"}],
         "buckets": [bucket | {"next_try_s": 1095.0}],
     }
     said = "\n".join(status_lines(document, 1090.0))
     assert "  Hub: away: no route to it\n" in said
     assert "  changes: 3 (1.0 MiB) wait, the oldest for 40 s\n" in said
     assert "not pushed: the Hub is away; next try in 5.0 s\n" in said
-    assert "  conflicts: 1, both sides are kept:\n    home/a (conflict).txt\n" in said
+    assert "  conflicts: 1, both versions are kept; 'bucketfs conflicts' lists them\n" in said
 
 
 def test_a_daemon_that_says_little_is_shown_as_well() -> None:

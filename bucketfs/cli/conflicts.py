@@ -1,0 +1,94 @@
+"""``bucketfs conflicts``: what both sides had changed, and which version the user wants."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import click
+
+from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around
+from bucketfs.daemon import Places, load_config
+from bucketfs.errors import BucketfsError, Usage
+from bucketfs.mount import Mounted
+
+CHOICES = ("keep-mine", "keep-theirs", "keep-both")
+TIMEOUT_S = 60.0
+
+
+@click.command()
+@click.argument("path", required=False)
+@click.option(
+    "--resolve",
+    "keep",
+    type=click.Choice(CHOICES),
+    help="keep-mine: what was written here takes the name. keep-theirs: what the Hub had keeps it. The other version is removed. "
+    "keep-both: the files stay, the conflict is off the list.",
+)
+@click.option("--all", "everything", is_flag=True, help="Resolve all that are listed, not one.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: a document.")
+def conflicts(path: str | None, keep: str | None, everything: bool, as_json: bool) -> None:
+    """List the files that were changed here and elsewhere, or choose one version of them.
+
+    PATH is such a file, its copy, or a folder (default: all mounts). Both versions are kept until you choose.
+    """
+    places = load_config().places
+    if path is not None:
+        chosen = [mount_around(path)]
+    else:
+        chosen = [(mounted, "") for mounted in listening_mounts(places)]
+    if keep is None:
+        if everything:
+            raise Usage("--all says what to resolve", hint="add --resolve, or leave it out")
+        _list(places, chosen, as_json)
+        return
+    if path is None and not everything:
+        count = sum(len(_listed(places, mounted, inside)) for mounted, inside in chosen)
+        raise Usage(f"{count} conflicts could be meant", hint="name one, or give --all")
+    _resolve(places, chosen, keep, everything, as_json)
+
+
+def _listed(places: Places, mounted: Mounted, inside: str) -> list[dict[str, Any]]:
+    return list(ask_mount(places, mounted, "conflicts", {"path": inside}, timeout_s=TIMEOUT_S)["conflicts"])
+
+
+def _list(places: Places, chosen: list[tuple[Mounted, str]], as_json: bool) -> None:
+    found = [document for mounted, inside in chosen for document in _listed(places, mounted, inside)]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    if not found:
+        click.echo("No conflicts.")
+        return
+    for document in found:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(document["time_s"]))
+        whose, other = ("yours", "the Hub's") if document["copy_is"] == "mine" else ("the Hub's", "yours")
+        click.echo(f"{document['original']}: {other} has the name; since {when} {whose} is beside it:")
+        click.echo(f"  {document['copy']}")
+    click.echo("Both versions are kept. 'bucketfs conflicts --resolve keep-mine|keep-theirs|keep-both PATH' settles one.")
+
+
+def _resolve(places: Places, chosen: list[tuple[Mounted, str]], keep: str, everything: bool, as_json: bool) -> None:
+    resolved: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    for mounted, inside in chosen:
+        arguments = {"path": inside, "keep": keep, "all": everything}
+        answer = ask_mount(places, mounted, "resolve", arguments, timeout_s=TIMEOUT_S)
+        resolved += answer["resolved"]
+        failed += answer["failed"]
+    if as_json:
+        click.echo(json.dumps({"resolved": resolved, "failed": failed}, indent=2))
+    elif not resolved and not failed:
+        click.echo("No conflicts.")
+    else:
+        for document in resolved:
+            click.echo(f"{document['original']}: {_DONE[keep]}")
+    for document in failed[:-1]:
+        click.echo(f"bucketfs: {document['original']}: {document['error']}: {document['hint']}", err=True)
+    if failed:
+        last = failed[-1]
+        raise BucketfsError(f"{last['original']}: {last['error']}", hint=last["hint"])
+
+
+_DONE = {"keep-mine": "yours is kept", "keep-theirs": "the Hub's is kept", "keep-both": "both are kept"}

@@ -1,0 +1,57 @@
+"""``bucketfs events``: what changes in a mount, as it happens, for programs that follow it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around
+from bucketfs.daemon import load_config
+from bucketfs.errors import Usage
+
+
+@click.command()
+@click.argument("path", required=False)
+@click.option("--json", "as_json", is_flag=True, help="For programs: one object per line.")
+def events(path: str | None, as_json: bool) -> None:
+    """Show what changes at the Hub in the mount around PATH, or below PATH, until interrupted or unmounted.
+
+    A change made here shows when it has been pushed. docs/events.md says what each line means.
+    """
+    places = load_config().places
+    if path is not None:
+        mounted, inside = mount_around(path)
+    else:
+        mine = listening_mounts(places)
+        if len(mine) > 1:
+            raise Usage("there are several mounts", hint=f"name one: {', '.join(str(one.mountpoint) for one in mine)}")
+        mounted, inside = mine[0], ""
+
+    def show(document: Mapping[str, Any]) -> None:
+        for event in document["events"]:
+            click.echo(json.dumps(event) if as_json else line_of_event(event))
+
+    try:
+        # Silence is no failure: nothing may change for days.
+        ask_mount(places, mounted, "events", {"path": inside}, on_progress=show, timeout_s=None)
+    except KeyboardInterrupt:
+        return  # the usual end
+
+
+def line_of_event(event: Mapping[str, Any]) -> str:
+    """An event for people: when, who made it, what became of which path."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time_s"]))
+    kind, bucket = event["kind"], event["bucket"]
+    if kind == "start":
+        return f"{when} start {bucket} at {event['root']}"
+    if kind == "end":
+        return f"{when} end {bucket}"
+    if kind == "lost":
+        why = f": {event['reason']}" if event.get("reason") else ""
+        return f"{when} {event['origin']} lost {bucket} from {event['old_root']} to {event['root']}{why}"
+    was = f"{event['was']} -> " if kind == "renamed" else ""
+    return f"{when} {event['origin']} {kind} {was}{event['file']}"
