@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from dying import Killed, Life, MortalRemote, living
 from world import MemoryRemote
 
 from bucketfs.sync import Mirror, MirrorState, Round
@@ -32,7 +33,7 @@ class Machine:
         self.top.mkdir(parents=True)
         self.state_file = where / f"{name}.db"
         self.rounds: list[Round] = []
-        self.copies = 0
+        self.acts = 0
 
     def conflict_name(self, name: bytes, taken: Callable[[bytes], bool]) -> bytes:
         for count in itertools.count(1):
@@ -41,23 +42,22 @@ class Machine:
                 return candidate
         raise AssertionError
 
-    async def round(self) -> Round:
-        """A round of a mirror that was just started: nothing is in memory but what the state says."""
+    async def round(self, dies_after: int | None = None) -> Round | None:
+        """A round of a mirror that was just started: nothing is in memory but what the state says. With ``dies_after`` it is
+        killed after so many acts, if it comes so far; None then."""
+        life = Life(dies_after)
         state = MirrorState(self.state_file)
         try:
-            done = await Mirror(self.remote, self.top, state, self.conflict_name, now_ns=later_ns).round()
+            with living(life):
+                remote = MortalRemote(self.remote, life)
+                done = await Mirror(remote, self.top, state, self.conflict_name, now_ns=later_ns).round()
+        except Killed:
+            return None
         finally:
             state.close()
+            self.acts = life.acts
         self.rounds.append(done)
         return done
-
-    async def settle(self) -> None:
-        """Rounds until one does nothing."""
-        for _ in range(5):
-            done = await self.round()
-            if not done.did_something:
-                return
-        raise AssertionError(f"it does not come to rest: {self.rounds[-5:]}")
 
     # Verbs
 
@@ -91,3 +91,12 @@ class Machine:
             told = (value, stat.S_IMODE(status.st_mode), status.st_mtime_ns if value is not None else 0)
             found[str(path.relative_to(self.top))] = told if modes else value
         return found
+
+
+async def settle(*machines: Machine) -> None:
+    """Rounds of each in turn until none has anything to do."""
+    for _ in range(6):
+        done = [await machine.round() for machine in machines]
+        if not any(each is None or each.did_something for each in done):
+            return
+    raise AssertionError(f"they do not come to rest: {[machine.rounds[-1] for machine in machines]}")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
-from machine import Machine, later_ns
+from machine import Machine, settle
 from world import MemoryRemote
 
-from bucketfs.dag import build_file, drive, edit_directory, list_directory, resolve
-from bucketfs.errors import NotFound, Refused, Unavailable
-from bucketfs.sync import Mirror, MirrorState, folder, mirror_apply, mirror_scan
-from bucketfs.types import Cid, Kind, Link, NodeAttributes
+from bucketfs.dag import drive, list_directory, resolve
+from bucketfs.types import Cid
 
 LEAF = 262144
 
@@ -33,15 +30,6 @@ def two(tmp_path: Path, remote: MemoryRemote) -> Machine:
     return Machine(tmp_path, "two", remote)
 
 
-async def both(one: Machine, two: Machine) -> None:
-    """Both in turn until neither has anything to do."""
-    for _ in range(6):
-        done = [await machine.round() for machine in (one, two)]
-        if not any(each.did_something for each in done):
-            return
-    raise AssertionError("they do not come to rest")
-
-
 def names(remote: MemoryRemote, path: tuple[bytes, ...] = ()) -> list[bytes]:
     link = drive(resolve(remote.at, path), remote._get)
     assert link is not None
@@ -56,13 +44,13 @@ async def test_what_one_has_the_other_gets(one: Machine, two: Machine) -> None:
     (one.top / "empty").mkdir(mode=0o750)
     (one.top / "a/b/small").chmod(0o600)
     os.symlink("a/large", one.top / "link")
-    await both(one, two)
+    await settle(one, two)
     assert two.tree(modes=True) == one.tree(modes=True)
     assert len(two.tree()) == 8
     two.write("a/b/small", "changed")
     two.remove("a/large")
     two.write("new", "new")
-    await both(two, one)
+    await settle(two, one)
     assert two.tree(modes=True) == one.tree(modes=True)
     assert one.read("a/b/small") == "changed"
     assert not (one.top / "a/large").exists()
@@ -86,7 +74,7 @@ async def test_both_have_something_the_first_time(one: Machine, two: Machine) ->
         machine.write("common/other", machine.name)
         machine.write(f"only {machine.name}", "x")
     os.utime(two.top / "common/same", ns=(5, 5))
-    await both(one, two)
+    await settle(one, two)
     assert one.tree(modes=True) == two.tree(modes=True)
     assert one.read("common/other") == "one"
     assert one.read("common/other (conflict two 1)") == "two"
@@ -103,7 +91,7 @@ async def test_both_have_something_the_first_time(one: Machine, two: Machine) ->
 async def test_both_changed_while_apart(one: Machine, two: Machine) -> None:
     for name in ("mine", "theirs", "both", "gone", "kept", "dir/in"):
         one.write(name, "old")
-    await both(one, two)
+    await settle(one, two)
     one.write("mine", "new")
     one.write("both", "of one")
     one.remove("gone")
@@ -112,7 +100,7 @@ async def test_both_changed_while_apart(one: Machine, two: Machine) -> None:
     two.write("theirs", "new")
     two.write("both", "of two")
     two.remove("kept")
-    await both(one, two)
+    await settle(one, two)
     assert (
         one.tree()
         == two.tree()
@@ -129,7 +117,7 @@ async def test_both_changed_while_apart(one: Machine, two: Machine) -> None:
 async def test_a_rename_is_followed_and_copied(one: Machine, two: Machine, remote: MemoryRemote) -> None:
     one.write("dir/large", os.urandom(5 * LEAF))
     one.write("dir/other", "x")
-    await both(one, two)
+    await settle(one, two)
     (one.top / "dir").rename(one.top / "moved")
     sent = remote.bytes_put
     done = await one.round()
@@ -148,7 +136,7 @@ async def test_a_rename_is_followed_and_copied(one: Machine, two: Machine, remot
         return await real(cids)
 
     remote.blocks = counted  # type: ignore[method-assign, assignment]
-    await both(two, one)
+    await settle(two, one)
     assert one.tree() == two.tree()
     assert one.read("moved/other") == "changed on the other side"
     assert not (one.top / "dir").exists()
@@ -159,13 +147,13 @@ async def test_types_change_places(one: Machine, two: Machine) -> None:
     one.write("file to folder", "x")
     one.write("folder to file/in/deep", "x")
     one.write("file to link", "x")
-    await both(one, two)
+    await settle(one, two)
     for name in ("file to folder", "folder to file", "file to link"):
         one.remove(name)
     one.write("file to folder/in", "y")
     one.write("folder to file", "y")
     os.symlink("anywhere", one.top / "file to link")
-    await both(one, two)
+    await settle(one, two)
     assert (
         two.tree()
         == one.tree()
@@ -181,13 +169,13 @@ async def test_types_change_places(one: Machine, two: Machine) -> None:
 async def test_modes_travel_without_the_bytes(one: Machine, two: Machine, remote: MemoryRemote) -> None:
     one.write("large", os.urandom(4 * LEAF))
     one.write("dir/small", "x")
-    await both(one, two)
+    await settle(one, two)
     inode = (two.top / "large").stat().st_ino
     (one.top / "large").chmod(0o755)
     (one.top / "dir").chmod(0o700)
     two.write("dir/small", "written meanwhile")
     sent = remote.bytes_put
-    await both(one, two)
+    await settle(one, two)
     assert remote.bytes_put - sent < LEAF
     assert (two.top / "large").stat().st_mode & 0o777 == 0o755
     assert (two.top / "large").stat().st_ino == inode

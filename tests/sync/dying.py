@@ -1,0 +1,93 @@
+"""A process that dies at its n-th act on disk, state or Hub: from then on nothing it tries has any effect."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from world import MemoryRemote
+
+from bucketfs.client import PutCounts
+from bucketfs.sync import Look, MirrorState, folder
+from bucketfs.types import Cid, UploadId
+
+ACTS = ("remove_file", "remove_empty", "make_folder", "set_attributes", "write_symlink")
+
+
+class Killed(BaseException):
+    """What a kill is to a test."""
+
+
+@dataclass
+class Life:
+    """``left`` acts until the end; each counts once before and once after it is done. None: for ever."""
+
+    left: int | None = None
+    acts: int = 0
+
+    def step(self) -> None:
+        self.acts += 1
+        if self.left is not None:
+            if self.left <= 0:
+                raise Killed
+            self.left -= 1
+
+
+def mortal(life: Life, act: Callable[..., Any]) -> Callable[..., Any]:
+    def done(*arguments: Any, **options: Any) -> Any:
+        life.step()
+        result = act(*arguments, **options)
+        life.step()
+        return result
+
+    return done
+
+
+@contextmanager
+def living(life: Life) -> Iterator[None]:
+    """Everything that a mirror does to the disk is an act of this life."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ACTS:
+            patch.setattr(folder, name, mortal(life, getattr(folder, name)))
+        patch.setattr(folder.Aside, "commit", mortal(life, folder.Aside.commit))
+        patch.setattr(MirrorState, "begin", mortal(life, MirrorState.begin))
+        patch.setattr(MirrorState, "commit", mortal(life, MirrorState.commit))
+        yield
+
+
+class MortalRemote:
+    """A Remote whose calls are acts."""
+
+    def __init__(self, remote: MemoryRemote, life: Life) -> None:
+        self._remote = remote
+        self._life = life
+
+    async def root(self) -> Cid:
+        self._life.step()
+        return await self._remote.root()
+
+    async def look(self) -> Look:
+        self._life.step()
+        return await self._remote.look()
+
+    async def blocks(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
+        self._life.step()
+        return await self._remote.blocks(cids)
+
+    async def missing(self, cids: Collection[Cid], upload: UploadId) -> set[Cid]:
+        self._life.step()
+        return await self._remote.missing(cids, upload)
+
+    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
+        self._life.step()
+        counts = await self._remote.put(batches, upload)
+        self._life.step()
+        return counts
+
+    async def swap(self, expected: Cid, new: Cid, upload: UploadId) -> None:
+        self._life.step()
+        await self._remote.swap(expected, new, upload)
+        self._life.step()
