@@ -44,6 +44,7 @@ from bucketfs.vfs import (
     overlay_ops,
     pushed,
     rebase_onto,
+    retry,
     rights_of,
     thaw,
     without_folders,
@@ -443,6 +444,17 @@ class Pusher:
         volume.owes_checkpoint = True
         await self.checkpoint()
         return [conflict.copy for conflict in done.conflicts]
+
+    async def retry(self) -> None:
+        """Do what is stuck for blocks that the Hub had lost, as far as it has them again. Raises what fetching them does."""
+        volume = self._volume
+        before = len(volume.stuck)
+        complaints = await retry(volume)
+        for line in complaints:
+            log.warning("%s: a change that waited does not fit any more: %s", volume.key, line)
+        if len(volume.stuck) != before:
+            log.info("%s: %d changes that waited for lost blocks are done", volume.key, before - len(volume.stuck))
+            await self.checkpoint()
 
     async def checkpoint(self) -> None:
         """Begin a new journal segment with what is still dirty, and let go of what it replaces."""

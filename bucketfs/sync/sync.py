@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 RECONNECT_S = 1.5
 """A Hub that has just come back is still unavailable for as long as gRPC pauses between attempts to connect (client/channel.py)."""
 
+STUCK_S = 3600.0
+"""What waits for blocks that the Hub has lost is tried at each look at the Hub, and at least this often."""
+
 GARBAGE_DRAFTS_MAX = 4096
 RECORDS_MAX = 500_000
 """Past these the journal is written anew although nothing could be pushed."""
@@ -83,6 +86,7 @@ class Syncer:
         self._progress = trio.Event()
         self._failed_asked = 0
         self._hurried = 0
+        self._stuck_s = trio.current_time()
         volume.on_change = self._wake
 
     def heard(self) -> None:
@@ -199,6 +203,12 @@ class Syncer:
             wait_s = self._due_in_s()
             if wait_s <= 0:
                 return
+            if self.volume.stuck:
+                stuck_s = self._stuck_s + STUCK_S - trio.current_time()
+                if stuck_s <= 0:
+                    self._look = True
+                    return
+                wait_s = min(wait_s, stuck_s)
             self._changed = trio.Event()
             with trio.move_on_after(wait_s):
                 await self._changed.wait()
@@ -208,9 +218,10 @@ class Syncer:
         if volume.changed_since_ns is None:
             return float("inf")
         now_ns = volume.owner.now_ns()
-        # A clock that was set back must not put a push off: a change from the future counts as made now.
-        quiet_ns = max(0, now_ns - volume.changed_last_ns)
-        age_ns = max(0, now_ns - volume.changed_since_ns)
+        # A clock that was set back must not put a push off: a change from the future counts as made now, and once so.
+        volume.changed_last_ns = min(volume.changed_last_ns, now_ns)
+        volume.changed_since_ns = min(volume.changed_since_ns, now_ns)
+        quiet_ns, age_ns = now_ns - volume.changed_last_ns, now_ns - volume.changed_since_ns
         return max(0.0, min(self._pace.quiet_s - quiet_ns / 1e9, self._pace.oldest_s - age_ns / 1e9))
 
     async def _round(self) -> None:
@@ -219,6 +230,9 @@ class Syncer:
             if self.volume.journal.failed or self.volume.owes_checkpoint:
                 # A disk that failed once may have lost what it was told; a new segment says all of it again.
                 await self._pusher.checkpoint()
+            if look and self.volume.stuck:
+                self._stuck_s = trio.current_time()
+                await self._pusher.retry()
             if self.dirty:
                 self.pushing = True
                 done = await self._pusher.push()

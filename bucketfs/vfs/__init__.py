@@ -9,7 +9,7 @@ tree from it, and says `pushed`; a new root of the Hub comes in by `rebase_onto`
 writes and `replay` reads.
 """
 
-from bucketfs.vfs.checkpoint import draft_ids, overlay_ops, replay
+from bucketfs.vfs.checkpoint import draft_ids, overlay_ops, replay, retry
 from bucketfs.vfs.conflict import conflict_name
 from bucketfs.vfs.conflicts import Conflicts
 from bucketfs.vfs.content import BasePiece, DraftPiece, FrozenLayer, Piece, ZeroPiece, pieces
@@ -97,6 +97,7 @@ __all__ = [
     "rebase_onto",
     "record",
     "replay",
+    "retry",
     "rights_of",
     "run_steps",
     "stands",

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from bucketfs import ops
-from bucketfs.errors import BucketfsError, Corrupt, NotFound
+from bucketfs.errors import Corrupt, NotFound
 from bucketfs.journal import Extents
 from bucketfs.types import DraftId, Inode, Link, NodeAttributes
 from bucketfs.vfs.content import Layer
 from bucketfs.vfs.inodes import Number
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode, check_sound
+from bucketfs.vfs.stuck import beside, builds_on, paths_of
 from bucketfs.vfs.volume import Volume
 
 
@@ -123,8 +124,8 @@ async def replay(volume: Volume, records: Iterable[ops.Op]) -> list[str]:
     """Build the overlay from ``records`` on a volume that has none. Returns a line for each record that could not be applied.
 
     A record that does not fit (a base that is not the one it was written on, a draft that is gone) is said and passed over:
-    the others are worth more than the one. A record that needs a block that the Hub has lost or damaged is kept for the next
-    start, in ``volume.stuck``, with all later ones that build on it. Raises Unavailable when base blocks are needed that nobody
+    the others are worth more than the one. A record that needs a block that the Hub has lost or damaged is kept in
+    ``volume.stuck`` for `retry`, with all later ones that build on it. Raises Unavailable when base blocks are needed that nobody
     has now.
     """
     complaints: list[str] = []
@@ -133,47 +134,64 @@ async def replay(volume: Volume, records: Iterable[ops.Op]) -> list[str]:
     volume.numbers.claim(
         op.inode for op in records if isinstance(op, ops.Create | ops.MakeDirectory | ops.MakeSymlink | ops.Place)
     )
-    volume.replaying = True
-    try:
-        for op in records:
-            if any(_builds_on(op, before) for before in volume.stuck):
-                volume.stuck.append(op)
-                continue
-            try:
-                await _apply(volume, op)
-            except Corrupt as error:
-                volume.stuck.append(op)
-                complaints.append(f"{type(op).__name__} {_paths(op)[0]!r} waits for the next start: {error}")
-            except (NotFound, AssertionError) as error:
-                complaints.append(f"{type(op).__name__} {getattr(op, 'path', '')!r}: {error}")
-    finally:
-        volume.replaying = False
+    for op in records:
+        try:
+            stuck = beside(volume.stuck, op)
+        except Corrupt:
+            volume.stuck.append(op)
+            continue
+        try:
+            await volume.lens.settle(partial(_replayed, volume, op))
+        except Corrupt as error:
+            volume.stuck.append(op)
+            complaints.append(f"{type(op).__name__} {paths_of(op)[0]!r} waits for the Hub to have its blocks again: {error}")
+        except (NotFound, AssertionError) as error:
+            complaints.append(_misfit(op, error))
+        else:
+            volume.stuck = stuck
     return complaints
 
 
-def _paths(op: ops.Op) -> tuple[str, ...]:
-    """The paths that an op is about; none for what is no change."""
-    if isinstance(op, ops.Rename):
-        return (op.old, op.new)
-    path = getattr(op, "path", None)
-    return () if path is None else (path,)
+async def retry(volume: Volume) -> list[str]:
+    """Do what is stuck, as far as the Hub has the blocks by now; a line for each change that does not fit any more. Programs may go
+    on meanwhile. Raises Unavailable, TimedOut; what was not done by then is still stuck."""
+    complaints: list[str] = []
+    for op in list(volume.stuck):
+        try:
+            await volume.lens.settle(partial(_unstick, volume, op))
+        except Corrupt:
+            continue
+        except (NotFound, AssertionError) as error:
+            complaints.append(_misfit(op, error))
+            volume.stuck = [other for other in volume.stuck if other is not op]
+    return complaints
 
 
-def _builds_on(op: ops.Op, before: ops.Op) -> bool:
-    """Whether ``op`` means something else, or nothing, when the earlier op ``before`` was not done."""
-    carries = not isinstance(op, ops.SetAttributes | ops.SetContent)  # along with a folder goes what is in it
-    return any(
-        _is_under(path, earlier) or (carries and _is_under(earlier, path))
-        for path in _paths(op)
-        for earlier in _paths(before)
-    )
+def _unstick(volume: Volume, op: ops.Op) -> None:
+    """An attempt, at one that is still stuck and waits for no other."""
+    for before in volume.stuck:
+        if before is op:
+            _replayed(volume, op)
+            volume.stuck = [other for other in volume.stuck if other is not op]
+            return
+        if builds_on(op, before):
+            return
 
 
-def _is_under(path: str, above: str) -> bool:
-    return path == above or not above or path.startswith(f"{above}/")
+def _misfit(op: ops.Op, error: Exception) -> str:
+    return f"{type(op).__name__} {getattr(op, 'path', '')!r}: {error}"
 
 
-async def _apply(volume: Volume, op: ops.Op) -> None:
+def _replayed(volume: Volume, op: ops.Op) -> None:
+    """An attempt to do what a record says, without writing another one."""
+    volume.replaying = True
+    try:
+        _apply(volume, op)
+    finally:
+        volume.replaying = False
+
+
+def _apply(volume: Volume, op: ops.Op) -> None:
     if isinstance(op, ops.Proposed):
         volume.proposed.add(op.root)
         return
@@ -187,41 +205,39 @@ async def _apply(volume: Volume, op: ops.Op) -> None:
         volume.conflicts.settle(op.copy)
         return
     if isinstance(op, ops.Rename):
-        node = await _node(volume, op.old)
-        parent, name = await _place(volume, op.new)
-        target = await volume.lens.settle(lambda: volume.find(parent, name))
-        volume.move(node, parent, name, target, op.exchange, op.time_ns)
+        node = _node(volume, op.old)
+        parent, name = _place(volume, op.new)
+        volume.move(node, parent, name, volume.find(parent, name), op.exchange, op.time_ns)
         return
     if isinstance(op, ops.SetAttributes):
-        node = await _node(volume, op.path)
+        node = _node(volume, op.path)
         check_sound(node)
         volume.apply_attributes(node, op.mode, op.uid, op.gid, op.mtime_ns, op.time_ns)
         return
     if isinstance(op, ops.SetContent):
-        node = await _node(volume, op.path)
+        node = _node(volume, op.path)
         if not isinstance(node, FileNode):
             raise NotFound("content for what is no file")
         _set_content(volume, node, op)
         return
-    parent, name = await _place(volume, op.path)
-    at = await volume.lens.settle(lambda: volume.find(parent, name))
-    if isinstance(op, ops.Remove):
-        if at is not None:
-            volume.take_away(parent, at, op.time_ns)
-        return
+    parent, name = _place(volume, op.path)
+    at = volume.find(parent, name)
+    if isinstance(op, ops.Place):
+        volume.lens.shown(Link(op.cid, op.tsize))  # look first
     if at is not None:
         volume.take_away(parent, at, op.time_ns)
-    made = await _made(volume, op)
+    if isinstance(op, ops.Remove):
+        return
+    made = _made(volume, op)
     volume.place(parent, name, made, op.time_ns)
     if op.inode is not None and not isinstance(op, ops.Place):
         made.touch()
 
 
-async def _made(volume: Volume, op: ops.Create | ops.MakeDirectory | ops.MakeSymlink | ops.Place) -> Node:
+def _made(volume: Volume, op: ops.Create | ops.MakeDirectory | ops.MakeSymlink | ops.Place) -> Node:
     inode = _number(volume, op.inode)
     if isinstance(op, ops.Place):
-        link, number = Link(op.cid, op.tsize), Number(inode, op.time_ns, op.time_ns)
-        return await volume.lens.settle(lambda: volume.node_of(link, number))
+        return volume.node_of(Link(op.cid, op.tsize), Number(inode, op.time_ns, op.time_ns))
     if isinstance(op, ops.MakeSymlink):
         attributes = NodeAttributes(mtime_ns=op.mtime_ns, uid=op.uid, gid=op.gid)
         return SymlinkNode(volume, inode, None, attributes, op.time_ns, op.time_ns, op.target.encode())
@@ -240,9 +256,9 @@ def _number(volume: Volume, inode: Inode) -> Inode:
 def _set_content(volume: Volume, node: FileNode, op: ops.SetContent) -> None:
     if op.lower_limit_bytes:
         check_sound(node)
-    node.damaged = False
     content = node.content
     layer = next((layer for layer in content.layers if layer.draft.id == op.draft), None)
+    node.damaged = False
     if layer is None:
         for below in content.layers:
             below.sealed = True
@@ -256,23 +272,23 @@ def _set_content(volume: Volume, node: FileNode, op: ops.SetContent) -> None:
     volume.apply_attributes(node, None, None, None, op.mtime_ns, op.time_ns)
 
 
-async def _place(volume: Volume, path: str) -> tuple[DirectoryNode, bytes]:
+def _place(volume: Volume, path: str) -> tuple[DirectoryNode, bytes]:
     above, _, name = path.rpartition("/")
-    parent = await _node(volume, above)
+    parent = _node(volume, above)
     check_sound(parent)
     if not isinstance(parent, DirectoryNode):
         raise NotFound(f"{above!r} is not a directory")
     return parent, name.encode()
 
 
-async def _node(volume: Volume, path: str) -> Node:
+def _node(volume: Volume, path: str) -> Node:
     node: Node = volume.root
     for name in path.split("/") if path else []:
         check_sound(node)
         if not isinstance(node, DirectoryNode):
             raise NotFound(f"{path!r} leads through what is no directory")
-        node = await volume.lens.settle(partial(volume.child, node, name.encode()))
+        node = volume.child(node, name.encode())
     return node
 
 
-__all__ = ["BucketfsError", "draft_ids", "overlay_ops", "replay"]
+__all__ = ["draft_ids", "overlay_ops", "replay", "retry"]

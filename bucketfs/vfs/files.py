@@ -101,6 +101,7 @@ def write(node: FileNode, offset: int, data: bytes) -> int:
     if not data:
         return 0
     check_sound(node)
+    volume.check_unstuck(node)
     layer = node.content.writable(volume.journal.drafts.new)
     more = 0 if node.orphan else max(0, offset + len(data) - node.content.size_bytes)
     volume.growth.grow(more)
@@ -126,24 +127,27 @@ def truncate(node: FileNode, size_bytes: int) -> None:
     if size_bytes == node.content.size_bytes and not node.damaged:
         return
     record(node)
-    if not node.orphan:
-        volume.growth.grow(size_bytes - node.content.size_bytes)
-    content = node.content
-    layer = content.writable(volume.journal.drafts.new)
-    now_ns = volume.owner.now_ns()
-    if not node.orphan:
-        # Memory changes behind the record: a cut that could not be recorded must not be seen, for a restart would undo it.
-        volume.append(
-            ops.SetContent(
-                path=node.path(),
-                draft=layer.draft.id,
-                extents=(),
-                lower_limit_bytes=min(layer.lower_limit_bytes, size_bytes),
-                size_bytes=size_bytes,
-                mtime_ns=now_ns,
-                time_ns=now_ns,
+    content, now_ns = node.content, volume.owner.now_ns()
+    more = 0 if node.orphan else size_bytes - content.size_bytes
+    volume.growth.grow(more)
+    try:
+        layer = content.writable(volume.journal.drafts.new)
+        if not node.orphan:
+            # Memory changes behind the record: a cut that could not be recorded must not be seen, for a restart would undo it.
+            volume.append(
+                ops.SetContent(
+                    path=node.path(),
+                    draft=layer.draft.id,
+                    extents=(),
+                    lower_limit_bytes=min(layer.lower_limit_bytes, size_bytes),
+                    size_bytes=size_bytes,
+                    mtime_ns=now_ns,
+                    time_ns=now_ns,
+                )
             )
-        )
+    except BucketfsError:
+        volume.growth.note(-more)
+        raise
     content.truncate(layer, size_bytes)
     node.damaged = False
     _modified(node, now_ns)

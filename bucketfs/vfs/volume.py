@@ -27,7 +27,7 @@ from bucketfs.errors import (
     ReadOnly,
 )
 from bucketfs.journal import Journal
-from bucketfs.types import BucketKey, Cid, Inode, NodeAttributes
+from bucketfs.types import BucketKey, Cid, DraftId, Inode, NodeAttributes
 from bucketfs.vfs.conflicts import Conflicts
 from bucketfs.vfs.facts import RenameFlags
 from bucketfs.vfs.files import record
@@ -36,6 +36,7 @@ from bucketfs.vfs.lens import Lens
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode, check_sound, is_below
 from bucketfs.vfs.rights import Touch
 from bucketfs.vfs.room import Growth
+from bucketfs.vfs.stuck import beside
 from bucketfs.vfs.view import SEED, Owner, Registry, View
 
 NAME_MAX = 255
@@ -78,7 +79,7 @@ class Volume(View):
         self.replaying = False
         self.garbage_drafts = 0
         self.stuck: list[ops.Op] = []
-        """What a replay could not do because of damage at the Hub, kept in the journal for the next one."""
+        """What a replay could not do because of damage at the Hub, kept in the journal until it can be done (see `stuck`)."""
         self.proposed: set[Cid] = set()
         self.left: dict[Cid, int] = {}
         """Roots before the base, oldest first, with the time that the Hub told of the bucket then."""
@@ -340,7 +341,8 @@ class Volume(View):
         self.noted(now_ns)
 
     def append(self, op: ops.Op) -> None:
-        """Write a journal record. Raises NoSpace, DiskFailed, with nothing recorded.
+        """Write a journal record. Raises NoSpace, DiskFailed, and Corrupt for what builds on something that is stuck, with nothing
+        recorded.
 
         After a rebase whose checkpoint found no room the journal still stands on the old base, and a record of what was done
         on the new one would mean something else there. Until the checkpoint is made up for, nothing is recorded.
@@ -349,7 +351,14 @@ class Volume(View):
             return
         if self.owes_checkpoint:
             raise NoSpace("the journal needs room to begin anew before it can take changes")
+        stuck = beside(self.stuck, op) if self.stuck else self.stuck
         self.journal.append(op, frees_space=isinstance(op, ops.Remove))
+        self.stuck = stuck
+
+    def check_unstuck(self, node: Node) -> None:
+        """Raise Corrupt when other bytes of ``node`` would be mixed up with changes that are stuck. For what is recorded later."""
+        if self.stuck and not node.orphan:
+            beside(self.stuck, ops.SetContent(node.path(), DraftId(0), (), 1, 1, 0, 0))
 
     def _ownership(self, parent: DirectoryNode, uid: int, gid: int) -> tuple[int | None, int | None]:
         if (parent.attributes.mode or 0) & stat.S_ISGID:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 from world import ME, MemoryRemote, World
 
 from bucketfs.errors import Corrupt
-from bucketfs.sync import Pusher
+from bucketfs.sync import Pace, Pusher, Syncer
 from bucketfs.types import Cid
 from bucketfs.vfs import lens as lens_module
 
@@ -87,7 +91,10 @@ async def test_replay_with_a_lost_base_block_keeps_what_it_cannot_do(tmp_path: P
     del remote.store[cid]
 
     broken = await World(tmp_path / "here", remote).open()
-    assert [line.split(":")[0] for line in broken.complaints] == ["SetAttributes 'd/b' waits for the next start"]
+    assert [line.split(":")[0] for line in broken.complaints] == [
+        "SetAttributes 'd/b' waits for the Hub to have its blocks again",
+        "SetContent 'd/b' waits for the Hub to have its blocks again",
+    ]
     assert await broken.read("mine") == b"mine"
     assert await broken.names("d") == ["a", "b", "c"]
     await broken.write("d/new", b"new")
@@ -100,3 +107,110 @@ async def test_replay_with_a_lost_base_block_keeps_what_it_cannot_do(tmp_path: P
     assert await again.read("d/b") == b"b" * 5 + b"ours" + b"b" * (BIG - 9)
     assert (await again.vfs.getattr(await again.inode("d/b"))).mode == 0o600
     assert await again.read("d/new") == b"new"
+
+
+async def stuck(tmp_path: Path) -> tuple[World, Cid, bytes]:
+    """A mount that came up while the root block of d/b was lost, with an edit and a chmod of d/b in its journal."""
+    here, cid, block = await bucket(tmp_path)
+    here.remote.store[cid] = block
+    await here.write("d/b", b"ours", 5, truncate=False)
+    await here.chmod("d/b", 0o600)
+    here.close()
+    del here.remote.store[cid]
+    broken = await World(tmp_path / "here", here.remote).open()
+    assert len(broken.volume.stuck) == 2
+    return broken, cid, block
+
+
+def heal(world: World, cid: Cid, block: bytes) -> None:
+    world.remote.store[cid] = block
+    world.volume.lens._damaged.clear()  # the minute is over
+
+
+@asynccontextmanager
+async def synced(world: World) -> AsyncGenerator[Syncer, None]:
+    syncer = Syncer(world.volume, world.remote, world.source, pusher(world), Pace(1e9, 1e9))  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(syncer.run)
+        yield syncer
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_stuck_is_done_and_pushed_when_the_hub_has_the_block_again(tmp_path: Path) -> None:
+    here, cid, block = await stuck(tmp_path)
+    async with synced(here) as syncer:
+        await syncer.settle()
+        assert len(here.volume.stuck) == 2
+        heal(here, cid, block)
+        await syncer.settle()
+    assert here.volume.stuck == [] and not here.volume.root.dirty
+    here.close()
+    there = await World(tmp_path / "there", here.remote).open()
+    assert await there.read("d/b") == b"b" * 5 + b"ours" + b"b" * (BIG - 9)
+    assert (await there.vfs.getattr(await there.inode("d/b"))).mode == 0o600
+    there.close()
+
+
+async def test_what_is_stuck_is_tried_every_hour(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    here, cid, block = await stuck(tmp_path)
+    async with synced(here):
+        await trio.sleep(1800)
+        heal(here, cid, block)
+        assert here.volume.stuck
+        await trio.sleep(1801)
+        assert not here.volume.stuck
+    assert await here.read("d/b") == b"b" * 5 + b"ours" + b"b" * (BIG - 9)
+    here.close()
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("act", ["unlink", "anew", "rename over", "rename", "rename the folder"])
+async def test_what_a_program_does_meanwhile_is_never_mixed_up_with_what_is_stuck(
+    tmp_path: Path, act: str, restart: bool
+) -> None:
+    here, cid, block = await stuck(tmp_path)
+    ours = b"b" * 5 + b"ours" + b"b" * (BIG - 9)
+    with pytest.raises(Corrupt):
+        await here.write("d/b", b"x", 5, truncate=False)
+    names, place, expected = ["a", "b", "c"], "d/b", b"anew"
+    if act == "unlink":
+        await here.unlink("d/b")
+        await here.write("d/b", b"anew")
+    elif act == "anew":
+        await here.write("d/b", b"anew")
+    elif act == "rename over":
+        await here.write("d/new", b"anew")
+        await here.rename("d/new", "d/b")
+    elif act == "rename":
+        await here.rename("d/b", "d/moved")
+        names, place, expected = ["a", "c", "moved"], "d/moved", ours
+    else:
+        await here.rename("d", "e")
+        place, expected = "e/b", ours
+    if restart:
+        here.close()
+        here = await World(tmp_path / "here", here.remote).open()
+        assert (await here.read(place) if expected != ours else expected) == expected
+    heal(here, cid, block)
+    await pusher(here).retry()
+    assert here.volume.stuck == []
+    assert await here.names(place.split("/")[0]) == names
+    assert await here.read(place) == expected
+    await pusher(here).push()
+    there = await World(tmp_path / "there", here.remote).open()
+    assert await there.read(place) == expected
+    there.close()
+    here.close()
+
+
+async def test_a_healed_file_is_not_written_to_before_what_is_stuck_is_in_it(tmp_path: Path) -> None:
+    here, cid, block = await stuck(tmp_path)
+    heal(here, cid, block)
+    with pytest.raises(Corrupt, match="wait for blocks that the Hub has lost"):
+        await here.write("d/b", b"x", 5, truncate=False)
+    with pytest.raises(Corrupt):
+        await here.truncate("d/b", 3)
+    await pusher(here).retry()
+    await here.write("d/b", b"x", 5, truncate=False)
+    assert (await here.read("d/b"))[:10] == b"b" * 5 + b"xurs" + b"b"
+    here.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from world import MemoryRemote, World
 
-from bucketfs.errors import OverQuota
+from bucketfs.errors import NoSpace, OverQuota
 from bucketfs.sync import Pusher
 from bucketfs.vfs import Room
 
@@ -49,4 +49,24 @@ async def test_an_unlinked_open_file_takes_no_room_at_the_hub(tmp_path: Path) ->
     await world.vfs.write(opened.handle, 0, bytes(5000))
     assert room.left_bytes == 100
     await world.vfs.release(opened.handle)
+    world.close()
+
+
+async def test_room_is_given_back_when_nothing_could_be_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await World(tmp_path, MemoryRemote()).open()
+    room = Room("the account", 1000, 0)
+    world.volume.growth.rooms = (room,)
+    await world.write("a", bytes(100))
+
+    def full(*_: object, **__: object) -> None:
+        raise NoSpace("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.journal, "append", full)
+        for size in (500, 20):
+            with pytest.raises(NoSpace):
+                await world.truncate("a", size)
+            assert (room.left_bytes, len(await world.read("a"))) == (900, 100)
+    await world.truncate("a", 500)
+    assert room.left_bytes == 500
     world.close()
