@@ -74,6 +74,7 @@ class Editing:
                 return None
             if not source:
                 raise Status(Code.UNKNOWN, "source is root directory")
+            self._desk.check_sight(context.call, row, source)
             link = self._desk.find(row, tree, source)
             place = self._move_target(row, tree, source, link, target)
             if place == source:
@@ -110,6 +111,7 @@ class Editing:
             raise InvalidArgument("the root of a bucket cannot be removed; remove the bucket")
 
         def plan(row: BucketRow, tree: BucketTree) -> Plan:
+            self._desk.check_sight(context.call, row, path)
             try:
                 tree.find(row.root, path)
             except PathNotFound as error:
@@ -147,6 +149,7 @@ class Editing:
         roles = _roles(request.roles)
 
         def plan(row: BucketRow, tree: BucketTree) -> Plan | None:
+            self._desk.check_sight(context.call, row, path)
             link = self._desk.find(row, tree, path)
             text = path_text(path)
             entry = row.metadata.get(text, PathEntry())

@@ -110,6 +110,12 @@ class Desk:
         if expected and expected != root_path(row.root):
             raise Status(Code.FAILED_PRECONDITION, NON_FAST_FORWARD)
 
+    def check_sight(self, call: Call, row: BucketRow, path: Path) -> None:
+        """Raises Denied for a path that the caller may not see, before it shows whether something is there. The owner makes names,
+        and so may ask for them."""
+        if call.writer != row.owner and not access.may_read(row, path_text(path), call.writer):
+            raise Denied(access.DENIED)
+
     def check_write(self, call: Call, row: BucketRow, metadata: Metadata, bare_files: Collection[str] = ()) -> None:
         """Raises Denied unless the caller may turn the bucket's entries into these.
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bucketfs.dag import DAG_PB, Change, codec_of, diff, drive, new_blocks, node_info, parse_cid
+from bucketfs.dag import DAG_PB, Change, codec_of, diff, drive, new_blocks, node_info, parse_cid, reachable
 from bucketfs.errors import Corrupt, InvalidArgument, NotFound, RootMoved
 from bucketfs.hub import access
 from bucketfs.hub.access import Touch
@@ -99,11 +99,17 @@ class Swapping:
     def _planned(self, call: Call, row: BucketRow, new: Cid) -> BucketRow:
         """The row after the swap. Raises Denied, OverQuota, Corrupt, Status."""
         blocks = WorkingSet(self._desk.hub.blockstore)
-        changes = blocks.run(diff(row.root, new))
-        if any(change.path == (SEED_NAME.encode(),) for change in changes):
-            raise Status(Code.PERMISSION_DENIED, SEED_REFUSED)
+        try:
+            changes = blocks.run(diff(row.root, new))
+        except Corrupt as error:
+            # All blocks are here, so it is what the new nodes say (names that no path can have, say), unless the old ones are
+            # damaged: that shows when they are read.
+            blocks.run(reachable(row.root))
+            raise Status(Code.INVALID_ARGUMENT, f"the new root: {error}") from error
         if not may_all(row, call.writer):
             access.check_changes(row, _touches(row, blocks, changes), call.writer)
+        if any(change.path == (SEED_NAME.encode(),) for change in changes):
+            raise Status(Code.PERMISSION_DENIED, SEED_REFUSED)
         size_bytes = total_size(new, blocks.get(new))
         if size_bytes > SIZE_MAX:
             raise Status(Code.INVALID_ARGUMENT, f"the new root: its links claim {size_bytes} bytes")
