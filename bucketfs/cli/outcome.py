@@ -36,12 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _say(_click_line(error), WRONG)
     except BrokenPipeError:
-        # Our reader (head, say) had enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        reader_left()
         return DONE
     except Exception as error:
         return _failed(single(error), verbose)
     return DONE
+
+
+def reader_left() -> None:
+    """Whoever read what we print (head, say) had enough. Python would complain once more when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _verbose_first(words: list[str]) -> list[str]:
