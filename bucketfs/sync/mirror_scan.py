@@ -196,8 +196,8 @@ class Scanner:
         else:
             wanted = replace(at.attributes, mode=at.entry.mode, mtime_ns=at.entry.mtime_ns)
         if not at.path:
-            # Who may enter the watched folder on this machine is no matter of the bucket's.
-            wanted = replace(wanted, mode=at.attributes.mode)
+            # Who may enter the watched folder on this machine is no matter of the bucket's; nor is, the first time, since when.
+            wanted = at.attributes if at.base is None else replace(wanted, mode=at.attributes.mode)
         built = await run_steps(edit_directory(at.base, at.changes, wanted), self._source)
         if built.link.cid != at.base:
             self._source.keep(built.blocks.items())

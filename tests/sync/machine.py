@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dying import Killed, Life, MortalRemote, living
+from dying import Life, MortalRemote, living
 from world import MemoryRemote
 
 from bucketfs.sync import Mirror, MirrorState, Round
@@ -42,17 +42,15 @@ class Machine:
                 return candidate
         raise AssertionError
 
-    async def round(self, dies_after: int | None = None) -> Round | None:
+    async def round(self, dies_after: int | None = None, now_ns: Callable[[], int] = later_ns) -> Round:
         """A round of a mirror that was just started: nothing is in memory but what the state says. With ``dies_after`` it is
-        killed after so many acts, if it comes so far; None then."""
+        killed after so many acts, if it comes so far: Killed is raised then."""
         life = Life(dies_after)
         state = MirrorState(self.state_file)
         try:
             with living(life):
                 remote = MortalRemote(self.remote, life)
-                done = await Mirror(remote, self.top, state, self.conflict_name, now_ns=later_ns).round()
-        except Killed:
-            return None
+                done = await Mirror(remote, self.top, state, self.conflict_name, now_ns=now_ns).round()
         finally:
             state.close()
             self.acts = life.acts
@@ -97,6 +95,6 @@ async def settle(*machines: Machine) -> None:
     """Rounds of each in turn until none has anything to do."""
     for _ in range(6):
         done = [await machine.round() for machine in machines]
-        if not any(each is None or each.did_something for each in done):
+        if not any(each.did_something for each in done):
             return
     raise AssertionError(f"they do not come to rest: {[machine.rounds[-1] for machine in machines]}")

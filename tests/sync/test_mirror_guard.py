@@ -1,0 +1,437 @@
+"""What a mirror must not do: take what it cannot see for removed, push what is being written, write over what it has not seen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from machine import Machine, settle
+from world import MemoryRemote
+
+from bucketfs.dag import (
+    block_links,
+    build_file,
+    drive,
+    edit_directory,
+    edit_tree,
+    list_directory,
+    node_info,
+    read_file,
+    resolve,
+)
+from bucketfs.errors import DiskFailed, NotFound, Refused, Unavailable
+from bucketfs.sync import MirrorState, folder
+from bucketfs.types import Cid, Link, NodeAttributes, UploadId
+
+LEAF = 262144
+
+
+@pytest.fixture
+def remote() -> MemoryRemote:
+    return MemoryRemote()
+
+
+@pytest.fixture
+def one(tmp_path: Path, remote: MemoryRemote) -> Machine:
+    return Machine(tmp_path, "one", remote)
+
+
+@pytest.fixture
+def two(tmp_path: Path, remote: MemoryRemote) -> Machine:
+    return Machine(tmp_path, "two", remote)
+
+
+def hub_tree(remote: MemoryRemote) -> dict[str, str]:
+    """The files at the Hub, by path."""
+    found: dict[str, str] = {}
+    waiting: list[tuple[str, Cid]] = [("", remote.at)]
+    while waiting:
+        path, cid = waiting.pop()
+        try:
+            entries = drive(list_directory(cid), remote._get).entries
+        except Exception:
+            found[path] = drive(read_file(cid), remote._get).decode()
+            continue
+        waiting += [(f"{path}/{name.decode()}".strip("/"), link.cid) for name, link in entries.items() if name[:1] != b"."]
+    return found
+
+
+def put(remote: MemoryRemote, path: str, data: bytes, attributes: NodeAttributes | None = None) -> None:
+    """Another client's write."""
+    built = build_file(data, attributes or NodeAttributes())
+    remote.store.update(built.blocks)
+    names = tuple(name.encode() for name in path.split("/"))
+    edited = drive(edit_tree(remote.at, {names: built.link}), remote._get)
+    remote.store.update(edited.blocks)
+    remote.at = edited.link.cid
+
+
+# The folder itself
+
+
+async def test_a_folder_that_is_gone_empties_no_bucket(one: Machine, remote: MemoryRemote) -> None:
+    one.write("file", "precious")
+    await settle(one)
+    one.top.rename(one.top.with_name("elsewhere"))
+    with pytest.raises(NotFound, match="is gone"):
+        await one.round()
+    one.top.mkdir()
+    with pytest.raises(Refused, match="another folder"):
+        await one.round()
+    assert hub_tree(remote) == {"file": "precious"}
+    assert list(one.top.iterdir()) == []
+    one.top.rmdir()
+    one.top.with_name("elsewhere").rename(one.top)
+    assert not (await one.round()).did_something
+
+
+async def test_begun_anew_with_an_empty_folder_everything_comes_back(one: Machine, remote: MemoryRemote) -> None:
+    one.write("file", "precious")
+    await settle(one)
+    shutil.rmtree(one.top)
+    one.top.mkdir()
+    one.state_file.unlink()
+    await settle(one)
+    assert one.tree() == {"file": "precious"}
+    assert hub_tree(remote) == {"file": "precious"}
+
+
+async def test_a_disk_with_another_number_is_known_by_a_file_on_it(one: Machine, remote: MemoryRemote) -> None:
+    one.write("file", "precious")
+    await settle(one)
+
+    def renumber() -> None:
+        state = MirrorState(one.state_file)
+        state.note_fact("top", f"[12345, {one.top.stat().st_ino}]")
+        state.close()
+
+    renumber()
+    assert not (await one.round()).did_something
+    renumber()
+    one.remove("file")
+    with pytest.raises(Refused, match="another folder"):
+        await one.round()
+    assert hub_tree(remote) == {"file": "precious"}
+
+
+async def test_what_was_mounted_below_and_is_not_now_is_not_removed(
+    one: Machine, two: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.write("disk/file", "precious")
+    one.write("other", "x")
+    disk = (one.top / "disk").stat().st_ino
+    real = folder._entry
+
+    def entry(name: bytes, status: os.stat_result) -> folder.LocalEntry:
+        found = real(name, status)
+        return replace(found, device=999) if status.st_ino == disk else found
+
+    monkeypatch.setattr(folder, "_entry", entry)
+    await settle(one, two)
+    (one.top / "disk").rename(one.top.with_name("unplugged"))
+    (one.top / "disk").mkdir()
+    two.write("disk/new", "from the other side")
+    await settle(one, two)
+    assert hub_tree(remote) == {"disk/file": "precious", "disk/new": "from the other side", "other": "x"}
+    assert os.listdir(one.top / "disk") == []
+    assert [item.path for item in one.rounds[-1].skipped] == ["disk"]
+    (one.top / "disk").rmdir()
+    one.top.with_name("unplugged").rename(one.top / "disk")
+    await settle(one, two)
+    assert (
+        one.tree()
+        == two.tree()
+        == {
+            "disk": None,
+            "disk/file": "precious",
+            "disk/new": "from the other side",
+            "other": "x",
+        }
+    )
+
+
+# What cannot be carried
+
+
+async def test_what_cannot_be_carried_is_left_on_both_sides(one: Machine, two: Machine, remote: MemoryRemote) -> None:
+    one.write("dir/file", "x")
+    one.write("name", "x")
+    await settle(one, two)
+    os.mkfifo(one.top / "dir/pipe")
+    one.remove("name")
+    os.mkfifo(one.top / "name")
+    os.mknod(os.path.join(os.fsencode(one.top), b"\xff\xfe"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(one.top / "socket"))
+        await settle(one, two)
+    assert sorted(item.path for item in one.rounds[-1].skipped) == ["\\xff\\xfe", "dir/pipe", "name", "socket"]
+    assert hub_tree(remote) == {"dir/file": "x", "name": "x"}, "a pipe over a file is no removal"
+    two.write("name", "changed")
+    two.remove("dir")
+    await settle(one, two)
+    assert hub_tree(remote) == {"name": "changed"}
+    assert (one.top / "name").is_fifo()
+    assert (one.top / "dir/pipe").is_fifo()
+    assert not (one.top / "dir/file").exists()
+    assert not one.rounds[-1].soon
+
+
+async def test_a_file_with_a_bad_sector_holds_up_itself_only(
+    one: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("bad", "large bad", "good"):
+        one.write(name, b"x" * (LEAF + 1 if "large" in name else 1))
+    await settle(one)
+    for name in ("bad", "large bad", "good"):
+        one.write(name, b"y" * (LEAF + 1 if "large" in name else 1))
+    real = folder.opened
+
+    def opened(path: bytes, flags: int) -> object:
+        if path.endswith(b"bad"):
+            raise DiskFailed("reading: Input/output error")
+        return real(path, flags)
+
+    monkeypatch.setattr(folder, "opened", opened)
+    done = await one.round()
+    assert sorted(item.path for item in done.skipped) == ["bad", "large bad"]
+    tree = hub_tree(remote)
+    assert (tree["bad"], tree["large bad"][0], tree["good"]) == ("x", "x", "y")
+    monkeypatch.undo()
+    await settle(one)
+    assert hub_tree(remote)["bad"] == "y"
+
+
+async def test_the_seed_is_nobodys_business(one: Machine, two: Machine, remote: MemoryRemote) -> None:
+    one.write(".textileseed", "mine")
+    one.write("dir/.textileseed", "a file like any other")
+    await settle(one, two)
+    assert remote.store[drive(list_directory(remote.at), remote._get).entries[b".textileseed"].cid] == b"s" * 32
+    assert one.read(".textileseed") == "mine"
+    assert two.tree() == {"dir": None, "dir/.textileseed": "a file like any other"}
+
+
+# Changes under way
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], None]) -> None:
+    """``act`` happens right before the function ``name`` of the folder's file is next called."""
+    real = getattr(folder, name)
+    waiting = [act]
+
+    def called(*arguments: object, **options: object) -> object:
+        if waiting:
+            waiting.pop()()
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(folder, name, called)
+
+
+@pytest.mark.parametrize("size", [10, 3 * LEAF])
+async def test_a_file_that_is_being_written_is_not_pushed_torn(
+    one: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    one.write("file", b"a" * size)
+    await settle(one)
+    one.write("file", b"b" * size)
+
+    def write_on() -> None:
+        with (one.top / "file").open("r+b") as file:
+            file.write(b"c")
+
+    meanwhile(monkeypatch, "build_small" if size < LEAF else "read_leaves", write_on)
+    done = await one.round()
+    assert done.soon
+    assert hub_tree(remote)["file"] == "a" * size
+    monkeypatch.undo()
+    await settle(one)
+    assert hub_tree(remote)["file"] == "c" + "b" * (size - 1)
+
+
+async def test_what_changes_after_the_scan_is_not_written_over(
+    one: Machine, two: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("file", "large", "gone", "dir/in"):
+        one.write(name, b"old" * (LEAF if name == "large" else 1))
+    await settle(one, two)
+    two.write("file", "of the Hub")
+    two.write("large", b"new" * LEAF)
+    two.write("new", "of the Hub")
+    two.remove("gone")
+    two.remove("dir")
+    await two.round()
+
+    def act() -> None:
+        for name in ("file", "large", "gone", "dir/in", "new"):
+            one.write(name, f"{name} written here")
+
+    meanwhile(monkeypatch, "current_umask", act)
+    done = await one.round()
+    monkeypatch.undo()
+    assert done.soon
+    assert {item.path for item in done.applied.left} >= {"file", "large", "gone", "dir/in", "new"}
+    for name in ("file", "large", "gone", "dir/in", "new"):
+        assert one.read(name) == f"{name} written here"
+    await settle(one, two)
+    assert one.tree() == two.tree()
+    tree = hub_tree(remote)
+    for name in ("gone", "dir/in"):
+        assert tree[name] == f"{name} written here"
+    for name in ("file", "large", "new"):
+        assert tree[f"{name} (conflict one 1)"] == f"{name} written here"
+    assert tree["file"] == tree["new"] == "of the Hub"
+
+
+async def test_a_write_right_after_the_scan_is_seen_though_its_time_is_the_same(one: Machine, remote: MemoryRemote) -> None:
+    """As on a file system with a coarse clock; here the time is put back by hand."""
+    one.write("file", "aaaa")
+    now = (one.top / "file").stat().st_mtime_ns
+    await one.round(now_ns=lambda: now + 1_000_000)
+    status = (one.top / "file").stat()
+    with (one.top / "file").open("r+") as file:
+        file.write("bbbb")
+    os.utime(one.top / "file", ns=(now, now))
+    state = MirrorState(one.state_file)
+    state._database.execute("update seen set ctime_ns = ?", ((one.top / "file").stat().st_ctime_ns,))
+    state.close()
+    assert (one.top / "file").stat().st_ino == status.st_ino
+    await one.round()
+    assert hub_tree(remote) == {"file": "bbbb"}
+
+
+# The Hub
+
+
+async def test_a_swap_whose_reply_was_lost_makes_no_second_copy(
+    one: Machine, two: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.write("file", "old")
+    await settle(one, two)
+    two.write("file", "two's")
+    await two.round()
+    one.write("file", "one's")
+    real = remote.swap
+
+    async def swap(expected: Cid, new: Cid, upload: UploadId) -> None:
+        await real(expected, new, upload)
+        raise Unavailable("the reply was lost")
+
+    monkeypatch.setattr(remote, "swap", swap)
+    with pytest.raises(Unavailable):
+        await one.round()
+    monkeypatch.undo()
+    # Before the next look somebody changes the file once more.
+    put(remote, "file", b"changed again")
+    await settle(one, two)
+    assert one.tree() == two.tree() == {"file": "changed again", "file (conflict one 1)": "one's"}
+
+
+async def test_a_hub_that_is_away_changes_nothing_here(one: Machine, two: Machine, remote: MemoryRemote) -> None:
+    one.write("file", "x")
+    await settle(one, two)
+    remote.away = True
+    one.write("file", "here")
+    two.write("other", "there")
+    for machine in (one, two):
+        with pytest.raises(Unavailable):
+            await machine.round()
+    remote.away = False
+    await settle(one, two)
+    assert one.tree() == two.tree() == {"file": "here", "other": "there"}
+
+
+async def test_what_the_hub_lost_of_unchanged_files_is_offered_again(one: Machine, remote: MemoryRemote) -> None:
+    data = os.urandom(3 * LEAF)
+    one.write("large", data)
+    one.write("small", os.urandom(5000))
+    await settle(one)
+    empty = MemoryRemote()
+    remote.store, remote.at = empty.store, empty.at
+    state = MirrorState(one.state_file)
+    state.position = type(state.position)()
+    state.close()
+    await settle(one)
+    assert (one.top / "large").read_bytes() == data
+    assert sorted(drive(list_directory(remote.at), remote._get).entries) == [b".textileseed", b"large", b"small"]
+
+
+async def test_the_old_tree_is_not_needed_from_the_hub(one: Machine, two: Machine, remote: MemoryRemote) -> None:
+    """A Hub may have collected it while this machine was away."""
+    for name in ("dir/a", "dir/b", "c"):
+        one.write(name, "old")
+    await settle(one, two)
+    old = set(remote.store)
+    two.write("dir/a", "new")
+    two.remove("c")
+    await two.round()
+    one.write("dir/b", "new")
+    (one.top / "dir/a").chmod(0o600)
+    live: set[Cid] = set()
+    waiting = [remote.at]
+    while waiting:
+        cid = waiting.pop()
+        live.add(cid)
+        waiting += block_links(cid, remote.store[cid])
+    for cid in old - live:
+        del remote.store[cid]
+    await settle(one, two)
+    assert one.tree(modes=True) == two.tree(modes=True)
+    assert one.tree() == {"dir": None, "dir/a": "new", "dir/b": "new"}
+
+
+async def test_what_other_clients_made_stays_as_they_made_it(one: Machine, remote: MemoryRemote) -> None:
+    """Files without attributes, in chunks of another size, owned by somebody, in a folder of old encoding."""
+    data = os.urandom(700_000)
+    odd = build_file(data, chunk=100_000, cid_version=0, raw_leaves=False)
+    plain = build_file(b"plain")
+    owned = build_file(b"owned", NodeAttributes(mode=0o640, mtime_ns=7, uid=1234, gid=5678))
+    inner = drive(edit_directory(None, {b"odd": odd.link, b"plain": plain.link}, cid_version=0), remote._get)
+    for built in (odd, plain, owned, inner):
+        remote.store.update(built.blocks)
+    edited = drive(edit_directory(remote.at, {b"dir": inner.link, b"owned": owned.link}), remote._get)
+    remote.store.update(edited.blocks)
+    remote.at = edited.link.cid
+    await settle(one)
+    assert (one.top / "dir/odd").read_bytes() == data
+    assert remote.swaps == 0, "nothing changed here, and something was pushed"
+    if os.geteuid() == 0:
+        status = (one.top / "owned").stat()
+        assert (status.st_uid, status.st_gid) == (1234, 5678)
+    one.write("dir/plain", "changed")
+    one.write("owned", "changed")
+    await settle(one)
+    link = drive(resolve(remote.at, (b"dir", b"odd")), remote._get)
+    assert link == Link(odd.link.cid, odd.link.tsize)
+    info = drive(resolve(remote.at, (b"owned",)), remote._get)
+    assert info is not None
+    attributes = node_info(info.cid, remote.store[info.cid]).attributes
+    assert (attributes.uid, attributes.gid) == (1234, 5678)
+
+
+async def test_what_a_killed_run_wrote_aside_is_cleared_away(one: Machine, remote: MemoryRemote) -> None:
+    one.write("file", "x")
+    left = one.top / os.fsdecode(folder.ASIDE_PREFIX + b"0123")
+    left.write_text("half")
+    await settle(one)
+    assert not left.exists(), "the clock of these tests is far ahead"
+    assert hub_tree(remote) == {"file": "x"}
+
+
+async def test_blocks_that_nothing_needs_are_swept(one: Machine) -> None:
+    one.write("file", "x")
+    await settle(one)
+    state = MirrorState(one.state_file)
+    state.keep((Cid(b"\x01\x70" + number.to_bytes(34, "big")), b"junk") for number in range(3000))
+    state.close()
+    await one.round()
+    state = MirrorState(one.state_file)
+    count = state._database.execute("select count(*) from block").fetchone()[0]
+    base = state.position.base
+    assert base is not None
+    assert set(state.blocks([base])) == {base}
+    state.close()
+    assert count < 100
