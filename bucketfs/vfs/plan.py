@@ -230,7 +230,9 @@ class Plan:
         elif not overriding and not ours.dirty:
             self._untouched(parent, ours, was, now)
         elif now is None and was is not None and self._there.follow(ours, was):
-            return
+            if isinstance(ours, DirectoryNode) and (ours.link is None or ours.link.cid != was.cid):
+                # Removed and made anew here. There it went as it was.
+                self._meet(ours, was, was, self._verdict(ours, was, was))
         else:
             self._judge(parent, ours, was, now)
 

@@ -160,7 +160,7 @@ class RenamedThere:
         if ours in self._alone:
             return False
         resting = ours.link is not None and ours.link.cid == was.cid
-        if not resting and (isinstance(ours, DirectoryNode) or self._sight.seen(was).entry.kind is not ours.kind):
+        if not resting and self._sight.seen(was).entry.kind is not ours.kind:
             return False
         added, gone = self._look()
         places = added.get(was.cid, [])

@@ -1,0 +1,85 @@
+"""docs/semantics.md is true: every pair of its table, in both orders, on two mounts without a kernel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from outcomes import INSIDE, NEW, ON_BOTH, ON_FOLDERS, SAME, Case, alone, cases, difference, needed, outcomes
+from world import MemoryRemote, World
+
+from bucketfs.sync import Pusher
+
+
+def test_the_document_has_every_pair() -> None:
+    told = set(outcomes())
+    missing = [
+        cell for cell in needed() if cell not in told and (cell[0] == INSIDE or (cell[0], cell[2], cell[1]) not in told)
+    ]
+    assert missing == []
+    assert len(alone()) == 15
+
+
+def test_only_what_cannot_meet_has_no_outcome() -> None:
+    """One verb needs a file at the name, the other a folder."""
+    for (relation, row, column), outcome in outcomes().items():
+        apart = {row, column} & set(ON_FOLDERS) and {row, column} - {*ON_FOLDERS, *ON_BOTH, *NEW}
+        assert (outcome == "-") == bool(relation == SAME and apart), (relation, row, column)
+
+
+async def run(world: World, steps: tuple[tuple[str, str, tuple[object, ...]], ...]) -> None:
+    for verb, path, arguments in steps:
+        if verb == "append":
+            size = (await world.vfs.getattr(await world.inode(path))).size_bytes
+            await world.write(path, *arguments, offset=size, truncate=False)  # type: ignore[arg-type]
+        else:
+            await getattr(world, verb)(path, *arguments)
+
+
+async def sync(world: World) -> None:
+    pusher = Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    await pusher.push()
+    if world.volume.base != world.remote.at:
+        await pusher.follow(world.remote.at)
+
+
+def below(folder: str, tree: dict[str, object]) -> dict[str, tuple[str, bytes, int, int]]:
+    found: dict[str, tuple[str, bytes, int, int]] = {}
+    for path, value in tree.items():
+        if path.startswith(f"{folder}/"):
+            data, mode, mtime_ns = value  # type: ignore[misc]
+            kind = "folder" if data is None else "link" if isinstance(data, str) else "file"
+            plain = b"" if data is None else data.removeprefix("-> ").encode() if isinstance(data, str) else data
+            found[path.removeprefix(f"{folder}/")] = (kind, plain, mode, mtime_ns)
+    return found
+
+
+async def both(tmp_path: Path, every: list[Case], remote: MemoryRemote) -> tuple[World, World]:
+    first = await World(tmp_path / "first", remote).open()
+    for case in every:
+        await run(first, case.prepare)
+    await sync(first)
+    second = await World(tmp_path / "second", remote).open()
+    second.clock.at_ns += 1  # no two things of the two are made in the same nanosecond
+    for case in every:
+        await run(first, case.first)
+        await run(second, case.second)
+    return first, second
+
+
+async def test_every_cell_has_the_outcome_that_is_told(tmp_path: Path) -> None:
+    every = cases()
+    first, second = await both(tmp_path, every, MemoryRemote())
+    for world in (first, second, first):
+        await sync(world)
+    trees = [await world.tree(times=True) for world in (first, second)]
+    assert trees[0] == trees[1]
+    told = {number: cell for cell, number in zip([c for c, o in outcomes().items() if o != "-"], range(1000), strict=False)}
+    wrong = [
+        f"{told[index // 2]} {'row' if index % 2 == 0 else 'column'} first: {why}"
+        for index, case in enumerate(every)
+        if (why := difference(case, below(case.folder, trees[0])))
+    ]
+    assert wrong == [], "\n".join(wrong)
+    for world in (first, second):
+        assert not world.volume.root.dirty
+        world.close()
