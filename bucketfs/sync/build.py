@@ -7,7 +7,7 @@ are handed on as they are made and never kept, so memory is bounded whatever the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import trio
@@ -64,15 +64,42 @@ _ZERO_LEAF = bytes(LEAF_SIZE)
 _ZERO_CID = cid_of(_ZERO_LEAF)
 
 
-async def build(picture: Picture, emit: Emit, *, attributes: bool = True) -> dict[Node, Link]:
+@dataclass(frozen=True, slots=True)
+class BuiltFile:
+    """A file as it was when ``link`` was built for it."""
+
+    version: int
+    base: Link | None
+    size_bytes: int
+    attributes: NodeAttributes
+    link: Link
+
+    def holds_for(self, frozen: FrozenFile) -> bool:
+        """Whether building ``frozen`` would make the same."""
+        then = (self.version, self.base, self.size_bytes, self.attributes)
+        return then == (frozen.version, frozen.base, frozen.size_bytes, frozen.attributes)
+
+
+NOTHING_KNOWN: Mapping[Node, BuiltFile] = {}
+
+
+async def build(
+    picture: Picture, emit: Emit, *, attributes: bool = True, known: Mapping[Node, BuiltFile] = NOTHING_KNOWN
+) -> dict[Node, Link]:
     """The link of every node of the picture; new blocks go to ``emit``, children before parents.
 
-    ``attributes`` False leaves mode, mtime and owners out of everything that is built. Raises what the base's source raises.
+    ``attributes`` False leaves mode, mtime and owners out of everything that is built. ``known`` are files that were built before,
+    with the same ``attributes``, and the blocks of which are where ``emit`` brings them: those that are still the same are not
+    built again. Raises what the base's source raises.
     """
     builder = _Builder(picture.volume.lens, emit, attributes)
     for frozen in picture.nodes:
         if isinstance(frozen, FrozenFile):
-            await builder.file(frozen)
+            earlier = known.get(frozen.node)
+            if earlier is not None and earlier.holds_for(frozen):
+                builder.links[frozen.node] = earlier.link
+            else:
+                await builder.file(frozen)
         elif isinstance(frozen, FrozenSymlink):
             await builder.symlink(frozen)
         else:
@@ -80,6 +107,15 @@ async def build(picture: Picture, emit: Emit, *, attributes: bool = True) -> dic
             await builder.directory(frozen)
     await builder.flush()
     return builder.links
+
+
+def built_files(picture: Picture, links: Mapping[Node, Link]) -> dict[Node, BuiltFile]:
+    """What `build` made of the files of a picture, for building them no second time."""
+    return {
+        frozen.node: BuiltFile(frozen.version, frozen.base, frozen.size_bytes, frozen.attributes, links[frozen.node])
+        for frozen in picture.nodes
+        if isinstance(frozen, FrozenFile)
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from bucketfs.cache import BlockCache
 from bucketfs.dag import cid_text
 from bucketfs.errors import BlocksMissing, BucketfsError, Corrupt, Denied, NotFound, RootMoved, Unavailable
 from bucketfs.ops import Proposed
-from bucketfs.sync.build import Block, Emit, build
+from bucketfs.sync.build import Block, BuiltFile, Emit, build, built_files
 from bucketfs.sync.lapse import leave, left, went_back
 from bucketfs.sync.refused import Cut, Place, cut, parts_of, wanted_of, why_not
 from bucketfs.sync.remote import Look, Remote
@@ -145,6 +145,8 @@ class Pusher:
     async def _push(self, only: Collection[Place] | None, done: list[Pushed]) -> None:
         """Push the next slice of what is dirty, or ``only`` some of it; what was done is added to ``done``."""
         conflicts: list[str] = []
+        # Whoever lost the swap to another push is quicker the next time: what did not change meanwhile is at the Hub already.
+        known: dict[Node, BuiltFile] = {}
         for _ in range(MOVES_MAX):
             picture = await self._picture(only)
             if picture is None:
@@ -159,7 +161,8 @@ class Pusher:
                     links: Mapping[Node, Link] = {}
                 else:
                     try:
-                        links = await self._send(part.picture)
+                        links = await self._send(part.picture, known)
+                        known.update(built_files(part.picture, links))
                     except Corrupt as error:
                         # Part of a file that was written in part is damaged at the Hub: that file waits, not the others.
                         raise _SwapRefused(error) from error
@@ -378,14 +381,14 @@ class Pusher:
             # It may stand elsewhere now, beside what came.
             self._volume.noted(self._volume.owner.now_ns())
 
-    async def _send(self, picture: Picture) -> Mapping[Node, Link]:
+    async def _send(self, picture: Picture, known: Mapping[Node, BuiltFile]) -> Mapping[Node, Link]:
         async def make(emit: Emit) -> dict[Node, Link]:
             async def both(blocks: list[Block]) -> None:
                 # What was built is what will be read next: names at once, bytes as far as the cache has room.
                 self._cache.put_many(blocks)
                 await emit(blocks)
 
-            return await build(picture, both, attributes=self._attributes)  # type: ignore[arg-type]
+            return await build(picture, both, attributes=self._attributes, known=known)  # type: ignore[arg-type]
 
         return await send_all(self._remote, self._upload, make, self.now)
 
