@@ -283,7 +283,12 @@ _ERRORS: dict[int, type[BucketfsError]] = {
     errno.ENAMETOOLONG: NameTooLong,
 }
 
+_HINTS: dict[type[BucketfsError], str] = {
+    ReadOnly: "make that disk writable; the kernel's log says why it is not",
+    NoSpace: "make room on that disk",
+}
+
 
 def _fail(error: OSError, verb: str, path: PathLike) -> NoReturn:
     kind = _ERRORS.get(error.errno or 0, DiskFailed)
-    raise kind(f"cannot {verb} {os.fspath(path)}: {os.strerror(error.errno or 0)}") from error
+    raise kind(f"cannot {verb} {os.fspath(path)}: {os.strerror(error.errno or 0)}", hint=_HINTS.get(kind, "")) from error

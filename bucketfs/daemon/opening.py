@@ -121,7 +121,9 @@ class Opener:
         volume.remember_root(TOP, name)
         for op in recovered.unbacked:
             log.info("bucket %r: a power loss took bytes of %r that were never synced", info.name, op.path)
-        for complaint in [*recovered.set_aside, *await replay(volume, recovered.ops)]:
+        for path in recovered.set_aside:
+            log.warning("bucket %r: part of the journal is damaged; what could not be read is kept in %s", info.name, path)
+        for complaint in await replay(volume, recovered.ops):
             log.warning("bucket %r: %s", info.name, complaint)
         await journal.sweep(draft_ids(volume))
         return volume
