@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, example, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from bucketfs.dag import (
@@ -16,18 +18,23 @@ from bucketfs.dag import (
     Merge,
     MergeConflict,
     Side,
+    UnixFs,
+    UnixFsType,
     build_file,
     edit_directory,
-    entry_of,
     judge,
     list_directory,
     merge,
+    merging,
     node_info,
     reachable,
     read_file,
+    renames,
     symlink,
 )
-from bucketfs.errors import Corrupt, InvalidArgument, NotADirectory
+from bucketfs.dag.changes import DEPTH_MAX
+from bucketfs.dag.nodes import built_node
+from bucketfs.errors import Corrupt, InvalidArgument, NotADirectory, TooLarge
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 
 A = NodeAttributes
@@ -484,7 +491,7 @@ def test_a_name_deleted_in_vain_costs_no_search(merger: Merger) -> None:
 
 def test_a_large_directory_costs_the_shards_that_changed(merger: Merger) -> None:
     store = merger.store
-    names = {b"n%d" % n: Link(build_file(b"x").link.cid, 1) for n in range(20_000)}
+    names = {b"n%d" % n: Link(build_file(b"x").link.cid, 1) for n in range(8_000)}
     store.keep(build_file(b"x"))
     new = {text: store.keep(build_file(text.encode())) for text in "12"}
     base = store.make(edit_directory(None, names))
@@ -508,28 +515,323 @@ def test_a_conflict_in_a_sharded_directory(store: Any) -> None:
     assert merged.conflicts == (MergeConflict((b"n5",), (b"n5~~~",), Side.OURS),)
 
 
-def deep(store: Any, levels: int, text: str) -> Cid:
-    link = store.keep(build_file(text.encode()))
+def chain(store: Any, levels: int, **leaves: str) -> Cid:
+    """A directory below a directory below … with some files at the end."""
+    link = put(store, D({name: f(text) for name, text in leaves.items()}))
     for _ in range(levels):
-        link = store.make(edit_directory(None, {b"d": link, text.encode(): link}))
+        built = built_node(UnixFs(UnixFsType.DIRECTORY), [(link.cid, b"d", link.tsize)])
+        link = store.keep(built)
     return link.cid
 
 
 def test_a_tree_deeper_than_the_stack(merger: Merger) -> None:
-    store = merger.store
-
-    def tree(names: dict[bytes, str]) -> Cid:
-        link = store.make(
-            edit_directory(None, {name: store.keep(build_file(text.encode())) for name, text in names.items()})
-        )
-        for _ in range(3000):
-            link = store.make(edit_directory(None, {b"d": link}))
-        return link.cid
-
-    merged = merger.of(tree({b"x": "1"}), tree({b"x": "1", b"o": "o"}), tree({b"x": "1", b"t": "t"}))
-    assert merged.link.cid == tree({b"x": "1", b"o": "o", b"t": "t"})
+    levels = sys.getrecursionlimit() + 100
+    roots = [chain(merger.store, levels, **leaves) for leaves in ({"x": "1"}, {"x": "1", "o": "o"}, {"x": "2"})]
+    assert merger.store.run(merge(*roots, copy_name)).link.cid == chain(merger.store, levels, x="2", o="o")
 
 
 def test_a_tree_deeper_than_is_allowed(merger: Merger) -> None:
+    roots = [chain(merger.store, DEPTH_MAX + 1, x=text) for text in "123"]
     with pytest.raises(Corrupt):
-        merger.of(*(deep(merger.store, 4200, text) for text in "123"))
+        merger.store.run(merge(*roots, copy_name))
+
+
+def test_a_small_dag_that_claims_to_be_a_large_tree(merger: Merger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty levels that each link the next one twice: 2⁴⁰ directories, all different on both sides."""
+    monkeypatch.setattr(merging, "DIRECTORIES_MAX", 2000)
+    roots = [doubled(merger.store, text) for text in "123"]
+    with pytest.raises(TooLarge):
+        merger.store.run(merge(*roots, copy_name))
+    monkeypatch.setattr(merging, "CHANGES_MAX", 1000)
+    with pytest.raises(TooLarge):
+        merger.store.run(merge(*roots, copy_name))
+
+
+def doubled(store: Any, text: str) -> Cid:
+    link = put(store, d(x=f(text)))
+    for _ in range(40):
+        link = store.make(edit_directory(None, {b"a": link, b"b": link}))
+    return link.cid
+
+
+def test_a_search_for_what_moved_ends(merger: Merger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one side made is far too much to look for a moved file in: it is kept at both names."""
+    monkeypatch.setattr(renames, "LOOKED_INTO_MAX", 1000)
+    store = merger.store
+    links = {name: put(store, f(text)) for name, text in ((b"a", "1"), (b"a2", "2"), (b"k", "k"))}
+    base = store.make(edit_directory(None, {b"a": links[b"a"], b"k": links[b"k"]}))
+    made = {b"b": links[b"a"], b"k": links[b"k"], b"made": Link(doubled(store, "x"), 0)}
+    ours = store.make(edit_directory(None, made))
+    theirs = store.make(edit_directory(None, {b"a": links[b"a2"], b"k": links[b"k"]}))
+    merged = store.run(merge(base.cid, ours.cid, theirs.cid, copy_name))
+    assert merged.link.cid == store.make(edit_directory(None, {**made, b"a": links[b"a2"]})).cid
+
+
+# Properties over many small trees
+
+relaxed = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One thing that a side does to what stands at one of its paths, or under ``name`` in one of its directories."""
+
+    what: str
+    at: int
+    into: int
+    name: str
+    number: int
+
+
+def edits(*whats: str) -> st.SearchStrategy[list[Edit]]:
+    some = st.integers(0, 11)
+    names = st.sampled_from(["a", "b", "c", "d"])
+    return st.lists(st.builds(Edit, st.sampled_from(whats), some, some, names, st.integers(0, 3)), max_size=8)
+
+
+CHANGING = ("make", "make", "make directory", "link", "write", "write", "chmod", "touch", "remove", "remove")
+MOVING = (*CHANGING, "write", "move", "move", "move", "move", "swap")
+
+
+def done(tree: D, todo: list[Edit]) -> D:
+    """The tree after some edits; one that makes no sense does nothing. Contents tell where they were first made, so that without
+    moves no node is the same at two names."""
+    for edit in todo:
+        tree = _done(tree, edit)
+    return tree
+
+
+def _done(tree: D, edit: Edit) -> D:
+    paths = all_paths(tree)
+    folders = [(), *(path for path in paths if isinstance(look(tree, path), D))]
+    new = (*folders[edit.into % len(folders)], edit.name)
+    old = paths[edit.at % len(paths)] if paths else new
+    path = new if edit.what in ("make", "make directory", "link") else old
+    here, where = look(tree, path), "/".join(path)
+    now = {"mtime_ns": zlib.crc32(where.encode()) * 8 + edit.number}
+    match edit.what:
+        case "make" | "write" if not isinstance(here, D):
+            data = f"{where} {edit.number}".encode() if edit.number else b""
+            attributes = replace(here.attributes, **now) if isinstance(here, F) and data else NO_ATTRIBUTES
+            return planted(tree, path, F(data, attributes))
+        case "link":
+            return planted(tree, path, L(f"{where} {edit.number}".encode()))
+        case "make directory" if not isinstance(here, D):
+            return planted(tree, path, D({}, A(**now)))
+        case "chmod" if here not in (None, F(b"")) and not isinstance(here, L):
+            return planted(tree, path, replace(here, attributes=A(mode=0o600 + edit.number, **now)))
+        case "touch" if here not in (None, F(b"")):
+            return planted(tree, path, replace(here, attributes=replace(here.attributes, **now)))
+        case "remove":
+            return planted(tree, path, None)
+        case "move" if here is not None and new[: len(path)] != path and path[: len(new)] != new:
+            return planted(planted(tree, new, here), path, None)
+        case "swap" if look(tree, new) and here is not None and new[: len(path)] != path and path[: len(new)] != new:
+            return planted(planted(tree, path, look(tree, new)), new, here)
+    return tree
+
+
+def look(tree: Shape | None, path: Path) -> Any:
+    for name in path:
+        tree = tree.entries.get(name) if isinstance(tree, D) else None
+    return tree
+
+
+def planted(tree: D, path: Path, shape: Shape | None) -> D:
+    """The tree with something at a path; as it was where that is no place."""
+    name, *rest = path
+    if not rest:
+        entries = {key: value for key, value in tree.entries.items() if key != name}
+        return replace(tree, entries=entries if shape is None else {**entries, name: shape})
+    below = tree.entries.get(name)
+    if not isinstance(below, D):
+        return tree
+    changed = planted(below, tuple(rest), shape)
+    return tree if changed is below else replace(tree, entries={**tree.entries, name: changed})
+
+
+def all_paths(tree: D, above: Path = ()) -> list[Path]:
+    found = []
+    for name, below in tree.entries.items():
+        found.append((*above, name))
+        if isinstance(below, D):
+            found += all_paths(below, (*above, name))
+    return found
+
+
+SKELETON = done(
+    D({"a": D({"a": D(), "b": D()}), "b": D({"c": D({"c": D()})}), "c": D()}),
+    [Edit("make", 0, into, name, 1 + into % 3) for into in range(8) for name in "cd"],
+)
+BASES = edits(*CHANGING).map(lambda todo: done(SKELETON, todo))
+
+
+def entry(shape: Shape | None) -> Entry | None:
+    match shape:
+        case F():
+            return Entry(Kind.FILE, shape.data, shape.attributes, not shape.data)
+        case L():
+            return Entry(Kind.SYMLINK, shape.target, shape.attributes)
+        case D():
+            return Entry(Kind.DIRECTORY, repr(sorted(shape.entries.items())).encode(), shape.attributes)
+    return None
+
+
+def by_the_rules(base: Shape | None, ours: Shape | None, theirs: Shape | None, seen: list[Act]) -> Any:
+    """The merge as one would write it down: no CIDs, no renames, everything looked into."""
+    verdict = judge(entry(base), entry(ours), entry(theirs))
+    seen.append(verdict.act)
+    match verdict.act:
+        case Act.NOTHING:
+            return None
+        case Act.OURS | Act.THEIRS_BESIDE:
+            return ours
+        case Act.THEIRS | Act.OURS_BESIDE:
+            return theirs
+        case Act.MERGED:
+            return replace(ours if verdict.content is Side.OURS else theirs, attributes=verdict.attributes)
+    olds, mine, its = (side.entries if isinstance(side, D) else {} for side in (base, ours, theirs))
+    merged = {}
+    for name in sorted({**mine, **its}):
+        result = by_the_rules(olds.get(name), mine.get(name), its.get(name), seen)
+        if result is not None:
+            merged[name] = result
+        act = judge(*(entry(side.get(name)) for side in (olds, mine, its))).act
+        if act in (Act.OURS_BESIDE, Act.THEIRS_BESIDE):
+            copy = copy_name(name.encode(), lambda candidate: candidate.decode() in {**mine, **its, **merged})
+            merged[copy.decode()] = (mine if act is Act.OURS_BESIDE else its)[name]
+    kept = verdict.act is Act.MERGE_INSIDE or verdict.keep or merged
+    return D(merged, verdict.attributes) if kept else None
+
+
+@relaxed
+@given(base=BASES, ours=edits(*CHANGING), theirs=edits(*CHANGING), threshold=st.sampled_from([0, 60, THRESHOLD]))
+def test_a_merge_is_what_the_rules_say(
+    new_store: Any, base: D, ours: list[Edit], theirs: list[Edit], threshold: int
+) -> None:
+    """The link of the result is that of the tree which the rules name, built from nothing: so it is canonical, too. And as many
+    conflicts as there are names for which the rules have one."""
+    merger = Merger(new_store(), threshold)
+    one, other = done(base, ours), done(base, theirs)
+    seen: list[Act] = []
+    expected = by_the_rules(base, one, other, seen)
+    for act in set(seen):
+        event(act.name)
+    merged = merger.run(base, one, other)
+    assert get(merger.store, merged.link.cid) == expected
+    assert merged.link == put(merger.store, expected, threshold)
+    assert len(merged.conflicts) == seen.count(Act.OURS_BESIDE) + seen.count(Act.THEIRS_BESIDE)
+    for conflict in merged.conflicts:
+        path, copy = ([name.decode() for name in names] for names in (conflict.path, conflict.copy))
+        loser, winner = (one, other) if conflict.side is Side.OURS else (other, one)
+        assert look(expected, tuple(copy)) == look(loser, tuple(path))
+        assert look(expected, tuple(path)) == look(winner, tuple(path))
+
+
+@relaxed
+@given(base=BASES, ours=edits(*CHANGING), theirs=edits(*CHANGING))
+def test_a_merge_of_two_that_never_agreed_is_what_the_rules_say(
+    new_store: Any, base: D, ours: list[Edit], theirs: list[Edit]
+) -> None:
+    merger = Merger(new_store())
+    one, other = done(base, ours), done(base, theirs)
+    expected = by_the_rules(None, one, other, [])
+    if D() not in (one, other):
+        assert get(merger.store, merger.run(None, one, other).link.cid) == expected
+
+
+@relaxed
+@given(base=BASES, changes=edits(*MOVING))
+def test_what_only_one_side_did_is_its_tree(new_store: Any, base: D, changes: list[Edit]) -> None:
+    merger = Merger(new_store())
+    new = done(base, changes)
+    link = put(merger.store, new)
+    for result in (merger.run(base, new, base), merger.run(base, base, new), merger.run(base, new, new)):
+        assert result == Merge(link)
+
+
+@relaxed
+@given(base=BASES, ours=edits(*MOVING), theirs=edits(*MOVING))
+def test_a_merge_is_the_same_the_other_way_round_and_loses_nothing(
+    new_store: Any, base: D, ours: list[Edit], theirs: list[Edit]
+) -> None:
+    """The same but for who keeps the name of two files in conflict.
+
+    Every content that a side has and the base has nowhere stands in the result, and what all three have at one name stands there.
+    There are no more copies than names of which both sides changed the content, and names that one side removed and the other
+    changed: a move that is followed can bring two together where only one had something.
+    """
+    merger = Merger(new_store())
+    one, other = done(base, ours), done(base, theirs)
+    merged = merger.run(base, one, other)
+    assert without_sides(merger, merged) == without_sides(merger, merger.run(base, other, one))
+    left, were = leaves_of(get(merger.store, merged.link.cid)), {content for _, content in leaves_of(base)}
+    contents = {content for _, content in left}
+    for side in (one, other):
+        assert {content for _, content in leaves_of(side)} <= were | contents
+    assert set(leaves_of(base)) & set(leaves_of(one)) & set(leaves_of(other)) <= set(left)
+    paths = {path for tree in (base, one, other) for path in all_paths(tree)}
+    both = [path for path in paths if contested(*(look(tree, path) for tree in (base, one, other)))]
+    gone = [path for path in paths if look(base, path) and (look(one, path) is None) != (look(other, path) is None)]
+    event(f"{len(merged.conflicts)} copies")
+    assert len(merged.conflicts) <= len(both) + len(gone)
+
+
+def without_sides(merger: Merger, merged: Merge) -> Any:
+    """The merged tree, and for each conflict what stands at its two names, in no order; without what stands there."""
+    tree: Any = get(merger.store, merged.link.cid)
+    pairs = []
+    for conflict in merged.conflicts:
+        paths = [tuple(name.decode() for name in names) for names in (conflict.path, conflict.copy)]
+        pairs.append((paths[0], sorted(repr(look(tree, path)) for path in paths)))
+    for conflict in merged.conflicts:
+        for names in (conflict.path, conflict.copy):
+            tree = planted(tree, tuple(name.decode() for name in names), None)
+    return tree, pairs
+
+
+def leaves_of(tree: D, above: Path = ()) -> list[tuple[Path, tuple[str, bytes]]]:
+    """All files that are not empty, and symlinks, with their paths."""
+    found: list[tuple[Path, tuple[str, bytes]]] = []
+    for name, below in tree.entries.items():
+        path = (*above, name)
+        match below:
+            case D():
+                found += leaves_of(below, path)
+            case F() if below.data:
+                found.append((path, ("file", below.data)))
+            case L():
+                found.append((path, ("symlink", below.target)))
+    return found
+
+
+def contested(base: Any, ours: Any, theirs: Any) -> bool:
+    """Whether both sides have other things at a name than each other and the base, which are not both directories."""
+    if ours is None or theirs is None or (isinstance(ours, D) and isinstance(theirs, D)):
+        return False
+    return len({repr(bare(one)) for one in (ours, theirs)}) == 2 and ours != base != theirs
+
+
+def bare(shape: Any) -> Any:
+    return shape and replace(shape, attributes=NO_ATTRIBUTES)
+
+
+@relaxed
+@given(base=BASES, ours=edits(*CHANGING), theirs=edits(*CHANGING))
+def test_nobody_looks_where_two_agree(new_store: Any, base: D, ours: list[Edit], theirs: list[Edit]) -> None:
+    """Only nodes are asked for that stand at a name where all three differ, unless something might have been moved."""
+    merger = Merger(new_store())
+    trees = [base, done(base, ours), done(base, theirs)]
+    roots = [put(merger.store, tree).cid for tree in trees]
+    merger.store.forget_questions()
+    merger.store.run(merge(*roots, copy_name))
+    differing = [()]
+    lost = False
+    for path in {path for tree in trees for path in all_paths(tree)}:
+        here = [look(tree, path) for tree in trees]
+        if len({repr(one) for one in here}) == 3:
+            differing.append(path)
+            lost |= here[0] is not None and None in here[1:]
+    allowed = {put(merger.store, shape).cid for path in differing for tree in trees if (shape := look(tree, path))}
+    assert lost or set(merger.store.asked) <= allowed
