@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,17 @@ import trio
 
 from bucketfs.cache import BlockCache
 from bucketfs.client import BucketInfo, Endpoint
+from bucketfs.daemon.commands import commands_of
 from bucketfs.daemon.config import MountOptions, load_config
-from bucketfs.daemon.control import Arguments, ControlServer, Document, Progress
-from bucketfs.daemon.draining import drain, left_of, reporting, settle_all
+from bucketfs.daemon.control import ControlServer, Document, Progress
+from bucketfs.daemon.draining import drain, left_of, reporting
 from bucketfs.daemon.known import Known, recall, remember
 from bucketfs.daemon.places import make_private
 from bucketfs.daemon.ready import tell_ready
 from bucketfs.daemon.reload import follow_settings
 from bucketfs.daemon.report import mount_status
 from bucketfs.daemon.session import Session, open_session
-from bucketfs.daemon.settling import conflict_documents, settle_conflicts
 from bucketfs.daemon.systemd import notify_ready, notify_stopping, watchdog
-from bucketfs.daemon.telling import stream
 from bucketfs.daemon.volumes import Volumes
 from bucketfs.daemon.where import Where
 from bucketfs.disk import Disk, OpenFile
@@ -42,7 +42,7 @@ from bucketfs.errors import BucketfsError, Busy, NotFound, TimedOut, Unauthentic
 from bucketfs.mount import Mount, MountSettings
 from bucketfs.sync import HubSource, Pace, Watcher
 from bucketfs.types import ROOT_INODE, BucketKey, ThreadId
-from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Keep, Owner
+from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Owner
 
 log = logging.getLogger(__name__)
 
@@ -222,6 +222,7 @@ class _Daemon:
             return
         found = next((info for info in buckets if info.key == wanted), None)
         found = found or next((info for info in buckets if info.name == wanted), None)
+        found = found or self._called_otherwise(volumes, buckets)
         if found is None:
             names = ", ".join(sorted(info.name or info.key for info in buckets)) or "none"
             raise NotFound(
@@ -231,6 +232,14 @@ class _Daemon:
         prefix = self._options.prefix
         opened = await volumes.add(found, b"", None if prefix else ROOT_INODE)
         await vfs.show(opened.volume, prefix)
+
+    def _called_otherwise(self, volumes: Volumes, buckets: list[BucketInfo]) -> BucketInfo | None:
+        """The bucket that this mount was of before it had another name at the Hub: what was changed here waits for no other."""
+        known = volumes.known_keys
+        found = next((info for info in buckets if info.key in known), None)
+        if found is not None:
+            log.warning("bucket %r is called %r at the Hub now", self._options.bucket, found.name)
+        return found
 
     # Running
 
@@ -254,7 +263,16 @@ class _Daemon:
             nursery.start_soon(follow_settings, options.places, options.given, parts.session.credentials, parts.hurry)
             nursery.start_soon(self._signals)
             nursery.start_soon(watchdog)
-            control = ControlServer(options.places.control_socket(options.mountpoint), self._commands(parts))
+            commands = commands_of(
+                parts.volumes,
+                self._where,
+                parts.cache,
+                parts.mount,
+                parts.watcher,
+                describe=partial(self._describe, parts),
+                stop=partial(self._stop_it, parts),
+            )
+            control = ControlServer(options.places.control_socket(options.mountpoint), commands)
             await nursery.start(control.run)
             hub = parts.session.hub_text
             notify_ready(f"{options.mountpoint} on {hub}")
@@ -338,60 +356,25 @@ class _Daemon:
                 log.info("stopping on %s", signal.Signals(number).name)
                 self._stop.set()
 
-    # Commands of the control socket
+    # What the control socket is told
 
-    def _commands(self, parts: _Parts) -> dict[str, Callable[[Arguments, Progress], Any]]:
-        async def status(arguments: Arguments, progress: Progress) -> Document:
-            return mount_status(
-                self._options,
-                self._where,
-                parts.session,
-                parts.volumes,
-                parts.watcher,
-                parts.cache,
-                parts.source,
-                parts.mount,
-                self._started_s,
-            )
+    def _describe(self, parts: _Parts) -> Document:
+        return mount_status(
+            self._options,
+            self._where,
+            parts.session,
+            parts.volumes,
+            parts.watcher,
+            parts.cache,
+            parts.source,
+            parts.mount,
+            self._started_s,
+        )
 
-        async def sync(arguments: Arguments, progress: Progress) -> Document:
-            parts.watcher.look()
-            limit_s = arguments.get("timeout_s")
-            chosen = list(parts.volumes.open.values())
-            with trio.move_on_after(float("inf") if limit_s is None else float(limit_s)):
-                await reporting(chosen, progress, lambda: settle_all(chosen))
-                await parts.mount.drained()
-                return {"buckets": [str(one.info.key) for one in chosen]}
-            waiting = sum(one.syncer.pending_count for one in chosen)
-            raise TimedOut(f"{waiting} changes still wait after {limit_s} s", hint="'bucketfs status' says why")
-
-        async def stop(arguments: Arguments, progress: Progress) -> Document:
-            self._stop.set()
-            await reporting(list(parts.volumes.open.values()), progress, self._ended.wait)
-            return {"pid": os.getpid(), "left": self._left}
-
-        async def conflicts(arguments: Arguments, progress: Progress) -> Document:
-            return {"conflicts": conflict_documents(parts.volumes, self._where, str(arguments.get("path", "")))}
-
-        async def resolve(arguments: Arguments, progress: Progress) -> Document:
-            path, everything = str(arguments.get("path", "")), bool(arguments.get("all"))
-            found = await settle_conflicts(parts.volumes, self._where, path, Keep(arguments["keep"]), everything=everything)
-            # What the user looks at next must be what was chosen.
-            await parts.mount.drained()
-            return found
-
-        async def events(arguments: Arguments, progress: Progress) -> Document:
-            await stream(parts.volumes, self._where, parts.cache, str(arguments.get("path", "")), progress)
-            return {}
-
-        return {
-            "status": status,
-            "sync": sync,
-            "stop": stop,
-            "conflicts": conflicts,
-            "resolve": resolve,
-            "events": events,
-        }
+    async def _stop_it(self, parts: _Parts, progress: Progress) -> Document:
+        self._stop.set()
+        await reporting(list(parts.volumes.open.values()), progress, self._ended.wait)
+        return {"pid": os.getpid(), "left": self._left}
 
 
 def _space(folder: Path) -> tuple[int, int]:

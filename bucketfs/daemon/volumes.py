@@ -72,6 +72,11 @@ class Volumes:
         """The nodes of all volumes by their numbers."""
         return self._opener.registry
 
+    @property
+    def known_keys(self) -> set[str]:
+        """The buckets that this mount has ever opened."""
+        return {entry.name for entry in self._folder.iterdir()}
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the volumes in step until cancelled, then close their journals."""
         # Before a number is given out: when the table of numbers was lost, only the journals know which are taken.

@@ -132,8 +132,10 @@ def test_settling_them(pair: Pair) -> None:
         assert mounted.status()["conflicts"] == []
 
 
+@pytest.mark.whole
 @pytest.mark.timeout(240)
 def test_a_copy_that_another_client_removes_is_off_the_list(pair: Pair) -> None:
+    """Its short cut is in tests/vfs/test_conflicts.py."""
     for mounted in (pair.mine, pair.theirs):
         (mounted.path / "home/again.txt").write_text(mounted.path.name)
     pair.settle()
