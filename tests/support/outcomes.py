@@ -87,7 +87,7 @@ def outcomes() -> dict[Cell, str]:
             for one, other in pairs:
                 cell = (title, one, other)
                 assert cell not in found, f"told twice: {cell}"
-                assert not title == SAME or one == other or (title, other, one) not in found, f"told twice: {cell}"
+                assert title != SAME or one == other or (title, other, one) not in found, f"told twice: {cell}"
                 found[cell] = outcome.strip("`")
     return found
 
