@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from bucketfs.dag import DAG_PB, codec_of, list_directory, node_info, same_node
+from bucketfs.dag import DAG_PB, DIRECTORY_MODE_DEFAULT, FILE_MODE_DEFAULT, codec_of, list_directory, node_info, same_node
 from bucketfs.errors import BucketfsError, Denied, DiskFailed, NotFound
 from bucketfs.sync import folder
 from bucketfs.sync.folder import LocalEntry
@@ -90,13 +90,13 @@ class Applier:
         self._held = held
         self._mtime_ns = now_ns() // 10**9 * 10**9 - BEFORE_NS
         self.applied = Applied()
-        umask = folder.current_umask()
-        self._folder_mode = 0o777 & ~umask
+        # A tree leaves default modes out, so without one means just that, and not what the umask would make of it: else the
+        # next write here would carry the umask to everybody.
         self._writer = FileWriter(
             source,
             figures,
             progress,
-            0o666 & ~umask,
+            FILE_MODE_DEFAULT,
             durable=True,
             allowed=self._may_replace,
             wrote=self._wrote,
@@ -194,9 +194,8 @@ class Applier:
                 self._leave(at.path, CHANGED)
                 folder.set_attributes(at.where, NO_ATTRIBUTES, at.mode_here)
             elif at.path:
-                default = self._folder_mode if at.mode_here is None else at.mode_here
                 try:
-                    folder.set_attributes(at.where, at.attributes, default)
+                    folder.set_attributes(at.where, at.attributes, DIRECTORY_MODE_DEFAULT)
                 except (Denied, NotFound) as error:
                     self._leave(at.path, str(error))
             elif at.attributes.mtime_ns is not None and at.mode_here is not None:
@@ -271,7 +270,7 @@ class Applier:
         try:
             if folder.cid_of_content(item.where, item.attributes) != item.link.cid or not self._may_replace(item):
                 return False
-            folder.set_attributes(item.where, self._finished(item.attributes), here.mode)
+            folder.set_attributes(item.where, self._finished(item.attributes), FILE_MODE_DEFAULT)
             after = folder.look(item.where, item.path[-1])
         except BucketfsError:
             return False

@@ -26,6 +26,7 @@ from bucketfs.dag import (
 )
 from bucketfs.errors import DiskFailed, NotFound, Refused, Unavailable
 from bucketfs.sync import MirrorState, folder
+from bucketfs.sync.mirror_apply import Applied, Applier
 from bucketfs.types import Cid, Link, NodeAttributes, UploadId
 
 LEAF = 262144
@@ -269,7 +270,13 @@ async def test_what_changes_after_the_scan_is_not_written_over(
         for name in ("file", "large", "gone", "dir/in", "new"):
             one.write(name, f"{name} written here")
 
-    meanwhile(monkeypatch, "current_umask", act)
+    real = Applier.run
+
+    async def run(self: Applier, old: Cid, new: Cid) -> Applied:
+        act()
+        return await real(self, old, new)
+
+    monkeypatch.setattr(Applier, "run", run)
     done = await one.round()
     monkeypatch.undo()
     assert done.soon

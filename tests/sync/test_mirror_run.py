@@ -1,0 +1,161 @@
+"""When rounds happen: after changes on either side, after trouble, and unasked where nothing is heard."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from machine import Machine, later_ns, settle
+from watchdog.observers.api import BaseObserver
+from world import MemoryRemote
+
+from bucketfs.client import Backoff
+from bucketfs.errors import BucketfsError, NotFound
+from bucketfs.sync import Mirror, MirrorPace, MirrorRunner, MirrorState, Round, mirror_run
+
+PATIENCE_S = 30.0
+QUICK = MirrorPace(quiet_s=0.05, longest_s=0.5, rescan_s=3600)
+
+
+class Running:
+    """A mirror of the folder of ``machine`` that runs on."""
+
+    def __init__(self, machine: Machine, spare: Path, pace: MirrorPace) -> None:
+        self.machine = machine
+        self.rounds: list[Round] = []
+        self.troubles: list[BucketfsError] = []
+        self.said: list[str] = []
+        self.state = MirrorState(machine.state_file)
+        self.runner = MirrorRunner(
+            Mirror(machine.remote, machine.top, self.state, machine.conflict_name, now_ns=later_ns),
+            machine.top,
+            spare,
+            pace=pace,
+            told=self.rounds.append,
+            troubled=lambda error, delay_s: self.troubles.append(error),
+            say=self.said.append,
+        )
+
+
+async def eventually(what: Callable[[], bool], why: str) -> None:
+    deadline = trio.current_time() + PATIENCE_S
+    while not what():
+        assert trio.current_time() < deadline, why
+        await trio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running(machine: Machine, spare: Path, pace: MirrorPace = QUICK) -> AsyncIterator[Running]:
+    os.makedirs(spare, exist_ok=True)
+    there = Running(machine, spare, pace)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(there.runner.run)
+        await eventually(lambda: bool(there.rounds), "no first round")
+        yield there
+        nursery.cancel_scope.cancel()
+    there.state.close()
+
+
+@pytest.fixture
+def remote() -> MemoryRemote:
+    return MemoryRemote()
+
+
+@pytest.fixture
+def one(tmp_path: Path, remote: MemoryRemote) -> Machine:
+    return Machine(tmp_path, "one", remote)
+
+
+@pytest.fixture
+def two(tmp_path: Path, remote: MemoryRemote) -> Machine:
+    return Machine(tmp_path, "two", remote)
+
+
+async def test_changes_of_both_sides_are_carried(one: Machine, two: Machine, remote: MemoryRemote, tmp_path: Path) -> None:
+    async with running(one, tmp_path / "spare") as there:
+        one.write("new folder/deep/file", "x")
+        await eventually(lambda: remote.swaps == 1, "a change here was not heard")
+        # Below a folder that was not there when the watch began.
+        one.write("new folder/deep/another", "y")
+        await eventually(lambda: remote.swaps == 2, "a change in a new folder was not heard")
+        two.write("theirs", "z")
+        await settle(two)
+        there.runner.changed()
+        await eventually(lambda: (one.top / "theirs").exists(), "a change of the Hub was not taken")
+        await eventually(lambda: two.tree() == one.tree(), "not the same")
+        assert there.troubles == there.said == []
+
+
+async def test_its_own_writes_keep_it_busy_for_one_round_only(
+    one: Machine, two: Machine, remote: MemoryRemote, tmp_path: Path
+) -> None:
+    for number in range(20):
+        two.write(f"dir {number % 3}/{number}", "x" * number)
+    await settle(two)
+    async with running(one, tmp_path / "spare") as there:
+        await eventually(lambda: there.rounds[-1].did_something is False, "it does not come to rest")
+        await trio.testing.wait_all_tasks_blocked(0.5)
+        count = len(there.rounds)
+        await trio.testing.wait_all_tasks_blocked(0.5)
+        assert len(there.rounds) == count
+
+
+async def test_an_outage_is_waited_out_and_hurried(
+    one: Machine, remote: MemoryRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Backoff, "next_s", lambda self: 3600.0)
+    async with running(one, tmp_path / "spare") as there:
+        remote.away = True
+        one.write("file", "x")
+        await eventually(lambda: bool(there.troubles), "nothing was said of the Hub being away")
+        remote.away = False
+        there.runner.hurry()
+        await eventually(lambda: remote.swaps == 1, "it waits though the Hub is back")
+
+
+async def test_what_does_not_pass_ends_it(one: Machine, tmp_path: Path) -> None:
+    with pytest.RaisesGroup(NotFound):
+        async with running(one, tmp_path / "spare") as there:
+            one.top.rename(tmp_path / "elsewhere")
+            there.runner.changed()
+            await trio.sleep_forever()
+
+
+async def test_without_watches_it_looks_now_and_then(
+    one: Machine, remote: MemoryRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = BaseObserver.schedule
+
+    def schedule(self: BaseObserver, handler: object, path: str, **options: object) -> object:
+        if path == str(tmp_path / "spare"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(self, handler, path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(BaseObserver, "schedule", schedule)
+    monkeypatch.setattr(mirror_run, "POLL_S", 0.05)
+    async with running(one, tmp_path / "spare") as there:
+        assert len(there.said) == 1
+        assert "fs.inotify.max_user_watches is used up" in there.said[0]
+        count = len(there.rounds)
+        await eventually(lambda: len(there.rounds) > count + 2, "nobody looks")
+
+
+async def test_a_queue_that_overflowed_is_followed_by_a_look(one: Machine, tmp_path: Path) -> None:
+    async with running(one, tmp_path / "spare") as there:
+        await trio.testing.wait_all_tasks_blocked(0.2)
+        count = len(there.rounds)
+        # As watchdog says it: in its log.
+        logging.getLogger("watchdog.observers.inotify_c").warning("Inotify queue overflowed; filesystem events were lost")
+        await eventually(lambda: len(there.rounds) > count, "lost events are not looked for")
+
+
+async def test_now_and_then_it_looks_unasked(one: Machine, tmp_path: Path) -> None:
+    async with running(one, tmp_path / "spare", MirrorPace(quiet_s=0.01, longest_s=0.1, rescan_s=0.05)) as there:
+        await eventually(lambda: len(there.rounds) > 3, "no look unasked")
