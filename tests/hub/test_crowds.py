@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2_grpc
 from support.bareclient import Caller
 from support.bucketuser import BLOCKS, BUCKETS, BucketUser, raised
 from support.keyring import USER, as_user, make_key, sign_up
+from support.waiting import eventually
 
 from bucketfs.hub import HubServer, seats
 from bucketfs.hub.call import NOBODY, AccountKind, Call
@@ -71,13 +71,6 @@ def taken(hub: HubServer, kind: str) -> int:
     return len(getattr(gate, kind).seats._visits)
 
 
-def eventually(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def works(caller: Caller) -> bool:
     """A single call and streams both ways."""
     user = BucketUser.with_new_thread(caller)
@@ -102,12 +95,12 @@ def test_silent_streams_of_one_account_leave_room_for_others(
     with Silent(small) as silent:
         for _ in range(4):
             silent.open(thread.caller, service, method)
-        eventually(lambda: taken(small, "_streams") == 4)
+        eventually(lambda: taken(small, "_streams") == 4, "the places are not as they should be")
         refused = ended(silent.open(thread.caller, service, method))
         assert refused == ("RESOURCE_EXHAUSTED", TOO_MANY + "one account may have 4 of this hub's 8 open")
         assert works(bob)
         alice.call(USERS, "ListThreads", users_pb2.ListThreadsRequest())
-    eventually(lambda: taken(small, "_streams") == 0)
+    eventually(lambda: taken(small, "_streams") == 0, "the places are not as they should be")
     assert works(alice)
 
 
@@ -129,7 +122,7 @@ def test_readers_that_stop_reading_leave_room_for_others(
     assert works(bob)
     for call in calls:
         call.cancel()
-    eventually(lambda: taken(small, "_streams") == 0)
+    eventually(lambda: taken(small, "_streams") == 0, "the places are not as they should be")
     assert len(user.pull(key, "big")) == 8 << 20
 
 
@@ -160,7 +153,7 @@ def test_the_users_of_one_key_leave_room_for_others(small: HubServer, bare: Call
         for user in users[:3]:
             for _ in range(2):
                 silent.open(user, BLOCKS, "Put")
-        eventually(lambda: taken(small, "_streams") == 6)
+        eventually(lambda: taken(small, "_streams") == 6, "the places are not as they should be")
         assert ended(silent.open(users[3], BLOCKS, "Put")) == (
             "RESOURCE_EXHAUSTED",
             TOO_MANY + "the users of one key owner may have 6 of this hub's 8 open",
@@ -181,7 +174,7 @@ def test_nobody_holds_a_thread_without_being_let_in(small: HubServer, bare: Call
         assert silent
     # What needs no account is open to a quarter of the places.
     waiting = [_headers_only(bare, HUB, "IsUsernameAvailable") for _ in range(6)]
-    eventually(lambda: taken(small, "singles") == 2)
+    eventually(lambda: taken(small, "singles") == 2, "the places are not as they should be")
     assert works(sign_up(bare, "alice"))
     for call in waiting:
         call.cancel()
@@ -219,12 +212,12 @@ def test_who_stands_still_goes_where_places_are_scarce(
     alice, bob, carol = (sign_up(bare, name) for name in ("alice", "bob", "carol"))
     with Silent(small) as silent:
         first = [silent.open(alice, BLOCKS, "Put") for _ in range(4)]
-        eventually(lambda: taken(small, "_streams") == 4)
+        eventually(lambda: taken(small, "_streams") == 4, "the places are not as they should be")
         # Half full: they may stay.
         assert not first[0].done() and works(carol)
         calls = first + [silent.open(bob, BLOCKS, "Put") for _ in range(4)]
-        eventually(lambda: any(call.done() for call in calls))
-        eventually(lambda: taken(small, "_streams") < 8)
+        eventually(lambda: any(call.done() for call in calls), "the places are not as they should be")
+        eventually(lambda: taken(small, "_streams") < 8, "the places are not as they should be")
         assert works(carol)
 
 

@@ -9,7 +9,6 @@ import socket
 import stat
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -191,6 +190,7 @@ class Probe:
         self.failure: Exception = RuntimeError("the message of a bug")
         self.ends: list[str] = []
         self.ended = threading.Semaphore(0)
+        self.received = threading.Semaphore(0)
         self.entered = threading.Event()
         self.go_on = threading.Event()
 
@@ -211,6 +211,7 @@ class Probe:
         try:
             for request in requests:
                 received += sum(len(block.data) for block in request.blocks)
+                self.received.release()
         except Status as status:
             self.ends.append(status.code.name)
             raise
@@ -324,6 +325,7 @@ def test_a_cut_off_stream_is_never_taken_for_a_whole_one(prober: Any, probe: Pro
     assert (probe.ended.acquire(timeout=20), probe.ends) == (True, ["whole"])
     for number in range(60):
         more = threading.Event()
+        probe.received = threading.Semaphore(0)
 
         def pieces(more: threading.Event = more) -> Iterator[Any]:
             yield piece
@@ -332,7 +334,9 @@ def test_a_cut_off_stream_is_never_taken_for_a_whole_one(prober: Any, probe: Pro
 
         call = prober.start(BLOCKS, "Put", pieces(), timeout_s=0.02 if number % 3 == 0 else 20)
         if number % 3:
-            time.sleep(0.001 * (number % 7))
+            # After the first message, or after the second.
+            for _ in range(number % 3):
+                assert probe.received.acquire(timeout=20)
             call.cancel()
         with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
             call.result()

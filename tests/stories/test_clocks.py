@@ -7,23 +7,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.home import Home
+from support.waiting import eventually
 
 from bucketfs.hub import HubConfig, HubServer
 
-PATIENCE_S = 60.0
 HOUR_NS = 3600 * 10**9
-
-
-def eventually(what: Callable[[], bool], why: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < deadline, why
-        time.sleep(0.1)
 
 
 @pytest.mark.whole

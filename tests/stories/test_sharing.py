@@ -5,23 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.home import Home, Mounted
 from support.hubprocess import developer
-
-PATIENCE_S = 20.0
-
-
-def eventually(what: Callable[[], bool], why: str) -> None:
-    """What another user did arrives by the Hub's feed, soon."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < deadline, why
-        time.sleep(0.1)
+from support.waiting import eventually
 
 
 def tree(folder: Path) -> set[str]:
