@@ -144,12 +144,11 @@ class Acts:
         self._todo.append(act)
         self._settled += [ours, parent]
 
-    def let_go(self, parent: DirectoryNode, ours: Node, *, gone: bool) -> None:
+    def let_go(self, parent: DirectoryNode, ours: Node) -> None:
         """The node is not what its name stands for any more; open handles keep reading it to the end, and what they
         write brings it back (see `displaced`)."""
-        name = ours.name
         if ours.lookups:
-            self.tell(EntryGone(parent.inode, name, ours.inode) if gone else EntryChanged(parent.inode, name))
+            self.tell(EntryGone(parent.inode, ours.name, ours.inode))
         self._todo.append(lambda: self._let_go(parent, ours))
         self._settled.append(parent)
 
@@ -168,7 +167,7 @@ class Acts:
         """The Hub's takes the place of ours, under a number of its own: what the kernel holds of ours is right for ours only.
         ``attributes``, unless None, are those it gets; ``at``: the base has it at the very name."""
         name = ours.name
-        self.let_go(parent, ours, gone=False)
+        self.let_go(parent, ours)
         self.tell(EntryChanged(parent.inode, name))
         if attributes == seen.entry.attributes:
             attributes = None

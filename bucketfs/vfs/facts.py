@@ -83,7 +83,8 @@ class StatFs:
 
 @dataclass(frozen=True, slots=True)
 class EntryGone:
-    """A name that the kernel may hold is not there any more."""
+    """What the kernel may hold at a name is not there any more; something else may be. Programs that watch the inode hear that
+    it was deleted, as they do when a new file is renamed over it."""
 
     parent: Inode
     name: bytes

@@ -264,7 +264,7 @@ class Plan:
         """Only the Hub's side changed it."""
         if now is None:
             if not (may_be_written(ours) and was is not None and self._there.follow(ours, was)):
-                self._acts.let_go(parent, ours, gone=True)
+                self._acts.let_go(parent, ours)
             return
         writing = isinstance(ours, FileNode) and ours.writers > 0
         if isinstance(ours, DirectoryNode) or writing:
@@ -275,7 +275,7 @@ class Plan:
             if writing and self._entry(ours).content == seen.entry.content and seen.entry.kind is Kind.FILE:
                 self._acts.rest(parent, ours, now, seen, seen.entry.attributes, at=True)
                 return
-        self._acts.let_go(parent, ours, gone=False)
+        self._acts.let_go(parent, ours)
 
     def _came_here(self, parent: DirectoryNode, ours: Node, was: Link | None, now: Link | None) -> None:
         """It was renamed to here, and the Hub's side made or changed something of the name."""
@@ -328,7 +328,7 @@ class Plan:
             elif verdict.act is Act.OURS:
                 self._acts.keep(parent, ours)
             else:
-                self._acts.let_go(parent, ours, gone=True)
+                self._acts.let_go(parent, ours)
         elif isinstance(ours, DirectoryNode) and self._sight.seen(now).entry.kind is Kind.DIRECTORY:
             if at:
                 self._acts.drop(parent, ours.name)
