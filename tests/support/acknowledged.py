@@ -1,8 +1,8 @@
 """A writer that logs what was acknowledged to it, and the model that knows from the log what must be there after a crash.
 
-The writer runs as a process of its own (``python acknowledged.py FOLDER LOG SEED``, the model on its standard input). Each act
-is logged before it begins and when it has returned, so after a kill at most one act is in doubt, and beside it the file
-that the writer keeps open all the time. The log lies outside of the mount. Standard library only, so that it starts quickly.
+The writer runs as a process of its own (``python acknowledged.py FOLDER LOG SEED PAUSE``, the model on its standard input). Each
+act is logged before it begins and when it has returned, so after a kill at most one act is in doubt, and beside it the file that
+the writer keeps open all the time. The log lies outside of the mount. Standard library only, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import sys
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -226,11 +227,13 @@ def replay(model: Model, log: Path) -> list[str]:
 class Writer:
     """Does random acts below ``folder`` until the file system goes away."""
 
-    def __init__(self, folder: Path, log: int, seed: int, model: Model) -> None:
+    def __init__(self, folder: Path, log: int, seed: int, model: Model, pause_s: float) -> None:
+        """``pause_s`` is the mean of the pauses between acts."""
         self._folder = folder
         self._log = log
         self._random = random.Random(seed)
         self._model = model
+        self._pause_s = pause_s
         self._kept: int | None = None
         self._stop = False
         signal.signal(signal.SIGTERM, self._asked_to_stop)
@@ -245,6 +248,8 @@ class Writer:
         """Returns when the server of the folder is gone, or between two acts after SIGTERM. Any other failure of a call is a
         complaint."""
         while not self._stop:
+            if self._pause_s:
+                time.sleep(random.expovariate(1 / self._pause_s))
             act = self._one()
             self.say(act)
             try:
@@ -407,10 +412,10 @@ def settled(model: Model) -> Model:
 
 
 def main() -> None:
-    folder, log, seed = sys.argv[1:]
+    folder, log, seed, pause_s = sys.argv[1:]
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     model = load(sys.stdin.buffer.read())
-    Writer(Path(folder), descriptor, int(seed), model).run()
+    Writer(Path(folder), descriptor, int(seed), model, float(pause_s)).run()
 
 
 if __name__ == "__main__":

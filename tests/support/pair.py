@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from support.callproxy import CallProxy, Feed
 from support.foreground import Foreground
-from support.home import Home
+from support.home import Home, Watchdog
 from support.served import Account, ServedHub
 
 BUCKET = "shared"
@@ -35,6 +35,12 @@ class Pair:
         """Lines of both logs with this regular expression are part of the test."""
         self.expected.append(pattern)
 
+    @contextmanager
+    def watched(self, limit_s: float) -> Iterator[None]:
+        """Kills both mounts when what is inside takes longer, so that a test fails in place of hanging."""
+        with Watchdog(self.a.home, limit_s), Watchdog(self.b.home, limit_s):
+            yield
+
     def settle(self) -> None:
         """Push what is dirty on either side and let both show all of it."""
         for mount in (self.a, self.b, self.a):
@@ -48,10 +54,32 @@ class Pair:
             mounted.check_log()
 
 
-def calls_of(mount: Foreground) -> dict[str, int]:
-    """How often each method of the Hub was called by a mount so far, without the service's name."""
-    calls: dict[str, Any] = mount.ask("status")["calls"]
-    return {name.rpartition("/")[2]: count for name, count in calls.items()}
+@dataclass(frozen=True)
+class Cost:
+    """What a mount had done by some moment; the difference of two is what something cost."""
+
+    calls: Counter[str]
+    """Calls to the Hub by method, without the service's name."""
+    requests: Counter[str]
+    """Requests of the kernel by name."""
+    blocks: int
+    bytes: int
+    """Fetched from the Hub."""
+
+    @classmethod
+    def of(cls, mount: Foreground) -> Cost:
+        status = mount.ask("status")
+        calls = Counter({name.rpartition("/")[2]: count for name, count in status["calls"].items()})
+        fetched = status["fetched"]
+        return cls(calls, Counter(status["mount"]["requests"]), fetched["blocks"], fetched["bytes"])
+
+    def since(self, before: Cost) -> Cost:
+        return Cost(
+            self.calls - before.calls,
+            self.requests - before.requests,
+            self.blocks - before.blocks,
+            self.bytes - before.bytes,
+        )
 
 
 @contextmanager
@@ -67,6 +95,7 @@ def two_mounts(
     in it: the home that it is given acts for the account."""
     home = new_home(root / "hub")
     with ExitStack() as stack:
+        stack.callback(home.end)
         hub = stack.enter_context(ServedHub(home, home.root / "store"))
         proxy = None if feed is Feed.OPEN else stack.enter_context(CallProxy(hub.address, feed))
         account = hub.account("writer")
@@ -76,6 +105,7 @@ def two_mounts(
         mounts: list[Foreground] = []
         for name, address in (("a", hub.address), ("b", hub.address if proxy is None else proxy.address)):
             place = new_home(root / name)
+            stack.callback(place.end)
             place.extra.update(account.variables() | {"BUCKETFS_HUB": address})
             (place.root / "Buckets").mkdir()
             mounts.append(Foreground.start(place, *options, BUCKET))

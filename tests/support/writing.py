@@ -22,12 +22,13 @@ class Writing:
     log: Path
     seed: int
     model: Model = field(default_factory=Model)
+    pause_s: float = 0.0
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Writing:
         self.log.unlink(missing_ok=True)
         # Isolated: nothing but the standard library, so that it starts in a few hundredths of a second.
-        command = [sys.executable, "-I", "-S", SCRIPT, self.folder, self.log, str(self.seed)]
+        command = [sys.executable, "-I", "-S", SCRIPT, self.folder, self.log, str(self.seed), str(self.pause_s)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, cwd="/")
         assert self._process.stdin is not None
         self._process.stdin.write(acknowledged.dump(self.model))

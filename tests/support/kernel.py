@@ -1,0 +1,82 @@
+"""What the kernel holds of a file, and tells of it: page cache and inotify, by their system calls."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import struct
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+PAGE = mmap.PAGESIZE
+MAP_FAILED = ctypes.c_void_p(-1).value
+
+EVENTS = {
+    0x0002: "modify",
+    0x0004: "attrib",
+    0x0040: "moved_from",
+    0x0080: "moved_to",
+    0x0100: "create",
+    0x0200: "delete",
+    0x0400: "delete_self",
+    0x0800: "move_self",
+}
+"""inotify(7)."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+def cached_pages(path: Path) -> tuple[int, int]:
+    """How many pages of a file the kernel has in its page cache, and how many there are; mincore(2). The file is opened, not
+    read."""
+    size = path.stat().st_size
+    pages = -(-size // PAGE)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
+        assert address != MAP_FAILED, os.strerror(ctypes.get_errno())
+        found = ctypes.create_string_buffer(pages)
+        status = _libc.mincore(address, size, found)
+        _libc.munmap(address, size)
+        assert status == 0, os.strerror(ctypes.get_errno())
+    finally:
+        os.close(descriptor)
+    return sum(byte & 1 for byte in found.raw), pages
+
+
+class Watch:
+    """An inotify instance that watches some paths; a context manager."""
+
+    def __init__(self, *paths: Path) -> None:
+        self._descriptor = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        assert self._descriptor >= 0, os.strerror(ctypes.get_errno())
+        self._paths: dict[int, str] = {}
+        for path in paths:
+            number = _libc.inotify_add_watch(self._descriptor, os.fsencode(path), sum(EVENTS))
+            assert number >= 0, os.strerror(ctypes.get_errno())
+            self._paths[number] = path.name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        os.close(self._descriptor)
+
+    def events(self) -> list[tuple[str, str]]:
+        """What was heard since the last call, as (name of the watched path, event)."""
+        found, at = [], 0
+        try:
+            data = os.read(self._descriptor, 1 << 16)
+        except BlockingIOError:
+            return []
+        while at < len(data):
+            number, mask, _, length = struct.unpack_from("iIII", data, at)
+            at += 16 + length
+            found += [(self._paths[number], event) for bit, event in EVENTS.items() if mask & bit]
+        return found
