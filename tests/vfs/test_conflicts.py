@@ -13,7 +13,7 @@ from world import MemoryRemote, World
 from bucketfs.errors import IsADirectory, NotFound
 from bucketfs.ops import Conflict
 from bucketfs.sync import Pace, Pusher, Syncer
-from bucketfs.vfs import EntryChanged, EntryGone, Keep, RenameFlags
+from bucketfs.vfs import EntryChanged, EntryGone, Invalidation, Keep, RenameFlags
 
 
 @dataclass
@@ -210,7 +210,7 @@ async def test_settling(tmp_path: Path, keep: Keep) -> None:
         await two.resolve(keep)
         assert two.listed == []
         kept = {Keep.MINE: b"second", Keep.THEIRS: b"first", Keep.BOTH: b"first"}[keep]
-        told = {
+        told: dict[Keep, set[Invalidation]] = {
             Keep.MINE: {EntryChanged(parent, copy), EntryChanged(parent, original)},
             Keep.THEIRS: {EntryGone(parent, copy, inode)},
             Keep.BOTH: set(),

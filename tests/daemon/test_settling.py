@@ -1,0 +1,111 @@
+"""Which conflicts a path means, and what is refused rather than guessed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from manybuckets import ManyBuckets, MemorySession, many_buckets
+from world import ME, MemoryRemote, World
+
+from bucketfs.daemon.settling import conflict_documents, settle_conflicts
+from bucketfs.daemon.where import Where
+from bucketfs.errors import IsADirectory, NotFound, Usage
+from bucketfs.sync import Pusher
+from bucketfs.vfs import Keep
+
+ALL = Where(Path("/m"), False, "")
+
+
+async def elsewhere(folder: Path, remote: MemoryRemote, name: str, data: bytes) -> None:
+    """Another client writes a file."""
+    other = await World(folder, remote).open()
+    await other.write(name, data)
+    await Pusher(other.volume, remote, other.source, other.told.append).push()  # type: ignore[arg-type]
+    other.close()
+
+
+@asynccontextmanager
+async def conflicts(folder: Path, *names: str) -> AsyncGenerator[ManyBuckets, None]:
+    """Conflicts about these files of the bucket ``b``, one after another."""
+    session = MemorySession()
+    info = session.make("b")
+    async with many_buckets(folder / "mount", session) as mount:
+        syncer = mount.volumes.open[info.key].syncer
+        for number, name in enumerate(names):
+            await syncer.settle()
+            await mount.write(f"b/{name}", b"mine %d" % number)
+            await elsewhere(folder / f"other{number}", session.remotes[info.key], name, b"theirs %d" % number)
+            await syncer.settle()
+        assert len(conflict_documents(mount.volumes, ALL)) == len(names)
+        yield mount
+
+
+async def test_what_a_path_means(tmp_path: Path) -> None:
+    async with conflicts(tmp_path, "one", "two", "three") as mount:
+        documents = conflict_documents(mount.volumes, ALL)
+        assert [document["original"] for document in documents] == ["/m/b/one", "/m/b/two", "/m/b/three"]
+        for asked in ("b/one", documents[0]["copy"].removeprefix("/m/")):
+            assert conflict_documents(mount.volumes, ALL, asked) == documents[:1]
+        for asked in ("b/on", "c", "b/one/x"):
+            assert conflict_documents(mount.volumes, ALL, asked) == []
+            with pytest.raises(NotFound, match="no conflict at /m/"):
+                await settle_conflicts(mount.volumes, ALL, asked, Keep.BOTH, everything=False)
+        for asked in ("", "b"):
+            with pytest.raises(Usage, match="3 conflicts are below /m"):
+                await settle_conflicts(mount.volumes, ALL, asked, Keep.MINE, everything=False)
+        done = await settle_conflicts(mount.volumes, ALL, documents[1]["copy"][3:], Keep.MINE, everything=False)
+        assert done == {"resolved": documents[1:2], "failed": []}
+        assert await mount.read("b/two") == b"mine 1"
+        done = await settle_conflicts(mount.volumes, ALL, "b", Keep.THEIRS, everything=True)
+        assert [document["original"] for document in done["resolved"]] == ["/m/b/one", "/m/b/three"]
+        assert await mount.names("b") == ["one", "three", "two"] and await mount.read("b/one") == b"theirs 0"
+        assert await settle_conflicts(mount.volumes, ALL, "b", Keep.THEIRS, everything=True) == {
+            "resolved": [],
+            "failed": [],
+        }
+
+
+async def test_several_copies_of_one_file_are_not_laid_over_one_another(tmp_path: Path) -> None:
+    async with conflicts(tmp_path, "one", "two", "one") as mount:
+        documents = conflict_documents(mount.volumes, ALL)
+        with pytest.raises(Usage, match="2 copies are beside /m/b/one"):
+            await settle_conflicts(mount.volumes, ALL, "b/one", Keep.MINE, everything=False)
+        done = await settle_conflicts(mount.volumes, ALL, "", Keep.MINE, everything=True)
+        assert [document["original"] for document in done["resolved"]] == ["/m/b/two"]
+        assert {document["error"] for document in done["failed"]} == {"several copies would take this name"}
+        assert len(await mount.names("b")) == 4, "no copy is gone"
+        await settle_conflicts(mount.volumes, ALL, documents[0]["copy"][3:], Keep.MINE, everything=False)
+        assert await mount.read("b/one") == b"mine 0"
+        await settle_conflicts(mount.volumes, ALL, "b/one", Keep.THEIRS, everything=False)
+        assert await mount.names("b") == ["one", "two"] and await mount.read("b/one") == b"mine 0"
+
+
+async def test_one_that_cannot_be_settled_keeps_no_other(tmp_path: Path) -> None:
+    async with conflicts(tmp_path, "one", "two") as mount:
+        await mount.vfs.unlink(await mount.inode("b"), b"one", ME)
+        await mount.vfs.mkdir(await mount.inode("b"), b"one", 0o755, ME)
+        with pytest.raises(IsADirectory):
+            await settle_conflicts(mount.volumes, ALL, "b/one", Keep.MINE, everything=False)
+        done = await settle_conflicts(mount.volumes, ALL, "b", Keep.MINE, everything=True)
+        assert [document["original"] for document in done["resolved"]] == ["/m/b/two"]
+        assert [(document["original"], document["hint"]) for document in done["failed"]] == [
+            ("/m/b/one", "move it away, or keep both")
+        ]
+
+
+def test_paths_of_a_mount_of_one_folder() -> None:
+    where = Where(Path("/m"), True, "docs/new")
+    assert [where.inside(b"", path) for path in ("docs/new/a", "docs/new", "docs", "", "docs/newer", "x")] == [
+        "a",
+        "",
+        "",
+        "",
+        None,
+        None,
+    ]
+    one = Where(Path("/m"), True, "")
+    assert (one.inside(b"", "a/b"), one.inside(b"", ""), one.absolute("")) == ("a/b", "", "/m")
+    assert (ALL.inside(b"b", "a"), ALL.inside(b"b", ""), ALL.absolute("b/a")) == ("b/a", "b", "/m/b/a")
