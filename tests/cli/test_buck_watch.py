@@ -1,0 +1,148 @@
+"""``bucketfs buck watch`` as a user types it, against the real Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from bucketfs.cli import main
+from bucketfs.client import Channel, Credentials, Endpoint, HubClient, KeyType
+from bucketfs.daemon import CredentialsFile, Profile, find_places
+from bucketfs.disk import Disk
+from bucketfs.hub import HubConfig, HubServer
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub, a default profile with a key for it, and a bucket ``home``."""
+    for name in ("CONFIG", "STATE", "DATA", "CACHE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
+    for name in [name for name in os.environ if name.startswith("BUCKETFS_")]:
+        monkeypatch.delenv(name)
+    server = HubServer(HubConfig(data=tmp_path / "hub", listen=f"unix:{tmp_path}/hub.sock", auto_confirm=True))
+    server.start()
+
+    async def new_key() -> Credentials:
+        endpoint = Endpoint.parse(server.address)
+        async with Channel(endpoint, Credentials) as channel:
+            session = await HubClient(channel).signup("alice", "alice@example.org")
+        async with Channel(endpoint, lambda: Credentials(session=session.session)) as channel:
+            key = await HubClient(channel).create_key(KeyType.ACCOUNT, secure=True)
+        return Credentials(api_key=key.key, api_secret=key.secret)
+
+    profile = Profile("default", server.address, trio.run(new_key))
+    CredentialsFile(find_places(os.environ).credentials_file).save(profile)
+    assert main(["buck", "create", "home"]) == 0
+    yield server
+    server.stop(0)
+
+
+@pytest.fixture
+def run(hub: HubServer, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs ``bucketfs buck …``; returns what it printed. ``code`` is the exit code it must have."""
+
+    def run(*arguments: str | Path, code: int = 0) -> str:
+        capfd.readouterr()
+        ended = main(["buck", *map(str, arguments)])
+        out, err = capfd.readouterr()
+        assert ended == code, out + err
+        assert "Traceback" not in err
+        if code:
+            assert err.startswith("bucketfs: ")
+            assert err.count("\n") == 1
+            return err
+        return out
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    top = tmp_path / "top"
+    (top / "sub").mkdir(parents=True)
+    (top / "hello").write_text("hello")
+    (top / "sub/big").write_bytes(os.urandom(700_000))
+    return top
+
+
+def once(run: Run, top: Path, *options: str) -> dict[str, Any]:
+    """The facts of the one round."""
+    facts: dict[str, Any] = json.loads(run("watch", "--once", "--json", *options, top, "home").splitlines()[0])
+    assert facts["event"] == "round"
+    return facts
+
+
+def test_once_carries_both_ways(run: Run, folder: Path, tmp_path: Path) -> None:
+    assert once(run, folder)["pushed"] == 2
+    assert run("ls", "home") == "hello\nsub/\n"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine").write_text("mine")
+    facts = once(run, other)
+    assert (facts["pushed"], facts["written"]) == (1, 3)
+    assert (other / "sub/big").read_bytes() == (folder / "sub/big").read_bytes()
+    (other / "hello").unlink()
+    assert "1 changed at the Hub" in run("watch", "--once", other, "home")
+    assert "1 written here, 1 removed here" in run("watch", "--once", folder, "home")
+    assert sorted(os.listdir(folder)) == ["mine", "sub"]
+    assert "nothing to do" in run("watch", "--once", folder, "home")
+    assert once(run, folder)["unchanged"] == 2
+
+
+def test_one_watches_at_a_time(run: Run, folder: Path) -> None:
+    once(run, folder)
+    (place,) = (find_places(os.environ).state / "watch").iterdir()
+    lock = Disk().lock_file(place / "lock")
+    assert "is being watched already" in run("watch", "--once", folder, "home", code=1)
+    Disk().close(lock)
+    once(run, folder)
+
+
+def test_a_folder_that_vanished_is_refused(run: Run, folder: Path) -> None:
+    once(run, folder)
+    kept = folder.rename(folder.with_name("unplugged"))
+    assert "no such folder" in run("watch", "--once", folder, "home", code=1)
+    folder.mkdir()
+    assert "--anew" in run("watch", "--once", folder, "home", code=1)
+    assert run("ls", "home") == "hello\nsub/\n"
+    assert once(run, folder, "--anew")["written"] == 3
+    assert (folder / "hello").read_text() == "hello"
+    shutil.rmtree(kept)
+
+
+def test_a_bucket_that_was_replaced_is_refused(run: Run, folder: Path) -> None:
+    once(run, folder)
+    run("destroy", "home", "--yes")
+    run("create", "home")
+    assert "another bucket now" in run("watch", "--once", folder, "home", code=1)
+    assert (folder / "hello").exists()
+    assert once(run, folder, "--anew")["pushed"] == 2
+
+
+def test_what_cannot_be_watched(run: Run, folder: Path, tmp_path: Path) -> None:
+    assert "keeps its own files" in run("watch", "--once", tmp_path, "home", code=2)
+    assert "whole bucket" in run("watch", "--once", folder, "home/sub", code=2)
+    assert "no bucket 'nowhere'" in run("watch", "--once", folder, "nowhere", code=1)
+    run("create", "secret", "--private")
+    assert "private" in run("watch", "--once", folder, "secret", code=1)
+
+
+def test_what_is_left_out_is_said(run: Run, folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    assert "1 left out, the rest is done" in run("watch", "--once", folder, "home", code=1)
+    assert run("cat", "home/hello") == "hello"
+
+
+def test_with_the_hub_away_once_fails_in_one_line(run: Run, hub: HubServer, folder: Path) -> None:
+    once(run, folder)
+    hub.stop(0)
+    run("watch", "--once", folder, "home", code=1)
