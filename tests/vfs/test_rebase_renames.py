@@ -1,0 +1,317 @@
+"""A rename on one side that meets a change of the other: the change goes with the name (docs/semantics.md)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from world import ME, MemoryRemote, World
+
+from bucketfs.errors import Unavailable
+from bucketfs.sync import Pusher
+from bucketfs.types import Cid, UploadId
+from bucketfs.vfs import EntryChanged, EntryGone
+
+Act = Callable[[World], Awaitable[None]]
+
+
+def pusher_of(world: World) -> Pusher:
+    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+
+
+async def sync(world: World) -> None:
+    await pusher_of(world).push()
+    if world.volume.base != world.remote.at:
+        await pusher_of(world).follow(world.remote.at)
+
+
+async def again(world: World) -> World:
+    """Killed, and mounted anew with what was in the journal."""
+    world.close()
+    fresh = await World(world.folder, world.remote).open()
+    assert fresh.complaints == []
+    return fresh
+
+
+async def two(folder: Path, prepare: Act) -> tuple[World, World]:
+    """Two mounts that agree."""
+    remote = MemoryRemote()
+    there = await World(folder / "there", remote).open()
+    await prepare(there)
+    await sync(there)
+    here = await World(folder / "here", remote).open()
+    here.clock.at_ns += 1
+    return there, here
+
+
+async def ended(there: World, here: World) -> dict[str, object]:
+    """What both show when all is said; nothing is left to be said, and none of it is a conflict copy."""
+    for world in (here, there):
+        await sync(world)
+    tree = await here.tree(times=True)
+    assert await there.tree(times=True) == tree
+    assert not here.volume.root.dirty
+    assert not there.volume.root.dirty
+    for world in (there, here):
+        world.close()
+    return {path: value[0] for path, value in tree.items()}  # type: ignore[index]
+
+
+async def a_folder(world: World) -> None:
+    await world.mkdir("d")
+    await world.mkdir("d/e")
+    for name in ("a", "b", "e/c"):
+        await world.write(f"d/{name}", name.encode())
+
+
+RESTARTS = pytest.mark.parametrize("restart", [False, True], ids=["at once", "after a restart"])
+
+
+@RESTARTS
+async def test_what_was_renamed_here_takes_in_what_was_changed_there(tmp_path: Path, restart: bool) -> None:
+    there, here = await two(tmp_path, a_folder)
+    await here.rename("d/a", "a2")
+    await here.rename("d", "f")
+    await here.write("f/e/c", b"ours")
+    await there.write("d/a", b"new a")
+    await there.write("d/b", b"new b")
+    await there.write("d/e/new", b"n")
+    await sync(there)
+    if restart:
+        here = await again(here)
+    assert await ended(there, here) == {
+        "a2": b"new a",
+        "f": None,
+        "f/b": b"new b",
+        "f/e": None,
+        "f/e/c": b"ours",
+        "f/e/new": b"n",
+    }
+
+
+@RESTARTS
+async def test_what_was_changed_here_goes_where_it_was_renamed_to_there(tmp_path: Path, restart: bool) -> None:
+    there, here = await two(tmp_path, a_folder)
+    await here.write("d/e/c", b"ours")
+    await here.write("d/e/more", b"more")
+    await here.chmod("d/a", 0o600)
+    await there.rename("d/a", "d/a2")
+    await there.mkdir("deep")
+    await there.mkdir("deep/er")
+    await there.rename("d/e", "deep/er/e2")
+    await sync(there)
+    if restart:
+        here = await again(here)
+    assert await ended(there, here) == {
+        "d": None,
+        "d/a2": b"a",
+        "d/b": b"b",
+        "deep": None,
+        "deep/er": None,
+        "deep/er/e2": None,
+        "deep/er/e2/c": b"ours",
+        "deep/er/e2/more": b"more",
+    }
+
+
+async def test_inodes_and_open_files_go_along_and_the_kernel_hears_of_both_names(tmp_path: Path) -> None:
+    there, here = await two(tmp_path, a_folder)
+    await here.mkdir("to")
+    await sync(here)
+    await sync(there)
+    inodes = {name: await here.inode(name) for name in ("d", "d/e", "d/e/c", "to")}
+    handle = (await here.vfs.open(inodes["d/e/c"], os.O_RDWR, ME)).handle
+    await here.vfs.write(handle, 0, b"C")
+    await there.rename("d/e", "to/e2")
+    await sync(there)
+    here.told.clear()
+    await sync(here)
+    assert [await here.inode(name) for name in ("d", "to/e2", "to/e2/c")] == [inodes[name] for name in ("d", "d/e", "d/e/c")]
+    moves = {one for one in here.told if isinstance(one, EntryChanged | EntryGone)}
+    assert moves == {EntryChanged(inodes["d"], b"e"), EntryChanged(inodes["to"], b"e2")}
+    await here.vfs.write(handle, 1, b"more")
+    await here.vfs.flush(handle)
+    await here.vfs.release(handle)
+    tree = await ended(there, here)
+    assert tree["to/e2/c"] == b"Cmore"
+    assert "d/e" not in tree
+
+
+async def test_an_open_file_that_nobody_has_written_to_goes_along_too(tmp_path: Path) -> None:
+    there, here = await two(tmp_path, a_folder)
+    handle = (await here.vfs.open(await here.inode("d/e/c"), os.O_RDWR, ME)).handle
+    await there.rename("d", "moved")
+    await sync(there)
+    await sync(here)
+    await here.vfs.write(handle, 0, b"later")
+    await here.vfs.flush(handle)
+    await here.vfs.release(handle)
+    tree = await ended(there, here)
+    assert tree["moved/e/c"] == b"later"
+    assert "d" not in tree
+
+
+async def test_a_file_saved_by_replacing_it_goes_where_its_name_went(tmp_path: Path) -> None:
+    """As editors save: a new file is renamed over the old one."""
+    there, here = await two(tmp_path, a_folder)
+    await here.write("d/a.tmp", b"saved")
+    await here.rename("d/a.tmp", "d/a")
+    await there.rename("d/a", "d/a2")
+    await sync(there)
+    tree = await ended(there, here)
+    assert tree["d/a2"] == b"saved"
+    assert "d/a" not in tree
+
+
+@RESTARTS
+async def test_both_names_are_kept_when_both_renamed(tmp_path: Path, restart: bool) -> None:
+    there, here = await two(tmp_path, a_folder)
+    await here.rename("d/a", "d/ours")
+    await here.rename("d/e", "e-ours")
+    await here.write("e-ours/c", b"changed")
+    await there.rename("d/a", "d/theirs")
+    await there.rename("d/e", "e-theirs")
+    await sync(there)
+    if restart:
+        here = await again(here)
+    assert await ended(there, here) == {
+        "d": None,
+        "d/b": b"b",
+        "d/ours": b"a",
+        "d/theirs": b"a",
+        "e-ours": None,
+        "e-ours/c": b"changed",
+        "e-theirs": None,
+        "e-theirs/c": b"e/c",
+    }
+
+
+@RESTARTS
+async def test_the_same_rename_on_both_sides_is_one(tmp_path: Path, restart: bool) -> None:
+    there, here = await two(tmp_path, a_folder)
+    for world in (here, there):
+        await world.rename("d", "same")
+    await here.write("same/a", b"ours")
+    await there.write("same/b", b"theirs")
+    await there.unlink("same/e/c")
+    await sync(there)
+    if restart:
+        here = await again(here)
+    assert await ended(there, here) == {"same": None, "same/a": b"ours", "same/b": b"theirs", "same/e": None}
+
+
+@RESTARTS
+async def test_each_folder_put_into_the_other_keeps_both(tmp_path: Path, restart: bool) -> None:
+    async def prepare(world: World) -> None:
+        for name in ("a", "b"):
+            await world.mkdir(name)
+            await world.write(f"{name}/file", name.encode())
+
+    there, here = await two(tmp_path, prepare)
+    await here.rename("a", "b/a")
+    await there.rename("b", "a/b")
+    await sync(there)
+    if restart:
+        here = await again(here)
+    tree = await ended(there, here)
+    assert {value for value in tree.values() if value is not None} == {b"a", b"b"}
+    assert tree["a/b/file"] == b"b"
+    assert tree["b/a/file"] == b"a"
+
+
+async def test_what_stands_at_two_new_names_is_not_followed(tmp_path: Path) -> None:
+    there, here = await two(tmp_path, a_folder)
+    await there.mkdir("x")
+    await there.mkdir("y")
+    # The same bytes, times and modes: nobody can tell which of the two it was.
+    when_ns = 1_600_000_000_000_000_000
+    await here.utime("d/a", when_ns)
+    await sync(here)
+    await sync(there)
+    for folder in ("x", "y"):
+        await there.write(f"{folder}/a", b"a")
+        await there.utime(f"{folder}/a", when_ns)
+    await there.unlink("d/a")
+    await here.write("d/a", b"ours")
+    await sync(there)
+    tree = await ended(there, here)
+    assert (tree["d/a"], tree["x/a"], tree["y/a"]) == (b"ours", b"a", b"a")
+
+
+async def test_a_name_that_both_claim_keeps_what_was_renamed_to_it_and_the_change(tmp_path: Path) -> None:
+    """Renamed here to a name that was made there, and changed there under the old one."""
+    there, here = await two(tmp_path, a_folder)
+    await here.rename("d/a", "d/new")
+    await there.write("d/new", b"another")
+    await there.write("d/a", b"changed")
+    await sync(there)
+    await sync(here)
+    await sync(there)
+    tree = await there.tree()
+    assert tree == await here.tree()
+    assert {b"another", b"changed", b"a"} <= set(tree.values())
+    assert tree["d/new"] == b"another"
+    for world in (there, here):
+        world.close()
+
+
+@RESTARTS
+async def test_a_rename_that_meets_its_own_lost_answer_stays(tmp_path: Path, restart: bool) -> None:
+    """The Hub has what was pushed from here, and here it was renamed on: ours is the newer state."""
+    there, here = await two(tmp_path, a_folder)
+    await here.rename("d", "d1")
+    await here.write("d1/a", b"ours")
+    true_swap = here.remote.swap
+
+    async def lost(expected: Cid, new: Cid, upload: UploadId) -> None:
+        await true_swap(expected, new, upload)
+        raise Unavailable("the answer is lost")
+
+    here.remote.swap = lost  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        await pusher_of(here).push()
+    here.remote.swap = true_swap  # type: ignore[method-assign]
+    await here.rename("d1", "d2")
+    await here.rename("d2/b", "b2")
+    if restart:
+        here = await again(here)
+    assert await ended(there, here) == {"b2": b"b", "d2": None, "d2/a": b"ours", "d2/e": None, "d2/e/c": b"e/c"}
+
+
+async def test_the_hub_is_asked_about_renames_only_when_a_changed_thing_lost_its_name(tmp_path: Path) -> None:
+    there, here = await two(tmp_path, a_folder)
+    await here.tree()
+    await here.write("d/a", b"ours")
+    for number in range(50):
+        await there.mkdir(f"far{number}")
+        await there.write(f"far{number}/x", b"x")
+    await there.write("d/b", b"theirs")
+    await sync(there)
+    asked: set[Cid] = set()
+    true_get_many = here.source.get_many
+
+    async def get_many(cids: list[Cid]) -> dict[Cid, bytes]:
+        asked.update(cid for cid in cids if here.source.peek(cid) is None)
+        return await true_get_many(cids)
+
+    here.source.get_many = get_many  # type: ignore[assignment, method-assign]
+    await sync(here)
+    # The root, the folder that both changed in, and what was changed in it; none of the fifty folders.
+    assert len(asked) <= 4
+    here.source.get_many = true_get_many  # type: ignore[method-assign]
+    assert (await ended(there, here))["d/a"] == b"ours"
+
+
+async def test_a_removed_folder_comes_back_with_what_was_changed_and_no_more(tmp_path: Path) -> None:
+    there, here = await two(tmp_path, a_folder)
+    for name in ("a", "b", "e/c"):
+        await here.unlink(f"d/{name}")
+    await here.rmdir("d/e")
+    await here.rmdir("d")
+    await there.write("d/e/c", b"changed")
+    await sync(there)
+    await sync(here)
+    here = await again(here)
+    assert await ended(there, here) == {"d": None, "d/e": None, "d/e/c": b"changed"}
