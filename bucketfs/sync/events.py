@@ -151,9 +151,10 @@ class Subscription:
 
 
 class Feed:
-    """The news of one mount, to all who subscribed."""
+    """The news of one mount, to all who subscribed. ``waiting_max``: pairs of roots that are kept for each."""
 
-    def __init__(self) -> None:
+    def __init__(self, waiting_max: int = WAITING_MAX) -> None:
+        self.waiting_max = waiting_max
         self._subscriptions: set[Subscription] = set()
         self._left = trio.Event()
         self._over = False
@@ -161,7 +162,7 @@ class Feed:
     @contextmanager
     def subscribe(self, present: Iterable[News] = ()) -> Iterator[Subscription]:
         """Be told of everything from now on, after what is ``present``."""
-        subscription = Subscription()
+        subscription = Subscription(self.waiting_max)
         for news in present:
             subscription.put(news)
         if self._over:

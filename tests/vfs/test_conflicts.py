@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from world import MemoryRemote, World
+from world import ME, MemoryRemote, World
 
 from bucketfs.errors import IsADirectory, NotFound
 from bucketfs.ops import Conflict
@@ -237,3 +238,21 @@ async def test_settling_never_takes_the_last_version(tmp_path: Path) -> None:
         await two.second.rmdir("d/note")
         await two.resolve(Keep.MINE)
         assert await two.second.tree("d") == {"d/note": b"second"}
+
+
+async def test_what_is_written_to_an_open_file_that_the_hub_replaced(tmp_path: Path) -> None:
+    """The copy is made by the write, not by a rebase; it is on the list from then on, over a kill and a push."""
+    async with conflict(tmp_path) as two:
+        opened = await two.second.vfs.open(await two.second.inode("d/note"), os.O_RDWR, ME)
+        await two.first.write("d/note", b"first again")
+        await two.round(two.first)
+        await two.round(two.second)
+        assert len(two.listed) == 1
+        await two.second.vfs.write(opened.handle, 0, b"FIRST")
+        await two.second.vfs.flush(opened.handle)
+        assert [item.original for item in two.listed] == ["d/note", "d/note"]
+        before = two.listed
+        await two.again()
+        assert two.listed == before and await two.second.read(before[1].copy) == b"FIRST"
+        await two.round(two.second)
+        assert two.listed == before
