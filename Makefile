@@ -14,7 +14,7 @@ TEST_READY := .venv/.ready-test
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test packages packages-test mount umount check test test-all bench proto format clean
+.PHONY: help setup setup-test packages packages-test mount umount check test test-all bench latency proto format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -61,6 +61,9 @@ test-all: check ## the same, with the longest ones whole
 
 bench: $(TEST_READY) ## measure, and write the table of docs/benchmarks.md
 	$(BIN)/python tests/bench/run.py --write docs/benchmarks.md $(BENCH_ARGS)
+
+latency: $(TEST_READY) ## measure how soon a change in one mount is read in another
+	$(BIN)/python tests/bench/latency.py --write docs/benchmarks.md $(BENCH_ARGS)
 
 proto: $(TEST_READY) ## compile bucketfs/wire/*.proto anew
 	$(BIN)/python tests/support/protos.py

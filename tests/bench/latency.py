@@ -19,7 +19,6 @@ import argparse
 import contextlib
 import os
 import queue
-import shutil
 import sys
 import threading
 import time
@@ -30,6 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import grpc
+from run import machine, write_document
 from support import leftovers
 from support.callproxy import Feed
 from support.pair import Pair, two_mounts
@@ -40,6 +40,7 @@ from bucketfs.wire import blocks_pb2, buckets_pb2
 
 PATIENCE_S = 60.0
 REFERENCE_EVERY = 5
+BEGIN = "<!-- latency: written by `make latency` -->"
 
 
 @dataclass
@@ -53,7 +54,8 @@ class Spread:
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000
 
     def text(self) -> str:
-        return f"p50 {self.at(0.5):7.1f}  p99 {self.at(0.99):7.1f}  max {self.at(1):7.1f} ms  ({len(self.seconds)} times)"
+        """Columns of the table."""
+        return f"{self.at(0.5):.0f} ms | {self.at(0.99):.0f} ms | {self.at(1):.0f} ms | {len(self.seconds)}"
 
 
 def contents(count: int) -> Iterator[tuple[str, bytes]]:
@@ -121,14 +123,18 @@ def run(pair: Pair, count: int, reference: Reference) -> tuple[Spread, Spread]:
     return after_sync, after_close
 
 
-def measure(root: Path, title: str, count: int, feed: Feed, *options: str) -> None:
+def measure(root: Path, how: str, count: int, feed: Feed, *options: str) -> list[str]:
+    """The lines of the table for one way of hearing."""
     with two_mounts(root, feed=feed, options=options) as pair, pair.account.plain() as client:
         reference = Reference(client)
         after_sync, after_close = run(pair, count, reference)
         reference.close()
-    sys.stdout.write(f"{title}\n  synced → read  {after_sync.text()}\n  closed → read  {after_close.text()}\n")
-    sys.stdout.write(f"  a bare call    {reference.call.text()}\n  swap → told    {reference.news.text()}\n")
-    sys.stdout.flush()
+    return [
+        f"| `sync` returned → read, {how} | {after_sync.text()} |",
+        f"| closed → read, {how} | {after_close.text()} |",
+        f"| *a bare call, in the same run* | {reference.call.text()} |",
+        f"| *a bare swap until a bare listener is told* | {reference.news.text()} |",
+    ]
 
 
 def main() -> None:
@@ -136,25 +142,27 @@ def main() -> None:
     parser.add_argument("--changes", type=int, default=500, help="with the feed")
     parser.add_argument("--polled", type=int, default=20, help="changes without the feed")
     parser.add_argument("--poll", default="2s", help="how often B asks then")
+    parser.add_argument("--write", type=Path, metavar="DOCUMENT", help="put the table into this document")
     options = parser.parse_args()
 
     leftovers.sweep_stale()
+    load = os.getloadavg()[0]
     stage = leftovers.new_stage("latency")
+    lines = ["| from → to | p50 | p99 | max | times |", "| --- | --- | --- | --- | --- |"]
     try:
-        sys.stdout.write(f"load when the run began: {os.getloadavg()[0]:.1f}\n")
-        measure(stage / "f", "with the feed", options.changes, Feed.OPEN)
+        lines += measure(stage / "f", "with the feed", options.changes, Feed.OPEN)
         if options.polled:
-            measure(
-                stage / "p",
-                f"without the feed, asking every {options.poll}",
-                options.polled,
-                Feed.REFUSED,
-                "--poll",
-                options.poll,
-            )
+            how = f"asking every {options.poll}"
+            lines += measure(stage / "p", how, options.polled, Feed.REFUSED, "--poll", options.poll)
     finally:
         leftovers.sweep(leftovers.run_name())
-        shutil.rmtree(stage, ignore_errors=True)
+    table = "\n".join(lines)
+    numbers = (
+        f"{machine()}. Both mounts and the Hub share the machine; its load when the run began was {load:.1f}.\n\n{table}"
+    )
+    sys.stdout.write(numbers + "\n")
+    if options.write:
+        write_document(options.write, numbers, BEGIN)
 
 
 if __name__ == "__main__":

@@ -251,29 +251,33 @@ def table(results: Results, grounds: list[str], stage: Path) -> str:
     return "\n".join(lines)
 
 
-def circumstances(rounds: int, sizes: Sizes, load: float) -> str:
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
+def machine() -> str:
+    """When, what and on what."""
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, cwd=CHECKOUT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    return (
+        f"{time.strftime('%Y-%m-%d', time.gmtime())}, commit {commit}: {os.cpu_count()} CPUs, {memory_gib:.0f} GiB of memory, "
+        f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
+    )
+
+
+def circumstances(rounds: int, sizes: Sizes, load: float) -> str:
     dropped = "dropped for cold reads" if os.geteuid() == 0 else "NOT dropped for cold reads (not root)"
     return (
-        f"{time.strftime('%Y-%m-%d', time.gmtime())}, commit {git('rev-parse', '--short', 'HEAD') or 'unknown'}: "
-        f"{os.cpu_count()} CPUs, {memory_gib:.0f} GiB of memory, Linux {platform.release().split('-')[0]}, "
-        f"Python {platform.python_version()}; {rounds} rounds, the median with the lowest and highest in parentheses; "
+        f"{machine()}; {rounds} rounds, the median with the lowest and highest in parentheses; "
         f"the tree is {sizes.tree_files} files of the standard library; page cache {dropped}. "
         f"Hub and mount share the machine; its load when the run began was {load:.1f}."
     )
 
 
-def write_document(path: Path, numbers: str) -> None:
+def write_document(path: Path, numbers: str, begin: str = BEGIN) -> None:
     """Replace what stands between the two marks; the prose around it is written by hand."""
-    before, found, rest = path.read_text().partition(BEGIN)
+    before, found, rest = path.read_text().partition(begin)
     after = rest.partition(END)[2]
     if not found or END not in rest:
-        raise SystemExit(f"{path} has no place for the numbers; it needs the lines {BEGIN!r} and {END!r}")
-    path.write_text(f"{before}{BEGIN}\n\n{numbers}\n\n{END}{after}")
+        raise SystemExit(f"{path} has no place for the numbers; it needs the lines {begin!r} and {END!r}")
+    path.write_text(f"{before}{begin}\n\n{numbers}\n\n{END}{after}")
 
 
 def main() -> None:

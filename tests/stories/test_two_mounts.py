@@ -238,12 +238,12 @@ def check_cost_of_one_change(pair: Pair, source: Path, folders: int, files: int)
     pair.settle()
     there = pair.b.place / "many"
     assert walk(there) == folders * (files + 1)
-    walk(there)
     warm = Cost.of(pair.b)
     walk(there)
     listing = Cost.of(pair.b).since(warm)
-    # The kernel keeps names and attributes, but lists folders anew each time.
-    assert set(listing.requests) <= {"opendir", "readdir", "releasedir"} and not listing.calls
+    # The kernel keeps names and attributes, but lists folders anew each time, and asks when the topmost was last listed.
+    assert set(listing.requests) <= {"opendir", "readdir", "releasedir", "getattr"} and not listing.calls
+    assert listing.requests["getattr"] <= 1
 
     path = Path("folder 7/file 3")
     old = os.stat(there / path)
