@@ -34,7 +34,9 @@ PATHS_SHOWN_MAX = 100
 """Entries of a bucket above which the interim roots of a push leave them out: a root for each of n files would cost n * n."""
 _GATHERED_MAX = 256
 _QUEUED_MAX = 1024
-_OPEN_MAX = 4096
+_OPEN_MAX = 256
+"""Files of one push that may be unfinished: each holds up to a leaf of 256 KiB in memory, the first few up to eight."""
+_OPEN_FEW = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +289,8 @@ class _PushPaths:
                 with denied_as("enqueueing file: " + WRAPPED):
                     self._pushing.check(self._context, self._row, [path])
             key = file_key(self._row, self._row.metadata, path)
-            writers[name] = (path, key, FileWriter(self._receiving, key))
+            few = {} if len(writers) < _OPEN_FEW else {"leaves_at_once": 1}
+            writers[name] = (path, key, FileWriter(self._receiving, key, **few))
         path, key, writer = writers[name]
         if request.chunk.data:
             self._allowance.take(len(request.chunk.data))

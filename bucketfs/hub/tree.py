@@ -277,8 +277,10 @@ class FileWriter:
     Layout as every Hub writes it: leaves of 256 KiB, balanced tree, a single leaf alone.
     """
 
-    def __init__(self, receiving: Receiving, key: bytes | None = None) -> None:
+    def __init__(self, receiving: Receiving, key: bytes | None = None, leaves_at_once: int = _LEAVES_AT_ONCE) -> None:
+        """``leaves_at_once`` are held in memory and stored together."""
         self._receiving = receiving
+        self._leaves_at_once = leaves_at_once
         self._encryptor = Encryptor(key) if key is not None else None
         self._rest = bytearray()
         self._leaves: list[tuple[Cid, int]] = []
@@ -318,7 +320,7 @@ class FileWriter:
         cid = cid_of(data)
         self._leaves.append((cid, len(data)))
         self._batch[cid] = data
-        if len(self._batch) >= _LEAVES_AT_ONCE:
+        if len(self._batch) >= self._leaves_at_once:
             self._send()
 
     def _send(self) -> None:

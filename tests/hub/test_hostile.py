@@ -38,7 +38,7 @@ from bucketfs.hub.server import SERVICES
 from bucketfs.hub.sizes import check_sizes
 from bucketfs.hub.tree import WorkingSet
 from bucketfs.types import Cid, Link, NodeAttributes
-from bucketfs.wire import blocks_pb2, hub_pb2, threads_pb2, users_pb2
+from bucketfs.wire import blocks_pb2, buckets_pb2, hub_pb2, threads_pb2, users_pb2
 
 HUB = "api.hubd.pb.APIService"
 USERS = "api.usersd.pb.APIService"
@@ -473,6 +473,24 @@ def test_sharded_folders_tell_their_sizes(start_hub: Callable[..., HubServer], d
     assert it.swap({"copy": it.link("big")}) == ("OK", "")
     assert it.swap(dict.fromkeys(names[20:])) == ("OK", "")
     assert len(user.names(key, "big")) == 19
+
+
+def test_a_push_of_files_that_never_end(alice: Caller) -> None:
+    """Each holds memory, so there is a bound; many at a time arrive whole."""
+    user = BucketUser.with_new_thread(alice)
+    key = user.create().root.key
+
+    def requests(count: int, *, end: bool) -> Iterator[Any]:
+        yield buckets_pb2.PushPathsRequest(header=buckets_pb2.PushPathsRequest.Header(key=key))
+        for data in (b"one", b"two", *([b""] if end else [])):
+            for number in range(count):
+                chunk = buckets_pb2.PushPathsRequest.Chunk(path=f"f{number}", data=data and data + b"%d" % number)
+                yield buckets_pb2.PushPathsRequest(chunk=chunk)
+
+    refused = refusal(lambda: list(user.caller.call(BUCKETS, "PushPaths", requests(300, end=False))))
+    assert refused == ("RESOURCE_EXHAUSTED", "enqueueing file: 256 files are unfinished already")
+    assert len(user.caller.call(BUCKETS, "PushPaths", requests(200, end=True))) == 200
+    assert user.pull(key, "f0") == b"one0two0" and user.pull(key, "f199") == b"one199two199"
 
 
 def test_messages_that_are_too_large(alice: Caller) -> None:
