@@ -83,7 +83,7 @@ class Blocks:
             blocks = _checked(request.blocks)
             put = receivings[upload].put(blocks, verified=True)
             counts += put
-            self._pledges.add(context.call.payer, upload, _leaf_bytes(blocks, put))
+            self._pledges.add(context.call.payer, upload, *_stored_bytes(blocks, put))
         for receiving in receivings.values():
             receiving.finish()
         return pb.PutReply(
@@ -146,9 +146,10 @@ def _checked(blocks: Iterable[Any]) -> list[tuple[Cid, bytes]]:
     return checked
 
 
-def _leaf_bytes(blocks: list[tuple[Cid, bytes]], put: PutCounts) -> int:
-    """How many bytes of file content were new, at most. Nodes are left to the swap: removing things needs new ones, too."""
-    return min(put.bytes_stored, sum(len(data) for cid, data in blocks if codec_of(cid) != DAG_PB))
+def _stored_bytes(blocks: list[tuple[Cid, bytes]], put: PutCounts) -> tuple[int, int]:
+    """How many bytes of file content were new, at most, and how many of nodes."""
+    leaves = sum(len(data) for cid, data in blocks if codec_of(cid) != DAG_PB)
+    return min(put.bytes_stored, leaves), min(put.bytes_stored, put.bytes_received - leaves)
 
 
 def _bundled(blocks: Iterable[tuple[Cid, bytes | None]]) -> Iterator[Any]:

@@ -3,6 +3,8 @@
 Without this an account could fill the disk with blocks that it never links. What its buckets hold already is not added: a push
 may put new things in the place of old ones, and only the swap knows, which counts exactly. The count here is kept in memory and
 per process; it forgets an upload when its root was swapped, or when its lease has run out, after which the blocks are collected.
+
+Nodes are counted by themselves, against the same limit: whoever removes something from full buckets sends new nodes first.
 """
 
 from __future__ import annotations
@@ -26,18 +28,20 @@ class Pledges:
     def __init__(self, account_bytes_max: int, *, now_s: Callable[[], float] = time.monotonic) -> None:
         self._max = account_bytes_max
         self._lock = threading.Lock()
-        # (account, upload) -> bytes
-        self._pledged: TTLCache[tuple[str, bytes], int] = TTLCache(UPLOADS_MAX, LEASE_S, now_s)
+        # (account, upload) -> bytes of leaves, bytes of nodes
+        self._pledged: TTLCache[tuple[str, bytes], tuple[int, int]] = TTLCache(UPLOADS_MAX, LEASE_S, now_s)
 
-    def add(self, account: str, upload: bytes, size_bytes: int) -> None:
+    def add(self, account: str, upload: bytes, leaf_bytes: int, node_bytes: int = 0) -> None:
         """That many bytes more were sent. Raises OverQuota when the account cannot link all that it sent."""
-        if not self._max or not size_bytes:
+        if not self._max or not (leaf_bytes or node_bytes):
             return
         with self._lock:
-            self._pledged[account, upload] = self._pledged.get((account, upload), 0) + size_bytes
-            total = sum(size for (who, _), size in self._pledged.items() if who == account)
-        if total > self._max:
-            raise OverQuota(f"{STORAGE}: {total} bytes were sent for an account that may have {self._max}")
+            leaves, nodes = self._pledged.get((account, upload), (0, 0))
+            self._pledged[account, upload] = (leaves + leaf_bytes, nodes + node_bytes)
+            mine = [sizes for (who, _), sizes in self._pledged.items() if who == account]
+        for total in (sum(leaves for leaves, _ in mine), sum(nodes for _, nodes in mine)):
+            if total > self._max:
+                raise OverQuota(f"{STORAGE}: {total} bytes were sent for an account that may have {self._max}")
 
     def drop(self, account: str, upload: bytes) -> None:
         """The upload is over."""

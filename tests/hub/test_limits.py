@@ -13,7 +13,18 @@ from support.bareclient import Caller
 from support.bucketuser import BLOCKS, BucketUser, raised
 from support.keyring import USER, as_user, make_key, sign_up
 
-from bucketfs.dag import build_file, cid_of, drive, edit_directory
+from bucketfs.dag import (
+    DAG_PB,
+    PbNode,
+    UnixFs,
+    UnixFsType,
+    build_file,
+    cid_of,
+    drive,
+    edit_directory,
+    encode_pb,
+    encode_unixfs,
+)
 from bucketfs.errors import BucketfsError, OverQuota
 from bucketfs.hub import HubConfig, HubServer, collect
 from bucketfs.hub.identity import Identity
@@ -48,6 +59,11 @@ def dora(bare: Caller) -> Caller:
     return sign_up(bare, "dora")
 
 
+def file_node(content: bytes) -> bytes:
+    """A node with the content of a file in it."""
+    return encode_pb(PbNode((), encode_unixfs(UnixFs(UnixFsType.FILE, data=content, filesize=len(content)))))
+
+
 def left(user: BucketUser) -> Any:
     return user.blocks("Roots", blocks_pb2.RootsRequest())
 
@@ -78,6 +94,7 @@ def test_bytes_every_way_in(dora: Caller) -> None:
         lambda: user.create("third", bootstrap_cid=user.root(full).path),
         lambda: user.create("third", bootstrap_cid=user.root(full).path, private=True),
         lambda: user.put_blocks({cid_of(data): data for data in (bytes([n]) * 60_000 for n in range(4))}),
+        lambda: user.put_blocks({cid_of(data, DAG_PB): data for data in (file_node(bytes([n]) * 60_000) for n in range(4))}),
     ):
         refused(call, STORAGE)
     after = left(user)
@@ -202,6 +219,14 @@ def test_pledges() -> None:
     now[0] = 4000.0
     pledges.add("a", b"3", 100)
     Pledges(0).add("a", b"1", 1 << 60)
+    # Nodes by themselves.
+    pledges = Pledges(100)
+    pledges.add("a", b"1", 90, 90)
+    for more in ((20, 0), (0, 20)):
+        with pytest.raises(OverQuota):
+            pledges.add("a", b"2", *more)
+        pledges.drop("a", b"2")
+    pledges.add("a", b"2", 10, 10)
 
 
 # The running count against counting
