@@ -39,8 +39,9 @@ ONCE_ROUNDS_MAX = 3
 @click.option("--once", is_flag=True, help="Do it once, and end.")
 @click.option("--anew", is_flag=True, help="Forget what was agreed before: both sides are put together, nothing is removed.")
 @click.option("--json", "as_json", is_flag=True, help="Print lines of JSON.")
+@click.option("--quiet", "quiet_s", type=float, default=2.0, hidden=True)
 @acting
-def watch(local: Path, bucket: str, once: bool, anew: bool, as_json: bool, **options: Any) -> None:
+def watch(local: Path, bucket: str, once: bool, anew: bool, as_json: bool, quiet_s: float, **options: Any) -> None:
     """Keep the folder DIR and a bucket the same, both ways, without a mount.
 
     What changed on one side goes to the other; where both changed one file, the Hub's version keeps the name and yours stands
@@ -49,18 +50,20 @@ def watch(local: Path, bucket: str, once: bool, anew: bool, as_json: bool, **opt
     config = configured("", options)
     top = _folder(local, config.places)
     with _alone(top, config.places) as place:
-        trio.run(_watch, _Wanted(config, top, bucket, place, anew), once, WatchShown(top, bucket, as_json))
+        wanted = _Wanted(config, top, bucket, place, anew, MirrorPace(quiet_s=quiet_s))
+        trio.run(_watch, wanted, once, WatchShown(top, bucket, as_json))
 
 
 class _Wanted:
     """What is to be mirrored, and where its state is: a file for each Hub, account and bucket in the folder of ``top``."""
 
-    def __init__(self, config: Config, top: Path, bucket: str, place: Path, anew: bool) -> None:
+    def __init__(self, config: Config, top: Path, bucket: str, place: Path, anew: bool, pace: MirrorPace) -> None:
         self.config = config
         self.top = top
         self.bucket = bucket.strip("/")
         self.place = place
         self.anew = anew
+        self.pace = pace
         self._state: MirrorState | None = None
         if not self.bucket or "/" in self.bucket:
             raise Usage(f"{bucket!r} names no bucket", hint="a folder is mirrored with a whole bucket")
@@ -133,7 +136,7 @@ async def _run(session: Session, wanted: _Wanted, key: BucketKey, mirror: Mirror
         mirror,
         wanted.top,
         wanted.place,
-        pace=MirrorPace(),
+        pace=wanted.pace,
         told=shown.round,
         troubled=shown.trouble,
         say=shown.say,

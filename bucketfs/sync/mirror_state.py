@@ -229,7 +229,9 @@ class MirrorState:
     def same_inode(self, entry: LocalEntry) -> Seen | None:
         """What this very status was seen to stand for at another place: a file keeps it when a folder above it is moved."""
         with self._ours():
-            rows = self._database.execute(f"select {_COLUMNS} from seen where inode = ?", (entry.inode - INODE_SHIFT,)).fetchall()
+            rows = self._database.execute(
+                f"select {_COLUMNS} from seen where inode = ?", (entry.inode - INODE_SHIFT,)
+            ).fetchall()
         return next((seen for seen in map(_seen, rows) if seen.is_still(entry) and seen.link is not None), None)
 
     def places_of(self, cid: Cid) -> list[tuple[Names, Seen]]:
