@@ -29,6 +29,7 @@ async def run_step(world: World, verb: str, arguments: tuple[object, ...]) -> in
         "rename": world.rename,
         "symlink": lambda path: world.symlink(path, "target"),
         "chmod": world.chmod,
+        "utimens": world.utime,
     }
     try:
         await verbs[verb](*arguments)  # type: ignore[misc]

@@ -1,0 +1,100 @@
+"""A rebase of an overlay and a merge of three trees are one set of rules: from the same histories they make the same tree.
+
+Without renames, that is: of these an overlay knows more than trees do.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+from histories import paths, run_step
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.outcomes import COPY
+from world import MemoryRemote, World
+
+from bucketfs.dag import drive, merge
+from bucketfs.sync import Pusher
+from bucketfs.types import Cid
+from bucketfs.vfs import conflict_name
+
+HOUR_NS = 3600 * 10**9
+
+Step = tuple[str, *tuple[object, ...]]
+texts = st.sampled_from([b"", b"one", b"two", b"three" * 2000])
+steps = st.one_of(
+    st.tuples(st.just("write"), paths, texts),
+    st.tuples(st.just("write"), paths, texts),
+    st.tuples(st.just("mkdir"), paths),
+    st.tuples(st.just("unlink"), paths),
+    st.tuples(st.just("rmdir"), paths),
+    st.tuples(st.just("symlink"), paths),
+    st.tuples(st.just("chmod"), paths, st.sampled_from([0o600, 0o644, 0o755])),
+    st.tuples(st.just("utimens"), paths, st.sampled_from([1_000_000_000, 2_000_000_000_000_000_000])),
+)
+histories = st.lists(steps, max_size=14)
+
+
+async def push(world: World) -> Cid:
+    await Pusher(world.volume, world.remote, world.source, world.told.append).push()  # type: ignore[arg-type]
+    return world.remote.at
+
+
+async def play(world: World, history: Sequence[Step]) -> None:
+    for verb, *arguments in history:
+        await run_step(world, verb, tuple(arguments))
+
+
+async def both(folder: Path, before: Sequence[Step], ours: Sequence[Step], theirs: Sequence[Step], restart: bool) -> None:
+    remote = MemoryRemote()
+    there = await World(folder / "there", remote).open()
+    await play(there, before)
+    base = await push(there)
+    # The same is done here twice: once to be rebased, once to be pushed as if nobody else were there.
+    apart = MemoryRemote()
+    apart.store.update(remote.store)
+    apart.at = base
+    here, alone = await World(folder / "here", remote).open(), await World(folder / "alone", apart).open()
+    for world in (here, alone):
+        world.clock.at_ns += HOUR_NS
+        await play(world, ours)
+    await play(there, theirs)
+    their_root, our_root = await push(there), await push(alone)
+    if restart:
+        here.close()
+        here = await World(folder / "here", remote).open()
+    rebased = await push(here)
+    blocks = remote.store | apart.store
+
+    def name(original: bytes, taken: object) -> bytes:
+        return conflict_name(original, "host", "2026-11-21 143005", taken)  # type: ignore[arg-type]
+
+    merged = drive(merge(base, our_root, their_root, name), lambda cids: {cid: blocks[cid] for cid in cids})
+    blocks |= merged.blocks
+    assert await shown(folder / "merged", blocks, merged.link.cid) == await shown(folder / "rebased", blocks, rebased)
+    for world in (there, here, alone):
+        world.close()
+
+
+async def shown(folder: Path, blocks: dict[Cid, bytes], root: Cid) -> list[tuple[str, object]]:
+    """A tree as a mount shows it, the names of conflict copies without host and time."""
+    remote = MemoryRemote()
+    remote.store, remote.at = blocks, root
+    world = await World(folder, remote).open()
+    tree = await world.tree(times=True)
+    world.close()
+    return sorted((COPY.sub("~", path), value) for path, value in tree.items())
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(histories, histories, histories, st.booleans())
+def test_a_rebase_makes_what_a_merge_makes(before: list[Step], ours: list[Step], theirs: list[Step], restart: bool) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="bucketfs-model-"))
+    try:
+        trio.run(both, folder, before, ours, theirs, restart)
+    finally:
+        shutil.rmtree(folder)
