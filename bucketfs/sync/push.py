@@ -19,12 +19,13 @@ from datetime import datetime
 
 from bucketfs.cache import BlockCache
 from bucketfs.dag import cid_text
-from bucketfs.errors import BlocksMissing, BucketfsError, Corrupt, Denied, NotFound, RootMoved, Unavailable
+from bucketfs.errors import BlocksMissing, BucketfsError, Corrupt, Denied, RootMoved, Unavailable
 from bucketfs.ops import Proposed
 from bucketfs.sync.build import Block, BuiltFile, Emit, build, built_files
-from bucketfs.sync.lapse import leave, left, went_back
+from bucketfs.sync.lapse import leave, left
 from bucketfs.sync.refused import Cut, Place, cut, parts_of, wanted_of, why_not
 from bucketfs.sync.remote import Look, Remote
+from bucketfs.sync.restore import Restorer, supply
 from bucketfs.sync.send import Sent, send_all
 from bucketfs.types import Cid, Link, UploadId
 from bucketfs.vfs import (
@@ -51,9 +52,6 @@ from bucketfs.vfs import (
 )
 
 log = logging.getLogger(__name__)
-
-RESTORES_MAX = 10_000
-"""A Hub names up to a hundred lacking blocks at a time."""
 
 SUPPLIES_MAX = 64
 """Below a block that the Hub lacks it sees nothing: one round of sending for each level of a tree, and files have up to ten."""
@@ -113,6 +111,7 @@ class Pusher:
         self._attributes = attributes
         self._me = me
         self._slices = Slices(volume, limits or Limits())
+        self._restorer = Restorer(volume, remote, cache)
         self._refused: dict[Place, str] = {}
         self._minor: set[Place] = set()
         self._attempts_left = 0
@@ -344,42 +343,20 @@ class Pusher:
             )
 
     async def restored(self, seen: Look) -> bool:
-        """Whether the Hub went back to an older state, and has our base again by now. Not when nothing may be written from here:
-        then its root is a root like any other. Raises what stands in the way, Corrupt when what it lost is not here either: what
-        is shown here stays until somebody decides."""
-        volume = self._volume
-        if volume.read_only or not went_back(volume, seen):
-            return False
-        log.warning("%s: the Hub went back to an older state; what it lost is given to it again", volume.key)
-        for _ in range(RESTORES_MAX):
-            try:
-                await self._remote.swap(seen.root, volume.base, self._upload)
-            except RootMoved:
-                return False
-            except Denied as error:
-                log.warning("%s: the Hub's older state is shown, for it refuses the newer one: %s", volume.key, error)
-                return False
-            except BlocksMissing as error:
-                await self._give_again(error)
-            else:
-                return True
-        raise BlocksMissing("the Hub asks for the same blocks again and again", hint="it is tried again")
-
-    async def _give_again(self, error: BlocksMissing) -> None:
-        try:
-            await self._supply(error)
-        except (BlocksMissing, Corrupt, NotFound) as cause:
-            raise Corrupt(
-                "the Hub went back to an older state, and lost blocks of the newer one that are not here either",
-                hint="what it had is shown here, as far as it is held; copy from the mount what is dear, then mount anew",
-            ) from cause
+        """Whether the Hub forgot our base and was given it again. See `Restorer.restored`."""
+        return await self._restorer.restored(seen, self._upload, self.now)
 
     async def follow(self, root: Cid) -> None:
-        """The Hub's root is ``root``, and nothing is dirty but what it refuses: show it."""
+        """The Hub's root is ``root``: show it, under what is dirty here."""
+        volume = self._volume
+        if volume.changed_since_ns is not None:
+            await self._rebase(root, await self._built_elsewhere(root))
+            return
+        # What the Hub refuses stays dirty and does not ask for a push.
         await self._rebase(root, {})
-        if self._volume.root.dirty:
+        if volume.root.dirty:
             # It may stand elsewhere now, beside what came.
-            self._volume.noted(self._volume.owner.now_ns())
+            volume.noted(volume.owner.now_ns())
 
     async def _send(self, picture: Picture, known: Mapping[Node, BuiltFile]) -> Mapping[Node, Link]:
         async def make(emit: Emit) -> dict[Node, Link]:
@@ -409,23 +386,13 @@ class Pusher:
                 return None if theirs == root else theirs
             except BlocksMissing as error:
                 try:
-                    await self._supply(error)
+                    await supply(self._remote, self._cache, error, self._upload, self.now)
                 except Corrupt as cause:
                     # What was moved or written in part stands on blocks that the Hub has lost and nobody here holds.
                     raise _SwapRefused(cause) from error
             else:
                 return None
         raise Unavailable("the Hub goes on missing blocks that were sent", hint="it is tried again")
-
-    async def _supply(self, error: BlocksMissing) -> None:
-        """The Hub lacks blocks that only the cache has (its tree lost them, or a sweep was faster): send those."""
-        cids = [Cid(cid) for cid in error.cids]
-        blocks = await self._cache.get_many(cids)
-
-        async def make(emit: Emit) -> None:
-            await emit(list(blocks.items()))
-
-        await send_all(self._remote, self._upload, make, self.now)
 
     async def _rebase(self, root: Cid, built: Mapping[Node, BuiltNode]) -> list[str]:
         volume = self._volume

@@ -21,6 +21,7 @@ class RestorableRemote(MemoryRemote):
     """Tells when its root was swapped, each time later than before, and can be put back to what it was."""
 
     updated_at_ns: int = 1_000
+    now_ns: int = 0
     refuses: bool = False
 
     async def look(self) -> Look:
@@ -30,7 +31,7 @@ class RestorableRemote(MemoryRemote):
         if self.refuses:
             raise Denied("readers do not swap")
         await super().swap(expected, new, upload)
-        self.updated_at_ns += 1_000
+        self.updated_at_ns = max(self.updated_at_ns + 1_000, self.now_ns)
 
     def saved(self) -> tuple[dict[Cid, bytes], Cid, int]:
         return dict(self.store), self.at, self.updated_at_ns
@@ -168,3 +169,45 @@ async def test_who_may_not_write_follows(tmp_path: Path) -> None:
             remote.refuses = refuses
             await syncer.settle()
             assert await world.names() == []
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("behind", [False, True])
+async def test_two_clients_after_one_step_back_end_equal_with_all_that_either_had(
+    tmp_path: Path, first: int, waits: bool, behind: bool
+) -> None:
+    """One was in step with the newest state and one with a state between; something may wait on both; the Hub's clock went on, or went
+    back with it."""
+    remote = RestorableRemote()
+    worlds = [await World(tmp_path / name, remote).open() for name in ("one", "two")]
+    one, two = worlds
+    async with synced(one) as of_one, synced(two) as of_two:
+        await one.write("old", b"old")
+        await one.mkdir("d")
+        await of_one.settle()
+        await of_two.settle()
+        saved = remote.saved()
+        await one.write("of one", b"1")
+        await one.write("old", b"newer")
+        await one.rename("d", "moved")
+        await of_one.settle()
+        await of_two.settle()
+        await two.write("of two", b"2" * 300_000)
+        await two.write("moved/below", b"below")
+        await of_two.settle()
+        # What the one never saw of the other it can still learn from it, through the Hub.
+        wanted = await two.tree()
+        if waits:
+            await one.write("waits at one", b"w1")
+            await two.write("waits at two", b"w2")
+            wanted |= {"waits at one": b"w1", "waits at two": b"w2"}
+        newest_ns = remote.updated_at_ns
+        remote.put_back(saved)
+        remote.now_ns = 0 if behind else newest_ns + 10**9
+        syncers = [of_one, of_two]
+        for syncer in (syncers[first], syncers[1 - first], syncers[first], syncers[1 - first]):
+            await syncer.settle()
+        assert await one.tree() == wanted
+        assert await two.tree() == wanted
+    assert await (await World(tmp_path / "fresh", remote).open()).tree() == wanted
