@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
+from bucketfs.types import Link
 from bucketfs.vfs.facts import AttributesChanged, EntryChanged, Invalidation
 from bucketfs.vfs.nodes import DirectoryNode, Node
 from bucketfs.vfs.rights import Rights
+from bucketfs.vfs.sight import Sight, Unseen
 from bucketfs.vfs.view import SEED
 from bucketfs.vfs.volume import Volume
 
@@ -19,19 +21,22 @@ async def apply_rights(volume: Volume, rights: Rights | None) -> list[Invalidati
     """
     if rights == volume.rights:
         return []
-    return await volume.lens.settle(lambda: _apply(volume, rights))
+    sight = Sight(volume.lens.source)
+    while True:
+        try:
+            return _apply(volume, rights, sight)
+        except Unseen:
+            await sight.supply()
 
 
-def _apply(volume: Volume, rights: Rights | None) -> list[Invalidation]:
-    """An attempt."""
+def _apply(volume: Volume, rights: Rights | None, sight: Sight) -> list[Invalidation]:
+    """Raises Unseen, with nothing changed, when not all directories were looked at yet."""
     told: list[Invalidation] = []
     gone: list[Callable[[], None]] = []
     known = [volume.root, *(node for node in volume.root.walk() if isinstance(node, DirectoryNode) and not node.orphan)]
-    for directory in known:
-        if directory.link is None:
-            continue
+    for directory, names in _names(known, sight):
         changed = False
-        for name in volume.lens.directory(directory.link.cid).entries:
+        for name in names:
             path = volume.path_under(directory, name)
             if name == SEED or name in directory.overrides or _shows(volume.rights, path) == _shows(rights, path):
                 continue
@@ -46,6 +51,21 @@ def _apply(volume: Volume, rights: Rights | None) -> list[Invalidation]:
         act()
     volume.rights = rights
     return told
+
+
+def _names(directories: Sequence[DirectoryNode], sight: Sight) -> list[tuple[DirectoryNode, Mapping[bytes, Link]]]:
+    """The names that the base has in each. Raises Unseen when all that is lacking is noted."""
+    found: list[tuple[DirectoryNode, Mapping[bytes, Link]]] = []
+    lacking = False
+    for directory in directories:
+        try:
+            if directory.link is not None:
+                found.append((directory, sight.entries(directory.link.cid)))
+        except Unseen:
+            lacking = True
+    if lacking:
+        raise Unseen
+    return found
 
 
 def _letting_go(volume: Volume, directory: DirectoryNode, child: Node) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""What a rebase has seen of the trees so far: the Hub's, and the one that the overlay rests on.
+"""What a rebase has seen of the trees so far: the Hub's, and the one that the overlay rests on. (It serves other comparisons, too.)
 
 A rebase decides in plain functions that ask here. What was not seen yet is noted, and raises `Unseen`; the caller goes on with
 whatever else it can decide, so that one `supply` fetches all that was found lacking, in as few requests as it takes: one or two
