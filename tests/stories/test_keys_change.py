@@ -58,6 +58,11 @@ def test_rsync_goes_on_while_keys_come_and_go(home: Home) -> None:
             status = mount.status()
             assert [bucket["paused"] for bucket in status["buckets"]] == ["key"]
             assert status["pending_count"] > 0
+            # What is here is read on, and what was written stays.
+            assert (mount.path / "data/own").read_text() == "written while no key works"
+            arrived = sorted(path.relative_to(mount.path / "data") for path in (mount.path / "data").glob("d*/e*/f*"))
+            for name in arrived[:5]:
+                assert (mount.path / "data" / name).read_bytes() == (source / name).read_bytes()
             assert "the Hub refuses the key" in home.cli("status", mount.path).stdout
             assert rsync.poll() is None, "rsync was done before the story was: it proves nothing"
             # Replaced again: it goes on by itself, at once.
