@@ -46,7 +46,7 @@ class _Pair:
     new: Link
 
 
-_Difference = tuple[bytes, Link | None, Link | None]
+Difference = tuple[bytes, Link | None, Link | None]
 
 
 def diff(old: Cid | None, new: Cid) -> Steps[list[Change]]:
@@ -66,7 +66,7 @@ def diff(old: Cid | None, new: Cid) -> Steps[list[Change]]:
         batch = pairs[-PAIRS_AT_ONCE:]
         del pairs[-PAIRS_AT_ONCE:]
         opened = yield from _open_pairs(batch)
-        differences = yield from gather([_directory_differences(*both) for both in opened if both is not None])
+        differences = yield from gather([directory_differences(*both) for both in opened if both is not None])
         remaining = iter(differences)
         for pair, both in zip(batch, opened, strict=True):
             if both is None:
@@ -95,7 +95,7 @@ def directory_changes(old: Cid, new: Cid) -> Steps[dict[bytes, tuple[Link | None
     before, after = decode_directory(old, blocks[old]), decode_directory(new, blocks[new])
     if before is None or after is None:
         raise NotADirectory("one of two nodes to be compared is not a directory")
-    differences = yield from _directory_differences(before, after)
+    differences = yield from directory_differences(before, after)
     return {name: (was, now) for name, was, now in differences}
 
 
@@ -115,7 +115,7 @@ def _diff_from_nothing(new: Cid) -> Steps[list[Change]]:
 
 def _sort_out(
     path: tuple[bytes, ...],
-    differences: Sequence[_Difference],
+    differences: Sequence[Difference],
     changes: list[Change],
     pairs: list[_Pair],
     *,
@@ -156,8 +156,8 @@ def _own_attributes(directory: OpenDirectory) -> tuple[NodeAttributes, int, byte
     return canonical_attributes(message.type, message.attributes), message.mode_extra, message.unknown
 
 
-def _directory_differences(old: OpenDirectory, new: OpenDirectory) -> Steps[list[_Difference]]:
-    """The names whose CIDs differ between two directories. Raises Corrupt."""
+def directory_differences(old: OpenDirectory, new: OpenDirectory) -> Steps[list[Difference]]:
+    """The names whose CIDs differ between two directories whose root blocks are at hand. Raises Corrupt."""
     if old.sharded and new.sharded and old.message.fanout == new.message.fanout:
         differences = yield from _shard_differences(old.shard(), new.shard())
         check_names([name for name, _, link in differences if link is not None])
@@ -173,8 +173,8 @@ def _directory_differences(old: OpenDirectory, new: OpenDirectory) -> Steps[list
     return _entry_differences(old_entries, new_entries)
 
 
-def _entry_differences(old: Mapping[bytes, Link], new: Mapping[bytes, Link]) -> list[_Difference]:
-    differences: list[_Difference] = [(name, link, None) for name, link in old.items() if name not in new]
+def _entry_differences(old: Mapping[bytes, Link], new: Mapping[bytes, Link]) -> list[Difference]:
+    differences: list[Difference] = [(name, link, None) for name, link in old.items() if name not in new]
     for name, link in new.items():
         before = old.get(name)
         if before is None or (before.cid != link.cid and not same_node(before.cid, link.cid)):
@@ -182,9 +182,9 @@ def _entry_differences(old: Mapping[bytes, Link], new: Mapping[bytes, Link]) -> 
     return differences
 
 
-def _shard_differences(old: Shard, new: Shard) -> Steps[list[_Difference]]:
+def _shard_differences(old: Shard, new: Shard) -> Steps[list[Difference]]:
     """Compare two sharded directories bucket by bucket."""
-    differences: list[_Difference] = []
+    differences: list[Difference] = []
     waiting: list[tuple[Link, Link, Place]] = []
     lone: list[tuple[Bucket | None, Bucket | None, Place, int]] = []
     _compare_buckets(old, new, TOP, differences, waiting, lone)
@@ -207,7 +207,7 @@ def _compare_buckets(
     old: Shard,
     new: Shard,
     place: Place,
-    differences: list[_Difference],
+    differences: list[Difference],
     waiting: list[tuple[Link, Link, Place]],
     lone: list[tuple[Bucket | None, Bucket | None, Place, int]],
 ) -> None:

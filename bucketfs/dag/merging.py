@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bucketfs.dag.changes import CHANGES_MAX, DEPTH_MAX, _directory_differences
+from bucketfs.dag.changes import CHANGES_MAX, DEPTH_MAX, directory_differences
 from bucketfs.dag.cid import same_node
 from bucketfs.dag.directories import (
     SHARD_THRESHOLD,
@@ -24,7 +24,6 @@ from bucketfs.dag.directories import (
     empty_directory,
     entries_named,
     open_directory,
-    resolve,
 )
 from bucketfs.dag.nodes import Built, block_links, build_node, decode_node, with_attributes
 from bucketfs.dag.renames import Three, follow
@@ -115,10 +114,8 @@ def _merge_three(walk: _Walk, base: Cid | None, ours: Cid, theirs: Cid) -> Steps
 
 
 def _root_link(cid: Cid) -> Steps[Link]:
-    yield from open_directory(cid)
-    link = yield from resolve(cid, ())
-    assert link is not None
-    return link
+    directory = yield from open_directory(cid)
+    return directory.link
 
 
 def _reachable(root: Cid, blocks: Mapping[Cid, bytes]) -> dict[Cid, bytes]:
@@ -177,6 +174,7 @@ class _Walk:
         asked = [triple.base for triple, both in zip(triples, sides, strict=True) if base_matters(*both)]
         base_blocks = yield from fetch(nodes_of(asked))
         opened: list[Opened] = []
+        settling: list[Steps[None]] = []
         for triple, (ours, theirs) in zip(triples, sides, strict=True):
             base = entry_at(triple.base, base_blocks) if base_matters(ours, theirs) else None
             verdict = judge(base, ours, theirs)
@@ -187,7 +185,8 @@ class _Walk:
             if verdict.act in (Act.MERGE_INSIDE, Act.OURS_INSIDE, Act.THEIRS_INSIDE):
                 opened.append(self._open(triple, verdict, base_blocks, blocks))
             else:
-                yield from self._settle(triple, verdict, blocks)
+                settling.append(self._settle(triple, verdict, blocks))
+        yield from gather(settling)
         return opened
 
     def _note_lost(self, triple: Triple, base: Entry, ours: Entry | None, theirs: Entry | None) -> None:
@@ -254,14 +253,14 @@ class _Walk:
         if ours is None or theirs is None:
             changed = ours or theirs
             assert base is not None and changed is not None
-            differences = yield from _directory_differences(base, changed)
+            differences = yield from directory_differences(base, changed)
             if ours is None:
                 return [(name, was, None, now) for name, was, now in differences]
             return [(name, was, now, None) for name, was, now in differences]
         if base is None:
-            differences = yield from _directory_differences(theirs, ours)
+            differences = yield from directory_differences(theirs, ours)
             return [(name, None, our, their) for name, their, our in differences]
-        differences = yield from _directory_differences(base, ours)
+        differences = yield from directory_differences(base, ours)
         names = [name for name, _, _ in differences]
         # Shards of theirs are held: they are edited soon.
         (their_entries,) = yield from gather([entries_named(theirs, names)], self._held)

@@ -33,7 +33,7 @@ from bucketfs.dag import (
     symlink,
 )
 from bucketfs.dag.changes import DEPTH_MAX
-from bucketfs.dag.nodes import built_node
+from bucketfs.dag.nodes import built_node, decode_node
 from bucketfs.errors import Corrupt, InvalidArgument, NotADirectory, TooLarge
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 
@@ -297,6 +297,59 @@ def test_the_seed_is_the_hubs(merger: Merger) -> None:
     assert merger(base, ours, D({".textileseed": f("3")})) == D(
         {".textileseed": f("3"), "x": d(**{".textileseed": f("in a folder it is a name")})}
     )
+
+
+def with_fields(store: Any, link: Link, unknown: bytes) -> Link:
+    """The same directory with a field that nobody here knows."""
+    links, message = decode_node(store.blocks[link.cid])
+    return store.keep(built_node(replace(message, unknown=unknown), list(links)))
+
+
+def test_fields_nobody_knows_stay_on_a_merged_directory(merger: Merger) -> None:
+    """By the rule for attributes: who changed them, else the later mtime, else the smaller."""
+    store = merger.store
+    old, new, other = b"\xf8\x3f\x01", b"\xf8\x3f\x02", b"\xf8\x3f\x03"
+
+    def merged(fields: tuple[bytes, bytes, bytes], ours_ns: int = 1, theirs_ns: int = 1) -> Cid:
+        shapes = D({}, A(mtime_ns=1)), D({"o": f("o")}, A(mtime_ns=ours_ns)), D({"t": f("t")}, A(mtime_ns=theirs_ns))
+        roots = [with_fields(store, put(store, shape), one).cid for shape, one in zip(shapes, fields, strict=True)]
+        return merger.of(*roots).link.cid
+
+    def expected(unknown: bytes, mtime_ns: int = 1) -> Cid:
+        return with_fields(store, put(store, D({"o": f("o"), "t": f("t")}, A(mtime_ns=mtime_ns))), unknown).cid
+
+    assert merged((old, new, old)) == merged((old, old, new)) == merged((old, new, new)) == expected(new)
+    assert merged((old, new, other)) == merged((old, other, new)) == expected(new)
+    assert merged((old, new, other), 2, 3) == merged((old, other, new), 3, 2) == expected(other, 3)
+    assert merged((old, b"", old)) == merged((old, old, b"")) == expected(b"")
+
+
+def test_fields_nobody_knows_stay_on_a_folder_that_survives(merger: Merger) -> None:
+    store = merger.store
+    inner = [with_fields(store, put(store, shape), b"\xf8\x3f\x01") for shape in (d(x=f("1")), d(x=f("2")))]
+    base, theirs = (store.make(edit_directory(None, {b"p": link, b"k": inner[0]})).cid for link in inner)
+    ours = store.make(edit_directory(None, {b"k": inner[0]})).cid
+    assert merger.of(base, ours, theirs).link.cid == theirs
+    assert merger.of(base, theirs, ours).link.cid == theirs
+
+
+def test_trees_of_an_older_node(merger: Merger) -> None:
+    """CIDv0, files in dag-pb leaves. A node is the same by either version of CID."""
+    store = merger.store
+
+    def old(**texts: str) -> Cid:
+        files = {
+            name.encode(): store.keep(build_file(text.encode(), raw_leaves=False, cid_version=0))
+            for name, text in texts.items()
+        }
+        return store.make(edit_directory(None, files, cid_version=0)).cid
+
+    merged = merger.of(old(a="1", b="1", c="1"), old(a="2", b="1", c="2"), put(store, d(a=f("1"), b=f("2"), c=f("2"))).cid)
+    assert get(store, merged.link.cid) == d(a=f("2"), b=f("2"), c=f("2"))
+    assert merged.conflicts == ()
+    same = Cid(b"\x01\x70" + old(a="1"))
+    store.blocks[same] = store.blocks[old(a="1")]
+    assert merger.of(old(a="1"), same, old(a="2")).link.cid == old(a="2")
 
 
 def test_only_directories_are_merged(merger: Merger) -> None:
