@@ -6,14 +6,15 @@ mirrors what it sees would take it for deleted."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from bucketfs.errors import BucketfsError, Exists, NotEmpty, NotFound, ReadOnly, Unavailable
 from bucketfs.types import ROOT_INODE, Inode, Kind
-from bucketfs.vfs.facts import Attr, DirEntry
+from bucketfs.vfs.facts import Attr, DirEntry, EntryChanged, EntryGone, Invalidation
 from bucketfs.vfs.handles import OpenDirectory
+from bucketfs.vfs.inodes import InodeNumbers, Number
 from bucketfs.vfs.view import DIRECTORY_SIZE, Owner
 from bucketfs.vfs.volume import Volume, check_name
 
@@ -37,14 +38,64 @@ class Held:
 
 
 class Top:
-    """The volumes of a mount by the names of their folders. ``buckets`` None: none can be made or removed."""
+    """The volumes of a mount by the names of their folders. ``notify`` takes what the kernel must be told of these; ``buckets``
+    None: none can be made or removed."""
 
-    def __init__(self, owner: Owner, buckets: Buckets | None) -> None:
+    def __init__(
+        self, owner: Owner, numbers: InodeNumbers, notify: Callable[[Invalidation], None], buckets: Buckets | None
+    ) -> None:
         self.volumes: dict[bytes, Volume] = {}
         self.held: dict[bytes, Held] = {}
         self._owner = owner
+        self._numbers = numbers
+        self._notify = notify
         self._buckets = buckets
         self._started_ns = owner.now_ns()
+
+    # Which folders there are
+
+    def add(self, name: bytes, volume: Volume) -> None:
+        """A folder with its volume, new or in the place of one that was held."""
+        self.held.pop(name, None)
+        self.volumes[name] = volume
+        self._notify(EntryChanged(ROOT_INODE, name))
+
+    def hold(self, name: bytes, error: BucketfsError) -> None:
+        """A folder without a volume, or another reason why it has none."""
+        held = self.held.get(name)
+        if held is not None:
+            self.held[name] = Held(held.inode, error)
+            return
+        number = self._numbers.at(ROOT_INODE, name)
+        if number is None:
+            now_ns = self._owner.now_ns()
+            number = Number(self._numbers.fresh(), now_ns, now_ns)
+            self._numbers.keep(ROOT_INODE, name, number)
+        self.held[name] = Held(number.inode, error)
+        self._notify(EntryChanged(ROOT_INODE, name))
+
+    def rename(self, names: Mapping[bytes, bytes]) -> None:
+        """Other names for folders, all at once, for two may swap theirs. Told as changes of names and not as a removal: the kernel
+        finds the same number at the new name, with what is open below it."""
+        volumes = {new: self.volumes.pop(old) for old, new in names.items() if old in self.volumes}
+        held = {
+            new: (self.held.pop(old), self._numbers.at(ROOT_INODE, old)) for old, new in names.items() if old in self.held
+        }
+        self.volumes.update(volumes)
+        for new, (folder, number) in held.items():
+            self.held[new] = folder
+            if number is not None:
+                self._numbers.keep(ROOT_INODE, new, number)
+        for name in {*names, *names.values()}:
+            self._notify(EntryChanged(ROOT_INODE, name))
+
+    def drop(self, name: bytes) -> None:
+        """A folder is gone."""
+        held = self.held.pop(name, None)
+        inode = held.inode if held is not None else self.volumes.pop(name).root.inode
+        self._notify(EntryGone(ROOT_INODE, name, inode))
+
+    # What they are
 
     def volume(self, name: bytes) -> Volume:
         """The volume of a name; raises NotFound, or Unavailable for a folder without one."""

@@ -32,8 +32,6 @@ from bucketfs.vfs.displaced import bring_home
 from bucketfs.vfs.facts import (
     Attr,
     DirEntry,
-    EntryChanged,
-    EntryGone,
     Invalidation,
     Opened,
     RenameFlags,
@@ -41,10 +39,10 @@ from bucketfs.vfs.facts import (
     StatFs,
 )
 from bucketfs.vfs.handles import Handles, OpenDirectory, OpenFile
-from bucketfs.vfs.inodes import InodeNumbers, Number
+from bucketfs.vfs.inodes import InodeNumbers
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
 from bucketfs.vfs.resolve import Keep, resolve
-from bucketfs.vfs.top import Buckets, Held, Top
+from bucketfs.vfs.top import Buckets, Top
 from bucketfs.vfs.view import Owner
 from bucketfs.vfs.volume import Volume, check_name
 
@@ -80,7 +78,7 @@ class VFS:
         self.registry = registry
         self.owner = owner
         self.notify = notify
-        self._all = Top(owner, None if read_only else buckets)
+        self._all = Top(owner, numbers, notify, None if read_only else buckets)
         self._read_only = read_only
         self._space = space
         self._synced = synced
@@ -123,44 +121,21 @@ class VFS:
 
     def add(self, name: bytes, volume: Volume) -> None:
         """Show a volume as a folder at the top of an all-buckets mount."""
-        self._all.held.pop(name, None)
-        self._all.volumes[name] = volume
-        self.notify(EntryChanged(ROOT_INODE, name))
+        self._all.add(name, volume)
 
     def hold(self, name: bytes, error: BucketfsError) -> None:
         """Show a folder at the top whose bucket cannot be opened yet, until `add` or `drop`. All that is asked inside it
         fails with Unavailable."""
-        held = self._all.held.get(name)
-        if held is not None:
-            self._all.held[name] = Held(held.inode, error)
-            return
-        number = self.numbers.at(ROOT_INODE, name)
-        if number is None:
-            now_ns = self.owner.now_ns()
-            number = Number(self.numbers.fresh(), now_ns, now_ns)
-            self.numbers.keep(ROOT_INODE, name, number)
-        self._all.held[name] = Held(number.inode, error)
-        self.notify(EntryChanged(ROOT_INODE, name))
+        self._all.hold(name, error)
 
     def rename_folders(self, names: Mapping[bytes, bytes]) -> None:
-        """Folders at the top are called otherwise from now on, old names to new ones, all at once. Nodes in use stay what they are:
-        the kernel finds the same numbers at the new names."""
-        shown, waiting = self._all.volumes, self._all.held
-        volumes = {new: shown.pop(old) for old, new in names.items() if old in shown}
-        held = {new: (waiting.pop(old), self.numbers.at(ROOT_INODE, old)) for old, new in names.items() if old in waiting}
-        shown.update(volumes)
-        for new, (folder, number) in held.items():
-            waiting[new] = folder
-            if number is not None:
-                self.numbers.keep(ROOT_INODE, new, number)
-        for name in {*names, *names.values()}:
-            self.notify(EntryChanged(ROOT_INODE, name))
+        """Folders at the top are called otherwise from now on, old names to new ones, all at once. Nodes in use stay what they
+        are."""
+        self._all.rename(names)
 
     def drop(self, name: bytes) -> None:
         """Take a folder off the top; nodes in use go on until they are closed."""
-        held = self._all.held.pop(name, None)
-        inode = held.inode if held is not None else self._all.volumes.pop(name).root.inode
-        self.notify(EntryGone(ROOT_INODE, name, inode))
+        self._all.drop(name)
 
     @property
     def open_count(self) -> int:

@@ -32,7 +32,7 @@ class Two:
         syncer = self.syncers.get(world)
         if syncer is None:
             pusher = Pusher(world.volume, self.remote, world.source, world.told.append)  # type: ignore[arg-type]
-            syncer = Syncer(world.volume, self.remote, world.source, pusher, Pace())  # type: ignore[arg-type]
+            syncer = Syncer(world.volume, self.remote, world.source, pusher, Pace(0, 0))  # type: ignore[arg-type]
             self.syncers[world] = syncer
         syncer.heard()
         await syncer._round()

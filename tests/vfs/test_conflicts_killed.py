@@ -43,7 +43,7 @@ class Killing(Disk):
 
 async def one_round(one: World) -> None:
     pusher = Pusher(one.volume, one.remote, one.source, one.told.append)  # type: ignore[arg-type]
-    syncer = Syncer(one.volume, one.remote, one.source, pusher, Pace())  # type: ignore[arg-type]
+    syncer = Syncer(one.volume, one.remote, one.source, pusher, Pace(0, 0))  # type: ignore[arg-type]
     syncer.heard()
     await syncer._round()
 
