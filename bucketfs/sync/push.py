@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from bucketfs.cache import BlockCache
-from bucketfs.dag import cid_text
+from bucketfs.dag import RAW, cid_text, codec_of
 from bucketfs.errors import BlocksMissing, BucketfsError, Corrupt, Denied, RootMoved, Unavailable
 from bucketfs.ops import Proposed
 from bucketfs.sync.build import Block, BuiltFile, Emit, build, built_files
@@ -74,10 +74,6 @@ class _SwapRefused(Exception):
 
 async def _unknown() -> str:
     return ""
-
-
-async def _drop(blocks: Sequence[Block]) -> None:
-    """For a build of which only the names of blocks are wanted."""
 
 
 @dataclass(slots=True)
@@ -225,8 +221,13 @@ class Pusher:
         picture = await volume.lens.settle(lambda: freeze(volume, contested_changes(volume, root)))
         if picture is None:
             return {}
+
+        async def keep_nodes(blocks: Sequence[Block]) -> None:
+            # What the files are made of is compared, too: equal bytes with other attributes are no conflict.
+            self._cache.put_many((cid, block) for cid, block in blocks if codec_of(cid) != RAW)
+
         try:
-            links = await build(picture, _drop, attributes=self._attributes)
+            links = await build(picture, keep_nodes, attributes=self._attributes)
         except Corrupt as error:
             # A file stands on blocks that nobody has any more: some equal bytes may become a conflict, and none are lost.
             log.warning("%s: what the Hub has cannot be compared with what is here: %s", volume.key, error)

@@ -10,8 +10,7 @@ from world import ME, MemoryRemote, World
 from bucketfs.errors import Unavailable
 from bucketfs.sync import Pusher
 from bucketfs.types import ROOT_INODE, FileHandle, Kind
-from bucketfs.vfs import SetAttr
-
+from bucketfs.vfs import Limits, SetAttr
 
 HOUR_NS = 3600 * 10**9
 
@@ -265,3 +264,39 @@ async def test_an_open_file_comes_home_to_the_folder_that_has_the_name_now(tmp_p
     assert (await world.vfs.getattr(await world.inode(min(found)))).kind is Kind.DIRECTORY
     for one in (world, other):
         one.close()
+
+
+# Equal bytes
+
+
+@pytest.mark.parametrize("nodes", [1 << 30, 4], ids=["whole", "in slices"])
+async def test_equal_bytes_with_other_times_and_modes_are_one_file(tmp_path: Path, nodes: int) -> None:
+    """Two machines are given the same tree by a copy that keeps no times."""
+    remote = MemoryRemote()
+    one, two = [await World(tmp_path / name, remote).open() for name in ("one", "two")]
+    two.clock.at_ns += HOUR_NS
+    for world, mode in ((one, 0o644), (two, 0o600)):
+        await world.mkdir("d")
+        for number in range(20):
+            await world.write(f"d/f{number}", b"same %d" % number * (1 + number * 5000))
+            await world.chmod(f"d/f{number}", mode)
+        await world.symlink("d/link", "target")
+    for world in (one, two):
+        pusher = Pusher(
+            world.volume,
+            world.remote,
+            world.source,  # type: ignore[arg-type]
+            world.told.append,
+            limits=Limits(nodes, 1 << 50),
+        )
+        done = await pusher.push()
+        assert done is not None
+        assert done.conflicts == []
+    tree = await two.tree(times=True)
+    assert len(tree) == 22
+    # The later one's times and modes count, for both made all of it.
+    assert all(mode == 0o600 for path, (_, mode, _) in tree.items() if path.startswith("d/f"))  # type: ignore[misc]
+    await pusher_of(one).follow(remote.at)
+    assert await one.tree(times=True) == tree
+    for world in (one, two):
+        world.close()
