@@ -151,7 +151,8 @@ async def _run(session: Session, wanted: _Wanted, key: BucketKey, mirror: Mirror
         session.thread,
         poll_s=POLL_S,
         moved=lambda moved: runner.changed() if moved == key else None,
-        listed=lambda _: None,
+        # When the bucket is gone, the next round finds that out.
+        listed=lambda found: None if any(info.key == key for info in found) else runner.changed(),
         back=runner.hurry,
     )
     async with trio.open_nursery() as nursery:

@@ -44,6 +44,8 @@ class WatchShown:
         if self._trouble:
             self._trouble = ""
             self._line("it works again", "again")
+        if done.went_back:
+            self._line("the Hub went back to an older state: what it lost was given to it again", "went_back")
         left = {(item.path, item.reason) for item in (*done.skipped, *done.applied.left)}
         if done.did_something or always:
             self._line(_summary(done), "round", **_facts(done))

@@ -31,10 +31,11 @@ from bucketfs.dag import Merge, diff, edit_tree, list_directory, merge, resolve,
 from bucketfs.errors import BlocksMissing, BucketfsError, NotFound, Refused, RootMoved
 from bucketfs.sync import folder
 from bucketfs.sync.mirror_apply import Applied, Applier
+from bucketfs.sync.mirror_lapse import decode_agreed
 from bucketfs.sync.mirror_scan import Scanned, Scanner
 from bucketfs.sync.mirror_source import MirrorSource
 from bucketfs.sync.mirror_state import Attempt, MirrorState, Position
-from bucketfs.sync.remote import Remote
+from bucketfs.sync.remote import Look, Remote
 from bucketfs.sync.send import send_all
 from bucketfs.sync.transfer import Figures, Names, Progress, Skipped, path_text, unwatched
 from bucketfs.types import Cid, Kind, Link, NodeAttributes, UploadId
@@ -59,6 +60,8 @@ class Round:
     skipped: list[Skipped] = field(default_factory=list)
     root: Cid | None = None
     soon: bool = False
+    went_back: bool = False
+    """The Hub showed an older state, and what it lost was given to it again."""
 
     @property
     def did_something(self) -> bool:
@@ -110,14 +113,17 @@ class Mirror:
     async def _once(self) -> Round:
         done = Round()
         await trio.to_thread.run_sync(self._check_folder)
-        theirs = await self._remote.root()
+        seen = await self._remote.look()
+        theirs = seen.root
         await self._settle(theirs)
+        done.went_back = await self._went_back(seen)
         scanned = await self._scan(theirs, done)
         await trio.to_thread.run_sync(self._check_folder)
         base = await self._agreed(scanned.root)
         merged = await run_steps(merge(base, scanned.root, theirs, self._conflict_name), self._source)
         await self._push(base, scanned.root, theirs, merged, done)
         await self._apply(scanned, merged.link.cid, done)
+        self._agree(seen, merged.link.cid)
         done.root = merged.link.cid
         done.conflicts = [path_text(conflict.copy) for conflict in merged.conflicts]
         done.skipped = scanned.skipped
@@ -169,6 +175,30 @@ class Mirror:
                 edits[path] = await run_steps(resolve(attempt.ours, path), self._source)
         base = await self._edited(position.base, edits) if edits else position.base
         self._record(Position(base, position.applying))
+
+    async def _went_back(self, seen: Look) -> bool:
+        """Whether the Hub shows an older state than the one agreed on; the base is such then that nothing newer is lost."""
+        agreed = decode_agreed(self._state.fact("agreed"))
+        if not agreed.is_older(seen) and not (
+            agreed.root is not None
+            and agreed.may_ask(seen, self._now_ns())
+            and await self._remote.missing([agreed.root], self._upload)
+        ):
+            return False
+        position = self._state.position
+        # A folder that is on the way to a tree does not have all of the roots before it.
+        base = seen.root if seen.root in agreed.left and position.applying is None else None
+        self._record(Position(base))
+        self._reread = True
+        return True
+
+    def _agree(self, seen: Look, new: Cid) -> None:
+        agreed = decode_agreed(self._state.fact("agreed"))
+        before = agreed.encode()
+        if agreed.root != new or not agreed.time_ns:
+            agreed.agree(seen, new, self._now_ns())
+        if agreed.encode() != before:
+            self._state.note_fact("agreed", agreed.encode())
 
     async def _scan(self, theirs: Cid, done: Round) -> Scanned:
         """The folder's tree; all of it is at the Hub then."""

@@ -32,7 +32,7 @@ from bucketfs.errors import (
 from bucketfs.sync import folder
 from bucketfs.sync.folder import LocalEntry
 from bucketfs.sync.folder_build import BuiltSmall, Emit, Plan, build_batch, is_small, small_batches, stream_large
-from bucketfs.sync.mirror_source import MirrorSource
+from bucketfs.sync.mirror_source import MirrorSource, Recorded
 from bucketfs.sync.mirror_state import MirrorState, Seen
 from bucketfs.sync.transfer import SEED, Figures, Names, Progress, Skipped, path_text
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
@@ -133,8 +133,11 @@ class Scanner:
     async def _open(self, at: _Folder) -> None:
         """Reads the folder and the base's, takes in the files, and notes the folders for later."""
         if at.base is not None:
-            directory = await run_steps(list_directory(at.base), self._source)
+            recorded = Recorded(self._source)
+            directory = await run_steps(list_directory(at.base), recorded)
             at.existing, at.attributes = directory.entries, directory.attributes
+            if self._reread:
+                await self._emit(list(recorded.blocks.items()))
         entries, seen = await trio.to_thread.run_sync(self._look, at)
         await self._take_files(at, [entry for entry in entries if entry.kind is not Kind.DIRECTORY], seen)
         folders = [entry for entry in entries if entry.kind is Kind.DIRECTORY]
@@ -258,7 +261,7 @@ class Scanner:
                 continue
             built, blocks = result
             self._source.keep(blocks)
-            link = self._done(at, plan, built.link, seen)
+            link = await self._done(at, plan, built.link, seen)
             if self._reread or at.existing.get(plan.entry.name) != link:
                 await self._emit(blocks)
         self._progress(self._figures)
@@ -277,15 +280,17 @@ class Scanner:
             self._unsettled(at, plan.entry.name)
             return
         self._source.keep((cid, data) for cid, data in built.blocks.items() if cid == built.link.cid)
-        self._done(at, plan, built.link, seen)
+        await self._done(at, plan, built.link, seen)
 
-    def _done(self, at: _Folder, plan: Plan, link: Link, seen: Mapping[bytes, Seen]) -> Link:
+    async def _done(self, at: _Folder, plan: Plan, link: Link, seen: Mapping[bytes, Seen]) -> Link:
         """Notes a file that was read, and takes it into the folder; the link it stands for."""
         entry = plan.entry
         known = seen.get(entry.name)
         if known is not None and known.link is not None and known.is_still(entry) and not known.fresh:
-            # It was read only to be offered again.
-            link = known.link
+            # It was read only to be offered again. What another client had put together otherwise, and the Hub lost, is as we do
+            # it from now on.
+            if known.link.cid == link.cid or await self._source.at_hub(known.link.cid):
+                link = known.link
         elif known is not None and known.entry.kind is Kind.DIRECTORY:
             self._state.forget((*at.path, entry.name))
         self._state.note((*at.path, entry.name), Seen(entry, link, fresh=self._is_fresh(entry)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from bucketfs.client import NO_UPLOAD
 from bucketfs.dag import RAW, codec_of, identity_block
 from bucketfs.sync.mirror_state import MirrorState
 from bucketfs.sync.remote import Remote
@@ -17,6 +18,7 @@ class MirrorSource:
     """All blocks that are asked for, or Corrupt. Nodes, never leaves, are kept: by the next `flush`, when that comes."""
 
     def __init__(self, remote: Remote, state: MirrorState) -> None:
+        self._remote = remote
         self._hub = NodeSource(remote)
         self._state = state
         self._pending: dict[Cid, bytes] = {}
@@ -39,6 +41,10 @@ class MirrorSource:
             found |= fetched
         return found
 
+    async def at_hub(self, cid: Cid) -> bool:
+        """Whether the Hub has this block now. Raises what the Remote raises."""
+        return not await self._remote.missing([cid], NO_UPLOAD)
+
     def peek(self, cid: Cid) -> bytes | None:
         """A block that is in memory."""
         inline = identity_block(cid)
@@ -59,3 +65,25 @@ class MirrorSource:
         """Writes what is to be kept. Blocks."""
         pending, self._pending, self._pending_bytes = self._pending, {}, 0
         self._state.keep(pending.items())
+
+
+class Recorded:
+    """The same, noting what was asked for."""
+
+    def __init__(self, source: MirrorSource) -> None:
+        self._source = source
+        self.blocks: dict[Cid, bytes] = {}
+
+    async def get(self, cid: Cid) -> bytes:
+        """One block."""
+        return (await self.get_many([cid]))[cid]
+
+    async def get_many(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
+        """All of these blocks."""
+        found = await self._source.get_many(cids)
+        self.blocks |= found
+        return found
+
+    def peek(self, cid: Cid) -> bytes | None:
+        """A block that is in memory."""
+        return self._source.peek(cid)

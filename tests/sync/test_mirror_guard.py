@@ -10,12 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from machine import Machine, settle
+from machine import Machine, later_ns, settle
 from world import MemoryRemote
 
 from bucketfs.dag import (
+    DAG_PB,
     block_links,
     build_file,
+    codec_of,
+    diff,
     drive,
     edit_directory,
     edit_tree,
@@ -25,9 +28,9 @@ from bucketfs.dag import (
     resolve,
 )
 from bucketfs.errors import DiskFailed, NotFound, Refused, Unavailable
-from bucketfs.sync import MirrorState, folder
+from bucketfs.sync import Look, MirrorState, folder
 from bucketfs.sync.mirror_apply import Applied, Applier
-from bucketfs.types import Cid, Link, NodeAttributes, UploadId
+from bucketfs.types import Cid, Kind, Link, NodeAttributes, UploadId
 
 LEAF = 262144
 
@@ -59,6 +62,23 @@ def hub_tree(remote: MemoryRemote) -> dict[str, str]:
             found[path] = drive(read_file(cid), remote._get).decode()
             continue
         waiting += [(f"{path}/{name.decode()}".strip("/"), link.cid) for name, link in entries.items() if name[:1] != b"."]
+    return found
+
+
+def hub_names(remote: MemoryRemote) -> list[str]:
+    """All paths at the Hub but the seed's."""
+    changes = drive(diff(None, remote.at), remote._get)
+    found: list[str] = []
+    waiting = [(change.path, change.new) for change in changes]
+    while waiting:
+        path, link = waiting.pop()
+        if link is None or path == (b".textileseed",):
+            continue
+        if path:
+            found.append(b"/".join(path).decode())
+        if codec_of(link.cid) == DAG_PB and node_info(link.cid, remote.store[link.cid]).kind is Kind.DIRECTORY:
+            entries = drive(list_directory(link.cid), remote._get).entries
+            waiting += [((*path, name), below) for name, below in entries.items()]
     return found
 
 
@@ -385,6 +405,8 @@ async def test_the_old_tree_is_not_needed_from_the_hub(one: Machine, two: Machin
         waiting += block_links(cid, remote.store[cid])
     for cid in old - live:
         del remote.store[cid]
+    # It spares what is younger than an hour.
+    await one.round(now_ns=lambda: later_ns() + 3600 * 10**9)
     await settle(one, two)
     assert one.tree(modes=True) == two.tree(modes=True)
     assert one.tree() == {"dir": None, "dir/a": "new", "dir/b": "new"}
@@ -442,3 +464,59 @@ async def test_blocks_that_nothing_needs_are_swept(one: Machine) -> None:
     assert set(state.blocks([base])) == {base}
     state.close()
     assert count < 100
+
+
+class TimedRemote(MemoryRemote):
+    """A Hub that gives each change a time, and can be put back to what it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: dict[Cid, int] = {}
+        self.clock = 0
+
+    async def look(self) -> Look:
+        if self.at not in self.times:
+            self.clock += 1
+            self.times[self.at] = self.clock
+        return Look(self.at, self.times[self.at])
+
+    def copy(self) -> tuple[Cid, dict[Cid, bytes]]:
+        return self.at, dict(self.store)
+
+    def put_back(self, copy: tuple[Cid, dict[Cid, bytes]]) -> None:
+        self.at, self.store = copy[0], dict(copy[1])
+
+
+@pytest.mark.parametrize("somebody_was_quicker", [False, True])
+async def test_a_hub_that_went_back_is_given_what_it_lost(tmp_path: Path, somebody_was_quicker: bool) -> None:
+    remote = TimedRemote()
+    one = Machine(tmp_path, "one", remote)
+    one.write("old", "old")
+    one.write("gone", "removed after the copy")
+    await settle(one)
+    copy = remote.copy()
+    odd = build_file(os.urandom(300_000), chunk=100_000)
+    remote.store.update(odd.blocks)
+    edited = drive(edit_directory(remote.at, {b"odd": odd.link}), remote._get)
+    remote.store.update(edited.blocks)
+    remote.at = edited.link.cid
+    await settle(one)
+    one.write("new/file", os.urandom(600_000))
+    one.write("old", "changed")
+    one.remove("gone")
+    await settle(one)
+    here = one.tree()
+    remote.put_back(copy)
+    if somebody_was_quicker:
+        put(remote, "other", b"by somebody else")
+    assert (await one.round()).went_back
+    await settle(one)
+    tree = one.tree()
+    if somebody_was_quicker:
+        # Who has made what is not known then: all of both stays.
+        assert tree.pop("other") == "by somebody else"
+        assert tree.pop("gone") == "removed after the copy"
+        assert sorted([tree.pop("old"), tree.pop("old (conflict one 1)")], key=str) == ["changed", "old"]
+        here.pop("old")
+    assert tree == here
+    assert set(hub_names(remote)) == set(one.tree())
