@@ -12,7 +12,7 @@ from world import ME, MemoryRemote, World
 from bucketfs.errors import Unavailable
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid, UploadId
-from bucketfs.vfs import EntryChanged, EntryGone
+from bucketfs.vfs import EntryChanged, EntryGone, RenameFlags
 
 Act = Callable[[World], Awaitable[None]]
 
@@ -47,7 +47,7 @@ async def two(folder: Path, prepare: Act) -> tuple[World, World]:
 
 
 async def ended(there: World, here: World) -> dict[str, object]:
-    """What both show when all is said; nothing is left to be said, and none of it is a conflict copy."""
+    """What both show when all is said, and nothing is left to be said."""
     for world in (here, there):
         await sync(world)
     tree = await here.tree(times=True)
@@ -315,3 +315,71 @@ async def test_a_removed_folder_comes_back_with_what_was_changed_and_no_more(tmp
     await sync(here)
     here = await again(here)
     assert await ended(there, here) == {"d": None, "d/e": None, "d/e/c": b"changed"}
+
+
+@RESTARTS
+async def test_a_file_renamed_and_changed_here_and_changed_there_is_in_conflict_at_its_new_name(
+    tmp_path: Path, restart: bool
+) -> None:
+    there, here = await two(tmp_path, a_folder)
+    await here.rename("d/a", "d/a2")
+    await here.write("d/a2", b"ours")
+    await there.write("d/a", b"theirs")
+    await sync(there)
+    if restart:
+        here = await again(here)
+    tree = await ended(there, here)
+    copy = next(path for path in tree if "(conflict " in path)
+    assert copy.startswith("d/a2 (conflict ")
+    assert tree == {"d": None, "d/a2": b"theirs", copy: b"ours", "d/b": b"b", "d/e": None, "d/e/c": b"e/c"}
+
+
+@RESTARTS
+async def test_a_folder_renamed_to_where_another_was_made_is_one_with_it(tmp_path: Path, restart: bool) -> None:
+    there, here = await two(tmp_path, a_folder)
+    await here.rename("d", "f")
+    await there.mkdir("f")
+    await there.mkdir("f/e")
+    await there.write("f/e/theirs", b"t")
+    await there.write("f/a", b"another a")
+    await sync(there)
+    if restart:
+        here = await again(here)
+    tree = await ended(there, here)
+    copy = next(path for path in tree if "(conflict " in path)
+    assert tree == {
+        "f": None,
+        "f/a": b"another a",
+        copy: b"a",
+        "f/b": b"b",
+        "f/e": None,
+        "f/e/c": b"e/c",
+        "f/e/theirs": b"t",
+    }
+
+
+@RESTARTS
+async def test_a_rename_out_of_a_folder_that_was_removed_here_is_followed(tmp_path: Path, restart: bool) -> None:
+    there, here = await two(tmp_path, a_folder)
+    await here.rename("d/e/c", "saved")
+    for name in ("a", "b"):
+        await here.unlink(f"d/{name}")
+    await here.rmdir("d/e")
+    await here.rmdir("d")
+    await there.write("d/e/c", b"changed")
+    await sync(there)
+    if restart:
+        here = await again(here)
+    assert await ended(there, here) == {"saved": b"changed"}
+
+
+async def test_an_exchange_of_two_names_is_no_rename(tmp_path: Path) -> None:
+    """Both names stand for something on both sides: what was changed at a name stays in conflict at it."""
+    there, here = await two(tmp_path, a_folder)
+    await there.rename("d/a", "d/b", RenameFlags.EXCHANGE)
+    await here.write("d/a", b"ours")
+    await sync(there)
+    tree = await ended(there, here)
+    assert tree["d/a"] == b"b"
+    assert tree["d/b"] == b"a"
+    assert [value for path, value in tree.items() if path.startswith("d/a (conflict ")] == [b"ours"]
