@@ -54,10 +54,25 @@ def _listed(places: Places, mounted: Mounted, inside: str) -> list[dict[str, Any
 
 
 def _list(places: Places, chosen: list[tuple[Mounted, str]], as_json: bool) -> None:
-    found = [document for mounted, inside in chosen for document in _listed(places, mounted, inside)]
+    found: list[dict[str, Any]] = []
+    failures: list[BucketfsError] = []
+    for mounted, inside in chosen:
+        # One mount in trouble must not hide what the others have.
+        try:
+            found += _listed(places, mounted, inside)
+        except BucketfsError as error:
+            failures.append(error)
     if as_json:
         click.echo(json.dumps(found, indent=2))
-        return
+    elif found or not failures:
+        _show(found)
+    for failure in failures[1:]:
+        click.echo(f"bucketfs: {failure}", err=True)
+    if failures:
+        raise failures[0]
+
+
+def _show(found: list[dict[str, Any]]) -> None:
     if not found:
         click.echo("No conflicts.")
         return

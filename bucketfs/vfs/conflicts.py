@@ -4,8 +4,8 @@ The list lives in the journal: a `Conflict` record goes in where a copy is made,
 of the checkpoint that holds both, and every checkpoint says the list again. So a kill at any moment leaves a copy with its
 conflict, or neither, and a replay ends with the list that was.
 
-It follows what is done here: a folder above that is renamed takes its conflicts along; a copy that is renamed, replaced or removed
-is settled by that.
+It follows what is done here: a folder above that is renamed takes its conflicts along; a copy that is renamed or removed, or that
+its original is laid over, is settled by that. Another file that is renamed over a copy is the copy from then on: so editors save.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Conflicts:
         there, back = f"{old}/", f"{new}/"
         kept: dict[str, Conflict] = {}
         for item in self._items.values():
-            if item.copy in (old, new):
-                continue  # somebody gave the copy a name, or the name to something else
+            if item.copy == old or (item.copy == new and (exchange or item.original == old)):
+                continue  # somebody gave the copy a name of its own, or chose the other version
             moved = _moved(item, there, back)
             if moved is item and exchange:
                 moved = _moved(item, back, there)

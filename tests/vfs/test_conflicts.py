@@ -161,6 +161,14 @@ async def test_a_copy_that_is_removed_or_replaced_is_settled(tmp_path: Path) -> 
     (tmp_path / "replaced").mkdir()
     async with conflict(tmp_path / "replaced") as two:
         (item,) = two.listed
+        await two.second.write("d/.saving", b"edited")
+        await two.second.rename("d/.saving", item.copy)
+        assert two.listed == [item], "an editor saved it"
+        await two.second.rename("d/note", item.copy, RenameFlags.EXCHANGE)
+        assert two.listed == []
+    (tmp_path / "chosen").mkdir()
+    async with conflict(tmp_path / "chosen") as two:
+        (item,) = two.listed
         await two.second.rename("d/note", item.copy)
         assert two.listed == []
 
