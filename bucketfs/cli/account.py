@@ -103,6 +103,29 @@ def logout(forget: bool, **options: Any) -> None:
 
 
 @click.command()
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@settings("hub", "profile")
+def destroy(yes: bool, **options: Any) -> None:
+    """Destroy your account at a Hub, with its keys and threads. Refused while you, or users of your keys, have buckets, and
+    while you are in organizations."""
+    config = configured("mount", options)
+
+    async def ask(session: Session) -> tuple[str, str]:
+        if session.embedded:
+            raise Usage("the account at the embedded Hub is not destroyed", hint="'bucketfs buck destroy' removes a bucket")
+        name = (await session.hub.account()).username
+        if not yes:
+            click.confirm(f"Destroy the account {name} at {session.endpoint}?", abort=True, err=True)
+        await session.hub.destroy_account()
+        return name, session.profile.name
+
+    account, name = in_session(config, ask)
+    file = CredentialsFile(config.places.credentials_file)
+    file.remove(name)
+    click.echo(f"The account {account} is destroyed; profile {name} is gone from {file.path}")
+
+
+@click.command()
 @org_option
 @settings("identity", "hub", "profile")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")

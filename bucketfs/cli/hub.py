@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bucketfs.cli.account import init, login, logout, whoami
+from bucketfs.cli.account import destroy, init, login, logout, whoami
 from bucketfs.cli.keys import key
 from bucketfs.cli.options import configured, settings
 from bucketfs.cli.orgs import org
@@ -121,5 +121,5 @@ def _hub_config(config: Config) -> HubConfig:
     )
 
 
-for _command in (init, login, logout, whoami, key, org):
+for _command in (init, login, logout, whoami, destroy, key, org):
     hub.add_command(_command)

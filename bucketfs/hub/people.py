@@ -86,9 +86,12 @@ class People:
         """Deletes a developer or org with its keys, sessions, invitations, memberships and threads.
 
         Raises Exists while a developer is still in an org (``Account not empty (delete orgs first)``) and while a thread of
-        the account has buckets (``Account not empty (delete buckets first)``): nothing of a bucket is deleted on the way.
+        the account, or of a user of its keys, has buckets (``Account not empty (delete buckets first)``): nothing of a bucket is
+        deleted on the way, and no user loses what only the owner's keys open.
         """
-        mine = sa.select(tables.threads.c.id).where(tables.threads.c.owner == account)
+        mine = sa.select(tables.threads.c.id).where(
+            sa.or_(tables.threads.c.owner == account, tables.threads.c.realm == account)
+        )
         with self._db.write() as connection:
             member = sa.select(tables.members.c.org).where(tables.members.c.member == account)
             if connection.execute(member).first() is not None:
@@ -100,6 +103,7 @@ class People:
                 raise Exists("Account not empty (delete buckets first)")
             for table, column in (
                 (tables.threads, tables.threads.c.owner),
+                (tables.threads, tables.threads.c.realm),
                 (tables.keys, tables.keys.c.owner),
                 (tables.sessions, tables.sessions.c.user),
                 (tables.invites, tables.invites.c.sender),

@@ -108,6 +108,17 @@ def test_signing_out_ends_session_and_key(home: Home, hub: str) -> None:
     assert "[default]" not in (home.config / "credentials.toml").read_text()
 
 
+def test_the_end_of_an_account(home: Home, hub: str) -> None:
+    home.cli("hub", "init", "ann", "ann@example.org", "--hub", hub)
+    home.cli("buck", "create", "notes")
+    assert "delete buckets first" in home.complaint("hub", "destroy", "-y")
+    assert "interrupted" in home.cli("hub", "destroy", check=False).stderr
+    home.cli("buck", "destroy", "-y", "notes")
+    assert "The account ann is destroyed" in home.cli("hub", "destroy", "-y").stdout
+    assert "[default]" not in (home.config / "credentials.toml").read_text()
+    assert "embedded" in home.complaint("hub", "destroy", "-y")
+
+
 def test_an_organization(home: Home, hub: str) -> None:
     home.cli("hub", "init", "ann", "ann@example.org", "--hub", hub)
     home.cli("hub", "init", "bob", "bob@example.org", "--hub", hub, "--profile", "bob")

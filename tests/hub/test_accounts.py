@@ -10,6 +10,8 @@ from typing import Any
 
 import grpc
 import pytest
+from support.bucketuser import BucketUser
+from support.keyring import USER, as_user, make_key
 
 from bucketfs.errors import NotFound, Stale
 from bucketfs.hub import HubServer, names
@@ -282,6 +284,25 @@ def test_invitations(sign_up: Any, alice: Any, bob: Any, hub_server: HubServer) 
     club.call(HUB, "RemoveOrg", pb.RemoveOrgRequest())
     alice.call(HUB, "DestroyAccount", pb.DestroyAccountRequest())
     assert alice.refused(HUB, "GetSessionInfo", pb.GetSessionInfoRequest()) == ("UNAUTHENTICATED", "Invalid session")
+
+
+@pytest.mark.parametrize("as_org", [False, True])
+def test_an_account_stays_while_its_users_have_buckets(caller: Any, alice: Any, hub_server: HubServer, as_org: bool) -> None:
+    owner, end = alice, ("DestroyAccount", pb.DestroyAccountRequest())
+    if as_org:
+        alice.call(HUB, "CreateOrg", pb.CreateOrgRequest(name="club"))
+        owner, end = alice.using(x_textile_org="club"), ("RemoveOrg", pb.RemoveOrgRequest())
+    app = caller.using(**make_key(owner, USER).headers())
+    user = BucketUser.with_new_thread(as_user(app, Identity.generate()))
+    key = user.create().root.key
+    user.push(key, "f", b"theirs")
+    assert owner.refused(HUB, *end) == ("FAILED_PRECONDITION", "Account not empty (delete buckets first)")
+    assert user.pull(key, "f") == b"theirs"
+    user.ask("Remove", key=key)
+    owner.call(HUB, *end)
+    assert user.refused("List") == ("NOT_FOUND", "API key not found or is invalid")
+    with pytest.raises(NotFound):
+        hub_server.hub.metadata.thread(user.thread)
 
 
 def test_there_is_no_billing_and_no_mail(alice: Any) -> None:
