@@ -47,17 +47,17 @@ SUPERVISE_PERIOD_S = 3.0
 
 
 @asynccontextmanager
-async def embedded_hub(config: Config, file: CredentialsFile) -> AsyncGenerator[Profile, None]:
+async def embedded_hub(config: Config, file: CredentialsFile, *, needed: bool = True) -> AsyncGenerator[Profile, None]:
     """The embedded Hub, running for as long as the block lasts (it is started again should it die), and the profile to use
     it.
 
-    The first time an account with an account key, its thread and the bucket ``home`` are made. Raises what starting raises.
+    The first time an account with an account key, its thread and the bucket ``home`` are made. Raises what starting raises, unless
+    the Hub is not ``needed`` at once and there is a profile: then starting it is tried on and on.
     """
     make_private(config.hub_data)
     async with _lock_held(config.hub_data / "users.lock", fcntl.LOCK_SH):
         async with _lock_held(config.hub_data / "start.lock", fcntl.LOCK_EX):
-            await trio.to_thread.run_sync(_ensure_running, config)
-            profile = await _ensure_account(config, file)
+            profile = await _started(config, file, needed)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_supervise, config)
@@ -68,6 +68,18 @@ async def embedded_hub(config: Config, file: CredentialsFile) -> AsyncGenerator[
             if len(group.exceptions) != 1:
                 raise
             raise group.exceptions[0] from group.exceptions[0].__cause__
+
+
+async def _started(config: Config, file: CredentialsFile, needed: bool) -> Profile:
+    try:
+        await trio.to_thread.run_sync(_ensure_running, config)
+    except BucketfsError as error:
+        profile = file.profiles().get(EMBEDDED)
+        if needed or profile is None:
+            raise
+        log.warning("the embedded Hub does not start, which is tried again: %s", error)
+        return profile
+    return await _ensure_account(config, file)
 
 
 def address_of(config: Config) -> str:
@@ -128,16 +140,22 @@ def _ensure_running(config: Config) -> None:
 async def _supervise(config: Config) -> None:
     """Start the Hub again when it died under us. Whoever had a call in flight retries it as with any Hub that was away."""
     socket_path = config.places.hub_socket(config.hub_data)
+    told = ""
     while True:
         await trio.sleep(SUPERVISE_PERIOD_S)
         if await trio.to_thread.run_sync(answers, socket_path, abandon_on_cancel=True):
+            told = ""
             continue
-        log.warning("the embedded Hub does not answer and is started again")
+        if not told:
+            log.warning("the embedded Hub does not answer and is started again")
         try:
             async with _lock_held(config.hub_data / "start.lock", fcntl.LOCK_EX):
                 await trio.to_thread.run_sync(_ensure_running, config)
         except BucketfsError as error:
-            log.warning("the embedded Hub did not start: %s", error)
+            # Every few seconds: each reason is told once.
+            if told != str(error):
+                told = str(error)
+                log.warning("the embedded Hub did not start, which is tried again: %s", error)
 
 
 async def _ensure_account(config: Config, file: CredentialsFile) -> Profile:

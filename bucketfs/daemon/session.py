@@ -132,17 +132,18 @@ async def open_session(
     chosen = choose(profile or config.profile, hub or config.hub, file)
     async with AsyncExitStack() as stack:
         embedded = chosen.name == EMBEDDED
-        if embedded:
-            chosen = await stack.enter_async_context(embedded_hub(config, file))
         endpoint = Endpoint.parse(address_of(config) if embedded else chosen.hub)
         identity = identity_of(config.identity) if config.identity is not None else None
+        who = _who(chosen.name, config, "" if identity is None else identity.public_key_text)
+        known = None if manage else recall(endpoint, who)
+        if embedded:
+            # Who knows what is in the buckets can show that while the Hub cannot be started, as with any Hub that is away.
+            chosen = await stack.enter_async_context(embedded_hub(config, file, needed=known is None))
         credentials = file.current(
             chosen.name,
             chosen_for(org=config.org, manage=manage, identity="" if identity is None else identity.private_key_text),
         )
         thread = thread_from_text(config.thread) if config.thread else None
-        who = _who(chosen.name, config, "" if identity is None else identity.public_key_text)
-        known = None if manage else recall(endpoint, who)
         connection = await stack.enter_async_context(
             connect(
                 endpoint,

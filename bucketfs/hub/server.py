@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +13,9 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from sqlalchemy.exc import OperationalError
 
-from bucketfs.errors import DiskFailed
+from bucketfs.errors import DiskFailed, NoSpace
 from bucketfs.hub import accounts, blocks, buckets, threads, users
 from bucketfs.hub.auth import Authenticator
 from bucketfs.hub.blockstore import BlockStore
@@ -189,6 +191,14 @@ class _Beside:
         return make(in_pool(run, self._pool), handler.request_deserializer, handler.response_serializer)
 
 
+ROOM_MIN_BYTES = 1 << 20
+
+
+def _is_full(folder: os.PathLike[str]) -> bool:
+    facts = os.statvfs(folder)
+    return facts.f_bavail * facts.f_frsize < ROOM_MIN_BYTES
+
+
 def open_hub(config: HubConfig) -> Hub:
     """Opens (or makes) the stores of a hub without serving. Raises DiskFailed, NoSpace, Unsupported."""
     try:
@@ -196,6 +206,13 @@ def open_hub(config: HubConfig) -> Hub:
         metadata = Metadata(config.metadata_url or sqlite_url(config.data))
     except OSError as error:
         raise DiskFailed(f"cannot open the hub's data in {config.data}: {error.strerror}") from error
+    except OperationalError as error:
+        # SQLite needs some room even to read, and says "I/O error" when there is none.
+        if config.metadata_url or not _is_full(config.data):
+            raise
+        raise NoSpace(
+            f"the disk of the hub's data in {config.data} is full", hint="make room there, then it starts"
+        ) from error
     try:
         blockstore = BlockStore(config.data / "blocks")
     except BaseException:

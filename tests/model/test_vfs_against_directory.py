@@ -107,6 +107,7 @@ SAME = {
     frozenset({errno.ELOOP, errno.EISDIR}),
     frozenset({errno.ENOTDIR, errno.ELOOP}),
     frozenset({errno.ENOTDIR, errno.ENOENT}),  # through a link that leads nowhere
+    frozenset({errno.EISDIR, errno.ENOTEMPTY}),  # a file onto the directory that it is in
 }
 
 

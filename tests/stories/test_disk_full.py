@@ -167,3 +167,36 @@ def test_the_hub_has_no_room(home: Home) -> None:
         eventually(lambda: daemon.ask("status")["pending_count"] == 0, 60)
         assert at.at_the_hub() == acknowledged.look(folder) == kept
         assert daemon.ask("status")["error"] is None
+
+
+@pytest.mark.timeout(120)
+def test_the_embedded_hub_has_no_room_at_all(home: Home) -> None:
+    """It needs some to start; the mount does not need the Hub to start."""
+    (home.root / "Buckets").mkdir()
+    (home.root / "data").rmdir()
+    with small_disk(home.root / "small", HUB_RESERVE_MIB + 16) as disk:
+        (home.root / "data").symlink_to(disk.folder)
+        daemon = Foreground.start(home)
+        folder = daemon.place / "home"
+        (folder / "pushed").write_bytes(b"p" * 50_000)
+        daemon.ask("sync")
+        # The Hub outlives a mount that was killed by a few seconds; on its way out it writes a last time.
+        daemon.kill()
+        eventually(lambda: not list(disk.folder.rglob("hub.sqlite-wal")))
+        somebody = disk.fill()
+        with (disk.folder / "the rest").open("wb", buffering=0) as file, pytest.raises(OSError):
+            while True:
+                file.write(bytes(512))
+        daemon = Foreground.start(home)
+        try:
+            assert (folder / "pushed").read_bytes() == b"p" * 50_000
+            (folder / "waits").write_bytes(b"w")
+            with pytest.raises(BucketfsError):
+                daemon.ask("sync")
+            log = "".join(path.read_text() for path in (home.root / "state").rglob("*.log"))
+            assert "the embedded Hub does not start" in log and "is full" in log and "Traceback" not in log
+            somebody.unlink()
+            eventually(lambda: daemon.ask("status")["pending_count"] == 0, 90)
+            assert acknowledged.look(folder) == {"pushed": b"p" * 50_000, "waits": b"w"}
+        finally:
+            daemon.stop()
