@@ -117,6 +117,12 @@ def read_leaves(file: int, start: int, count: int) -> list[Block]:
     return leaves
 
 
+def read_leaf(path: bytes) -> list[Block]:
+    """The first leaf of a file; none of an empty one."""
+    with ours("reading", path), opened(path, READ) as file:
+        return read_leaves(file, 0, 1)
+
+
 def _read_full(file: int, size: int, offset: int) -> bytes:
     data = os.pread(file, size, offset)
     while data and len(data) < size:

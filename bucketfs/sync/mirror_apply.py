@@ -14,11 +14,21 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import trio
 
-from bucketfs.dag import DAG_PB, DIRECTORY_MODE_DEFAULT, FILE_MODE_DEFAULT, codec_of, list_directory, node_info, same_node
+from bucketfs.dag import (
+    DAG_PB,
+    DIRECTORY_MODE_DEFAULT,
+    FILE_MODE_DEFAULT,
+    RAW,
+    codec_of,
+    list_directory,
+    node_info,
+    same_node,
+)
 from bucketfs.errors import BucketfsError, Denied, DiskFailed, NotFound
 from bucketfs.sync import folder
 from bucketfs.sync.folder import LocalEntry
@@ -241,7 +251,8 @@ class Applier:
                 ready.append(item)
         self._note()
         for batch in batches([item for item in ready if item.small]):
-            blocks = await self._source.get_many(blocks_of(batch))
+            blocks = await trio.to_thread.run_sync(self._leaves_here, batch)
+            blocks |= await self._source.get_many([cid for cid in blocks_of(batch) if cid not in blocks])
             for item, error in await trio.to_thread.run_sync(self._writer.small, batch, blocks):
                 self._leave(item.path, error)
             self._note()
@@ -277,6 +288,19 @@ class Applier:
         if after is not None and after.inode == here.inode:
             self._wrote(item, after)
         return True
+
+    def _leaves_here(self, batch: Sequence[Item]) -> dict[Cid, bytes]:
+        """In a thread: the bytes of those small files that stand here under another name."""
+        found: dict[Cid, bytes] = {}
+        for item in batch:
+            if item.block is None or codec_of(item.block) != RAW:
+                continue
+            where = self._local_copy(item)
+            if where is not None:
+                with suppress(BucketfsError):
+                    # What cannot be read, or is not it any more, is fetched.
+                    found |= {cid: data for cid, data in folder.read_leaf(where) if cid == item.block}
+        return found
 
     def _local_copy(self, item: Item) -> bytes | None:
         """In a thread: where the same content stands here under another name."""
