@@ -30,9 +30,18 @@ async def run_step(world: World, verb: str, arguments: tuple[object, ...]) -> in
         "symlink": lambda path: world.symlink(path, "target"),
         "chmod": world.chmod,
         "utimens": world.utime,
+        "remove all of": lambda path: remove_all(world, path),
     }
     try:
         await verbs[verb](*arguments)  # type: ignore[misc]
     except BucketfsError as error:
         return errno_of(error)
     return 0
+
+
+async def remove_all(world: World, path: str) -> None:
+    """As ``rm -r``."""
+    below = await world.tree(path)
+    for inside, value in reversed(below.items()):
+        await (world.rmdir(inside) if value is None else world.unlink(inside))
+    await world.rmdir(path)

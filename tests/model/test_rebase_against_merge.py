@@ -32,11 +32,25 @@ steps = st.one_of(
     st.tuples(st.just("mkdir"), paths),
     st.tuples(st.just("unlink"), paths),
     st.tuples(st.just("rmdir"), paths),
+    st.tuples(st.just("remove all of"), paths),
     st.tuples(st.just("symlink"), paths),
     st.tuples(st.just("chmod"), paths, st.sampled_from([0o600, 0o644, 0o755])),
     st.tuples(st.just("utimens"), paths, st.sampled_from([1_000_000_000, 2_000_000_000_000_000_000])),
 )
 histories = st.lists(steps, max_size=14)
+
+BEGINNING: tuple[Step, ...] = (
+    ("mkdir", "a"),
+    ("mkdir", "a/a"),
+    ("mkdir", "b"),
+    ("write", "a/a/a", b"one"),
+    ("write", "a/a/b", b"two"),
+    ("write", "a/b", b"one"),
+    ("symlink", "a/c"),
+    ("write", "b/a", b"two"),
+    ("write", "c", b"one"),
+)
+"""So that there is something to disagree about."""
 
 
 async def push(world: World) -> Cid:
@@ -52,7 +66,7 @@ async def play(world: World, history: Sequence[Step]) -> None:
 async def both(folder: Path, before: Sequence[Step], ours: Sequence[Step], theirs: Sequence[Step], restart: bool) -> None:
     remote = MemoryRemote()
     there = await World(folder / "there", remote).open()
-    await play(there, before)
+    await play(there, [*BEGINNING, *before])
     base = await push(there)
     # The same is done here twice: once to be rebased, once to be pushed as if nobody else were there.
     apart = MemoryRemote()

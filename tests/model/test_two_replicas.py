@@ -41,6 +41,7 @@ steps = st.one_of(
     st.tuples(st.just("mkdir"), paths),
     st.tuples(st.just("unlink"), paths),
     st.tuples(st.just("rmdir"), paths),
+    st.tuples(st.just("remove all of"), paths),
     st.tuples(st.just("rename"), paths, paths),
     st.tuples(st.just("rename"), paths, paths),
     st.tuples(st.just("symlink"), paths),
@@ -54,6 +55,19 @@ steps = st.one_of(
 )
 Step = tuple[object, ...]
 histories = st.lists(st.tuples(st.integers(0, 2), steps), max_size=30)
+
+BEGINNING: tuple[tuple[str, ...], ...] = (
+    ("mkdir", "a"),
+    ("mkdir", "a/a"),
+    ("mkdir", "b"),
+    ("write", "a/a/a"),
+    ("write", "a/a/b"),
+    ("write", "a/b"),
+    ("symlink", "a/c"),
+    ("write", "b/a"),
+    ("write", "c"),
+)
+"""What all have to begin with, so that there is something to disagree about; each file holds its path."""
 
 
 @dataclass
@@ -119,7 +133,11 @@ class Replica:
 async def play(folder: Path, count: int, history: Sequence[tuple[int, Step]]) -> None:
     remote = MemoryRemote()
     replicas = [Replica(await World(folder / str(index), remote).open(), index) for index in range(count)]
-    written: set[bytes] = set()
+    for verb, path in BEGINNING:
+        await run_step(replicas[0].world, verb, (path, path.encode()) if verb == "write" else (path,))
+    for replica in replicas:
+        await replica.sync()
+    written = await replicas[0].contents()
     dismissed: set[bytes] = set()
     for replica in replicas:
         replica.agreed = remote.at
