@@ -59,6 +59,7 @@ NESTED = "saving bucket: rpc error: code = Unknown desc = "
         ("UNIMPLEMENTED", "unknown service bucketfs.v1.Blocks", Unsupported),
         ("INVALID_ARGUMENT", "bad id", InvalidArgument),
         ("UNKNOWN", "db required", InvalidArgument),
+        ("RESOURCE_EXHAUSTED", "too many calls at once: one account may have 128 of this hub's 256 open", Unavailable),
         ("DATA_LOSS", "a block is damaged", Corrupt),
         ("UNKNOWN", "message corrupt or incorrect password", Corrupt),
         ("UNKNOWN", "E11000 duplicate key error collection", Exists),

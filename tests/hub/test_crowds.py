@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,7 +17,7 @@ from support.bucketuser import BLOCKS, BUCKETS, BucketUser, raised
 from support.keyring import USER, as_user, make_key, sign_up
 from support.waiting import eventually
 
-from bucketfs.hub import HubServer, seats
+from bucketfs.hub import HubConfig, HubServer, seats
 from bucketfs.hub.call import NOBODY, AccountKind, Call
 from bucketfs.hub.identity import Identity
 from bucketfs.hub.seats import Seats, Visit
@@ -249,6 +250,18 @@ def test_a_call_without_its_message(bare: Caller) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         call(iter(()), metadata=tuple(alice.headers.items()), timeout=20)
     assert raised(caught.value) == ("INVALID_ARGUMENT", "the request is missing")
+
+
+def test_the_numbers_of_the_page() -> None:
+    """docs/protocol.md tells how much room there is."""
+    page = " ".join((Path(__file__).parents[2] / "docs/protocol.md").read_text().split())
+    config = HubConfig(data=Path())
+    assert f"({config.singles_max}; {seats.MESSAGE_S:.0f} s each)" in page
+    assert f"streams of blocks and files ({config.streams_max})" in page
+    assert f"listeners, challenges and confirmations ({config.waiters_max:,})" in page
+    assert f"Messages have at most {config.message_bytes_max >> 20} MiB" in page
+    assert seats.IDLE_S == 60 and "stood still for a minute are ended" in page
+    assert "begins with `too many calls at once`" in page and seats.TOO_MANY == "too many calls at once"
 
 
 def test_seats_are_given_back() -> None:
