@@ -159,6 +159,8 @@ class Acts:
         parent.overrides.pop(name, None)
         if may_be_written(ours):
             self._volume.displaced[ours] = Displaced(parent, self._host, self._when)
+        else:
+            ours.replaced = True
         self._volume.reclaim(ours)
 
     def replace(

@@ -40,6 +40,7 @@ class Node:
         "name",
         "opens",
         "parent",
+        "replaced",
         "version",
         "volume",
     )
@@ -59,6 +60,8 @@ class Node:
         self.lookups = 0
         self.opens = 0
         self.changed = False
+        self.replaced = False
+        """Whether a rebase took it off its name with nobody who could write to it: nothing brings it back."""
         self.version = 0
 
     @property
@@ -71,6 +74,15 @@ class Node:
         """The mtime to show: the node's own, or what was settled on when it was first seen without one."""
         own = self.attributes.mtime_ns
         return self.fallback_ns if own is None else own
+
+    @property
+    def stale(self) -> bool:
+        """Whether a rebase took it, or a directory above it, off its name for good. What was changed on it would be lost, and
+        whoever comes by its name now has been told an old number."""
+        at = self
+        while at.parent is not None:
+            at = at.parent
+        return at.replaced
 
     def touch(self) -> None:
         """Mark as changed here; all directories above learn of it."""

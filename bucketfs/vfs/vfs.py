@@ -181,6 +181,8 @@ class VFS:
             raise NotPermitted("the folder of all buckets has no attributes of its own")
         node = self._node(inode)
         if handle is None:
+            if node.stale and not node.opens:
+                raise Stale("what had this name was replaced elsewhere")
             # Else it was asked when the file was opened; the kernel sends the time of writes with the handle, too.
             node.volume.check_changing(node)
         if change.size_bytes is not None:
@@ -478,6 +480,12 @@ class VFS:
 
 
 def _check_opening(node: FileNode, flags: int) -> None:
-    """Raise Denied when a file is opened for changes that the Hub would refuse."""
+    """Raise Denied when a file is opened for changes that the Hub would refuse, Stale when they would be lost.
+
+    Between a rebase and the moment that the kernel is told of it, a name still leads to the number it had. Told that this is
+    stale, the kernel looks the name up anew, and the program opens what is there now without noticing.
+    """
     if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+        if node.stale:
+            raise Stale("the file was replaced elsewhere")
         node.volume.check_changing(node)

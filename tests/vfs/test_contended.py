@@ -1,11 +1,16 @@
-"""A bucket that somebody else pushes to again and again: a push that lost the swap is quicker the next time."""
+"""A bucket that somebody else pushes to again and again: a push that lost the swap is quicker the next time, and whoever comes by a
+name in the moment that it is rebased loses nothing."""
 
+import os
 import random
 from pathlib import Path
 
-from world import MemoryRemote, World
+import pytest
+from world import ME, MemoryRemote, World
 
+from bucketfs.errors import Stale
 from bucketfs.sync import Pusher
+from bucketfs.vfs import SetAttr
 
 SIZE = 1_000_000
 
@@ -49,5 +54,48 @@ async def test_a_push_that_lost_the_swap_builds_only_what_changed_since(tmp_path
     assert await world.tree() == wanted
     await pusher_of(other).follow(remote.at)
     assert await other.tree() == wanted
+    for one in (world, other):
+        one.close()
+
+
+async def test_a_name_that_was_just_replaced_is_not_opened_for_writing(tmp_path: Path) -> None:
+    """The kernel has not heard of the rebase yet and opens what the name was. What is written to that would be lost."""
+    remote = MemoryRemote()
+    other = await World(tmp_path / "other", remote).open()
+    await other.mkdir("d")
+    for name in ("log", "removed", "d/below"):
+        await other.write(name, b"base")
+    await pusher_of(other).push()
+    world = await World(tmp_path / "world", remote).open()
+    names = ("log", "removed", "d", "d/below")
+    inodes = {name: await world.inode(name) for name in names}
+    held = (await world.vfs.open(inodes["d/below"], os.O_RDONLY, ME)).handle
+    await other.write("log", b"theirs")
+    await other.unlink("removed")
+    await other.unlink("d/below")
+    await other.rmdir("d")
+    await pusher_of(other).push()
+    await pusher_of(world).follow(remote.at)
+    for name in ("log", "removed", "d/below"):
+        for flags in (os.O_RDWR, os.O_WRONLY, os.O_RDONLY | os.O_TRUNC):
+            with pytest.raises(Stale):
+                await world.vfs.open(inodes[name], flags, ME)
+        # Nothing is lost by looking, and the next look finds the new.
+        handle = (await world.vfs.open(inodes[name], os.O_RDONLY, ME)).handle
+        assert await world.vfs.read(handle, 0, 100) == b"base"
+        await world.vfs.release(handle)
+    for name in ("log", "removed", "d"):
+        with pytest.raises(Stale):
+            await world.vfs.setattr(inodes[name], SetAttr(mode=0o600), None, ME)
+    with pytest.raises(Stale):
+        await world.vfs.setattr(inodes["log"], SetAttr(size_bytes=0), None, ME)
+    # Whoever has it open may do to it what can be done to any file that was unlinked.
+    await world.vfs.setattr(inodes["d/below"], SetAttr(mode=0o600), None, ME)
+    await world.vfs.release(held)
+    assert await world.tree() == {"log": b"theirs"}
+    handle = (await world.vfs.open(await world.inode("log"), os.O_RDWR, ME)).handle
+    await world.vfs.write(handle, 0, b"ours")
+    await world.vfs.release(handle)
+    assert await world.read("log") == b"oursrs"
     for one in (world, other):
         one.close()
