@@ -33,6 +33,7 @@ from bucketfs.errors import BucketfsError, Denied, DiskFailed, NotFound
 from bucketfs.sync import folder
 from bucketfs.sync.folder import LocalEntry
 from bucketfs.sync.folder_write import FileWriter, Item, batches, blocks_of, item_of, windows
+from bucketfs.sync.mirror_remove import CHANGED, HELD, remove_seen
 from bucketfs.sync.mirror_source import MirrorSource
 from bucketfs.sync.mirror_state import MirrorState, Seen
 from bucketfs.sync.transfer import SEED, Figures, Names, Progress, Skipped, path_text
@@ -41,9 +42,6 @@ from bucketfs.vfs import run_steps
 
 BEFORE_NS = 2 * 10**9
 """A file without mtime gets one so long ago, so that any write after it moves it, however coarse the clock is."""
-
-CHANGED = "it was changed here meanwhile"
-HELD = "what stands here cannot be carried"
 
 
 @dataclass(slots=True)
@@ -354,52 +352,10 @@ class Applier:
                 folder.sync_folder(os.path.dirname(os.path.join(self._top, *path)))
 
     def _remove(self, path: Names) -> bool:
-        """In a thread: removes a file, or a folder with all below it, as far as it is what the scan saw."""
-        where = os.path.join(self._top, *path)
-        here = folder.look(where, path[-1])
-        left = len(self.applied.left)
-        if here is None:
-            self._gone.append(path)
-        elif here.kind is Kind.DIRECTORY:
-            self._remove_folder(path)
-        else:
-            self._remove_file(path, here)
-        return len(self.applied.left) == left
-
-    def _remove_file(self, path: Names, here: LocalEntry) -> None:
-        where = os.path.join(self._top, *path)
-        if path[-1].startswith(folder.ASIDE_PREFIX):
-            folder.remove_file(where)
-            return
-        if here.kind is None or path in self._held:
-            self._leave(path, HELD)
-            return
-        seen = self._state.seen_at(path)
-        if seen is None or seen.fresh or not seen.is_still(here):
-            self._leave(path, CHANGED)
-            return
-        folder.remove_file(where)
-        self._gone.append(path)
-        self.applied.removed += 1
-
-    def _remove_folder(self, top: Names) -> None:
-        waiting, emptied = [top], []
-        while waiting:
-            path = waiting.pop()
-            if self._is_held(path):
-                continue
-            emptied.append(path)
-            for entry in folder.scan(os.path.join(self._top, *path)):
-                below = (*path, entry.name)
-                if entry.kind is Kind.DIRECTORY:
-                    waiting.append(below)
-                else:
-                    self._remove_file(below, entry)
-        for path in reversed(emptied):
-            try:
-                folder.remove_empty(os.path.join(self._top, *path))
-            except (DiskFailed, Denied) as error:
-                self._leave(path, str(error))
-            else:
-                self._gone.append(path)
-                self.applied.removed += 1
+        """In a thread: whether nothing is at a path any more."""
+        removed = remove_seen(self._top, path, self._state, self._held)
+        for left, reason in removed.left:
+            self._leave(left, reason)
+        self.applied.removed += removed.count
+        self._gone += removed.gone
+        return not removed.left
