@@ -41,6 +41,12 @@ class Two:
         """And now it does again."""
         self.proxy.weather = Weather()
 
+    @contextmanager
+    def watched(self, limit_s: float) -> Iterator[None]:
+        """A mount that does not answer is killed, so that a test fails in place of hanging."""
+        with Watchdog(self.first.home, limit_s), Watchdog(self.second.home, limit_s):
+            yield
+
     def settle(self) -> None:
         for mount in (self.first, self.second, self.first):
             synced(mount)
@@ -72,8 +78,7 @@ def two(root: Path, new_home: Callable[[], Home]) -> Iterator[Two]:
                 home.cli("buck", "create", BUCKET)
             (home.root / "Buckets").mkdir()
             mounts.append(Foreground.start(home, *OPTIONS))
-        with Watchdog(homes[1], 250), Watchdog(homes[2], 250):
-            yield Two(*mounts, proxy)
+        yield Two(*mounts, proxy)
         for mount in mounts:
             assert mount.stop() == 0
             mounted = mount.mounted()
@@ -125,37 +130,78 @@ def names(folder: Path) -> set[str]:
     return {str(place.relative_to(folder)) for place in folder.rglob("*") if place.lstat()}
 
 
-def check(root: Path, new_home: Callable[[], Home], every: Sequence[Case]) -> None:
-    with two(root, new_home) as mounts:
-        first, second = mounts.first.place, mounts.second.place
-        for case in every:
-            run(first, case.prepare)
-        mounts.settle()
-        # Whoever changes something has seen it, and needs no Hub for it.
-        assert names(second) == names(first)
-        for case in every:
-            for at in {at for verb, at, _ in case.second if verb == "append"}:
-                (second / at).read_bytes()
-        mounts.part()
-        for case in every:
-            run(first, case.first)
-        synced(mounts.first)
-        for case in every:
-            run(second, case.second)
-        mounts.meet()
-        synced(mounts.second)
-        mounts.settle()
-        assert tree(second) == tree(first)
-        wrong = [f"{case.folder}: {why}" for case in every if (why := difference(case, tree(first / case.folder)))]
-        assert wrong == [], "\n".join(wrong)
+@pytest.fixture(scope="module")
+def mounts(stage: Path, new_home: Callable[[], Home]) -> Iterator[Two]:
+    with two(stage / "semantics", new_home) as both:
+        yield both
+
+
+def check(mounts: Two, every: Sequence[Case]) -> None:
+    first, second = mounts.first.place, mounts.second.place
+    for case in every:
+        run(first, case.prepare)
+    mounts.settle()
+    # Whoever changes something has seen it, and needs no Hub for it.
+    assert names(second) == names(first)
+    for case in every:
+        for at in {at for verb, at, _ in case.second if verb == "append"}:
+            (second / at).read_bytes()
+    mounts.part()
+    for case in every:
+        run(first, case.first)
+    synced(mounts.first)
+    for case in every:
+        run(second, case.second)
+    mounts.meet()
+    synced(mounts.second)
+    mounts.settle()
+    assert tree(second) == tree(first)
+    wrong = [f"{case.folder}: {why}" for case in every if (why := difference(case, tree(first / case.folder)))]
+    assert wrong == [], "\n".join(wrong)
 
 
 @pytest.mark.timeout(280)
-def test_some_cells_of_the_table_through_two_mounts(tmp_path: Path, new_home: Callable[[], Home]) -> None:
-    check(tmp_path, new_home, cases()[::13])
+def test_some_cells_of_the_table_through_two_mounts(mounts: Two) -> None:
+    with mounts.watched(250):
+        check(mounts, cases()[::13])
 
 
 @pytest.mark.whole
 @pytest.mark.timeout(280)
 def test_every_cell_of_the_table_through_two_mounts(tmp_path: Path, new_home: Callable[[], Home]) -> None:
-    check(tmp_path, new_home, cases())
+    with two(tmp_path, new_home) as both, both.watched(250):
+        check(both, cases())
+
+
+@pytest.mark.timeout(120)
+def test_who_works_in_a_folder_that_another_renames_goes_on_working_in_it(mounts: Two) -> None:
+    with mounts.watched(100):
+        work_in_a_folder_that_is_renamed(mounts)
+
+
+def work_in_a_folder_that_is_renamed(mounts: Two) -> None:
+    first, second = mounts.first.place, mounts.second.place
+    (first / "before/deep").mkdir(parents=True)
+    (first / "before/deep/log").write_text("line 1\n")
+    mounts.settle()
+    inside = os.open(second / "before/deep", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with (second / "before/deep/log").open("a+") as log:
+            number = os.fstat(log.fileno()).st_ino
+            log.write("line 2\n")
+            log.flush()
+            (first / "before").rename(first / "after")
+            mounts.settle()
+            assert not (second / "before").exists()
+            assert (second / "after/deep/log").stat().st_ino == number
+            log.write("line 3\n")
+        # A program whose working directory it is makes files there as before.
+        with os.fdopen(os.open("made", os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=inside), "w") as made:
+            made.write("in the folder")
+    finally:
+        os.close(inside)
+    mounts.settle()
+    for top in (first, second):
+        assert not (top / "before").exists()
+        assert (top / "after/deep/log").read_text() == "line 1\nline 2\nline 3\n"
+        assert (top / "after/deep/made").read_text() == "in the folder"
