@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from world import MemoryRemote, World
 
+from bucketfs.disk import Disk
 from bucketfs.errors import BucketfsError, Unavailable
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid, UploadId
@@ -300,6 +303,31 @@ async def test_a_kill_between_slices(tmp_path: Path, swaps: int, lost: bool) -> 
     fresh.close()
 
 
+async def test_a_kill_between_slices_and_a_push_of_somebody_else(tmp_path: Path) -> None:
+    """The journal stands on the base before the slices, and the Hub's root is none that was proposed from here."""
+    remote = RecordingRemote()
+    world = await World(tmp_path / "here", remote).open()
+    await world.mkdir("d")
+    for number in range(40):
+        await world.write(f"d/f{number}", b"%d" % number)
+    remote.away_after = 5
+    with pytest.raises(Unavailable):
+        await pusher_of(world, nodes=3).push()
+    tree = await world.tree()
+    world.close()
+    remote.away, remote.away_after = False, None
+    other = await World(tmp_path / "other", remote).open()
+    assert 0 < len(await other.names("d")) < 40
+    await other.write("d/theirs", b"theirs")
+    await pusher_of(other).push()
+    world = await World(tmp_path / "here", remote).open()
+    done = await pusher_of(world, nodes=3).push()
+    assert done is not None and done.conflicts == []
+    assert await world.tree() == tree | {"d/theirs": b"theirs"}
+    world.close()
+    other.close()
+
+
 async def test_equal_files_outside_of_the_slice_do_not_conflict(tmp_path: Path) -> None:
     """Two machines are given the same tree and push it in slices: what is equal is known as such although it was not built."""
     remote = RecordingRemote()
@@ -357,3 +385,58 @@ async def test_room_at_the_hub_is_counted_by_slices(tmp_path: Path) -> None:
     await pusher_of(world, nodes=2).push()
     assert world.volume.growth.grown_bytes == 0
     world.close()
+
+
+class Stopped(Exception):
+    """The process was killed here."""
+
+
+class Stopping:
+    """Lets the disk work for so many calls, and none after that."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left: int | None = None
+        for name in ("_open", "write", "pwrite", "truncate", "rename", "unlink", "fsync", "fsync_folder", "make_folder"):
+            self._guard(monkeypatch, name, getattr(Disk, name))
+
+    def _guard(self, monkeypatch: pytest.MonkeyPatch, name: str, true: Callable[..., Any]) -> None:
+        def guarded(disk: Disk, *arguments: Any, **named: Any) -> Any:
+            if self.left is not None:
+                if self.left <= 0:
+                    raise Stopped
+                self.left -= 1
+            return true(disk, *arguments, **named)
+
+        monkeypatch.setattr(Disk, name, guarded)
+
+
+async def test_a_kill_at_every_disk_call_of_a_push_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopping, ended = Stopping(monkeypatch), False
+    for calls in itertools.count():
+        remote = RecordingRemote()
+        world = await World(tmp_path / f"{calls}", remote).open()
+        await world.mkdir("d")
+        await world.write("d/old", b"old")
+        await pusher_of(world).push()
+        for number in range(7):
+            await world.write(f"f{number}", b"%d" % number)
+        await world.rename("d/old", "moved")
+        tree = await world.tree(times=True)
+        stopping.left = calls
+        try:
+            await pusher_of(world, nodes=2).push()
+            ended = True
+        except Stopped:
+            pass
+        stopping.left = None
+        world.close()
+        world = await World(tmp_path / f"{calls}", remote).open()
+        assert world.complaints == [] and world.journal.recovered.set_aside == []
+        assert await world.tree(times=True) == tree
+        done = await pusher_of(world, nodes=2).push()
+        assert done is None or done.conflicts == []
+        assert await world.tree(times=True) == tree and not world.volume.root.dirty
+        world.close()
+        if ended:
+            assert calls > 10 and len(remote.roots) > 4
+            return
