@@ -17,6 +17,8 @@ Path = tuple[bytes, ...]
 
 SEED_NAME = ".textileseed"
 _FEW = 8
+LEVELS_MAX = 2048
+"""No program reaches deeper: a path of Linux has 4,096 bytes. Each level is a node that the hub makes anew."""
 
 SEED_REFUSED = f"paths containing {SEED_NAME} are not allowed"
 
@@ -37,6 +39,8 @@ def write_path(text: str, *, seed_allowed: bool = False) -> Path:
     if not bare:
         return ()
     names = tuple(bare.encode().split(b"/"))
+    if len(names) > LEVELS_MAX:
+        raise InvalidArgument(f"a path of {len(names)} levels; at most {LEVELS_MAX} are allowed")
     try:
         for name in names:
             check_name(name)

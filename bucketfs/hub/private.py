@@ -33,7 +33,7 @@ from bucketfs.dag import (
     node_info,
     reachable,
 )
-from bucketfs.errors import Corrupt, IsADirectory, NotADirectory
+from bucketfs.errors import Corrupt, IsADirectory, NotADirectory, TooLarge
 from bucketfs.hub.blockstore import BlockStore
 from bucketfs.hub.crypt import DAMAGED, decrypt, decrypt_stream, encrypt
 from bucketfs.hub.tree import FileWriter, Item, Listing, Path, PathNotFound, PublicTree, WorkingSet, read_file, total_size
@@ -123,11 +123,13 @@ class PrivateTree:
     # Changing
 
     def edit(self, root: Cid, changes: Mapping[Path, Link | None]) -> Link:
-        """See ``tree.Tree``."""
+        """See ``tree.Tree``. Raises TooLarge for a path of more levels than a private bucket may have."""
         if () in changes:
             whole = changes[()]
             assert whole is not None and len(changes) == 1, "the root is replaced alone"
             return whole
+        # What stands deeper could not be given another key, and so not be shared or moved.
+        _check_depth(_DEPTH_MAX + 1 - max(map(len, changes), default=0))
         return self._edit(root, changes) if changes else Link(root, len(self.blocks.get(root)))
 
     def _edit(self, cid: Cid | None, changes: Mapping[Path, Link | None]) -> Link:
@@ -154,7 +156,7 @@ class PrivateTree:
 
     def bring_in(self, link: Link, key_of: KeyOf, at: Path) -> Link:
         """See ``tree.Tree``: encrypts a DAG in the clear. Attributes of directories are kept, those of files are not."""
-        return self._bring_in(link.cid, key_of, at, _DEPTH_MAX)
+        return self._bring_in(link.cid, key_of, at, _DEPTH_MAX - len(at))
 
     def _bring_in(self, cid: Cid, key_of: KeyOf, at: Path, depth: int) -> Link:
         info = node_info(cid, self.blocks.get(cid))
@@ -272,5 +274,5 @@ def _node_bytes(link: Link | None) -> int:
 
 
 def _check_depth(depth: int) -> None:
-    if not depth:
-        raise Corrupt(f"a tree of more than {_DEPTH_MAX} levels")
+    if depth <= 0:
+        raise TooLarge(f"a private bucket has at most {_DEPTH_MAX} levels")

@@ -475,6 +475,30 @@ def test_sharded_folders_tell_their_sizes(start_hub: Callable[..., HubServer], d
     assert len(user.names(key, "big")) == 19
 
 
+def test_trees_that_are_too_deep(alice: Caller) -> None:
+    """Each level is a node to make anew, and in a private bucket one to encrypt again when it is shared."""
+    user = BucketUser.with_new_thread(alice)
+    key, secret = user.create().root.key, user.create(private=True).root.key
+    deep = "/".join("d" * 2048)
+    user.push(key, deep, b"x")
+    assert user.pull(key, deep) == b"x"
+    assert refusal(lambda: user.push(key, deep + "/d", b"x"))[0] == "INVALID_ARGUMENT"
+    assert refusal(lambda: user.push_paths(key, {"d/" * 100_000 + "d": b"x"}))[0] == "UNKNOWN"
+    limit = "/".join("d" * 200)
+    user.push(secret, limit, b"x")
+    for act in (
+        lambda: user.push(secret, limit + "/d", b"x"),
+        lambda: user.push(secret, deep, b"x"),
+        lambda: user.ask("SetPath", key=secret, path="in", cid=user.listing(key).cid),
+    ):
+        assert refusal(act) == ("INVALID_ARGUMENT", "a private bucket has at most 200 levels")
+    assert refusal(lambda: user.push_paths(secret, {deep: b"x"}))[1].endswith("a private bucket has at most 200 levels")
+    # What fits can be shared and moved.
+    user.ask("PushPathAccessRoles", key=secret, path="d", roles={"*": 1})
+    user.ask("MovePath", key=secret, from_path="d", to_path="e")
+    assert user.pull(secret, "e" + limit[1:]) == b"x"
+
+
 def test_a_push_of_files_that_never_end(alice: Caller) -> None:
     """Each holds memory, so there is a bound; many at a time arrive whole."""
     user = BucketUser.with_new_thread(alice)
