@@ -10,7 +10,7 @@ from world import MemoryRemote, World
 
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid
-from bucketfs.vfs import Lens
+from bucketfs.vfs import Lens, rebase_onto
 from bucketfs.vfs.lens import Weighted
 
 PER_LEVEL = 3
@@ -31,8 +31,9 @@ async def requests_of_a_rebase(world: World) -> list[tuple[Cid, ...]]:
         return await true_get_many(cids)
 
     world.source.get_many = get_many  # type: ignore[method-assign]
-    await pusher_of(world).follow(world.remote.at)
+    await rebase_onto(world.volume, world.remote.at, {}, host="here", when="2026-11-21 143005")
     world.source.get_many = true_get_many  # type: ignore[method-assign]
+    await pusher_of(world).checkpoint()
     return asked
 
 
