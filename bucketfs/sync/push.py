@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from bucketfs.cache import BlockCache
-from bucketfs.dag import RAW, cid_text, codec_of
+from bucketfs.dag import cid_text
 from bucketfs.errors import BlocksMissing, BucketfsError, Corrupt, Denied, RootMoved, Unavailable
 from bucketfs.ops import Proposed
 from bucketfs.sync.build import Block, BuiltFile, Emit, build, built_files
+from bucketfs.sync.elsewhere import built_elsewhere
 from bucketfs.sync.lapse import leave, left
-from bucketfs.sync.refused import Cut, Place, cut, parts_of, wanted_of, why_not
+from bucketfs.sync.refused import Cut, Place, cut, part_pushed, parts_of, wanted_of, why_not
 from bucketfs.sync.remote import Look, Remote
 from bucketfs.sync.restore import Restorer, supply
 from bucketfs.sync.send import Sent, send_all
@@ -39,11 +40,9 @@ from bucketfs.vfs import (
     Volume,
     apply_rights,
     built_of,
-    contested_changes,
     draft_ids,
     freeze,
     overlay_ops,
-    pushed,
     rebase_onto,
     retry,
     rights_of,
@@ -168,7 +167,7 @@ class Pusher:
             finally:
                 self.total.add(self.now)
             if moved is None:
-                self._pushed(picture, part, links, only)
+                part_pushed(picture, part, links, partly=only is not None)
                 if part.picture is not None:
                     leave(self._volume, picture.base)
                     self._upload = UploadId(secrets.token_bytes(16))
@@ -181,7 +180,7 @@ class Pusher:
                 continue
             built = {} if part.picture is None else built_of(part.picture, links)
             if not picture.whole:
-                built = without_folders(built) | await self._built_elsewhere(moved)
+                built = without_folders(built) | await built_elsewhere(self._volume, moved, self._cache, self._attributes)
             conflicts += await self._rebase(moved, built)
         raise RootMoved("the bucket's root keeps moving", hint="it is tried again")
 
@@ -215,27 +214,6 @@ class Pusher:
         volume.proposed.clear()
         await self.checkpoint()
 
-    async def _built_elsewhere(self, root: Cid) -> dict[Node, BuiltNode]:
-        """What those changes outside of a slice would be pushed as that the Hub's tree may have already."""
-        volume = self._volume
-        picture = await volume.lens.settle(lambda: freeze(volume, contested_changes(volume, root)))
-        if picture is None:
-            return {}
-
-        async def keep_nodes(blocks: Sequence[Block]) -> None:
-            # What the files are made of is compared, too: equal bytes with other attributes are no conflict.
-            self._cache.put_many((cid, block) for cid, block in blocks if codec_of(cid) != RAW)
-
-        try:
-            links = await build(picture, keep_nodes, attributes=self._attributes)
-        except Corrupt as error:
-            # A file stands on blocks that nobody has any more: some equal bytes may become a conflict, and none are lost.
-            log.warning("%s: what the Hub has cannot be compared with what is here: %s", volume.key, error)
-            return {}
-        finally:
-            thaw(picture)
-        return without_folders(built_of(picture, links))
-
     async def _part(self, picture: Picture, only: Collection[Place] | None) -> Cut:
         """What of a picture to push; all of it, without a further look, as long as nothing was refused."""
         if only is None and not self._refused:
@@ -246,28 +224,6 @@ class Pusher:
         self._refused = {place: self._refused[place] for place in still}
         self._minor = {place for place, unit in still.items() if unit.minor}
         return cut(picture, parts, wanted_of(parts.units, self._refused, only))
-
-    def _pushed(self, picture: Picture, part: Cut, links: Mapping[Node, Link], only: Collection[Place] | None) -> None:
-        """The part is at the Hub. What waits because it was refused asks for no further push."""
-        if part.picture is picture:
-            pushed(picture, links)
-            return
-        volume = self._volume
-        changed_since_ns = volume.changed_since_ns
-        thaw(picture)
-        if part.picture is not None:
-            pushed(part.picture, links)
-        for frozen in part.settled:
-            if frozen.node.version == frozen.version:
-                frozen.node.changed = False
-                frozen.node.settle()
-        for node in part.still:
-            node.changed = True
-            node.spread()
-        if only is None or not volume.root.dirty:
-            volume.changed_since_ns = changed_since_ns
-        else:
-            volume.changed_since_ns = picture.since_ns
 
     # What the Hub refuses
 
@@ -351,7 +307,7 @@ class Pusher:
         """The Hub's root is ``root``: show it, under what is dirty here."""
         volume = self._volume
         if volume.changed_since_ns is not None:
-            await self._rebase(root, await self._built_elsewhere(root))
+            await self._rebase(root, await built_elsewhere(self._volume, root, self._cache, self._attributes))
             return
         # What the Hub refuses stays dirty and does not ask for a push.
         await self._rebase(root, {})

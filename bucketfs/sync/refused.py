@@ -23,6 +23,8 @@ from bucketfs.vfs import (
     Picture,
     Rights,
     Touch,
+    pushed,
+    thaw,
 )
 
 Place = tuple[bytes, ...]
@@ -149,6 +151,27 @@ def cut(picture: Picture, parts: Parts, wanted: Collection[Place]) -> Cut:
         return Cut(None, [], cutter.settled)
     nodes = [cutter.kept[frozen.node] for frozen in picture.nodes if frozen.node in cutter.kept]
     return Cut(Picture(picture.volume, picture.base, root, picture.since_ns, nodes), cutter.still, cutter.settled)
+
+
+def part_pushed(picture: Picture, part: Cut, links: Mapping[Node, Link], *, partly: bool) -> None:
+    """A part of a picture is at the Hub. What waits because it was refused asks for no further push; what waits because only some
+    of the rest was tried (``partly``) does."""
+    if part.picture is picture:
+        pushed(picture, links)
+        return
+    volume = picture.volume
+    changed_since_ns = volume.changed_since_ns
+    thaw(picture)
+    if part.picture is not None:
+        pushed(part.picture, links)
+    for frozen in part.settled:
+        if frozen.node.version == frozen.version:
+            frozen.node.changed = False
+            frozen.node.settle()
+    for node in part.still:
+        node.changed = True
+        node.spread()
+    volume.changed_since_ns = picture.since_ns if partly and volume.root.dirty else changed_since_ns
 
 
 class _Cutter:
