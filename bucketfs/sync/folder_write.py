@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import trio
 
 from bucketfs.dag import LEAF_SIZE, RAW, Leaf, NodeInfo, block_links, codec_of, file_root, leaf_data, leaves, node_info
-from bucketfs.errors import BucketfsError, Denied
+from bucketfs.errors import BucketfsError, Denied, DiskFailed
 from bucketfs.sync import folder
 from bucketfs.sync.folder import LocalEntry
 from bucketfs.sync.send import first_error
@@ -87,7 +87,7 @@ class FileWriter:
         self._finish = finish
 
     def small(self, batch: Sequence[Item], blocks: Mapping[Cid, bytes]) -> list[tuple[Item, str]]:
-        """In a thread: items whose bytes are in one block each. Returns those that may not be written, and why."""
+        """In a thread: items whose bytes are in one block each. Returns those that cannot be written, and why."""
         refused: list[tuple[Item, str]] = []
         for item in batch:
             try:
@@ -102,7 +102,8 @@ class FileWriter:
                     finally:
                         aside.abandon()
                     self._figures.bytes_done += len(data)
-            except Denied as error:
+            except (Denied, DiskFailed) as error:
+                # Also a name that this file system cannot have: the others can be written.
                 refused.append((item, str(error)))
         return refused
 

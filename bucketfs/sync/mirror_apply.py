@@ -264,7 +264,7 @@ class Applier:
         copy_from = await trio.to_thread.run_sync(self._local_copy, item)
         try:
             await self._writer.large(item, copy_from)
-        except Denied as error:
+        except (Denied, DiskFailed) as error:
             self._leave(item.path, str(error))
         self._note()
 

@@ -43,7 +43,9 @@ class Agreed:
 
     def may_ask(self, seen: Look, now_ns: int) -> bool:
         """Whether the Hub must still have the root we agreed on, though it shows another."""
-        return self.root is not None and seen.root != self.root and now_ns - self.at_ns < FORGETS_NS
+        # By the Hub's time, where it told it: a root may have been old already when we came to it.
+        since_ns = self.time_ns or self.at_ns
+        return self.root is not None and seen.root != self.root and now_ns - since_ns < FORGETS_NS
 
     def agree(self, seen: Look, new: Cid, now_ns: int) -> None:
         """``new`` is agreed on; it was made from, or is, what was seen."""

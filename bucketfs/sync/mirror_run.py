@@ -72,6 +72,7 @@ class MirrorRunner:
         self._troubled = troubled
         self._say = say
         self._backoff = Backoff()
+        self._soon_s = pace.quiet_s
         self._changed = trio.Event()
         self._again = trio.Event()
 
@@ -102,10 +103,19 @@ class MirrorRunner:
                 self._backoff.reset()
                 self._told(done)
                 await trio.to_thread.run_sync(changes.check)
-                await self._until_due(changes, 0.0 if done.soon else math.inf)
+                await self._until_due(changes, self._next_s(done))
 
-    async def _until_due(self, changes: LocalChanges, soon_s: float) -> None:
-        with trio.move_on_after(min(soon_s, POLL_S if changes.polling else self._pace.rescan_s)):
+    def _next_s(self, done: Round) -> float:
+        """When to look again for what was changing, unasked: later and later while nothing comes of it."""
+        if not done.soon:
+            self._soon_s = self._pace.quiet_s
+            return math.inf
+        wait_s = self._soon_s
+        self._soon_s = self._pace.quiet_s if done.did_something else min(self._soon_s * 2, self._pace.rescan_s)
+        return wait_s
+
+    async def _until_due(self, changes: LocalChanges, wait_s: float) -> None:
+        with trio.move_on_after(min(wait_s, POLL_S if changes.polling else self._pace.rescan_s)):
             await self._changed.wait()
         latest = trio.current_time() + self._pace.longest_s
         while True:

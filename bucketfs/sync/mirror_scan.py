@@ -115,7 +115,7 @@ class Scanner:
                 stack.append(child)
                 try:
                     await self._open(child)
-                except (Denied, NotFound, NotADirectory) as error:
+                except (Denied, NotFound, NotADirectory, DiskFailed) as error:
                     stack.pop()
                     self._hold(current, child.entry.name, str(error))
                 continue

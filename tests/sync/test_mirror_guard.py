@@ -227,6 +227,32 @@ async def test_a_file_with_a_bad_sector_holds_up_itself_only(
     assert hub_tree(remote)["bad"] == "y"
 
 
+async def test_a_name_that_this_disk_cannot_have_holds_up_itself_only(
+    one: Machine, two: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two.write("a:b", "x")
+    two.write("l:b", b"x" * (2 * LEAF))
+    two.write("good", "x")
+    await settle(two)
+    real = folder.Aside.commit
+
+    def commit(self: folder.Aside, *arguments: object, **options: object) -> object:
+        if b":" in os.path.basename(self.path):
+            raise DiskFailed("writing: Invalid argument")
+        return real(self, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(folder.Aside, "commit", commit)
+    done = await one.round()
+    assert sorted(item.path for item in done.applied.left) == ["a:b", "l:b"]
+    assert not done.soon
+    assert one.tree() == {"good": "x"}
+    assert not (await one.round()).did_something
+    assert sorted(hub_names(remote)) == ["a:b", "good", "l:b"]
+    monkeypatch.undo()
+    await settle(one)
+    assert one.tree() == two.tree()
+
+
 async def test_the_seed_is_nobodys_business(one: Machine, two: Machine, remote: MemoryRemote) -> None:
     one.write(".textileseed", "mine")
     one.write("dir/.textileseed", "a file like any other")
@@ -472,7 +498,7 @@ class TimedRemote(MemoryRemote):
     def __init__(self) -> None:
         super().__init__()
         self.times: dict[Cid, int] = {}
-        self.clock = 0
+        self.clock = later_ns()
 
     async def look(self) -> Look:
         if self.at not in self.times:
@@ -485,6 +511,23 @@ class TimedRemote(MemoryRemote):
 
     def put_back(self, copy: tuple[Cid, dict[Cid, bytes]]) -> None:
         self.at, self.store = copy[0], dict(copy[1])
+
+
+async def test_an_old_root_that_the_hub_collected_is_no_sign(tmp_path: Path) -> None:
+    """This machine was away for hours; what it agreed on is garbage by now, and what was removed meanwhile is removed."""
+    remote = TimedRemote()
+    remote.clock -= 2 * 3600 * 10**9
+    one, two = Machine(tmp_path, "one", remote), Machine(tmp_path, "two", remote)
+    for name in ("kept", "gone"):
+        one.write(name, "x")
+    await settle(one, two)
+    old = remote.at
+    remote.clock += 3600 * 10**9
+    two.remove("gone")
+    await settle(two)
+    del remote.store[old]
+    assert not (await one.round()).went_back
+    assert one.tree() == {"kept": "x"}
 
 
 @pytest.mark.parametrize("somebody_was_quicker", [False, True])

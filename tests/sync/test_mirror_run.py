@@ -159,3 +159,15 @@ async def test_a_queue_that_overflowed_is_followed_by_a_look(one: Machine, tmp_p
 async def test_now_and_then_it_looks_unasked(one: Machine, tmp_path: Path) -> None:
     async with running(one, tmp_path / "spare", MirrorPace(quiet_s=0.01, longest_s=0.1, rescan_s=0.05)) as there:
         await eventually(lambda: len(there.rounds) > 3, "no look unasked")
+
+
+async def test_what_comes_to_nothing_is_looked_for_less_and_less(one: Machine, tmp_path: Path) -> None:
+    there = Running(one, tmp_path / "spare", MirrorPace(quiet_s=2.0, longest_s=30.0, rescan_s=600.0))
+    stuck, moving = Round(soon=True), Round(soon=True, pushed=1)
+    assert [there.runner._next_s(stuck) for _ in range(4)] == [2.0, 4.0, 8.0, 16.0]
+    assert [there.runner._next_s(done) for done in (moving, stuck, stuck)] == [32.0, 2.0, 4.0]
+    for _ in range(20):
+        assert there.runner._next_s(stuck) <= 600.0
+    assert there.runner._next_s(Round()) == float("inf")
+    assert there.runner._next_s(stuck) == 2.0
+    there.state.close()
