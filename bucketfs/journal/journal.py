@@ -137,9 +137,10 @@ class Journal:
         """Begins a new segment whose head says ``base`` and ``ops``; later appends go there. Does not await and does not
         sync.
 
-        The older segment stays until ``settle``. May use the whole reserve. On NoSpace or DiskFailed nothing has changed.
+        The older segment stays until ``settle``. May use the whole reserve. On NoSpace or DiskFailed nothing has changed. ``ops``
+        is not held, as there may be a million: it is gone through as it is written, and again when there was no room at first.
         """
-        ops = list(ops)
+        assert iter(ops) is not ops, "the ops may be asked for twice"
         try:
             segment = self._write_segment(base, ops)
         except NoSpace:
@@ -274,7 +275,7 @@ class Journal:
         except BucketfsError:
             live.happens(Event.DISK_FAILED)
 
-    def _write_segment(self, base: Cid | None, ops: list[Op]) -> _Segment:
+    def _write_segment(self, base: Cid | None, ops: Iterable[Op]) -> _Segment:
         number = self._number_max + 1
         path = segment_path(self._folder, number)
         segment = _Segment(number, self._disk.open_append(path, exclusive=True))
@@ -294,7 +295,7 @@ class Journal:
             segment.records += 1
             self._disk.write(segment.file, bytes(buffer))
             segment.size += len(buffer)
-        except BucketfsError:
+        except BaseException:
             segment.happens(Event.DELETED)
             self._disk.close(segment.file)
             with suppress(BucketfsError):  # an unfinished head does not count, whether its file stays or not

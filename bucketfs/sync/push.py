@@ -13,14 +13,14 @@ from __future__ import annotations
 import logging
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from bucketfs.cache import BlockCache
 from bucketfs.dag import cid_text
 from bucketfs.errors import BlocksMissing, BucketfsError, Corrupt, Denied, RootMoved, Unavailable
-from bucketfs.ops import Proposed
+from bucketfs.ops import Op, Proposed
 from bucketfs.sync.build import Block, BuiltFile, Emit, build, built_files
 from bucketfs.sync.elsewhere import built_elsewhere
 from bucketfs.sync.lapse import leave, left
@@ -69,6 +69,19 @@ class _SwapRefused(Exception):
     def __init__(self, error: BucketfsError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What a journal has to say of a volume: made as it is asked for, since a large backlog would be a large list."""
+
+    volume: Volume
+
+    def __iter__(self) -> Iterator[Op]:
+        now_ns = self.volume.owner.now_ns()
+        yield from overlay_ops(self.volume)
+        yield from (Proposed(root, now_ns) for root in self.volume.proposed)
+        yield from left(self.volume)
 
 
 async def _unknown() -> str:
@@ -386,8 +399,6 @@ class Pusher:
     async def checkpoint(self) -> None:
         """Begin a new journal segment with what is still dirty, and let go of what it replaces."""
         volume = self._volume
-        now_ns = volume.owner.now_ns()
-        head = [*overlay_ops(volume), *(Proposed(root, now_ns) for root in volume.proposed), *left(volume)]
-        volume.journal.checkpoint(volume.base, head)
+        volume.journal.checkpoint(volume.base, _Head(volume))
         volume.checkpointed()
         await volume.journal.settle(draft_ids(volume))

@@ -4,9 +4,9 @@ A `Volume` is one bucket as base ⊕ overlay. Its parts are kept apart: numbers 
 nodes of `nodes`), bytes (`files`, on the layers of `content`). The base is seen through the `Lens`, which never waits; the rule
 that makes this work stands in `lens`. `VFS` puts volumes together to a mount.
 
-Writes go to a draft and the journal and touch no network. A push takes a `Picture` of what is dirty (`freeze`), builds the new
-tree from it, and says `pushed`; a new root of the Hub comes in by `rebase_onto`. What must survive a crash is what `overlay_ops`
-writes and `replay` reads.
+Writes go to a draft and the journal and touch no network. A push takes a `Picture` of what is dirty (`freeze`; of a large
+backlog one of its `Slices`), builds the new tree from it, and says `pushed`; a new root of the Hub comes in by `rebase_onto`. What
+must survive a crash is what `overlay_ops` writes and `replay` reads.
 """
 
 from bucketfs.vfs.checkpoint import draft_ids, overlay_ops, replay, retry
