@@ -12,6 +12,7 @@ What becomes of a name is for `bucketfs.dag.judge` to say. What it says is plann
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from bucketfs.dag import Act, Entry, Side, Verdict, cid_of, content_of, entry_of, judge, symlink
@@ -333,8 +334,27 @@ class Plan:
             if at:
                 self._acts.drop(parent, ours.name)
             self._meet(ours, was, now, verdict)
+        elif isinstance(ours, DirectoryNode) and was is not None and self._as_it_was(ours, was):
+            self._acts.let_go(parent, ours)
         else:
             self._two(parent, ours, now, verdict, at)
+
+    def _as_it_was(self, directory: DirectoryNode, was: Link) -> bool:
+        """Whether nothing in a directory is other than in the base, although something was set to what it was."""
+        if directory.link is None or directory.link.cid != was.cid:
+            return False
+        waiting: list[Node] = [directory]
+        for node in waiting:  # which grows on the way
+            assert node.link is not None, "what has no link is an override"
+            entry, base = self._entry(node), self._sight.seen(node.link).entry
+            if isinstance(node, DirectoryNode):
+                if node.overrides:
+                    return False
+                waiting += node.dirty_children
+                entry = replace(entry, content=base.content)
+            if judge(base, entry, None).act is not Act.NOTHING:
+                return False
+        return True
 
     def _two(self, parent: DirectoryNode, ours: Node, now: Link, verdict: Verdict, at: bool) -> None:
         """Both have something, of which at least one is no directory."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import trio
 from histories import paths, run_step
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.outcomes import COPY
 from world import MemoryRemote, World
@@ -106,6 +106,8 @@ async def shown(folder: Path, blocks: dict[Cid, bytes], root: Cid) -> list[tuple
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(histories, histories, histories, st.booleans())
+@example([("chmod", "a", 0o600)], [("chmod", "a", 0o600)], [("remove all of", "a"), ("write", "a", b"")], False)
+@example([("chmod", "a/b", 0o600)], [("chmod", "a/b", 0o600)], [("remove all of", "a"), ("write", "a", b"")], True)
 def test_a_rebase_makes_what_a_merge_makes(before: list[Step], ours: list[Step], theirs: list[Step], restart: bool) -> None:
     folder = Path(tempfile.mkdtemp(prefix="bucketfs-model-"))
     try:
