@@ -54,6 +54,7 @@ PURE = (
     "vfs/facts.py",
     "vfs/frozen.py",
     "vfs/ghosts.py",
+    "vfs/here.py",
     "vfs/nodes.py",
     "vfs/plan.py",
     "vfs/rebase.py",

@@ -12,10 +12,9 @@ What becomes of a name is for `bucketfs.dag.judge` to say. What it says is plann
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 
-from bucketfs.dag import Act, Entry, Side, Verdict, cid_of, content_of, entry_of, judge, symlink
+from bucketfs.dag import Act, Entry, Side, Verdict, judge
 from bucketfs.types import Cid, Kind, Link
 from bucketfs.vfs.acts import Acts
 from bucketfs.vfs.built import BuiltNode, agree
@@ -23,16 +22,12 @@ from bucketfs.vfs.conflict import conflict_name
 from bucketfs.vfs.displaced import may_be_written
 from bucketfs.vfs.facts import AttributesChanged, EntryChanged
 from bucketfs.vfs.ghosts import Ghosts
-from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
+from bucketfs.vfs.here import as_it_was, entry_here
+from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node
 from bucketfs.vfs.renames import RenamedHere, RenamedThere
 from bucketfs.vfs.sight import Sight, Unseen
 from bucketfs.vfs.view import SEED
 from bucketfs.vfs.volume import Volume
-
-NEW_HERE = b"changed here"
-"""The content of a file that no node was built of yet: like no other."""
-
-NO_BYTES = content_of(cid_of(b""))
 
 
 class Plan:
@@ -334,27 +329,10 @@ class Plan:
             if at:
                 self._acts.drop(parent, ours.name)
             self._meet(ours, was, now, verdict)
-        elif isinstance(ours, DirectoryNode) and was is not None and self._as_it_was(ours, was):
+        elif isinstance(ours, DirectoryNode) and was is not None and as_it_was(ours, was, self._sight, self._built):
             self._acts.let_go(parent, ours)
         else:
             self._two(parent, ours, now, verdict, at)
-
-    def _as_it_was(self, directory: DirectoryNode, was: Link) -> bool:
-        """Whether nothing in a directory is other than in the base, although something was set to what it was."""
-        if directory.link is None or directory.link.cid != was.cid:
-            return False
-        waiting: list[Node] = [directory]
-        for node in waiting:  # which grows on the way
-            assert node.link is not None, "what has no link is an override"
-            entry, base = self._entry(node), self._sight.seen(node.link).entry
-            if isinstance(node, DirectoryNode):
-                if node.overrides:
-                    return False
-                waiting += node.dirty_children
-                entry = replace(entry, content=base.content)
-            if judge(base, entry, None).act is not Act.NOTHING:
-                return False
-        return True
 
     def _two(self, parent: DirectoryNode, ours: Node, now: Link, verdict: Verdict, at: bool) -> None:
         """Both have something, of which at least one is no directory."""
@@ -390,25 +368,7 @@ class Plan:
         self._acts.settles(*agree(ours, theirs, self._built), parent)
 
     def _entry(self, node: Node) -> Entry:
-        """What stands here, as a fact to judge by."""
-        if not node.dirty and node.link is not None:
-            return self._sight.seen(node.link).entry
-        attributes = node.attributes
-        if isinstance(node, SymlinkNode):
-            made = symlink(node.target, attributes)
-            return entry_of(made.link, made.blocks[made.link.cid])
-        if isinstance(node, DirectoryNode):
-            return Entry(Kind.DIRECTORY, NEW_HERE, attributes)
-        assert isinstance(node, FileNode)
-        built = self._built.get(node)
-        content, empty = NEW_HERE, node.content.size_bytes == 0
-        if empty:
-            content = NO_BYTES
-        elif not node.content.layers and node.link is not None:
-            content = self._sight.seen(node.link).entry.content
-        elif built is not None and built.version == node.version:
-            content = self._sight.seen(built.link).entry.content
-        return Entry(Kind.FILE, content, attributes, empty)
+        return entry_here(node, self._sight, self._built)
 
     def _copy_name(self, parent: DirectoryNode, name: bytes) -> bytes:
         """A conflict name that nothing in ``parent`` has."""

@@ -104,7 +104,7 @@ async def shown(folder: Path, blocks: dict[Cid, bytes], root: Cid) -> list[tuple
     return sorted((COPY.sub("~", path), value) for path, value in tree.items())
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(histories, histories, histories, st.booleans())
 @example([("chmod", "a", 0o600)], [("chmod", "a", 0o600)], [("remove all of", "a"), ("write", "a", b"")], False)
 @example([("chmod", "a/b", 0o600)], [("chmod", "a/b", 0o600)], [("remove all of", "a"), ("write", "a", b"")], True)

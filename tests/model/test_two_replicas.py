@@ -184,7 +184,7 @@ def run(count: int, history: Sequence[tuple[int, Step]]) -> None:
         shutil.rmtree(folder)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from([2, 2, 3]), histories)
 def test_replicas_end_equal(count: int, history: list[tuple[int, Step]]) -> None:
     run(count, history)
