@@ -233,7 +233,8 @@ class Syncer:
             if look and self.volume.stuck:
                 self._stuck_s = trio.current_time()
                 await self._pusher.retry()
-            if self.dirty:
+            # Not because somebody else pushed: two busy mounts would answer each other's pushes with theirs, without end.
+            if self.dirty and (self._asked > self._done or self._due_in_s() <= 0):
                 self.pushing = True
                 done = await self._pusher.push()
                 if done is not None:
@@ -247,11 +248,8 @@ class Syncer:
                 await self._pusher.learn(seen)
                 if seen.root != self.volume.base and await self._pusher.restored(seen):
                     seen = await self._remote.look()
-                # What the Hub refuses stays dirty and does not ask for a push.
-                if seen.root != self.volume.base and self.volume.changed_since_ns is None:
+                if seen.root != self.volume.base:
                     await self._pusher.follow(seen.root)
-                elif seen.root != self.volume.base:
-                    self._look = True
                 saw(self.volume, seen)
             await self._keeper.look()
         except BaseException:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from bucketfs.types import Cid, Kind, Link
+from bucketfs.vfs.lens import Wanted
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node
 from bucketfs.vfs.slices import Choice, add_to
 from bucketfs.vfs.volume import Volume
@@ -22,24 +23,37 @@ def contested_changes(volume: Volume, root: Cid) -> Choice:
     """The dirty files and links at whose names the tree ``root`` has something else than the base, of the same kind and length.
     An attempt."""
     choice: Choice = {}
+    lacking: list[Wanted] = []
     waiting: list[tuple[DirectoryNode, Link]] = [(volume.root, Link(root, 0))]
     while waiting:
         directory, theirs = waiting.pop()
         if directory.link is not None and directory.link.cid == theirs.cid:
             continue
-        new = volume.lens.directory(theirs.cid).entries
-        old = {} if directory.link is None else volume.lens.directory(directory.link.cid).entries
+        try:
+            new = volume.lens.directory(theirs.cid).entries
+            old = {} if directory.link is None else volume.lens.directory(directory.link.cid).entries
+        except Wanted as wanted:
+            lacking.append(wanted)
+            continue
         for node in directory.dirty_children:
             link, known = new.get(node.name), old.get(node.name)
             if link is None or (known is not None and known.cid == link.cid):
                 continue
-            info = volume.lens.shown(link)
+            try:
+                info = volume.lens.shown(link)
+            except Wanted as wanted:
+                lacking.append(wanted)
+                continue
             if info is None or info.kind is not node.kind:
                 continue
             if isinstance(node, DirectoryNode):
                 waiting.append((node, link))
             elif _length(node) == info.size_bytes or info.kind is Kind.SYMLINK:
                 add_to(choice, node)
+    if lacking:
+        # All that lacks is fetched at once: otherwise each folder would be a round trip of its own.
+        directories = [cid for wanted in lacking for cid in wanted.directories]
+        raise Wanted(infos=[cid for wanted in lacking for cid in wanted.infos], directories=directories, doubtful=True)
     return choice
 
 

@@ -187,6 +187,8 @@ class Lens:
         raise Unavailable("the base tree changes faster than it can be read")
 
     async def _supply(self, wanted: Wanted) -> None:
+        if len(wanted.directories) > 1:
+            await self.source.get_many(list(dict.fromkeys(wanted.directories)))
         for cid in wanted.directories:
             if self._directories.get(cid) is None:
                 directory = await run_steps(list_directory(cid), self.source)
