@@ -1,4 +1,5 @@
-"""Random histories on two or three mounts of one bucket, with restarts, a Hub that is away, and answers that are lost.
+"""Random histories on two or three mounts of one bucket, pushed whole or in slices, with restarts, a Hub that is away, and answers
+that are lost.
 
 They end equal, no content is lost that nobody meant to lose, and no conflict copy is made where there was no conflict.
 
@@ -28,6 +29,7 @@ from world import MemoryRemote, World
 from bucketfs.errors import BucketfsError, Unavailable
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid, UploadId
+from bucketfs.vfs import Limits
 
 SIZES = (0, 3, 8, 8, 8, 5000, 300_000)
 """Three bytes tell which step wrote it."""
@@ -76,6 +78,7 @@ class Replica:
 
     world: World
     index: int
+    limits: Limits
     steps_count: int = 0
     """Since it last agreed with the Hub."""
     agreed: Cid | None = None
@@ -89,7 +92,13 @@ class Replica:
         world = self.world
         alone = world.remote.at == self.agreed or world.remote.at in self.own_roots
         before = {conflict.copy for conflict in world.volume.conflicts}
-        pusher = Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+        pusher = Pusher(
+            world.volume,
+            world.remote,
+            world.source,  # type: ignore[arg-type]
+            world.told.append,
+            limits=self.limits,
+        )
         await pusher.push()
         if world.volume.base != world.remote.at:
             await pusher.follow(world.remote.at)
@@ -130,9 +139,9 @@ class Replica:
         assert self.world.complaints == []
 
 
-async def play(folder: Path, count: int, history: Sequence[tuple[int, Step]]) -> None:
+async def play(folder: Path, count: int, limits: Limits, history: Sequence[tuple[int, Step]]) -> None:
     remote = MemoryRemote()
-    replicas = [Replica(await World(folder / str(index), remote).open(), index) for index in range(count)]
+    replicas = [Replica(await World(folder / str(index), remote).open(), index, limits) for index in range(count)]
     for verb, path in BEGINNING:
         await run_step(replicas[0].world, verb, (path, path.encode()) if verb == "write" else (path,))
     for replica in replicas:
@@ -176,15 +185,15 @@ async def play(folder: Path, count: int, history: Sequence[tuple[int, Step]]) ->
     fresh.close()
 
 
-def run(count: int, history: Sequence[tuple[int, Step]]) -> None:
+def run(count: int, limits: Limits, history: Sequence[tuple[int, Step]]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="bucketfs-model-"))
     try:
-        trio.run(play, folder, count, history)
+        trio.run(play, folder, count, limits, history)
     finally:
         shutil.rmtree(folder)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.sampled_from([2, 2, 3]), histories)
-def test_replicas_end_equal(count: int, history: list[tuple[int, Step]]) -> None:
-    run(count, history)
+@given(st.sampled_from([2, 2, 3]), st.sampled_from([Limits(), Limits(nodes=2)]), histories)
+def test_replicas_end_equal(count: int, limits: Limits, history: list[tuple[int, Step]]) -> None:
+    run(count, limits, history)
