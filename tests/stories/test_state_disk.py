@@ -217,8 +217,10 @@ def spoil_database(cache: Path) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
 
+@pytest.mark.whole
 @pytest.mark.timeout(120)
 def test_damage_to_the_cache_costs_a_fetch(home: Home) -> None:
+    """The cut of this for every day is in tests/cache/test_cache.py, without a mount."""
     with scene(home) as at:
         daemon = at.mount()
         tree = {f"small{number}": b"%d" % number * 100 for number in range(20)}

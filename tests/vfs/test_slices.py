@@ -189,7 +189,7 @@ def contents(tree: dict[str, object]) -> list[bytes]:
     return sorted(value for value in tree.values() if isinstance(value, bytes))
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.lists(acts, max_size=12), st.lists(acts, max_size=12), st.integers(1, 4), st.booleans())
 async def test_no_root_shows_half_a_rename(
     tmp_path_factory: pytest.TempPathFactory,
