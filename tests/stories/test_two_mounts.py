@@ -8,6 +8,7 @@ import os
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -261,7 +262,7 @@ def check_cost_of_one_change(pair: Pair, source: Path, folders: int, files: int)
     before = Cost.of(pair.b)
     walk(there)
     cost = Cost.of(pair.b).since(before)
-    assert cost.requests == listing.requests and not cost.calls
+    assert cost.requests <= listing.requests | Counter(getattr=1) and not cost.calls
 
 
 @pytest.mark.timeout(120)
