@@ -184,7 +184,7 @@ class Collider:
         copies = [entry for entry in os.scandir(self._folder) if COPY.search(entry.name)]
         if len(copies) <= COPIES_MAX:
             return
-        for entry in copies[: COPIES_MAX // 2]:
+        for entry in copies:
             try:
                 if time.time() - entry.stat().st_mtime > COPY_AGE_S:
                     self._remove(entry.name, _names_in(Path(entry.path).read_bytes()))
