@@ -177,8 +177,8 @@ async def test_who_may_not_write_follows(tmp_path: Path) -> None:
 async def test_two_clients_after_one_step_back_end_equal_with_all_that_either_had(
     tmp_path: Path, first: int, waits: bool, behind: bool
 ) -> None:
-    """One was in step with the newest state and one with a state between; something may wait on both; the Hub's clock went on, or went
-    back with it."""
+    """One was in step with the newest state and one with a state between; something may wait on both; the Hub's clock went on, or
+    went back with it."""
     remote = RestorableRemote()
     worlds = [await World(tmp_path / name, remote).open() for name in ("one", "two")]
     one, two = worlds
