@@ -63,6 +63,16 @@ def look(path: bytes, name: bytes = b"") -> LocalEntry | None:
         return None
 
 
+def is_below(top: bytes, names: Sequence[bytes]) -> bool:
+    """Whether all folders between ``top`` and the last of ``names`` are real ones: where a symlink took the place of one, what
+    stands under its name is somewhere else."""
+    for depth in range(1, len(names)):
+        entry = look(os.path.join(top, *names[:depth]))
+        if entry is None or entry.kind is not Kind.DIRECTORY:
+            return False
+    return True
+
+
 def scan(folder: bytes) -> list[LocalEntry]:
     """What is in a folder, in the order of names' bytes. What vanishes meanwhile is left out."""
     entries = []
@@ -237,11 +247,20 @@ def make_folder(path: bytes) -> int | None:
 
 
 def set_attributes(path: bytes, attributes: NodeAttributes, mode_default: int) -> None:
-    """Mode, mtime and (for root) owner of a file or folder that is there."""
+    """Mode, mtime and (for root) owner of a file or folder that is there; what is so already is not set again, which others
+    would hear of. Raises Denied where a symlink stands now."""
+    mode = mode_default if attributes.mode is None else attributes.mode
     with ours("setting attributes of", path):
-        _set_owner(path, attributes)
-        os.chmod(path, mode_default if attributes.mode is None else attributes.mode)
-        if attributes.mtime_ns is not None:
+        here = os.lstat(path)
+        if stat.S_ISLNK(here.st_mode):
+            raise Denied(f"{os.fsdecode(path)} is a symlink now")
+        is_ours = attributes.uid in (None, here.st_uid) and attributes.gid in (None, here.st_gid)
+        if not is_ours:
+            _set_owner(path, attributes)
+        # A change of owner takes bits of the mode away.
+        if not is_ours or stat.S_IMODE(here.st_mode) != mode:
+            os.chmod(path, mode)
+        if attributes.mtime_ns not in (None, here.st_mtime_ns):
             os.utime(path, ns=(attributes.mtime_ns, attributes.mtime_ns))
 
 

@@ -270,6 +270,8 @@ class Mirror:
         )
         done.applied = applier.applied
         await applier.run(scanned.root, new)
+        # What was written where our folder is no longer (its disk is gone) must not count as being in it.
+        await trio.to_thread.run_sync(self._check_folder)
         if not done.applied.left:
             self._record(Position(new))
 

@@ -68,6 +68,8 @@ class _Spot:
     """The mode it had here; None of a new one."""
     keeps_mode: bool = False
     """Whether somebody changed its mode here since the scan."""
+    identity: tuple[int, int] | None = None
+    """Device and inode of what we write into."""
     waiting: list[_Spot] = field(default_factory=list)
 
 
@@ -180,15 +182,20 @@ class Applier:
         if not at.path:
             if here is None or here.kind is not Kind.DIRECTORY:
                 raise NotFound(f"the folder {os.fsdecode(at.where)} is gone")
+            at.identity = _identity(here)
             return here.mode
         seen = self._state.seen_at(at.path)
-        if here is None:
-            if seen is not None and seen.entry.kind is Kind.DIRECTORY:
+        if not folder.is_below(self._top, at.path):
+            raise Denied(CHANGED)
+        if here is None or here.kind is Kind.DIRECTORY:
+            # Gone; or another folder: a mount point whose disk was there and is not now is one, too.
+            if seen is not None and seen.entry.kind is Kind.DIRECTORY and (here is None or here.inode != seen.entry.inode):
                 raise Denied(CHANGED)
-        elif here.kind is not Kind.DIRECTORY and (seen is None or seen.fresh or not seen.is_still(here)):
+        elif seen is None or seen.fresh or not seen.is_still(here):
             raise Denied(CHANGED)
         at.keeps_mode = here is not None and seen is not None and seen.entry.mode != here.mode
         made = folder.make_folder(at.where)
+        at.identity = _identity(folder.look(at.where))
         if made is None:
             self._gone += [] if seen is None else [at.path]
             self._note()
@@ -198,23 +205,26 @@ class Applier:
     def _finish_folders(self) -> None:
         """In a thread: modes and times, after everything in them is done; the lowest folders first."""
         for at in self._touched:
-            if at.keeps_mode and at.mode_here is not None:
-                self._leave(at.path, CHANGED)
-                folder.set_attributes(at.where, NO_ATTRIBUTES, at.mode_here)
-            elif at.path:
-                try:
-                    folder.set_attributes(at.where, at.attributes, DIRECTORY_MODE_DEFAULT)
-                except (Denied, NotFound) as error:
-                    self._leave(at.path, str(error))
-            elif at.attributes.mtime_ns is not None and at.mode_here is not None:
-                folder.set_attributes(at.where, NodeAttributes(mtime_ns=at.attributes.mtime_ns), at.mode_here)
-            folder.sync_folder(at.where)
-            here = folder.look(at.where, at.path[-1] if at.path else b"")
-            if here is not None and here.kind is Kind.DIRECTORY and not at.keeps_mode:
-                seen = self._state.seen_at(at.path)
-                self._written.append(
-                    (at.path, Seen(here, attributes=at.attributes, crossed=seen is not None and seen.crossed))
-                )
+            try:
+                self._finish_folder(at)
+            except (Denied, NotFound) as error:
+                self._leave(at.path, str(error))
+
+    def _finish_folder(self, at: _Spot) -> None:
+        if not folder.is_below(self._top, at.path) or _identity(folder.look(at.where)) != at.identity:
+            raise Denied(CHANGED)
+        if at.keeps_mode and at.mode_here is not None:
+            self._leave(at.path, CHANGED)
+            folder.set_attributes(at.where, NO_ATTRIBUTES, at.mode_here)
+        elif at.path:
+            folder.set_attributes(at.where, at.attributes, DIRECTORY_MODE_DEFAULT)
+        elif at.attributes.mtime_ns is not None and at.mode_here is not None:
+            folder.set_attributes(at.where, NodeAttributes(mtime_ns=at.attributes.mtime_ns), at.mode_here)
+        folder.sync_folder(at.where)
+        here = folder.look(at.where, at.path[-1] if at.path else b"")
+        if here is not None and here.kind is Kind.DIRECTORY and not at.keeps_mode:
+            seen = self._state.seen_at(at.path)
+            self._written.append((at.path, Seen(here, attributes=at.attributes, crossed=seen is not None and seen.crossed)))
 
     # Files
 
@@ -312,9 +322,10 @@ class Applier:
         """Whether a name here is still as the scan saw it: free, or with that very status."""
         here = folder.look(item.where, item.path[-1])
         seen = self._state.seen_at(item.path)
-        if here is None and seen is None:
+        inside = folder.is_below(self._top, item.path)
+        if inside and here is None and seen is None:
             return True
-        if seen is not None and not seen.fresh and seen.entry.kind is not Kind.DIRECTORY and seen.is_still(here):
+        if inside and seen is not None and not seen.fresh and seen.entry.kind is not Kind.DIRECTORY and seen.is_still(here):
             return True
         self._leave(item.path, CHANGED)
         return False
@@ -347,9 +358,13 @@ class Applier:
     def _remove_all(self) -> None:
         """In a thread."""
         for path in self._removals:
-            if not self._is_held(path):
+            if self._is_held(path):
+                continue
+            if folder.is_below(self._top, path):
                 self._remove(path)
                 folder.sync_folder(os.path.dirname(os.path.join(self._top, *path)))
+            else:
+                self._leave(path, CHANGED)
 
     def _remove(self, path: Names) -> bool:
         """In a thread: whether nothing is at a path any more."""
@@ -359,3 +374,7 @@ class Applier:
         self.applied.removed += removed.count
         self._gone += removed.gone
         return not removed.left
+
+
+def _identity(entry: LocalEntry | None) -> tuple[int, int] | None:
+    return None if entry is None or entry.kind is not Kind.DIRECTORY else (entry.device, entry.inode)

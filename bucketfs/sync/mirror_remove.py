@@ -52,6 +52,8 @@ def _remove_file(top: bytes, path: Names, here: LocalEntry, state: MirrorState, 
         removed.left.append((path, CHANGED))
         return
     try:
+        if not folder.is_below(top, path):
+            raise Denied(CHANGED)
         folder.remove_file(where)
     except Denied as error:
         removed.left.append((path, str(error)))
@@ -68,6 +70,9 @@ def _remove_folder(top: bytes, above: Names, state: MirrorState, held: set[Names
             removed.left.append((path, HELD))
             continue
         try:
+            here = folder.look(os.path.join(top, *path))
+            if here is None or here.kind is not Kind.DIRECTORY or not folder.is_below(top, path):
+                raise Denied(CHANGED)
             # One that is read-only could not be emptied.
             folder.make_folder(os.path.join(top, *path))
             entries = folder.scan(os.path.join(top, *path))

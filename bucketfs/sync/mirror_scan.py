@@ -150,6 +150,10 @@ class Scanner:
     def _look(self, at: _Folder) -> tuple[list[LocalEntry], dict[bytes, Seen]]:
         """In a thread: what is in the folder that a bucket can have, and what was seen there before. What is gone is noted."""
         entries = folder.scan(at.where)
+        now = folder.look(at.where)
+        if at.path and not (now is not None and _same_place(now, at.entry) and folder.is_below(self._top, at.path)):
+            # A link in its place, say: what was found may be somebody else's, and what was not is not removed.
+            raise NotFound("it was replaced while it was looked at")
         seen = self._state.seen(at.path)
         carried = [entry for entry in entries if self._is_carried(at, entry, seen.get(entry.name))]
         here = {entry.name for entry in entries} | ({SEED} if not at.path else set())
@@ -315,6 +319,10 @@ class Scanner:
             self._figures.symlinks += 1
         else:
             self._figures.files += 1
+
+
+def _same_place(one: LocalEntry, other: LocalEntry) -> bool:
+    return (one.kind, one.device, one.inode) == (other.kind, other.device, other.inode)
 
 
 def _same_folder(seen: LocalEntry, entry: LocalEntry) -> bool:

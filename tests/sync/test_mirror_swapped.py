@@ -1,0 +1,167 @@
+"""Folders that become others while the mirror writes into them, and what is left again in each round."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from machine import Machine, settle
+from world import MemoryRemote
+
+from bucketfs.dag import drive, list_directory, resolve
+from bucketfs.errors import Refused
+from bucketfs.sync import folder
+from bucketfs.sync.mirror_apply import Applier
+
+
+@pytest.fixture
+def remote() -> MemoryRemote:
+    return MemoryRemote()
+
+
+@pytest.fixture
+def one(tmp_path: Path, remote: MemoryRemote) -> Machine:
+    return Machine(tmp_path, "one", remote)
+
+
+@pytest.fixture
+def two(tmp_path: Path, remote: MemoryRemote) -> Machine:
+    return Machine(tmp_path, "two", remote)
+
+
+def hub_names(remote: MemoryRemote, *path: bytes) -> list[bytes]:
+    link = drive(resolve(remote.at, path), remote._get)
+    assert link is not None
+    return sorted(drive(list_directory(link.cid), remote._get).entries)
+
+
+def changed_times(machine: Machine) -> dict[Path, int]:
+    return {path: path.lstat().st_ctime_ns for path in [machine.top, *machine.top.rglob("*")]}
+
+
+def once_in(monkeypatch: pytest.MonkeyPatch, name: str, before: bool, act: Callable[[], None]) -> None:
+    """``act`` happens once, right before or after the first call of a method of Applier."""
+    real = getattr(Applier, name)
+    acted: list[bool] = []
+
+    def instead(self: Applier, *arguments: object) -> object:
+        if before and not acted:
+            acted.append(True)
+            act()
+        found = real(self, *arguments)
+        if not before and not acted:
+            acted.append(True)
+            act()
+        return found
+
+    monkeypatch.setattr(Applier, name, instead)
+
+
+@pytest.mark.parametrize("depth", ["below", "above"])
+async def test_no_link_is_followed_out_of_the_folder(
+    one: Machine, two: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, depth: str
+) -> None:
+    one.write("a/b/old", "old")
+    one.write("a/b/stays", "stays")
+    await settle(one, two)
+    two.remove("a/b/old")
+    two.write("a/b/new", "new")
+    (two.top / "a/b").chmod(0o777)
+    await settle(two)
+    moved = one.top / ("a/b" if depth == "below" else "a")
+    outside = tmp_path / "outside"
+
+    def swap() -> None:
+        moved.rename(outside)
+        moved.symlink_to(outside)
+
+    once_in(monkeypatch, "_leaves_here", True, swap)
+    await one.round()
+    inner = outside if depth == "below" else outside / "b"
+    assert sorted(os.listdir(inner)) == ["old", "stays"]
+    assert inner.stat().st_mode & 0o777 != 0o777
+    assert one.rounds[-1].soon
+
+
+async def test_a_link_in_the_place_of_a_folder_is_not_read_through(
+    one: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one.write("a/b/mine", "mine")
+    await settle(one)
+    other = tmp_path / "other"
+    (other / "b").mkdir(parents=True)
+    (other / "b/secret").write_text("secret")
+    real = folder.scan
+
+    def scan(path: bytes) -> list[folder.LocalEntry]:
+        if path.endswith(b"/a/b") and not (one.top / "a").is_symlink():
+            (one.top / "a").rename(tmp_path / "moved")
+            (one.top / "a").symlink_to(other)
+        return real(path)
+
+    monkeypatch.setattr(folder, "scan", scan)
+    await one.round()
+    assert hub_names(remote, b"a", b"b") == [b"mine"]
+
+
+async def test_removing_follows_no_link(one: Machine, two: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    one.write("gone/b/file", "x")
+    await settle(one, two)
+    two.remove("gone")
+    await settle(two)
+    real = folder.scan
+
+    def scan(path: bytes) -> list[folder.LocalEntry]:
+        found = real(path)
+        if path.endswith(b"/gone") and (tmp_path / "armed").exists():
+            (one.top / "gone/b").rename(tmp_path / "kept")
+            (one.top / "gone/b").symlink_to(tmp_path / "kept")
+            (tmp_path / "armed").unlink()
+        return found
+
+    once_in(monkeypatch, "_remove_all", True, (tmp_path / "armed").touch)
+    monkeypatch.setattr(folder, "scan", scan)
+    await one.round()
+    assert os.listdir(tmp_path / "kept") == ["file"]
+    assert (one.top / "gone/b").is_symlink(), "what the user put there stays"
+
+
+async def test_what_was_written_where_the_disk_is_not_is_not_removed_later(
+    one: Machine, two: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.write("file", "x")
+    await settle(one, two)
+    two.write("new", "precious")
+    await settle(two)
+    disk = one.top.with_name("unplugged")
+
+    def unplug() -> None:
+        one.top.rename(disk)
+        one.top.mkdir()
+
+    once_in(monkeypatch, "_leaves_here", True, unplug)
+    with pytest.raises(Refused, match="another folder"):
+        await one.round()
+    for path in one.top.iterdir():
+        path.unlink()
+    one.top.rmdir()
+    disk.rename(one.top)
+    await settle(one, two)
+    assert hub_names(remote) == [b".textileseed", b"file", b"new"]
+    assert one.tree() == {"file": "x", "new": "precious"}
+
+
+async def test_what_is_left_for_good_is_not_touched_in_each_round(one: Machine, two: Machine) -> None:
+    one.write("dir/file", "x")
+    one.write("dir/name", "x")
+    await settle(one, two)
+    one.remove("dir/name")
+    os.mkfifo(one.top / "dir/name")
+    two.write("dir/name", "changed")
+    await settle(one, two)
+    before = changed_times(one)
+    again = await one.round()
+    assert [item.path for item in again.applied.left] == ["dir/name"]
+    assert changed_times(one) == before, "each change would wake the next round"
