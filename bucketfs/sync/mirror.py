@@ -32,6 +32,7 @@ from bucketfs.errors import BlocksMissing, BucketfsError, NotFound, Refused, Roo
 from bucketfs.sync import folder
 from bucketfs.sync.mirror_apply import Applied, Applier
 from bucketfs.sync.mirror_lapse import decode_agreed
+from bucketfs.sync.mirror_refusals import Refusals
 from bucketfs.sync.mirror_scan import Scanned, Scanner
 from bucketfs.sync.mirror_source import MirrorSource
 from bucketfs.sync.mirror_state import Attempt, MirrorState, Position
@@ -90,6 +91,7 @@ class Mirror:
         self._progress = progress
         self._now_ns = now_ns
         self._reread = False
+        self._refusals = Refusals()
         # The same for all rounds until one succeeds: what one has sent, the Hub keeps for the next.
         self._upload = UploadId(secrets.token_bytes(16))
 
@@ -266,7 +268,14 @@ class Mirror:
         if same_node(scanned.root, new):
             return
         applier = Applier(
-            self._top, self._state, self._source, scanned.held, done.figures, self._progress, now_ns=self._now_ns
+            self._top,
+            self._state,
+            self._source,
+            scanned.held,
+            done.figures,
+            self._progress,
+            refusals=self._refusals,
+            now_ns=self._now_ns,
         )
         done.applied = applier.applied
         await applier.run(scanned.root, new)

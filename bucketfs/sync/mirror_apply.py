@@ -33,6 +33,7 @@ from bucketfs.errors import BucketfsError, Denied, DiskFailed, NotFound
 from bucketfs.sync import folder
 from bucketfs.sync.folder import LocalEntry
 from bucketfs.sync.folder_write import FileWriter, Item, batches, blocks_of, item_of, windows
+from bucketfs.sync.mirror_refusals import Refusals
 from bucketfs.sync.mirror_remove import CHANGED, HELD, remove_seen
 from bucketfs.sync.mirror_source import MirrorSource
 from bucketfs.sync.mirror_state import MirrorState, Seen
@@ -92,8 +93,11 @@ class Applier:
         figures: Figures,
         progress: Progress,
         *,
+        refusals: Refusals | None = None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        self._refusals = refusals or Refusals()
+        self._now_ns = now_ns
         self._top = top
         self._state = state
         self._source = source
@@ -253,6 +257,10 @@ class Applier:
     async def _write(self, items: Sequence[Item], by_name: Mapping[bytes, _Difference]) -> None:
         ready: list[Item] = []
         for item in items:
+            reason = self._refusals.reason(item.path, item.link.cid, self._now_ns())
+            if reason:
+                self._leave(item.path, reason)
+                continue
             was_folder = await self._folder_of(by_name[item.path[-1]].old) is not None
             # A file where a folder was: all in that goes first.
             if not was_folder or await trio.to_thread.run_sync(self._remove, item.path):
@@ -262,7 +270,7 @@ class Applier:
             blocks = await trio.to_thread.run_sync(self._leaves_here, batch)
             blocks |= await self._source.get_many([cid for cid in blocks_of(batch) if cid not in blocks])
             for item, error in await trio.to_thread.run_sync(self._writer.small, batch, blocks):
-                self._leave(item.path, error)
+                self._refuse(item, error)
             self._note()
         for item in ready:
             if not item.small:
@@ -275,8 +283,12 @@ class Applier:
         try:
             await self._writer.large(item, copy_from)
         except (Denied, DiskFailed) as error:
-            self._leave(item.path, str(error))
+            self._refuse(item, str(error))
         self._note()
+
+    def _refuse(self, item: Item, reason: str) -> None:
+        self._refusals.note(item.path, item.link.cid, reason, self._now_ns())
+        self._leave(item.path, reason)
 
     def _only_attributes(self, item: Item) -> bool:
         """In a thread: whether the content is here already, and only mode or times had to be set."""

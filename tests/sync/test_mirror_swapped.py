@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from machine import Machine, settle
+from machine import Machine, later_ns, settle
 from world import MemoryRemote
 
 from bucketfs.dag import drive, list_directory, resolve
-from bucketfs.errors import Refused
-from bucketfs.sync import folder
+from bucketfs.errors import DiskFailed, Refused
+from bucketfs.sync import Mirror, MirrorState, folder
 from bucketfs.sync.mirror_apply import Applier
+from bucketfs.sync.mirror_refusals import RETRY_NS
 
 
 @pytest.fixture
@@ -165,3 +167,39 @@ async def test_what_is_left_for_good_is_not_touched_in_each_round(one: Machine, 
     again = await one.round()
     assert [item.path for item in again.applied.left] == ["dir/name"]
     assert changed_times(one) == before, "each change would wake the next round"
+
+
+async def test_what_cannot_be_written_is_tried_now_and_then_only(
+    one: Machine, two: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two.write("a:b", "x")
+    two.write("l:b", b"x" * (1 << 19))
+    await settle(two)
+    real = folder.Aside.commit
+    asked: list[bytes] = []
+
+    def commit(self: folder.Aside, *arguments: Any, **options: Any) -> folder.LocalEntry:
+        asked.append(self.path)
+        if b":" in os.path.basename(self.path):
+            raise DiskFailed("writing: Invalid argument")
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(folder.Aside, "commit", commit)
+    clock = [later_ns()]
+    state = MirrorState(one.state_file)
+    mirror = Mirror(one.remote, one.top, state, one.conflict_name, now_ns=lambda: clock[0])
+    await mirror.round()
+    assert len(asked) == 2
+    before = changed_times(one)
+    again = await mirror.round()
+    assert sorted(item.path for item in again.applied.left) == ["a:b", "l:b"]
+    assert len(asked) == 2
+    assert changed_times(one) == before, "each change would wake the next round"
+    clock[0] += RETRY_NS
+    await mirror.round()
+    assert len(asked) == 4
+    two.write("a:b", "another")
+    await settle(two)
+    await mirror.round()
+    assert len(asked) == 5
+    state.close()
