@@ -42,6 +42,8 @@ from bucketfs.vfs import (
     built_of,
     draft_ids,
     freeze,
+    links_of_stuck,
+    move_aside,
     overlay_ops,
     rebase_onto,
     retry,
@@ -367,8 +369,9 @@ class Pusher:
     async def _rebase(self, root: Cid, built: Mapping[Node, BuiltNode]) -> list[str]:
         volume = self._volume
         when = datetime.now().astimezone().strftime("%Y-%m-%d %H%M%S")
-        mine, old = root in volume.proposed, volume.base
-        done = await rebase_onto(volume, root, built, host=socket.gethostname(), when=when, mine=mine)
+        host, mine, old = socket.gethostname(), root in volume.proposed, volume.base
+        waiting = await links_of_stuck(volume, root)
+        done = await rebase_onto(volume, root, built, host=host, when=when, mine=mine)
         for invalidation in done.invalidations:
             self._notify(invalidation)
         for conflict in done.conflicts:
@@ -382,6 +385,7 @@ class Pusher:
         leave(volume, old)
         volume.proposed.clear()
         volume.owes_checkpoint = True
+        await move_aside(volume, waiting, host=host, when=when)
         await self.checkpoint()
         return [conflict.copy for conflict in done.conflicts]
 

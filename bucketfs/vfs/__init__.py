@@ -31,6 +31,7 @@ from bucketfs.vfs.frozen import FrozenDirectory, FrozenFile, FrozenSymlink, Pict
 from bucketfs.vfs.inodes import InodeNumbers
 from bucketfs.vfs.lens import Lens, run_steps
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
+from bucketfs.vfs.overtaken import links_of_stuck, move_aside
 from bucketfs.vfs.rebase import BuiltNode, Rebased, built_of, rebase_onto
 from bucketfs.vfs.resolve import Keep, stands
 from bucketfs.vfs.rights import Rights, Roles, Touch, rights_of
@@ -90,6 +91,8 @@ __all__ = [
     "contested_changes",
     "draft_ids",
     "freeze",
+    "links_of_stuck",
+    "move_aside",
     "overlay_ops",
     "pieces",
     "pushed",

@@ -203,6 +203,50 @@ async def test_what_a_program_does_meanwhile_is_never_mixed_up_with_what_is_stuc
     here.close()
 
 
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("act", ["written anew", "removed", "folder removed", "another file"])
+async def test_what_is_stuck_is_never_mixed_up_with_what_another_client_does(
+    tmp_path: Path, act: str, restart: bool
+) -> None:
+    """Neither lost: the edit waits for the bytes that it was made to, beside what is there now or where they were."""
+    here, cid, block = await stuck(tmp_path)
+    ours = b"b" * 5 + b"ours" + b"b" * (BIG - 9)
+    here.remote.store[cid] = block
+    there = await World(tmp_path / "there", here.remote).open()
+    expected = {"d/a": b"a" * BIG, "d/b": b"theirs" * 1000, "d/c": b"c" * BIG}
+    if act == "written anew":
+        await there.write("d/b", expected["d/b"])
+    elif act == "another file":
+        await there.write("d/c", b"changed")
+        expected |= {"d/b": ours, "d/c": b"changed"}
+    else:
+        for name in "abc" if act == "folder removed" else "b":
+            await there.unlink(f"d/{name}")
+        expected["d/b"] = ours
+        if act == "folder removed":
+            await there.rmdir("d")
+            expected = {"b": ours}
+    await pusher(there).push()
+    there.close()
+    del here.remote.store[cid]
+    await pusher(here).follow(here.remote.at)
+    if restart:
+        here.close()
+        here = await World(tmp_path / "here", here.remote).open()
+        assert here.volume.stuck
+    heal(here, cid, block)
+    await pusher(here).retry()
+    assert here.volume.stuck == []
+    copies = {conflict.copy: conflict.original for conflict in here.volume.conflicts}
+    assert list(copies.values()) == (["d/b"] if act == "written anew" else [])
+    expected |= dict.fromkeys(copies, ours)
+    await pusher(here).push()
+    here.close()
+    fresh = await World(tmp_path / "fresh", here.remote).open()
+    assert {path: content for path, content in (await fresh.tree()).items() if content is not None} == expected
+    fresh.close()
+
+
 async def test_a_healed_file_is_not_written_to_before_what_is_stuck_is_in_it(tmp_path: Path) -> None:
     here, cid, block = await stuck(tmp_path)
     heal(here, cid, block)
