@@ -63,6 +63,18 @@ def look(path: bytes, name: bytes = b"") -> LocalEntry | None:
         return None
 
 
+def file_system(path: bytes) -> int:
+    """The number of the file system at a path: of most that have an identifier of their own, made from that; else from the
+    device's. Raises what `ours` makes of an OSError."""
+    with ours("looking at", path):
+        return os.statvfs(path).f_fsid
+
+
+def is_mount_point(path: bytes) -> bool:
+    """Whether the file system begins here."""
+    return os.path.ismount(path)
+
+
 def is_below(top: bytes, names: Sequence[bytes]) -> bool:
     """Whether all folders between ``top`` and the last of ``names`` are real ones: where a symlink took the place of one, what
     stands under its name is somewhere else."""

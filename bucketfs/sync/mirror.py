@@ -134,16 +134,23 @@ class Mirror:
         return done
 
     def _check_folder(self) -> None:
-        """In a thread. What was mirrored is known by device and inode; after a reboot, when devices have other numbers, by its
-        inode and some file in it that is as it was."""
+        """In a thread. What was mirrored is known by device, inode and file system; after a reboot, when devices have other
+        numbers, by its inode and some file in it that is as it was. A disk's top has the number of any other's, so one must
+        not show nothing of what was there: it may be an empty disk in the same slot."""
         here = folder.look(self._top)
         if here is None or here.kind is not Kind.DIRECTORY:
             raise NotFound(
                 f"{os.fsdecode(self._top)} is gone; the bucket stays as it is", hint="bring the folder back (mount its disk)"
             )
         said = self._state.fact("top")
-        now = [here.device, here.inode]
+        now = [here.device, here.inode, folder.file_system(self._top)]
         if said is not None and json.loads(said) == now:
+            if folder.is_mount_point(self._top) and not self._shows_some_name():
+                raise Refused(
+                    f"{os.fsdecode(self._top)} is a mount point, and all that was in it is gone (is it another disk?);"
+                    " nothing was changed",
+                    hint=ANEW,
+                )
             return
         if said is not None and not (json.loads(said)[1] == here.inode and self._shows_something_seen()):
             raise Refused(
@@ -152,6 +159,11 @@ class Mirror:
                 hint=ANEW,
             )
         self._state.note_fact("top", json.dumps(now))
+
+    def _shows_some_name(self) -> bool:
+        """Whether something stands under a name that was seen; also when none was."""
+        seen = self._state.some_seen()
+        return not seen or any(folder.look(os.path.join(self._top, name)) is not None for name in seen)
 
     def _shows_something_seen(self) -> bool:
         return any(

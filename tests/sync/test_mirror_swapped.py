@@ -155,6 +155,27 @@ async def test_what_was_written_where_the_disk_is_not_is_not_removed_later(
     assert one.tree() == {"file": "x", "new": "precious"}
 
 
+async def test_an_empty_disk_in_the_same_slot_empties_no_bucket(
+    one: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.write("file", "precious")
+    one.write("other", "x")
+    await settle(one)
+    one.remove("other")
+    one.remove("file")
+    with monkeypatch.context() as patched:
+        patched.setattr(folder, "is_mount_point", lambda path: True)
+        with pytest.raises(Refused, match="mount point"):
+            await one.round()
+    with monkeypatch.context() as patched:
+        patched.setattr(folder, "file_system", lambda path: 12345)
+        with pytest.raises(Refused, match="another folder"):
+            await one.round()
+    assert hub_names(remote) == [b".textileseed", b"file", b"other"]
+    await settle(one)
+    assert hub_names(remote) == [b".textileseed"], "a plain folder may be emptied"
+
+
 async def test_what_is_left_for_good_is_not_touched_in_each_round(one: Machine, two: Machine) -> None:
     one.write("dir/file", "x")
     one.write("dir/name", "x")
