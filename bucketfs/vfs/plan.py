@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from bucketfs.dag import Act, Entry, Side, Verdict, judge
+from bucketfs.errors import Corrupt
 from bucketfs.types import Cid, Kind, Link
 from bucketfs.vfs.acts import Acts
 from bucketfs.vfs.built import BuiltNode, agree
@@ -81,6 +82,8 @@ class Plan:
 
     def _begin(self, theirs: Link) -> None:
         root = self._volume.root
+        if self._sight.seen(theirs).entry.kind is not Kind.DIRECTORY:
+            raise Corrupt("the bucket's root is no folder that can be read", hint="what is here stays as it is until it is")
         self._meet(root, root.link, theirs, self._verdict(root, root.link, theirs))
 
     def _go_on(self) -> None:
@@ -162,6 +165,7 @@ class Plan:
             elif ours is None:
                 self._acts.remove(node, name)
             elif now is not None and not ours.dirty and ours.link is not None and ours.link.cid == now.cid:
+                self._here.contest(ours)
                 self._acts.drop(node, name)
             else:
                 self._acts.keep(node, ours)
@@ -216,9 +220,12 @@ class Plan:
         elif ours is None:
             self._gone_here(parent, name, was, now)
         elif now is not None and ours in self._built and self._built[ours].link.cid == now.cid:
+            self._here.contest(ours)
             self._acts.add(partial(self._agree, parent, ours, now))
         elif overriding and now is not None and ours.link is not None and ours.link.cid == now.cid:
-            # Both sides moved the same thing here, or it was away and is back.
+            # Both sides moved the same thing here, or it was away and is back. So it is no place for what stands at its old
+            # name now: that is another thing, or a copy of which nobody knows which is the one that was moved.
+            self._here.contest(ours)
             self._acts.drop(parent, name)
             self._acts.settles(ours)
         elif overriding and ours.link is not None and (was is None or was.cid != ours.link.cid):
@@ -296,7 +303,7 @@ class Plan:
         kind = self._sight.seen(now).entry.kind
         if kind is not node.kind or self._sight.seen(was).entry.kind is not kind:
             return False
-        self._here.followed.add(node)
+        self._here.follow(node)
         if isinstance(node, DirectoryNode):
             if parent is not None:
                 self._there.stands(parent, name, node)

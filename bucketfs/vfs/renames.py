@@ -16,6 +16,7 @@ from functools import partial
 from bucketfs.dag import DAG_PB, codec_of
 from bucketfs.types import Cid, Kind, Link
 from bucketfs.vfs.acts import Acts
+from bucketfs.vfs.displaced import may_be_written
 from bucketfs.vfs.nodes import DirectoryNode, Node
 from bucketfs.vfs.sight import Seen, Sight, Unseen
 from bucketfs.vfs.volume import Volume
@@ -45,6 +46,7 @@ class RenamedHere:
         self._vanished: list[tuple[DirectoryNode, bytes]] = []
         self._left: Counter[Cid] | None = None
         self._contested: set[Node] = set()
+        self._twice: set[Node] = set()
         self.followed: set[Node] = set()
         for node in volume.dirty_nodes():
             if isinstance(node, DirectoryNode):
@@ -105,13 +107,20 @@ class RenamedHere:
     def _base_at(self, parent: DirectoryNode, name: bytes) -> Link | None:
         return None if parent.link is None else self._sight.entry(parent.link.cid, name)
 
+    def follow(self, node: Node) -> None:
+        """``node`` is to take in what the Hub's side made of it at its old name."""
+        if node in self.followed:
+            self._twice.add(node)
+        self.followed.add(node)
+
     def contest(self, node: Node) -> None:
-        """The Hub's side has something else at the name that ``node`` was given."""
+        """The Hub's side has something at the name that ``node`` was given, be it the very same."""
         self._contested.add(node)
 
     def check(self) -> None:
-        """Raise Unfollowed for nodes that are to take in a change and have to leave their name at once."""
-        both = self.followed & self._contested
+        """Raise Unfollowed for nodes that are to take in a change and meet another at their own name, or that two names claim:
+        of equal things in folders that were removed here only one was moved, and nobody knows which."""
+        both = (self.followed & self._contested) | self._twice
         if both:
             raise Unfollowed(both)
 
@@ -244,7 +253,7 @@ class RenamedThere:
         there = None if below else node.children.get(name)
         if not below and name in node.overrides:
             return None
-        if there is not None and (there.dirty or isinstance(there, DirectoryNode)):
+        if there is not None and (there.dirty or isinstance(there, DirectoryNode) or may_be_written(there)):
             return None
         return _Home(node, tuple(below))
 
