@@ -22,6 +22,7 @@ from bucketfs.client import BucketInfo, Endpoint, thread_from_text, thread_text
 from bucketfs.daemon import Config, Places, Session, make_private, open_session
 from bucketfs.disk import Disk
 from bucketfs.errors import Busy, NotFound, Refused, TimedOut, Unavailable, Usage
+from bucketfs.mount import mount_above, mounts
 from bucketfs.sync import Mirror, MirrorPace, MirrorRunner, MirrorState, NativeRemote, Watcher, forget_state
 from bucketfs.types import BucketKey, ThreadId
 from bucketfs.vfs import conflict_name
@@ -193,6 +194,12 @@ def _folder(local: Path, places: Places) -> Path:
     for ours in (places.state, places.data, places.cache, places.runtime):
         if ours.resolve().is_relative_to(top):
             raise Usage(f"{local} holds {ours}, where bucketfs keeps its own files", hint="choose a folder beside them")
+    # A bucket that is put into itself grows for ever.
+    if mount_above(top) is not None:
+        raise Usage(f"{local} is in a bucketfs mount", hint="choose a folder on a disk")
+    inner = next((one.mountpoint for one in mounts() if one.ours and one.mountpoint.is_relative_to(top)), None)
+    if inner is not None:
+        raise Usage(f"{local} holds the bucketfs mount {inner}", hint="choose a folder without one")
     return top
 
 

@@ -33,14 +33,14 @@ def conflicts(path: str | None, keep: str | None, everything: bool, as_json: boo
 
     PATH is such a file, its copy, or a folder (default: all mounts). Both versions are kept until you choose.
     """
+    if everything and keep is None:
+        raise Usage("--all says what to resolve", hint="add --resolve, or leave it out")
     places = load_config().places
     if path is not None:
         chosen = [mount_around(path)]
     else:
         chosen = [(mounted, "") for mounted in listening_mounts(places)]
     if keep is None:
-        if everything:
-            raise Usage("--all says what to resolve", hint="add --resolve, or leave it out")
         _list(places, chosen, as_json)
         return
     if path is None and not everything:

@@ -15,6 +15,7 @@ from bucketfs.cli import main
 from bucketfs.daemon import find_places
 from bucketfs.disk import Disk
 from bucketfs.hub import HubServer
+from bucketfs.mount import Mounted
 
 Run = Callable[..., str]
 
@@ -102,10 +103,16 @@ def test_a_bucket_that_was_replaced_is_refused(run: Run, folder: Path) -> None:
     assert once(run, folder, "--anew")["pushed"] == 2
 
 
-def test_what_cannot_be_watched(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_watched(run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "keeps its own files" in run("watch", "--once", tmp_path, "home", code=2)
     assert "whole bucket" in run("watch", "--once", folder, "home/sub", code=2)
     assert "no bucket 'nowhere'" in run("watch", "--once", folder, "nowhere", code=1)
+    mounted = Mounted(folder / "sub", "fuse.bucketfs", "home", "0:99")
+    with monkeypatch.context() as patched:
+        patched.setattr("bucketfs.mount.table.mounts", lambda: [mounted])
+        patched.setattr("bucketfs.cli.buck_watch.mounts", lambda: [mounted])
+        assert "holds the bucketfs mount" in run("watch", "--once", folder, "home", code=2)
+        assert "in a bucketfs mount" in run("watch", "--once", folder / "sub", "home", code=2)
     run("create", "secret", "--private")
     assert "private" in run("watch", "--once", folder, "secret", code=1)
 

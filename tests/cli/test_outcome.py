@@ -97,3 +97,8 @@ def test_the_module_runs_and_help_costs_no_grpc() -> None:
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command.split(), "--help"]) == 0
     assert capsys.readouterr().out.startswith("Usage: bucketfs")
+
+
+def test_all_says_what_to_resolve(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["conflicts", "--all"]) == 2
+    assert "add --resolve" in capfd.readouterr().err
