@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # The suite says the same twice in a row; the long runs look at new examples each time.
     settings.register_profile("suite", derandomize=not config.getoption("--whole"), deadline=None)
     settings.load_profile("suite")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Begun by a shell in the background: what the tests start would ignore Ctrl-C, too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     leftovers.run_name()  # before xdist starts its workers, so that they inherit it
 
 
