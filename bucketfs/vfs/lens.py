@@ -123,18 +123,21 @@ class Lens:
             return NodeInfo(kind=Kind.FILE, attributes=NO_ATTRIBUTES, size_bytes=link.tsize, target=None, sharded=False)
         info = self._infos.get(link.cid)
         if info is None:
-            block = identity_block(link.cid) or self.source.peek(link.cid)
+            block = self._at_hand(link.cid)
             if block is None:
                 raise Wanted(infos=[link.cid])
             info = self._remember_info(link.cid, block)
         return info
 
     def shown(self, link: Link) -> NodeInfo | None:
-        """Like `info`, but None where the source has no right block: its name is shown all the same."""
+        """Like `info`, but None where the source has no right block, or one that is no file or folder: the name is shown all the
+        same."""
         if self.damaged(link.cid):
             return None
         try:
             return self.info(link)
+        except Corrupt:
+            return None
         except Wanted as wanted:
             raise Wanted(infos=wanted.infos, doubtful=True) from None
 
@@ -148,7 +151,11 @@ class Lens:
 
     def lacks_info(self, link: Link) -> bool:
         """Whether `info` would have to wait; for collecting many wants into one fetch."""
-        return codec_of(link.cid) != RAW and self._infos.get(link.cid) is None and self.source.peek(link.cid) is None
+        return codec_of(link.cid) != RAW and self._infos.get(link.cid) is None and self._at_hand(link.cid) is None
+
+    def _at_hand(self, cid: Cid) -> bytes | None:
+        inline = identity_block(cid)
+        return self.source.peek(cid) if inline is None else inline
 
     def directory(self, cid: Cid) -> Directory:
         """The entries of a base directory."""

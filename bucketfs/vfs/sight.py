@@ -28,7 +28,7 @@ from bucketfs.dag import (
     lookup,
     node_info,
 )
-from bucketfs.errors import Corrupt, NotFound
+from bucketfs.errors import Corrupt, NotFound, TooLarge
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, Steps
 from bucketfs.vfs.lens import run_steps
 
@@ -73,7 +73,8 @@ class Sight:
         return self._look(("entry", directory, name), lambda: lookup(directory, name))
 
     def tree_changes(self, old: Cid, new: Cid) -> Sequence[Change]:
-        """All that differs between two trees, at the highest names that do."""
+        """All that differs between two trees, at the highest names that do; nothing when they cannot be compared as a whole. What
+        is damaged, or too much, somewhere in them must not keep all the rest from being seen."""
         return self._look(("tree", old, new), lambda: diff(old, new))
 
     def seen(self, link: Link) -> Seen:
@@ -85,7 +86,7 @@ class Sight:
             return Seen(entry_of(link), NodeInfo(Kind.FILE, NO_ATTRIBUTES, link.tsize))
         inline = identity_block(link.cid)
         if inline is not None:
-            return Seen(entry_of(link, inline), node_info(link.cid, inline))
+            return _decoded(link, inline)
         self._unseen[link.cid] = link
         raise Unseen
 
@@ -97,6 +98,11 @@ class Sight:
 
     async def supply(self) -> None:
         """Fetch all that was found lacking. Raises what the source does: Unavailable, TimedOut, and Corrupt for directories."""
+        for key in [key for key in self._wanted if isinstance(key, tuple) and key[0] == "tree"]:
+            try:
+                self._found[key] = await run_steps(self._wanted.pop(key)(), self._source)
+            except (Corrupt, NotFound, TooLarge):
+                self._found[key] = ()
         wanted, self._wanted = list(self._wanted.items()), {}
         for start in range(0, len(wanted), AT_ONCE):
             part = wanted[start : start + AT_ONCE]
@@ -118,11 +124,14 @@ class Sight:
             waiting += [list(links[:middle]), list(links[middle:])]
             return
         for link in links:
-            block = blocks[link.cid]
-            try:
-                self._seen[link.cid] = Seen(entry_of(link, block), node_info(link.cid, block))
-            except Corrupt:
-                self._seen[link.cid] = _damaged(link)
+            self._seen[link.cid] = _decoded(link, blocks[link.cid])
+
+
+def _decoded(link: Link, block: bytes) -> Seen:
+    try:
+        return Seen(entry_of(link, block), node_info(link.cid, block))
+    except Corrupt:
+        return _damaged(link)
 
 
 def _damaged(link: Link) -> Seen:

@@ -12,9 +12,10 @@ import trio
 import trio.testing
 from world import ME, MemoryRemote, World
 
+from bucketfs.dag import cid_of, drive, edit_directory
 from bucketfs.errors import Corrupt
 from bucketfs.sync import Pace, Pusher, Syncer
-from bucketfs.types import Cid
+from bucketfs.types import Cid, Link
 from bucketfs.vfs import lens as lens_module
 
 BIG = 300_000
@@ -257,4 +258,64 @@ async def test_a_healed_file_is_not_written_to_before_what_is_stuck_is_in_it(tmp
     await pusher(here).retry()
     await here.write("d/b", b"x", 5, truncate=False)
     assert (await here.read("d/b"))[:10] == b"b" * 5 + b"xurs" + b"b"
+    here.close()
+
+
+@pytest.mark.parametrize(
+    "cid, block",
+    [
+        (Cid(b"\x01\x70\x00\x02\xff\xff"), b""),
+        (Cid(b"\x01\x71\x00\x01\xa0"), b""),
+        (cid_of(b"\xff\xfe", 0x70), b"\xff\xfe"),
+        (cid_of(b"\xa0", 0x71), b"\xa0"),
+    ],
+    ids=["inline and no node", "inline and of another codec", "no node", "of another codec"],
+)
+async def test_a_link_to_what_is_no_file_is_listed_and_keeps_nothing_else_from_being_seen(
+    tmp_path: Path, cid: Cid, block: bytes
+) -> None:
+    """Its block is right, so it comes and is kept: only what it says is nothing that a tree can hold."""
+    here = await World(tmp_path / "here", remote := MemoryRemote()).open()
+    await here.write("file", b"old")
+    await here.mkdir("d")
+    await here.write("d/file", b"d")
+    await pusher(here).push()
+    folder = await here.volume.lens.resolve(remote.at, [b"d"])
+    remote.store[cid] = block
+    inner = drive(edit_directory(folder.cid, {b"odd": Link(cid, len(block))}), remote._get)
+    remote.store.update(inner.blocks)
+    outer = drive(edit_directory(remote.at, {b"d": inner.link, b"file": Link(cid, len(block))}), remote._get)
+    remote.store.update(outer.blocks)
+    remote.at = outer.link.cid
+    await here.write("file", b"ours")
+    await pusher(here).push()
+    assert await here.names("d") == ["file", "odd"]
+    names = await here.names()
+    assert names[:2] == ["d", "file"]
+    assert await here.read(names[2]) == b"ours"
+    for path in ("d/odd", "file"):
+        with pytest.raises(Corrupt):
+            await here.read(path)
+        await here.unlink(path)
+    here.close()
+
+
+async def test_a_folder_that_is_lost_keeps_no_rename_from_being_dealt_with(tmp_path: Path) -> None:
+    """To find where something went, trees are compared as a whole; when they cannot be, both names are kept."""
+    here, _, _ = await bucket(tmp_path)
+    await here.write("file", b"old")
+    await pusher(here).push()
+    remote = here.remote
+    there = await World(tmp_path / "there", remote).open()
+    await here.write("file", b"ours")
+    await there.rename("file", "moved")
+    await there.write("d/new", b"new")
+    await pusher(there).push()
+    lost = (await there.volume.lens.resolve(remote.at, [b"d"])).cid
+    there.close()
+    here.source.forget()
+    del remote.store[lost]
+    await pusher(here).follow(remote.at)
+    assert await here.names() == ["d", "file", "moved"]
+    assert (await here.read("file"), await here.read("moved")) == (b"ours", b"old")
     here.close()
