@@ -125,6 +125,15 @@ class Proposed:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrived:
+    """The Hub took ``root``, a part of what is here; the base of this journal is still an older one. What another client did since
+    is told by comparing with this root."""
+
+    root: Cid
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Left:
     """``root`` was the bucket's root before the base, and the Hub said then that the bucket was changed at ``time_ns``. A Hub that
     shows both together again did not move on: it went back, and lacks what came after."""
@@ -163,6 +172,7 @@ Op = (
     | Rename
     | Remove
     | Proposed
+    | Arrived
     | Left
     | Conflict
     | Settled

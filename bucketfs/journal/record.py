@@ -27,6 +27,7 @@ from typing import Any
 
 from bucketfs.errors import Corrupt, InvalidArgument, Unsupported
 from bucketfs.ops import (
+    Arrived,
     Conflict,
     Create,
     Left,
@@ -63,6 +64,7 @@ _KINDS: dict[int, type[Op]] = {
     ord("R"): Rename,
     ord("X"): Remove,
     ord("B"): Proposed,
+    ord("V"): Arrived,
     ord("G"): Left,
     ord("K"): Conflict,
     ord("S"): Settled,
@@ -70,7 +72,7 @@ _KINDS: dict[int, type[Op]] = {
 _LETTERS = {op: letter for letter, op in _KINDS.items()}
 _FIELDS = {op: tuple(field.name for field in fields(op)) for op in _LETTERS}
 _FIELD_SETS = {op: frozenset(names) for op, names in _FIELDS.items()}
-_CID_FIELDS: dict[type[Op], str] = {Place: "cid", Proposed: "root", Left: "root", Conflict: "root"}
+_CID_FIELDS: dict[type[Op], str] = {Place: "cid", Proposed: "root", Left: "root", Arrived: "root", Conflict: "root"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,7 @@ _MENDS: dict[type[Op], Callable[[dict[str, Any]], None]] = {
     Place: _mend_place,
     SetContent: _mend_content,
     Proposed: _mend_root,
+    Arrived: _mend_root,
     Left: _mend_root,
     Conflict: _mend_root,
 }

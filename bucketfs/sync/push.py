@@ -19,8 +19,8 @@ from datetime import datetime
 
 from bucketfs.cache import BlockCache
 from bucketfs.dag import cid_text
-from bucketfs.errors import BlocksMissing, BucketfsError, Corrupt, Denied, RootMoved, Unavailable
-from bucketfs.ops import Op, Proposed
+from bucketfs.errors import BlocksMissing, BucketfsError, Corrupt, Denied, NotFound, RootMoved, Unavailable
+from bucketfs.ops import Arrived, Op, Proposed
 from bucketfs.sync.build import Block, BuiltFile, Emit, build, built_files
 from bucketfs.sync.elsewhere import built_elsewhere
 from bucketfs.sync.lapse import leave, left
@@ -82,6 +82,9 @@ class _Head:
     def __iter__(self) -> Iterator[Op]:
         now_ns = self.volume.owner.now_ns()
         yield from overlay_ops(self.volume)
+        # What was proposed before something arrived is over.
+        if self.volume.arrived is not None:
+            yield Arrived(self.volume.arrived, now_ns)
         yield from (Proposed(root, now_ns) for root in self.volume.proposed)
         yield from left(self.volume)
 
@@ -133,6 +136,7 @@ class Pusher:
         """Push everything that is dirty now but what the Hub refuses; None when that is nothing. Raises what stands in the way,
         with all still dirty."""
         done: list[Pushed] = []
+        await self._catch_up()
         self._slices = self._slices.anew()
         for _ in range(REFUSALS_MAX):
             try:
@@ -225,6 +229,7 @@ class Pusher:
             volume.changed_since_ns = picture.since_ns
             if not self._slices.halved():
                 volume.garbage_drafts += picture.drafts_count
+                volume.arrive(volume.base)
                 return
         volume.proposed.clear()
         await self.checkpoint()
@@ -318,9 +323,29 @@ class Pusher:
         """Whether the Hub forgot our base and was given it again. See `Restorer.restored`."""
         return await self._restorer.restored(seen, self._upload, self.now)
 
+    async def _catch_up(self) -> None:
+        """A push in slices was killed: rest on the newest root of it that the Hub took, so that what was done here after that slice
+        and what another client did meet at the right base. Raises Unavailable, TimedOut."""
+        volume = self._volume
+        root, volume.arrived = volume.arrived, None
+        if root is None or root == volume.base:
+            return
+        still = frozenset(volume.proposed)
+        volume.proposed.add(root)
+        try:
+            await self._rebase(root, {}, still=still)
+        except (Corrupt, NotFound) as error:
+            log.info("%s: the last push is compared from its beginning: %s", volume.key, error)
+        except BaseException:
+            volume.arrived = root
+            raise
+
     async def follow(self, root: Cid) -> None:
         """The Hub's root is ``root``: show it, under what is dirty here."""
+        await self._catch_up()
         volume = self._volume
+        if root == volume.base:
+            return
         if volume.changed_since_ns is not None:
             await self._rebase(root, await built_elsewhere(self._volume, root, self._cache, self._attributes))
             return
@@ -366,7 +391,8 @@ class Pusher:
                 return None
         raise Unavailable("the Hub goes on missing blocks that were sent", hint="it is tried again")
 
-    async def _rebase(self, root: Cid, built: Mapping[Node, BuiltNode]) -> list[str]:
+    async def _rebase(self, root: Cid, built: Mapping[Node, BuiltNode], *, still: frozenset[Cid] = frozenset()) -> list[str]:
+        """``still`` are roots proposed from here that the Hub may turn out to have after ``root``."""
         volume = self._volume
         when = datetime.now().astimezone().strftime("%Y-%m-%d %H%M%S")
         host, mine, old = socket.gethostname(), root in volume.proposed, volume.base
@@ -383,7 +409,7 @@ class Pusher:
             )
         log.debug("rebased onto %s", cid_text(root))
         leave(volume, old)
-        volume.proposed.clear()
+        volume.proposed = set(still)
         volume.owes_checkpoint = True
         await move_aside(volume, waiting, host=host, when=when)
         await self.checkpoint()

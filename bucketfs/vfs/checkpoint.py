@@ -195,6 +195,10 @@ def _apply(volume: Volume, op: ops.Op) -> None:
     if isinstance(op, ops.Proposed):
         volume.proposed.add(op.root)
         return
+    if isinstance(op, ops.Arrived):
+        volume.arrived = op.root
+        volume.proposed.clear()
+        return
     if isinstance(op, ops.Left):
         volume.left[op.root] = op.time_ns
         return

@@ -81,6 +81,8 @@ class Volume(View):
         self.stuck: list[ops.Op] = []
         """What a replay could not do because of damage at the Hub, kept in the journal until it can be done (see `stuck`)."""
         self.proposed: set[Cid] = set()
+        self.arrived: Cid | None = None
+        """The newest root of ours that the Hub is known to have taken, when a journal says so and the base is an older one."""
         self.left: dict[Cid, int] = {}
         """Roots before the base, oldest first, with the time that the Hub told of the bucket then."""
         self.base_time_ns = 0
@@ -228,6 +230,11 @@ class Volume(View):
         """The Hub is about to be asked for ``root``: remember it, also over a kill, in case the answer is lost."""
         self.append(ops.Proposed(root, self.owner.now_ns()))
         self.proposed.add(root)
+
+    def arrive(self, root: Cid) -> None:
+        """The Hub has taken ``root``: remember it over a kill, for the journal stays on the base before."""
+        self.append(ops.Arrived(root, self.owner.now_ns()))
+        self.proposed.clear()
 
     def checkpointed(self) -> None:
         """The journal begins with all that is dirty now; nothing is left to record."""

@@ -13,8 +13,10 @@ from bucketfs.journal import record
 from bucketfs.journal.record import Header, cid_from_text, cid_to_text, decode_header, encode_header, encode_op, frame_at
 from bucketfs.journal.state import _NEXT, Event, Life, next_life, scan, split_by_backing
 from bucketfs.ops import (
+    Arrived,
     Conflict,
     Create,
+    Left,
     MakeDirectory,
     MakeSymlink,
     Op,
@@ -53,6 +55,8 @@ ops: st.SearchStrategy[Op] = st.one_of(
     ),
     st.builds(Rename, old=paths, new=paths, exchange=st.booleans(), time_ns=times),
     st.builds(Proposed, root=cids, time_ns=times),
+    st.builds(Arrived, root=cids, time_ns=times),
+    st.builds(Left, root=cids, time_ns=times),
     st.builds(Remove, path=paths, time_ns=times),
     st.builds(Conflict, copy=paths, original=paths, ours=st.booleans(), root=cids, time_ns=times),
     st.builds(Settled, copy=paths, time_ns=times),

@@ -328,6 +328,52 @@ async def test_a_kill_between_slices_and_a_push_of_somebody_else(tmp_path: Path)
     other.close()
 
 
+@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("checkpoint", [False, True])
+async def test_changes_after_a_slice_a_kill_and_a_push_of_somebody_else(
+    tmp_path: Path, lost: bool, checkpoint: bool
+) -> None:
+    """What was done here to what a slice had brought to the Hub is no conflict with that slice, and nothing comes back."""
+    remote = RecordingRemote()
+    world = await World(tmp_path / "here", remote).open()
+    await world.mkdir("d")
+    for number in range(40):
+        await world.write(f"d/f{number:02}", b"%d" % number)
+    remote.away_after, remote.lost = 5, lost
+    with pytest.raises(Unavailable):
+        await pusher_of(world, nodes=3).push()
+    await world.unlink("d/f00")
+    await world.rename("d/f01", "d/renamed")
+    await world.write("d/f02", b"again")
+    await world.write("d/f03", b"X", offset=5, truncate=False)
+    await world.rename("d/f04", "d/f05")
+    tree = await world.tree()
+    world.close()
+    remote.away, remote.away_after = False, None
+    other = await World(tmp_path / "other", remote).open()
+    assert (await other.names("d"))[:6] == [f"f{number:02}" for number in range(6)]
+    await other.write("theirs", b"theirs")
+    await other.write("d/f06", b"theirs, too")
+    await other.unlink("d/f07")
+    await pusher_of(other).push()
+    other.close()
+    world = await World(tmp_path / "here", remote).open()
+    assert world.complaints == [] and await world.tree() == tree
+    if checkpoint:
+        await pusher_of(world).checkpoint()
+        world.close()
+        world = await World(tmp_path / "here", remote).open()
+    done = await pusher_of(world, nodes=3).push()
+    assert done is not None
+    seen = await world.tree()
+    # Replayed, what the slices carried counts as changed here: what the other client changed of it is kept beside it.
+    assert [path for path in seen if "conflict" in path] == done.conflicts and len(done.conflicts) == 1
+    assert {seen["d/f06"], seen[done.conflicts[0]]} == {b"6", b"theirs, too"}
+    expected = tree | {"theirs": b"theirs", "d/f06": seen["d/f06"], done.conflicts[0]: seen[done.conflicts[0]]}
+    assert seen == expected
+    world.close()
+
+
 async def test_equal_files_outside_of_the_slice_do_not_conflict(tmp_path: Path) -> None:
     """Two machines are given the same tree and push it in slices: what is equal is known as such although it was not built."""
     remote = RecordingRemote()
