@@ -27,6 +27,7 @@ class WatchShown:
         self._left: set[tuple[str, str]] = set()
         self._trouble = ""
         self._progress_s = time.monotonic()
+        self._figures: Figures | None = None
 
     def begun(self, hub: str) -> None:
         """The first line."""
@@ -34,6 +35,9 @@ class WatchShown:
 
     def progress(self, figures: Figures) -> None:
         """A line now and then while a round takes long."""
+        if figures is not self._figures:
+            # Another round, and it has just begun.
+            self._figures, self._progress_s = figures, time.monotonic()
         if not self._as_json and time.monotonic() - self._progress_s >= PROGRESS_PERIOD_S:
             self._progress_s = time.monotonic()
             click.echo(f"{_clock()} {figures.files} files, {figures.bytes_done} bytes: {figures.path}", err=True)

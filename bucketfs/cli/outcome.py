@@ -35,11 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say("interrupted", INTERRUPTED)
     except click.ClickException as error:
         return _say(_click_line(error), WRONG)
-    except BrokenPipeError:
-        reader_left()
-        return DONE
     except Exception as error:
-        return _failed(single(error), verbose)
+        cause = single(error)
+        if isinstance(cause, BrokenPipeError):
+            reader_left()
+            return DONE
+        return _failed(cause, verbose)
     return DONE
 
 

@@ -99,6 +99,15 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.startswith("Usage: bucketfs")
 
 
+def test_a_reader_who_left_is_a_quiet_end(fails: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[bool] = []
+    monkeypatch.setattr(outcome, "reader_left", lambda: left.append(True))
+    # As a nursery raises it.
+    assert fails(ExceptionGroup("tasks", [BrokenPipeError()])) == (0, "")
+    assert fails(BrokenPipeError()) == (0, "")
+    assert left == [True, True]
+
+
 def test_all_says_what_to_resolve(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["conflicts", "--all"]) == 2
     assert "add --resolve" in capfd.readouterr().err

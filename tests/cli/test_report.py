@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bucketfs.cli.buck_watch_output import PROGRESS_PERIOD_S, WatchShown
 from bucketfs.cli.report import Ticker, size_text, status_lines, time_text
+from bucketfs.sync import Figures
 
 DOCUMENT: dict[str, Any] = {
     "mountpoint": "/m",
@@ -90,3 +93,18 @@ def test_progress_writes_over_itself_on_a_terminal(
         ticker.show({"text": "short"})
     said = capsys.readouterr().err
     assert said.startswith("\r/m: a long text\r/m: short ") and said.endswith(" \r") and "\n" not in said
+
+
+def test_a_round_of_a_watch_tells_its_progress_when_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now_s = [0.0]
+    monkeypatch.setattr("bucketfs.cli.buck_watch_output.time.monotonic", lambda: now_s[0])
+    shown = WatchShown(Path("/d"), "b", as_json=False)
+    now_s[0] += 1000
+    figures = Figures()
+    shown.progress(figures)
+    assert capsys.readouterr().err == "", "nothing happened for long, but this round has just begun"
+    now_s[0] += PROGRESS_PERIOD_S
+    shown.progress(figures)
+    assert "0 files" in capsys.readouterr().err
