@@ -149,7 +149,13 @@ async def replay(volume: Volume, records: Iterable[ops.Op]) -> list[str]:
             complaints.append(_misfit(op, error))
         else:
             volume.stuck = stuck
+    if volume.journal.recovered.unbacked:
+        volume.emptied = {node for node in volume.dirty_nodes() if isinstance(node, FileNode) and _is_bare(node)}
     return complaints
+
+
+def _is_bare(file: FileNode) -> bool:
+    return file.link is None and not file.content.layers
 
 
 async def retry(volume: Volume) -> list[str]:

@@ -241,12 +241,39 @@ class Plan:
 
     def _newer(self, parent: DirectoryNode, ours: Node | None, was: Link | None, now: Link | None, overriding: bool) -> None:
         """The Hub has an older state of ours: ours stands, as an override of it."""
+        if now is not None and isinstance(ours, FileNode) and self._lost_bytes(ours, now):
+            self._acts.replace(parent, ours, now, self._sight.seen(now), None, at=True)
+            return
+        if isinstance(ours, DirectoryNode) and overriding and now is not None and self._volume.emptied:
+            self._queue.append(partial(self._give_back, ours, now))
         if ours is None or overriding:
             return
         if isinstance(ours, DirectoryNode) and now is not None and self._sight.seen(now).entry.kind is Kind.DIRECTORY:
             self._meet(ours, was, now, self._verdict(ours, was, now))
         else:
             self._acts.keep(parent, ours)
+
+    def _give_back(self, directory: DirectoryNode, theirs: Link) -> None:
+        """Take from the Hub's older state of a folder that was made here what a power loss took from its files."""
+        if self._sight.seen(theirs).entry.kind is not Kind.DIRECTORY:
+            return
+        for name, link in self._sight.entries(theirs.cid).items():
+            child = directory.children.get(name)
+            if isinstance(child, DirectoryNode):
+                self._queue.append(partial(self._give_back, child, link))
+            elif isinstance(child, FileNode):
+                self._try(partial(self._give_back_file, directory, child, link))
+
+    def _give_back_file(self, parent: DirectoryNode, ours: FileNode, theirs: Link) -> None:
+        if self._lost_bytes(ours, theirs):
+            self._acts.replace(parent, ours, theirs, self._sight.seen(theirs), None, at=False)
+
+    def _lost_bytes(self, ours: FileNode, now: Link) -> bool:
+        """Whether a power loss took what was written to it, and not before it was at the Hub."""
+        if ours not in self._volume.emptied or ours.content.layers:
+            return False
+        entry = self._sight.seen(now).entry
+        return entry.kind is Kind.FILE and not entry.empty
 
     def _gone_here(self, parent: DirectoryNode, name: bytes, was: Link | None, now: Link | None) -> None:
         """Removed here. What the Hub's side changed survives; where it removed it too, all agree."""

@@ -83,6 +83,8 @@ class Volume(View):
         self.proposed: set[Cid] = set()
         self.arrived: Cid | None = None
         """The newest root of ours that the Hub is known to have taken, when a journal says so and the base is an older one."""
+        self.emptied: set[FileNode] = set()
+        """Files made here that came out of the journal without the bytes that a power loss took. The Hub may have them."""
         self.left: dict[Cid, int] = {}
         """Roots before the base, oldest first, with the time that the Hub told of the bucket then."""
         self.base_time_ns = 0

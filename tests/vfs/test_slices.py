@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -372,6 +373,41 @@ async def test_changes_after_a_slice_a_kill_and_a_push_of_somebody_else(
     expected = tree | {"theirs": b"theirs", "d/f06": seen["d/f06"], done.conflicts[0]: seen[done.conflicts[0]]}
     assert seen == expected
     world.close()
+
+
+async def test_a_power_loss_between_slices_takes_nothing_from_the_hub(tmp_path: Path) -> None:
+    """The disk kept the records and forgot the bytes; the Hub has them, in files that were pushed already."""
+    remote = RecordingRemote()
+    world = await World(tmp_path / "here", remote).open()
+    await world.mkdir("d")
+    for number in range(20):
+        await world.write(f"d/f{number:02}", b"%d" % number)
+    remote.away_after = 3
+    with pytest.raises(Unavailable):
+        await pusher_of(world, nodes=3).push()
+    await world.unlink("d/f00")
+    await world.write("d/f00", b"")
+    await world.rename("d/f01", "d/renamed")
+    world.close()
+    for draft in (tmp_path / "here/journal/drafts").rglob("*"):
+        if draft.is_file():
+            os.truncate(draft, 0)
+    remote.away, remote.away_after = False, None
+    other = await World(tmp_path / "other", remote).open()
+    arrived = {f"d/{name}": await other.read(f"d/{name}") for name in await other.names("d")}
+    other.close()
+    assert 3 < len(arrived) < 20
+    world = await World(tmp_path / "here", remote).open()
+    await pusher_of(world, nodes=3).push()
+    assert not world.volume.root.dirty
+    seen = await world.tree()
+    world.close()
+    fresh = await World(tmp_path / "fresh", remote).open()
+    assert await fresh.tree() == seen
+    fresh.close()
+    del arrived["d/f00"], arrived["d/f01"]
+    assert {path: seen[path] for path in arrived} == arrived
+    assert "d/f01" not in seen and seen["d/f19"] == b""
 
 
 async def test_equal_files_outside_of_the_slice_do_not_conflict(tmp_path: Path) -> None:
