@@ -10,7 +10,7 @@ from bucketfs.dag import RAW, codec_of
 from bucketfs.errors import Corrupt
 from bucketfs.sync.build import Block, build
 from bucketfs.types import Cid
-from bucketfs.vfs import BuiltNode, Node, Volume, built_of, contested_changes, freeze, thaw, without_folders
+from bucketfs.vfs import BuiltNode, Node, Picture, Volume, built_of, contested_changes, freeze, thaw, without_folders
 
 log = logging.getLogger(__name__)
 
@@ -18,20 +18,22 @@ log = logging.getLogger(__name__)
 async def built_elsewhere(volume: Volume, root: Cid, cache: BlockCache, attributes: bool) -> dict[Node, BuiltNode]:
     """What dirty files and links would be pushed as, where the tree ``root`` of the Hub has something new at their names that
     looks the same. Raises what fetching the base does, but Corrupt."""
-    picture = await volume.lens.settle(lambda: freeze(volume, contested_changes(volume, root)))
-    if picture is None:
-        return {}
 
     async def keep_nodes(blocks: Sequence[Block]) -> None:
         # What the files are made of is compared, too: equal bytes with other attributes are no conflict.
         cache.put_many((cid, block) for cid, block in blocks if codec_of(cid) != RAW)
 
+    picture: Picture | None = None
     try:
+        picture = await volume.lens.settle(lambda: freeze(volume, contested_changes(volume, root)))
+        if picture is None:
+            return {}
         links = await build(picture, keep_nodes, attributes=attributes)
     except Corrupt as error:
-        # A file stands on blocks that nobody has any more: some equal bytes may become a conflict, and none are lost.
+        # A file or folder stands on blocks that nobody has any more: some equal bytes may become a conflict, and none are lost.
         log.warning("%s: what the Hub has cannot be compared with what is here: %s", volume.key, error)
         return {}
     finally:
-        thaw(picture)
+        if picture is not None:
+            thaw(picture)
     return without_folders(built_of(picture, links))

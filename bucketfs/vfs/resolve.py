@@ -27,9 +27,11 @@ class Keep(enum.Enum):
 def resolve(volume: Volume, conflict: Conflict, keep: Keep) -> list[Invalidation]:
     """Settle ``conflict``; what the kernel must be told.
 
-    An attempt. Raises NotFound when the copy is gone (then it is on the list no more), or when what is to be kept is; IsADirectory
-    when a folder is in the way; and as `Volume.rename` and `Volume.remove`.
+    An attempt. Raises NotFound when the conflict is on the list no more, or its copy is gone (then it is taken off), or what is to be
+    kept is; IsADirectory when a folder is in the way; and as `Volume.rename` and `Volume.remove`.
     """
+    if volume.conflicts.get(conflict.copy) != conflict:
+        raise NotFound(f"{conflict.copy!r} is no conflict any more", hint="'bucketfs conflicts' lists what is")
     above, _, copy_name = conflict.copy.rpartition("/")
     name = conflict.original.rpartition("/")[2].encode()
     parent = _directory(volume, above)
