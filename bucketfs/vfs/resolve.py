@@ -27,8 +27,8 @@ class Keep(enum.Enum):
 def resolve(volume: Volume, conflict: Conflict, keep: Keep) -> list[Invalidation]:
     """Settle ``conflict``; what the kernel must be told.
 
-    An attempt. Raises NotFound when the conflict is on the list no more, or its copy is gone (then it is taken off), or what is to be
-    kept is; IsADirectory when a folder is in the way; and as `Volume.rename` and `Volume.remove`.
+    An attempt. Raises NotFound when the conflict is on the list no more, or its copy is gone (then it is taken off), or what is
+    to be kept is; IsADirectory when a folder is in the way; and as `Volume.rename` and `Volume.remove`.
     """
     if volume.conflicts.get(conflict.copy) != conflict:
         raise NotFound(f"{conflict.copy!r} is no conflict any more", hint="'bucketfs conflicts' lists what is")
