@@ -169,9 +169,10 @@ class SymlinkNode(Node):
 
 
 class DirectoryNode(Node):
-    """A directory: its link's entries under its overrides. ``renamed``: that was made here, and got its name by a rename."""
+    """A directory: its link's entries under its overrides. ``renamed``: that was made here, and got its name by a rename.
+    ``fetched`` is how many lookups of single names had to fetch something."""
 
-    __slots__ = ("children", "dirty_children", "overrides", "renamed")
+    __slots__ = ("children", "dirty_children", "fetched", "overrides", "renamed")
     kind = Kind.DIRECTORY
 
     def __init__(
@@ -182,6 +183,7 @@ class DirectoryNode(Node):
         self.children: dict[bytes, Node] = {}
         self.dirty_children: set[Node] = set()
         self.renamed = False
+        self.fetched = 0
 
     @property
     def dirty(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -86,9 +87,10 @@ class VFS:
         self._top: DirectoryNode | None = None
         self._handles = Handles()
         self._nursery: trio.Nursery | None = None
+        self._looked_ahead: set[DirectoryNode] = set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep the read-ahead going until cancelled."""
+        """Keep what reads and looks ahead going until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
@@ -152,7 +154,12 @@ class VFS:
             return self._referenced(self._all.volume(name).root) if held is None else self._all.held_attr(held.inode)
         directory = self._directory(parent)
         check_name(name)
-        return self._referenced(await self._child(directory, name))
+        fetched = directory.fetched
+        node = await self._child(directory, name)
+        if directory.fetched != fetched and directory not in self._looked_ahead and self._nursery is not None:
+            self._looked_ahead.add(directory)
+            self._nursery.start_soon(self._look_ahead, directory, name)
+        return self._referenced(node)
 
     def remember(self, inode: Inode) -> None:
         """The kernel took a reference through a listing."""
@@ -477,6 +484,15 @@ class VFS:
             opened.ahead_stop = 0
         finally:
             opened.ahead_fetches -= 1
+
+    async def _look_ahead(self, directory: DirectoryNode, name: bytes) -> None:
+        volume = directory.volume
+        try:
+            # A lookup that needs what cannot be had now asks again and reports for itself.
+            with suppress(BucketfsError):
+                await volume.lens.settle(lambda: volume.look_ahead(directory, name))
+        finally:
+            self._looked_ahead.discard(directory)
 
 
 def _check_opening(node: FileNode, flags: int) -> None:

@@ -6,6 +6,7 @@ All methods but `open_root` are attempts in the sense of `lens`, or immediate.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,6 +31,9 @@ DIRECTORY_SIZE = 4096
 
 DAMAGED_PRINT = b"?"
 """The `print_of` of what cannot be known: when it can be again, it gets a number of its own."""
+
+LOOK_AHEAD_MAX = 256
+LOOK_AHEAD_GROWTH = 16
 
 Registry = MutableMapping[Inode, Node]
 
@@ -204,7 +208,28 @@ class View(ABC):
         )
 
     def _materialize(self, directory: DirectoryNode, name: bytes, link: Link) -> Node:
-        return self.bring_in(directory, name, link, self.lens.shown(link))
+        try:
+            info = self.lens.shown(link)
+        except Wanted:
+            directory.fetched += 1
+            raise
+        return self.bring_in(directory, name, link, info)
+
+    def look_ahead(self, directory: DirectoryNode, name: bytes) -> None:
+        """Have what is behind a name in memory, where lookups had to fetch: rsync goes through a tree by name, and lists nothing.
+        That is nothing after the first lookup, then more each time; many names at once below a folder of which this is known.
+        An attempt."""
+        above = directory.parent.fetched if directory.parent is not None else 0
+        count = min(LOOK_AHEAD_MAX, LOOK_AHEAD_GROWTH ** (directory.fetched - 1 + above)) if directory.fetched else 0
+        if count <= 1 or directory.link is None:
+            return
+        entries = self.lens.directory(directory.link.cid).entries
+        names = list(entries)
+        first = bisect_right(names, name)
+        links = [entries[other] for other in names[first : first + count]]
+        lacking = [link.cid for link in links if self.lens.lacks_info(link) and not self.lens.damaged(link.cid)]
+        if lacking:
+            raise Wanted(infos=lacking, doubtful=True)
 
     def bring_in(self, directory: DirectoryNode, name: bytes, link: Link, info: NodeInfo | None) -> Node:
         """Take what the base has at a name into memory. ``info`` is what its root block says, None when that is damaged."""

@@ -90,5 +90,40 @@ def test_listing_a_cold_tree_fetches_no_content(home: Home) -> None:
     again.umount()
 
 
+def test_a_cold_tree_is_gone_through_by_name_with_few_calls(home: Home) -> None:
+    """As rsync does that compares a tree with one that it does not list."""
+    mount = home.mount()
+    for folder in range(5):
+        (mount.path / f"home/{folder}").mkdir()
+        for number in range(200):
+            (mount.path / f"home/{folder}/{number:03}").write_bytes(b"%d" % number)
+    mount.sync()
+    mount.umount()
+    home.forget("cache", "state")
+    again = home.mount()
+    calls, _, _ = figures(again)
+    sizes = [os.lstat(again.path / f"home/{folder}/{number:03}").st_size for folder in range(5) for number in range(200)]
+    assert sizes == [len(str(number)) for number in range(200)] * 5
+    after, _, _ = figures(again)
+    # While one call looks ahead, lookups that are faster make calls of their own.
+    assert after[SERVICE + "Get"] - calls.get(SERVICE + "Get", 0) <= 100
+    again.umount()
+
+
+def test_one_name_of_a_large_folder_is_looked_up_alone(home: Home) -> None:
+    mount = home.mount()
+    for number in range(200):
+        (mount.path / f"home/{number:03}").write_bytes(os.urandom(3000))
+    mount.sync()
+    mount.umount()
+    home.forget("cache", "state")
+    again = home.mount()
+    _, _, fetched = figures(again)
+    assert os.lstat(again.path / "home/100").st_size == 3000
+    _, _, now = figures(again)
+    assert now["blocks"] - fetched["blocks"] <= 3
+    again.umount()
+
+
 def map_entries(at: str, names: list[str]) -> list[os.DirEntry[str]]:
     return [entry for entry in os.scandir(at) if entry.name in names]
