@@ -27,7 +27,7 @@ from bucketfs.dag import (
     read_file,
     resolve,
 )
-from bucketfs.errors import DiskFailed, NotFound, Refused, Unavailable
+from bucketfs.errors import DiskFailed, NotADirectory, NotFound, Refused, Unavailable
 from bucketfs.sync import Look, MirrorState, folder
 from bucketfs.sync.mirror_apply import Applied, Applier
 from bucketfs.types import Cid, Kind, Link, NodeAttributes, UploadId
@@ -58,7 +58,7 @@ def hub_tree(remote: MemoryRemote) -> dict[str, str]:
         path, cid = waiting.pop()
         try:
             entries = drive(list_directory(cid), remote._get).entries
-        except Exception:
+        except NotADirectory:
             found[path] = drive(read_file(cid), remote._get).decode()
             continue
         waiting += [(f"{path}/{name.decode()}".strip("/"), link.cid) for name, link in entries.items() if name[:1] != b"."]
