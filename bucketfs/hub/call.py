@@ -65,6 +65,11 @@ class Call:
         """The account whose limits count: of a user, the owner of the key."""
         return self.realm or self.account
 
+    @property
+    def holder(self) -> str:
+        """Who holds the places that a call takes: a user is one only together with the owner of the key. ``""`` for nobody."""
+        return f"{self.realm} {self.account}".strip()
+
 
 NOBODY = Call()
 

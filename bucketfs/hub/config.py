@@ -29,7 +29,7 @@ class HubConfig:
     workers: int = 32
     """Single calls that are at work at a time."""
     singles_max: int = 512
-    """Single calls whose message has not come yet."""
+    """Single calls whose message has not come yet, or that wait for their turn to be at work."""
     streams_max: int = 256
     """Streams of blocks and files, in and out; each has a thread."""
     waiters_max: int = 1024

@@ -5,7 +5,8 @@ every method takes a stream: of one that takes a single message, grpc would wait
 asked who calls. So who is let in is known first, and then waited for no longer than a seat (seats.py) is good for.
 
 Threads: single calls, streams and those that wait for something to happen have pools of their own, so that none of them can keep
-another kind out. Pools make threads as they are needed. Of single calls, no more than ``workers`` are at work at a time.
+another kind out. Pools make threads as they are needed. Of single calls, no more than ``workers`` are at work at a time, and
+turns.py says whose; the others keep their seats meanwhile, so that no account has all threads.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any, NoReturn
 
 import grpc
@@ -28,6 +29,7 @@ from bucketfs.hub.config import HubConfig
 from bucketfs.hub.seats import Patience, Seats, Visit
 from bucketfs.hub.service import Handler, Service
 from bucketfs.hub.status import Code, Status, status_of
+from bucketfs.hub.turns import Turns
 
 END_GRACE_S = 0.01
 """How long the end of a request stream is doubted. grpcio reports a client that went away as an ordinary end of the stream
@@ -85,8 +87,9 @@ class GrpcContext(Context):
 class _Pool(ThreadPoolExecutor):
     """Threads for one kind of call, and the seats of those who let them wait."""
 
-    def __init__(self, seats: int, name: str) -> None:
-        super().__init__(seats + SPARE_THREADS, thread_name_prefix=name)
+    def __init__(self, seats: int, name: str, beside: int = 0) -> None:
+        """``beside`` is for how many calls that have given back their seat there are threads."""
+        super().__init__(seats + beside + SPARE_THREADS, thread_name_prefix=name)
         self.seats = Seats(seats)
 
 
@@ -103,10 +106,10 @@ class Gate:
         self._authenticator = authenticator
         self._log = log
         self._now_ns = now_ns
-        self.singles = _Pool(config.singles_max, "hub-work")
+        self.singles = _Pool(config.singles_max, "hub-work", config.workers)
         self._streams = _Pool(config.streams_max, "hub-stream")
         self._waiters = _Pool(config.waiters_max, "hub-wait")
-        self._turns = threading.BoundedSemaphore(config.workers)
+        self._turns = Turns(config.workers)
         self._patience = Patience(self.singles.seats, self._streams.seats, self._waiters.seats)
 
     def start(self) -> None:
@@ -168,12 +171,14 @@ class Gate:
             try:
                 context = admitted(grpc_context)
                 visit = Visit(grpc_context.cancel, single=not method.client_streaming)
-                with pool.seats.taken(context.call, visit):
-                    request = asked(stream, context, visit)
-                    if pool is not self.singles:
-                        return handler(request, context)
-                # A single call whose message is here lets nobody wait any more.
-                with self._turns:
+                with ExitStack() as turn:
+                    with pool.seats.taken(context.call, visit):
+                        request = asked(stream, context, visit)
+                        if pool is not self.singles:
+                            return handler(request, context)
+                        if turn.enter_context(self._turns.taken(context.call)):
+                            # Who asks again meanwhile must not be answered twice: where there is a queue it would only grow.
+                            context.check_active()
                     return handler(request, context)
             except Exception as error:
                 self._end(grpc_context, where, error)

@@ -62,8 +62,7 @@ class Seats:
     @contextmanager
     def taken(self, call: Call, visit: Visit) -> Iterator[None]:
         """Holds a seat. Raises Status RESOURCE_EXHAUSTED when there is none for this caller."""
-        # A user is one only together with the owner of the key.
-        account = f"{call.realm} {call.account}".strip()
+        account = call.holder
         with self._lock:
             self._check(account, call.payer)
             self._visits.add(visit)

@@ -17,11 +17,12 @@ from support.bucketuser import BLOCKS, BUCKETS, BucketUser, raised
 from support.keyring import USER, as_user, make_key, sign_up
 from support.waiting import eventually
 
-from bucketfs.hub import HubConfig, HubServer, seats
+from bucketfs.hub import HubConfig, HubServer, rpc, seats
 from bucketfs.hub.call import NOBODY, AccountKind, Call
 from bucketfs.hub.identity import Identity
 from bucketfs.hub.seats import Seats, Visit
 from bucketfs.hub.status import Status
+from bucketfs.hub.turns import Turns
 from bucketfs.wire import buckets_pb2, hub_pb2, threads_pb2, users_pb2
 
 HUB = "api.hubd.pb.APIService"
@@ -238,6 +239,82 @@ def test_reflection_and_health_are_open_and_in_nobodys_way(small: HubServer, bar
         call.cancel()
 
 
+def test_slow_calls_of_one_account_leave_turns_for_others(
+    start_hub: Callable[..., HubServer], dial: Callable[[str], Caller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = start_hub(workers=4, singles_max=16)
+    alice, bob = (sign_up(dial(hub.address), name) for name in ("alice", "bob"))
+    may_go_on = threading.Event()
+    at_work: list[tuple[str, ...]] = []
+    quick = hub.hub.metadata.threads_of
+
+    def slow(*who: str) -> Any:
+        at_work.append(who)
+        may_go_on.wait(60)
+        return quick(*who)
+
+    contexts: list[rpc.GrpcContext] = []
+
+    class Noted(rpc.GrpcContext):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            contexts.append(self)
+
+    monkeypatch.setattr(hub.hub.metadata, "threads_of", slow)
+    monkeypatch.setattr(rpc, "GrpcContext", Noted)
+    try:
+        calls = [alice.start(USERS, "ListThreads", users_pb2.ListThreadsRequest(), timeout_s=60) for _ in range(7)]
+        eventually(lambda: taken(hub, "singles") == 5, "five wait for their turn")
+        assert len(at_work) == 2
+        assert works(bob), "two turns are left"
+        # One more than half of the places, threads included, is refused and waits for nothing.
+        more = [alice.start(USERS, "ListThreads", users_pb2.ListThreadsRequest(), timeout_s=60) for _ in range(4)]
+        eventually(lambda: any(call.done() for call in more), "the eleventh is refused")
+        refused = [ended(call) for call in more if call.done()]
+        assert refused == [("RESOURCE_EXHAUSTED", TOO_MANY + "one account may have 8 of this hub's 16 open")]
+        # Those whose client has gone are not answered.
+        for call in calls[2:] + more:
+            call.cancel()
+        eventually(lambda: sum(context.is_active() for context in contexts) == 2, "the hub knows that they have gone")
+    finally:
+        may_go_on.set()
+    assert [list(call.result().list) for call in calls[:2]] == [[], []]
+    eventually(lambda: taken(hub, "singles") == 0, "all are done")
+    assert len(at_work) == 2
+    assert works(alice)
+
+
+def test_turns_go_to_who_has_the_least() -> None:
+    turns = Turns(8)
+    got: list[str] = []
+    over = threading.Semaphore(0)
+
+    def wants(name: str, count: int) -> list[threading.Thread]:
+        def take() -> None:
+            with turns.taken(Call(account=name)):
+                got.append(name)
+                over.acquire()
+
+        threads = [threading.Thread(target=take, daemon=True) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    waiting = wants("a", 8)
+    eventually(lambda: got == ["a"] * 4, "half for one who is alone")
+    waiting += wants("b", 8)
+    eventually(lambda: got[4:] == ["b"] * 2, "half of what is left")
+    waiting += wants("c", 8)
+    eventually(lambda: got[6:] == ["c"], "and so on")
+    waiting += wants("", 2)
+    eventually(lambda: got[7:] == [""], "the last one for who is nobody yet")
+    over.release(100)
+    for thread in waiting:
+        thread.join(30)
+    assert sorted(got) == sorted(["a"] * 8 + ["b"] * 8 + ["c"] * 8 + [""] * 2)
+    assert (turns._free, turns._waiting, +turns._by_account, +turns._by_payer) == (8, {}, {}, {})
+
+
 def test_many_single_calls_at_once_all_succeed(start_hub: Callable[..., HubServer], dial: Callable[[str], Caller]) -> None:
     alice = sign_up(dial(start_hub().address), "alice")
     calls = [alice.start(HUB, "GetSessionInfo", hub_pb2.GetSessionInfoRequest(), timeout_s=60) for _ in range(200)]
@@ -259,6 +336,7 @@ def test_the_numbers_of_the_page() -> None:
     assert f"({config.singles_max}; {seats.MESSAGE_S:.0f} s each)" in page
     assert f"streams of blocks and files ({config.streams_max})" in page
     assert f"listeners, challenges and confirmations ({config.waiters_max:,})" in page
+    assert f"Of single calls {config.workers} are at work" in page and f"({config.workers // 2} at most)" in page
     assert f"Messages have at most {config.message_bytes_max >> 20} MiB" in page
     assert seats.IDLE_S == 60 and "stood still for a minute are ended" in page
     assert "begins with `too many calls at once`" in page and seats.TOO_MANY == "too many calls at once"
