@@ -2,7 +2,8 @@
 
 Unary calls and calls that stream in only one reply use gRPC's futures: a callback of gRPC's own thread wakes the waiting
 task, so that no thread is used per call (measured: half as fast again as a thread each). Reply streams are read one message
-at a time on worker threads with a limiter of their own, so that slow streams never take the threads that disk work needs;
+at a time on worker threads with a limiter of their own, so that slow streams never take the threads that disk work needs. A
+call with such a stream is begun when there is a place for it, since a Hub counts what is open and refuses more than so many;
 gRPC reads at most one message ahead, and its flow control holds the Hub back beyond that. Request streams are pulled by
 gRPC's own thread through a channel without a buffer, so that a slow link holds the sender back. Leaving a call in any way
 but by its end cancels it on the wire; a cancelled request stream is never half-closed, since a Hub takes a half-close for
@@ -44,7 +45,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TIMEOUT_S = 30.0
-STREAM_THREADS_MAX = 32
+STREAMS_MAX = 32
+"""Reply streams open at a time."""
+STREAM_THREADS_MAX = 3 * STREAMS_MAX
+"""One for a stream's replies and one for its headers; and a thread that was abandoned may take a moment to end."""
 CLOSE_GRACE_S = 5.0
 RECEIVE_MAX_BYTES = 64 << 20
 """One ListPath of a large folder passes gRPC's default of 4 MiB; a Hub puts no limit on what it sends."""
@@ -111,6 +115,7 @@ class Channel:
         self._refused = refused
         self._channel: Any = None
         self._callables: dict[str, Any] = {}
+        self._places = trio.CapacityLimiter(STREAMS_MAX)
         self._limiter = trio.CapacityLimiter(STREAM_THREADS_MAX)
         self._counting = threading.Lock()
 
@@ -254,6 +259,7 @@ class Channel:
             self._attempted(method.name),
             self._timeout_s(timeout_s),
             self._in_thread,
+            self._places,
         )
 
     async def _in_thread(self, wait: Callable[[], T]) -> T:

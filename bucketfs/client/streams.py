@@ -36,7 +36,7 @@ class Encodable(Protocol):
 @dataclass(frozen=True, slots=True)
 class Call:
     """How a stream's call is begun, and what holds for it: ``prepare`` is awaited before, ``ours`` makes gRPC's errors ours,
-    ``limit_s`` is for each message, ``in_thread`` runs what waits for one.
+    ``limit_s`` is for each message, ``in_thread`` runs what waits for one. ``places`` is for how many such calls there may be.
     """
 
     prepare: Callable[[], Awaitable[None]]
@@ -45,6 +45,7 @@ class Call:
     attempted: str
     limit_s: float | None
     in_thread: Callable[[Callable[[], Any]], Awaitable[Any]]
+    places: trio.CapacityLimiter
 
 
 class Replies(Generic[T]):
@@ -63,15 +64,30 @@ class Replies(Generic[T]):
         self._call: Any = None
 
     async def __aenter__(self) -> Replies[T]:
-        await self._about.prepare()
-        with self._about.ours():
-            self._call = self._about.begin(self._request)
+        await self._enter(self._request)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._leave()
+
+    async def _enter(self, request: object) -> None:
+        """Begins the call once there is a place for it. What has to be prepared may need a call of its own, so that comes
+        before."""
+        await self._about.prepare()
+        with limit(self._about.limit_s, self._about.attempted):
+            await self._about.places.acquire_on_behalf_of(self)
+        try:
+            with self._about.ours():
+                self._call = self._about.begin(request)
+        except BaseException:
+            self._about.places.release_on_behalf_of(self)
+            raise
+
+    def _leave(self) -> None:
         self._call.cancel()
+        self._about.places.release_on_behalf_of(self)
 
     def __aiter__(self) -> Replies[T]:
         return self
@@ -120,17 +136,15 @@ class Dialogue(Replies[T]):
     """A call with requests and replies in turn."""
 
     async def __aenter__(self) -> Dialogue[T]:
-        await self._about.prepare()
         self._outbox = Outbox()
-        with self._about.ours():
-            self._call = self._about.begin(self._outbox)
+        await self._enter(self._outbox)
         self._call.add_done_callback(self._outbox.call_ended)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._call.cancel()
+        self._leave()
         self._outbox.close()
 
     async def send(self, request: Encodable) -> bool:

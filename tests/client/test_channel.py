@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import trio
+from support.waiting import eventually
 
 from bucketfs.client import Channel, Credentials, Endpoint
+from bucketfs.client.channel import STREAMS_MAX
 from bucketfs.errors import Corrupt, InvalidArgument, NotFound, RootMoved, TimedOut, Unavailable, Unsupported
+from bucketfs.hub import HubConfig
 from bucketfs.types import ThreadId
 from bucketfs.wire import blocks_pb2, buckets_pb2
 
@@ -148,6 +152,40 @@ async def test_cancelling_closes_the_call(tiny_hub: Any) -> None:
         async with channel.stream_out(BUCKETS, "PullPath", buckets_pb2.PullPathRequest(), chunk) as replies:
             assert await replies.receive() == bytes(1000)
         assert await trio.to_thread.run_sync(ended.wait, 5)
+
+
+async def test_a_stream_waits_for_its_place_and_gives_it_back(tiny_hub: Any) -> None:
+    # An account has half of a hub's places, and many mounts may be one account's.
+    assert HubConfig(data=Path()).streams_max // 4 >= STREAMS_MAX
+    let_go = threading.Event()
+    entered: list[str] = []
+
+    def stall(request: Any, context: grpc.ServicerContext) -> Any:
+        entered.append(request.key)
+        yield buckets_pb2.PullPathResponse(chunk=b"first")
+        let_go.wait(10)
+
+    tiny_hub.serve(BUCKETS, PullPath=stall)
+    async with tiny_hub.channel(timeout_s=60) as channel, trio.open_nursery() as nursery:
+        channel._places.total_tokens = 2
+
+        async def pull(key: str) -> None:
+            async with channel.stream_out(BUCKETS, "PullPath", buckets_pb2.PullPathRequest(key=key), chunk) as replies:
+                assert [reply async for reply in replies] == [b"first"]
+
+        for key in "abc":
+            nursery.start_soon(pull, key)
+        await trio.to_thread.run_sync(
+            lambda: eventually(lambda: len(entered) == 2 and channel._places.statistics().tasks_waiting == 1, "two are open")
+        )
+        let_go.set()
+    assert sorted(entered) == ["a", "b", "c"]
+    assert channel._places.borrowed_tokens == 0
+    # A closed channel begins no call, and holds no place for it.
+    with pytest.raises(Unavailable):
+        async with channel.stream_out(BUCKETS, "PullPath", buckets_pb2.PullPathRequest(), chunk):
+            pass
+    assert channel._places.borrowed_tokens == 0
 
 
 async def test_replies_come_in_order_and_bundled(tiny_hub: Any) -> None:
