@@ -15,6 +15,9 @@ from dataclasses import dataclass
 
 from bucketfs.types import Cid, DraftId, Inode
 
+NOBODY = -1
+"""An owner, or group, that no node says (see `SetAttributes`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Create:
@@ -68,7 +71,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class SetAttributes:
-    """Attributes that change; ``None`` leaves one as it is."""
+    """Attributes that change; ``None`` leaves one as it is. A uid or gid of `NOBODY` makes it that of the mount again: no node says
+    one."""
 
     path: str
     mode: int | None
@@ -155,6 +159,16 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """A power loss took bytes of the file at ``path`` that had not been synced. They may have been sent: a root was proposed from
+    here that has it at ``was``. No change by itself."""
+
+    path: str
+    was: str
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """The conflict whose copy is ``copy`` is settled; the files stand as the user wants them."""
 
@@ -176,4 +190,5 @@ Op = (
     | Left
     | Conflict
     | Settled
+    | Lost
 )

@@ -253,11 +253,12 @@ class Journal:
         self.recovered = recovery_of(found, on_disk)
         self._number_max = found.number_max
         self._older = found.older
-        unbacked = {op.draft for op in self.recovered.unbacked}
+        # Of a draft that lost later bytes the earlier records still count.
+        backed = {op.draft for op in self.recovered.ops if isinstance(op, SetContent)}
         named = found.scanned.named
         header_next = found.scanned.header.next_draft if found.scanned.header else 1
         self._first_new_draft = DraftId(max([header_next, *(draft + 1 for draft in named | on_disk.keys())]))
-        self.drafts.adopt(named - unbacked, self._first_new_draft)
+        self.drafts.adopt(backed, self._first_new_draft)
         if found.number:
             file = self._disk.open_append(segment_path(self._folder, found.number))
             # size_synced stays 0: whether the last run had synced these bytes is not known.

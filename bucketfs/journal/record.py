@@ -27,10 +27,12 @@ from typing import Any
 
 from bucketfs.errors import Corrupt, InvalidArgument, Unsupported
 from bucketfs.ops import (
+    NOBODY,
     Arrived,
     Conflict,
     Create,
     Left,
+    Lost,
     MakeDirectory,
     MakeSymlink,
     Op,
@@ -45,7 +47,9 @@ from bucketfs.ops import (
 from bucketfs.types import Cid, DraftId
 
 SEGMENT_VERSION = 1
-RECORD_VERSION = 1
+RECORD_VERSION = 2
+"""The newest. A record says the oldest that can say it: 2 for one with an owner that is `NOBODY`, else 1."""
+
 HEAD_END = ord("H")
 FRAME_HEADER_SIZE = 14
 HEADER_SIZE_MAX = 4096
@@ -68,6 +72,7 @@ _KINDS: dict[int, type[Op]] = {
     ord("G"): Left,
     ord("K"): Conflict,
     ord("S"): Settled,
+    ord("M"): Lost,
 }
 _LETTERS = {op: letter for letter, op in _KINDS.items()}
 _FIELDS = {op: tuple(field.name for field in fields(op)) for op in _LETTERS}
@@ -120,13 +125,17 @@ def encode_op(index: int, op: Op) -> bytes:
         data = _to_json(payload).encode()
     except UnicodeEncodeError as error:
         raise InvalidArgument(f"a path that is not UTF-8: {op!r}") from error
-    return encode_frame(index, _LETTERS[kind], data)
+    return encode_frame(index, _LETTERS[kind], data, _version_of(op))
 
 
-def encode_frame(index: int, kind: int, payload: bytes) -> bytes:
+def encode_frame(index: int, kind: int, payload: bytes, version: int = 1) -> bytes:
     """``payload`` as record ``index``."""
-    summed = _SUMMED.pack(index, kind, RECORD_VERSION) + payload
+    summed = _SUMMED.pack(index, kind, version) + payload
     return _OUTER.pack(len(payload), zlib.crc32(summed)) + summed
+
+
+def _version_of(op: Op) -> int:
+    return 2 if isinstance(op, SetAttributes) and NOBODY in (op.uid, op.gid) else 1
 
 
 def decode_op(kind: int, version: int, payload: bytes) -> Op:

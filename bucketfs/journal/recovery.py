@@ -7,7 +7,7 @@ that is left of somebody's work.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -25,13 +25,15 @@ class Recovery:
     """What an opened journal remembers.
 
     ``ops`` on ``base`` give the overlay. ``set_aside`` names the files that hold what could not be used. ``unbacked`` are
-    content records whose bytes a power loss took; they are not among ``ops`` and no sync had acknowledged them.
+    content records whose bytes a power loss took; they are not among ``ops`` and no sync had acknowledged them. ``unbacked_at``
+    says of each how many of the ``ops`` came before it.
     """
 
     base: Cid | None
     ops: list[Op]
     set_aside: list[str]
     unbacked: list[SetContent]
+    unbacked_at: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,16 @@ def recovery_of(found: Found, draft_sizes: Mapping[DraftId, int]) -> Recovery:
     """The recovery that ``found`` amounts to, given the sizes of the draft files."""
     ops, unbacked = split_by_backing(found.scanned.ops, draft_sizes)
     base = found.scanned.header.base if found.scanned.header else None
-    return Recovery(base, ops, found.set_aside, unbacked)
+    return Recovery(base, ops, found.set_aside, unbacked, _places(found.scanned.ops, unbacked))
+
+
+def _places(ops: Sequence[Op], left_out: Sequence[Op]) -> list[int]:
+    """How many ops that were not left out stand before each that was."""
+    places: list[int] = []
+    for at, op in enumerate(ops):
+        if len(places) < len(left_out) and op is left_out[len(places)]:
+            places.append(at - len(places))
+    return places
 
 
 def inodes_named(disk: Disk, folder: PathLike) -> set[Inode]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,31 @@ async def test_on_a_real_disk(tmp_path: Path) -> None:
     assert draft.read(6, 3) == b"wor"
     assert draft.size_bytes == 11
     assert journal.drafts.new().id > draft.id
+    journal.close()
+
+
+async def test_what_was_synced_of_a_draft_counts_when_later_bytes_are_lost(tmp_path: Path) -> None:
+    journal = Journal.open(Disk(), tmp_path / "journal")
+    draft = journal.drafts.new()
+    path = journal.drafts.path(draft.id)
+    draft.write(0, b"synced")
+    first, later = content(draft.id, 6), content(draft.id, 11)
+    journal.append(create(1))
+    journal.append(first)
+    await journal.sync()
+    draft.write(6, b"later")
+    journal.append(create(2))
+    journal.append(later)
+    journal.append(create(3))
+    journal.close()
+    os.truncate(path, 6)
+    journal = Journal.open(Disk(), tmp_path / "journal")
+    found = journal.recovered
+    assert found.ops == [create(1), first, create(2), create(3)]
+    assert (found.unbacked, found.unbacked_at) == ([later], [3])
+    assert journal.drafts.get(draft.id).read(0, 100) == b"synced"
+    await journal.sweep()
+    assert journal.drafts.get(draft.id).read(0, 100) == b"synced"
     journal.close()
 
 

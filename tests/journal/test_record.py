@@ -13,10 +13,12 @@ from bucketfs.journal import record
 from bucketfs.journal.record import Header, cid_from_text, cid_to_text, decode_header, encode_header, encode_op, frame_at
 from bucketfs.journal.state import _NEXT, Event, Life, next_life, scan, split_by_backing
 from bucketfs.ops import (
+    NOBODY,
     Arrived,
     Conflict,
     Create,
     Left,
+    Lost,
     MakeDirectory,
     MakeSymlink,
     Op,
@@ -32,6 +34,7 @@ from bucketfs.types import Cid, DraftId, Inode
 
 numbers = st.integers(0, 2**63)
 times = st.integers(-(2**62), 2**62)
+owners = st.none() | st.integers(NOBODY, 2**32)
 maybe = st.none() | st.integers(0, 2**32)
 paths = st.text(st.characters(codec="utf-8"), max_size=20)
 cids = st.binary(min_size=1, max_size=80).map(Cid)
@@ -42,7 +45,7 @@ ops: st.SearchStrategy[Op] = st.one_of(
     st.builds(MakeDirectory, **made, mode=st.integers(0, 0o7777)),
     st.builds(MakeSymlink, **made, target=paths),
     st.builds(Place, path=paths, inode=numbers.map(Inode), cid=cids, tsize=numbers, time_ns=times),
-    st.builds(SetAttributes, path=paths, mode=maybe, uid=maybe, gid=maybe, mtime_ns=st.none() | times, time_ns=times),
+    st.builds(SetAttributes, path=paths, mode=maybe, uid=owners, gid=owners, mtime_ns=st.none() | times, time_ns=times),
     st.builds(
         SetContent,
         path=paths,
@@ -60,6 +63,7 @@ ops: st.SearchStrategy[Op] = st.one_of(
     st.builds(Remove, path=paths, time_ns=times),
     st.builds(Conflict, copy=paths, original=paths, ours=st.booleans(), root=cids, time_ns=times),
     st.builds(Settled, copy=paths, time_ns=times),
+    st.builds(Lost, path=paths, was=paths, time_ns=times),
 )
 HEADER = encode_header(Header(3, None, DraftId(1)))
 END = record.encode_frame(0, record.HEAD_END, b"")
@@ -133,7 +137,7 @@ def test_a_newer_version_is_refused() -> None:
     newer = bytearray(encode_op(1, REMOVE))
     newer[13] = record.RECORD_VERSION + 1
     newer[4:8] = record.zlib.crc32(bytes(newer[8:])).to_bytes(4, "big")
-    with pytest.raises(Unsupported, match="version 2"):
+    with pytest.raises(Unsupported, match="version 3"):
         scan(HEADER + END + bytes(newer))
     line = HEADER.decode().rpartition(" crc=")[0].replace("bucketfs-journal 1", "bucketfs-journal 2").encode()
     with pytest.raises(Unsupported, match="format 2"):
@@ -169,6 +173,12 @@ def test_the_whole_table_of_lives() -> None:
     assert next_life(Life.FAILED, Event.SUPERSEDED) is Life.OLD
     with pytest.raises(AssertionError):
         next_life(Life.FAILED, Event.APPENDED)
+
+
+def test_only_what_an_older_bucketfs_would_misread_has_a_newer_version() -> None:
+    assert encode_op(1, SetAttributes("a", 0o600, None, 1000, None, 1))[13] == 1
+    assert encode_op(1, SetAttributes("a", None, NOBODY, None, None, 1))[13] == 2
+    assert encode_op(1, SetAttributes("a", None, None, NOBODY, None, 1))[13] == 2
 
 
 def content(draft: int, stop: int) -> SetContent:
