@@ -37,6 +37,9 @@ INLINE_BYTES_PER_LEAF = 256
 WINDOW_BYTES = 174 * 262_144
 """A file's leaves are looked up one window at a time: what one full inner node spans in the standard layout."""
 
+OUTDATED_WINDOWS_MAX = 1000
+"""Of a file that is larger (45 GB) the rest is left to the order of use."""
+
 DAMAGED_S = 60.0
 """How long a root block counts as damaged before the source is asked again."""
 
@@ -80,10 +83,16 @@ class Weighted(Generic[K, V]):
         self._items.move_to_end(key)
         return item[0]
 
-    def put(self, key: K, value: V, weight: int) -> None:
+    def drop(self, key: K) -> V | None:
+        """Forgets ``key``; what it was."""
         old = self._items.pop(key, None)
-        if old is not None:
-            self._weight -= old[1]
+        if old is None:
+            return None
+        self._weight -= old[1]
+        return old[0]
+
+    def put(self, key: K, value: V, weight: int) -> None:
+        self.drop(key)
         self._items[key] = (value, weight)
         self._weight += weight
         while self._weight > self._weight_max and len(self._items) > 1:
@@ -232,9 +241,22 @@ class Lens:
         self._infos.put(cid, info, 1)
         return info
 
-    def know_directory(self, cid: Cid, directory: Directory) -> None:
-        """Take in a directory that was built here, so that it need not be read back."""
-        self._directories.put(cid, directory, len(directory.entries) + 8)
+    def known_info(self, cid: Cid) -> NodeInfo | None:
+        """What a root block says that is in memory."""
+        return self._infos.get(cid)
+
+    def known_directory(self, cid: Cid) -> Directory | None:
+        """A base directory that is in memory."""
+        return self._directories.get(cid)
+
+    def outdated(self, cid: Cid) -> None:
+        """The base names this node no longer: what is known of it goes before its turn, or a folder that changes every second would
+        fill the memory with what it was. If somebody still reads it (an open file does) it is decoded again."""
+        self._directories.drop(cid)
+        info = self._infos.drop(cid)
+        size_bytes = 0 if info is None else info.size_bytes
+        for window in range(min(size_bytes // WINDOW_BYTES + 1, OUTDATED_WINDOWS_MAX)):
+            self._windows.drop((cid, window))
 
     async def resolve(self, root: Cid, names: Sequence[bytes]) -> Link:
         """The link at a path of an immutable tree. Raises NotFound."""

@@ -26,6 +26,7 @@ from bucketfs.vfs.ghosts import Ghosts
 from bucketfs.vfs.here import as_it_was, entry_here
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node
 from bucketfs.vfs.renames import RenamedHere, RenamedThere
+from bucketfs.vfs.short import Short
 from bucketfs.vfs.sight import Sight, Unseen
 from bucketfs.vfs.view import SEED
 from bucketfs.vfs.volume import Volume
@@ -61,6 +62,7 @@ class Plan:
         self._here = RenamedHere(volume, sight, alone)
         self._there = RenamedThere(volume, sight, acts, alone)
         self._ghosts = Ghosts(sight, acts, self._followed)
+        self._short = Short(volume, sight, acts, built, self._theirs, self._both)
 
     def decide(self, theirs: Link) -> None:
         """Plan for the whole tree. Raises Unseen when something was not looked at yet, and Unfollowed with nodes whose renames
@@ -69,6 +71,8 @@ class Plan:
         assert root.link is not None, "the root is always the base's"
         self._there.begin(root.link.cid, theirs.cid)
         self._try(partial(self._begin, theirs))
+        if self._mine:
+            self._late += self._short.tasks(theirs)
         self._go_on()
         self._here.check()
         self._there.plan()
@@ -133,6 +137,8 @@ class Plan:
             self._acts.stand_on(node, theirs, raw.attributes, differs=False)
         else:
             self._acts.stand_on(node, theirs, attributes, differs=True)
+        if node.link is not None and node.link.cid != theirs.cid:
+            self._acts.outdated(node.link)
         if node.lookups or node is self._volume.root:
             self._acts.tell(AttributesChanged(node.inode))
 
@@ -143,6 +149,7 @@ class Plan:
         for name, (was, now) in self._sight.changes(base, theirs).items():
             if node is self._volume.root and name == SEED:
                 continue
+            self._acts.outdated(was)
             if name in node.children or name in node.overrides:
                 self._try(partial(self._name, node, name, was, now))
             elif was is None and self._mine:
@@ -241,39 +248,12 @@ class Plan:
 
     def _newer(self, parent: DirectoryNode, ours: Node | None, was: Link | None, now: Link | None, overriding: bool) -> None:
         """The Hub has an older state of ours: ours stands, as an override of it."""
-        if now is not None and isinstance(ours, FileNode) and self._lost_bytes(ours, now):
-            self._acts.replace(parent, ours, now, self._sight.seen(now), None, at=True)
-            return
-        if isinstance(ours, DirectoryNode) and overriding and now is not None and self._volume.emptied:
-            self._queue.append(partial(self._give_back, ours, now))
         if ours is None or overriding:
             return
         if isinstance(ours, DirectoryNode) and now is not None and self._sight.seen(now).entry.kind is Kind.DIRECTORY:
             self._meet(ours, was, now, self._verdict(ours, was, now))
         else:
             self._acts.keep(parent, ours)
-
-    def _give_back(self, directory: DirectoryNode, theirs: Link) -> None:
-        """Take from the Hub's older state of a folder that was made here what a power loss took from its files."""
-        if self._sight.seen(theirs).entry.kind is not Kind.DIRECTORY:
-            return
-        for name, link in self._sight.entries(theirs.cid).items():
-            child = directory.children.get(name)
-            if isinstance(child, DirectoryNode):
-                self._queue.append(partial(self._give_back, child, link))
-            elif isinstance(child, FileNode):
-                self._try(partial(self._give_back_file, directory, child, link))
-
-    def _give_back_file(self, parent: DirectoryNode, ours: FileNode, theirs: Link) -> None:
-        if self._lost_bytes(ours, theirs):
-            self._acts.replace(parent, ours, theirs, self._sight.seen(theirs), None, at=False)
-
-    def _lost_bytes(self, ours: FileNode, now: Link) -> bool:
-        """Whether a power loss took what was written to it, and not before it was at the Hub."""
-        if ours not in self._volume.emptied or ours.content.layers:
-            return False
-        entry = self._sight.seen(now).entry
-        return entry.kind is Kind.FILE and not entry.empty
 
     def _gone_here(self, parent: DirectoryNode, name: bytes, was: Link | None, now: Link | None) -> None:
         """Removed here. What the Hub's side changed survives; where it removed it too, all agree."""
@@ -367,6 +347,9 @@ class Plan:
             self._acts.let_go(parent, ours)
         else:
             self._two(parent, ours, now, verdict, at)
+
+    def _both(self, parent: DirectoryNode, ours: FileNode, now: Link, at: bool) -> None:
+        self._judge(parent, ours, None, now, at=at)
 
     def _two(self, parent: DirectoryNode, ours: Node, now: Link, verdict: Verdict, at: bool) -> None:
         """Both have something, of which at least one is no directory."""

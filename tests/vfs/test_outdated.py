@@ -1,0 +1,67 @@
+"""What is known of a tree goes with the tree: a folder that changes every second does not fill the memory with what it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from world import MemoryRemote, World
+
+from bucketfs.sync import Pusher
+from bucketfs.types import Cid
+from bucketfs.vfs import rebase_onto
+
+ROUNDS = 8
+
+
+def pusher_of(world: World) -> Pusher:
+    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+
+
+async def named_by_the_base(world: World) -> set[Cid]:
+    """The root blocks of the root, a folder and a file, once all of it was looked at as `ls -l` and `cat` do."""
+    lens, at = world.volume.lens, world.volume.base
+    found = {at}
+    assert await world.read("folder/file") != await world.read("folder/still")
+    for name in (b"folder", b"file"):
+        at = (await lens.resolve(at, [name])).cid
+        found.add(at)
+    return found
+
+
+def known(world: World, cids: set[Cid]) -> set[Cid]:
+    lens = world.volume.lens
+    return {cid for cid in cids if lens.known_directory(cid) is not None or lens.known_info(cid) is not None}
+
+
+async def test_what_the_base_names_no_longer_is_not_kept_in_memory(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    there = await World(tmp_path / "there", remote).open()
+    await there.mkdir("folder")
+    await there.write("folder/file", b"at first")
+    await there.write("folder/still", b"unchanged")
+    await there.chmod("folder/still", 0o600)
+    await pusher_of(there).push()
+    here = await World(tmp_path / "here", remote).open()
+    worlds = (there, here)
+    former: set[Cid] = set()
+    for number in range(ROUNDS):
+        for world in worlds:
+            former |= await named_by_the_base(world)
+        # The one pushes, the other hears of it.
+        writer, reader = worlds[number % 2], worlds[1 - number % 2]
+        await writer.write("folder/file", b"change %d " % number * 1000)
+        await writer.chmod("folder/file", 0o640)
+        await pusher_of(writer).push()
+        await rebase_onto(reader.volume, remote.at, {}, host="here", when="2026-11-22 083000")
+        await pusher_of(reader).checkpoint()
+    assert len(former) == 3 * ROUNDS
+    for world in worlds:
+        now = await named_by_the_base(world)
+        assert len(known(world, now)) >= 2, "the folders were just looked at"
+        assert known(world, former) == set()
+        assert await world.read("folder/file") == b"change %d " % (ROUNDS - 1) * 1000
+    # What did not change stays known.
+    still = (await here.volume.lens.resolve(here.volume.base, [b"folder", b"still"])).cid
+    assert known(here, {still}) == {still}
+    for world in worlds:
+        world.close()
