@@ -16,7 +16,7 @@ from pathlib import Path
 import cachetools
 import trio
 
-from bucketfs.cache.source import Source
+from bucketfs.cache.source import Shelter, Source
 from bucketfs.cache.tier import QUEUE_BYTES, DiskTier
 from bucketfs.disk import Disk
 from bucketfs.errors import BucketfsError, Corrupt, NotFound
@@ -59,7 +59,8 @@ class BlockCache:
     """See ``Source`` for what is returned and raised. ``folder`` None means no disk tier. All methods belong to the trio
     thread.
 
-    Reading works at once; what is read comes to the disk only while ``run`` runs.
+    Reading works at once; what is read comes to the disk only while ``run`` runs. ``shelters`` hold blocks beside the cache, and
+    are asked before whoever is below: what a journal stands on is here although the cache was deleted and the Hub has it no more.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class BlockCache:
         disk: Disk | None = None,
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
+        self.shelters: list[Shelter] = []
         self._below = below
         self._memory: cachetools.LRUCache[Cid, bytes] = cachetools.LRUCache(memory_bytes, _memory_size)
         self._tier = None
@@ -116,6 +118,14 @@ class BlockCache:
         if wanted:
             found.update(await self._gather(wanted))
         return found
+
+    async def at_hand(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
+        """Those of the blocks that are on this machine. Awaits its disk, and nobody else; raises nothing."""
+        found = {cid: data for cid in cids if (data := self.peek(cid)) is not None}
+        if self._tier is not None:
+            tier = self._tier
+            found |= await tier.read_many([cid for cid in cids if cid not in found and tier.holds(cid)])
+        return found | await self._sheltered([cid for cid in cids if cid not in found])
 
     # Our own blocks
 
@@ -250,7 +260,24 @@ class BlockCache:
         if spoilt:
             await self._from_below(spoilt)
 
+    async def _sheltered(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
+        found: dict[Cid, bytes] = {}
+        for shelter in list(self.shelters):
+            held = [cid for cid in cids if cid not in found and cid in shelter]
+            if held:
+                found |= await shelter.get_many(held)
+        return found
+
     async def _from_below(self, cids: Sequence[Cid]) -> None:
+        found = await self._sheltered(cids)
+        for cid, data in found.items():
+            self.put(cid, data)
+            self._land(cid, data)
+        rest = [cid for cid in cids if cid not in found]
+        if rest:
+            await self._fetch(rest)
+
+    async def _fetch(self, cids: Sequence[Cid]) -> None:
         """Fetches, and gives each flight its block or its error. One block that nobody has must not fail those of others who
         happened to board with it, so a batch that fails for one of its blocks is halved until it is found."""
         try:
@@ -260,8 +287,8 @@ class BlockCache:
                 self._crash(cids[0], error)
                 return
             middle = len(cids) // 2
-            await self._from_below(cids[:middle])
-            await self._from_below(cids[middle:])
+            await self._fetch(cids[:middle])
+            await self._fetch(cids[middle:])
         except BucketfsError as error:
             for cid in cids:
                 self._crash(cid, error)

@@ -29,6 +29,18 @@ class Source(Protocol):
         ...
 
 
+class Shelter(Protocol):
+    """Blocks that are kept somewhere on this machine, and not for being fast. Each that is handed out is what its CID names."""
+
+    def __contains__(self, cid: Cid) -> bool:
+        """Whether `get_many` is worth asking. Immediate."""
+        ...
+
+    async def get_many(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
+        """Those of the blocks that are there; raises nothing."""
+        ...
+
+
 class DictSource:
     """The blocks of a mapping, and how they were asked for. For tests."""
 

@@ -16,7 +16,7 @@ from bucketfs.daemon.session import Session
 from bucketfs.disk import Disk
 from bucketfs.errors import HubError, NotFound, Refused, Unauthenticated, Unsupported
 from bucketfs.journal import Journal
-from bucketfs.sync import NativeRemote, Pace, Pusher, Syncer
+from bucketfs.sync import Keeper, NativeRemote, Pace, Pusher, Syncer
 from bucketfs.types import Inode
 from bucketfs.vfs import FileNode, InodeNumbers, Invalidation, Lens, Node, Owner, Room, Volume, draft_ids, replay
 
@@ -34,6 +34,7 @@ class OpenVolume:
     volume: Volume
     journal: Journal
     syncer: Syncer
+    keeper: Keeper
     room: Room
     opened_s: float = field(default_factory=trio.current_time)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -83,6 +84,8 @@ class Opener:
             )
         folder = make_private(self._folder / info.key)
         journal = await trio.to_thread.run_sync(Journal.open, Disk(), folder)
+        # Before anything is looked up: the tree that the journal stands on may be nowhere else.
+        self._cache.shelters.append(journal.base)
         try:
             volume = await self._volume(info, journal, name, inode)
             remote = NativeRemote(self._session.blocks, self._session.buckets, info.thread, info.key)
@@ -90,13 +93,18 @@ class Opener:
             if self._session.guest:
                 await self._look_as_guest(pusher, remote, info)
         except BaseException:
+            self.closing(journal)
             journal.close()
             raise
         syncer = Syncer(volume, remote, self._cache, pusher, self._pace)
         room = Room(f"bucket {info.name!r}")
         volume.growth.rooms = (room,) if self._session.guest else (self.room, room)
         volume.growth.note(_grown_by(volume))
-        return OpenVolume(name, info, volume, journal, syncer, room)
+        return OpenVolume(name, info, volume, journal, syncer, Keeper(volume, self._cache), room)
+
+    def closing(self, journal: Journal) -> None:
+        """Nothing is asked of a journal any more. Before it is closed."""
+        self._cache.shelters.remove(journal.base)
 
     async def _volume(self, info: BucketInfo, journal: Journal, name: bytes, inode: Inode | None) -> Volume:
         volume = Volume(

@@ -90,6 +90,7 @@ class Volumes:
         finally:
             self._nursery = None
             for one in self.open.values():
+                self._opener.closing(one.journal)
                 one.journal.close()
 
     async def add(self, info: BucketInfo, name: bytes, inode: Inode | None = None) -> OpenVolume:
@@ -106,7 +107,9 @@ class Volumes:
         try:
             with opened.scope:
                 opened.syncer.heard()
-                await opened.syncer.run()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(opened.syncer.run)
+                    nursery.start_soon(opened.keeper.run)
         finally:
             opened.ended.set()
 
@@ -302,6 +305,7 @@ class Volumes:
         opened.scope.cancel()
         with trio.CancelScope(shield=True):
             await opened.ended.wait()
+            self._opener.closing(opened.journal)
             await opened.journal.aclose()
 
 

@@ -80,6 +80,28 @@ def decode_directory(cid: Cid, block: bytes) -> OpenDirectory | None:
     return OpenDirectory(Link(cid, len(block) + sum(link.tsize for link in links)), links, message)
 
 
+@dataclass(frozen=True, slots=True)
+class DirectoryBlock:
+    """What one block of a directory names: child shards, and entries."""
+
+    shards: Sequence[Cid]
+    entries: Sequence[Cid]
+
+
+def directory_block(cid: Cid, block: bytes) -> DirectoryBlock | None:
+    """One block of a directory, its root or a shard; None for another kind of node. Raises Corrupt."""
+    found = decode_directory(cid, block)
+    if found is None:
+        return None
+    if not found.sharded:
+        return DirectoryBlock((), [link.cid for link in found.links])
+    buckets = list(found.shard().buckets.values())
+    return DirectoryBlock(
+        [bucket.cid for bucket in buckets if isinstance(bucket, Link)],
+        [bucket.link.cid for bucket in buckets if not isinstance(bucket, Link)],
+    )
+
+
 def open_directory(cid: Cid) -> Steps[OpenDirectory]:
     """Ask for and decode the root block of a directory. Raises NotADirectory, Corrupt."""
     block = b"" if codec_of(cid) != DAG_PB else (yield from fetch_one(cid))

@@ -6,6 +6,7 @@ One journal per bucket, in one folder::
     reserve                                 a few MiB taken in advance, so that deleting still works on a full disk
     segment-00000003                        header line, the head (a checkpoint: base and ops), then one frame per later op
     drafts/3f/000000000000023f              the bytes of files being written
+    base/00000007                           blocks of the base that what waits stands on
     set-aside/…                             what a recovery could not use, kept for a person to look at
 
 Everything the user did since the base is in the newest segment and the drafts it names: replaying its ops in order on its
@@ -31,11 +32,13 @@ Invariants. The crash tests hold them for a stop at every disk call.
 8. Recovery and ``settle`` never delete what they do not understand: such bytes go to ``set-aside``, and drafts that
    nobody names stay until ``sweep``.
 9. A journal of a newer bucketfs is refused and left as it is.
+10. A kept block of the base is handed out right or not at all, and is here until ``retain`` was told that it is not needed.
 """
 
+from bucketfs.journal.base import BaseBlocks
 from bucketfs.journal.drafts import Draft, Drafts
 from bucketfs.journal.extents import Extents, Interval
 from bucketfs.journal.journal import Journal, JournalFigures
 from bucketfs.journal.recovery import Recovery, inodes_named
 
-__all__ = ["Draft", "Drafts", "Extents", "Interval", "Journal", "JournalFigures", "Recovery", "inodes_named"]
+__all__ = ["BaseBlocks", "Draft", "Drafts", "Extents", "Interval", "Journal", "JournalFigures", "Recovery", "inodes_named"]

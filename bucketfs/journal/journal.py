@@ -15,6 +15,7 @@ import trio
 
 from bucketfs.disk import Disk, OpenFile, PathLike, Workers
 from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, NotFound, Stale
+from bucketfs.journal.base import BaseBlocks
 from bucketfs.journal.drafts import Drafts, SyncWork
 from bucketfs.journal.record import HEAD_END, Header, encode_frame, encode_header, encode_op
 from bucketfs.journal.recovery import Recovery, find_segment, move_drafts_aside, recovery_of, segment_path
@@ -37,6 +38,8 @@ class JournalFigures:
     segments: int
     drafts: int
     reserve_bytes: int
+    base_blocks: int
+    base_bytes: int
     failed: bool
 
 
@@ -68,6 +71,7 @@ class Journal:
 
     recovered: Recovery
     drafts: Drafts
+    base: BaseBlocks
 
     def __init__(self, disk: Disk, folder: str, lock: OpenFile, reserve_bytes: int) -> None:
         self._disk = disk
@@ -85,6 +89,7 @@ class Journal:
         self._running: trio.Event | None = None
         self._reserve = Reserve(disk, f"{folder}/reserve", reserve_bytes)
         self.drafts = Drafts(disk, f"{folder}/drafts", self._workers, self._is_named)
+        self.base = BaseBlocks(disk, f"{folder}/base")
 
     @classmethod
     def open(cls, disk: Disk, folder: PathLike, *, reserve_bytes: int = RESERVE_BYTES) -> Journal:
@@ -215,6 +220,8 @@ class Journal:
             segments=len(self._segments) + len(self._older),
             drafts=len(self.drafts),
             reserve_bytes=self._reserve.size_bytes,
+            base_blocks=len(self.base),
+            base_bytes=self.base.size_bytes,
             failed=self.failed,
         )
 
@@ -222,6 +229,7 @@ class Journal:
         """Gives descriptors and lock back. Syncs nothing. No ``sync`` or ``settle`` may be under way."""
         assert self._running is None, "closed during a sync"
         self.drafts.close()
+        self.base.close()
         self._reserve.close()
         for segment in self._segments:
             self._disk.close(segment.file)
@@ -248,6 +256,7 @@ class Journal:
 
     def _recover(self) -> None:
         self._disk.make_folder(f"{self._folder}/drafts")
+        self.base.open()
         found = find_segment(self._disk, self._folder)
         on_disk = self.drafts.on_disk()
         self.recovered = recovery_of(found, on_disk)

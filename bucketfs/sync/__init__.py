@@ -1,6 +1,7 @@
 """Between the mount and the Hub: blocks fall, roots come in, pushes go out.
 
 `HubSource` feeds the cache. `Syncer` keeps one volume and its bucket the same: it alone pushes and rebases, in one task.
+A `Keeper` keeps beside the journal what changes that wait stand on.
 `Watcher` hears that roots moved, and a `Feed` tells other programs what that changed. `push_folder` and `pull_folder` carry whole
 folders without a mount, and `Mirror` keeps one the same as a bucket. What a Hub is, is said by `Remote`.
 """
@@ -9,6 +10,7 @@ from bucketfs.sync.events import Event, Feed, Kind, News, PoliteSource, Subscrip
 from bucketfs.sync.fetch import HubSource
 from bucketfs.sync.folder_pull import pull_folder
 from bucketfs.sync.folder_push import push_folder
+from bucketfs.sync.keeper import Keeper
 from bucketfs.sync.mirror import Mirror, Round
 from bucketfs.sync.mirror_run import MirrorPace, MirrorRunner
 from bucketfs.sync.mirror_state import MirrorState, forget_state
@@ -25,6 +27,7 @@ __all__ = [
     "Feed",
     "Figures",
     "HubSource",
+    "Keeper",
     "Kind",
     "Look",
     "Mirror",

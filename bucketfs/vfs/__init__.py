@@ -27,6 +27,7 @@ from bucketfs.vfs.facts import (
     StatFs,
 )
 from bucketfs.vfs.files import read_base, record
+from bucketfs.vfs.footing import Footing, Note, Stand, stuck_paths, survey
 from bucketfs.vfs.frozen import FrozenDirectory, FrozenFile, FrozenSymlink, Picture, freeze, pushed, thaw
 from bucketfs.vfs.inodes import InodeNumbers
 from bucketfs.vfs.lens import Lens, run_steps
@@ -58,6 +59,7 @@ __all__ = [
     "EntryChanged",
     "EntryGone",
     "FileNode",
+    "Footing",
     "FrozenDirectory",
     "FrozenFile",
     "FrozenLayer",
@@ -69,6 +71,7 @@ __all__ = [
     "Lens",
     "Limits",
     "Node",
+    "Note",
     "Opened",
     "Owner",
     "Picture",
@@ -80,6 +83,7 @@ __all__ = [
     "Room",
     "SetAttr",
     "Slices",
+    "Stand",
     "StatFs",
     "SymlinkNode",
     "Touch",
@@ -104,6 +108,8 @@ __all__ = [
     "rights_of",
     "run_steps",
     "stands",
+    "stuck_paths",
+    "survey",
     "thaw",
     "without_folders",
 ]

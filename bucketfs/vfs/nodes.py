@@ -89,6 +89,7 @@ class Node:
         self.version += 1
         self.changed = True
         self.spread()
+        self.volume.footing.stands_on(self)
 
     def spread(self) -> None:
         """Tell the directories above that there is something dirty below them."""

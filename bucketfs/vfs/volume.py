@@ -31,6 +31,7 @@ from bucketfs.types import BucketKey, Cid, DraftId, Inode, NodeAttributes
 from bucketfs.vfs.conflicts import Conflicts
 from bucketfs.vfs.facts import RenameFlags
 from bucketfs.vfs.files import record
+from bucketfs.vfs.footing import Footing
 from bucketfs.vfs.inodes import InodeNumbers, Number, print_of
 from bucketfs.vfs.lens import Lens
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode, check_sound, is_below
@@ -92,6 +93,7 @@ class Volume(View):
         self.conflicts = Conflicts()
         self.owes_checkpoint = False
         self.growth = Growth()
+        self.footing = Footing()
         self.moves = 0
         """Counts the renames that a plan of what to push in which order cannot outlive (see `slices`)."""
         self.on_change: Callable[[], None] = lambda: None
@@ -246,6 +248,7 @@ class Volume(View):
         self.unrecorded.clear()
         self.garbage_drafts = 0
         self.owes_checkpoint = False
+        self.footing.begin()
 
     # The changes themselves: they cannot fail, and replay uses them too
 
@@ -259,6 +262,7 @@ class Volume(View):
     def take_away(self, parent: DirectoryNode, node: Node, now_ns: int) -> None:
         """Take a node off its name. It stays alive while it is open or known to the kernel."""
         name = node.name
+        self.footing.left(node)
         if len(self.conflicts):
             self.conflicts.settle(self.path_under(parent, name))
         self.numbers.drop(node.inode, parent.inode, name)
@@ -277,6 +281,9 @@ class Volume(View):
         """Move a node onto a name, over or in exchange with what is there."""
         old_parent, old_name = node.parent, node.name
         assert old_parent is not None, "a root cannot be renamed"
+        self.footing.left(node)
+        if target is not None:
+            self.footing.left(target)
         for moved in (node, target) if exchange and target is not None else (node,):
             if isinstance(moved, DirectoryNode):
                 moved.renamed = moved.link is None

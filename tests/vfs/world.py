@@ -12,6 +12,7 @@ from collections.abc import AsyncIterable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bucketfs.cache import Shelter
 from bucketfs.client import PutCounts
 from bucketfs.dag import cid_of, drive, edit_directory, new_blocks, verify
 from bucketfs.disk import Disk
@@ -100,12 +101,16 @@ class RemoteSource:
     def __init__(self, remote: MemoryRemote) -> None:
         self._remote = remote
         self._held: dict[Cid, bytes] = {}
+        self.shelters: list[Shelter] = []
 
     async def get(self, cid: Cid) -> bytes:
         return (await self.get_many([cid]))[cid]
 
     async def get_many(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
         lacking = [cid for cid in cids if cid not in self._held]
+        for shelter in self.shelters:
+            self._held.update(await shelter.get_many(lacking))
+        lacking = [cid for cid in lacking if cid not in self._held]
         if lacking:
             found = await self._remote.blocks(lacking)
             for cid in lacking:
@@ -113,6 +118,11 @@ class RemoteSource:
                     raise Corrupt("the Hub lacks a block of a tree that it serves")
             self._held.update(found)
         return {cid: self._held[cid] for cid in cids}
+
+    async def at_hand(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
+        for shelter in self.shelters:
+            self._held.update(await shelter.get_many([cid for cid in cids if cid not in self._held]))
+        return {cid: self._held[cid] for cid in cids if cid in self._held}
 
     def peek(self, cid: Cid) -> bytes | None:
         return self._held.get(cid)
@@ -154,6 +164,7 @@ class World:
         owner = Owner(1000, 1000, self.clock)
         self.folder.mkdir(exist_ok=True)
         self.journal = Journal.open(Disk(), self.folder / "journal")
+        self.source.shelters = [self.journal.base]
         self.numbers = InodeNumbers(self.folder / "inodes.db")
         registry: dict[Inode, object] = {}
         self.vfs = VFS(

@@ -1,0 +1,322 @@
+"""Keeping what the overlay stands on beside its journal, so that what waits can be replayed and rebased whatever becomes of the
+cache, and of the tree at the Hub.
+
+`bucketfs.vfs.Footing` says what is needed. It is taken from where it is at hand: the cache, the directories that the lens has
+decoded, and only then the Hub. Of a folder that was moved or removed the folders below are kept as far as they are on this machine:
+nobody downloads a tree for having it renamed.
+
+All of it happens behind the programs. A folder is kept a moment after its first change (from then on a kill and a deleted cache
+do no harm), and fsynced once it has waited for some seconds: what is pushed before that is never fsynced at all. Should the
+power fail first, cache or Hub still have it. After each checkpoint of the journal what is still needed is found anew, and the room
+of the rest is given back; when nothing waits that is everything.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import trio
+
+from bucketfs.cache import BlockCache
+from bucketfs.dag import (
+    DAG_PB,
+    DirectoryBlock,
+    codec_of,
+    directory_block,
+    drive,
+    edit_directory,
+    identity_block,
+    list_directory,
+)
+from bucketfs.errors import BucketfsError, Corrupt, NotADirectory, NotFound
+from bucketfs.types import Cid, Kind, Link
+from bucketfs.vfs import Note, Stand, Volume, run_steps, stuck_paths, survey
+
+log = logging.getLogger(__name__)
+
+GATHER_S = 0.2
+"""Changes come in crowds: those of so long are kept together."""
+
+SYNC_AFTER_S = 5.0
+RETRY_S = 60.0
+
+BATCH = 64
+"""Folders that are in memory at once. One may have some hundred kilobytes."""
+
+FOLDERS_PER_TURN = 500
+
+TREE_BLOCKS_MAX = 20_000
+TREE_BYTES_MAX = 64 << 20
+"""What is looked at below folders that were moved or removed, between two checkpoints: to see whether something is a folder, its
+root block has to be read."""
+
+
+class Keeper:
+    """For one volume. A single task."""
+
+    def __init__(self, volume: Volume, cache: BlockCache) -> None:
+        self._volume = volume
+        self._cache = cache
+        self._changed = trio.Event()
+        self._generation = -1
+        self._needed: set[Cid] = set()
+        self._later: dict[Note, None] = {}
+        self._trees: set[Cid] = set()
+        self._looked_blocks = 0
+        self._looked_bytes = 0
+        self._surveyed = False
+        self._swept = False
+        self._again_s: float | None = None
+        self._away_until_s = 0.0
+        self._sync_s: float | None = None
+        self._failure = ""
+        volume.footing.on_note = self._wake
+
+    def _wake(self) -> None:
+        self._changed.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep until cancelled."""
+        task_status.started()
+        self._wake()
+        while True:
+            times_s = [time_s for time_s in (self._again_s, self._sync_s) if time_s is not None]
+            with trio.move_on_at(min(times_s, default=float("inf"))):
+                await self._changed.wait()
+                await trio.sleep(GATHER_S)
+            self._changed = trio.Event()
+            await self.round()
+
+    async def round(self) -> None:
+        """Keep what was noted, sync what has waited, sweep what is not needed. An error of the disk is logged, and the round is
+        made again after a while."""
+        self._again_s = None
+        try:
+            await self._round()
+            self._failure = ""
+        except BucketfsError as error:
+            if str(error) != self._failure:
+                log.warning("%s: what changes stand on cannot be kept here now: %s", self._volume.key, error)
+            self._failure = str(error)
+            self._again_s = trio.current_time() + RETRY_S
+        except Exception:
+            # As with a push: a mistake of ours must not take the mount down.
+            log.exception("%s: keeping what changes stand on failed in a way nobody foresaw", self._volume.key)
+            self._again_s = trio.current_time() + RETRY_S
+
+    async def _round(self) -> None:
+        volume, store = self._volume, self._volume.journal.base
+        if self._generation != volume.footing.generation:
+            self._begin()
+        generation = self._generation
+        if not self._surveyed:
+            self._surveyed = await self._survey()
+        notes = [*self._later, *volume.footing.take()]
+        self._later = {}
+        for start in range(0, len(notes), BATCH):
+            try:
+                await self._keep(notes[start : start + BATCH])
+            except BaseException:
+                self._later.update(dict.fromkeys(notes[start:]))
+                raise
+        whole = self._surveyed and not self._later
+        if not whole:
+            self._again_s = trio.current_time() + RETRY_S
+        elif not self._swept and generation == volume.footing.generation:
+            if volume.journal.figures().segments == 1:
+                await store.retain(self._needed)
+                self._swept = True
+            else:
+                # An older segment stands on what it stood on. It goes when the newer one is safe.
+                self._again_s = trio.current_time() + SYNC_AFTER_S
+        await self._sync()
+
+    def _begin(self) -> None:
+        self._generation = self._volume.footing.generation
+        self._needed, self._trees, self._later = set(), set(), {}
+        self._looked_blocks = self._looked_bytes = 0
+        self._surveyed = self._swept = False
+
+    async def _sync(self) -> None:
+        store, now_s = self._volume.journal.base, trio.current_time()
+        if not store.unsynced:
+            self._sync_s = None
+        elif self._sync_s is None:
+            self._sync_s = now_s + SYNC_AFTER_S
+        elif self._sync_s <= now_s:
+            self._sync_s = None
+            try:
+                await store.sync()
+            except BucketfsError:
+                # What the disk may have forgotten is forgotten here, too, and kept anew.
+                self._volume.footing.again()
+                raise
+
+    # What is needed
+
+    async def _survey(self) -> bool:
+        """Note what is dirty. Whether all of it could be looked at."""
+        footing, whole = self._volume.footing, True
+        for count, (cid, names) in enumerate(survey(self._volume), 1):
+            if count % FOLDERS_PER_TURN == 0:
+                await trio.lowlevel.checkpoint()
+            entries = await self._entries(cid) if names else {}
+            if entries is None:
+                whole = False
+                continue
+            for name in names:
+                link = entries.get(name)
+                if link is not None:
+                    footing.note(link.cid, Stand.TREE)
+        for names in stuck_paths(self._volume):
+            whole = await self._note_along(names) and whole
+        return whole
+
+    async def _note_along(self, names: Sequence[bytes]) -> bool:
+        """Note the folders of a path of the base, and what stands there."""
+        cid = self._volume.base
+        for name in names:
+            self._volume.footing.note(cid, Stand.FOLDER)
+            entries = await self._entries(cid)
+            if entries is None:
+                return False
+            link = entries.get(name)
+            if link is None:
+                return True
+            cid = link.cid
+        self._volume.footing.note(cid, Stand.FILE)
+        return True
+
+    async def _entries(self, cid: Cid) -> Mapping[bytes, Link] | None:
+        """The names of a folder, as far as it is on this machine; None else. What is no folder has none."""
+        known = self._volume.lens.known_directory(cid)
+        if known is not None:
+            return known.entries
+        try:
+            return (await run_steps(list_directory(cid), _AtHand(self._cache))).entries
+        except NotADirectory:
+            return {}
+        except (Corrupt, NotFound):
+            return None
+
+    # Keeping it
+
+    async def _keep(self, notes: Sequence[Note]) -> None:
+        """Keep some of what was noted, with all that is below it."""
+        level = {note.cid: note.stand for note in sorted(notes, key=lambda note: note.stand is Stand.TREE)}
+        optional: set[Cid] = set()
+        while level:
+            blocks = await self._blocks(level, optional)
+            level, optional = await self._keep_level(blocks, level, optional)
+
+    async def _keep_level(
+        self, blocks: Mapping[Cid, bytes], level: Mapping[Cid, Stand], optional: Collection[Cid]
+    ) -> tuple[dict[Cid, Stand], set[Cid]]:
+        """Keep blocks; those below them that are needed next, and which of these only when they are at hand."""
+        kept: dict[Cid, bytes] = {}
+        below: dict[Cid, Stand] = {}
+        only_at_hand: set[Cid] = set()
+        for cid, stand in level.items():
+            block = blocks.get(cid)
+            if block is None:
+                continue
+            if cid in optional:
+                self._looked_blocks += 1
+                self._looked_bytes += len(block)
+            inside = _inside(cid, block)
+            if inside is None:
+                if stand is Stand.FILE:
+                    kept[cid] = block
+                continue
+            kept[cid] = block
+            for shard in inside.shards:
+                below[shard] = stand
+                if cid in optional:
+                    only_at_hand.add(shard)
+            if stand is Stand.TREE:
+                self._trees.add(cid)
+                for entry in self._folders_among(inside.entries):
+                    if entry not in below:
+                        below[entry] = stand
+                        only_at_hand.add(entry)
+        self._needed.update(kept)
+        await self._volume.journal.base.keep(kept)
+        return below, only_at_hand
+
+    def _folders_among(self, entries: Iterable[Cid]) -> list[Cid]:
+        """Those of the entries of a tree that may be folders nobody has looked into yet."""
+        if self._looked_blocks > TREE_BLOCKS_MAX or self._looked_bytes > TREE_BYTES_MAX:
+            return []
+        lens, found = self._volume.lens, []
+        for cid in entries:
+            if codec_of(cid) == DAG_PB and cid not in self._trees and identity_block(cid) is None:
+                info = lens.known_info(cid)
+                if info is None or info.kind is Kind.DIRECTORY:
+                    found.append(cid)
+        return found
+
+    async def _blocks(self, level: Mapping[Cid, Stand], optional: Collection[Cid]) -> dict[Cid, bytes]:
+        """The blocks of a level, those that can be had. What the Hub has to be asked for, and cannot be, is put off."""
+        found = await self._cache.at_hand(list(level))
+        for cid in [cid for cid in level if cid not in found and cid not in optional]:
+            if cid not in found:
+                found |= await self._rebuilt(cid)
+        lacking = [cid for cid in level if cid not in found and cid not in optional]
+        if not lacking:
+            return found
+        if trio.current_time() >= self._away_until_s:
+            try:
+                return found | await self._cache.get_many(lacking)
+            except (Corrupt, NotFound) as error:
+                # Nobody has some of it, and nobody will: that is found out when it is needed. The others have come.
+                log.debug("%s: a change stands on a block that is lost: %s", self._volume.key, error)
+                return found | await self._cache.at_hand(lacking)
+            except BucketfsError as error:
+                log.debug("%s: what changes stand on is kept later: %s", self._volume.key, error)
+                self._away_until_s = trio.current_time() + RETRY_S
+        self._later.update((Note(cid, level[cid]), None) for cid in lacking)
+        return found
+
+    async def _rebuilt(self, cid: Cid) -> Mapping[Cid, bytes]:
+        """The block of a folder that the lens has decoded, while a cache that is small has lost it. Nothing when it does not come
+        out as it was: another client wrote it in its own way."""
+        directory = self._volume.lens.known_directory(cid)
+        if directory is None:
+            return {}
+        steps = edit_directory(None, directory.entries, directory.attributes)
+        built = await trio.to_thread.run_sync(drive, steps, _nothing)
+        if built.link.cid != cid:
+            return {}
+        self._cache.put_many(built.blocks.items())
+        return {cid: built.blocks[cid]}
+
+
+class _AtHand:
+    """The blocks that are on this machine, as a Source that lacks all others."""
+
+    def __init__(self, cache: BlockCache) -> None:
+        self._cache = cache
+
+    async def get(self, cid: Cid) -> bytes:
+        return (await self.get_many([cid]))[cid]
+
+    async def get_many(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
+        found = await self._cache.at_hand(cids)
+        if len(found) < len(set(cids)):
+            raise NotFound("a block is not on this machine")
+        return found
+
+    def peek(self, cid: Cid) -> bytes | None:
+        return self._cache.peek(cid)
+
+
+def _inside(cid: Cid, block: bytes) -> DirectoryBlock | None:
+    try:
+        return directory_block(cid, block)
+    except Corrupt:
+        return None
+
+
+def _nothing(cids: Sequence[Cid]) -> dict[Cid, bytes]:
+    raise NotFound("a new directory needs no blocks")
