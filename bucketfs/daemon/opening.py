@@ -14,7 +14,7 @@ from bucketfs.client import BucketInfo, Credentials
 from bucketfs.daemon.places import make_private
 from bucketfs.daemon.session import Session
 from bucketfs.disk import Disk
-from bucketfs.errors import HubError, NotFound, Refused, Unauthenticated, Unsupported
+from bucketfs.errors import DiskFailed, HubError, NoSpace, NotFound, Refused, Unauthenticated, Unsupported
 from bucketfs.journal import Journal
 from bucketfs.sync import Keeper, NativeRemote, Pace, Pusher, Syncer
 from bucketfs.types import Inode
@@ -90,6 +90,8 @@ class Opener:
             volume = await self._volume(info, journal, name, inode)
             remote = NativeRemote(self._session.blocks, self._session.buckets, info.thread, info.key)
             pusher = Pusher(volume, remote, self._cache, self._notify, me=self._me)
+            if volume.owes_checkpoint:
+                await self._begin_anew(pusher, info)
             if self._session.guest:
                 await self._look_as_guest(pusher, remote, info)
         except BaseException:
@@ -131,10 +133,19 @@ class Opener:
             log.info("bucket %r: a power loss took bytes of %r that were never synced", info.name, op.path)
         for path in recovered.set_aside:
             log.warning("bucket %r: part of the journal is damaged; what could not be read is kept in %s", info.name, path)
-        for complaint in await replay(volume, recovered.ops):
+        lost = zip(recovered.unbacked_at, recovered.unbacked, strict=True)
+        for complaint in await replay(volume, recovered.ops, lost):
             log.warning("bucket %r: %s", info.name, complaint)
         await journal.sweep(draft_ids(volume))
         return volume
+
+    async def _begin_anew(self, pusher: Pusher, info: BucketInfo) -> None:
+        """Have no record in the journal any more of what a power loss took: what is written next may stand in the same draft. When
+        there is no room for that the syncer goes on trying, and until then nothing can be changed."""
+        try:
+            await pusher.checkpoint()
+        except (NoSpace, DiskFailed) as error:
+            log.warning("bucket %r: nothing can be changed in it until the journal can begin anew: %s", info.name, error)
 
     async def _look_as_guest(self, pusher: Pusher, remote: NativeRemote, info: BucketInfo) -> None:
         """Know the rights in someone else's bucket before anything of it is shown. Raises NotFound when there are none."""

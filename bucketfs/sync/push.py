@@ -231,7 +231,7 @@ class Pusher:
                 volume.garbage_drafts += picture.drafts_count
                 volume.arrive(volume.base)
                 return
-        volume.proposed.clear()
+        volume.agree()
         await self.checkpoint()
 
     async def _part(self, picture: Picture, only: Collection[Place] | None) -> Cut:
@@ -409,7 +409,7 @@ class Pusher:
             )
         log.debug("rebased onto %s", cid_text(root))
         leave(volume, old)
-        volume.proposed = set(still)
+        volume.agree(still)
         volume.owes_checkpoint = True
         await move_aside(volume, waiting, host=host, when=when)
         await self.checkpoint()

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
+from operator import itemgetter
 
 from bucketfs import ops
 from bucketfs.errors import Corrupt, NotFound
@@ -26,6 +28,9 @@ def overlay_ops(volume: Volume) -> Iterator[ops.Op]:
     yield from _flat(_inside(volume.root, ""))
     yield from volume.stuck
     yield from volume.conflicts
+    for node, names in volume.short.items():
+        if not node.orphan:
+            yield from (ops.Lost(node.path(), was, node.ctime_ns) for was in names)
 
 
 def entry_ops(node: Node, path: str) -> Iterator[ops.Op]:
@@ -102,7 +107,10 @@ def _details(node: Node, path: str) -> Parts:
 
 def _attributes(node: Node, path: str) -> ops.SetAttributes:
     a = node.attributes
-    return ops.SetAttributes(path, a.mode, a.uid, a.gid, a.mtime_ns, node.ctime_ns)
+    # What it rests on may say an owner that it has no more.
+    uid = ops.NOBODY if a.uid is None and node.link is not None else a.uid
+    gid = ops.NOBODY if a.gid is None and node.link is not None else a.gid
+    return ops.SetAttributes(path, a.mode, uid, gid, a.mtime_ns, node.ctime_ns)
 
 
 def _join(path: str, name: bytes) -> str:
@@ -120,8 +128,10 @@ def draft_ids(volume: Volume) -> set[DraftId]:
     return held | {op.draft for op in volume.stuck if isinstance(op, ops.SetContent)}
 
 
-async def replay(volume: Volume, records: Iterable[ops.Op]) -> list[str]:
+async def replay(volume: Volume, records: Iterable[ops.Op], lost: Iterable[tuple[int, ops.SetContent]] = ()) -> list[str]:
     """Build the overlay from ``records`` on a volume that has none. Returns a line for each record that could not be applied.
+    ``lost`` are those whose bytes a power loss took, with how many of the ``records`` come before each. When there are any, the
+    journal has to begin anew before it takes changes.
 
     A record that does not fit (a base that is not the one it was written on, a draft that is gone) is said and passed over:
     the others are worth more than the one. A record that needs a block that the Hub has lost or damaged is kept in
@@ -134,7 +144,14 @@ async def replay(volume: Volume, records: Iterable[ops.Op]) -> list[str]:
     volume.numbers.claim(
         op.inode for op in records if isinstance(op, ops.Create | ops.MakeDirectory | ops.MakeSymlink | ops.Place)
     )
-    for op in records:
+    missing = sorted(lost, key=itemgetter(0), reverse=True)
+    volume.owes_checkpoint = bool(missing)
+    short: set[FileNode] = set()
+    for at, op in enumerate(records):
+        while missing and missing[-1][0] <= at:
+            short |= await _losers(volume, missing.pop()[1])
+        if isinstance(op, ops.Proposed):
+            _note_names(volume, short)
         try:
             stuck = beside(volume.stuck, op)
         except Corrupt:
@@ -149,13 +166,25 @@ async def replay(volume: Volume, records: Iterable[ops.Op]) -> list[str]:
             complaints.append(_misfit(op, error))
         else:
             volume.stuck = stuck
-    if volume.journal.recovered.unbacked:
-        volume.emptied = {node for node in volume.dirty_nodes() if isinstance(node, FileNode) and _is_bare(node)}
     return complaints
 
 
-def _is_bare(file: FileNode) -> bool:
-    return file.link is None and not file.content.layers
+async def _losers(volume: Volume, op: ops.SetContent) -> set[FileNode]:
+    """The file that a record was of; none when that cannot be known, or something was done to it that needed the record."""
+    with suppress(Corrupt, NotFound):
+        node = await volume.lens.settle(partial(_node, volume, op.path))
+        if isinstance(node, FileNode):
+            return {node}
+    return set()
+
+
+def _note_names(volume: Volume, short: Iterable[FileNode]) -> None:
+    """A root was proposed that may have all that these files lost: what they are called in it."""
+    for node in short:
+        if not node.orphan:
+            names = volume.short.setdefault(node, [])
+            if node.path() not in names:
+                names.append(node.path())
 
 
 async def retry(volume: Volume) -> list[str]:
@@ -213,6 +242,11 @@ def _apply(volume: Volume, op: ops.Op) -> None:
         return
     if isinstance(op, ops.Settled):
         volume.conflicts.settle(op.copy)
+        return
+    if isinstance(op, ops.Lost):
+        node = _node(volume, op.path)
+        if isinstance(node, FileNode):
+            volume.short.setdefault(node, []).append(op.was)
         return
     if isinstance(op, ops.Rename):
         node = _node(volume, op.old)

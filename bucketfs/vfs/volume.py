@@ -84,8 +84,8 @@ class Volume(View):
         self.proposed: set[Cid] = set()
         self.arrived: Cid | None = None
         """The newest root of ours that the Hub is known to have taken, when a journal says so and the base is an older one."""
-        self.emptied: set[FileNode] = set()
-        """Files made here that came out of the journal without the bytes that a power loss took. The Hub may have them."""
+        self.short: dict[FileNode, list[str]] = {}
+        """Files that a power loss took bytes of which the Hub may have, with the names that they may have there (see `short`)."""
         self.left: dict[Cid, int] = {}
         """Roots before the base, oldest first, with the time that the Hub told of the bucket then."""
         self.base_time_ns = 0
@@ -238,7 +238,13 @@ class Volume(View):
     def arrive(self, root: Cid) -> None:
         """The Hub has taken ``root``: remember it over a kill, for the journal stays on the base before."""
         self.append(ops.Arrived(root, self.owner.now_ns()))
-        self.proposed.clear()
+        self.agree()
+
+    def agree(self, still: frozenset[Cid] = frozenset()) -> None:
+        """Of the roots that were proposed from here the Hub turns out to have none any more but ``still``."""
+        self.proposed = set(still)
+        if not still:
+            self.short.clear()
 
     def checkpointed(self) -> None:
         """The journal begins with all that is dirty now; nothing is left to record."""
@@ -323,8 +329,8 @@ class Volume(View):
         node.attributes = replace(
             old,
             mode=old.mode if mode is None else mode & 0o7777,
-            uid=old.uid if uid is None else uid,
-            gid=old.gid if gid is None else gid,
+            uid=_owner(old.uid, uid),
+            gid=_owner(old.gid, gid),
             mtime_ns=old.mtime_ns if mtime_ns is None else mtime_ns,
         )
         node.ctime_ns = now_ns
@@ -437,6 +443,10 @@ class Volume(View):
             yield node
             if isinstance(node, DirectoryNode):
                 waiting += node.dirty_children
+
+
+def _owner(old: int | None, new: int | None) -> int | None:
+    return old if new is None else None if new == ops.NOBODY else new
 
 
 def _in_base(node: Node) -> bool:

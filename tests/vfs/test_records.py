@@ -13,7 +13,7 @@ from world import ME, MemoryRemote, World
 from bucketfs.errors import NoSpace, NotFound, Unavailable
 from bucketfs.sync import Pace, Pusher, Syncer
 from bucketfs.types import ROOT_INODE, Inode
-from bucketfs.vfs import RenameFlags
+from bucketfs.vfs import RenameFlags, SetAttr
 
 
 def pusher_of(world: World) -> Pusher:
@@ -166,3 +166,33 @@ async def test_a_journal_that_cannot_be_tidied_does_not_end_the_syncer(tmp_path:
         nursery.cancel_scope.cancel()
     assert not world.volume.root.dirty
     world.close()
+
+
+async def test_that_nobody_owns_a_file_any_more_outlives_a_kill(tmp_path: Path) -> None:
+    """Two made the same file, and the other side gave it to somebody: with equal times it has no owner of its own."""
+    remote = MemoryRemote()
+    there, here = [await World(tmp_path / name, remote).open() for name in ("there", "here")]
+    for world, owner in ((there, SetAttr(uid=1234, gid=1234)), (here, SetAttr(mode=0o600))):
+        await world.write("f", b"same")
+        await world.mkdir("d")
+        for path in ("f", "d"):
+            await world.vfs.setattr(await world.inode(path), owner, None, ME)
+            await world.utime(path, 1_000_000_000)
+    await pusher_of(there).push()
+    pusher = pusher_of(here)
+    await pusher.follow(remote.at)
+    for restart in (False, True):
+        if restart:
+            here.close()
+            here = await World(tmp_path / "here", remote).open()
+            assert here.complaints == []
+        for path in ("f", "d"):
+            attr = await here.vfs.getattr(await here.inode(path))
+            assert (attr.uid, attr.gid, attr.mode) == (1000, 1000, 0o600), (path, restart)
+    await pusher_of(here).push()
+    here.close()
+    there.close()
+    fresh = await World(tmp_path / "fresh", remote).open()
+    attr = await fresh.vfs.getattr(await fresh.inode("f"))
+    assert (attr.uid, attr.gid, attr.mode) == (1000, 1000, 0o600)
+    fresh.close()

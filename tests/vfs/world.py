@@ -18,7 +18,7 @@ from bucketfs.dag import cid_of, drive, edit_directory, new_blocks, verify
 from bucketfs.disk import Disk
 from bucketfs.errors import BlocksMissing, Corrupt, RootMoved, Unavailable
 from bucketfs.journal import Journal
-from bucketfs.sync import Look
+from bucketfs.sync import Look, Pusher
 from bucketfs.types import ROOT_INODE, BucketKey, Caller, Cid, Inode, Kind, Link, UploadId
 from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Lens, Owner, RenameFlags, SetAttr, Volume, replay
 
@@ -189,7 +189,10 @@ class World:
             base = await self.remote.root()
             self.journal.checkpoint(base, [])
         await self.volume.open_root(base, ROOT_INODE)
-        self.complaints = await replay(self.volume, recovered.ops)
+        lost = zip(recovered.unbacked_at, recovered.unbacked, strict=True)
+        self.complaints = await replay(self.volume, recovered.ops, lost)
+        if self.volume.owes_checkpoint:
+            await Pusher(self.volume, self.remote, self.source, self.told.append).checkpoint()  # type: ignore[arg-type]
         await self.vfs.show(self.volume)
         return self
 
