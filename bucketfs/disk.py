@@ -252,6 +252,20 @@ class Disk:
             _fail(error, "lock", path)
         return file
 
+    def is_locked(self, path: PathLike) -> bool:
+        """Whether somebody holds the lock at ``path``. Any number may ask at a time; while one does, nobody can take it. NotFound
+        when there is no such file."""
+        file = self.open(path)
+        try:
+            fcntl.flock(file.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            _fail(error, "look at the lock", path)
+        finally:
+            self.close(file)
+        return False
+
 
 class Workers:
     """Threads for blocking work, at most ``threads_max`` at a time. With one thread, works one after the other, in the

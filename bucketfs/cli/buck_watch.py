@@ -19,7 +19,7 @@ from bucketfs.cli.buck_place import acting, bucket_of, need_native
 from bucketfs.cli.buck_watch_output import WatchShown
 from bucketfs.cli.options import configured
 from bucketfs.client import BucketInfo, Endpoint, thread_from_text, thread_text
-from bucketfs.daemon import Config, Places, Session, make_private, open_session
+from bucketfs.daemon import Config, Places, Session, Watched, announced, make_private, open_session
 from bucketfs.disk import Disk
 from bucketfs.errors import Busy, NotFound, Refused, TimedOut, Unavailable, Usage
 from bucketfs.mount import mount_above, mounts
@@ -105,10 +105,11 @@ async def _watch(wanted: _Wanted, once: bool, shown: WatchShown) -> None:
                         _conflict_name,
                         progress=shown.progress,
                     )
-                    if once:
-                        await _once(mirror, shown)
-                    else:
-                        await _run(session, wanted, key, mirror, shown)
+                    with announced(wanted.config.places, wanted.place, Watched(wanted.top, key)):
+                        if once:
+                            await _once(mirror, shown)
+                        else:
+                            await _run(session, wanted, key, mirror, shown)
             finally:
                 wanted.close()
             nursery.cancel_scope.cancel()

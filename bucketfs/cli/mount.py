@@ -9,7 +9,7 @@ import click
 
 from bucketfs.cli.options import configured, settings
 from bucketfs.cli.outcome import telling
-from bucketfs.daemon import MountOptions, spawn
+from bucketfs.daemon import MountOptions, spawn, watched_above
 from bucketfs.errors import Usage
 from bucketfs.mount import MountSettings, is_dead, mounted_at, prepare, real_path
 
@@ -62,6 +62,12 @@ def _mount(places: tuple[str, ...], foreground: bool, ready_fd: int | None, opti
     wanted = config.mount_options(real_path(Path(mountpoint).expanduser().absolute()), name, prefix.strip("/"), ready_fd)
     if bucket and not name:
         raise Usage(f"{bucket!r} names no bucket", hint="write BUCKET or BUCKET/FOLDER")
+    above = watched_above(wanted.places, wanted.mountpoint)
+    if above is not None:
+        raise Usage(
+            f"{wanted.mountpoint} lies in {above}, which 'bucketfs buck watch' keeps in a bucket: that would be put into itself",
+            hint="choose a folder beside it",
+        )
     if foreground:
         from bucketfs.daemon import run_daemon
 

@@ -14,6 +14,7 @@ from bucketfs.daemon.places import Places, find_places, make_private
 from bucketfs.daemon.ready import await_ready, tell_failed, tell_ready
 from bucketfs.daemon.systemd import notify_failed, notify_ready, notify_status, notify_stopping, watchdog
 from bucketfs.daemon.values import seconds as parse_seconds
+from bucketfs.daemon.watched import Watched, announced, into_itself, watched_above
 
 if TYPE_CHECKING:
     from bucketfs.daemon.allocator import keep_freed_memory
@@ -37,10 +38,13 @@ __all__ = [
     "Progress",
     "Session",
     "Setting",
+    "Watched",
+    "announced",
     "answers",
     "ask",
     "await_ready",
     "find_places",
+    "into_itself",
     "keep_freed_memory",
     "load_config",
     "make_private",
@@ -56,6 +60,7 @@ __all__ = [
     "tell_failed",
     "tell_ready",
     "watchdog",
+    "watched_above",
 ]
 
 _LATE = {

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bucketfs.cli import main
-from bucketfs.daemon import find_places
+from bucketfs.daemon import Watched, announced, find_places, into_itself, make_private
 from bucketfs.disk import Disk
 from bucketfs.hub import HubServer
 from bucketfs.mount import Mounted
@@ -115,6 +115,45 @@ def test_what_cannot_be_watched(run: Run, folder: Path, tmp_path: Path, monkeypa
         assert "in a bucketfs mount" in run("watch", "--once", folder / "sub", "home", code=2)
     run("create", "secret", "--private")
     assert "private" in run("watch", "--once", folder, "secret", code=1)
+
+
+def test_a_bucket_is_not_watched_inside_of_itself(run: Run, folder: Path, tmp_path: Path) -> None:
+    run("create", "other")
+    keys = {one["name"]: one["key"] for one in json.loads(run("ls", "--json"))}
+    places = find_places(os.environ)
+    link = tmp_path / "link"
+    link.symlink_to(folder / "sub")
+    elsewhere = make_private(places.state / "watch/elsewhere")
+
+    def refused(inner: Path, outer: Path, top: Path) -> None:
+        assert f"{inner} lies in {outer}, which is being watched too" in run("watch", "--once", top, "home", code=2)
+        assert keys.keys() == {"home", "other"} and "sub" not in run("ls", "home")
+
+    with announced(places, elsewhere, Watched(folder, keys["home"])):
+        for top in (folder / "sub", link):
+            refused(folder / "sub", folder, top)
+        run("watch", "--once", folder / "sub", "other")
+        mountpoint = make_private(folder / "sub/mount")
+        assert main(["mount", "home", str(mountpoint)]) == 2
+    with announced(places, elsewhere, Watched(folder / "sub", keys["home"])):
+        refused(folder / "sub", folder, folder)
+        run("watch", "--once", folder, "other")
+    # What one that has ended, in whatever way, has left behind says nothing.
+    assert (elsewhere / "watched").read_text()
+    once(run, folder / "sub")
+
+
+def test_rings_of_buckets_that_lie_in_each_other() -> None:
+    def at(folder: str, bucket: str) -> Watched:
+        return Watched(Path(folder), bucket)
+
+    ring = at("/b/inner", "one")
+    assert into_itself(ring, [at("/a", "one"), at("/a/inner", "two"), at("/b", "two")]) == at("/b", "two")
+    assert into_itself(at("/b/inner", "three"), [at("/a", "one"), at("/a/inner", "two"), at("/b", "two")]) is None
+    assert into_itself(at("/a", "one"), [at("/ab", "one"), at("/b/a", "one")]) is None
+    three = [at("/a", "one"), at("/a/x", "two"), at("/b", "two"), at("/b/x", "three"), at("/c/x", "one")]
+    assert into_itself(at("/c", "three"), three) == at("/c/x", "one")
+    assert into_itself(at("/c", "two"), three) == at("/c/x", "one")
 
 
 def test_what_is_left_out_is_said(run: Run, folder: Path) -> None:

@@ -103,7 +103,9 @@ def test_a_lock_is_held_by_one(place: tuple[Disk, str]) -> None:
     lock = disk.lock_file(f"{folder}/lock")
     with pytest.raises(Busy):
         disk.lock_file(f"{folder}/lock")
+    assert disk.is_locked(f"{folder}/lock")
     disk.close(lock)
+    assert not disk.is_locked(f"{folder}/lock")
     disk.close(disk.lock_file(f"{folder}/lock"))
 
 

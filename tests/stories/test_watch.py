@@ -84,11 +84,12 @@ def test_a_watched_folder_and_a_hub_that_comes_back(home: Home) -> None:
         home.extra.update(hub.account("ann").variables())
         home.cli("buck", "create", "home")
         watched, other = home.root / "watched", home.root / "other"
-        other.mkdir()
+        (other / "inside").mkdir(parents=True)
         (other / "there").write_text("x")
         home.cli("buck", "watch", "--once", other, "home")
         watching = Watching.start(home, watched)
-        eventually(lambda: tree(watched) == {"there": "x"}, "what the bucket has does not arrive")
+        eventually(lambda: tree(watched) == {"inside": None, "there": "x"}, "what the bucket has does not arrive")
+        assert "which is being watched too" in home.complaint("buck", "watch", "--once", watched / "inside", "home")
         hub.kill()
         (watched / "here").write_text("while the Hub was away")
         eventually(lambda: watching.events()[-1]["event"] == "waiting", "nothing is said of the Hub")
@@ -99,7 +100,7 @@ def test_a_watched_folder_and_a_hub_that_comes_back(home: Home) -> None:
         eventually(lambda: any(event.get("pushed") == 2 for event in watching.events()), "changes do not go out")
         watching.stop()
         home.cli("buck", "watch", "--once", other, "home")
-        assert tree(other) == {"there": "while nobody watched", "here": "while the Hub was away"}
+        assert tree(other) == {"inside": None, "there": "while nobody watched", "here": "while the Hub was away"}
 
 
 @pytest.mark.whole

@@ -303,6 +303,14 @@ class FaultyDisk(Disk):
             self._locks[node] = file.descriptor
             return file
 
+    def is_locked(self, path: PathLike) -> bool:
+        with self._mutex:
+            file = self.open(path)
+            try:
+                return self._open[file.descriptor][0] in self._locks
+            finally:
+                self.close(file)
+
     # Inside
 
     def _alive(self) -> None:
