@@ -62,6 +62,7 @@ class Keeper:
         self._generation = -1
         self._needed: set[Cid] = set()
         self._later: dict[Note, None] = {}
+        self._working_count = 0
         self._trees: set[Cid] = set()
         self._looked_blocks = 0
         self._looked_bytes = 0
@@ -72,6 +73,11 @@ class Keeper:
         self._sync_s: float | None = None
         self._failure = ""
         volume.footing.on_note = self._wake
+
+    @property
+    def waiting_count(self) -> int:
+        """How many folders and files that changes stand on are not kept yet."""
+        return self._volume.footing.waiting_count + len(self._later) + self._working_count
 
     def _wake(self) -> None:
         self._changed.set()
@@ -115,11 +121,14 @@ class Keeper:
         notes = [*self._later, *volume.footing.take()]
         self._later = {}
         for start in range(0, len(notes), BATCH):
+            self._working_count = len(notes) - start
             try:
                 await self._keep(notes[start : start + BATCH])
             except BaseException:
                 self._later.update(dict.fromkeys(notes[start:]))
                 raise
+            finally:
+                self._working_count = 0
         whole = self._surveyed and not self._later
         if not whole:
             self._again_s = trio.current_time() + RETRY_S

@@ -63,6 +63,11 @@ class Footing:
         self._folders.clear()
         self.on_note()
 
+    @property
+    def waiting_count(self) -> int:
+        """How much is new to `take`."""
+        return len(self._new)
+
     def take(self) -> list[Note]:
         """What was noted since the last call."""
         new, self._new = list(self._new), {}

@@ -1,0 +1,133 @@
+"""Changes that wait while the tree they were made on is lost everywhere else: somebody pushed over it, the Hub collected it, and
+the cache was deleted. They are taken in all the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from support import acknowledged
+from support.foreground import Foreground
+from support.home import Home
+from support.served import Account, ServedHub
+from support.waiting import eventually
+from support.writing import at_the_hub
+
+BUCKET = "shared"
+BIG = 700_000
+
+
+@dataclass(eq=False)
+class Scene:
+    """``away`` is the machine that goes offline, ``other`` the one that pushes meanwhile."""
+
+    hub_home: Home
+    hub: ServedHub
+    account: Account
+    away: Home
+    other: Home
+    options: tuple[str, ...] = ()
+
+    def mount(self, home: Home) -> Foreground:
+        return Foreground.start(home, *self.options, BUCKET)
+
+    @contextmanager
+    def pushing(self, home: Home) -> Iterator[Path]:
+        """What is done to the folder is at the Hub afterwards, and ``home`` is off again."""
+        daemon = self.mount(home)
+        daemon.ask("sync")
+        yield daemon.place
+        daemon.ask("sync")
+        assert daemon.stop() == 0
+
+    @contextmanager
+    def offline(self) -> Iterator[Path]:
+        """What is done to the folder waits in the journal of ``away`` afterwards, and its daemon is killed."""
+        self.hub.stop()
+        daemon = self.mount(self.away)
+        yield daemon.place
+        eventually(lambda: kept(daemon), "what the changes stand on is not kept")
+        daemon.kill()
+        self.hub.start()
+
+    def lose_the_base(self) -> None:
+        """The Hub collects what no root needs, and nothing of the cache is left."""
+        said = self.hub_home.cli("hub", "gc", "--data", self.hub.data, "--grace", "0s").stdout
+        assert not said.startswith("0 "), said
+        self.away.forget("cache")
+
+    def assert_all_have(self, wanted: acknowledged.Tree) -> None:
+        """Both mounts and the Hub show this, once the one that was away has pushed."""
+        with self.pushing(self.away) as folder:
+            assert acknowledged.look(folder) == wanted
+        with self.account.plain() as plain:
+            assert at_the_hub(plain, BUCKET) == wanted
+        with self.pushing(self.other) as folder:
+            assert acknowledged.look(folder) == wanted
+
+
+def kept(daemon: Foreground) -> bool:
+    (bucket,) = daemon.ask("status")["buckets"]
+    return bucket["pending_count"] > 0 and bucket["journal"]["base_waiting"] == 0
+
+
+@contextmanager
+def scene(root: Path, new_home: Callable[[], Home], *options: str) -> Iterator[Scene]:
+    hub_home, away, other = new_home(), new_home(), new_home()
+    with ServedHub(hub_home, hub_home.root / "store") as hub:
+        account = hub.account("writer")
+        for home in (hub_home, away, other):
+            home.extra.update(account.variables())
+            (home.root / "Buckets").mkdir()
+        hub_home.cli("buck", "create", BUCKET)
+        yield Scene(hub_home, hub, account, away, other, options)
+
+
+def begin(folder: Path) -> None:
+    for name in ("edit", "moved", "gone", "plain"):
+        (folder / name / "below").mkdir(parents=True)
+        for number in range(4):
+            (folder / name / f"f{number}").write_text(f"{name} {number}")
+            (folder / name / "below" / f"g{number}").write_text(f"below {name} {number}")
+    (folder / "big").write_bytes(b"b" * BIG)
+
+
+def test_changes_outlive_the_tree_they_were_made_on(stage: Path, new_home: Callable[[], Home]) -> None:
+    with scene(stage, new_home) as at:
+        with at.pushing(at.away) as folder:
+            begin(folder)
+        with at.offline() as folder:
+            (folder / "edit/new").write_text("made")
+            (folder / "edit/f0").write_text("edited")
+            os.rename(folder / "moved", folder / "moved here")
+            for path in sorted((folder / "gone").rglob("*"), reverse=True):
+                path.rmdir() if path.is_dir() else path.unlink()
+            (folder / "gone").rmdir()
+            (folder / "plain/f0").unlink()
+            os.rename(folder / "plain/f1", folder / "plain/below/f1")
+        with at.pushing(at.other) as folder:
+            (folder / "edit/theirs").write_text("theirs")
+            (folder / "edit/f1").write_text("their edit")
+            (folder / "moved/f2").write_text("changed where it was")
+            (folder / "moved/below/g1").write_text("changed below where it was")
+            (folder / "gone/f3").write_text("changed in what went")
+            (folder / "plain/f2").unlink()
+            (folder / "plain/below/theirs").write_text("too")
+            (folder / "top").write_text("beside")
+            wanted = acknowledged.look(folder)
+        at.lose_the_base()
+
+        wanted |= {"edit/new": b"made", "edit/f0": b"edited"}
+        wanted = {
+            name.replace("moved/", "moved here/") if name.startswith("moved/") else name: data
+            for name, data in wanted.items()
+        }
+        wanted["moved here"] = wanted.pop("moved")
+        for name in [name for name in wanted if name.startswith("gone/") and name != "gone/f3"]:
+            del wanted[name]
+        del wanted["plain/f0"]
+        wanted["plain/below/f1"] = wanted.pop("plain/f1")
+        at.assert_all_have(wanted)
