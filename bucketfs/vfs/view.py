@@ -293,6 +293,8 @@ class View(ABC):
                 above = None if displaced is None else displaced.home
                 if isinstance(at, FileNode):
                     self.forsake(at)
+                if at.link is not None:
+                    self.lens.outdated(at.link.cid)
             if self.registry.get(at.inode) is at:
                 del self.registry[at.inode]
             at = above

@@ -65,3 +65,28 @@ async def test_what_the_base_names_no_longer_is_not_kept_in_memory(tmp_path: Pat
     assert known(here, {still}) == {still}
     for world in worlds:
         world.close()
+
+
+async def test_nor_is_what_was_removed(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    there = await World(tmp_path / "there", remote).open()
+    names = [f"file {number}" for number in range(ROUNDS)]
+    for name in names:
+        await there.write(name, name.encode() * 1000)
+        await there.chmod(name, 0o600)
+    await pusher_of(there).push()
+    here = await World(tmp_path / "here", remote).open()
+    listed = {(await here.volume.lens.resolve(here.volume.base, [name.encode()])).cid for name in names}
+    for name in names:
+        await here.read(name)
+    assert known(here, listed) == listed
+    for name in names:
+        inode = await here.inode(name)
+        await here.unlink(name)
+        # The kernel holds on to it until now.
+        here.vfs.forget([(inode, 1000)])
+    assert known(here, listed) == set()
+    await pusher_of(here).push()
+    assert await here.names() == []
+    for world in (there, here):
+        world.close()
