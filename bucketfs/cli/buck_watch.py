@@ -104,6 +104,7 @@ async def _watch(wanted: _Wanted, once: bool, shown: WatchShown) -> None:
                         state,
                         _conflict_name,
                         progress=shown.progress,
+                        hub_ahead_ns=lambda: _hub_ahead_ns(session),
                     )
                     with announced(wanted.config.places, wanted.place, Watched(wanted.top, key)):
                         if once:
@@ -181,6 +182,11 @@ async def _bucket_key(session: Session, wanted: _Wanted, state: MirrorState) -> 
     state.note_fact("bucket", info.key)
     state.note_fact("thread", thread_text(info.thread))
     return info.key
+
+
+def _hub_ahead_ns(session: Session) -> int:
+    behind = session.channel.behind
+    return 0 if behind is None else int(behind.total_seconds() * 1e9)
 
 
 def _conflict_name(name: bytes, taken: Callable[[bytes], bool]) -> bytes:

@@ -82,7 +82,9 @@ class Mirror:
         *,
         progress: Progress = unwatched,
         now_ns: Callable[[], int] = time.time_ns,
+        hub_ahead_ns: Callable[[], int] = lambda: 0,
     ) -> None:
+        """``hub_ahead_ns``: by how much the Hub's clock is ahead of ours, as far as that is known."""
         self._remote = remote
         self._top = folder.real_path(local)
         self._state = state
@@ -90,6 +92,7 @@ class Mirror:
         self._conflict_name = conflict_name
         self._progress = progress
         self._now_ns = now_ns
+        self._hub_ahead_ns = hub_ahead_ns
         self._reread = False
         self._refusals = Refusals()
         # The same for all rounds until one succeeds: what one has sent, the Hub keeps for the next.
@@ -193,9 +196,10 @@ class Mirror:
     async def _went_back(self, seen: Look) -> bool:
         """Whether the Hub shows an older state than the one agreed on; the base is such then that nothing newer is lost."""
         agreed = decode_agreed(self._state.fact("agreed"))
+        now_ns = self._now_ns()
         if not agreed.is_older(seen) and not (
             agreed.root is not None
-            and agreed.may_ask(seen, self._now_ns())
+            and agreed.may_ask(seen, now_ns, now_ns + self._hub_ahead_ns())
             and await self._remote.missing([agreed.root], self._upload)
         ):
             return False

@@ -24,6 +24,9 @@ LEFT_MAX = 64
 FORGETS_NS = 45 * 60 * 10**9
 """A root that was agreed on longer ago may be gone because the Hub collected it."""
 
+SLACK_NS = 2 * 60 * 10**9
+"""By so much two clocks that are right may differ."""
+
 
 @dataclass(slots=True)
 class Agreed:
@@ -41,11 +44,14 @@ class Agreed:
             return False
         return seen.updated_at_ns < self.time_ns or seen.updated_at_ns <= max(self.left.values(), default=0)
 
-    def may_ask(self, seen: Look, now_ns: int) -> bool:
-        """Whether the Hub must still have the root we agreed on, though it shows another."""
-        # By the Hub's time, where it told it: a root may have been old already when we came to it.
-        since_ns = self.time_ns or self.at_ns
-        return self.root is not None and seen.root != self.root and now_ns - since_ns < FORGETS_NS
+    def may_ask(self, seen: Look, now_ns: int, hub_now_ns: int) -> bool:
+        """Whether the Hub must still have the root we agreed on, though it shows another. ``now_ns`` is our clock, and
+        ``hub_now_ns`` the Hub's as far as we know: a sign is only what both do not speak against."""
+        if self.root is None or seen.root == self.root or not 0 <= now_ns - self.at_ns < FORGETS_NS:
+            return False
+        # By the Hub's time, too, where it told it: a root may have been old already when we came to it. One from the future
+        # shows that we do not know what time it is there.
+        return not self.time_ns or -SLACK_NS <= hub_now_ns - self.time_ns < FORGETS_NS
 
     def agree(self, seen: Look, new: Cid, now_ns: int) -> None:
         """``new`` is agreed on; it was made from, or is, what was seen."""

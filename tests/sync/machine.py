@@ -42,7 +42,12 @@ class Machine:
                 return candidate
         raise AssertionError
 
-    async def round(self, dies_after: int | None = None, now_ns: Callable[[], int] = later_ns) -> Round:
+    async def round(
+        self,
+        dies_after: int | None = None,
+        now_ns: Callable[[], int] = later_ns,
+        hub_ahead_ns: Callable[[], int] = lambda: 0,
+    ) -> Round:
         """A round of a mirror that was just started: nothing is in memory but what the state says. With ``dies_after`` it is
         killed after so many acts, if it comes so far: Killed is raised then."""
         life = Life(dies_after)
@@ -50,7 +55,9 @@ class Machine:
         try:
             with living(life):
                 remote = MortalRemote(self.remote, life)
-                done = await Mirror(remote, self.top, state, self.conflict_name, now_ns=now_ns).round()
+                done = await Mirror(
+                    remote, self.top, state, self.conflict_name, now_ns=now_ns, hub_ahead_ns=hub_ahead_ns
+                ).round()
         finally:
             state.close()
             self.acts = life.acts

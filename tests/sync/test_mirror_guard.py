@@ -28,8 +28,9 @@ from bucketfs.dag import (
     resolve,
 )
 from bucketfs.errors import DiskFailed, NotADirectory, NotFound, Refused, Unavailable
-from bucketfs.sync import Look, MirrorState, folder
+from bucketfs.sync import Look, MirrorState, Round, folder
 from bucketfs.sync.mirror_apply import Applied, Applier
+from bucketfs.sync.mirror_lapse import Agreed
 from bucketfs.types import Cid, Kind, Link, NodeAttributes, UploadId
 
 LEAF = 262144
@@ -528,6 +529,56 @@ async def test_an_old_root_that_the_hub_collected_is_no_sign(tmp_path: Path) -> 
     del remote.store[old]
     assert not (await one.round()).went_back
     assert one.tree() == {"kept": "x"}
+
+
+HOUR_NS = 3600 * 10**9
+
+
+@pytest.mark.parametrize("hub_ahead_is_known", [False, True])
+async def test_a_clock_that_is_hours_behind_makes_no_sign(tmp_path: Path, hub_ahead_is_known: bool) -> None:
+    """As before, on a machine whose clock shows a time before what was agreed on."""
+    remote = TimedRemote()
+    one, two = Machine(tmp_path, "one", remote), Machine(tmp_path, "two", remote)
+
+    async def round_behind() -> Round:
+        return await one.round(
+            now_ns=lambda: remote.clock - 3 * HOUR_NS, hub_ahead_ns=lambda: 3 * HOUR_NS if hub_ahead_is_known else 0
+        )
+
+    for name in ("kept", "gone"):
+        one.write(name, "x")
+    for _ in range(3):
+        await round_behind()
+    await settle(two)
+    old = remote.at
+    remote.clock += 2 * HOUR_NS
+    two.remove("gone")
+    await settle(two)
+    del remote.store[old]
+    assert not (await round_behind()).went_back
+    await round_behind()
+    assert one.tree() == {"kept": "x"}
+
+
+def test_when_the_hub_must_still_have_what_was_agreed_on() -> None:
+    old, new = (build_file(data).link.cid for data in (b"old", b"new"))
+    hub_ns, seen = 100 * HOUR_NS, Look(new, 101 * HOUR_NS)
+    minute_ns = 60 * 10**9
+    for behind_ns in (0, 3 * HOUR_NS, -3 * HOUR_NS):
+        agreed = Agreed()
+        agreed.agree(Look(old, hub_ns), old, hub_ns + minute_ns - behind_ns)
+        for later_min, may in ((5, True), (40, True), (50, False), (180, False)):
+            there_ns = hub_ns + later_min * minute_ns
+            assert agreed.may_ask(seen, there_ns - behind_ns, there_ns) is may
+            # Who does not know the Hub's clock and has another one asks nothing.
+            unknown = agreed.may_ask(seen, there_ns - behind_ns, there_ns - behind_ns)
+            assert unknown is (may and not behind_ns)
+        # Our own clock was set back since.
+        assert not agreed.may_ask(seen, hub_ns - behind_ns, hub_ns + minute_ns)
+    # It was old already when we came to it.
+    agreed = Agreed()
+    agreed.agree(Look(old, hub_ns), old, hub_ns + 2 * HOUR_NS)
+    assert not agreed.may_ask(seen, hub_ns + 2 * HOUR_NS + minute_ns, hub_ns + 2 * HOUR_NS + minute_ns)
 
 
 @pytest.mark.parametrize("somebody_was_quicker", [False, True])
