@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -29,6 +28,7 @@ from bucketfs.errors import (
 from bucketfs.ops import Conflict
 from bucketfs.types import ROOT_INODE, Caller, FileHandle, Inode
 from bucketfs.vfs import files
+from bucketfs.vfs.ahead import Ahead
 from bucketfs.vfs.displaced import bring_home
 from bucketfs.vfs.facts import (
     Attr,
@@ -86,18 +86,11 @@ class VFS:
         self._make_room = make_room
         self._top: DirectoryNode | None = None
         self._handles = Handles()
-        self._nursery: trio.Nursery | None = None
-        self._looked_ahead: set[DirectoryNode] = set()
+        self._ahead = Ahead()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep what reads and looks ahead going until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            task_status.started()
-            try:
-                await trio.sleep_forever()
-            finally:
-                self._nursery = None
+        await self._ahead.run(task_status=task_status)
 
     # Volumes
 
@@ -156,9 +149,8 @@ class VFS:
         check_name(name)
         fetched = directory.fetched
         node = await self._child(directory, name)
-        if directory.fetched != fetched and directory not in self._looked_ahead and self._nursery is not None:
-            self._looked_ahead.add(directory)
-            self._nursery.start_soon(self._look_ahead, directory, name)
+        if directory.fetched != fetched:
+            self._ahead.looks_up(directory, name)
         return self._referenced(node)
 
     def remember(self, inode: Inode) -> None:
@@ -307,10 +299,7 @@ class VFS:
     async def read(self, handle: FileHandle, offset: int, size: int) -> bytes:
         """Bytes of an open file; fewer than asked only at its end."""
         opened = self._handles.file(handle)
-        ahead = opened.ahead(offset, size)
-        if ahead is not None and self._nursery is not None and opened.node.content.base is not None:
-            opened.ahead_fetches += 1
-            self._nursery.start_soon(self._read_ahead, opened, *ahead)
+        self._ahead.reads(opened, offset, size)
         return await files.read(opened.node, offset, size)
 
     async def write(self, handle: FileHandle, offset: int, data: bytes) -> int:
@@ -471,28 +460,6 @@ class VFS:
         handle = self._handles.add(OpenFile(node, writable, bool(flags & (os.O_SYNC | os.O_DSYNC))))
         # A remotely changed file gets a new inode, so what the kernel holds of this one is always right.
         return Opened(handle, keep_cache=True)
-
-    async def _read_ahead(self, opened: OpenFile, start: int, stop: int) -> None:
-        node, lens = opened.node, opened.node.volume.lens
-        try:
-            base, held = node.content.base, node.content.base_size_bytes
-            if base is not None and start < min(stop, held):
-                leaves = await lens.settle(lambda: lens.leaves(base, start, min(stop, held)))
-                await files.blocks_of(lens, leaves)
-        except BucketfsError:
-            # The read that needs these bytes asks again and reports for itself.
-            opened.ahead_stop = 0
-        finally:
-            opened.ahead_fetches -= 1
-
-    async def _look_ahead(self, directory: DirectoryNode, name: bytes) -> None:
-        volume = directory.volume
-        try:
-            # A lookup that needs what cannot be had now asks again and reports for itself.
-            with suppress(BucketfsError):
-                await volume.lens.settle(lambda: volume.look_ahead(directory, name))
-        finally:
-            self._looked_ahead.discard(directory)
 
 
 def _check_opening(node: FileNode, flags: int) -> None:
