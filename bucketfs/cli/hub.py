@@ -14,7 +14,15 @@ from bucketfs.cli.options import configured, settings
 from bucketfs.cli.orgs import org
 from bucketfs.cli.outcome import telling
 from bucketfs.cli.report import size_text
-from bucketfs.daemon import Config, keep_freed_memory, notify_ready, notify_stopping, parse_seconds, serve_embedded
+from bucketfs.daemon import (
+    Config,
+    give_back_now_and_then,
+    keep_freed_memory,
+    notify_ready,
+    notify_stopping,
+    parse_seconds,
+    serve_embedded,
+)
 from bucketfs.errors import NotFound, Usage
 
 if TYPE_CHECKING:
@@ -55,6 +63,7 @@ def serve(embedded: bool, ready_fd: int | None, **options: Any) -> None:
     """
     config = configured("serve", options)
     keep_freed_memory()
+    give_back_now_and_then()
     if not embedded:
         _serve(config)
         return

@@ -17,7 +17,7 @@ from bucketfs.daemon.values import seconds as parse_seconds
 from bucketfs.daemon.watched import Watched, announced, into_itself, watched_above
 
 if TYPE_CHECKING:
-    from bucketfs.daemon.allocator import keep_freed_memory
+    from bucketfs.daemon.allocator import give_back_now_and_then, keep_freed_memory
     from bucketfs.daemon.credentials import CredentialsFile, Profile
     from bucketfs.daemon.daemon import run_daemon
     from bucketfs.daemon.embedded import serve_embedded
@@ -44,6 +44,7 @@ __all__ = [
     "ask",
     "await_ready",
     "find_places",
+    "give_back_now_and_then",
     "into_itself",
     "keep_freed_memory",
     "load_config",
@@ -64,6 +65,7 @@ __all__ = [
 ]
 
 _LATE = {
+    "give_back_now_and_then": "allocator",
     "keep_freed_memory": "allocator",
     "run_daemon": "daemon",
     "serve_embedded": "embedded",

@@ -24,6 +24,7 @@ import trio
 
 from bucketfs.cache import BlockCache
 from bucketfs.client import BucketInfo, Endpoint
+from bucketfs.daemon.allocator import give_back_now_and_then
 from bucketfs.daemon.commands import commands_of
 from bucketfs.daemon.config import MountOptions, load_config
 from bucketfs.daemon.control import ControlServer, Document, Progress
@@ -118,6 +119,7 @@ class _Daemon:
             else:
                 self._remember(session, buckets)
             parts = await self._wire(nursery, session, folder, buckets)
+            give_back_now_and_then()
             stack.callback(nursery.cancel_scope.cancel)
             await self._serve(nursery, parts)
 

@@ -29,3 +29,30 @@ def test_memory_of_large_pieces_is_used_again() -> None:
     assert can == str(platform.libc_ver()[0] == "glibc")
     # Given back and taken anew it would be 20 × 4 × 256 pages.
     assert can == "False" or int(faults) < 1024
+
+
+FRAGMENTED = """
+import time
+from bucketfs.daemon import give_back_now_and_then, keep_freed_memory
+keep_freed_memory()
+def resident_kib():
+    with open("/proc/self/status") as status:
+        return int(status.read().partition("VmRSS:")[2].split()[0])
+pieces = [bytearray(100_000) for _ in range(1500)]
+kept = pieces[::50]
+del pieces
+free = resident_kib()
+can = give_back_now_and_then(0.05)
+limit = time.monotonic() + 30
+while can and resident_kib() > free - 50_000 and time.monotonic() < limit:
+    time.sleep(0.01)
+print(can, free - resident_kib(), sum(map(len, kept)))
+"""
+
+
+def test_what_is_free_between_pieces_in_use_is_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", FRAGMENTED], capture_output=True, text=True, check=True)
+    can, given_kib, kept = done.stdout.split()
+    assert can == str(platform.libc_ver()[0] == "glibc")
+    assert can == "False" or int(given_kib) >= 50_000
+    assert int(kept) == 30 * 100_000
