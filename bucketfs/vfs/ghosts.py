@@ -1,7 +1,7 @@
 """Folders that were removed here while the Hub's side changed something inside them.
 
 The change survives, with the folders it needs; what nobody changed stays removed. So such a folder comes back as a *ghost*: the
-Hub's, without all of the names that are as they were.
+Hub's, without all of the names that are as they were. Where too much was changed to be gone through, all of it comes back.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import partial
 from bucketfs.dag import Act, Verdict, judge
 from bucketfs.types import Link
 from bucketfs.vfs.acts import Acts
+from bucketfs.vfs.bounds import FOLDERS_MAX
 from bucketfs.vfs.facts import AttributesChanged, EntryChanged
 from bucketfs.vfs.nodes import DirectoryNode
 from bucketfs.vfs.sight import Sight, Unseen
@@ -23,7 +24,8 @@ Followed = Callable[[Link, Link, DirectoryNode | None, bytes], bool]
 
 @dataclass(slots=True, eq=False)
 class _Ghost:
-    """``above`` is the ghost or the directory it is in. ``gone`` stays removed of it; ``lives`` when something survives."""
+    """``above`` is the ghost or the directory it is in. ``gone`` stays removed of it; ``lives`` when something survives.
+    ``count``, of the topmost one, is how many there are in it."""
 
     above: _Ghost | DirectoryNode
     name: bytes
@@ -32,6 +34,15 @@ class _Ghost:
     lives: bool
     gone: list[bytes] = field(default_factory=list)
     inside: list[_Ghost] = field(default_factory=list)
+    count: int = 0
+
+    @property
+    def top(self) -> _Ghost:
+        """The one that stands in a directory."""
+        at = self
+        while isinstance(at.above, _Ghost):
+            at = at.above
+        return at
 
     @property
     def whole(self) -> bool:
@@ -54,6 +65,7 @@ class Ghosts:
         self._add(_Ghost(parent, name, was, now, keep))
 
     def _add(self, ghost: _Ghost) -> None:
+        ghost.top.count += 1
         self._all.append(ghost)
         self._next.append(partial(self._look, ghost))
 
@@ -63,6 +75,8 @@ class Ghosts:
         return tasks
 
     def _look(self, ghost: _Ghost) -> None:
+        if ghost.top.count > FOLDERS_MAX:
+            return
         changes = self._sight.changes(ghost.was.cid, ghost.now.cid)
         both = [(name, was, now) for name, (was, now) in changes.items() if was is not None and now is not None]
         fates = self._fates(both)
@@ -95,6 +109,9 @@ class Ghosts:
 
     def settle(self) -> None:
         """All was looked at: plan for those that live."""
+        for ghost in self._all:
+            if ghost.count > FOLDERS_MAX:
+                ghost.gone, ghost.inside, ghost.lives = [], [], True
         for ghost in reversed(self._all):
             for below in ghost.inside:
                 if below.lives:

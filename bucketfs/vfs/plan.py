@@ -18,6 +18,7 @@ from bucketfs.dag import Act, Entry, Side, Verdict, judge
 from bucketfs.errors import Corrupt
 from bucketfs.types import Cid, Kind, Link
 from bucketfs.vfs.acts import Acts
+from bucketfs.vfs.bounds import Bounds
 from bucketfs.vfs.built import BuiltNode, agree
 from bucketfs.vfs.conflict import conflict_name
 from bucketfs.vfs.displaced import may_be_written
@@ -33,7 +34,8 @@ from bucketfs.vfs.volume import Volume
 
 
 class Plan:
-    """One attempt to decide everything. ``alone`` are nodes whose renames are not followed."""
+    """One attempt to decide everything. ``alone`` are nodes whose renames are not followed, ``whole`` folders that are not compared
+    with the Hub's name by name."""
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Plan:
         when: str,
         mine: bool,
         alone: frozenset[Node],
+        whole: frozenset[Node],
     ) -> None:
         self._volume = volume
         self._sight = sight
@@ -59,14 +62,16 @@ class Plan:
         self._again: list[Callable[[], None]] = []
         self._theirs: dict[DirectoryNode, Link | None] = {}
         self._copies: set[tuple[DirectoryNode, bytes]] = set()
+        self._whole = whole
+        self._bounds = Bounds()
         self._here = RenamedHere(volume, sight, alone)
         self._there = RenamedThere(volume, sight, acts, alone)
         self._ghosts = Ghosts(sight, acts, self._followed)
         self._short = Short(volume, sight, acts, built, self._theirs, self._both)
 
     def decide(self, theirs: Link) -> None:
-        """Plan for the whole tree. Raises Unseen when something was not looked at yet, and Unfollowed with nodes whose renames
-        lead into each other, or onto what else stands there."""
+        """Plan for the whole tree. Raises Unseen when something was not looked at yet, Unfollowed with nodes whose renames lead
+        into each other, or onto what else stands there, and Unbounded with a folder of which there is too much to be compared."""
         root = self._volume.root
         assert root.link is not None, "the root is always the base's"
         self._there.begin(root.link.cid, theirs.cid)
@@ -181,8 +186,9 @@ class Plan:
         """All names of a folder that came from elsewhere as nodes in memory, so that each can be told apart."""
         if node.link is None:
             return
-        lacking = False
-        for name, link in self._sight.entries(node.link.cid).items():
+        entries, lacking = self._sight.entries(node.link.cid), False
+        self._bounds.enter(node, len(entries))
+        for name, link in entries.items():
             if name in node.children or name in node.overrides:
                 continue
             try:
@@ -339,6 +345,8 @@ class Plan:
                 self._acts.keep(parent, ours)
             else:
                 self._acts.let_go(parent, ours)
+        elif ours in self._whole:
+            self._beside(parent, ours, now, at)
         elif isinstance(ours, DirectoryNode) and self._sight.seen(now).entry.kind is Kind.DIRECTORY:
             if at:
                 self._acts.drop(parent, ours.name)
@@ -355,15 +363,11 @@ class Plan:
         """Both have something, of which at least one is no directory."""
         seen = self._sight.seen(now)
         mine, theirs = self._entry(ours), seen.entry
-        if verdict.act in (Act.OURS_BESIDE, Act.THEIRS_BESIDE):
-            copy = self._copy_name(parent, ours.name)
-            if verdict.act is Act.THEIRS_BESIDE:
-                self._acts.theirs_beside(parent, ours, copy, now, seen)
-                return
-            name = ours.name
-            self._acts.ours_beside(parent, ours, copy)
-            if not at:
-                self._acts.add(lambda: self._acts.place(parent, name, now, seen))
+        if verdict.act is Act.THEIRS_BESIDE:
+            self._acts.theirs_beside(parent, ours, self._copy_name(parent, ours.name), now, seen)
+            return
+        if verdict.act is Act.OURS_BESIDE:
+            self._beside(parent, ours, now, at)
             return
         attributes = {Act.OURS: mine.attributes, Act.THEIRS: theirs.attributes}.get(verdict.act, verdict.attributes)
         if mine.kind is theirs.kind and mine.content == theirs.content:
@@ -379,6 +383,13 @@ class Plan:
             self._acts.keep_with(parent, ours, attributes)
         else:
             self._acts.replace(parent, ours, now, seen, attributes, at=at)
+
+    def _beside(self, parent: DirectoryNode, ours: Node, now: Link, at: bool) -> None:
+        """The Hub's keeps the name, ours gets another."""
+        name, seen = ours.name, self._sight.seen(now)
+        self._acts.ours_beside(parent, ours, self._copy_name(parent, name))
+        if not at:
+            self._acts.add(lambda: self._acts.place(parent, name, now, seen))
 
     def _agree(self, parent: DirectoryNode, ours: Node, theirs: Link) -> None:
         parent.overrides.pop(ours.name, None)

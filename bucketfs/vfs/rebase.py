@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from bucketfs.errors import Unavailable
 from bucketfs.types import Cid, Link
 from bucketfs.vfs.acts import Acts, Rebased
+from bucketfs.vfs.bounds import Unbounded
 from bucketfs.vfs.built import BuiltNode, built_of, without_folders
 from bucketfs.vfs.nodes import Node
 from bucketfs.vfs.plan import Plan
@@ -48,14 +49,20 @@ async def rebase_onto(
     sight = Sight(volume.lens.source)
     for _ in range(ATTEMPTS_MAX):
         alone: frozenset[Node] = frozenset()
+        whole: frozenset[Node] = frozenset()
         while True:
             acts = Acts(volume, host, when)
-            plan = Plan(volume, sight, acts, built, host=host, when=when, mine=mine, alone=alone)
+            plan = Plan(volume, sight, acts, built, host=host, when=when, mine=mine, alone=alone, whole=whole)
             try:
                 plan.decide(Link(new, 0))
             except Unfollowed as unfollowed:
                 assert not alone.issuperset(unfollowed.nodes), "each plan follows fewer renames"
                 alone |= frozenset(unfollowed.nodes)
+            except Unbounded as unbounded:
+                assert unbounded.node not in whole, "what is whole is not gone into"
+                whole |= {unbounded.node}
+                for node in reversed(list(unbounded.node.walk())):
+                    volume.reclaim(node)
             except Unseen:
                 break
             else:
@@ -72,7 +79,7 @@ async def _explore(plan: Plan, sight: Sight) -> None:
             plan.explore()
         except Unseen:
             continue
-        except Unfollowed:
+        except (Unfollowed, Unbounded):
             pass
         return
 
