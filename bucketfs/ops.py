@@ -192,3 +192,18 @@ Op = (
     | Settled
     | Lost
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Bytes ``[start, stop)`` of a draft file are durable and never change again. No change of the user's, but the journal's own
+    word on what it keeps: ``sums`` has the CRC-32 of each block of 262,144 bytes, big-endian. The last block may be shorter."""
+
+    draft: DraftId
+    start: int
+    stop: int
+    sums: bytes
+
+
+Record = Op | Seal
+"""What a journal holds."""

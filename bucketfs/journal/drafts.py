@@ -2,7 +2,8 @@
 
 A draft lives at ``drafts/3f/000000000000023f`` (sharded by the low byte of its id, so that no folder grows large). Its
 bytes are in the page cache when ``write`` returns, hence safe from a kill; they are safe from a power loss once a sync of
-the journal, or of the draft, returned. Which drafts were written since is tracked here.
+the journal, or of the draft, returned. Which drafts were written since is tracked here, and so are the checksums of their blocks
+(see ``sums``), against which every read is held.
 
 At most a few dozen descriptors stay open, least recently used closed first. One that is in use on a thread is pinned and not
 closed: a closed number would soon mean another file, and an fsync would vouch for the wrong one.
@@ -14,12 +15,17 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from bucketfs.disk import Disk, OpenFile, PathLike, Workers
 from bucketfs.errors import BucketfsError, DiskFailed, NotFound
+from bucketfs.journal.checked import Checked
+from bucketfs.journal.extents import Interval
+from bucketfs.journal.sums import Sums, Survey, records_of, survey
+from bucketfs.ops import Seal
 from bucketfs.types import DraftId
 
 DESCRIPTORS_MAX = 64
@@ -59,12 +65,28 @@ class Draft:
         self.id = draft
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Writes all of ``data`` at ``offset`` bytes. Does not await. NoSpace, DiskFailed: some of it may be there."""
-        self._drafts._write(self.id, offset, data)
+        """Writes all of ``data`` at ``offset`` bytes, into a draft that takes it, as a new one does. Does not await. NoSpace,
+        DiskFailed: some of it may be there."""
+        taken = self.take(offset, data)
+        assert taken, "other bytes over sealed ones"
+
+    def take(self, offset: int, data: bytes | memoryview) -> bool:
+        """Writes all of ``data`` at ``offset`` bytes, unless that would change sealed bytes, or mix with damaged ones: then nothing
+        is written, and the bytes need a draft above this one. Does not await. NoSpace, DiskFailed: some of it may be there."""
+        return self._drafts._take(self.id, offset, data)
 
     def read(self, offset: int, size: int) -> bytes:
-        """The bytes at ``offset``; fewer than ``size`` only at the end of the draft. Does not await."""
+        """The bytes at ``offset``; fewer than ``size`` only at the end of the draft. Does not await. Corrupt when they are not
+        what was written. DiskFailed."""
         return self._drafts._read(self.id, offset, size)
+
+    def cut(self, size: int) -> None:
+        """Nobody needs the bytes from ``size`` on, until they are written anew. The file stays as it is."""
+        self._drafts._cut(self.id, size)
+
+    def sealed_in(self, start: int, stop: int) -> bool:
+        """Whether any of the bytes ``[start, stop)`` are sealed."""
+        return self._drafts._sealed_in(self.id, start, stop)
 
     @property
     def size_bytes(self) -> int:
@@ -90,7 +112,10 @@ class Drafts:
         self._named = named
         self._lock = threading.Lock()
         self._descriptors: OrderedDict[DraftId, _Descriptor] = OrderedDict()
-        self._known: set[DraftId] = set()
+        self._checked = Checked(disk)
+        self._known: dict[DraftId, Sums] = {}
+        self.sealed_count = 0  # drafts that have sealed bytes
+        self._written: set[DraftId] = set()  # since somebody began to look at what can be sealed
         self._writes: dict[DraftId, int] = {}  # drafts written since they were last synced, and how often
         self._failed: set[DraftId] = set()
         self._new_names: set[DraftId] = set()
@@ -107,7 +132,7 @@ class Drafts:
         self._make_shard(os.path.dirname(path))
         file = self._disk.open(path, exclusive=True)
         self.next_id = DraftId(draft + 1)
-        self._known.add(draft)
+        self._known[draft] = Sums()
         self._new_names.add(draft)
         with self._lock:
             self._descriptors[draft] = _Descriptor(file)
@@ -141,10 +166,11 @@ class Drafts:
                     found[DraftId(int(name, 16))] = self._disk.file_size(f"{self._folder}/{shard}/{name}")
         return found
 
-    def adopt(self, drafts: Iterable[DraftId], next_id: DraftId) -> None:
-        """These are in use. A kill may have hit before their sync, so all count as written since."""
+    def adopt(self, drafts: Iterable[DraftId], next_id: DraftId, seals: Mapping[DraftId, Sums]) -> None:
+        """These are in use, with what is sealed of them. A kill may have hit before their sync, so all count as written since."""
         for draft in drafts:
-            self._known.add(draft)
+            self._known[draft] = sums = seals.get(draft) or Sums()
+            self.sealed_count += sums.sealed
             self._writes[draft] = 1
             self._new_names.add(draft)
         self.next_id = max(self.next_id, next_id)
@@ -156,8 +182,8 @@ class Drafts:
         bad = self._failed.intersection(wanted)
         if bad:
             raise DiskFailed(f"bytes of draft {min(bad)} may not have reached the disk")
-        written = tuple((draft, count) for draft, count in self._writes.items() if draft in wanted)
-        names = tuple(draft for draft in self._new_names if draft in wanted)
+        written = tuple((draft, self._writes[draft]) for draft in _both(wanted, self._writes))
+        names = tuple(_both(wanted, self._new_names))
         folders = {os.path.dirname(self._path(draft)) for draft in names}
         if names and self._shards_new:
             folders.add(self._folder)
@@ -173,6 +199,9 @@ class Drafts:
             except BucketfsError as error:
                 if draft in self._known:  # else it was discarded meanwhile, and nobody needs it
                     failed[draft] = error
+                    # Here and not when it is taken down: the kernel tells an error once, and another sync of this draft that is
+                    # under way, on another thread, would be told that all is well.
+                    self._failed.add(draft)
         for folder in work.folders:
             self._disk.fsync_folder(folder)
         return failed
@@ -182,11 +211,53 @@ class Drafts:
         for draft, count in work.drafts:
             if draft in failed:
                 self._failed.add(draft)
+            elif draft in self._failed:
+                raise DiskFailed(f"bytes of draft {draft} may not have reached the disk")
             elif self._writes.get(draft) == count:
                 del self._writes[draft]
         self._new_names.difference_update(work.new_names)
         if self._folder in work.folders:
             self._shards_new = False
+
+    # For the journal: sealing
+
+    def sealable(self, drafts: Iterable[DraftId]) -> list[DraftId]:
+        """Those that are known, and that no fsync failed for. From now on it is noted which drafts are written."""
+        self._written.clear()
+        return [draft for draft in drafts if draft in self._known and draft not in self._failed]
+
+    def survey(self, extents: Mapping[DraftId, Sequence[Interval]], read_max: int) -> dict[DraftId, Survey]:
+        """What can be sealed of drafts that nobody writes to. At most ``read_max`` bytes are read back for that, and no draft is a
+        reason to fail. Blocks: for a thread."""
+        found: dict[DraftId, Survey] = {}
+        for draft, intervals in extents.items():
+            sums = self._known.get(draft)
+            if sums is None:
+                continue
+            try:
+                with self._borrow(draft) as file:
+                    found[draft] = survey(sums, intervals, partial(self._disk.pread, file), read_max)
+            except BucketfsError:
+                continue  # whoever reads it will hear of it
+            read_max -= found[draft].read_bytes
+        return found
+
+    def seals_of(self, draft: DraftId, surveyed: Survey) -> list[Seal]:
+        """The records of what can be sealed; none when the draft was written or let go meanwhile."""
+        if draft in self._written or draft not in self._known or draft in self._failed:
+            return []
+        return list(records_of(draft, sorted(surveyed.found.items())))
+
+    def seal(self, record: Seal) -> None:
+        """The record is in the journal."""
+        sums = self._known[record.draft]
+        self.sealed_count += not sums.sealed
+        sums.seal(record)
+
+    def sealed(self, draft: DraftId) -> Iterator[Seal]:
+        """The records that say again what is sealed of a draft."""
+        sums = self._known.get(draft)
+        return iter(()) if not sums else sums.seals(draft)
 
     # For the journal: forgetting
 
@@ -198,7 +269,7 @@ class Drafts:
         """These are gone. Returns the paths that are left to unlink."""
         gone = [draft for draft in drafts if draft in self._known]
         for draft in gone:
-            self._known.discard(draft)
+            self.sealed_count -= self._known.pop(draft).sealed
             self._let_go(draft)
         return [self._path(draft) for draft in gone]
 
@@ -214,19 +285,44 @@ class Drafts:
 
     # Inside
 
-    def _write(self, draft: DraftId, offset: int, data: bytes | memoryview) -> None:
+    def _take(self, draft: DraftId, offset: int, data: bytes | memoryview) -> bool:
+        with self._borrow(draft) as file:
+            sums = self._known[draft]
+            parts = self._checked.open_parts(draft, file, sums, offset, data)
+            if parts is None:
+                return False
+            try:
+                for at, part in parts:
+                    self._put(draft, file, at, part)
+            except BaseException:
+                sums.forget(offset, len(data))
+                raise
+            for at, part in parts:
+                sums.wrote(at, part)
+        return True
+
+    def _put(self, draft: DraftId, file: OpenFile, offset: int, data: memoryview) -> None:
         try:
-            with self._borrow(draft) as file:
-                self._disk.pwrite(file, offset, data)
+            self._disk.pwrite(file, offset, data)
         finally:
             # Counted after the write: were it before, a sync on another thread could run between the two, miss the bytes,
             # and yet take them for synced.
             with self._lock:
                 self._writes[draft] = self._writes.get(draft, 0) + 1
+            self._written.add(draft)
 
     def _read(self, draft: DraftId, offset: int, size: int) -> bytes:
         with self._borrow(draft) as file:
-            return self._disk.pread(file, offset, size)
+            return self._checked.read(draft, file, self._known.get(draft) or _NO_SUMS, offset, size)
+
+    def _cut(self, draft: DraftId, size: int) -> None:
+        sums = self._known.get(draft)
+        if sums:
+            sums.cut(size)
+
+    def _sealed_in(self, draft: DraftId, start: int, stop: int) -> bool:
+        sums = self._known.get(draft)
+        return bool(sums and sums.sealed_in(start, stop - start))
 
     def _size(self, draft: DraftId) -> int:
         with self._borrow(draft) as file:
@@ -312,3 +408,14 @@ class Drafts:
 
     def _path(self, draft: DraftId) -> str:
         return f"{self._folder}/{draft & 0xFF:02x}/{draft:016x}"
+
+
+_NO_SUMS = Sums()
+"""Of a draft that was let go of while a reader is still at it. Nothing is added to it."""
+
+
+def _both(wanted: Collection[DraftId], noted: Collection[DraftId]) -> Iterator[DraftId]:
+    """What is in both, at the cost of the smaller."""
+    if len(wanted) < len(noted):
+        return (draft for draft in wanted if draft in noted)
+    return (draft for draft in noted if draft in wanted)

@@ -7,7 +7,7 @@ that change our state and return the work, and the work runs on one thread.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -17,15 +17,18 @@ from bucketfs.disk import Disk, OpenFile, PathLike, Workers
 from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, NotFound, Stale
 from bucketfs.journal.base import BaseBlocks
 from bucketfs.journal.drafts import Drafts, SyncWork
+from bucketfs.journal.extents import Interval
 from bucketfs.journal.record import HEAD_END, Header, encode_frame, encode_header, encode_op
 from bucketfs.journal.recovery import Recovery, find_segment, move_drafts_aside, recovery_of, segment_path
 from bucketfs.journal.reserve import Reserve
 from bucketfs.journal.state import Event, Life, next_life
-from bucketfs.ops import Op, SetContent
+from bucketfs.journal.sums import Survey
+from bucketfs.ops import Op, Record, SetContent
 from bucketfs.types import Cid, DraftId
 
 RESERVE_BYTES = 4 * 1024 * 1024
 WRITE_SIZE = 1024 * 1024
+READ_BACK_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class JournalFigures:
     unsynced_bytes: int
     segments: int
     drafts: int
+    drafts_sealed: int
     reserve_bytes: int
     base_blocks: int
     base_bytes: int
@@ -79,6 +83,8 @@ class Journal:
         self._lock = lock
         self._workers = Workers(2)  # one for a sync, one for what settle deletes meanwhile
         self._settling = trio.Lock()
+        self._sealer = Workers(1)  # of its own: no fsync of a program waits for it
+        self._sealing = trio.Lock()
         self._segments: list[_Segment] = []  # ascending; the last one is live
         self._older: list[int] = []  # numbers of segments of an earlier run that a newer one replaces
         self._number_max = 0
@@ -120,6 +126,14 @@ class Journal:
 
         Raises NoSpace or DiskFailed, and then nothing was recorded. ``frees_space`` lets the record use the reserve.
         """
+        again = isinstance(op, SetContent) and op.draft not in self._live.named
+        self._append(op, frees_space=frees_space)
+        if again and isinstance(op, SetContent):
+            # What a former segment said of the draft's bytes holds still.
+            for record in self.drafts.sealed(op.draft):
+                self._append(record)
+
+    def _append(self, op: Record, *, frees_space: bool = False) -> None:
         live = self._live
         if live.life is Life.FAILED:
             raise DiskFailed(f"the journal in {self._folder} failed", hint="it needs a checkpoint to go on")
@@ -171,6 +185,26 @@ class Journal:
             else:
                 await self._running.wait()
 
+    async def seal(
+        self, extents: Mapping[DraftId, Sequence[Interval]], *, read_back_bytes: int = READ_BACK_BYTES
+    ) -> set[DraftId]:
+        """Makes what ``extents`` name of some drafts durable, and gives it checksums that stand in the journal: from then on it
+        never changes, and a read of it gives just that or Corrupt. For drafts that nobody writes to now: one that is written
+        meanwhile is left as it is. Of bytes whose sums are not known no more than ``read_back_bytes`` are read back; returns the
+        drafts that are not through for that. Awaits the disk, and no other sync. Raises NoSpace, DiskFailed."""
+        async with self._sealing:
+            drafts = self.drafts.sealable(extents)
+            work = self.drafts.decide_sync(drafts)
+            wanted = {draft: extents[draft] for draft in drafts}
+            found, failed, error = await self._sealer.run(self._perform_seal, work, wanted, read_back_bytes)
+            if error is not None:
+                self._live.happens(Event.DISK_FAILED)
+                raise error
+            self.drafts.note_synced(work, failed)
+            for draft, surveyed in found.items():
+                self._note_sealed(draft, surveyed)
+            return {draft for draft, surveyed in found.items() if surveyed.more}
+
     async def settle(self, keep: Iterable[DraftId] = ()) -> None:
         """Makes the newest segment durable, then deletes the older ones, and the drafts that no remaining record and not
         ``keep`` names. ``keep`` holds the drafts in use that were not recorded yet. Drafts found at the start and never
@@ -219,6 +253,7 @@ class Journal:
             unsynced_bytes=live.size - live.size_synced,
             segments=len(self._segments) + len(self._older),
             drafts=len(self.drafts),
+            drafts_sealed=self.drafts.sealed_count,
             reserve_bytes=self._reserve.size_bytes,
             base_blocks=len(self.base),
             base_bytes=self.base.size_bytes,
@@ -238,7 +273,7 @@ class Journal:
 
     async def aclose(self) -> None:
         """The same, once the ``sync`` or ``settle`` under way is over. Whoever comes later gets Stale."""
-        async with self._settling:
+        async with self._settling, self._sealing:
             while self._running is not None:
                 await self._running.wait()
             self.close()
@@ -267,7 +302,7 @@ class Journal:
         named = found.scanned.named
         header_next = found.scanned.header.next_draft if found.scanned.header else 1
         self._first_new_draft = DraftId(max([header_next, *(draft + 1 for draft in named | on_disk.keys())]))
-        self.drafts.adopt(backed, self._first_new_draft)
+        self.drafts.adopt(backed, self._first_new_draft, found.scanned.seals)
         if found.number:
             file = self._disk.open_append(segment_path(self._folder, found.number))
             # size_synced stays 0: whether the last run had synced these bytes is not known.
@@ -292,7 +327,7 @@ class Journal:
         self._number_max = number
         buffer = bytearray(encode_header(Header(number, base, self.drafts.next_id)))
         try:
-            for op in ops:
+            for op in self._head(segment, ops):
                 buffer += encode_op(segment.records, op)
                 segment.records += 1
                 if isinstance(op, SetContent):
@@ -313,6 +348,11 @@ class Journal:
             raise
         segment.happens(Event.HEAD_COMPLETE)
         return segment
+
+    def _head(self, segment: _Segment, ops: Iterable[Op]) -> Iterator[Record]:
+        yield from ops
+        for draft in sorted(segment.named):
+            yield from self.drafts.sealed(draft)
 
     async def _run_round(self) -> None:
         """One sync of everything there is now. Other callers wait for it; should we be cancelled, the next one begins
@@ -360,6 +400,23 @@ class Journal:
         self._durable = max(self._durable, segment.number)
         for draft, reason in failed.items():
             raise DiskFailed(f"bytes of draft {draft} may not have reached the disk") from reason
+
+    def _perform_seal(
+        self, work: SyncWork, extents: Mapping[DraftId, Sequence[Interval]], read_max: int
+    ) -> tuple[dict[DraftId, Survey], dict[DraftId, BucketfsError], BucketfsError | None]:
+        found = self.drafts.survey(extents, read_max)
+        try:
+            failed = self.drafts.perform_sync(work)
+        except BucketfsError as error:
+            return {}, {}, error
+        return found, failed, None
+
+    def _note_sealed(self, draft: DraftId, surveyed: Survey) -> None:
+        # A push may have carried it to the Hub meanwhile, so that nothing names it any more.
+        if self._segments and draft in self._live.named:
+            for record in self.drafts.seals_of(draft, surveyed):
+                self._append(record)
+                self.drafts.seal(record)
 
     def _decide_settle(self, candidates: set[DraftId]) -> list[str]:
         """Drops what a durable newer segment replaces. Returns the paths to unlink."""

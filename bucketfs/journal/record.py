@@ -35,11 +35,12 @@ from bucketfs.ops import (
     Lost,
     MakeDirectory,
     MakeSymlink,
-    Op,
     Place,
     Proposed,
+    Record,
     Remove,
     Rename,
+    Seal,
     SetAttributes,
     SetContent,
     Settled,
@@ -58,7 +59,7 @@ _SUMMED = struct.Struct(">IBB")
 _OUTER = struct.Struct(">II")
 _HEADER = re.compile(rb"bucketfs-journal (\d+) ([^\n]*) crc=([0-9a-f]{8})\n")
 
-_KINDS: dict[int, type[Op]] = {
+_KINDS: dict[int, type[Record]] = {
     ord("C"): Create,
     ord("D"): MakeDirectory,
     ord("L"): MakeSymlink,
@@ -72,12 +73,13 @@ _KINDS: dict[int, type[Op]] = {
     ord("G"): Left,
     ord("K"): Conflict,
     ord("S"): Settled,
+    ord("E"): Seal,
     ord("M"): Lost,
 }
 _LETTERS = {op: letter for letter, op in _KINDS.items()}
 _FIELDS = {op: tuple(field.name for field in fields(op)) for op in _LETTERS}
 _FIELD_SETS = {op: frozenset(names) for op, names in _FIELDS.items()}
-_CID_FIELDS: dict[type[Op], str] = {Place: "cid", Proposed: "root", Left: "root", Arrived: "root", Conflict: "root"}
+_CID_FIELDS: dict[type[Record], str] = {Place: "cid", Proposed: "root", Left: "root", Arrived: "root", Conflict: "root"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +116,15 @@ def decode_header(data: bytes) -> tuple[Header, int]:
     return Header(int(words["segment"]), base, DraftId(int(words["next_draft"]))), found.end()
 
 
-def encode_op(index: int, op: Op) -> bytes:
+def encode_op(index: int, op: Record) -> bytes:
     """The frame of ``op`` as record ``index`` of its segment. InvalidArgument for a text that is not UTF-8."""
     kind = type(op)
     payload = {name: getattr(op, name) for name in _FIELDS[kind]}
     cid_field = _CID_FIELDS.get(kind)
     if cid_field is not None:
         payload[cid_field] = cid_to_text(payload[cid_field])
+    elif isinstance(op, Seal):
+        payload["sums"] = op.sums.hex()
     try:
         data = _to_json(payload).encode()
     except UnicodeEncodeError as error:
@@ -134,11 +138,11 @@ def encode_frame(index: int, kind: int, payload: bytes, version: int = 1) -> byt
     return _OUTER.pack(len(payload), zlib.crc32(summed)) + summed
 
 
-def _version_of(op: Op) -> int:
+def _version_of(op: Record) -> int:
     return 2 if isinstance(op, SetAttributes) and NOBODY in (op.uid, op.gid) else 1
 
 
-def decode_op(kind: int, version: int, payload: bytes) -> Op:
+def decode_op(kind: int, version: int, payload: bytes) -> Record:
     """The op of a frame whose checksum was right. Unsupported when a newer bucketfs wrote it; Corrupt when it makes no
     sense."""
     op = _KINDS.get(kind)
@@ -202,9 +206,14 @@ def _mend_content(found: dict[str, Any]) -> None:
     found["extents"] = tuple((start, stop) for start, stop in found["extents"])
 
 
-_MENDS: dict[type[Op], Callable[[dict[str, Any]], None]] = {
+def _mend_sums(found: dict[str, Any]) -> None:
+    found["sums"] = bytes.fromhex(found["sums"])
+
+
+_MENDS: dict[type[Record], Callable[[dict[str, Any]], None]] = {
     Place: _mend_place,
     SetContent: _mend_content,
+    Seal: _mend_sums,
     Proposed: _mend_root,
     Arrived: _mend_root,
     Left: _mend_root,

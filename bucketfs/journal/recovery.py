@@ -74,7 +74,7 @@ def find_segment(disk: Disk, folder: str) -> Found:
 
 def recovery_of(found: Found, draft_sizes: Mapping[DraftId, int]) -> Recovery:
     """The recovery that ``found`` amounts to, given the sizes of the draft files."""
-    ops, unbacked = split_by_backing(found.scanned.ops, draft_sizes)
+    ops, unbacked = split_by_backing(found.scanned.ops, draft_sizes, found.scanned.seals)
     base = found.scanned.header.base if found.scanned.header else None
     return Recovery(base, ops, found.set_aside, unbacked, _places(found.scanned.ops, unbacked))
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 
 from bucketfs.errors import Corrupt
 from bucketfs.journal.record import FRAME_HEADER_SIZE, HEAD_END, Header, decode_header, decode_op, frame_at
-from bucketfs.ops import Op, SetContent
+from bucketfs.journal.sums import Sums
+from bucketfs.ops import Op, Seal, SetContent
 from bucketfs.types import DraftId
 
 
@@ -66,10 +67,12 @@ def next_life(life: Life, event: Event) -> Life:
 
 @dataclass(slots=True)
 class Scanned:
-    """What the bytes of one segment file hold. ``good_size`` counts bytes from the start; ``records`` counts frames."""
+    """What the bytes of one segment file hold. ``good_size`` counts bytes from the start; ``records`` counts frames. ``seals`` are
+    the checksums that it holds of drafts."""
 
     header: Header | None = None
     ops: list[Op] = field(default_factory=list)
+    seals: dict[DraftId, Sums] = field(default_factory=dict)
     head_complete: bool = False
     records: int = 0
     good_size: int = 0
@@ -93,20 +96,29 @@ def scan(data: bytes) -> Scanned:
             found.head_complete = True
         else:
             try:
-                found.ops.append(decode_op(kind, version, payload))
+                op = decode_op(kind, version, payload)
             except Corrupt:
                 return found
+            if isinstance(op, Seal):
+                found.seals.setdefault(op.draft, Sums()).seal(op)
+            else:
+                found.ops.append(op)
         found.records += 1
         found.good_size += FRAME_HEADER_SIZE + len(payload)
     return found
 
 
-def split_by_backing(ops: Sequence[Op], draft_sizes: Mapping[DraftId, int]) -> tuple[list[Op], list[SetContent]]:
+def split_by_backing(
+    ops: Sequence[Op], draft_sizes: Mapping[DraftId, int], seals: Mapping[DraftId, Sums]
+) -> tuple[list[Op], list[SetContent]]:
     """The ops whose drafts hold the bytes they claim, and the content records whose drafts do not.
 
     A record is written after the bytes it names, but until a sync the disk is free to keep the record and forget the
     bytes, so after a power loss a draft may be absent or short. Such a record was never acknowledged by a sync. It is
     left out, and so is every later one of the same draft, because a record adds to what earlier ones said of its draft.
+
+    Sealed bytes were durable: no power loss takes them. A record whose bytes were all within the sealed length of its draft counts,
+    and when the draft is shorter now, or gone, it is damaged: who reads it will be told so, and not shown an older state.
     """
     backed: list[Op] = []
     unbacked: list[SetContent] = []
@@ -114,7 +126,10 @@ def split_by_backing(ops: Sequence[Op], draft_sizes: Mapping[DraftId, int]) -> t
     for op in ops:
         if isinstance(op, SetContent):
             claimed = max((stop for _, stop in op.extents), default=0)
-            if op.draft in lost or claimed > draft_sizes.get(op.draft, 0):
+            backed_size = draft_sizes.get(op.draft, 0)
+            if claimed > backed_size and op.draft in seals:
+                backed_size = max(backed_size, seals[op.draft].sealed_size)
+            if op.draft in lost or claimed > backed_size:
                 lost.add(op.draft)
                 unbacked.append(op)
                 continue

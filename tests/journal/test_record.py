@@ -24,8 +24,10 @@ from bucketfs.ops import (
     Op,
     Place,
     Proposed,
+    Record,
     Remove,
     Rename,
+    Seal,
     SetAttributes,
     SetContent,
     Settled,
@@ -65,12 +67,19 @@ ops: st.SearchStrategy[Op] = st.one_of(
     st.builds(Settled, copy=paths, time_ns=times),
     st.builds(Lost, path=paths, was=paths, time_ns=times),
 )
+seals = st.builds(
+    Seal,
+    draft=numbers.map(DraftId),
+    start=numbers,
+    stop=numbers,
+    sums=st.binary(max_size=12),
+)
 HEADER = encode_header(Header(3, None, DraftId(1)))
 END = record.encode_frame(0, record.HEAD_END, b"")
 REMOVE = Remove("a", 1)
 
 
-def segment(*written: Op) -> bytes:
+def segment(*written: Record) -> bytes:
     return HEADER + END + b"".join(encode_op(index, op) for index, op in enumerate(written, 1))
 
 
@@ -101,6 +110,23 @@ def test_a_cut_gives_a_prefix(written: list[Op], cut: int) -> None:
     found = scan(good[:cut])
     assert found.ops == written[: len(found.ops)]
     assert found.head_complete == (cut >= len(HEADER + END))
+
+
+@given(seals)
+def test_seals(seal: Seal) -> None:
+    kind, version, payload = frame_at(encode_op(4, seal), 0, 4) or (0, 0, b"")
+    assert (kind, version) == (ord("E"), 1)
+    assert record.decode_op(kind, version, payload) == seal
+
+
+def test_a_segment_tells_its_seals_apart() -> None:
+    seal = Seal(DraftId(1), 0, 8, b"abcd")
+    found = scan(segment(content(1, 4), seal, content(1, 8)))
+    assert found.ops == [content(1, 4), content(1, 8)]
+    assert list(found.seals[DraftId(1)].seals(DraftId(1))) == [seal]
+    # A power loss takes no sealed bytes: a draft that lacks some is damaged, and stays what its records say.
+    assert split_by_backing(found.ops, {}, found.seals) == (found.ops, [])
+    assert split_by_backing([*found.ops, content(1, 9)], {}, found.seals) == (found.ops, [content(1, 9)])
 
 
 def test_a_frame_at_the_wrong_place_is_not_read() -> None:
@@ -187,7 +213,7 @@ def content(draft: int, stop: int) -> SetContent:
 
 def test_records_without_their_bytes_are_left_out_with_all_that_follow_in_the_draft() -> None:
     written = [content(1, 4), content(1, 8), REMOVE, content(2, 4), content(1, 2), content(3, 0)]
-    backed, unbacked = split_by_backing(written, {DraftId(1): 6, DraftId(2): 4})
+    backed, unbacked = split_by_backing(written, {DraftId(1): 6, DraftId(2): 4}, {})
     assert backed == [content(1, 4), REMOVE, content(2, 4), content(3, 0)]
     assert unbacked == [content(1, 8), content(1, 2)]
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 import trio
 from support.faulty_disk import FaultyDisk, Stopped
 
-from bucketfs.journal import Journal
+from bucketfs.journal import Extents, Journal
 from bucketfs.ops import Create, Op, Place, SetContent
 from bucketfs.types import Cid, DraftId, Inode
 
@@ -45,6 +45,8 @@ class Model:
         self.writing: tuple[DraftId, int, bytes] | None = None
         self.power_lost = False  # and nobody has recovered yet
         self.lost_before: list[SetContent] = []  # still in the segment, and left out at every start
+        self.sealed: set[SetContent] = set()  # their bytes are durable
+        self.seals: set[SetContent] = set()  # the journal has their sums, unless a power loss takes them
 
     def attempt(self, state: State) -> None:
         del self.states[self.last + 1 :]
@@ -69,6 +71,15 @@ class Model:
         for op in contents(self.states[self.last]):
             self.draft_choices[op.draft] = {at: {byte} for at, byte in self.draft_bytes.get(op.draft, {}).items()}
 
+    def acknowledge_seal(self) -> None:
+        """All bytes that are recorded are durable, whatever becomes of records."""
+        for op in contents(self.states[self.last]):
+            self.sealed.add(op)
+            self.seals.add(op)
+            for start, stop in op.extents:
+                for at in range(start, stop):
+                    self.draft_choices[op.draft][at] = {self.draft_bytes[op.draft][at]}
+
     def restart(self, state: State, journal: Journal) -> None:
         """After a power loss the next process begins with what was recovered, and all of that is durable."""
         self.states = [state]
@@ -76,6 +87,7 @@ class Model:
         self.writing = None
         self.power_lost = False
         self.lost_before = journal.recovered.unbacked
+        self.seals.clear()
         drafts = {op.draft for op in contents(state)}
         self.draft_bytes = {draft: dict(enumerate(journal.drafts.get(draft).read(0, 1 << 20))) for draft in drafts}
         self.draft_choices = {
@@ -94,10 +106,13 @@ class Model:
         assert power_loss or all(op in self.lost_before for op in lost)
         for op in lost:
             assert op not in self.states[self.synced][1], "a synced record lost its bytes"
+            assert op not in self.sealed, "a sealed record lost its bytes"
         for op in contents(state):
             for start, stop in op.extents:
                 data = journal.drafts.get(op.draft).read(start, stop - start)
                 assert len(data) == stop - start
+                if op in self.seals and not power_loss:
+                    assert all(journal.drafts.get(op.draft).sealed_in(at, at + 1) for at in range(start, stop))
                 for at, byte in enumerate(data, start):
                     assert byte in self._allowed_bytes(op.draft, at, power_loss), "bytes that nobody wrote there"
         return state
@@ -135,10 +150,13 @@ class Player:
         self._append(Place(f"p{self.count}", Inode(self.count), cid(self.count), 1, self.count))
 
     async def content(self, which: int, offset: int, size: int) -> None:
-        """Bytes into a new draft (0), the newest (1), the one before (2) …, then the record of them."""
+        """Bytes into a new draft (0), the newest (1), the one before (2) …, then the record of them. Bytes over sealed ones go to a
+        new draft."""
         self.count += 1
         used = sorted({op.draft for op in contents(self.model.states[self.model.last])})
         draft = self.journal.drafts.get(used[-which]) if 0 < which <= len(used) else self.journal.drafts.new()
+        if draft.sealed_in(offset, offset + size):
+            draft = self.journal.drafts.new()
         data = bytes((self.count * 7 + at) % 251 + 1 for at in range(size))
         self.model.attempt_write(draft.id, offset, data)
         draft.write(offset, data)
@@ -155,6 +173,18 @@ class Player:
     async def sync(self) -> None:
         await self.journal.sync()
         self.model.acknowledge_sync()
+
+    async def seal(self) -> None:
+        """All bytes that are recorded."""
+        extents: dict[DraftId, Extents] = {}
+        for op in contents(self.model.states[self.model.last]):
+            for start, stop in op.extents:
+                extents.setdefault(op.draft, Extents()).add(start, stop)
+        await self.journal.seal({draft: held.items() for draft, held in extents.items()})
+        for draft, held in extents.items():
+            for start, stop in held:
+                assert all(self.journal.drafts.get(draft).sealed_in(at, at + 1) for at in range(start, stop))
+        self.model.acknowledge_seal()
 
     async def checkpoint(self, keep: int) -> None:
         """A new base; of the ops the last ``keep`` stay."""
