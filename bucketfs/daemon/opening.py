@@ -15,10 +15,10 @@ from bucketfs.daemon.places import make_private
 from bucketfs.daemon.session import Session
 from bucketfs.disk import Disk
 from bucketfs.errors import DiskFailed, HubError, NoSpace, NotFound, Refused, Unauthenticated, Unsupported
-from bucketfs.journal import Journal
+from bucketfs.journal import Journal, set_aside
 from bucketfs.sync import Keeper, NativeRemote, Pace, Pusher, Syncer
 from bucketfs.types import Inode
-from bucketfs.vfs import FileNode, InodeNumbers, Invalidation, Lens, Node, Owner, Room, Volume, draft_ids, replay
+from bucketfs.vfs import FileNode, InodeNumbers, Invalidation, Lens, Node, Owner, Room, Volume, draft_ids, find_lost, replay
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +127,8 @@ class Opener:
         if inode is None:
             known = self._numbers.at(TOP, name)
             inode = known.inode if known is not None else self._numbers.fresh()
+        for path in await find_lost(self.lens, base, info.root, recovered.ops):
+            log.warning("bucket %r: nobody has the folder %r any more as changes that wait here found it", info.name, path)
         await volume.open_root(base, inode)
         volume.remember_root(TOP, name)
         for op in recovered.unbacked:
@@ -136,6 +138,7 @@ class Opener:
         lost = zip(recovered.unbacked_at, recovered.unbacked, strict=True)
         for complaint in await replay(volume, recovered.ops, lost):
             log.warning("bucket %r: %s", info.name, complaint)
+        await self._set_aside(info, journal, volume)
         await journal.sweep(draft_ids(volume))
         return volume
 
@@ -146,6 +149,13 @@ class Opener:
             await pusher.checkpoint()
         except (NoSpace, DiskFailed) as error:
             log.warning("bucket %r: nothing can be changed in it until the journal can begin anew: %s", info.name, error)
+
+    async def _set_aside(self, info: BucketInfo, journal: Journal, volume: Volume) -> None:
+        """Keep what was written to parts of files the rest of which is lost."""
+        if volume.partless:
+            paths = {op.draft: journal.drafts.path(op.draft) for op in volume.partless}
+            for copy in await trio.to_thread.run_sync(set_aside, Disk(), self._folder / info.key, paths):
+                log.warning("bucket %r: what was written to part of a file that is lost is kept in %s", info.name, copy)
 
     async def _look_as_guest(self, pusher: Pusher, remote: NativeRemote, info: BucketInfo) -> None:
         """Know the rights in someone else's bucket before anything of it is shown. Raises NotFound when there are none."""

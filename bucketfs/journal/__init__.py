@@ -35,10 +35,22 @@ Invariants. The crash tests hold them for a stop at every disk call.
 10. A kept block of the base is handed out right or not at all, and is here until ``retain`` was told that it is not needed.
 """
 
+from bucketfs.journal.aside import set_aside
 from bucketfs.journal.base import BaseBlocks
 from bucketfs.journal.drafts import Draft, Drafts
 from bucketfs.journal.extents import Extents, Interval
 from bucketfs.journal.journal import Journal, JournalFigures
 from bucketfs.journal.recovery import Recovery, inodes_named
 
-__all__ = ["BaseBlocks", "Draft", "Drafts", "Extents", "Interval", "Journal", "JournalFigures", "Recovery", "inodes_named"]
+__all__ = [
+    "BaseBlocks",
+    "Draft",
+    "Drafts",
+    "Extents",
+    "Interval",
+    "Journal",
+    "JournalFigures",
+    "Recovery",
+    "inodes_named",
+    "set_aside",
+]

@@ -169,17 +169,10 @@ class Pusher:
             self.now = Sent()
             try:
                 part = await self._part(picture, only)
-                if part.picture is None:
-                    moved = None
-                    links: Mapping[Node, Link] = {}
-                else:
-                    try:
-                        links = await self._send(part.picture, known)
-                        known.update(built_files(part.picture, links))
-                    except Corrupt as error:
-                        # Part of a file that was written in part is damaged at the Hub: that file waits, not the others.
-                        raise _SwapRefused(error) from error
-                    moved = await self._swap(picture.base, links[self._volume.root].cid)
+                links: Mapping[Node, Link] = {}
+                moved = None
+                if part.picture is not None:
+                    links, moved = await self._carry(part.picture, known)
             except BaseException:
                 thaw(picture)
                 raise
@@ -197,11 +190,26 @@ class Pusher:
             self._slices.forget()
             if await self.restored(await self._remote.look()):
                 continue
-            built = {} if part.picture is None else built_of(part.picture, links)
+            built = built_of(part.picture, links) if part.picture is not None and links else {}
             if not picture.whole:
                 built = without_folders(built) | await built_elsewhere(self._volume, moved, self._cache, self._attributes)
             conflicts += await self._rebase(moved, built)
         raise RootMoved("the bucket's root keeps moving", hint="it is tried again")
+
+    async def _carry(self, picture: Picture, known: dict[Node, BuiltFile]) -> tuple[Mapping[Node, Link], Cid | None]:
+        """Build and send a picture, and swap the root: the links of its nodes, and the Hub's root when it was another one. The
+        links are none when another root turned up before everything could be built."""
+        try:
+            links = await self._send(picture, known)
+        except Corrupt as error:
+            theirs = await self._remote.root()
+            if theirs != picture.base:
+                # What somebody has replaced the Hub may have collected. It need not be built on any more, either.
+                return {}, theirs
+            # Part of a file that was written in part is damaged at the Hub: that file waits, not the others.
+            raise _SwapRefused(error) from error
+        known.update(built_files(picture, links))
+        return links, await self._swap(picture.base, links[self._volume.root].cid)
 
     async def _picture(self, only: Collection[Place] | None) -> Picture | None:
         """The next slice; all there is while anything is refused, for what may wait is found in the whole only."""
@@ -406,6 +414,13 @@ class Pusher:
                 conflict.original,
                 "ours" if conflict.ours else "the Hub's",
                 conflict.copy,
+            )
+        if done.lost_count:
+            log.warning(
+                "%s: nobody has %d of the folders any more that changes here were made on: what was made or written here stands, "
+                "beside what others made of it; what was removed here may be back",
+                volume.key,
+                done.lost_count,
             )
         log.debug("rebased onto %s", cid_text(root))
         leave(volume, old)

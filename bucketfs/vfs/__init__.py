@@ -26,7 +26,7 @@ from bucketfs.vfs.facts import (
     SetAttr,
     StatFs,
 )
-from bucketfs.vfs.files import read_base, record
+from bucketfs.vfs.files import DraftDamaged, draft_bytes, read_base, record
 from bucketfs.vfs.footing import Footing, Note, Stand, stuck_paths, survey
 from bucketfs.vfs.frozen import FrozenDirectory, FrozenFile, FrozenSymlink, Picture, freeze, pushed, thaw
 from bucketfs.vfs.inodes import InodeNumbers
@@ -37,7 +37,9 @@ from bucketfs.vfs.rebase import BuiltNode, Rebased, built_of, rebase_onto
 from bucketfs.vfs.resolve import Keep, stands
 from bucketfs.vfs.rights import Rights, Roles, Touch, rights_of
 from bucketfs.vfs.room import Growth, Room
+from bucketfs.vfs.salvage import find_lost
 from bucketfs.vfs.sharing import apply_rights
+from bucketfs.vfs.sealing import left_open, seal
 from bucketfs.vfs.slices import Choice, Limits, Slices
 from bucketfs.vfs.top import Buckets
 from bucketfs.vfs.vfs import VFS
@@ -55,6 +57,7 @@ __all__ = [
     "Conflicts",
     "DirEntry",
     "DirectoryNode",
+    "DraftDamaged",
     "DraftPiece",
     "EntryChanged",
     "EntryGone",
@@ -93,8 +96,11 @@ __all__ = [
     "built_of",
     "conflict_name",
     "contested_changes",
+    "draft_bytes",
     "draft_ids",
+    "find_lost",
     "freeze",
+    "left_open",
     "links_of_stuck",
     "move_aside",
     "overlay_ops",
@@ -107,6 +113,7 @@ __all__ = [
     "retry",
     "rights_of",
     "run_steps",
+    "seal",
     "stands",
     "stuck_paths",
     "survey",

@@ -22,6 +22,8 @@ class Rebased:
 
     invalidations: list[Invalidation] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
+    lost_count: int = 0
+    """Folders that changes stood on and nobody has any more."""
 
 
 @dataclass(frozen=True, slots=True)

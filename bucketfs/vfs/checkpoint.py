@@ -18,6 +18,7 @@ from bucketfs.types import DraftId, Inode, Link, NodeAttributes
 from bucketfs.vfs.content import Layer
 from bucketfs.vfs.inodes import Number
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode, check_sound
+from bucketfs.vfs.salvage import prepare
 from bucketfs.vfs.stuck import beside, builds_on, paths_of
 from bucketfs.vfs.volume import Volume
 
@@ -164,6 +165,8 @@ async def replay(volume: Volume, records: Iterable[ops.Op], lost: Iterable[tuple
             complaints.append(f"{type(op).__name__} {paths_of(op)[0]!r} waits for the Hub to have its blocks again: {error}")
         except (NotFound, AssertionError) as error:
             complaints.append(_misfit(op, error))
+            if volume.lens.lost and isinstance(op, ops.SetContent):
+                volume.partless.append(op)
         else:
             volume.stuck = stuck
     return complaints
@@ -221,6 +224,8 @@ def _replayed(volume: Volume, op: ops.Op) -> None:
     """An attempt to do what a record says, without writing another one."""
     volume.replaying = True
     try:
+        if volume.lens.lost:
+            prepare(volume, op)
         _apply(volume, op)
     finally:
         volume.replaying = False

@@ -78,6 +78,9 @@ class Ghosts:
         if ghost.top.count > FOLDERS_MAX:
             return
         changes = self._sight.changes(ghost.was.cid, ghost.now.cid)
+        if changes is None:
+            ghost.lives = True  # nobody knows any more what of it was changed
+            return
         both = [(name, was, now) for name, (was, now) in changes.items() if was is not None and now is not None]
         fates = self._fates(both)
         gone = [name for name in self._sight.entries(ghost.now.cid) if name not in changes]

@@ -121,6 +121,8 @@ class Lens:
 
     def __init__(self, source: Source) -> None:
         self.source = source
+        self.lost: set[Cid] = set()
+        """Directories that nobody has any more, and that count as empty (see `salvage`)."""
         self._damaged: dict[Cid, float] = {}
         self._infos: Weighted[Cid, NodeInfo] = Weighted(INFOS_MAX)
         self._directories: Weighted[Cid, Directory] = Weighted(DIRECTORY_ENTRIES_MAX)
@@ -131,6 +133,8 @@ class Lens:
         if codec_of(link.cid) == RAW:
             return NodeInfo(kind=Kind.FILE, attributes=NO_ATTRIBUTES, size_bytes=link.tsize, target=None, sharded=False)
         info = self._infos.get(link.cid)
+        if info is None and link.cid in self.lost:
+            return NodeInfo(Kind.DIRECTORY, NO_ATTRIBUTES, 0)
         if info is None:
             block = self._at_hand(link.cid)
             if block is None:
@@ -169,6 +173,8 @@ class Lens:
     def directory(self, cid: Cid) -> Directory:
         """The entries of a base directory."""
         directory = self._directories.get(cid)
+        if directory is None and cid in self.lost:
+            return Directory({}, NO_ATTRIBUTES, False)
         if directory is None:
             raise Wanted(directories=[cid])
         return directory

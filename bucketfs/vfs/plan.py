@@ -151,21 +151,37 @@ class Plan:
         if base == theirs:
             return
         known = node.lookups > 0 or node is self._volume.root
-        for name, (was, now) in self._sight.changes(base, theirs).items():
+        changes = self._sight.changes(base, theirs)
+        lost = changes is None
+        for name, (was, now) in (self._against_memory(node, theirs) if changes is None else changes).items():
             if node is self._volume.root and name == SEED:
                 continue
             self._acts.outdated(was)
             if name in node.children or name in node.overrides:
                 self._try(partial(self._name, node, name, was, now))
-            elif was is None and self._mine:
+            elif was is None and self._mine and not lost:
                 # It was proposed from here, and is not here any more.
                 self._acts.remove(node, name)
             elif was is None and known:
                 self._acts.tell(EntryChanged(node.inode, name))
 
+    def _against_memory(self, node: DirectoryNode, theirs: Cid) -> dict[bytes, tuple[Link | None, Link | None]]:
+        """The names that differ between a folder whose base is lost and the Hub's, as far as memory tells. What was removed here
+        is not known to have been there, and so comes back; what was made or replaced here meets the Hub's as if both had made
+        it."""
+        new = self._sight.entries(theirs)
+        found: dict[bytes, tuple[Link | None, Link | None]] = {}
+        for name in dict.fromkeys([*new, *node.children]):
+            child = node.children.get(name)
+            was = None if child is None or name in node.overrides else child.link
+            now = new.get(name)
+            if (was and was.cid) != (now and now.cid):
+                found[name] = was, now
+        return found
+
     def _alone(self, node: DirectoryNode, base: Cid | None, theirs: Cid | None) -> None:
         """A folder whose names are those it has, whatever lay below it. ``theirs`` None: the Hub's side removed it."""
-        old = {} if base is None else self._sight.entries(base)
+        old = {} if base is None else self._sight.entries(base, ours=True)
         new = {} if theirs is None else self._sight.entries(theirs)
         self._bring_in(node)
         for name in dict.fromkeys([*old, *new, *node.overrides, *node.children]):
@@ -186,7 +202,7 @@ class Plan:
         """All names of a folder that came from elsewhere as nodes in memory, so that each can be told apart."""
         if node.link is None:
             return
-        entries, lacking = self._sight.entries(node.link.cid), False
+        entries, lacking = self._sight.entries(node.link.cid, ours=True), False
         self._bounds.enter(node, len(entries))
         for name, link in entries.items():
             if name in node.children or name in node.overrides:
@@ -212,7 +228,7 @@ class Plan:
                 self._try(partial(self._name_overridden, node, child.name, base))
 
     def _name_overridden(self, node: DirectoryNode, name: bytes, base: Cid) -> None:
-        self._name(node, name, self._sight.entry(base, name), None)
+        self._name(node, name, self._sight.entry(base, name, ours=True), None)
 
     def _directory(self, link: Link | None) -> Cid | None:
         """The CID of what is a directory."""
@@ -228,6 +244,8 @@ class Plan:
         """Plan for one name whose base changed. ``standing``: what is there is not the base's, whoever has touched it."""
         ours = parent.children.get(name)
         overriding = standing or name in parent.overrides
+        if was is not None and isinstance(ours, DirectoryNode) and ours.link is not None and ours.link.cid == was.cid:
+            self._sight.folder(was.cid)
         if self._mine and (overriding or (ours is not None and ours.dirty)):
             self._newer(parent, ours, was, now, overriding)
         elif ours is None:

@@ -44,9 +44,9 @@ async def rebase_onto(
     ``mine``: the root is one that was proposed from here, so what is here is the newer state of all that it changed.
 
     Awaits only while it fetches what the plan needs, one or two requests for each level of folders; the change itself is made at
-    once. Raises Unavailable, TimedOut, Corrupt with nothing changed.
+    once. Raises Unavailable, TimedOut, Corrupt (for folders of the Hub's) with nothing changed.
     """
-    sight = Sight(volume.lens.source)
+    sight = Sight(volume.lens.source, volume.lens.lost)
     for _ in range(ATTEMPTS_MAX):
         alone: frozenset[Node] = frozenset()
         whole: frozenset[Node] = frozenset()
@@ -66,7 +66,11 @@ async def rebase_onto(
             except Unseen:
                 break
             else:
-                return acts.carry_out(new)
+                done = acts.carry_out(new)
+                done.lost_count = len(sight.lost)
+                # Nothing stands on them any more, and should the Hub have them again they are what they are.
+                volume.lens.lost.difference_update(sight.lost)
+                return done
         await _explore(plan, sight)
     raise Unavailable("the folders change faster than they can be compared")
 

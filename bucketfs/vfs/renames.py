@@ -105,7 +105,7 @@ class RenamedHere:
         return there is None or self._sight.entry(there.cid, name) is None
 
     def _base_at(self, parent: DirectoryNode, name: bytes) -> Link | None:
-        return None if parent.link is None else self._sight.entry(parent.link.cid, name)
+        return None if parent.link is None else self._sight.entry(parent.link.cid, name, ours=True)
 
     def follow(self, node: Node) -> None:
         """``node`` is to take in what the Hub's side made of it at its old name."""

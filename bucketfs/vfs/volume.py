@@ -8,6 +8,7 @@ back is what the live operation did.
 from __future__ import annotations
 
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -75,12 +76,16 @@ class Volume(View):
         self.journal = journal
         self.read_only = read_only
         self.unrecorded: set[FileNode] = set()
+        self.closed: deque[FileNode] = deque()
+        """Files that were written to, closed, and wait for their checksums (see `sealing`)."""
         self.changed_since_ns: int | None = None
         self.changed_last_ns = 0
         self.replaying = False
         self.garbage_drafts = 0
         self.stuck: list[ops.Op] = []
         """What a replay could not do because of damage at the Hub, kept in the journal until it can be done (see `stuck`)."""
+        self.partless: list[ops.SetContent] = []
+        """What a replay found written to parts of files whose other parts nobody has any more (see `salvage`)."""
         self.proposed: set[Cid] = set()
         self.arrived: Cid | None = None
         """The newest root of ours that the Hub is known to have taken, when a journal says so and the base is an older one."""

@@ -4,11 +4,13 @@ the cache was deleted. They are taken in all the same."""
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from support import acknowledged
 from support.foreground import Foreground
 from support.home import Home
@@ -53,11 +55,14 @@ class Scene:
         daemon.kill()
         self.hub.start()
 
-    def lose_the_base(self) -> None:
-        """The Hub collects what no root needs, and nothing of the cache is left."""
+    def lose_the_base(self, *, kept: bool = True) -> None:
+        """The Hub collects what no root needs, and nothing of the cache is left; of what the journal ``kept`` neither."""
         said = self.hub_home.cli("hub", "gc", "--data", self.hub.data, "--grace", "0s").stdout
         assert not said.startswith("0 "), said
         self.away.forget("cache")
+        if not kept:
+            for folder in list(self.away.state.glob("mounts/*/buckets/*/base")):
+                shutil.rmtree(folder)
 
     def assert_all_have(self, wanted: acknowledged.Tree) -> None:
         """Both mounts and the Hub show this, once the one that was away has pushed."""
@@ -131,3 +136,46 @@ def test_changes_outlive_the_tree_they_were_made_on(stage: Path, new_home: Calla
         del wanted["plain/f0"]
         wanted["plain/below/f1"] = wanted.pop("plain/f1")
         at.assert_all_have(wanted)
+
+
+@pytest.mark.whole
+def test_what_is_lost_here_too_keeps_nothing_else_from_going_out(stage: Path, new_home: Callable[[], Home]) -> None:
+    """As with a disk that was damaged: what was kept is gone as well. What was made or written whole is taken in."""
+    with scene(stage, new_home) as at:
+        with at.pushing(at.away) as folder:
+            begin(folder)
+        with at.offline() as folder:
+            (folder / "edit/new").write_text("made")
+            (folder / "edit/below/new").write_text("made below")
+            (folder / "edit/f0").write_text("edited")
+            (folder / "edit/f1").write_text("edited here")
+            (folder / "made").mkdir()
+            (folder / "made/in").write_text("in a new folder")
+            (folder / "plain/f0").unlink()
+            with (folder / "big").open("r+b") as file:
+                file.seek(300_000)
+                file.write(b"part")
+        with at.pushing(at.other) as folder:
+            (folder / "edit/theirs").write_text("theirs")
+            (folder / "edit/f1").write_text("edited there")
+            (folder / "big").unlink()
+            (folder / "plain/theirs").write_text("theirs")
+            wanted = acknowledged.look(folder)
+        at.lose_the_base(kept=False)
+
+        with at.pushing(at.away) as folder:
+            found = acknowledged.look(folder)
+        # What stood at a name nobody knows any more, so what was written there stands beside what is there now.
+        copies = {name.partition(" (")[0]: name for name in found if "(conflict" in name}
+        wanted |= {
+            "edit/new": b"made",
+            "edit/below/new": b"made below",
+            copies["edit/f0"]: b"edited",
+            copies["edit/f1"]: b"edited here",
+            "made": None,
+            "made/in": b"in a new folder",
+        }
+        assert found == wanted
+        at.assert_all_have(wanted)
+        (aside,) = at.away.state.glob("mounts/*/buckets/*/set-aside/*")
+        assert aside.read_bytes()[300_000:300_004] == b"part"

@@ -1,0 +1,102 @@
+"""A replay whose base is lost: somebody has pushed since, the Hub has collected the old tree, and nothing of it is kept here.
+
+Then the folders that nobody has count as empty, for this replay and the rebase that follows it, so that everything else is taken
+in. In such a folder
+
+- what was made or written as a whole here is as new: it stands beside what the Hub has at its name by now, if that is another;
+- what was written to a part of a file cannot be told from what was there: its bytes are set aside in the journal's folder;
+- a removal, a rename or another mode of something that was there before cannot be done any more, and each is said.
+
+What the Hub's newest tree still names is not lost but damaged there, and may be mended: changes of it wait (see `stuck`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from bucketfs.errors import Corrupt, NotADirectory, NotFound
+from bucketfs.ops import Create, MakeDirectory, MakeSymlink, Op, Place, SetContent
+from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes
+from bucketfs.vfs.lens import Lens
+from bucketfs.vfs.nodes import DirectoryNode, FileNode
+from bucketfs.vfs.stuck import paths_of
+from bucketfs.vfs.view import DEFAULT_MODE
+from bucketfs.vfs.volume import Volume
+
+
+async def find_lost(lens: Lens, base: Cid, theirs: Cid, ops: Iterable[Op]) -> list[str]:
+    """Find the folders of ``base`` that ``ops`` need, nobody has, and the Hub's newest tree ``theirs`` does not name; have the lens
+    take them for empty. Their paths. Raises Unavailable, TimedOut."""
+    if base == theirs:
+        return []
+    lost: list[str] = []
+    both: dict[str, tuple[Cid | None, Cid | None]] = {"": (base, theirs)}
+    above = dict.fromkeys(parent for op in ops for path in paths_of(op) for parent in _folders(path))
+    for path in sorted(above, key=lambda path: path.count("/") if path else -1):
+        if path:
+            parent, _, name = path.rpartition("/")
+            both[path] = await _inside(lens, *both.get(parent, (None, None)), name.encode())
+        ours, now = both[path]
+        if ours is not None and ours != now and await _entries(lens, ours) is None:
+            lens.lost.add(ours)
+            lost.append(path)
+    return lost
+
+
+async def _inside(lens: Lens, ours: Cid | None, theirs: Cid | None, name: bytes) -> tuple[Cid | None, Cid | None]:
+    """What both trees have at a name."""
+    if ours is None:
+        return None, None
+    old = (await _entries(lens, ours) or {}).get(name)
+    if old is None:
+        return None, None
+    new = None if theirs is None else (await _entries(lens, theirs) or {}).get(name)
+    return old.cid, None if new is None else new.cid
+
+
+async def _entries(lens: Lens, cid: Cid) -> Mapping[bytes, Link] | None:
+    """The names of a folder, None when nobody has it. What is there and no folder has none."""
+    try:
+        return (await lens.settle(lambda: lens.directory(cid))).entries
+    except (Corrupt, NotFound):
+        return None
+    except NotADirectory:
+        return {}
+
+
+def _folders(path: str) -> list[str]:
+    """The folders above a path, the root first."""
+    names = path.split("/")
+    return ["/".join(names[:count]) for count in range(len(names))]
+
+
+def prepare(volume: Volume, op: Op) -> None:
+    """Make what ``op`` needs, a folder or the file itself, where it was in a folder that is lost. An attempt. Raises NotFound for
+    part of a file that is lost."""
+    if not isinstance(op, Create | MakeDirectory | MakeSymlink | Place | SetContent):
+        return
+    above, _, name = op.path.rpartition("/")
+    at: DirectoryNode = volume.root
+    lost = _is_lost(at)
+    for part in above.split("/") if above else []:
+        found = volume.find(at, part.encode())
+        if found is None and lost:
+            found = DirectoryNode(volume, volume.numbers.fresh(), None, NO_ATTRIBUTES, op.time_ns, op.time_ns)
+            _put(at, part, found, op.time_ns)
+        if not isinstance(found, DirectoryNode):
+            return
+        at, lost = found, lost or _is_lost(found)
+    if isinstance(op, SetContent) and lost and volume.find(at, name.encode()) is None:
+        if op.lower_limit_bytes:
+            raise NotFound("it was written in part, and nobody has the rest any more")
+        _put(at, name, FileNode(volume, volume.numbers.fresh(), None, NO_ATTRIBUTES, op.time_ns, op.time_ns, 0), op.time_ns)
+
+
+def _is_lost(directory: DirectoryNode) -> bool:
+    return directory.link is not None and directory.link.cid in directory.volume.lens.lost
+
+
+def _put(parent: DirectoryNode, name: str, node: FileNode | DirectoryNode, time_ns: int) -> None:
+    node.attributes = NodeAttributes(mode=DEFAULT_MODE[node.kind], mtime_ns=time_ns)
+    node.volume.place(parent, name.encode(), node, time_ns)
+    node.touch()
