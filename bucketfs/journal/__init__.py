@@ -14,6 +14,9 @@ base gives the overlay back. Why not a database: every durable action goes throu
 stop at the n-th disk call and forget unsynced writes, which a library's own I/O would hide; and a record costs one
 write(2), no thread, no transaction.
 
+Every record has a checksum. The bytes of a draft get theirs, block by block, as *seals*: records that are written when nobody has
+written to the file for a while. Every read of a block whose sum is known is held against it (see ``sums``, ``checked``).
+
 Invariants. The crash tests hold them for a stop at every disk call.
 
 1. A record is in the segment file (one write(2)) before ``append`` returns, and the bytes it names were in their draft
@@ -33,6 +36,8 @@ Invariants. The crash tests hold them for a stop at every disk call.
    nobody names stay until ``sweep``.
 9. A journal of a newer bucketfs is refused and left as it is.
 10. A kept block of the base is handed out right or not at all, and is here until ``retain`` was told that it is not needed.
+11. Sealed bytes are durable and never change again: a seal is appended behind the fsync of the bytes that it sums, and whoever
+    wants other bytes there begins another draft. So every seal that is found is right, and bytes without their sum are damage.
 """
 
 from bucketfs.journal.aside import set_aside

@@ -6,7 +6,8 @@ layer shows what lies under it, up to its ``lower_limit_bytes`` (what a truncati
 again). Ranges that nothing covers read as zeros.
 
 A push seals the layers: a sealed layer's draft is never written again, so the pushed snapshot is one moment of the file however
-long the upload takes, and later writes begin a new layer.
+long the upload takes, and later writes begin a new layer. So do writes over bytes that the journal has sealed with checksums, for
+those never change again either (see `bucketfs.journal`).
 """
 
 from __future__ import annotations
@@ -94,15 +95,17 @@ def pieces(layers: Sequence[Layer | FrozenLayer], base_size_bytes: int, start: i
 
 
 class Content:
-    """The stack of one file. ``size_bytes`` is the file's length; ``changed`` says that it is not just the base."""
+    """The stack of one file. ``size_bytes`` is the file's length; ``changed`` says that it is not just the base; ``queued`` that it
+    waits for its checksums (see `sealing`)."""
 
-    __slots__ = ("base", "base_size_bytes", "layers", "size_bytes")
+    __slots__ = ("base", "base_size_bytes", "layers", "queued", "size_bytes")
 
     def __init__(self, base: Cid | None, base_size_bytes: int) -> None:
         self.base = base
         self.base_size_bytes = base_size_bytes
         self.layers: list[Layer] = []
         self.size_bytes = base_size_bytes
+        self.queued = False
 
     @property
     def changed(self) -> bool:
@@ -122,7 +125,13 @@ class Content:
         """The layer that takes writes now; a new one when there is none or the topmost is sealed."""
         if self.layers and not self.layers[-1].sealed:
             return self.layers[-1]
+        return self.begin(new_draft)
+
+    def begin(self, new_draft: Callable[[], Draft]) -> Layer:
+        """A new layer, which takes writes from now on."""
         layer = Layer(new_draft(), Extents(), self.size_bytes, False, Extents())
+        for below in self.layers:
+            below.sealed = True
         self.layers.append(layer)
         return layer
 

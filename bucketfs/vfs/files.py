@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from bucketfs import ops
 from bucketfs.dag import Leaf, leaf_data
-from bucketfs.errors import BucketfsError, Corrupt, DiskFailed, NoSpace, ReadOnly, TooLarge
+from bucketfs.errors import BucketfsError, Corrupt, DiskFailed, NoSpace, NotFound, ReadOnly, TooLarge
 from bucketfs.types import Cid
-from bucketfs.vfs.content import BasePiece, DraftPiece
+from bucketfs.vfs.content import BasePiece, Content, DraftPiece, Layer
 from bucketfs.vfs.lens import Lens
 from bucketfs.vfs.nodes import FileNode, check_sound
 
@@ -37,7 +37,7 @@ async def read(node: FileNode, offset: int, size: int) -> bytes:
     parts: list[bytes | BasePiece] = []
     for piece in plan:
         if isinstance(piece, DraftPiece):
-            parts.append(_whole(piece.draft.read(piece.start, piece.stop - piece.start), piece.stop - piece.start, node))
+            parts.append(draft_bytes(node, piece))
         elif isinstance(piece, BasePiece):
             parts.append(piece)
         else:
@@ -52,6 +52,27 @@ async def read(node: FileNode, offset: int, size: int) -> bytes:
         else:
             done.append(part)
     return b"".join(done)
+
+
+class DraftDamaged(Corrupt):
+    """Bytes that wait here for the Hub are not what was written: the disk of this machine has damaged or lost them."""
+
+
+def draft_bytes(node: FileNode, piece: DraftPiece) -> bytes:
+    """The bytes of ``piece``, a part of ``node``'s content. Blocks, shortly; any thread may call. Raises DraftDamaged."""
+    size = piece.stop - piece.start
+    try:
+        data = piece.draft.read(piece.start, size)
+        if len(data) == size:
+            return data
+        why = f"draft {piece.draft.id} has {len(data)} of these bytes"
+    except (Corrupt, DiskFailed, NotFound) as error:
+        why = str(error)
+    name = node.name.decode() if node.orphan else node.path()
+    raise DraftDamaged(
+        f"bytes {piece.start} to {piece.stop} of {name!r}, not at the Hub yet, are damaged on this disk ({why})",
+        hint="write the file again or delete it",
+    )
 
 
 async def read_base(lens: Lens, base: Cid, start: int, stop: int) -> bytes:
@@ -106,7 +127,10 @@ def write(node: FileNode, offset: int, data: bytes) -> int:
     more = 0 if node.orphan else max(0, offset + len(data) - node.content.size_bytes)
     volume.growth.grow(more)
     try:
-        layer.draft.write(offset, data)
+        if not layer.draft.take(offset, data):
+            # It has its checksums, or is damaged there.
+            layer = node.content.begin(volume.journal.drafts.new)
+            layer.draft.write(offset, data)
     except BucketfsError:
         volume.growth.note(-more)
         raise
@@ -149,6 +173,7 @@ def truncate(node: FileNode, size_bytes: int) -> None:
         volume.growth.note(-more)
         raise
     content.truncate(layer, size_bytes)
+    layer.draft.cut(size_bytes)
     node.damaged = False
     _modified(node, now_ns)
     volume.unrecorded.discard(node)
@@ -183,26 +208,53 @@ def squash(node: FileNode) -> None:
 
     Bytes are copied into the draft of the layer above, where no extent names them yet. The records that there are go on naming
     the lower draft, and what they make lies under the upper layer and shows the same, whether that was recorded anew or not.
-    The next checkpoint names the upper one alone. A layer of many bytes stays as it is; there cannot be many of those.
+    The next checkpoint names the upper one alone. A layer of many bytes stays as it is; there cannot be many of those. Nor does
+    anything go into bytes that have their checksums. The topmost layer of a file of too many gets none until it has taken them in
+    (see `sealing`).
     """
     content = node.content
+    for index in range(len(content.layers) - 2, -1, -1):
+        if not content.squashed(index):  # as after a file was cut to nothing and written anew
+            content.squash(index)
+            node.volume.garbage_drafts += 1
+    left: list[Layer] = []
     while len(content.layers) > LAYERS_MAX:
-        index = min(range(len(content.layers) - 1), key=lambda at: content.layers[at].extents.size_bytes)
-        lower, upper = content.layers[index].draft, content.layers[index + 1].draft
-        if content.layers[index].extents.size_bytes > SQUASH_BYTES_MAX:
+        found = [index for index, layer in enumerate(content.layers[:-1]) if layer not in left and _may_go(content, index)]
+        if not found:
             return
+        index = min(found, key=lambda at: content.layers[at].extents.size_bytes)
         try:
-            for start, stop in content.squashed(index):
-                for at in range(start, stop, SQUASH_STEP_BYTES):
-                    size = min(SQUASH_STEP_BYTES, stop - at)
-                    upper.write(at, _whole(lower.read(at, size), size, node))
-        except (NoSpace, DiskFailed, Corrupt):
+            if not _copied(node, index):
+                left.append(content.layers[index])
+                continue
+        except (NoSpace, DiskFailed):
             # Nothing has changed, and nothing was promised: the layers do as well as they are.
             return
         content.squash(index)
         node.volume.garbage_drafts += 1
         if not node.orphan:
             node.volume.unrecorded.add(node)
+
+
+def _may_go(content: Content, index: int) -> bool:
+    upper = content.layers[index + 1].draft
+    small = content.layers[index].extents.size_bytes <= SQUASH_BYTES_MAX
+    return small and not any(upper.sealed_in(start, stop) for start, stop in content.squashed(index))
+
+
+def _copied(node: FileNode, index: int) -> bool:
+    """Copy what shows of a layer into the draft of the next. False when something is damaged, which is not passed on."""
+    content = node.content
+    lower, upper = content.layers[index].draft, content.layers[index + 1].draft
+    try:
+        for start, stop in content.squashed(index):
+            for at in range(start, stop, SQUASH_STEP_BYTES):
+                data = draft_bytes(node, DraftPiece(lower, at, min(at + SQUASH_STEP_BYTES, stop)))
+                if not upper.take(at, data):
+                    return False
+    except DraftDamaged:
+        return False
+    return True
 
 
 async def fsync(node: FileNode) -> None:
@@ -220,9 +272,3 @@ def _modified(node: FileNode, now_ns: int) -> None:
         volume.unrecorded.add(node)
         volume.remember(node)
         volume.noted(now_ns)
-
-
-def _whole(data: bytes, size: int, node: FileNode) -> bytes:
-    if len(data) != size:
-        raise Corrupt(f"the draft of {node.name!r} is shorter than its records say")
-    return data

@@ -43,6 +43,7 @@ from bucketfs.vfs.handles import Handles, OpenDirectory, OpenFile
 from bucketfs.vfs.inodes import InodeNumbers
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
 from bucketfs.vfs.resolve import Keep, resolve
+from bucketfs.vfs.sealing import closed
 from bucketfs.vfs.top import Buckets, Top
 from bucketfs.vfs.view import Owner
 from bucketfs.vfs.volume import Volume, check_name
@@ -326,6 +327,7 @@ class VFS:
             try:
                 files.record(node)
             finally:
+                closed(node)
                 node.volume.reclaim(node)
 
     async def fsync(self, handle: FileHandle, datasync: bool) -> None:

@@ -1,0 +1,85 @@
+"""Which drafts get checksums in the journal, and when: those of files that nobody has open for writing, once it was quiet.
+
+A file that was closed waits in a queue. After half a minute the kernel has written its bytes to the disk by itself, so the fsync
+that goes before a seal costs next to nothing; with a Hub at hand the file was pushed before that, and needs no seal. Programs wait
+for none of this. What a file holds that was written in another order than front to back is read back, some of it at a time; the
+same holds for what an earlier run left without seals.
+"""
+
+from __future__ import annotations
+
+from bucketfs.errors import BucketfsError
+from bucketfs.journal import Interval
+from bucketfs.types import DraftId
+from bucketfs.vfs.files import LAYERS_MAX
+from bucketfs.vfs.nodes import FileNode
+from bucketfs.vfs.volume import Volume
+
+FILES_MAX = 128
+"""How many files are sealed in one go."""
+
+LOOKED_AT_MAX = 4096
+"""How many files of the queue are looked at before others have a turn: about a millisecond."""
+
+
+def closed(node: FileNode) -> None:
+    """Nobody has ``node`` open for writing any more."""
+    content = node.content
+    if content.layers and not content.queued and not node.writers:
+        content.queued = True
+        node.volume.closed.append(node)
+
+
+def left_open(volume: Volume) -> None:
+    """The files that came out of the journal: a kill closed them."""
+    for node in volume.dirty_nodes():
+        if isinstance(node, FileNode):
+            closed(node)
+
+
+async def seal(volume: Volume, quiet_s: float) -> None:
+    """Seal what closed files hold here that were not changed for ``quiet_s`` seconds. Of what has to be read back for that only
+    some is, and the rest the next time. Raises NoSpace, DiskFailed; what was not sealed goes on waiting."""
+    left = len(volume.closed)
+    while left:
+        batch, looked_at = _quiet(volume, min(left, LOOKED_AT_MAX), int(quiet_s * 1e9))
+        left -= looked_at
+        extents = {draft: held for node in batch for draft, held in _extents(node).items()}
+        more: set[DraftId] = set()
+        try:
+            more = await volume.journal.seal(extents)
+        except BucketfsError:
+            more = set(extents)
+            raise
+        finally:
+            for node in batch:
+                node.content.queued = False
+                if not more.isdisjoint(_extents(node)):
+                    closed(node)
+        if more:
+            return
+
+
+def _quiet(volume: Volume, looks: int, quiet_ns: int) -> tuple[list[FileNode], int]:
+    """The next files from the queue, and how many were looked at. Those that are not quiet yet go to its end; those that are open
+    again or gone leave it."""
+    now_ns = volume.owner.now_ns()
+    found: list[FileNode] = []
+    for looked_at in range(looks):
+        if len(found) == FILES_MAX:
+            return found, looked_at
+        node = volume.closed.popleft()
+        if not node.content.layers or node.writers or node.orphan:
+            node.content.queued = False
+        elif node in volume.unrecorded or 0 <= now_ns - node.ctime_ns < quiet_ns:
+            volume.closed.append(node)
+        else:
+            found.append(node)
+    return found, looks
+
+
+def _extents(node: FileNode) -> dict[DraftId, tuple[Interval, ...]]:
+    layers = node.content.layers
+    if len(layers) > LAYERS_MAX:
+        layers = layers[:-1]  # it will take in others (see `files.squash`)
+    return {layer.draft.id: layer.extents.items() for layer in layers}
