@@ -128,7 +128,12 @@ class Opener:
             known = self._numbers.at(TOP, name)
             inode = known.inode if known is not None else self._numbers.fresh()
         for path in await find_lost(self.lens, base, info.root, recovered.ops):
-            log.warning("bucket %r: nobody has the folder %r any more as changes that wait here found it", info.name, path)
+            log.log(
+                logging.WARNING if recovered.ops else logging.INFO,
+                "bucket %r: nobody has the folder %r any more as it was when this mount last saw it",
+                info.name,
+                path,
+            )
         await volume.open_root(base, inode)
         volume.remember_root(TOP, name)
         for op in recovered.unbacked:

@@ -5,7 +5,7 @@ rebase which changes are equal on both sides.
 
 If the Hub refuses a push for want of rights, the roles say which paths are to blame, and where they do not, halves of it are tried
 until it is known. What is to blame stays here, dirty and in the journal, and is tried again when roles or keys change; the rest
-goes out.
+goes out. So it is with a file that the disk here has damaged: it waits until it is written anew, and the Hub keeps what it has.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from bucketfs.cache import BlockCache
 from bucketfs.dag import cid_text
 from bucketfs.errors import BlocksMissing, BucketfsError, Corrupt, Denied, NotFound, RootMoved, Unavailable
 from bucketfs.ops import Arrived, Op, Proposed
-from bucketfs.sync.build import Block, BuiltFile, Emit, build, built_files
+from bucketfs.sync.build import Block, BuiltFile, Emit, FilesDamaged, build, built_files
 from bucketfs.sync.elsewhere import built_elsewhere
 from bucketfs.sync.lapse import leave, left
-from bucketfs.sync.refused import Cut, Place, cut, part_pushed, parts_of, wanted_of, why_not
+from bucketfs.sync.refused import Cut, Place, cut, moved_among, part_pushed, parts_of, wanted_of, why_not
 from bucketfs.sync.remote import Look, Remote
 from bucketfs.sync.restore import Restorer, supply
 from bucketfs.sync.send import Sent, send_all
@@ -127,6 +127,7 @@ class Pusher:
         self._restorer = Restorer(volume, remote, cache)
         self._refused: dict[Place, str] = {}
         self._minor: set[Place] = set()
+        self._damaged: dict[Node, tuple[int, str]] = {}  # what was found in which version
         self._attempts_left = 0
         self._upload = UploadId(secrets.token_bytes(16))
         self.now = Sent()
@@ -163,7 +164,7 @@ class Pusher:
         for _ in range(MOVES_MAX):
             picture = await self._picture(only)
             if picture is None:
-                self._refused = {}
+                self._refused, self._damaged = {}, {}
                 return
             grown_bytes = self._volume.growth.grown_bytes
             self.now = Sent()
@@ -173,6 +174,10 @@ class Pusher:
                 moved = None
                 if part.picture is not None:
                     links, moved = await self._carry(part.picture, known)
+            except FilesDamaged as error:
+                thaw(picture)
+                self._note_damaged(error)
+                continue
             except BaseException:
                 thaw(picture)
                 raise
@@ -191,7 +196,7 @@ class Pusher:
             if await self.restored(await self._remote.look()):
                 continue
             built = built_of(part.picture, links) if part.picture is not None and links else {}
-            if not picture.whole:
+            if not picture.whole or self._damaged:
                 built = without_folders(built) | await built_elsewhere(self._volume, moved, self._cache, self._attributes)
             conflicts += await self._rebase(moved, built)
         raise RootMoved("the bucket's root keeps moving", hint="it is tried again")
@@ -201,6 +206,8 @@ class Pusher:
         links are none when another root turned up before everything could be built."""
         try:
             links = await self._send(picture, known)
+        except FilesDamaged:
+            raise
         except Corrupt as error:
             theirs = await self._remote.root()
             if theirs != picture.base:
@@ -214,7 +221,7 @@ class Pusher:
     async def _picture(self, only: Collection[Place] | None) -> Picture | None:
         """The next slice; all there is while anything is refused, for what may wait is found in the whole only."""
         volume = self._volume
-        if only is not None or self._refused:
+        if only is not None or self._refused or self._damaged:
             return freeze(volume)
         try:
             return await volume.lens.settle(lambda: freeze(volume, self._slices.next()))
@@ -244,14 +251,42 @@ class Pusher:
 
     async def _part(self, picture: Picture, only: Collection[Place] | None) -> Cut:
         """What of a picture to push; all of it, without a further look, as long as nothing was refused."""
-        if only is None and not self._refused:
+        damaged = self._still_damaged(picture)
+        if only is None and not self._refused and not damaged:
             return Cut(picture)
         parts = await parts_of(picture)
         # What was undone here since is nothing that could be refused.
         still = {place: unit for place, unit in parts.units.items() if place in self._refused and unit.touches}
         self._refused = {place: self._refused[place] for place in still}
         self._minor = {place for place, unit in still.items() if unit.minor}
-        return cut(picture, parts, wanted_of(parts.units, self._refused, only))
+        wanted = wanted_of(parts.units, self._refused, only, carried=moved_among(picture, damaged))
+        return cut(picture, parts, wanted, damaged)
+
+    # What the disk here has damaged
+
+    @property
+    def damaged(self) -> dict[str, str]:
+        """The paths of files that wait because what they hold here is damaged, with why."""
+        return {
+            node.path(): reason
+            for node, (version, reason) in self._damaged.items()
+            if node.version == version and node.dirty and not node.orphan
+        }
+
+    def _note_damaged(self, error: FilesDamaged) -> None:
+        self._slices.forget()
+        for frozen, reason in error.files.items():
+            if frozen.node not in self._damaged:
+                log.warning("%s: %s", self._volume.key, reason)
+            self._damaged[frozen.node] = frozen.version, str(reason)
+
+    def _still_damaged(self, picture: Picture) -> set[Node]:
+        """The damaged files of a picture: not those that were written anew."""
+        if not self._damaged:
+            return set()
+        versions: dict[Node, int] = {frozen.node: frozen.version for frozen in picture.nodes}
+        self._damaged = {node: found for node, found in self._damaged.items() if versions.get(node) == found[0]}
+        return set(self._damaged)
 
     # What the Hub refuses
 
@@ -270,9 +305,9 @@ class Pusher:
         return self._volume.rights
 
     def forgive(self) -> None:
-        """Roles or keys are others than before: what was refused is tried again."""
-        if self._refused:
-            self._refused = {}
+        """Roles or keys are others than before, or somebody asks: what waits by itself is tried again."""
+        if self._refused or self._damaged:
+            self._refused, self._damaged = {}, {}
             self._volume.noted(self._volume.owner.now_ns())
 
     async def learn(self, seen: Look) -> None:
@@ -415,7 +450,7 @@ class Pusher:
                 "ours" if conflict.ours else "the Hub's",
                 conflict.copy,
             )
-        if done.lost_count:
+        if done.lost_count and volume.root.dirty:
             log.warning(
                 "%s: nobody has %d of the folders any more that changes here were made on: what was made or written here stands, "
                 "beside what others made of it; what was removed here may be back",

@@ -31,7 +31,8 @@ async def find_lost(lens: Lens, base: Cid, theirs: Cid, ops: Iterable[Op]) -> li
         return []
     lost: list[str] = []
     both: dict[str, tuple[Cid | None, Cid | None]] = {"": (base, theirs)}
-    above = dict.fromkeys(parent for op in ops for path in paths_of(op) for parent in _folders(path))
+    # The root is needed even when nothing waits.
+    above = {""} | {parent for op in ops for path in paths_of(op) for parent in _folders(path)}
     for path in sorted(above, key=lambda path: path.count("/") if path else -1):
         if path:
             parent, _, name = path.rpartition("/")

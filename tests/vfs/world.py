@@ -20,7 +20,7 @@ from bucketfs.errors import BlocksMissing, Corrupt, RootMoved, Unavailable
 from bucketfs.journal import Journal
 from bucketfs.sync import Look, Pusher
 from bucketfs.types import ROOT_INODE, BucketKey, Caller, Cid, Inode, Kind, Link, UploadId
-from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Lens, Owner, RenameFlags, SetAttr, Volume, replay
+from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Lens, Owner, RenameFlags, SetAttr, Volume, find_lost, replay
 
 ME = Caller(uid=1000, gid=1000)
 
@@ -188,6 +188,8 @@ class World:
         if base is None:
             base = await self.remote.root()
             self.journal.checkpoint(base, [])
+        if not self.remote.away:
+            await find_lost(self.volume.lens, base, self.remote.at, recovered.ops)
         await self.volume.open_root(base, ROOT_INODE)
         lost = zip(recovered.unbacked_at, recovered.unbacked, strict=True)
         self.complaints = await replay(self.volume, recovered.ops, lost)
