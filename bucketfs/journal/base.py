@@ -83,6 +83,9 @@ class BaseBlocks:
             if self._disk.pread(file, 0, len(MAGIC)) == MAGIC:
                 self._packs.append(pack)
                 self._scan(pack)
+                # Whether the run that wrote it had synced it is not known.
+                self._unsynced.add(pack)
+                self._names_synced = False
             elif pack.size_bytes < len(MAGIC):
                 self._packs.append(pack)  # begun, and never written to
             else:

@@ -48,7 +48,7 @@ here = st.lists(steps, min_size=1, max_size=8)
 there = st.lists(steps, min_size=1, max_size=6)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(here, there, st.integers(0, 8))
 def test_nothing_changes_by_the_loss(ours: list[Step], theirs: list[Step], kept_after: int) -> None:
     trio.run(compare, ours, theirs, kept_after)
