@@ -159,6 +159,15 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """The next ``count`` changes wait for blocks that the Hub has lost. They were made when the base was ``root``, or later."""
+
+    root: Cid
+    count: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """A power loss took bytes of the file at ``path`` that had not been synced. They may have been sent: a root was proposed from
     here that has it at ``was``. No change by itself."""
@@ -191,6 +200,7 @@ Op = (
     | Conflict
     | Settled
     | Lost
+    | Waiting
 )
 
 

@@ -44,6 +44,7 @@ from bucketfs.ops import (
     SetAttributes,
     SetContent,
     Settled,
+    Waiting,
 )
 from bucketfs.types import Cid, DraftId
 
@@ -75,11 +76,19 @@ _KINDS: dict[int, type[Record]] = {
     ord("S"): Settled,
     ord("E"): Seal,
     ord("M"): Lost,
+    ord("Q"): Waiting,
 }
 _LETTERS = {op: letter for letter, op in _KINDS.items()}
 _FIELDS = {op: tuple(field.name for field in fields(op)) for op in _LETTERS}
 _FIELD_SETS = {op: frozenset(names) for op, names in _FIELDS.items()}
-_CID_FIELDS: dict[type[Record], str] = {Place: "cid", Proposed: "root", Left: "root", Arrived: "root", Conflict: "root"}
+_CID_FIELDS: dict[type[Record], str] = {
+    Place: "cid",
+    Proposed: "root",
+    Left: "root",
+    Arrived: "root",
+    Conflict: "root",
+    Waiting: "root",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +227,7 @@ _MENDS: dict[type[Record], Callable[[dict[str, Any]], None]] = {
     Arrived: _mend_root,
     Left: _mend_root,
     Conflict: _mend_root,
+    Waiting: _mend_root,
 }
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _from_json = json.JSONDecoder().decode

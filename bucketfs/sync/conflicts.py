@@ -16,7 +16,7 @@ from bucketfs.errors import BucketfsError
 from bucketfs.ops import Conflict, Settled
 from bucketfs.sync.events import Kind, events_of
 from bucketfs.types import Cid
-from bucketfs.vfs import Volume, run_steps, stands
+from bucketfs.vfs import Volume, run_steps, stands, waits
 
 log = logging.getLogger(__name__)
 
@@ -27,17 +27,20 @@ class ConflictKeeper:
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
         self._looked_at: Cid | None = None
+        self._waiting = False
 
     async def look(self) -> None:
         """Look for the copies if the base changed since the last look. Raises nothing: what cannot be seen now is on the list
         until it can."""
         volume = self._volume
         old, base = self._looked_at, volume.base
-        # What waits for damaged blocks is not in the tree, and yet not gone.
-        if old == base or volume.stuck:
+        if old == base and not self._waiting:
             return
+        # What waits for damaged blocks is not in the tree, and yet not gone.
+        items = [item for item in volume.conflicts if not waits(volume.stuck, item.copy)]
+        self._waiting = len(items) < len(volume.conflicts)
         try:
-            lost = [item for item in volume.conflicts if not await volume.lens.settle(partial(stands, volume, item.copy))]
+            lost = [item for item in items if not await volume.lens.settle(partial(stands, volume, item.copy))]
             if lost:
                 await self._follow(lost, await self._renamed(old))
         except BucketfsError as error:

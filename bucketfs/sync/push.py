@@ -44,6 +44,7 @@ from bucketfs.vfs import (
     freeze,
     links_of_stuck,
     move_aside,
+    note_base,
     overlay_ops,
     rebase_onto,
     retry,
@@ -462,6 +463,7 @@ class Pusher:
         volume.agree(still)
         volume.owes_checkpoint = True
         await move_aside(volume, waiting, host=host, when=when)
+        await note_base(volume)
         await self.checkpoint()
         return [conflict.copy for conflict in done.conflicts]
 
@@ -469,8 +471,11 @@ class Pusher:
         """Do what is stuck for blocks that the Hub had lost, as far as it has them again. Raises what fetching them does."""
         volume = self._volume
         before = len(volume.stuck)
-        complaints = await retry(volume)
-        for line in complaints:
+        when = datetime.now().astimezone().strftime("%Y-%m-%d %H%M%S")
+        done = await retry(volume, host=socket.gethostname(), when=when)
+        for invalidation in done.invalidations:
+            self._notify(invalidation)
+        for line in done.complaints:
             log.warning("%s: a change that waited does not fit any more: %s", volume.key, line)
         if len(volume.stuck) != before:
             log.info("%s: %d changes that waited for lost blocks are done", volume.key, before - len(volume.stuck))

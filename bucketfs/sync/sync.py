@@ -232,6 +232,8 @@ class Syncer:
                 await self._pusher.checkpoint()
             if look and self.volume.stuck:
                 self._stuck_s = trio.current_time()
+                # What it waits for may have been replaced: then that is what it is to be done on.
+                await self._follow()
                 await self._pusher.retry()
             # Not because somebody else pushed: two busy mounts would answer each other's pushes with theirs, without end.
             if self.dirty and (self._asked > self._done or self._due_in_s() <= 0):
@@ -243,20 +245,24 @@ class Syncer:
                     self.last_push_s = time.time()
                     log.debug("%s: root %s, %d bytes sent", self.volume.key, cid_text(done.root), done.sent.bytes_sent)
             if look:
-                seen = await self._remote.look()
-                self.volume.learn_times(seen.updated_at_ns, seen.path_times)
-                await self._pusher.learn(seen)
-                if seen.root != self.volume.base and await self._pusher.restored(seen):
-                    seen = await self._remote.look()
-                if seen.root != self.volume.base:
-                    await self._pusher.follow(seen.root)
-                saw(self.volume, seen)
+                await self._follow()
             await self._keeper.look()
         except BaseException:
             self._look = self._look or look
             raise
         finally:
             self.pushing = False
+
+    async def _follow(self) -> None:
+        """Look at the Hub, and show what it has."""
+        seen = await self._remote.look()
+        self.volume.learn_times(seen.updated_at_ns, seen.path_times)
+        await self._pusher.learn(seen)
+        if seen.root != self.volume.base and await self._pusher.restored(seen):
+            seen = await self._remote.look()
+        if seen.root != self.volume.base:
+            await self._pusher.follow(seen.root)
+        saw(self.volume, seen)
 
     async def _failed(self, error: BucketfsError, asked: int, hurried: int) -> None:
         delay_s = self._backoff.next_s()

@@ -9,7 +9,7 @@ backlog one of its `Slices`), builds the new tree from it, and says `pushed`; a 
 must survive a crash is what `overlay_ops` writes and `replay` reads.
 """
 
-from bucketfs.vfs.checkpoint import draft_ids, overlay_ops, replay, retry
+from bucketfs.vfs.checkpoint import draft_ids, overlay_ops, replay
 from bucketfs.vfs.conflict import conflict_name
 from bucketfs.vfs.conflicts import Conflicts
 from bucketfs.vfs.content import BasePiece, DraftPiece, FrozenLayer, Piece, ZeroPiece, pieces
@@ -35,12 +35,14 @@ from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
 from bucketfs.vfs.overtaken import links_of_stuck, move_aside
 from bucketfs.vfs.rebase import BuiltNode, Rebased, built_of, rebase_onto
 from bucketfs.vfs.resolve import Keep, stands
+from bucketfs.vfs.retrying import note_base, retry
 from bucketfs.vfs.rights import Rights, Roles, Touch, rights_of
 from bucketfs.vfs.room import Growth, Room
 from bucketfs.vfs.salvage import find_lost
-from bucketfs.vfs.sharing import apply_rights
 from bucketfs.vfs.sealing import left_open, seal
+from bucketfs.vfs.sharing import apply_rights
 from bucketfs.vfs.slices import Choice, Limits, Slices
+from bucketfs.vfs.stuck import waits
 from bucketfs.vfs.top import Buckets
 from bucketfs.vfs.vfs import VFS
 from bucketfs.vfs.view import Owner
@@ -103,6 +105,7 @@ __all__ = [
     "left_open",
     "links_of_stuck",
     "move_aside",
+    "note_base",
     "overlay_ops",
     "pieces",
     "pushed",
@@ -118,5 +121,6 @@ __all__ = [
     "stuck_paths",
     "survey",
     "thaw",
+    "waits",
     "without_folders",
 ]

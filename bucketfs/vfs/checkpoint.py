@@ -19,7 +19,7 @@ from bucketfs.vfs.content import Layer
 from bucketfs.vfs.inodes import Number
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode, check_sound
 from bucketfs.vfs.salvage import prepare
-from bucketfs.vfs.stuck import beside, builds_on, paths_of
+from bucketfs.vfs.stuck import beside, paths_of
 from bucketfs.vfs.volume import Volume
 
 
@@ -27,6 +27,8 @@ def overlay_ops(volume: Volume) -> Iterator[ops.Op]:
     """Ops that rebuild the overlay on ``volume.base``, then those that a replay could not do, then the conflicts: that a copy is
     put on its name settles none of them. Everything written must have been recorded before."""
     yield from _flat(_inside(volume.root, ""))
+    if volume.stuck:
+        yield ops.Waiting(volume.stuck_root, len(volume.stuck), volume.owner.now_ns())
     yield from volume.stuck
     yield from volume.conflicts
     for node, names in volume.short.items():
@@ -148,34 +150,46 @@ async def replay(volume: Volume, records: Iterable[ops.Op], lost: Iterable[tuple
     missing = sorted(lost, key=itemgetter(0), reverse=True)
     volume.owes_checkpoint = bool(missing)
     short: set[FileNode] = set()
+    waiting = 0
     for at, op in enumerate(records):
         while missing and missing[-1][0] <= at:
             short |= await _losers(volume, missing.pop()[1])
         if isinstance(op, ops.Proposed):
             _note_names(volume, short)
+        if isinstance(op, ops.Waiting):
+            # What was made on an older base means something else, or nothing, on this one (see `retrying`).
+            volume.stuck_root = op.root
+            waiting = op.count if op.root != volume.base else 0
+            continue
+        if waiting:
+            waiting -= 1
+            volume.stuck.append(op)
+            continue
         try:
             stuck = beside(volume.stuck, op)
         except Corrupt:
             volume.stuck.append(op)
             continue
         try:
-            await volume.lens.settle(partial(_replayed, volume, op))
+            await volume.lens.settle(partial(replayed, volume, op))
         except Corrupt as error:
             volume.stuck.append(op)
             complaints.append(f"{type(op).__name__} {paths_of(op)[0]!r} waits for the Hub to have its blocks again: {error}")
         except (NotFound, AssertionError) as error:
-            complaints.append(_misfit(op, error))
+            complaints.append(misfit(op, error))
             if volume.lens.lost and isinstance(op, ops.SetContent):
                 volume.partless.append(op)
         else:
             volume.stuck = stuck
+    if volume.stuck and not volume.stuck_root:
+        volume.stuck_root = volume.base
     return complaints
 
 
 async def _losers(volume: Volume, op: ops.SetContent) -> set[FileNode]:
     """The file that a record was of; none when that cannot be known, or something was done to it that needed the record."""
     with suppress(Corrupt, NotFound):
-        node = await volume.lens.settle(partial(_node, volume, op.path))
+        node = await volume.lens.settle(partial(node_at, volume, op.path))
         if isinstance(node, FileNode):
             return {node}
     return set()
@@ -190,37 +204,12 @@ def _note_names(volume: Volume, short: Iterable[FileNode]) -> None:
                 names.append(node.path())
 
 
-async def retry(volume: Volume) -> list[str]:
-    """Do what is stuck, as far as the Hub has the blocks by now; a line for each change that does not fit any more. Programs may go
-    on meanwhile. Raises Unavailable, TimedOut; what was not done by then is still stuck."""
-    complaints: list[str] = []
-    for op in list(volume.stuck):
-        try:
-            await volume.lens.settle(partial(_unstick, volume, op))
-        except Corrupt:
-            continue
-        except (NotFound, AssertionError) as error:
-            complaints.append(_misfit(op, error))
-            volume.stuck = [other for other in volume.stuck if other is not op]
-    return complaints
-
-
-def _unstick(volume: Volume, op: ops.Op) -> None:
-    """An attempt, at one that is still stuck and waits for no other."""
-    for before in volume.stuck:
-        if before is op:
-            _replayed(volume, op)
-            volume.stuck = [other for other in volume.stuck if other is not op]
-            return
-        if builds_on(op, before):
-            return
-
-
-def _misfit(op: ops.Op, error: Exception) -> str:
+def misfit(op: ops.Op, error: Exception) -> str:
+    """The line for an op that cannot be done."""
     return f"{type(op).__name__} {getattr(op, 'path', '')!r}: {error}"
 
 
-def _replayed(volume: Volume, op: ops.Op) -> None:
+def replayed(volume: Volume, op: ops.Op) -> None:
     """An attempt to do what a record says, without writing another one."""
     volume.replaying = True
     try:
@@ -249,27 +238,28 @@ def _apply(volume: Volume, op: ops.Op) -> None:
         volume.conflicts.settle(op.copy)
         return
     if isinstance(op, ops.Lost):
-        node = _node(volume, op.path)
+        node = node_at(volume, op.path)
         if isinstance(node, FileNode):
             volume.short.setdefault(node, []).append(op.was)
         return
     if isinstance(op, ops.Rename):
-        node = _node(volume, op.old)
-        parent, name = _place(volume, op.new)
+        node = node_at(volume, op.old)
+        parent, name = place_at(volume, op.new)
         volume.move(node, parent, name, volume.find(parent, name), op.exchange, op.time_ns)
         return
     if isinstance(op, ops.SetAttributes):
-        node = _node(volume, op.path)
+        node = node_at(volume, op.path)
         check_sound(node)
         volume.apply_attributes(node, op.mode, op.uid, op.gid, op.mtime_ns, op.time_ns)
         return
     if isinstance(op, ops.SetContent):
-        node = _node(volume, op.path)
+        node = node_at(volume, op.path)
         if not isinstance(node, FileNode):
             raise NotFound("content for what is no file")
         _set_content(volume, node, op)
         return
-    parent, name = _place(volume, op.path)
+    assert not isinstance(op, ops.Waiting), "what waits is not done"
+    parent, name = place_at(volume, op.path)
     at = volume.find(parent, name)
     if isinstance(op, ops.Place):
         volume.lens.shown(Link(op.cid, op.tsize))  # look first
@@ -321,16 +311,18 @@ def _set_content(volume: Volume, node: FileNode, op: ops.SetContent) -> None:
     volume.apply_attributes(node, None, None, None, op.mtime_ns, op.time_ns)
 
 
-def _place(volume: Volume, path: str) -> tuple[DirectoryNode, bytes]:
+def place_at(volume: Volume, path: str) -> tuple[DirectoryNode, bytes]:
+    """The directory and the name of a path. An attempt. Raises NotFound, Corrupt."""
     above, _, name = path.rpartition("/")
-    parent = _node(volume, above)
+    parent = node_at(volume, above)
     check_sound(parent)
     if not isinstance(parent, DirectoryNode):
         raise NotFound(f"{above!r} is not a directory")
     return parent, name.encode()
 
 
-def _node(volume: Volume, path: str) -> Node:
+def node_at(volume: Volume, path: str) -> Node:
+    """The node at a path. An attempt. Raises NotFound, Corrupt."""
     node: Node = volume.root
     for name in path.split("/") if path else []:
         check_sound(node)
@@ -340,4 +332,4 @@ def _node(volume: Volume, path: str) -> Node:
     return node
 
 
-__all__ = ["draft_ids", "overlay_ops", "replay", "retry"]
+__all__ = ["draft_ids", "entry_ops", "misfit", "node_at", "overlay_ops", "place_at", "replay", "replayed"]

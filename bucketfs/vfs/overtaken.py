@@ -72,22 +72,26 @@ def _move_aside(volume: Volume, path: str, was: Link, host: str, when: str) -> N
     link = now.link if isinstance(now, Node) else now
     if link is not None and link.cid == was.cid:
         return
-    above, _, text = path.rpartition("/")
-    folder = above
-    while folder and not _is_directory(volume, folder):
-        folder = folder.rpartition("/")[0]
-    name = text.encode()
-    if _taken(volume, folder, name):
-        name = conflict_name(name, host, when, lambda candidate: _taken(volume, folder, candidate))
-    there = _join(folder, name)
+    there = free_place(volume, path, host, when)
     time_ns = volume.owner.now_ns()
     rest: list[Op] = [Place(there, volume.numbers.fresh(), was.cid, was.tsize, time_ns)]
     for op in volume.stuck:
         edit = isinstance(op, SetContent | SetAttributes) and op.path == path
         rest.append(replace(op, path=there) if edit and isinstance(op, SetContent | SetAttributes) else op)
     volume.stuck = rest
-    if now is not None and folder == above:
+    if now is not None and there.rpartition("/")[0] == path.rpartition("/")[0]:
         volume.conflicts.add(Conflict(there, path, True, volume.base, time_ns))
+
+
+def free_place(volume: Volume, path: str, host: str, when: str) -> str:
+    """``path`` when that is free, else a conflict name beside it; in the nearest folder above where its own is gone. An attempt."""
+    folder, _, text = path.rpartition("/")
+    while folder and not _is_directory(volume, folder):
+        folder = folder.rpartition("/")[0]
+    name = text.encode()
+    if _taken(volume, folder, name):
+        name = conflict_name(name, host, when, lambda candidate: _taken(volume, folder, candidate))
+    return _join(folder, name)
 
 
 def _found(volume: Volume, path: str) -> Node | Link | None:
@@ -128,4 +132,4 @@ def _join(folder: str, name: bytes) -> str:
     return f"{folder}/{name.decode()}" if folder else name.decode()
 
 
-__all__ = ["links_of_stuck", "move_aside"]
+__all__ = ["free_place", "links_of_stuck", "move_aside"]

@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from bucketfs.errors import Corrupt
-from bucketfs.ops import Op, Remove, Rename, SetAttributes, SetContent
+from bucketfs.ops import Create, MakeDirectory, MakeSymlink, Op, Place, Remove, Rename, SetAttributes, SetContent
+
+Making = Create | MakeDirectory | MakeSymlink | Place
 
 
 def paths_of(op: Op) -> tuple[str, ...]:
@@ -31,6 +33,11 @@ def builds_on(op: Op, before: Op) -> bool:
         for path in paths_of(op)
         for earlier in paths_of(before)
     )
+
+
+def waits(stuck: Iterable[Op], path: str) -> bool:
+    """Whether what waits has to do with a path, or with something above or below it."""
+    return any(_is_under(path, other) or _is_under(other, path) for op in stuck for other in paths_of(op))
 
 
 def beside(stuck: Iterable[Op], op: Op) -> list[Op]:
@@ -62,6 +69,17 @@ def _after(before: Op, op: Op) -> Op | None:
     if isinstance(op, Rename) and not op.exchange and before.path and _is_under(before.path, op.old):
         return replace(before, path=op.new + before.path[len(op.old) :])
     return before
+
+
+def moved(op: Op, old: str, new: str) -> Op:
+    """The op when what is at ``old``, or was to be, is at ``new``."""
+
+    def there(path: str) -> str:
+        return new + path[len(old) :] if _is_under(path, old) else path
+
+    if isinstance(op, Rename):
+        return replace(op, old=there(op.old), new=there(op.new))
+    return replace(op, path=there(op.path)) if isinstance(op, Remove | SetContent | SetAttributes | Making) else op
 
 
 def _is_under(path: str, above: str) -> bool:

@@ -84,6 +84,8 @@ class Volume(View):
         self.garbage_drafts = 0
         self.stuck: list[ops.Op] = []
         """What a replay could not do because of damage at the Hub, kept in the journal until it can be done (see `stuck`)."""
+        self.stuck_root = Cid(b"")
+        """The root that it was done on, or the oldest of these."""
         self.partless: list[ops.SetContent] = []
         """What a replay found written to parts of files whose other parts nobody has any more (see `salvage`)."""
         self.proposed: set[Cid] = set()
@@ -456,9 +458,14 @@ def _owner(old: int | None, new: int | None) -> int | None:
 
 def _in_base(node: Node) -> bool:
     """Whether the Hub has something at the path of ``node``, as far as this mount knows."""
+    return node.link is not None and not is_new_here(node)
+
+
+def is_new_here(node: Node) -> bool:
+    """Whether ``node``, or a folder above it, was given its name here."""
     at: Node = node
     while at.parent is not None:
         if at.name in at.parent.overrides:
-            return False
+            return True
         at = at.parent
-    return node.link is not None
+    return False

@@ -31,6 +31,7 @@ from bucketfs.ops import (
     SetAttributes,
     SetContent,
     Settled,
+    Waiting,
 )
 from bucketfs.types import Cid, DraftId, Inode
 
@@ -66,6 +67,7 @@ ops: st.SearchStrategy[Op] = st.one_of(
     st.builds(Conflict, copy=paths, original=paths, ours=st.booleans(), root=cids, time_ns=times),
     st.builds(Settled, copy=paths, time_ns=times),
     st.builds(Lost, path=paths, was=paths, time_ns=times),
+    st.builds(Waiting, root=cids, count=numbers, time_ns=times),
 )
 seals = st.builds(
     Seal,
