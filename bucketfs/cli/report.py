@@ -38,7 +38,11 @@ def status_lines(document: Mapping[str, Any], now_s: float) -> Iterator[str]:
     for bucket in document.get("unopened") or ():
         again = bucket.get("next_try_s")
         when = f"; next try in {time_text(max(0.0, again - now_s))}" if again is not None else ""
-        yield f"  bucket {bucket.get('name')}: cannot be opened: {bucket.get('error')}{when}"
+        count = bucket.get("pending_count")
+        waits = f"{count} changes wait; " if count else ""
+        yield f"  bucket {bucket.get('name')}: {waits}cannot be opened: {bucket.get('error')}{when}"
+        if count and bucket.get("hint"):
+            yield f"    {bucket['hint']}"
     conflicts = document.get("conflicts") or ()
     if conflicts:
         yield f"  conflicts: {len(conflicts)}, both versions are kept; 'bucketfs conflicts' lists them"

@@ -8,7 +8,7 @@ import trio
 
 from bucketfs.cache import Source
 from bucketfs.daemon.control import Arguments, Command, Document, Progress
-from bucketfs.daemon.draining import reporting, settle_all
+from bucketfs.daemon.draining import check_opened, reporting, settle_all
 from bucketfs.daemon.settling import conflict_documents, settle_conflicts
 from bucketfs.daemon.telling import stream
 from bucketfs.daemon.volumes import Volumes
@@ -40,6 +40,7 @@ def commands_of(
         chosen = list(volumes.open.values())
         with trio.move_on_after(float("inf") if limit_s is None else float(limit_s)):
             await reporting(chosen, progress, lambda: settle_all(chosen))
+            check_opened(volumes)
             await mount.drained()
             return {"buckets": [str(one.info.key) for one in chosen]}
         waiting = sum(one.syncer.pending_count for one in chosen)

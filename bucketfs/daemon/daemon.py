@@ -29,6 +29,7 @@ from bucketfs.daemon.commands import commands_of
 from bucketfs.daemon.config import MountOptions, load_config
 from bucketfs.daemon.control import ControlServer, Document, Progress
 from bucketfs.daemon.draining import drain, left_of, reporting
+from bucketfs.daemon.gone import gone_buckets
 from bucketfs.daemon.known import Known, recall, remember
 from bucketfs.daemon.places import make_private
 from bucketfs.daemon.ready import tell_ready
@@ -96,6 +97,7 @@ class _Daemon:
         self._disk = Disk()
         self._known: Known | None = None
         self._known_file = Path()
+        self._gone: list[BucketInfo] = []
 
     async def run(self) -> None:
         options = self._options
@@ -116,8 +118,9 @@ class _Daemon:
             if buckets is None:
                 assert self._known is not None, "without the Hub a mount begins with what it knew"
                 buckets = list(self._known.buckets)
-            else:
-                self._remember(session, buckets)
+            self._gone = await self._waited_for(folder, session, buckets)
+            buckets = [*buckets, *self._gone]
+            self._remember(session, buckets)
             parts = await self._wire(nursery, session, folder, buckets)
             give_back_now_and_then()
             stack.callback(nursery.cancel_scope.cancel)
@@ -149,6 +152,14 @@ class _Daemon:
             return None
         log.warning("%s does not answer; the mount shows what it knew", session.hub_text)
         return None
+
+    async def _waited_for(self, folder: Path, session: Session, buckets: list[BucketInfo]) -> list[BucketInfo]:
+        found = await trio.to_thread.run_sync(gone_buckets, folder, buckets, self._known, session.thread)
+        for info in found:
+            log.warning(
+                "changes wait here for bucket %r (%s), which the Hub has no more, or shares no more", info.name, info.key
+            )
+        return found
 
     def _remember(self, session: Session, buckets: list[BucketInfo]) -> None:
         try:
@@ -234,6 +245,10 @@ class _Daemon:
         prefix = self._options.prefix
         opened = await volumes.add(found, b"", None if prefix else ROOT_INODE)
         await vfs.show(opened.volume, prefix)
+        for info in self._gone:
+            # Another one has its name by now, and a mount of one bucket has no place for two.
+            if info.key != found.key:
+                await volumes.put_off(info)
 
     def _called_otherwise(self, volumes: Volumes, buckets: list[BucketInfo]) -> BucketInfo | None:
         """The bucket that this mount was of before it had another name at the Hub: what was changed here waits for no other."""
@@ -334,11 +349,12 @@ class _Daemon:
             await self._listed.wait()
             self._listed = trio.Event()
             asked_s = self._listed_s
-            if [(info.key, info.name) for info in self._buckets] != [(info.key, info.name) for info in remembered]:
-                remembered = self._buckets
-                self._remember(parts.session, remembered)
             if not self._options.bucket:
                 await parts.volumes.listed(self._buckets, asked_s)
+            buckets = [*self._buckets, *parts.volumes.missing(self._buckets)]
+            if [(info.key, info.name) for info in buckets] != [(info.key, info.name) for info in remembered]:
+                remembered = buckets
+                self._remember(parts.session, remembered)
 
     async def _record(self, parts: _Parts) -> None:
         while True:

@@ -11,7 +11,7 @@ from bucketfs.client import Retry
 from bucketfs.daemon.control import Document, Progress
 from bucketfs.daemon.opening import OpenVolume
 from bucketfs.daemon.volumes import Volumes
-from bucketfs.errors import BucketfsError
+from bucketfs.errors import BucketfsError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,16 @@ async def settle_all(chosen: list[OpenVolume]) -> None:
             failure = failure or error
     if failure is not None:
         raise failure
+
+
+def check_opened(volumes: Volumes) -> None:
+    """Raises Unavailable when changes wait for a bucket that cannot be opened, which nothing can push."""
+    for waiting in volumes.waiting.values():
+        if waiting.changes:
+            raise Unavailable(
+                f"{waiting.changes} changes wait for bucket {waiting.info.name!r}, which cannot be opened: {waiting.error}",
+                hint=waiting.error.hint,
+            )
 
 
 async def reporting(chosen: list[OpenVolume], progress: Progress, work: Callable[[], Awaitable[None]]) -> None:

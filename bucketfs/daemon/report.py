@@ -53,10 +53,12 @@ def bucket_status(one: OpenVolume) -> Document:
 
 
 def waiting_status(one: Waiting) -> Document:
-    """One bucket that cannot be opened: the name of its folder, why, and when it is tried again (seconds since 1970)."""
+    """One bucket that cannot be opened: the name of its folder, what waits for it here, why it cannot, and when it is tried again
+    (seconds since 1970)."""
     return {
         "name": one.name.decode(),
         "key": str(one.info.key),
+        "pending_count": one.changes,
         "error": str(one.error),
         "hint": one.error.hint or None,
         "next_try_s": one.next_try_s,
@@ -110,7 +112,7 @@ def mount_status(
             "heard_age_s": None if watcher.looked_s is None else max(0.0, time.time() - watcher.looked_s),
             "clock": None if behind is None else behind_text(behind) or None,
         },
-        "pending_count": sum(bucket["pending_count"] for bucket in buckets),
+        "pending_count": sum(bucket["pending_count"] for bucket in [*buckets, *unopened]),
         "pending_bytes": sum(bucket["pending_bytes"] for bucket in buckets),
         "oldest_age_s": max(ages, default=None),
         "error": errors[0] if errors else None,

@@ -20,6 +20,7 @@ import trio
 
 from bucketfs.cache import BlockCache
 from bucketfs.client import BucketInfo, Limits
+from bucketfs.daemon.gone import JOURNALS
 from bucketfs.daemon.naming import folder_names
 from bucketfs.daemon.opening import Opener, OpenVolume
 from bucketfs.daemon.places import make_private
@@ -27,7 +28,7 @@ from bucketfs.daemon.session import Session
 from bucketfs.daemon.waiting import Waiting
 from bucketfs.disk import Disk
 from bucketfs.errors import BucketfsError, Busy, NotEmpty, NotFound, OverQuota, Stale
-from bucketfs.journal import inodes_named
+from bucketfs.journal import glance, inodes_named
 from bucketfs.sync import Feed, News, Pace, Turn
 from bucketfs.types import BucketKey, Cid, Inode
 from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Node, Owner, Volume
@@ -58,7 +59,7 @@ class Volumes:
         self.feed = Feed()
         self.vfs: VFS
         self._session = session
-        self._folder = make_private(folder / "buckets")
+        self._folder = make_private(folder / JOURNALS)
         self._numbers = numbers
         self._opener = Opener(session, self._folder, cache, numbers, owner, notify, read_only=read_only, pace=pace)
         self._room = self._opener.room
@@ -173,11 +174,29 @@ class Volumes:
             await self._show(shown, names)
             there = {info.key for info in buckets}
             for key, waiting in list(self.waiting.items()):
-                if key not in there:
+                if key not in there and not waiting.changes:
                     await self._give_up(waiting)
             for key, opened in list(self.open.items()):
-                if key not in there and opened.opened_s < asked_s and not opened.syncer.dirty:
+                if key not in there and opened.opened_s < asked_s and not _holds_changes(opened):
                     await self._close(opened)
+
+    def missing(self, buckets: list[BucketInfo]) -> list[BucketInfo]:
+        """The buckets of this mount that are not among ``buckets``, those of the Hub."""
+        there = {info.key for info in buckets}
+        ours = [*(one.info for one in self.open.values()), *(one.info for one in self.waiting.values())]
+        return [info for info in ours if info.key not in there]
+
+    async def put_off(self, info: BucketInfo) -> None:
+        """Let ``status`` tell of a bucket that the Hub has no more, and for which this mount has changes and no folder."""
+        error = NotFound(
+            "the Hub has it no more, and another one of this name",
+            hint=f"what was written for it is kept in {self._folder / info.key}",
+        )
+        waiting = self.waiting[info.key] = Waiting(info.name.encode(), info, error)
+        await self._count(waiting)
+
+    async def _count(self, waiting: Waiting) -> None:
+        waiting.changes = (await trio.to_thread.run_sync(glance, Disk(), self._folder / waiting.info.key)).changes
 
     def _names(self) -> dict[BucketKey, bytes]:
         waiting = {key: one.name for key, one in self.waiting.items()}
@@ -233,7 +252,8 @@ class Volumes:
         try:
             opened = await self._open_waiting(waiting)
         except BucketfsError as error:
-            if self._session.guest and isinstance(error, NotFound):
+            await self._count(waiting)
+            if self._session.guest and isinstance(error, NotFound) and not waiting.changes:
                 log.info("bucket %r is not shown: %s", waiting.info.name, error)
                 if waiting.name in self.vfs.names:
                     self.vfs.drop(waiting.name)
@@ -291,6 +311,7 @@ class Volumes:
                     raise Busy("the bucket changed meanwhile")
                 await self._session.buckets.remove(volume.key)
             except NotFound:
+                await volume.lens.settle(partial(_give_up_changes, opened))
                 log.info("bucket %s was gone already", volume.key)
             self._removed.add(volume.key)
             await self._close(opened)
@@ -307,6 +328,18 @@ class Volumes:
             await opened.ended.wait()
             self._opener.closing(opened.journal)
             await opened.journal.aclose()
+
+
+def _holds_changes(opened: OpenVolume) -> bool:
+    return opened.syncer.dirty or bool(opened.volume.stuck)
+
+
+def _give_up_changes(opened: OpenVolume) -> None:
+    """Forget what waits for a bucket that the Hub has no more, now that all in it was removed. Raises NotEmpty. An attempt."""
+    volume = opened.volume
+    if not volume.is_empty(volume.root):
+        raise NotEmpty("something was put into the bucket meanwhile")
+    opened.journal.checkpoint(volume.base, [])
 
 
 def _inodes_of(folder: Path) -> set[Inode]:

@@ -45,17 +45,19 @@ from bucketfs.journal.base import BaseBlocks
 from bucketfs.journal.drafts import Draft, Drafts
 from bucketfs.journal.extents import Extents, Interval
 from bucketfs.journal.journal import Journal, JournalFigures
-from bucketfs.journal.recovery import Recovery, inodes_named
+from bucketfs.journal.recovery import Glance, Recovery, glance, inodes_named
 
 __all__ = [
     "BaseBlocks",
     "Draft",
     "Drafts",
     "Extents",
+    "Glance",
     "Interval",
     "Journal",
     "JournalFigures",
     "Recovery",
+    "glance",
     "inodes_named",
     "set_aside",
 ]

@@ -14,8 +14,24 @@ from dataclasses import dataclass
 from bucketfs.disk import Disk, PathLike
 from bucketfs.errors import BucketfsError
 from bucketfs.journal.state import Scanned, scan, split_by_backing
-from bucketfs.ops import Create, MakeDirectory, MakeSymlink, Op, Place, SetContent
+from bucketfs.ops import (
+    Arrived,
+    Conflict,
+    Create,
+    Left,
+    Lost,
+    MakeDirectory,
+    MakeSymlink,
+    Op,
+    Place,
+    Proposed,
+    SetContent,
+    Settled,
+)
 from bucketfs.types import Cid, DraftId, Inode
+
+NO_CHANGE = (Proposed, Arrived, Left, Conflict, Lost, Settled)
+"""Records that tell of a change, or of the Hub, and are none themselves."""
 
 _SEGMENT = re.compile(r"segment-(\d{8})")
 
@@ -101,6 +117,30 @@ def inodes_named(disk: Disk, folder: PathLike) -> set[Inode]:
             ops = scan(disk.read_file(path)).ops
             named.update(op.inode for op in ops if isinstance(op, Create | MakeDirectory | MakeSymlink | Place))
     return named
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a journal that nobody has open holds: its base, and how many records of changes that wait to be pushed."""
+
+    base: Cid | None
+    changes: int
+
+
+def glance(disk: Disk, folder: PathLike) -> Glance:
+    """Look into the journal in ``folder`` without opening it. Changes nothing, and raises nothing: where nothing can be read there
+    is no base and no change. Blocks."""
+    try:
+        names = sorted((name for name in disk.list_folder(folder) if _SEGMENT.fullmatch(name)), reverse=True)
+    except BucketfsError:
+        return Glance(None, 0)
+    for name in names:
+        with suppress(BucketfsError):
+            found = scan(disk.read_file(f"{folder}/{name}"))
+            if found.head_complete:
+                base = found.header.base if found.header is not None else None
+                return Glance(base, sum(1 for op in found.ops if not isinstance(op, NO_CHANGE)))
+    return Glance(None, 0)
 
 
 def move_drafts_aside(disk: Disk, folder: str, paths: list[str]) -> list[str]:

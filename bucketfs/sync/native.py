@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Collection, Sequence
+from collections.abc import AsyncIterable, Collection, Generator, Sequence
+from contextlib import contextmanager
 
 from bucketfs.client import BlocksClient, BucketsClient, PutCounts
+from bucketfs.errors import NotFound
 from bucketfs.sync.remote import Look
 from bucketfs.types import BucketKey, Cid, ThreadId, UploadId
 
@@ -20,11 +22,13 @@ class NativeRemote:
 
     async def root(self) -> Cid:
         """As `Remote.root`."""
-        return (await self._buckets.root(self._key)).root
+        with _gone_when_not_found():
+            return (await self._buckets.root(self._key)).root
 
     async def look(self) -> Look:
         """As `Remote.look`."""
-        details = await self._buckets.details(self._key)
+        with _gone_when_not_found():
+            details = await self._buckets.details(self._key)
         times = {path: rights.updated_at_ns for path, rights in details.paths.items() if rights.updated_at_ns}
         roles = {path: rights.roles for path, rights in details.paths.items() if rights.roles}
         return Look(details.info.root, details.info.updated_at_ns, times, details.info.owner, roles)
@@ -43,4 +47,17 @@ class NativeRemote:
 
     async def swap(self, expected: Cid, new: Cid, upload: UploadId) -> None:
         """As `Remote.swap`."""
-        await self._blocks.swap_root(self._thread, self._key, expected, new, upload)
+        with _gone_when_not_found():
+            await self._blocks.swap_root(self._thread, self._key, expected, new, upload)
+
+
+@contextmanager
+def _gone_when_not_found() -> Generator[None]:
+    """What a Hub calls its instance is the bucket itself; whoever has it mounted needs to hear what that means."""
+    try:
+        yield
+    except NotFound as error:
+        raise NotFound(
+            "the Hub has this bucket no more, or shares it no more",
+            hint="copy what you want to keep to another bucket, then empty and remove the folder of this one",
+        ) from error
