@@ -3,6 +3,8 @@
 Only what changed is read and hashed: of a large file the leaves that a write touched, of a directory the entries that are
 different. Drafts are read and hashed in a thread, in batches, so that one hop carries many small files or some megabytes. Blocks
 are handed on as they are made and never kept, so memory is bounded whatever the size of the push.
+
+A file whose draft is damaged on the disk here is no part of any tree. All such files of a picture are found before that is said.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from bucketfs.errors import Corrupt
 from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes
 from bucketfs.vfs import (
     BasePiece,
+    DraftDamaged,
     DraftPiece,
     FrozenDirectory,
     FrozenFile,
@@ -40,6 +43,7 @@ from bucketfs.vfs import (
     Picture,
     Piece,
     ZeroPiece,
+    draft_bytes,
     pieces,
     read_base,
     run_steps,
@@ -80,6 +84,15 @@ class BuiltFile:
         return then == (frozen.version, frozen.base, frozen.size_bytes, frozen.attributes)
 
 
+class FilesDamaged(Corrupt):
+    """Some files of a picture cannot be built, for the disk of this machine has damaged what they hold. ``files`` says why."""
+
+    def __init__(self, files: Mapping[FrozenFile, DraftDamaged]) -> None:
+        first = next(iter(files.values()))
+        super().__init__(str(first), hint=first.hint)
+        self.files = files
+
+
 NOTHING_KNOWN: Mapping[Node, BuiltFile] = {}
 
 
@@ -90,7 +103,7 @@ async def build(
 
     ``attributes`` False leaves mode, mtime and owners out of everything that is built. ``known`` are files that were built before,
     with the same ``attributes``, and the blocks of which are where ``emit`` brings them: those that are still the same are not
-    built again. Raises what the base's source raises.
+    built again. Raises what the base's source raises, and FilesDamaged when nothing else is in the way.
     """
     builder = _Builder(picture.volume.lens, emit, attributes)
     for frozen in picture.nodes:
@@ -106,6 +119,8 @@ async def build(
             await builder.flush()
             await builder.directory(frozen)
     await builder.flush()
+    if builder.damaged:
+        raise FilesDamaged(builder.damaged)
     return builder.links
 
 
@@ -136,6 +151,7 @@ _Plan = list[bytes | DraftPiece]
 class _Builder:
     def __init__(self, lens: Lens, emit: Emit, attributes: bool) -> None:
         self.links: dict[Node, Link] = {}
+        self.damaged: dict[FrozenFile, DraftDamaged] = {}
         self._lens = lens
         self._emit = emit
         self._attributes = attributes
@@ -156,9 +172,14 @@ class _Builder:
         elif frozen.size_bytes <= LEAF_SIZE:
             await self._add_small(frozen)
         else:
-            await self._large(frozen)
+            try:
+                await self._large(frozen)
+            except DraftDamaged as error:
+                self.damaged[frozen] = error
 
     async def directory(self, frozen: FrozenDirectory) -> None:
+        if self.damaged:
+            return  # nothing comes of it, and only the files are worth the work
         changes: dict[bytes, Link | None] = {}
         for name, change in frozen.changes.items():
             changes[name] = change if change is None or isinstance(change, Link) else self.links[change.node]
@@ -198,23 +219,29 @@ class _Builder:
         batch, self._small, self._small_bytes = self._small, [], 0
         built = await trio.to_thread.run_sync(self._build_small, batch)
         blocks: list[Block] = []
-        for small, (link, made) in zip(batch, built, strict=True):
-            self.links[small.frozen.node] = link
-            blocks += made
+        for small, made in zip(batch, built, strict=True):
+            if isinstance(made, DraftDamaged):
+                self.damaged[small.frozen] = made
+            else:
+                self.links[small.frozen.node] = made.link
+                blocks += made.blocks.items()
         await self._emit(blocks)
 
-    def _build_small(self, batch: Sequence[_Small]) -> list[tuple[Link, list[Block]]]:
-        results = []
+    def _build_small(self, batch: Sequence[_Small]) -> list[Built | DraftDamaged]:
+        results: list[Built | DraftDamaged] = []
         for small in batch:
-            data = b"".join(part if isinstance(part, bytes) else _draft_bytes(part) for part in small.parts)
-            built = build_file(data, self._wanted(small.frozen.attributes))
-            results.append((built.link, list(built.blocks.items())))
+            try:
+                data = _bytes_of(small.frozen, small.parts)
+            except DraftDamaged as error:
+                results.append(error)
+            else:
+                results.append(build_file(data, self._wanted(small.frozen.attributes)))
         return results
 
     # Large files: what changed leaf by leaf, what did not in runs
 
     async def _large(self, frozen: FrozenFile) -> None:
-        rows = _Rows(self._emit)
+        rows = _Rows(frozen, self._emit)
         zeros_sent = False
         for run in _runs(pieces(frozen.layers, frozen.base_size_bytes, 0, frozen.size_bytes), frozen.size_bytes):
             if isinstance(run, list):
@@ -265,7 +292,8 @@ class _Builder:
 class _Rows:
     """The leaves of one large file on their way into its tree, in rows that are hashed in one hop to a thread."""
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, frozen: FrozenFile, emit: Emit) -> None:
+        self._frozen = frozen
         self._emit = emit
         self._tree = FileTree()
         self._row: list[_Ready | _Plan] = []
@@ -286,7 +314,7 @@ class _Rows:
     async def _hash(self) -> None:
         row, self._row, self._plans = self._row, [], 0
         if row:
-            await self._emit(await trio.to_thread.run_sync(_plant, self._tree, row))
+            await self._emit(await trio.to_thread.run_sync(_plant, self._frozen, self._tree, row))
 
 
 def _runs(plan: Sequence[Piece], size_bytes: int) -> Iterator[BasePiece | ZeroPiece | list[Piece]]:
@@ -312,22 +340,20 @@ def _runs(plan: Sequence[Piece], size_bytes: int) -> Iterator[BasePiece | ZeroPi
                 leaf = []
 
 
-def _plant(tree: FileTree, row: Sequence[_Ready | _Plan]) -> list[Block]:
-    """Add a row of leaves to a tree; the blocks that this made, leaves first. Blocks: reads drafts and hashes."""
+def _plant(frozen: FrozenFile, tree: FileTree, row: Sequence[_Ready | _Plan]) -> list[Block]:
+    """Add a row of leaves to a tree; the blocks that this made, leaves first. Blocks: reads drafts and hashes. Raises
+    DraftDamaged."""
     blocks: dict[Cid, bytes] = {}
     for item in row:
         if isinstance(item, tuple):
             tree.add(*item)
         else:
-            data = b"".join(part if isinstance(part, bytes) else _draft_bytes(part) for part in item)
+            data = _bytes_of(frozen, item)
             cid = cid_of(data)
             blocks[cid] = data
             tree.add(cid, len(data))
     return list((blocks | tree.take_blocks()).items())
 
 
-def _draft_bytes(piece: DraftPiece) -> bytes:
-    data = piece.draft.read(piece.start, piece.stop - piece.start)
-    if len(data) != piece.stop - piece.start:
-        raise Corrupt(f"draft {piece.draft.id} is shorter than its records say")
-    return data
+def _bytes_of(frozen: FrozenFile, parts: Sequence[bytes | DraftPiece]) -> bytes:
+    return b"".join(part if isinstance(part, bytes) else draft_bytes(frozen.node, part) for part in parts)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 
 from bucketfs.cache import BlockCache
 from bucketfs.dag import RAW, codec_of
 from bucketfs.errors import Corrupt
-from bucketfs.sync.build import Block, build
+from bucketfs.sync.build import Block, FilesDamaged, build
 from bucketfs.types import Cid
 from bucketfs.vfs import BuiltNode, Node, Picture, Volume, built_of, contested_changes, freeze, thaw, without_folders
 
@@ -24,11 +25,21 @@ async def built_elsewhere(volume: Volume, root: Cid, cache: BlockCache, attribut
         cache.put_many((cid, block) for cid, block in blocks if codec_of(cid) != RAW)
 
     picture: Picture | None = None
+    damaged: set[Node] = set()
     try:
-        picture = await volume.lens.settle(lambda: freeze(volume, contested_changes(volume, root)))
+        picture = await volume.lens.settle(partial(_picture, volume, root, damaged))
         if picture is None:
             return {}
-        links = await build(picture, keep_nodes, attributes=attributes)
+        try:
+            links = await build(picture, keep_nodes, attributes=attributes)
+        except FilesDamaged as error:
+            # They are equal to nothing. What else is here is compared without them.
+            damaged.update(frozen.node for frozen in error.files)
+            thaw(picture)
+            picture = await volume.lens.settle(partial(_picture, volume, root, damaged))
+            if picture is None:
+                return {}
+            links = await build(picture, keep_nodes, attributes=attributes)
     except Corrupt as error:
         # A file or folder stands on blocks that nobody has any more: some equal bytes may become a conflict, and none are lost.
         log.warning("%s: what the Hub has cannot be compared with what is here: %s", volume.key, error)
@@ -37,3 +48,12 @@ async def built_elsewhere(volume: Volume, root: Cid, cache: BlockCache, attribut
         if picture is not None:
             thaw(picture)
     return without_folders(built_of(picture, links))
+
+
+def _picture(volume: Volume, root: Cid, damaged: Collection[Node]) -> Picture | None:
+    """An attempt."""
+    choice = contested_changes(volume, root)
+    for node in damaged:
+        if node.parent is not None:
+            choice.get(node.parent, set()).discard(node.name)
+    return freeze(volume, choice)

@@ -7,6 +7,8 @@ in the journal, like anything that waits.
 Two rules keep a part of a picture safe to push. What was moved exists at the Hub only under its old name: while its new place
 is set aside, nothing that the base has is taken away or replaced as a whole. And a folder whose entries change gets a new mtime
 by that; where the user may not write the folder itself, the mtime does not travel, and that is no loss to report.
+
+A file that the disk here has damaged is left out alone, also of a new folder, which goes without it: the Hub keeps what it has.
 """
 
 from __future__ import annotations
@@ -131,17 +133,30 @@ def why_not(rights: Rights | None, place: Place, unit: Unit) -> str:
     return ""
 
 
-def wanted_of(units: Mapping[Place, Unit], refused: Collection[Place], only: Collection[Place] | None) -> set[Place]:
-    """The units to push: those that were not refused, of ``only`` these when given, as far as that is safe."""
+def wanted_of(
+    units: Mapping[Place, Unit], refused: Collection[Place], only: Collection[Place] | None, *, carried: bool = False
+) -> set[Place]:
+    """The units to push: those that were not refused, of ``only`` these when given, as far as that is safe. ``carried``: something
+    of the base appears in what is left out of them."""
     wanted = {place for place in units if place not in refused and (only is None or place in only)}
-    if any(unit.carries for place, unit in units.items() if place not in wanted):
+    if carried or any(unit.carries for place, unit in units.items() if place not in wanted):
         wanted = {place for place in wanted if not units[place].takes}
     return wanted
 
 
-def cut(picture: Picture, parts: Parts, wanted: Collection[Place]) -> Cut:
-    """The part of a picture that pushes these units and no others."""
-    cutter = _Cutter(parts, wanted)
+def moved_among(picture: Picture, nodes: Collection[Node]) -> bool:
+    """Whether something of the base was moved to where one of ``nodes`` is."""
+    return any(
+        then is not None and then in nodes and then.link is not None
+        for frozen in picture.nodes
+        if isinstance(frozen, FrozenDirectory)
+        for then in frozen.overrides.values()
+    )
+
+
+def cut(picture: Picture, parts: Parts, wanted: Collection[Place], damaged: Collection[Node] = ()) -> Cut:
+    """The part of a picture that pushes these units and no others, and nothing of what is ``damaged``."""
+    cutter = _Cutter(parts, wanted, damaged)
     # Children stand before their parents.
     for frozen in picture.nodes:
         if isinstance(frozen, FrozenDirectory) and frozen.node in parts.places:
@@ -175,13 +190,14 @@ def part_pushed(picture: Picture, part: Cut, links: Mapping[Node, Link], *, part
 
 
 class _Cutter:
-    def __init__(self, parts: Parts, wanted: Collection[Place]) -> None:
+    def __init__(self, parts: Parts, wanted: Collection[Place], damaged: Collection[Node]) -> None:
         self.kept: dict[Node, Frozen] = {}
         self.still: list[Node] = []
         self.settled: list[FrozenDirectory] = []
         self._quiet: set[Frozen | Link | None] = set()
         self._parts = parts
         self._wanted = wanted
+        self._damaged = damaged
 
     def directory(self, directory: FrozenDirectory, at: Place) -> None:
         """Keep a folder that stays in its place, with what is wanted of its changes, unless that is nothing."""
@@ -190,7 +206,7 @@ class _Cutter:
             if name not in directory.overrides and isinstance(change, FrozenDirectory):
                 if change.node in self.kept:
                     changes[name] = self.kept[change.node]
-            elif (*at, name) in self._wanted:
+            elif (*at, name) in self._wanted and not self._is_damaged(change):
                 changes[name] = change
                 self._keep(change)
         unit = self._parts.units.get(at)
@@ -216,6 +232,21 @@ class _Cutter:
             one = waiting.pop()
             if one is None or isinstance(one, Link):
                 continue
-            self.kept[one.node] = one
             if isinstance(one, FrozenDirectory):
+                one = self._sound(one)
                 waiting += one.changes.values()
+            self.kept[one.node] = one
+
+    def _sound(self, directory: FrozenDirectory) -> FrozenDirectory:
+        """A folder without the files in it that are damaged."""
+        lacking = {name for name, change in directory.changes.items() if self._is_damaged(change)}
+        if not lacking:
+            return directory
+        return replace(
+            directory,
+            changes={name: change for name, change in directory.changes.items() if name not in lacking},
+            overrides={name: node for name, node in directory.overrides.items() if name not in lacking},
+        )
+
+    def _is_damaged(self, change: Frozen | Link | None) -> bool:
+        return isinstance(change, FrozenFile) and change.node in self._damaged

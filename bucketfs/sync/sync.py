@@ -16,13 +16,13 @@ import trio
 from bucketfs.cache import BlockCache
 from bucketfs.client import Backoff
 from bucketfs.dag import cid_text
-from bucketfs.errors import BucketfsError, Denied, Unavailable
+from bucketfs.errors import BucketfsError, Corrupt, Denied, Unavailable
 from bucketfs.sync.conflicts import ConflictKeeper
 from bucketfs.sync.lapse import saw
 from bucketfs.sync.push import Pusher
 from bucketfs.sync.remote import Remote
 from bucketfs.sync.send import Sent
-from bucketfs.vfs import FileNode, Volume, record
+from bucketfs.vfs import FileNode, Volume, left_open, record, seal
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,10 @@ RECONNECT_S = 1.5
 
 STUCK_S = 3600.0
 """What waits for blocks that the Hub has lost is tried at each look at the Hub, and at least this often."""
+
+SEAL_EVERY_S = 20.0
+SEAL_QUIET_S = 30.0
+"""A file that waits here gets its checksums when nobody has changed it for that long, which is looked for that often."""
 
 GARBAGE_DRAFTS_MAX = 4096
 RECORDS_MAX = 500_000
@@ -125,6 +129,11 @@ class Syncer:
         return self._pusher.refused
 
     @property
+    def damaged(self) -> dict[str, str]:
+        """Paths of files that wait because the disk here has damaged what they hold, with why."""
+        return self._pusher.damaged
+
+    @property
     def dirty(self) -> bool:
         """Whether anything waits to be pushed."""
         return self.volume.root.dirty or bool(self.volume.unrecorded)
@@ -147,7 +156,7 @@ class Syncer:
     async def settle(self) -> None:
         """Return when everything changed before the call is at the Hub and the Hub's root is shown here. Raises the reason
         of the first attempt begun from now on that fails; the attempts go on behind it. Raises Denied when all is at the Hub
-        but what it refuses."""
+        but what it refuses, Corrupt when it is all but what the disk here has damaged."""
         self._pusher.forgive()
         patient_until = trio.current_time() + RECONNECT_S
         want = self._ask()
@@ -159,6 +168,8 @@ class Syncer:
                 want = self._ask()
             else:
                 await self._progress.wait()
+        for reason in self.damaged.values():
+            raise Corrupt(reason, hint="write the file again or delete it; 'bucketfs status' lists what waits")
         refused = self.refused
         if refused:
             first = next(iter(refused))
@@ -176,6 +187,12 @@ class Syncer:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Push and follow until cancelled."""
         task_status.started()
+        async with trio.open_nursery() as nursery:
+            # By itself: a push of many hours must not keep what waits for it from its checksums.
+            nursery.start_soon(self.seal)
+            await self._push_and_follow()
+
+    async def _push_and_follow(self) -> None:
         while True:
             await self._until_due()
             asked, hurried = self._asked, self._hurried
@@ -195,6 +212,18 @@ class Syncer:
             self.trouble = None
             self._done = max(self._done, asked)
             self._tell()
+
+    async def seal(self) -> None:
+        """Give closed files their checksums as time goes by, until cancelled."""
+        left_open(self.volume)
+        while True:
+            await trio.sleep(SEAL_EVERY_S)
+            try:
+                await seal(self.volume, SEAL_QUIET_S)
+            except BucketfsError as error:
+                log.debug("%s: checksums cannot be written now: %s", self.volume.key, error)
+            except Exception:
+                log.exception("%s: checksums were not written in a way nobody foresaw", self.volume.key)
 
     async def _until_due(self) -> None:
         while True:
