@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -74,13 +74,20 @@ def _bucket_lines(bucket: Mapping[str, Any], now_s: float) -> Iterator[str]:
     elif bucket.get("pending_count"):
         yield f"  bucket {bucket.get('name')}: {_waiting(bucket)}"
     refused = bucket.get("refused") or ()
-    if refused:
-        yield f"  bucket {bucket.get('name')}: {len(refused)} paths are refused by the Hub and wait here:"
-        yield from (
-            f"    {item.get('path') or '(the bucket itself)'}: {item.get('reason')}" for item in refused[:_LISTED_MAX]
-        )
-        if len(refused) > _LISTED_MAX:
-            yield f"    and {len(refused) - _LISTED_MAX} more; --json has them all"
+    yield from _listed(bucket, refused, f"{len(refused)} paths are refused by the Hub and wait here:")
+    damaged = bucket.get("damaged") or ()
+    yield from _listed(
+        bucket, damaged, f"{len(damaged)} files that wait here were damaged by this disk; write or delete them:"
+    )
+
+
+def _listed(bucket: Mapping[str, Any], items: Sequence[Mapping[str, Any]], what: str) -> Iterator[str]:
+    if not items:
+        return
+    yield f"  bucket {bucket.get('name')}: {what}"
+    yield from (f"    {item.get('path') or '(the bucket itself)'}: {item.get('reason')}" for item in items[:_LISTED_MAX])
+    if len(items) > _LISTED_MAX:
+        yield f"    and {len(items) - _LISTED_MAX} more; --json has them all"
 
 
 def _waiting(document: Mapping[str, Any]) -> str:

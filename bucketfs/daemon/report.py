@@ -48,6 +48,7 @@ def bucket_status(one: OpenVolume) -> Document:
         "next_try_s": None if trouble is None else trouble.next_try_s,
         "conflicts": [conflict.copy for conflict in volume.conflicts],
         "refused": [{"path": path, "reason": reason} for path, reason in syncer.refused.items()],
+        "damaged": [{"path": path, "reason": reason} for path, reason in syncer.damaged.items()],
         "journal": asdict(one.journal.figures()) | {"base_waiting": one.keeper.waiting_count},
     }
 
