@@ -63,7 +63,7 @@ class Acts:
         self._copies: list[_Copy] = []
         self._settled: list[Node] = []
         self._told: dict[Invalidation, None] = {}
-        self._outdated: set[Cid] = set()
+        self._outdated: set[Link] = set()
 
     def carry_out(self, new: Cid) -> Rebased:
         """Do it all: the overlay rests on the root ``new``."""
@@ -76,8 +76,8 @@ class Acts:
             self._fill_or_drop(hollow)
         for node in self._settled:
             node.settle()
-        for cid in self._outdated:
-            volume.lens.outdated(cid)
+        for link in self._outdated:
+            volume.lens.outdated(link)
         conflicts = [copy.conflict(new, volume.owner.now_ns()) for copy in self._copies]
         for conflict in conflicts:
             volume.conflicts.add(conflict)
@@ -85,7 +85,7 @@ class Acts:
 
     def outdated(self, *links: Link | None) -> None:
         """The base names these no longer, at least not here."""
-        self._outdated.update(link.cid for link in links if link is not None)
+        self._outdated.update(link for link in links if link is not None)
 
     def tell(self, *news: Invalidation) -> None:
         """The kernel is to hear this."""

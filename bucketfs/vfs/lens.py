@@ -83,13 +83,10 @@ class Weighted(Generic[K, V]):
         self._items.move_to_end(key)
         return item[0]
 
-    def drop(self, key: K) -> V | None:
-        """Forgets ``key``; what it was."""
+    def drop(self, key: K) -> None:
         old = self._items.pop(key, None)
-        if old is None:
-            return None
-        self._weight -= old[1]
-        return old[0]
+        if old is not None:
+            self._weight -= old[1]
 
     def put(self, key: K, value: V, weight: int) -> None:
         self.drop(key)
@@ -255,14 +252,14 @@ class Lens:
         """A base directory that is in memory."""
         return self._directories.get(cid)
 
-    def outdated(self, cid: Cid) -> None:
+    def outdated(self, link: Link) -> None:
         """The base names this node no longer: what is known of it goes before its turn, or a folder that changes every second would
         fill the memory with what it was. If somebody still reads it (an open file does) it is decoded again."""
-        self._directories.drop(cid)
-        info = self._infos.drop(cid)
-        size_bytes = 0 if info is None else info.size_bytes
-        for window in range(min(size_bytes // WINDOW_BYTES + 1, OUTDATED_WINDOWS_MAX)):
-            self._windows.drop((cid, window))
+        self._directories.drop(link.cid)
+        self._infos.drop(link.cid)
+        # A file is no longer than its tree; the links' word for that is good enough here.
+        for window in range(min(max(link.tsize, 0) // WINDOW_BYTES + 1, OUTDATED_WINDOWS_MAX)):
+            self._windows.drop((link.cid, window))
 
     async def resolve(self, root: Cid, names: Sequence[bytes]) -> Link:
         """The link at a path of an immutable tree. Raises NotFound."""

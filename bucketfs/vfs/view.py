@@ -294,7 +294,7 @@ class View(ABC):
                 if isinstance(at, FileNode):
                     self.forsake(at)
                 if at.link is not None:
-                    self.lens.outdated(at.link.cid)
+                    self.lens.outdated(at.link)
             if self.registry.get(at.inode) is at:
                 del self.registry[at.inode]
             at = above

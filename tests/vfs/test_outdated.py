@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+import pytest
 from world import MemoryRemote, World
 
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid
 from bucketfs.vfs import rebase_onto
+from bucketfs.vfs.lens import WINDOW_BYTES, Wanted
 
 ROUNDS = 8
 
@@ -90,3 +93,23 @@ async def test_nor_is_what_was_removed(tmp_path: Path) -> None:
     assert await here.names() == []
     for world in (there, here):
         world.close()
+
+
+async def test_nor_is_the_index_of_a_large_file_as_it_was(tmp_path: Path) -> None:
+    world = await World(tmp_path / "here", MemoryRemote()).open()
+    lens = world.volume.lens
+    former: list[Cid] = []
+    await world.write("log", b"0")
+    # A hole has leaves as other bytes have.
+    await world.truncate("log", WINDOW_BYTES + 1)
+    for number in range(3):
+        await world.write("log", b"%d" % number, truncate=False)
+        await pusher_of(world).push()
+        cid = (await lens.resolve(world.volume.base, [b"log"])).cid
+        assert len(await lens.settle(partial(lens.leaves, cid, 0, WINDOW_BYTES + 1))) == 175
+        former.append(cid)
+    for cid in former[:-1]:
+        for window in (0, 1):
+            with pytest.raises(Wanted):
+                lens.leaves(cid, window * WINDOW_BYTES, window * WINDOW_BYTES + 1)
+    world.close()
