@@ -3,7 +3,8 @@
 Each command reads settings, calls rooms below, and prints; it decides nothing about files or Hubs. Errors are raised, never
 printed, and become one line in ``outcome``: ``bucketfs: what went wrong: what to do next``.
 
-Exit codes: 0 done, 1 it could not be done, 2 it was asked for wrongly (arguments, settings), 130 interrupted.
+Exit codes: 0 done, 1 it could not be done, 2 it was asked for wrongly (arguments, settings), 130 interrupted, 141 whoever read what
+it printed did not want all of it (`bucketfs events | head`).
 """
 
 from bucketfs.cli.outcome import main

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from bucketfs.cli.outcome import raise_all
 from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around
 from bucketfs.daemon import Places, load_config
 from bucketfs.errors import BucketfsError, Usage
@@ -66,10 +67,7 @@ def _list(places: Places, chosen: list[tuple[Mounted, str]], as_json: bool) -> N
         click.echo(json.dumps(found, indent=2))
     elif found or not failures:
         _show(found)
-    for failure in failures[1:]:
-        click.echo(f"bucketfs: {failure}", err=True)
-    if failures:
-        raise failures[0]
+    raise_all(failures)
 
 
 def _show(found: list[dict[str, Any]]) -> None:
@@ -87,23 +85,25 @@ def _show(found: list[dict[str, Any]]) -> None:
 def _resolve(places: Places, chosen: list[tuple[Mounted, str]], keep: str, everything: bool, as_json: bool) -> None:
     resolved: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
+    failures: list[BucketfsError] = []
     for mounted, inside in chosen:
         arguments = {"path": inside, "keep": keep, "all": everything}
-        answer = ask_mount(places, mounted, "resolve", arguments, timeout_s=TIMEOUT_S)
+        # What was done in one mount is told, whatever is the matter with the others.
+        try:
+            answer = ask_mount(places, mounted, "resolve", arguments, timeout_s=TIMEOUT_S)
+        except BucketfsError as error:
+            failures.append(error)
+            continue
         resolved += answer["resolved"]
         failed += answer["failed"]
+    failures += [BucketfsError(f"{one['original']}: {one['error']}", hint=one["hint"]) for one in failed]
     if as_json:
         click.echo(json.dumps({"resolved": resolved, "failed": failed}, indent=2))
-    elif not resolved and not failed:
+    elif not resolved and not failures:
         click.echo("No conflicts.")
-    else:
-        for document in resolved:
-            click.echo(f"{document['original']}: {_DONE[keep]}")
-    for document in failed[:-1]:
-        click.echo(f"bucketfs: {document['original']}: {document['error']}: {document['hint']}", err=True)
-    if failed:
-        last = failed[-1]
-        raise BucketfsError(f"{last['original']}: {last['error']}", hint=last["hint"])
+    for document in resolved if not as_json else ():
+        click.echo(f"{document['original']}: {_DONE[keep]}")
+    raise_all(failures)
 
 
 _DONE = {"keep-mine": "yours is kept", "keep-theirs": "the Hub's is kept", "keep-both": "both are kept"}

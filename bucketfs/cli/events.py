@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from bucketfs.cli.outcome import reader_left
 from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around
 from bucketfs.daemon import load_config
 from bucketfs.errors import Usage
@@ -41,8 +40,6 @@ def events(path: str | None, as_json: bool) -> None:
         ask_mount(places, mounted, "events", {"path": inside}, on_progress=show, timeout_s=None)
     except KeyboardInterrupt:
         return  # the usual end
-    except BrokenPipeError:
-        reader_left()  # caught here, for click would make a failure of it
 
 
 def line_of_event(event: Mapping[str, Any]) -> str:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 
 from bucketfs.daemon import notify_failed, tell_failed
-from bucketfs.errors import BucketfsError, Usage
+from bucketfs.errors import BucketfsError, DiskFailed, Usage
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+READER_LEFT = 141
+"""What a shell says of a program that SIGPIPE ended, ``ls`` in ``ls | head`` say: it was not done, and nobody was to know."""
+
+_OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,27 +30,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = _verbose_first(list(sys.argv[1:] if arguments is None else arguments))
     verbose = words[:1] == ["-v"]
     try:
-        bucketfs.main(args=words, prog_name="bucketfs", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return DONE
+        _run(bucketfs, words)
+        # What is left of it would fail where nobody catches it.
+        sys.stdout.flush()
     except click.exceptions.Exit as error:
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, EOFError):
         return _say("interrupted", INTERRUPTED)
     except click.ClickException as error:
         return _say(_click_line(error), WRONG)
     except Exception as error:
         cause = single(error)
         if isinstance(cause, BrokenPipeError):
-            reader_left()
-            return DONE
+            return _reader_left()
+        if isinstance(cause, OSError) and cause.filename is None and cause.errno in _OUTPUT_ERRORS:
+            # On every other way to a disk an error has become one of ours.
+            _drop_output()
+            cause = DiskFailed(f"what is printed cannot be written: {cause.strerror}", hint="make room where it goes")
         return _failed(cause, verbose)
     return DONE
 
 
-def reader_left() -> None:
-    """Whoever read what we print (head, say) had enough. Python would complain once more when it flushes at exit."""
+def _run(command: click.Command, words: list[str]) -> None:
+    if "_BUCKETFS_COMPLETE" in os.environ:
+        # A shell asks for completions: click answers, and ends the process.
+        command.main(args=words, prog_name="bucketfs")
+    # Not ``main``, which makes a failure of a reader who left.
+    try:
+        with command.make_context("bucketfs", words) as context:
+            command.invoke(context)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+
+
+def _reader_left() -> int:
+    """Whoever read what we print (head, say) had enough."""
+    _drop_output()
+    return READER_LEFT
+
+
+def _drop_output() -> None:
+    """Python would complain once more when it flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -74,6 +99,14 @@ def telling(ready_fd: int | None) -> Iterator[None]:
         tell_failed(ready_fd, told)
         notify_failed(told)
         raise
+
+
+def raise_all(failures: Sequence[BucketfsError]) -> None:
+    """What failed of several things that were asked for: each is a line, and the last one ends the command."""
+    for failure in failures[:-1]:
+        _say(line_of(failure), FAILED)
+    if failures:
+        raise failures[-1]
 
 
 def line_of(error: Exception) -> str:
@@ -106,5 +139,7 @@ def _flat(text: str) -> str:
 
 
 def _say(line: str, code: int) -> int:
-    print(f"bucketfs: {line}", file=sys.stderr)
+    # Who does not hear it still gets the exit code.
+    with suppress(BrokenPipeError):
+        print(f"bucketfs: {line}", file=sys.stderr)
     return code

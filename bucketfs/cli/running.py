@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from bucketfs.cli.outcome import raise_all
 from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around, mount_of, my_mounts
 from bucketfs.cli.report import Ticker, status_lines
 from bucketfs.daemon import Places, ask, load_config, parse_seconds
@@ -55,10 +56,7 @@ def sync(path: str | None, timeout: str | None) -> None:
     chosen = [mount_around(path)[0]] if path is not None else listening_mounts(places)
     # One mount in trouble must not keep the others from being waited for.
     failures = [found for mounted in chosen if (found := _synced(places, mounted, limit_s)) is not None]
-    for failure in failures[1:]:
-        click.echo(f"bucketfs: {failure}", err=True)
-    if failures:
-        raise failures[0]
+    raise_all(failures)
 
 
 def _synced(places: Places, mounted: Mounted, limit_s: float | None) -> BucketfsError | None:

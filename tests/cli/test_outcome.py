@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from bucketfs.cli import main, outcome
 from bucketfs.errors import BucketfsError, NoSpace, Unavailable, Usage
+from bucketfs.mount import Mounted
 
 Run = Callable[..., tuple[int, str]]
 
@@ -101,11 +107,75 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 
 def test_a_reader_who_left_is_a_quiet_end(fails: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[bool] = []
-    monkeypatch.setattr(outcome, "reader_left", lambda: left.append(True))
+    monkeypatch.setattr(outcome, "_drop_output", lambda: left.append(True))
     # As a nursery raises it.
-    assert fails(ExceptionGroup("tasks", [BrokenPipeError()])) == (0, "")
-    assert fails(BrokenPipeError()) == (0, "")
+    assert fails(ExceptionGroup("tasks", [BrokenPipeError()])) == (141, "")
+    assert fails(BrokenPipeError(errno.EPIPE, "gone")) == (141, "")
     assert left == [True, True]
+    code, said = fails(OSError(errno.ENOSPC, "No space left on device"))
+    assert (code, said.count("\n")) == (1, 1)
+    assert "what is printed cannot be written: No space left on device" in said
+    assert fails(OSError(errno.ENOSPC, "No space left on device", "/some/file"))[1].startswith(
+        "bucketfs: unexpected OSError"
+    )
+
+
+@pytest.mark.parametrize("words", [[], ["status"], ["status", "--json"], ["buck", "create", "--help"]])
+def test_a_closed_pipe_ends_a_command_as_it_ends_ls(words: list[str], tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "bucketfs", *words]
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+    for both in (False, True):
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            done = subprocess.run(
+                program, stdout=writer, stderr=subprocess.STDOUT if both else subprocess.PIPE, env=environment, text=True
+            )
+        finally:
+            os.close(writer)
+        assert (done.returncode, done.stderr or "") == (141, "")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, env=environment, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("bucketfs: what is printed cannot be written: ")
+
+
+class Mounts:
+    """Mounts, and what the daemon of each answers or raises."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: dict[str, Any] | BucketfsError) -> None:
+        self._answers = answers
+        mounted = [Mounted(Path(f"/{name}"), "fuse.bucketfs", "home", "0:99") for name in answers]
+        for module in ("conflicts", "running"):
+            monkeypatch.setattr(f"bucketfs.cli.{module}.listening_mounts", lambda _places: mounted)
+            monkeypatch.setattr(f"bucketfs.cli.{module}.ask_mount", self._ask)
+
+    def _ask(self, _places: object, mounted: Mounted, *_arguments: object, **_how: object) -> dict[str, Any]:
+        answer = self._answers[mounted.mountpoint.name]
+        if isinstance(answer, BucketfsError):
+            raise answer
+        return answer
+
+
+def test_one_mount_in_trouble_hides_nothing_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trouble = {name: Unavailable(f"/{name} hangs", hint="wait") for name in ("one", "three")}
+    failed = {"original": "/two/b", "error": "it is open", "hint": "close it"}
+    two = {"resolved": [{"original": "/two/a"}], "failed": [failed]}
+    Mounts(monkeypatch, one=trouble["one"], two=two, three=trouble["three"])
+    words = ["conflicts", "--resolve", "keep-mine", "--all"]
+    assert main(words) == 1
+    out, err = capfd.readouterr()
+    assert out == "/two/a: yours is kept\n"
+    lines = ["/one hangs: wait", "/three hangs: wait", "/two/b: it is open: close it"]
+    assert err.splitlines() == [f"bucketfs: {line}" for line in lines]
+    assert main([*words, "--json"]) == 1
+    out, err = capfd.readouterr()
+    assert json.loads(out) == two and err.splitlines() == [f"bucketfs: {line}" for line in lines]
+    Mounts(monkeypatch, one=trouble["one"], two={"resolved": [], "failed": []})
+    assert main(words) == 1
+    assert capfd.readouterr() == ("", "bucketfs: /one hangs: wait\n")
 
 
 def test_all_says_what_to_resolve(capfd: pytest.CaptureFixture[str]) -> None:
