@@ -21,6 +21,7 @@ from bucketfs.cache import BlockCache
 from bucketfs.dag import cid_text
 from bucketfs.errors import BlocksMissing, BucketfsError, Corrupt, Denied, NotFound, RootMoved, Unavailable
 from bucketfs.ops import Arrived, Op, Proposed
+from bucketfs.sync.bereft import let_go
 from bucketfs.sync.build import Block, BuiltFile, Emit, FilesDamaged, build, built_files
 from bucketfs.sync.elsewhere import built_elsewhere
 from bucketfs.sync.lapse import leave, left
@@ -128,6 +129,7 @@ class Pusher:
         self._restorer = Restorer(volume, remote, cache)
         self._refused: dict[Place, str] = {}
         self._minor: set[Place] = set()
+        self._lost: set[Place] = set()
         self._damaged: dict[Node, tuple[int, str]] = {}  # what was found in which version
         self._attempts_left = 0
         self._upload = UploadId(secrets.token_bytes(16))
@@ -260,7 +262,9 @@ class Pusher:
         still = {place: unit for place, unit in parts.units.items() if place in self._refused and unit.touches}
         self._refused = {place: self._refused[place] for place in still}
         self._minor = {place for place, unit in still.items() if unit.minor}
-        wanted = wanted_of(parts.units, self._refused, only, carried=moved_among(picture, damaged))
+        self._lost &= still.keys()
+        units, held = await let_go(picture, parts, self._lost)
+        wanted = wanted_of(units, still.keys() | held, only, carried=moved_among(picture, damaged))
         return cut(picture, parts, wanted, damaged)
 
     # What the disk here has damaged
@@ -345,6 +349,8 @@ class Pusher:
         if len(places) == 1 or self._attempts_left <= 0:
             for place in places:
                 self._refuse(place, str(error))
+            if isinstance(error, Corrupt):
+                self._lost.update(places)
             return
         middle = len(places) // 2
         for half in (places[:middle], places[middle:]):

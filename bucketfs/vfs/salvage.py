@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from bucketfs.errors import Corrupt, NotADirectory, NotFound
-from bucketfs.ops import Create, MakeDirectory, MakeSymlink, Op, Place, SetContent
+from bucketfs.ops import Create, MakeDirectory, MakeSymlink, Op, Place, Remove, SetContent
 from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes
 from bucketfs.vfs.lens import Lens
 from bucketfs.vfs.nodes import DirectoryNode, FileNode
@@ -73,21 +73,23 @@ def _folders(path: str) -> list[str]:
 
 def prepare(volume: Volume, op: Op) -> None:
     """Make what ``op`` needs, a folder or the file itself, where it was in a folder that is lost. An attempt. Raises NotFound for
-    part of a file that is lost."""
-    if not isinstance(op, Create | MakeDirectory | MakeSymlink | Place | SetContent):
+    part of a file that is lost, and for what was removed."""
+    if not isinstance(op, Create | MakeDirectory | MakeSymlink | Place | SetContent | Remove):
         return
     above, _, name = op.path.rpartition("/")
     at: DirectoryNode = volume.root
     lost = _is_lost(at)
     for part in above.split("/") if above else []:
         found = volume.find(at, part.encode())
-        if found is None and lost:
+        if found is None and lost and not isinstance(op, Remove):
             found = DirectoryNode(volume, volume.numbers.fresh(), None, NO_ATTRIBUTES, op.time_ns, op.time_ns)
             _put(at, part, found, op.time_ns)
         if not isinstance(found, DirectoryNode):
             return
         at, lost = found, lost or _is_lost(found)
-    if isinstance(op, SetContent) and lost and volume.find(at, name.encode()) is None:
+    if isinstance(op, SetContent | Remove) and lost and volume.find(at, name.encode()) is None:
+        if isinstance(op, Remove):
+            raise NotFound("nobody knows any more what it was; if the Hub has it, it is back")
         if op.lower_limit_bytes:
             raise NotFound("it was written in part, and nobody has the rest any more")
         _put(at, name, FileNode(volume, volume.numbers.fresh(), None, NO_ATTRIBUTES, op.time_ns, op.time_ns, 0), op.time_ns)
