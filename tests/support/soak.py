@@ -62,10 +62,11 @@ class Memory:
             sizes.append(int(status.partition("VmRSS:")[2].split()[0]))
         self.samples.append((at_s, tuple(sizes)))
 
-    def between(self, from_s: float, to_s: float) -> list[float]:
-        """The mean of each mount's samples in a span of time."""
+    def floor(self, from_s: float, to_s: float) -> list[int]:
+        """The least of each mount's samples in a span of time. Once a minute a daemon gives back what is free; what it holds right
+        after that is what it keeps."""
         chosen = [sizes for at_s, sizes in self.samples if from_s <= at_s <= to_s]
-        return [sum(column) / len(column) for column in zip(*chosen, strict=True)]
+        return [min(column) for column in zip(*chosen, strict=True)]
 
 
 def soak(pair: Pair, lasts_s: float, kills_s: list[float], seed: int) -> Memory:
