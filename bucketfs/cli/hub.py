@@ -28,6 +28,9 @@ from bucketfs.errors import NotFound, Usage
 if TYPE_CHECKING:
     from bucketfs.hub import HubConfig
 
+GRACE_LEAST_S = 3600.0
+"""What is younger, mounts count on being there (sync/restore.py)."""
+
 
 @click.group()
 def hub() -> None:
@@ -75,7 +78,10 @@ def serve(embedded: bool, ready_fd: int | None, **options: Any) -> None:
 @settings("serve.data")
 @click.option("--grace", metavar="TIME", default="1h", show_default=True, help="Keep blocks that are younger.")
 def gc(grace: str, **options: Any) -> None:
-    """Delete blocks that no bucket needs from a Hub's stores on this machine. The Hub may be running."""
+    """Delete blocks that no bucket needs from a Hub's stores on this machine. The Hub may be running.
+
+    With less than an hour of --grace a mount may take what was collected for lost, and bring back what somebody has just removed.
+    """
     from bucketfs.hub import collect
 
     config = configured("serve", options)
@@ -85,6 +91,8 @@ def gc(grace: str, **options: Any) -> None:
         grace_s = parse_seconds(grace)
     except ValueError as error:
         raise Usage(f"--grace is {grace!r}", hint=f"write {error}") from None
+    if grace_s < GRACE_LEAST_S:
+        click.echo("Mounts may bring back what somebody has removed within the last hour: they take it for lost", err=True)
     done = collect(_hub_config(config), grace_s)
     freed = size_text(done.bytes_deleted)
     click.echo(

@@ -30,7 +30,11 @@ RESTORES_MAX = 10_000
 """A Hub names up to a hundred lacking blocks at a time."""
 
 FORGETS_NS = 45 * 60 * 10**9
-"""How long a root may be gone before that may be the work of the Hub's collector, which spares what is younger than an hour."""
+"""How long after a root came up its being gone cannot be the work of the Hub's collector, which spares what is younger than an hour
+(unless it is told otherwise)."""
+
+CLOCKS_APART_NS = 5 * 60 * 10**9
+"""How much later than here it may be at a Hub whose clock is right."""
 
 NO_UPLOAD = UploadId(b"")
 
@@ -75,9 +79,13 @@ class Restorer:
         return True
 
     async def _forgot(self, seen: Look) -> bool:
-        """Whether the Hub lacks our base although it showed it not long ago."""
+        """Whether the Hub lacks our base although it showed it not long ago. By both clocks: after a night offline it may well have
+        collected what somebody has replaced, soon after we saw it."""
         volume = self._volume
-        if not 0 < volume.base_time_ns <= seen.updated_at_ns < volume.base_time_ns + FORGETS_NS:
+        now_ns, since_ns = volume.owner.now_ns(), volume.base_time_ns
+        if not 0 < since_ns <= seen.updated_at_ns < since_ns + FORGETS_NS:
+            return False
+        if not since_ns - CLOCKS_APART_NS <= now_ns < since_ns + FORGETS_NS:
             return False
         try:
             return bool(await self._remote.missing([volume.base], NO_UPLOAD))

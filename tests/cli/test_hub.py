@@ -86,6 +86,8 @@ def test_careless_listening_is_refused(home: Home) -> None:
 def test_collecting(home: Home, hub: str) -> None:
     home.cli("hub", "init", "ann", "ann@example.org", "--hub", hub)
     assert home.cli("hub", "gc", "--data", home.root / "hub").stdout.startswith("Deleted 0 blocks")
+    assert home.cli("hub", "gc", "--data", home.root / "hub").stderr == ""
+    assert "may bring back" in home.cli("hub", "gc", "--data", home.root / "hub", "--grace", "0s").stderr
     assert "holds no Hub" in home.complaint("hub", "gc", "--data", "/nowhere")
     assert "--grace is 'x'" in home.complaint("hub", "gc", "--data", home.root / "hub", "--grace", "x")
 

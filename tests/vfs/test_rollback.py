@@ -20,7 +20,7 @@ from bucketfs.types import Cid, UploadId
 class RestorableRemote(MemoryRemote):
     """Tells when its root was swapped, each time later than before, and can be put back to what it was."""
 
-    updated_at_ns: int = 1_000
+    updated_at_ns: int = 1_700_000_000_000_000_000
     now_ns: int = 0
     refuses: bool = False
 
@@ -131,6 +131,27 @@ async def test_another_client_that_puts_things_back_is_followed(tmp_path: Path) 
         remote.at, remote.updated_at_ns = before, remote.updated_at_ns + 1_000
         await syncer.settle()
         assert await world.tree() == {}
+
+
+@pytest.mark.parametrize("away_s", [0, 7200])
+async def test_what_is_collected_after_it_was_put_back_was_not_forgotten(tmp_path: Path, away_s: int) -> None:
+    """A Hub that lacks a state which it showed not long ago was set back; one that showed it hours ago may have collected it."""
+    remote = RestorableRemote()
+    world, other = await World(tmp_path / "a", remote).open(), await World(tmp_path / "b", remote).open()
+    async with synced(world) as syncer, synced(other) as theirs:
+        await world.write("f", b"f")
+        await syncer.settle()
+        await world.write("wrong", b"wrong")
+        await syncer.settle()
+        seen = dict(remote.store)
+        await theirs.settle()
+        await other.unlink("wrong")
+        await theirs.settle()
+        for cid in {world.volume.base} & seen.keys():
+            del remote.store[cid]
+        world.clock.at_ns += away_s * 10**9
+        await syncer.settle()
+        assert await world.names() == (["f"] if away_s else ["f", "wrong"])
 
 
 async def test_what_nobody_has_any_more_stays_shown_and_is_told(tmp_path: Path) -> None:
