@@ -1,7 +1,7 @@
 """Random histories on the VFS and on a real directory: the same answers, the same trees, whatever is pushed or killed between.
 
-Names are few, so that they collide. A push, a push that fails, a kill with a restart, and the loss of the cache come at any
-point, and must not be seen in the tree.
+Names are few, so that they collide. A push, a push that fails, checksums for what waits, a kill with a restart, and the loss of the
+cache come at any point, and must not be seen in the tree.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from world import MemoryRemote, World
 
 from bucketfs.errors import Unavailable
 from bucketfs.sync import Pusher
-from bucketfs.vfs import Limits, RenameFlags
+from bucketfs.vfs import Limits, RenameFlags, left_open, seal
 
 steps = st.one_of(
     st.tuples(st.just("write"), paths, bodies, st.sampled_from([0, 0, 3, 262_144, 700_000]), st.booleans()),
@@ -36,6 +36,7 @@ steps = st.one_of(
     st.tuples(st.just("fail")),
     st.tuples(st.just("during"), paths, bodies),
     st.tuples(st.just("lost"), paths, bodies),
+    st.tuples(st.just("seal")),
     st.tuples(st.just("kill")),
     st.tuples(st.just("forget")),
 )
@@ -140,6 +141,9 @@ async def history(folder: Path, steps: list[tuple[object, ...]], limits: Limits)
             world.source = source
             await world.open()
             assert world.complaints == []
+            left_open(world.volume)
+        elif verb == "seal":
+            await seal(world.volume, 0)
         elif verb == "forget":
             world.source.forget()
         else:
@@ -169,6 +173,7 @@ async def push_with_changes(
             expected = reference.do(step)
             got = await run_step(world, str(verb), tuple(rest))
             assert got == expected or frozenset({got, expected}) in SAME, (step, got, expected)
+        await seal(world.volume, 0)
         await true_swap(*swapped)  # type: ignore[arg-type]
         if lost:
             raise Unavailable("the answer was lost")
