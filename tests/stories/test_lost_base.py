@@ -4,9 +4,11 @@ the cache was deleted. They are taken in all the same."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from support.home import Home
 from support.served import Account, ServedHub
 from support.waiting import eventually
 from support.writing import at_the_hub
+
+from bucketfs.errors import TimedOut, Unavailable
 
 BUCKET = "shared"
 BIG = 700_000
@@ -31,10 +35,12 @@ class Scene:
     account: Account
     away: Home
     other: Home
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...]
+    """Of the mount of ``away``."""
 
     def mount(self, home: Home) -> Foreground:
-        return Foreground.start(home, *self.options, BUCKET)
+        options = self.options if home is self.away else ()
+        return Foreground.start(home, *options, BUCKET)
 
     @contextmanager
     def pushing(self, home: Home) -> Iterator[Path]:
@@ -55,10 +61,14 @@ class Scene:
         daemon.kill()
         self.hub.start()
 
-    def lose_the_base(self, *, kept: bool = True) -> None:
-        """The Hub collects what no root needs, and nothing of the cache is left; of what the journal ``kept`` neither."""
+    def collect(self) -> None:
+        """The Hub collects what no root needs."""
         said = self.hub_home.cli("hub", "gc", "--data", self.hub.data, "--grace", "0s").stdout
-        assert not said.startswith("0 "), said
+        assert not said.startswith("Deleted 0 "), said
+
+    def lose_the_base(self, *, kept: bool = True) -> None:
+        """The Hub collects it, and nothing of the cache is left; of what the journal ``kept`` neither."""
+        self.collect()
         self.away.forget("cache")
         if not kept:
             for folder in list(self.away.state.glob("mounts/*/buckets/*/base")):
@@ -75,6 +85,13 @@ class Scene:
 def kept(daemon: Foreground) -> bool:
     (bucket,) = daemon.ask("status")["buckets"]
     return bucket["pending_count"] > 0 and bucket["journal"]["base_waiting"] == 0
+
+
+def pushed(daemon: Foreground) -> bool:
+    with suppress(Unavailable, TimedOut):  # the Hub was away, and is asked again after a pause
+        daemon.ask("sync")
+        return True
+    return False
 
 
 @contextmanager
@@ -133,6 +150,41 @@ def test_changes_outlive_the_tree_they_were_made_on(stage: Path, new_home: Calla
             del wanted[name]
         del wanted["plain/f0"]
         wanted["plain/below/f1"] = wanted.pop("plain/f1")
+        at.assert_all_have(wanted)
+
+
+@pytest.mark.whole
+def test_changes_outlive_a_cache_that_is_too_small(stage: Path, new_home: Callable[[], Home]) -> None:
+    """Nothing is deleted, and nobody is killed: while it is offline for long the mount reads more than its cache holds. What it
+    shows of a folder may then be all that there is of it."""
+    with scene(stage, new_home, "--cache-size", "1M", "--memory-size", "1M") as at:
+        with at.pushing(at.away) as folder:
+            begin(folder)
+            for number in range(4):
+                (folder / f"filler {number}").write_bytes(bytes([number]) * 1_500_000)
+        daemon = at.mount(at.away)
+        folder = daemon.place
+        acknowledged.look(folder)
+        at.hub.stop()
+        os.rename(folder / "moved", folder / "moved here")
+        for name in ("edit", "plain/below"):
+            (folder / name / "new").write_text("made")
+        (folder / "edit/f0").write_text("edited")
+        (folder / "plain/f0").unlink()
+        eventually(lambda: kept(daemon), "what the changes stand on is not kept")
+        daemon.process.send_signal(signal.SIGSTOP)
+        at.hub.start()
+        with at.pushing(at.other) as theirs:
+            (theirs / "edit/f1").write_text("their edit")
+            (theirs / "moved/f2").write_text("changed where it was")
+            (theirs / "plain/below/g0").unlink()
+            wanted = acknowledged.look(theirs)
+        at.collect()
+        daemon.process.send_signal(signal.SIGCONT)
+        eventually(lambda: pushed(daemon), "the changes are not pushed")
+        wanted |= {"edit/new": b"made", "plain/below/new": b"made", "edit/f0": b"edited"}
+        wanted = {re.sub("^moved", "moved here", name): data for name, data in wanted.items() if name != "plain/f0"}
+        assert daemon.stop() == 0
         at.assert_all_have(wanted)
 
 
