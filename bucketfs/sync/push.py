@@ -347,9 +347,12 @@ class Pusher:
         """One or more of ``places`` are refused: push them by halves, to find which. Past a number of attempts all that is
         still in doubt is taken for refused."""
         if len(places) == 1 or self._attempts_left <= 0:
+            lost = isinstance(error, Corrupt)
             for place in places:
-                self._refuse(place, str(error))
-            if isinstance(error, Corrupt):
+                self._refuse(
+                    place, f"it needs bytes that are lost: {error}; remove it or write it anew" if lost else str(error)
+                )
+            if lost:
                 self._lost.update(places)
             return
         middle = len(places) // 2
