@@ -44,7 +44,7 @@ RETRY_S = 60.0
 BATCH = 64
 """Folders that are in memory at once. One may have some hundred kilobytes."""
 
-FOLDERS_PER_TURN = 500
+FOLDERS_PER_TURN = 50
 
 TREE_BLOCKS_MAX = 20_000
 TREE_BYTES_MAX = 64 << 20
@@ -170,7 +170,7 @@ class Keeper:
         for count, (cid, names) in enumerate(survey(self._volume), 1):
             if count % FOLDERS_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
-            entries = await self._entries(cid) if names else {}
+            entries = {} if cid is None or not names else await self._entries(cid)
             if entries is None:
                 whole = False
                 continue

@@ -107,19 +107,24 @@ class Footing:
         self.on_note()
 
 
-def survey(volume: Volume) -> Iterator[tuple[Cid, list[bytes]]]:
+def survey(volume: Volume) -> Iterator[tuple[Cid | None, list[bytes]]]:
     """Note all that is dirty, a folder at each step, so that the caller may let others come in between. What becomes dirty
-    meanwhile notes itself. Yields what is to be looked up: a folder of the base, and its names at which something else stands."""
+    meanwhile notes itself. Yields what is to be looked up: a folder of the base (None: one that was made here), and its names at which
+    something else stands."""
     footing = volume.footing
-    for node in list(volume.dirty_nodes()):
-        footing.stands_on(node)
-        if not isinstance(node, DirectoryNode):
-            continue
-        for override in list(node.overrides.values()):
-            if override is not None:
+    waiting = [volume.root] if volume.root.dirty else []
+    while waiting:
+        directory = waiting.pop()
+        footing.stands_on(directory)
+        for child in directory.dirty_children:
+            if isinstance(child, DirectoryNode):
+                waiting.append(child)
+            elif child.link is not None:
+                footing.stands_on(child)
+        for override in directory.overrides.values():
+            if override is not None and override.link is not None:
                 footing.left(override)
-        if node.link is not None:
-            yield node.link.cid, list(node.overrides)
+        yield None if directory.link is None else directory.link.cid, list(directory.overrides)
 
 
 def stuck_paths(volume: Volume) -> list[list[bytes]]:
