@@ -109,8 +109,8 @@ class Footing:
 
 def survey(volume: Volume) -> Iterator[tuple[Cid | None, list[bytes]]]:
     """Note all that is dirty, a folder at each step, so that the caller may let others come in between. What becomes dirty
-    meanwhile notes itself. Yields what is to be looked up: a folder of the base (None: one that was made here), and its names at which
-    something else stands."""
+    meanwhile notes itself. Yields what is to be looked up: a folder of the base (None: one that was made here), and its names at
+    which something else stands."""
     footing = volume.footing
     waiting = [volume.root] if volume.root.dirty else []
     while waiting:
