@@ -32,6 +32,7 @@ from bucketfs.hub.config import HubConfig
 from bucketfs.hub.database import Database
 from bucketfs.hub.packs import PackWriter, pack_path
 from bucketfs.hub.private import PrivateTree, bucket_size
+from bucketfs.hub.sizes import Scales
 from bucketfs.hub.tree import WorkingSet
 from bucketfs.hub.usage import Accounting
 from bucketfs.types import Cid
@@ -62,7 +63,10 @@ def collect(config: HubConfig, grace_s: float = GRACE_S) -> Collected:
         store = BlockStore(config.data / "blocks")
         try:
             done = Collection(store, lambda: _roots(database), grace_s=grace_s).run()
-            Accounting(database).correct_usage(lambda root, link_key: bucket_size(store, root, link_key))
+            scales = Scales(WorkingSet(store))
+            Accounting(database).correct_usage(
+                lambda root, link_key: bucket_size(store, root, link_key) if link_key else scales.weigh(root)
+            )
             return done
         finally:
             store.close()

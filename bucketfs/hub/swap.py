@@ -30,7 +30,7 @@ from bucketfs.hub.feed import Action
 from bucketfs.hub.rows import BucketRow, PathEntry
 from bucketfs.hub.sizes import SIZE_MAX, check_sizes
 from bucketfs.hub.status import NON_FAST_FORWARD, Code, Status
-from bucketfs.hub.tree import WorkingSet, total_size
+from bucketfs.hub.tree import PublicTree, WorkingSet, total_size
 from bucketfs.types import Cid, Kind, Link
 from bucketfs.wire import blocks_pb2 as pb
 
@@ -110,10 +110,11 @@ class Swapping:
             access.check_changes(row, _touches(row, blocks, changes), call.writer)
         if any(change.path == (SEED_NAME.encode(),) for change in changes):
             raise Status(Code.PERMISSION_DENIED, SEED_REFUSED)
-        size_bytes = total_size(new, blocks.get(new))
-        if size_bytes > SIZE_MAX:
-            raise Status(Code.INVALID_ARGUMENT, f"the new root: its links claim {size_bytes} bytes")
-        if size_bytes > total_size(row.root, blocks.get(row.root)):
+        claimed_bytes = total_size(new, blocks.get(new))
+        if claimed_bytes > SIZE_MAX:
+            raise Status(Code.INVALID_ARGUMENT, f"the new root: its links claim {claimed_bytes} bytes")
+        size_bytes = PublicTree(blocks).size_after(row.root, row.size_bytes, Link(new, claimed_bytes))
+        if size_bytes > row.size_bytes:
             self._desk.check_quota(row, size_bytes)
         now_ns = max(time.time_ns(), row.updated_at_ns + 1)
         entries = entries_after(row, changes, now_ns)

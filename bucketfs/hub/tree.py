@@ -225,8 +225,8 @@ class PublicTree:
         return built.link
 
     def size_after(self, root: Cid, size_bytes: int, new: Link) -> int:
-        """See ``Tree``: links say it."""
-        return new.tsize
+        """See ``Tree``: links say by how much it grew. (Those that stood there before may lie, see sizes.py.)"""
+        return max(0, size_bytes + new.tsize - self._total_size(root))
 
     def bring_in(self, link: Link, key_of: Callable[[Path], bytes | None], at: Path) -> Link:
         """See ``Tree``: as it is."""

@@ -26,6 +26,7 @@ from bucketfs.dag import (
     cid_text,
     decode_pb,
     drive,
+    edit_directory,
     edit_tree,
     empty_directory,
     encode_pb,
@@ -33,10 +34,10 @@ from bucketfs.dag import (
     reachable,
 )
 from bucketfs.errors import NotADirectory
-from bucketfs.hub import HubConfig, HubServer
+from bucketfs.hub import HubConfig, HubServer, collect
 from bucketfs.hub.identity import Identity
 from bucketfs.hub.server import SERVICES
-from bucketfs.hub.sizes import check_sizes
+from bucketfs.hub.sizes import SIZE_MAX, Scales, check_sizes
 from bucketfs.hub.tree import WorkingSet
 from bucketfs.types import Cid, Link, NodeAttributes
 from bucketfs.wire import blocks_pb2, buckets_pb2, hub_pb2, threads_pb2, users_pb2
@@ -63,9 +64,10 @@ def methods(hub: HubServer) -> Iterator[tuple[str, str]]:
             yield service, method.name
 
 
-def refusal(call: Callable[[], Any]) -> tuple[str, str]:
+def refusal(call: Callable[..., Any], *arguments: Any) -> tuple[str, str]:
+    """Code and text of what must be refused."""
     with pytest.raises(grpc.RpcError) as caught:
-        call()
+        call(*arguments)
     return raised(caught.value)
 
 
@@ -84,9 +86,7 @@ def test_nobody_gets_in_anywhere(hub_server: HubServer, caller: Caller) -> None:
             {"x_textile_api_key": "bnone"},
             {"authorization": "bearer a.b.c"},
         ):
-            code, _ = refusal(
-                lambda: caller.using(**headers).call(service, method, empty_request(service, method))  # noqa: B023
-            )
+            code, _ = refusal(caller.using(**headers).call, service, method, empty_request(service, method))
             assert code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND"), (service, method, headers)
         asked += 1
     assert asked > 90
@@ -107,14 +107,14 @@ def test_a_signature_is_good_until_its_date_and_not_longer(tmp_path: Path, dial:
         heard.call(USERS, "ListThreads", ask)
         now[0] += 20 * 10**9
         for service, method in ((USERS, "ListThreads"), (BLOCKS, "Put"), (BUCKETS, "PushPath"), (THREADS, "GetToken")):
-            assert refusal(lambda: heard.call(service, method, empty_request(service, method))) == (  # noqa: B023
+            assert refusal(heard.call, service, method, empty_request(service, method)) == (
                 "UNAUTHENTICATED",
                 "Bad API key signature",
             )
         # The same moment in other words, or another date, needs the secret.
         for other in (date.replace("Z", "+00:00"), "2999-01-01T00:00:00Z"):
             forged = heard.using(x_textile_api_sig_msg=other)
-            assert refusal(lambda: forged.call(USERS, "ListThreads", ask))[1] == "Bad API key signature"  # noqa: B023
+            assert refusal(forged.call, USERS, "ListThreads", ask)[1] == "Bad API key signature"
 
 
 def test_tokens_of_another_hub_are_none(
@@ -125,14 +125,14 @@ def test_tokens_of_another_hub_are_none(
     key, other = make_key(sign_up(here, "ann"), USER), make_key(sign_up(there, "ann"), USER)
     token = get_token(there.using(**other.headers()), identity)
     user = here.using(**key.headers(), authorization=f"bearer {token}")
-    assert refusal(lambda: user.call(USERS, "ListThreads", users_pb2.ListThreadsRequest())) == (
+    assert refusal(user.call, USERS, "ListThreads", users_pb2.ListThreadsRequest()) == (
         "UNAUTHENTICATED",
         "invalid thread token",
     )
     # Nor does the session of one open the other.
     session = sign_up(there, "bob").headers["x-textile-session"]
     stolen = here.using(x_textile_session=session)
-    assert refusal(lambda: stolen.call(USERS, "ListThreads", users_pb2.ListThreadsRequest()))[1] == "Invalid session"
+    assert refusal(stolen.call, USERS, "ListThreads", users_pb2.ListThreadsRequest())[1] == "Invalid session"
 
 
 # A developer against another
@@ -164,8 +164,8 @@ def test_a_stranger_with_thread_and_key_changes_and_reads_nothing(alice: Caller,
     here = user.root_cid(key)
     for path in ("", "a", "a/f", "ab", "new", "a/new"):
         if path:
-            assert DENIED in refusal(lambda: stranger.push(key, path, b"x"))[1]  # noqa: B023
-            assert DENIED in refusal(lambda: stranger.push_paths(key, {path: b"x"}))[1]  # noqa: B023
+            assert DENIED in refusal(stranger.push, key, path, b"x")[1]
+            assert DENIED in refusal(stranger.push_paths, key, {path: b"x"})[1]
             assert DENIED in stranger.refused("RemovePath", key=key, path=path)[1]
             assert DENIED in stranger.refused("SetPath", key=key, path=path, cid=user.listing(key, "ab").cid)[1]
         assert stranger.refused("ListPath", key=key, path=path)[1].startswith("could not resolve path")
@@ -178,14 +178,14 @@ def test_a_stranger_with_thread_and_key_changes_and_reads_nothing(alice: Caller,
     other = BucketUser.with_new_thread(bob)
     theirs = other.root_cid(other.create("theirs").root.key)
     for new in (theirs, user.root_cid(user.create("second").root.key)):
-        assert DENIED in refusal(lambda: stranger.swap(key, here, new))[1]  # noqa: B023
+        assert DENIED in refusal(stranger.swap, key, here, new)[1]
     # The thread itself.
     for method in ("DeleteDB", "GetDBInfo"):
         request = getattr(threads_pb2, f"{method}Request")(dbID=user.thread)
-        assert refusal(lambda: bob.call(THREADS, method, request))[0] == "PERMISSION_DENIED"  # noqa: B023
+        assert refusal(bob.call, THREADS, method, request)[0] == "PERMISSION_DENIED"
     # In a thread of his own the key names nothing.
     assert other.refused("Root", key=key)[0] == "UNKNOWN"
-    assert refusal(lambda: other.swap(key, here, theirs))[0] == "UNKNOWN"
+    assert refusal(other.swap, key, here, theirs)[0] == "UNKNOWN"
     assert state(user, key) == before
 
 
@@ -198,8 +198,8 @@ def test_paths_that_are_tricks(alice: Caller, bob: Caller) -> None:
     before = state(user, key)
     tricks = ("a/../ab", "a/../other", "a/./../ab", "a//../ab", "../a/f", "a/..", "ab", "a/../a/../ab", "/a/../ab", "a\0b")
     for path in tricks:
-        assert refusal(lambda: writer.push(key, path, b"x"))[0] != "INTERNAL"  # noqa: B023
-        assert refusal(lambda: writer.push_paths(key, {path: b"x"}))[0] != "INTERNAL"  # noqa: B023
+        assert refusal(writer.push, key, path, b"x")[0] != "INTERNAL"
+        assert refusal(writer.push_paths, key, {path: b"x"})[0] != "INTERNAL"
         for method, fields in (
             ("SetPath", {"path": path, "cid": user.listing(key, "a/f").cid}),
             ("RemovePath", {"path": path}),
@@ -311,13 +311,13 @@ def test_users_of_one_key_and_its_owner_are_strangers(caller: Caller, alice: Cal
     for stranger in (two, alice):
         other = victim.beside(stranger)
         assert other.refused("PullPath", key=key, path="f")[1].startswith("could not resolve path")
-        assert DENIED in refusal(lambda: other.push(key, "f", b"x"))[1]  # noqa: B023
+        assert DENIED in refusal(other.push, key, "f", b"x")[1]
         assert other.refused("Remove", key=key)[0] == "PERMISSION_DENIED"
         assert list(other.caller.using(x_textile_thread="").call(BLOCKS, "Roots", blocks_pb2.RootsRequest()).buckets) == []
         assert BucketUser.with_new_thread(stranger).refused("Root", key=key)[0] == "UNKNOWN"
     # A user has no account: nothing that is the owner's to ask.
     for method in ("CreateKey", "ListKeys", "GetIdentity", "CreateOrg", "DestroyAccount", "GetSessionInfo", "InviteToOrg"):
-        assert refusal(lambda: one.call(HUB, method, empty_request(HUB, method)))[0] in (  # noqa: B023
+        assert refusal(one.call, HUB, method, empty_request(HUB, method))[0] in (
             "INVALID_ARGUMENT",
             "UNIMPLEMENTED",
         ), method
@@ -376,7 +376,7 @@ def test_a_link_that_lies_about_its_size_is_refused(limited: BucketUser, claim: 
     root, before = limited.root_cid(key), used(limited)
     new, blocks = lying(limited, root, 150_000, claim)
     limited.put_blocks(dict(blocks))
-    code, text = refusal(lambda: limited.swap(key, root, new))
+    code, text = refusal(limited.swap, key, root, new)
     assert (code, "bytes" in text) in (("INVALID_ARGUMENT", True), ("RESOURCE_EXHAUSTED", True)), text
     # Nor by the other ways to bring a tree in.
     for private in (False, True):
@@ -406,7 +406,85 @@ def test_a_known_link_cannot_shrink(limited: BucketUser) -> None:
     block = encode_pb(PbNode(links, node.data))
     new = cid_of(block, DAG_PB)
     limited.put_blocks({new: block})
-    assert refusal(lambda: limited.swap(key, root, new))[0] == "INVALID_ARGUMENT"
+    assert refusal(limited.swap, key, root, new)[0] == "INVALID_ARGUMENT"
+
+
+def test_what_lied_before_there_was_a_limit_is_counted_by_the_collector(
+    start_hub: Callable[..., HubServer], dial: Callable[[str], Caller]
+) -> None:
+    server = start_hub()
+    free = BucketUser.with_new_thread(sign_up(dial(server.address), "mallory"))
+    key = free.create().root.key
+    free.push(key, "honest", b"y" * 10_000)
+    new, blocks = lying(free, free.root_cid(key), 150_000, 0)
+    free.put_blocks(dict(blocks))
+    free.swap(key, free.root_cid(key), new)
+    assert used(free) < 12_000
+    server.stop()
+    server = start_hub(account_bytes_max=200_000)
+    user = free.beside(dial(server.address).using(**free.caller.headers))
+    collect(server.config)
+    assert 160_000 < used(user) < 162_000
+    # It stays counted, whatever is changed beside it and in whatever way.
+    for name in ("a", "b"):
+        assert refusal(user.push, key, name, b"z" * 50_000)[0] == "RESOURCE_EXHAUSTED"
+        user.push(key, name, b"z" * 10_000)
+    assert 180_000 < used(user) < 184_000
+    root = user.root_cid(key)
+    held = {root: user.get_blocks([root])[0].data}
+    for size_bytes, may in ((40_000, False), (5_000, True)):
+        made = build_file(b"w" * size_bytes)
+        grown = drive(edit_directory(Cid(root), {b"g": made.link}), lambda cids: {cid: held[cid] for cid in cids})
+        user.put_blocks({**made.blocks, **grown.blocks})
+        if may:
+            user.swap(key, root, grown.link.cid)
+        else:
+            assert refusal(user.swap, key, root, grown.link.cid)[0] == "RESOURCE_EXHAUSTED"
+    before = used(user)
+    assert 185_000 < before < 190_000
+    # What it claimed to be is given back when it goes, and the rest when it is counted again.
+    user.ask("RemovePath", key=key, path="f")
+    assert used(user) < before
+    collect(server.config)
+    assert 35_000 < used(user) < 37_000
+
+
+@given(
+    edges=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 3)), max_size=30),
+    leaves=st.lists(st.integers(0, 3), min_size=7, max_size=7),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_scales_weigh_what_is_there(hub_server: HubServer, edges: list[tuple[int, int, int]], leaves: list[int]) -> None:
+    """Any graph, whose links claim anything."""
+    made: dict[Cid, bytes] = {}
+    right: dict[int, tuple[Cid, int]] = {}
+    # A node links only to those of higher numbers.
+    for number in range(6, -1, -1):
+        links, size_bytes = [], 0
+        for at, (above, below, claim) in enumerate(edges):
+            if above == number and below > number:
+                cid, below_bytes = right[below]
+                links.append(PbLink(cid, b"%d" % at, claim))
+                size_bytes += below_bytes
+        for at in range(leaves[number]):
+            leaf = b"x" * (number + at)
+            made[cid_of(leaf)] = leaf
+            links.append(PbLink(cid_of(leaf), b"leaf%d" % at, 7))
+            size_bytes += len(leaf)
+        block = encode_pb(PbNode(tuple(sorted(links, key=lambda link: link.name)), b"\x08\x01"))
+        made[cid_of(block, DAG_PB)] = block
+        right[number] = cid_of(block, DAG_PB), size_bytes + len(block)
+    # Few nodes make any number.
+    bomb, _ = right[0]
+    for _ in range(70):
+        block = encode_pb(PbNode((PbLink(bomb, b"a", 0), PbLink(bomb, b"b", 0)), b"\x08\x01"))
+        bomb = cid_of(block, DAG_PB)
+        made[bomb] = block
+    hub_server.hub.blockstore.put_many(made)
+    scales = Scales(WorkingSet(hub_server.hub.blockstore))
+    for cid, size_bytes in right.values():
+        assert scales.weigh(cid) == size_bytes
+    assert scales.weigh(bomb) == SIZE_MAX
 
 
 def test_sizes_beyond_all_counts_are_refused_without_limits_too(alice: Caller) -> None:
@@ -415,11 +493,11 @@ def test_sizes_beyond_all_counts_are_refused_without_limits_too(alice: Caller) -
     root = user.root_cid(key)
     new, blocks = lying(user, root, 10, 2**63 - 100)
     user.put_blocks(dict(blocks))
-    assert refusal(lambda: user.swap(key, root, new))[0] == "INVALID_ARGUMENT"
+    assert refusal(user.swap, key, root, new)[0] == "INVALID_ARGUMENT"
     assert user.refused("SetPath", key=key, path="copy", cid=cid_text(new))[0] == "UNKNOWN"
     # A number that is no size does not even come in.
     _, blocks = lying(user, root, 10, 2**63)
-    assert refusal(lambda: user.put_blocks(dict(blocks)))[0] == "INVALID_ARGUMENT"
+    assert refusal(user.put_blocks, dict(blocks))[0] == "INVALID_ARGUMENT"
     user.push(key, "f", b"goes on")
 
 
@@ -483,8 +561,8 @@ def test_trees_that_are_too_deep(alice: Caller) -> None:
     deep = "/".join("d" * 2048)
     user.push(key, deep, b"x")
     assert user.pull(key, deep) == b"x"
-    assert refusal(lambda: user.push(key, deep + "/d", b"x"))[0] == "INVALID_ARGUMENT"
-    assert refusal(lambda: user.push_paths(key, {"d/" * 100_000 + "d": b"x"}))[0] == "UNKNOWN"
+    assert refusal(user.push, key, deep + "/d", b"x")[0] == "INVALID_ARGUMENT"
+    assert refusal(user.push_paths, key, {"d/" * 100_000 + "d": b"x"})[0] == "UNKNOWN"
     limit = "/".join("d" * 200)
     user.push(secret, limit, b"x")
     for act in (
@@ -493,7 +571,7 @@ def test_trees_that_are_too_deep(alice: Caller) -> None:
         lambda: user.ask("SetPath", key=secret, path="in", cid=user.listing(key).cid),
     ):
         assert refusal(act) == ("INVALID_ARGUMENT", "a private bucket has at most 200 levels")
-    assert refusal(lambda: user.push_paths(secret, {deep: b"x"}))[1].endswith("a private bucket has at most 200 levels")
+    assert refusal(user.push_paths, secret, {deep: b"x"})[1].endswith("a private bucket has at most 200 levels")
     # What fits can be shared and moved.
     user.ask("PushPathAccessRoles", key=secret, path="d", roles={"*": 1})
     user.ask("MovePath", key=secret, from_path="d", to_path="e")
@@ -512,7 +590,7 @@ def test_a_push_of_files_that_never_end(alice: Caller) -> None:
                 chunk = buckets_pb2.PushPathsRequest.Chunk(path=f"f{number}", data=data and data + b"%d" % number)
                 yield buckets_pb2.PushPathsRequest(chunk=chunk)
 
-    refused = refusal(lambda: list(user.caller.call(BUCKETS, "PushPaths", requests(300, end=False))))
+    refused = refusal(user.caller.call, BUCKETS, "PushPaths", requests(300, end=False))
     assert refused == ("RESOURCE_EXHAUSTED", "enqueueing file: 256 files are unfinished already")
     assert len(user.caller.call(BUCKETS, "PushPaths", requests(200, end=True))) == 200
     assert user.pull(key, "f0") == b"one0two0" and user.pull(key, "f199") == b"one199two199"
@@ -522,14 +600,14 @@ def test_messages_that_are_too_large(alice: Caller) -> None:
     user = BucketUser.with_new_thread(alice)
     key = user.create().root.key
     data = bytes(9 << 20)
-    assert refusal(lambda: user.blocks("Put", iter([bl.PutRequest(blocks=[bl.Block(cid=cid_of(data), data=data)])])))[0] in (
+    assert refusal(user.blocks, "Put", iter([bl.PutRequest(blocks=[bl.Block(cid=cid_of(data), data=data)])]))[0] in (
         "RESOURCE_EXHAUSTED",
         "CANCELLED",
     )
-    assert refusal(lambda: user.missing([], b"u" * 65))[0] == "INVALID_ARGUMENT"
-    assert refusal(lambda: user.blocks("GetTree", bl.GetTreeRequest(cid=user.root_cid(key), depth=1 << 30)))[0] == (
+    assert refusal(user.missing, [], b"u" * 65)[0] == "INVALID_ARGUMENT"
+    assert refusal(user.blocks, "GetTree", bl.GetTreeRequest(cid=user.root_cid(key), depth=1 << 30))[0] == (
         "INVALID_ARGUMENT"
     )
     block = bytes(4 << 20)
-    assert refusal(lambda: user.put_blocks({cid_of(block): block}))[0] == "INVALID_ARGUMENT"
+    assert refusal(user.put_blocks, {cid_of(block): block})[0] == "INVALID_ARGUMENT"
     user.push(key, "f", b"goes on")
