@@ -213,16 +213,21 @@ class Keeper:
 
     async def _keep(self, notes: Sequence[Note]) -> None:
         """Keep some of what was noted, with all that is below it."""
+        # What is gone from one name may be what stands at another: then it is needed whatever it turns out to be.
+        files = {note.cid for note in notes if note.stand is Stand.FILE}
         level = {note.cid: note.stand for note in sorted(notes, key=lambda note: note.stand is Stand.TREE)}
         optional: set[Cid] = set()
         while level:
             blocks = await self._blocks(level, optional)
-            level, optional = await self._keep_level(blocks, level, optional)
+            level, optional = await self._keep_level(blocks, level, optional, files)
+        postponed = files & {note.cid for note in self._later}
+        self._later.update((Note(cid, Stand.FILE), None) for cid in postponed)
 
     async def _keep_level(
-        self, blocks: Mapping[Cid, bytes], level: Mapping[Cid, Stand], optional: Collection[Cid]
+        self, blocks: Mapping[Cid, bytes], level: Mapping[Cid, Stand], optional: Collection[Cid], files: Collection[Cid]
     ) -> tuple[dict[Cid, Stand], set[Cid]]:
-        """Keep blocks; those below them that are needed next, and which of these only when they are at hand."""
+        """Keep blocks, ``files`` whatever they are; those below them that are needed next, and which of these only when they are at
+        hand."""
         kept: dict[Cid, bytes] = {}
         below: dict[Cid, Stand] = {}
         only_at_hand: set[Cid] = set()
@@ -235,7 +240,7 @@ class Keeper:
                 self._looked_bytes += len(block)
             inside = _inside(cid, block)
             if inside is None:
-                if stand is Stand.FILE:
+                if cid in files:
                     kept[cid] = block
                 continue
             kept[cid] = block

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trio
 from histories import paths, run_step
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from world import MemoryRemote, World
 
@@ -50,6 +50,7 @@ there = st.lists(steps, min_size=1, max_size=6)
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(here, there, st.integers(0, 8))
+@example([("rename", "c", "a/b/c"), ("write", "a/b/c", b"0" * 10, 0, False)], [("write", "c", b"0" * 10, 0, False)], 0)
 def test_nothing_changes_by_the_loss(ours: list[Step], theirs: list[Step], kept_after: int) -> None:
     trio.run(compare, ours, theirs, kept_after)
 

@@ -83,6 +83,13 @@ async def test_of_what_was_moved_or_removed_all_folders_on_this_machine_are_kept
     assert await held(here) == {"", "d", "d/e", "x", "x/y", "x/y/z"}
 
 
+async def test_what_is_gone_from_one_name_and_stands_at_another_is_kept(tmp_path: Path) -> None:
+    here = await bucket(tmp_path)
+    await here.rename("d/a", "x/moved")
+    await keeper(here).round()
+    assert await held(here) == {"", "d", "d/a", "x"}
+
+
 async def test_no_tree_is_fetched_for_having_it_renamed(tmp_path: Path) -> None:
     here = await bucket(tmp_path)
     await here.rename("d", "moved")
