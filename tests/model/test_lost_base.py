@@ -1,5 +1,5 @@
-"""Random changes that wait while somebody pushes over the tree they were made on, the Hub collects it, and no cache has it: what comes
-of them is what would have come of them had nothing been lost."""
+"""Random changes that wait while somebody pushes over the tree they were made on, the Hub collects it, and no cache has it: what
+comes of them is what would have come of them had nothing been lost."""
 
 from __future__ import annotations
 
