@@ -66,12 +66,12 @@ from bucketfs.dag.files import (
     FileTree,
     Leaf,
     build_file,
-    file_length_of_tsize,
     file_root,
     leaf_data,
     leaves,
     read_file,
 )
+from bucketfs.dag.filesizes import file_length_of_tsize
 from bucketfs.dag.graphs import (
     new_blocks,
     reachable,

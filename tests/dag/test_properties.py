@@ -318,11 +318,11 @@ def make_layout(store: Any, layout: Any, identity: bool) -> tuple[Link, bytes]:
 @example(length=174 * 262144 + 1)
 @example(length=174 * 174 * 262144 + 1)
 def test_a_length_is_found_from_its_cumulative_size(length: int) -> None:
-    from bucketfs.dag.files import _tsize_of_length
+    from bucketfs.dag.filesizes import tsize_of_file_length
 
-    tsize = _tsize_of_length(length)
+    tsize = tsize_of_file_length(length)
     assert file_length_of_tsize(tsize) == length
-    assert _tsize_of_length(length + 1) > tsize
+    assert tsize_of_file_length(length + 1) > tsize
     if length < 10**9 and length:
         full, rest = divmod(length, 262144)
         parts = [(cid_of(b""), 262144)] * full + ([(cid_of(b"x"), rest)] if rest else [])
