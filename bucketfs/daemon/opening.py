@@ -17,12 +17,10 @@ from bucketfs.disk import Disk
 from bucketfs.errors import DiskFailed, HubError, NoSpace, NotFound, Refused, Unauthenticated, Unsupported
 from bucketfs.journal import Journal, set_aside
 from bucketfs.sync import Keeper, NativeRemote, Pace, Pusher, Syncer
-from bucketfs.types import Inode
+from bucketfs.types import ROOT_INODE, Inode
 from bucketfs.vfs import FileNode, InodeNumbers, Invalidation, Lens, Node, Owner, Room, Volume, draft_ids, find_lost, replay
 
 log = logging.getLogger(__name__)
-
-TOP = Inode(1)
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +41,7 @@ class OpenVolume:
     def rename(self, name: bytes, info: BucketInfo) -> None:
         """The bucket, and its folder at the top, are called otherwise."""
         self.name, self.info = name, info
-        self.volume.remember_root(TOP, name)
+        self.volume.remember_root(ROOT_INODE, name)
 
 
 class Opener:
@@ -125,7 +123,7 @@ class Opener:
             base = info.root
             journal.checkpoint(base, [])
         if inode is None:
-            known = self._numbers.at(TOP, name)
+            known = self._numbers.at(ROOT_INODE, name)
             inode = known.inode if known is not None else self._numbers.fresh()
         for path in await find_lost(self.lens, base, info.root, recovered.ops):
             log.log(
@@ -135,7 +133,7 @@ class Opener:
                 path,
             )
         await volume.open_root(base, inode)
-        volume.remember_root(TOP, name)
+        volume.remember_root(ROOT_INODE, name)
         for op in recovered.unbacked:
             log.info("bucket %r: a power loss took bytes of %r that were never synced", info.name, op.path)
         for path in recovered.set_aside:

@@ -140,8 +140,6 @@ class Extents:
             return NotImplemented
         return self._starts == other._starts and self._stops == other._stops
 
-    __hash__ = None  # type: ignore[assignment]  # mutable, so no key of a dict
-
     def __repr__(self) -> str:
         return f"Extents({list(self.items())!r})"
 

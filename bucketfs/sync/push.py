@@ -410,12 +410,12 @@ class Pusher:
 
     async def _send(self, picture: Picture, known: Mapping[Node, BuiltFile]) -> Mapping[Node, Link]:
         async def make(emit: Emit) -> dict[Node, Link]:
-            async def both(blocks: list[Block]) -> None:
+            async def both(blocks: Sequence[Block]) -> None:
                 # What was built is what will be read next: names at once, bytes as far as the cache has room.
                 self._cache.put_many(blocks)
                 await emit(blocks)
 
-            return await build(picture, both, attributes=self._attributes, known=known)  # type: ignore[arg-type]
+            return await build(picture, both, attributes=self._attributes, known=known)
 
         return await send_all(self._remote, self._upload, make, self.now)
 
