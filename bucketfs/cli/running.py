@@ -21,6 +21,7 @@ from bucketfs.mount import Mounted, is_dead, unmount, write_back
 
 STATUS_TIMEOUT_S = 10.0
 END_MARGIN_S = 30.0
+SILENCE_S = 120.0
 
 
 @click.command()
@@ -60,13 +61,14 @@ def sync(path: str | None, timeout: str | None) -> None:
 
 
 def _synced(places: Places, mounted: Mounted, limit_s: float | None) -> BucketfsError | None:
-    # The daemon keeps the limit; the margin here is for a daemon that hangs.
-    silence_s = None if limit_s is None else limit_s + END_MARGIN_S
+    # The daemon keeps the limit, and tells how far it is twice a second; the margin here is for a daemon that hangs.
+    silence_s = SILENCE_S if limit_s is None else limit_s + END_MARGIN_S
     try:
         with Ticker(f"{mounted.mountpoint}") as ticker:
-            if not is_dead(mounted.mountpoint):
-                # What programs wrote and still have open may be in the kernel's pages only.
-                write_back(mounted.mountpoint)
+            # The kernel would wait for a daemon that hangs, and without end, so it is asked first whether it answers.
+            _status(places, mounted)
+            # What programs wrote and still have open may be in the kernel's pages only.
+            write_back(mounted.mountpoint)
             ask_mount(places, mounted, "sync", {"timeout_s": limit_s}, on_progress=ticker.show, timeout_s=silence_s)
     except BucketfsError as error:
         return error

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from bucketfs.errors import Busy, DiskFailed, NotFound, NotPermitted, TimedOut
 
 TYPE = "fuse.bucketfs"
 """How the kernel names a mount with ``subtype=bucketfs``."""
+
+ANSWER_LIMIT_S = 2.0
+"""How long the process behind a mount has to answer the kernel before it counts as one that hangs."""
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
@@ -72,8 +76,18 @@ def mount_above(path: Path) -> Mounted | None:
     return next((ours[place] for place in (path, *path.parents) if place in ours), None)
 
 
-def is_dead(mountpoint: Path) -> bool:
-    """Whether the process behind a FUSE mount is gone. May block when it is not: call it in a thread, with a time limit."""
+def is_dead(mountpoint: Path, limit_s: float = ANSWER_LIMIT_S) -> bool:
+    """Whether the process behind a FUSE mount is gone. Blocks, for at most ``limit_s``: one that does not answer (it hangs, it was
+    stopped) is there."""
+    found: list[bool] = []
+    # A thread that waits for such an answer cannot be called back. It is left, and ends with the answer or with this process.
+    asking = threading.Thread(target=lambda: found.append(_has_no_process(mountpoint)), name="is_dead", daemon=True)
+    asking.start()
+    asking.join(limit_s)
+    return found == [True]
+
+
+def _has_no_process(mountpoint: Path) -> bool:
     try:
         # Not stat: the kernel would answer that from what it was told up to an hour ago.
         os.statvfs(mountpoint)

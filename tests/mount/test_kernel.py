@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -336,6 +337,15 @@ def test_leaving_writes_back_what_is_still_open(serve: Callable[..., Served]) ->
         errno.ECONNABORTED,
     )
     errno_in(file.close)
+
+
+def test_a_mount_that_hangs_is_not_dead_and_nobody_waits_for_it(serve: Callable[..., Served], place: Path) -> None:
+    served = serve()
+    served.process.send_signal(signal.SIGSTOP)
+    assert not is_dead(place, 0.2)
+    served.process.send_signal(signal.SIGCONT)
+    assert not is_dead(place)
+    assert served.stop() == ""
 
 
 def test_sigkill_leaves_a_dead_mount_that_the_next_one_clears(serve: Callable[..., Served], place: Path) -> None:

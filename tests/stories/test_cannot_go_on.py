@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -59,3 +60,18 @@ def test_a_daemon_that_does_not_come_up_leaves_a_dead_mount_dead(home: Home) -> 
     daemon = Foreground.start(home)
     assert os.listdir(place) == ["home"]
     assert daemon.stop() == 0
+
+
+@pytest.mark.whole
+def test_commands_do_not_wait_for_a_daemon_that_hangs(home: Home) -> None:
+    mounted = home.mount()
+    (mounted.path / "home/file").write_text("kept")
+    pid = mounted.status()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for command in (["sync", "--timeout", "1"], ["sync", mounted.path], ["status", mounted.path]):
+            assert "the daemon did not answer" in home.complaint(*command)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    mounted.sync()
+    mounted.umount()
