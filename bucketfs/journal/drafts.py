@@ -4,9 +4,6 @@ A draft lives at ``drafts/3f/000000000000023f`` (sharded by the low byte of its 
 bytes are in the page cache when ``write`` returns, hence safe from a kill; they are safe from a power loss once a sync of
 the journal, or of the draft, returned. Which drafts were written since is tracked here, and so are the checksums of their blocks
 (see ``sums``), against which every read is held.
-
-At most a few dozen descriptors stay open, least recently used closed first. One that is in use on a thread is pinned and not
-closed: a closed number would soon mean another file, and an fsync would vouch for the wrong one.
 """
 
 from __future__ import annotations
@@ -14,29 +11,22 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 from bucketfs.disk import Disk, OpenFile, PathLike, Workers
 from bucketfs.errors import BucketfsError, DiskFailed, NotFound
 from bucketfs.journal.checked import Checked
+from bucketfs.journal.descriptors import Descriptors
 from bucketfs.journal.extents import Interval
 from bucketfs.journal.sums import Sums, Survey, records_of, survey
 from bucketfs.ops import Seal
 from bucketfs.types import DraftId
 
-DESCRIPTORS_MAX = 64
 _SHARD = re.compile("[0-9a-f]{2}")
 _NAME = re.compile("[0-9a-f]{16}")
-
-
-@dataclass(eq=False, slots=True)
-class _Descriptor:
-    file: OpenFile
-    pins: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +101,7 @@ class Drafts:
         self._workers = workers
         self._named = named
         self._lock = threading.Lock()
-        self._descriptors: OrderedDict[DraftId, _Descriptor] = OrderedDict()
+        self._descriptors = Descriptors(disk, self._open)
         self._checked = Checked(disk)
         self._known: dict[DraftId, Sums] = {}
         self.sealed_count = 0  # drafts that have sealed bytes
@@ -134,10 +124,7 @@ class Drafts:
         self.next_id = DraftId(draft + 1)
         self._known[draft] = Sums()
         self._new_names.add(draft)
-        with self._lock:
-            self._descriptors[draft] = _Descriptor(file)
-            idle = self._take_idle(DESCRIPTORS_MAX)
-        self._close(idle)
+        self._descriptors.add(draft, file)
         return Draft(self, draft)
 
     def get(self, draft: DraftId) -> Draft:
@@ -194,7 +181,7 @@ class Drafts:
         failed: dict[DraftId, BucketfsError] = {}
         for draft, _ in work.drafts:
             try:
-                with self._borrow(draft) as file:
+                with self._descriptors.borrow(draft) as file:
                     self._disk.fsync(file)
             except BucketfsError as error:
                 if draft in self._known:  # else it was discarded meanwhile, and nobody needs it
@@ -235,7 +222,7 @@ class Drafts:
             if sums is None:
                 continue
             try:
-                with self._borrow(draft) as file:
+                with self._descriptors.borrow(draft) as file:
                     found[draft] = survey(sums, intervals, partial(self._disk.pread, file), read_max)
             except BucketfsError:
                 continue  # whoever reads it will hear of it
@@ -279,15 +266,13 @@ class Drafts:
 
     def close(self) -> None:
         """Closes all descriptors."""
-        with self._lock:
-            idle = self._take_idle(0)
-        self._close(idle)
+        self._descriptors.close()
 
     # Inside
 
     def _take(self, draft: DraftId, offset: int, data: bytes | memoryview) -> bool:
-        with self._borrow(draft) as file:
-            sums = self._known[draft]
+        with self._descriptors.borrow(draft) as file:
+            sums = self._sums(draft)
             parts = self._checked.open_parts(draft, file, sums, offset, data)
             if parts is None:
                 return False
@@ -301,6 +286,12 @@ class Drafts:
                 sums.wrote(at, part)
         return True
 
+    def _sums(self, draft: DraftId) -> Sums:
+        sums = self._known.get(draft)
+        if sums is None:
+            raise NotFound(f"there is no draft {draft}")
+        return sums
+
     def _put(self, draft: DraftId, file: OpenFile, offset: int, data: memoryview) -> None:
         try:
             self._disk.pwrite(file, offset, data)
@@ -312,7 +303,7 @@ class Drafts:
             self._written.add(draft)
 
     def _read(self, draft: DraftId, offset: int, size: int) -> bytes:
-        with self._borrow(draft) as file:
+        with self._descriptors.borrow(draft) as file:
             return self._checked.read(draft, file, self._known.get(draft) or _NO_SUMS, offset, size)
 
     def _cut(self, draft: DraftId, size: int) -> None:
@@ -325,7 +316,7 @@ class Drafts:
         return bool(sums and sums.sealed_in(start, stop - start))
 
     def _size(self, draft: DraftId) -> int:
-        with self._borrow(draft) as file:
+        with self._descriptors.borrow(draft) as file:
             return self._disk.size(file)
 
     async def _sync_one(self, draft: DraftId) -> None:
@@ -348,57 +339,16 @@ class Drafts:
         self._new_names.discard(draft)
         with self._lock:
             self._writes.pop(draft, None)
-            idle = []
-            held = self._descriptors.get(draft)
-            if held is not None and not held.pins:
-                del self._descriptors[draft]
-                idle.append(held)
-        self._close(idle)
+        self._descriptors.let_go(draft)
 
-    @contextmanager
-    def _borrow(self, draft: DraftId) -> Iterator[OpenFile]:
-        with self._lock:
-            held = self._descriptors.get(draft)
-            if held is None:
-                held = self._open(draft)
-            else:
-                self._descriptors.move_to_end(draft)
-            held.pins += 1
-        try:
-            yield held.file
-        finally:
-            with self._lock:
-                held.pins -= 1
-                idle = self._take_idle(DESCRIPTORS_MAX) if len(self._descriptors) > DESCRIPTORS_MAX else []
-                if draft not in self._known and not held.pins and self._descriptors.get(draft) is held:
-                    del self._descriptors[draft]
-                    idle.append(held)
-            self._close(idle)
-
-    def _open(self, draft: DraftId) -> _Descriptor:
+    def _open(self, draft: DraftId) -> OpenFile:
         if draft not in self._known:
             raise NotFound(f"there is no draft {draft}")
         path = self._path(draft)
         self._make_shard(os.path.dirname(path))
         # Created if need be: a record without extents (a mere truncation) is right without the file, which a power loss may
         # have taken, and the next write goes on with the same draft.
-        held = _Descriptor(self._disk.open(path, create=True))
-        self._descriptors[draft] = held
-        return held
-
-    def _take_idle(self, keep: int) -> list[_Descriptor]:
-        excess = len(self._descriptors) - keep
-        taken: list[_Descriptor] = []
-        for draft in list(self._descriptors) if excess > 0 else ():
-            if len(taken) == excess:
-                break
-            if not self._descriptors[draft].pins:
-                taken.append(self._descriptors.pop(draft))
-        return taken
-
-    def _close(self, descriptors: Iterable[_Descriptor]) -> None:
-        for held in descriptors:
-            self._disk.close(held.file)
+        return self._disk.open(path, create=True)
 
     def _make_shard(self, shard: str) -> None:
         if shard not in self._shards:

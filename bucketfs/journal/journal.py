@@ -129,9 +129,10 @@ class Journal:
         again = isinstance(op, SetContent) and op.draft not in self._live.named
         self._append(op, frees_space=frees_space)
         if again and isinstance(op, SetContent):
-            # What a former segment said of the draft's bytes holds still.
-            for record in self.drafts.sealed(op.draft):
-                self._append(record)
+            # What a former segment said of the draft's bytes holds still. Should there be no room for it, the next one says it.
+            with suppress(BucketfsError):
+                for record in self.drafts.sealed(op.draft):
+                    self._append(record)
 
     def _append(self, op: Record, *, frees_space: bool = False) -> None:
         live = self._live
