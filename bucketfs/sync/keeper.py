@@ -41,6 +41,9 @@ GATHER_S = 0.2
 SYNC_AFTER_S = 5.0
 RETRY_S = 60.0
 
+FETCH_S = 5.0
+"""How long the Hub is waited for, with other changes waiting to be kept."""
+
 BATCH = 64
 """Folders that are in memory at once. One may have some hundred kilobytes."""
 
@@ -118,17 +121,15 @@ class Keeper:
         generation = self._generation
         if not self._surveyed:
             self._surveyed = await self._survey()
-        notes = [*self._later, *volume.footing.take()]
-        self._later = {}
-        for start in range(0, len(notes), BATCH):
-            self._working_count = len(notes) - start
-            try:
-                await self._keep(notes[start : start + BATCH])
-            except BaseException:
-                self._later.update(dict.fromkeys(notes[start:]))
-                raise
-            finally:
-                self._working_count = 0
+        await self._keep_all([*self._later, *volume.footing.take()])
+        # What is here comes first: a Hub that does not answer takes its time.
+        while self._later and trio.current_time() >= self._away_until_s and await self._fetched():
+            before = list(self._later)
+            await self._keep_all(before)
+            if self._later.keys() <= set(before):
+                # Nobody has it, and nobody will: that is found out when it is needed.
+                log.debug("%s: changes stand on %d blocks that are lost", volume.key, len(self._later))
+                self._later = {}
         whole = self._surveyed and not self._later
         if not whole:
             self._again_s = trio.current_time() + RETRY_S
@@ -140,6 +141,35 @@ class Keeper:
                 # An older segment stands on what it stood on. It goes when the newer one is safe.
                 self._again_s = trio.current_time() + SYNC_AFTER_S
         await self._sync()
+
+    async def _keep_all(self, notes: Sequence[Note]) -> None:
+        """Keep what is noted, as far as it is on this machine. The rest is put off."""
+        self._later = {}
+        for start in range(0, len(notes), BATCH):
+            self._working_count = len(notes) - start
+            try:
+                await self._keep(notes[start : start + BATCH])
+            except BaseException:
+                self._later.update(dict.fromkeys(notes[start:]))
+                raise
+            finally:
+                self._working_count = 0
+
+    async def _fetched(self) -> bool:
+        """Have what was put off in the cache, as far as the Hub has it. False when it does not answer: it is asked again after a
+        while."""
+        lacking = list(dict.fromkeys(note.cid for note in self._later))
+        for start in range(0, len(lacking), BATCH):
+            try:
+                with trio.fail_after(FETCH_S):
+                    await self._cache.get_many(lacking[start : start + BATCH])
+            except (Corrupt, NotFound):
+                continue  # the others have come
+            except (BucketfsError, trio.TooSlowError) as error:
+                log.debug("%s: what changes stand on is kept later: %r", self._volume.key, error)
+                self._away_until_s = trio.current_time() + RETRY_S
+                return False
+        return True
 
     def _begin(self) -> None:
         self._generation = self._volume.footing.generation
@@ -271,24 +301,12 @@ class Keeper:
         return found
 
     async def _blocks(self, level: Mapping[Cid, Stand], optional: Collection[Cid]) -> dict[Cid, bytes]:
-        """The blocks of a level, those that can be had. What the Hub has to be asked for, and cannot be, is put off."""
+        """The blocks of a level that are on this machine. Others are put off, unless they are ``optional``."""
         found = await self._cache.at_hand(list(level))
         for cid in [cid for cid in level if cid not in found and cid not in optional]:
             if cid not in found:
                 found |= await self._rebuilt(cid)
         lacking = [cid for cid in level if cid not in found and cid not in optional]
-        if not lacking:
-            return found
-        if trio.current_time() >= self._away_until_s:
-            try:
-                return found | await self._cache.get_many(lacking)
-            except (Corrupt, NotFound) as error:
-                # Nobody has some of it, and nobody will: that is found out when it is needed. The others have come.
-                log.debug("%s: a change stands on a block that is lost: %s", self._volume.key, error)
-                return found | await self._cache.at_hand(lacking)
-            except BucketfsError as error:
-                log.debug("%s: what changes stand on is kept later: %s", self._volume.key, error)
-                self._away_until_s = trio.current_time() + RETRY_S
         self._later.update((Note(cid, level[cid]), None) for cid in lacking)
         return found
 
