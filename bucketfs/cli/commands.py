@@ -10,6 +10,7 @@ import sys
 import click
 
 from bucketfs import __version__
+from bucketfs.daemon import JournalFormatter, journal_listens
 
 _COMMANDS = {
     "mount": "bucketfs.cli.mount:mount",
@@ -49,8 +50,9 @@ def bucketfs(verbose: bool) -> None:
     bucketfs mount ~/Buckets        all buckets as folders
     bucketfs mount home ~/Home      one bucket
     """
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    if journal_listens():
+        handler.setFormatter(JournalFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])

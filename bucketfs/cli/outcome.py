@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 import click
 
-from bucketfs.daemon import notify_failed, tell_failed
+from bucketfs.daemon import ERROR, journal_listens, levelled, notify_failed, tell_failed
 from bucketfs.errors import BucketfsError, DiskFailed, Usage
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -141,5 +141,6 @@ def _flat(text: str) -> str:
 def _say(line: str, code: int) -> int:
     # Who does not hear it still gets the exit code.
     with suppress(BrokenPipeError):
-        print(f"bucketfs: {line}", file=sys.stderr)
+        said = f"bucketfs: {line}"
+        print(levelled(said, ERROR) if journal_listens() else said, file=sys.stderr)
     return code

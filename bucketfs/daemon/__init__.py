@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bucketfs.daemon.config import DEFAULT_PROFILE, EMBEDDED, SETTINGS, Config, MountOptions, Setting, load_config
 from bucketfs.daemon.control import Command, ControlServer, Progress, answers, ask
+from bucketfs.daemon.journald import ERROR, JournalFormatter, journal_listens, levelled
 from bucketfs.daemon.places import Places, find_places, make_private
 from bucketfs.daemon.ready import await_ready, tell_failed, tell_ready
 from bucketfs.daemon.systemd import notify_failed, notify_ready, notify_status, notify_stopping, watchdog
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_PROFILE",
     "EMBEDDED",
+    "ERROR",
     "SETTINGS",
     "Command",
     "Config",
     "ControlServer",
     "CredentialsFile",
+    "JournalFormatter",
     "MountOptions",
     "Places",
     "Profile",
@@ -46,7 +49,9 @@ __all__ = [
     "find_places",
     "give_back_now_and_then",
     "into_itself",
+    "journal_listens",
     "keep_freed_memory",
+    "levelled",
     "load_config",
     "make_private",
     "notify_failed",

@@ -142,6 +142,10 @@ def test_a_mount_as_a_service(manager: Manager) -> None:
     unit = manager.unit_of(place)
     set_environment(manager, unit, account.variables() | {"BUCKETFS_BUCKET": "work"})
 
+    # The Hub may not gain privileges, nor call what no server needs.
+    status = Path(f"/proc/{manager.show('bucketfs-hub.service', 'MainPID')['MainPID']}/status").read_text()
+    assert "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status
+
     # Start is READY, and READY is a mount that answers.
     manager.ctl("start", unit)
     (place / "one").write_text("1")
