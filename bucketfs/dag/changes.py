@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bucketfs.dag.cid import DAG_PB, codec_of, same_node
@@ -49,19 +49,20 @@ class _Pair:
 Difference = tuple[bytes, Link | None, Link | None]
 
 
-def diff(old: Cid | None, new: Cid) -> Steps[list[Change]]:
+def diff(old: Cid | None, new: Cid, lost: Container[Cid] = ()) -> Steps[list[Change]]:
     """The changes from one tree to another, at the highest names that differ, in the order of paths.
 
     Two directories at one name are descended into, equal CIDs never; sharded directories are compared shard by shard. How a
     directory is encoded (shards, CID version, cumulative sizes) is no difference. ``old`` None stands for an empty
-    directory. Raises Corrupt, also beyond DEPTH_MAX levels, and TooLarge beyond CHANGES_MAX changes.
+    directory. ``lost`` are nodes of the old tree that nobody has: nobody looks into them, and what stands there now differs as a
+    whole. Raises Corrupt, also beyond DEPTH_MAX levels, and TooLarge beyond CHANGES_MAX changes.
     """
     if old is None:
         return (yield from _diff_from_nothing(new))
     changes: list[Change] = []
     pairs: list[_Pair] = []
     # The cumulative sizes of the roots are computed at the end, if somebody is to see them.
-    _sort_out((), [(b"", Link(old, 0), Link(new, 0))], changes, pairs, is_root=True)
+    _sort_out((), [(b"", Link(old, 0), Link(new, 0))], changes, pairs, lost, is_root=True)
     while pairs:
         batch = pairs[-PAIRS_AT_ONCE:]
         del pairs[-PAIRS_AT_ONCE:]
@@ -74,12 +75,13 @@ def diff(old: Cid | None, new: Cid) -> Steps[list[Change]]:
                 continue
             if _own_attributes(both[0]) != _own_attributes(both[1]):
                 changes.append(Change(pair.path, pair.old, pair.new, attributes_only=True))
-            _sort_out(pair.path, next(remaining), changes, pairs)
+            _sort_out(pair.path, next(remaining), changes, pairs, lost)
         if len(changes) + len(pairs) > CHANGES_MAX:
             raise TooLarge(f"trees with more than {CHANGES_MAX} differences")
     changes.sort(key=lambda change: change.path)
     if changes and not changes[0].path:
-        changes[0] = replace(changes[0], old=(yield from resolve(old, ())), new=(yield from resolve(new, ())))
+        was = changes[0].old if old in lost else (yield from resolve(old, ()))
+        changes[0] = replace(changes[0], old=was, new=(yield from resolve(new, ())))
     return changes
 
 
@@ -118,6 +120,7 @@ def _sort_out(
     differences: Sequence[Difference],
     changes: list[Change],
     pairs: list[_Pair],
+    lost: Container[Cid],
     *,
     is_root: bool = False,
 ) -> None:
@@ -127,7 +130,7 @@ def _sort_out(
         if old is None or new is None:
             changes.append(Change(at, old, new))
         elif not same_node(old.cid, new.cid):
-            if codec_of(old.cid) == codec_of(new.cid) == DAG_PB:
+            if codec_of(old.cid) == codec_of(new.cid) == DAG_PB and old.cid not in lost:
                 pairs.append(_Pair(at, old, new))
             else:
                 changes.append(Change(at, old, new))

@@ -42,6 +42,10 @@ AT_ONCE = 128
 """Looks that are made side by side. Each holds the blocks of a folder or two while it is made."""
 
 
+LOST_ROUNDS_MAX = 64
+"""A comparison of two trees is begun anew for each crowd of lost blocks that it meets."""
+
+
 class Unseen(Exception):
     """Something of a tree was not looked at yet. Internal to a rebase: it never comes out."""
 
@@ -98,8 +102,8 @@ class Sight:
         self._folders.add(cid)
 
     def tree_changes(self, old: Cid, new: Cid) -> Sequence[Change]:
-        """All that differs between two trees, at the highest names that do; nothing when they cannot be compared as a whole. What
-        is damaged, or too much, somewhere in them must not keep all the rest from being seen."""
+        """All that differs between two trees, at the highest names that do, or that can be looked into; nothing when the Hub's is
+        damaged, or there is too much. That must not keep all the rest from being seen."""
         return self._look(("tree", old, new), lambda: diff(old, new))
 
     def seen(self, link: Link) -> Seen:
@@ -127,10 +131,8 @@ class Sight:
         """Fetch all that was found lacking. Raises what the source does: Unavailable, TimedOut, and Corrupt for directories of the
         Hub's."""
         for key in [key for key in self._wanted if isinstance(key, tuple) and key[0] == "tree"]:
-            try:
-                self._found[key] = await run_steps(self._wanted.pop(key)(), self._source)
-            except (Corrupt, NotFound, TooLarge):
-                self._found[key] = ()
+            del self._wanted[key]
+            self._found[key] = await self._compared(*key[1:])
         wanted, self._wanted = list(self._wanted.items()), {}
         for start in range(0, len(wanted), AT_ONCE):
             await self._supply_looks(wanted[start : start + AT_ONCE])
@@ -138,6 +140,21 @@ class Sight:
         waiting = [unseen] if unseen else []
         while waiting:
             await self._supply_seen(waiting.pop(), waiting)
+
+    async def _compared(self, old: Cid, new: Cid) -> Sequence[Change]:
+        """All that differs, as far as it can be seen."""
+        source = _Noting(self._source)
+        lost: set[Cid] = set()
+        for _ in range(LOST_ROUNDS_MAX):
+            try:
+                return await run_steps(diff(old, new, lost), source)
+            except TooLarge:
+                break
+            except (Corrupt, NotFound):
+                if source.lacking <= lost:
+                    break
+                lost |= source.lacking
+        return ()
 
     async def _supply_looks(self, looks: Sequence[tuple[object, Callable[[], Steps[object]]]]) -> None:
         try:
@@ -189,3 +206,28 @@ class Sight:
     def _damaged(self, link: Link) -> Seen:
         kind = Kind.DIRECTORY if link.cid in self._folders or link.cid in self.lost else Kind.FILE
         return Seen(Entry(kind, b"damaged " + link.cid), None)
+
+
+class _Noting:
+    """A source that remembers what it lacked."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.lacking: set[Cid] = set()
+
+    async def get(self, cid: Cid) -> bytes:
+        return (await self.get_many([cid]))[cid]
+
+    async def get_many(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
+        try:
+            return await self._source.get_many(cids)
+        except (Corrupt, NotFound):
+            for cid in cids:
+                try:
+                    await self._source.get_many([cid])
+                except (Corrupt, NotFound):
+                    self.lacking.add(cid)
+            raise
+
+    def peek(self, cid: Cid) -> bytes | None:
+        return self._source.peek(cid)

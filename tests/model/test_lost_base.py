@@ -51,6 +51,8 @@ there = st.lists(steps, min_size=1, max_size=6)
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(here, there, st.integers(0, 8))
 @example([("rename", "c", "a/b/c"), ("write", "a/b/c", b"0" * 10, 0, False)], [("write", "c", b"0" * 10, 0, False)], 0)
+@example([("write", "a/a/a", b"0" * 10, 0, False)], [("unlink", "c"), ("rename", "a", "c")], 0)
+@example([("write", "a/a/a", b"0" * 10, 0, False)], [("write", "b/a", b"7"), ("rename", "a", "d")], 0)
 def test_nothing_changes_by_the_loss(ours: list[Step], theirs: list[Step], kept_after: int) -> None:
     trio.run(compare, ours, theirs, kept_after)
 

@@ -133,6 +133,21 @@ async def test_part_of_a_file_that_is_lost_is_told_apart(tmp_path: Path) -> None
     assert found["d/a"] == b"d/a" and found["d/b (conflict)"] == b"whole"
 
 
+async def test_a_rename_there_is_followed_past_a_folder_that_is_lost(tmp_path: Path) -> None:
+    """Nobody touched e here, so nothing of it was kept; that it cannot be compared any more is no matter to d."""
+    here, there = await two(tmp_path)
+    await here.write("d/a", b"ours")
+    await Keeper(here.volume, here.source).round()  # type: ignore[arg-type]
+    await there.write("e/a", b"theirs")
+    await there.rename("d", "elsewhere")
+    await pusher(there).push()
+    collect(here)
+    here.close()
+    again = await World(here.folder, here.remote).open()
+    found = await taken_in(again)
+    assert "d" not in found and found["elsewhere/a"] == b"ours" and found["e/a"] == b"theirs"
+
+
 async def test_what_the_hub_still_names_is_damaged_and_not_lost(tmp_path: Path) -> None:
     """It may be mended, so changes of it wait."""
     here, there = await two(tmp_path)
