@@ -118,9 +118,11 @@ class _Daemon:
             if buckets is None:
                 assert self._known is not None, "without the Hub a mount begins with what it knew"
                 buckets = list(self._known.buckets)
-            self._gone = await self._waited_for(folder, session, buckets)
+                self._gone = await self._waited_for(folder, session, buckets)
+            else:
+                self._gone = await self._waited_for(folder, session, buckets)
+                self._remember(session, [*buckets, *self._gone])
             buckets = [*buckets, *self._gone]
-            self._remember(session, buckets)
             parts = await self._wire(nursery, session, folder, buckets)
             give_back_now_and_then()
             stack.callback(nursery.cancel_scope.cancel)
