@@ -71,25 +71,35 @@ class BaseBlocks:
         self._closed = False
 
     def open(self) -> None:
-        """Find what earlier runs left. Blocks. A file that is not ours, or a newer bucketfs's, is left alone. Raises DiskFailed."""
+        """Find what earlier runs left. Blocks. A file that cannot be read, is not ours, or a newer bucketfs's, is left alone: a
+        journal opens without it. Raises DiskFailed when the folder itself cannot be read."""
         try:
             names = sorted(name for name in self._disk.list_folder(self._folder) if _NAME.fullmatch(name))
         except NotFound:
             return
         for name in names:
             self._number_max = int(name)
-            file = self._disk.open(f"{self._folder}/{name}")
-            pack = _Pack(int(name), file, self._disk.size(file))
-            if self._disk.pread(file, 0, len(MAGIC)) == MAGIC:
-                self._packs.append(pack)
+            with suppress(BucketfsError):
+                self._adopt(_Pack(int(name), self._disk.open(f"{self._folder}/{name}"), 0))
+
+    def _adopt(self, pack: _Pack) -> None:
+        try:
+            pack.size_bytes = self._disk.size(pack.file)
+            ours = self._disk.pread(pack.file, 0, len(MAGIC)) == MAGIC
+            if ours:
                 self._scan(pack)
-                # Whether the run that wrote it had synced it is not known.
-                self._unsynced.add(pack)
-                self._names_synced = False
-            elif pack.size_bytes < len(MAGIC):
-                self._packs.append(pack)  # begun, and never written to
-            else:
-                self._disk.close(file)
+        except BucketfsError:
+            self._at = {cid: at for cid, at in self._at.items() if at.pack is not pack}
+            self._disk.close(pack.file)
+            raise
+        if ours:
+            # Whether the run that wrote it had synced it is not known.
+            self._unsynced.add(pack)
+            self._names_synced = False
+        if ours or pack.size_bytes < len(MAGIC):  # begun, and never written to
+            self._packs.append(pack)
+        else:
+            self._disk.close(pack.file)
 
     def __contains__(self, cid: Cid) -> bool:
         return cid in self._at

@@ -30,29 +30,31 @@ async def find_lost(lens: Lens, base: Cid, theirs: Cid, ops: Iterable[Op]) -> li
     if base == theirs:
         return []
     lost: list[str] = []
-    both: dict[str, tuple[Cid | None, Cid | None]] = {"": (base, theirs)}
+    folders: dict[str, Cid | None] = {}
     # The root is needed even when nothing waits.
-    above = {""} | {parent for op in ops for path in paths_of(op) for parent in _folders(path)}
-    for path in sorted(above, key=lambda path: path.count("/") if path else -1):
-        if path:
-            parent, _, name = path.rpartition("/")
-            both[path] = await _inside(lens, *both.get(parent, (None, None)), name.encode())
-        ours, now = both[path]
-        if ours is not None and ours != now and await _entries(lens, ours) is None:
-            lens.lost.add(ours)
+    needed = {""} | {parent for op in ops for path in paths_of(op) for parent in _folders(path)}
+    for path in sorted(needed, key=lambda path: path.count("/") if path else -1):
+        cid = folders[path] = await _below(lens, folders.get(path.rpartition("/")[0]), path) if path else base
+        # The Hub's tree is looked at only where it matters: a start must not wait for what it does not need.
+        if cid is not None and await _entries(lens, cid) is None and await _at(lens, theirs, path) != cid:
+            lens.lost.add(cid)
             lost.append(path)
     return lost
 
 
-async def _inside(lens: Lens, ours: Cid | None, theirs: Cid | None, name: bytes) -> tuple[Cid | None, Cid | None]:
-    """What both trees have at a name."""
-    if ours is None:
-        return None, None
-    old = (await _entries(lens, ours) or {}).get(name)
-    if old is None:
-        return None, None
-    new = None if theirs is None else (await _entries(lens, theirs) or {}).get(name)
-    return old.cid, None if new is None else new.cid
+async def _below(lens: Lens, folder: Cid | None, path: str) -> Cid | None:
+    """What a folder has at the last name of a path."""
+    entries = None if folder is None else await _entries(lens, folder)
+    link = (entries or {}).get(path.rpartition("/")[2].encode())
+    return None if link is None else link.cid
+
+
+async def _at(lens: Lens, root: Cid, path: str) -> Cid | None:
+    """What a tree has at a path."""
+    cid: Cid | None = root
+    for name in path.split("/") if path else []:
+        cid = await _below(lens, cid, name)
+    return cid
 
 
 async def _entries(lens: Lens, cid: Cid) -> Mapping[bytes, Link] | None:

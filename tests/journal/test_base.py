@@ -10,7 +10,7 @@ import pytest
 from support.faulty_disk import FaultyDisk, Stopped
 
 from bucketfs.dag import cid_of
-from bucketfs.disk import Disk
+from bucketfs.disk import Disk, OpenFile
 from bucketfs.errors import DiskFailed, NoSpace
 from bucketfs.journal import BaseBlocks
 from bucketfs.journal import base as base_module
@@ -200,6 +200,42 @@ async def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     assert await damaged(tmp_path, renew) == {}
     (pack,) = (tmp_path / "base").iterdir()
     assert pack.read_bytes().startswith(b"bucketfs-base 2\n")
+
+
+async def test_a_file_that_cannot_be_read_is_as_if_it_was_not_there(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    kept = BaseBlocks(Disk(), tmp_path / "base")
+    await kept.keep(blocks(1))
+    kept.close()
+    (tmp_path / "base/00000001").rename(tmp_path / "base/00000002")
+    (tmp_path / "base/00000001").mkdir()
+    kept = BaseBlocks(Disk(), tmp_path / "base")
+    kept.open()
+    await kept.keep(blocks(2))
+    assert await kept.get_many(list(EVERYTHING)) == blocks(1, 2)
+    kept.close()
+
+
+async def test_a_disk_that_fails_in_reading_leaves_what_it_gives() -> None:
+    disk = new_disk()
+    for number in (1, 2):
+        kept = opened(disk)
+        await kept.keep(blocks(number))
+        kept.close()
+    true_pread, calls = disk.pread, 0
+
+    def pread(file: OpenFile, offset: int, size: int) -> bytes:
+        nonlocal calls
+        calls += 1
+        if calls == 2:  # in the middle of the first file
+            raise DiskFailed("broken")
+        return true_pread(file, offset, size)
+
+    disk.pread = pread  # type: ignore[method-assign]
+    kept = opened(disk)
+    assert await kept.get_many(list(EVERYTHING)) == blocks(2)
+    kept.close()
+    assert disk.open_files() == 0
 
 
 @pytest.mark.parametrize("act", [lambda kept: kept.keep(blocks(2)), lambda kept: kept.sync(), lambda kept: kept.retain(())])
