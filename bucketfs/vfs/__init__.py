@@ -6,7 +6,8 @@ that makes this work stands in `lens`. `VFS` puts volumes together to a mount.
 
 Writes go to a draft and the journal and touch no network. A push takes a `Picture` of what is dirty (`freeze`; of a large
 backlog one of its `Slices`), builds the new tree from it, and says `pushed`; a new root of the Hub comes in by `rebase_onto`. What
-must survive a crash is what `overlay_ops` writes and `replay` reads.
+must survive a crash is what `overlay_ops` writes and `replay` reads. What waits gets checksums by `seal`; bytes that do not have
+theirs any more are `DraftDamaged`, for readers and for pushes.
 """
 
 from bucketfs.vfs.checkpoint import draft_ids, overlay_ops, replay

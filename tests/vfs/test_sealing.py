@@ -10,9 +10,10 @@ import pytest
 import trio
 from world import ME, MemoryRemote, World
 
-from bucketfs.errors import Corrupt
+from bucketfs.errors import Corrupt, NoSpace
 from bucketfs.journal.sums import BLOCK_SIZE
 from bucketfs.sync import Pace, Pusher, Syncer
+from bucketfs.types import DraftId
 from bucketfs.vfs import DraftDamaged, FileNode, left_open, seal
 from bucketfs.vfs.files import LAYERS_MAX
 
@@ -81,6 +82,21 @@ async def test_closed_files_are_sealed_when_they_were_quiet(tmp_path: Path) -> N
     records = here.journal.figures().records
     await seal(here.volume, 0)
     assert here.journal.figures().records == records and not here.volume.closed
+
+
+async def test_what_cannot_be_sealed_now_waits_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = await world(tmp_path)
+    await here.write("f", b"f")
+
+    async def full(extents: object) -> set[DraftId]:
+        raise NoSpace("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(here.journal, "seal", full)
+        with pytest.raises(NoSpace):
+            await seal(here.volume, 0)
+    await seal(here.volume, 0)
+    assert sealed_count(here) == 1
 
 
 async def test_what_a_kill_left_is_sealed_by_the_next_run(tmp_path: Path) -> None:
