@@ -47,7 +47,7 @@ def init(username: str, email: str, **options: Any) -> None:
     _enter(config, signup, f"Waiting for the link in the mail to {email} to be opened …")
 
 
-@click.command()
+@click.command(short_help="Sign in at a Hub, or save a key for it.")
 @click.argument("username", required=False)
 @click.option("--key", "with_key", is_flag=True, help="Ask for an API key and its secret in place of a mail.")
 @settings("hub", "profile")
@@ -67,7 +67,7 @@ def login(username: str | None, with_key: bool, **options: Any) -> None:
     _enter(config, signin, "Waiting for the link in the mail to be opened …")
 
 
-@click.command()
+@click.command(short_help="Sign out at a Hub.")
 @click.option("--forget", is_flag=True, help="Without telling the Hub, which may be gone.")
 @settings("profile")
 def logout(forget: bool, **options: Any) -> None:

@@ -208,7 +208,10 @@ def mv(old: str, new: str, **options: Any) -> None:
 @as_json_option
 @acting
 def links(place: str, as_json: bool, **options: Any) -> None:
-    """Show where browsers find a bucket or what is in it. For a private one the links hold a token."""
+    """Show where browsers find a bucket or what is in it. For a private one the links hold a token.
+
+    A Textile Hub answers there; 'bucketfs hub serve' does not serve web pages yet.
+    """
 
     async def act(session: Session) -> None:
         info, path = await place_of(session, place)
@@ -265,7 +268,7 @@ def grant(place: str, grantee: str, name: str, **options: Any) -> None:
     with_session(options, act)
 
 
-@roles.command("ls")
+@roles.command("ls", short_help="Show the roles that hold at a path.")
 @click.argument("place", metavar="BUCKET[/PATH]")
 @as_json_option
 @acting

@@ -32,7 +32,8 @@ def show_bucket(info: BucketInfo, as_json: bool) -> None:
         click.echo(json.dumps(_bucket_facts(info)))
         return
     for name, value in _bucket_facts(info).items():
-        click.echo(f"{name.replace('_', ' '):<12}{_human(value)}")
+        # People get a time and no number of nanoseconds.
+        click.echo(f"{name.removesuffix('_ns').replace('_', ' '):<12}{_human(value)}")
 
 
 def show_buckets(buckets: Sequence[BucketInfo], as_json: bool) -> None:

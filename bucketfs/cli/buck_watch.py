@@ -34,7 +34,7 @@ ONCE_ROUNDS_MAX = 3
 """What was changing in one round is tried again in the next."""
 
 
-@click.command()
+@click.command(short_help="Keep a folder and a bucket the same, without a mount.")
 @click.argument("local", metavar="DIR", type=click.Path(path_type=Path))
 @click.argument("bucket")
 @click.option("--once", is_flag=True, help="Do it once, and end.")

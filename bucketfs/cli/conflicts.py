@@ -18,7 +18,7 @@ CHOICES = ("keep-mine", "keep-theirs", "keep-both")
 TIMEOUT_S = 60.0
 
 
-@click.command()
+@click.command(short_help="What was changed here and elsewhere; choose a version.")
 @click.argument("path", required=False)
 @click.option(
     "--resolve",

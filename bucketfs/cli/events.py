@@ -14,7 +14,7 @@ from bucketfs.daemon import load_config
 from bucketfs.errors import Usage
 
 
-@click.command()
+@click.command(short_help="Show what changes at the Hub, as it happens.")
 @click.argument("path", required=False)
 @click.option("--json", "as_json", is_flag=True, help="For programs: one object per line.")
 def events(path: str | None, as_json: bool) -> None:

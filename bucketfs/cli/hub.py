@@ -74,7 +74,7 @@ def serve(embedded: bool, ready_fd: int | None, **options: Any) -> None:
         serve_embedded(config, ready_fd)
 
 
-@hub.command()
+@hub.command(short_help="Free what no bucket needs any more.")
 @settings("serve.data")
 @click.option("--grace", metavar="TIME", default="1h", show_default=True, help="Keep blocks that are younger.")
 def gc(grace: str, **options: Any) -> None:

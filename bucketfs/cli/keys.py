@@ -19,7 +19,7 @@ from bucketfs.errors import Usage
 _TYPES = {KeyType.ACCOUNT: "account", KeyType.USER: "user"}
 
 
-@click.group()
+@click.group(short_help="Keys of your account, and for users of your app.")
 def key() -> None:
     """API keys: account keys act for their owner, user group keys for the users of an app."""
 

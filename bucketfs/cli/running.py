@@ -44,7 +44,7 @@ def status(mountpoint: str | None, as_json: bool) -> None:
         click.echo("Nothing is mounted. 'bucketfs mount FOLDER' mounts all buckets.")
 
 
-@click.command()
+@click.command(short_help="Wait until all changes are at the Hub.")
 @click.argument("path", required=False)
 @click.option("--timeout", metavar="TIME", default=None, help="Give up after this long; the daemon goes on by itself.")
 def sync(path: str | None, timeout: str | None) -> None:
@@ -75,7 +75,7 @@ def _synced(places: Places, mounted: Mounted, limit_s: float | None) -> Bucketfs
     return None
 
 
-@click.command()
+@click.command(short_help="Push the last changes, and unmount.")
 @click.argument("mountpoint")
 @click.option("--lazy", is_flag=True, help="Also while in use; programs keep what they have open.")
 @click.option("--no-wait", is_flag=True, help="Leave the last changes to the next mount; they are kept.")

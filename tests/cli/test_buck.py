@@ -57,6 +57,13 @@ def test_buckets_come_and_go(run: Callable[..., bytes]) -> None:
     assert b"photos" in run("get", "photos", code=1)
 
 
+def test_a_bucket_as_people_see_it(run: Callable[..., bytes]) -> None:
+    lines = run("create", "photos").decode().splitlines()
+    names = ["name", "key", "root", "thread", "owner", "private", "created at", "updated at"]
+    assert [line[:12].strip() for line in lines] == names
+    assert all(len(line[12:].split()[0]) == 10 for line in lines[-2:]), "a date"
+
+
 def test_push_look_pull(run: Callable[..., bytes], tree: Path, tmp_path: Path) -> None:
     run("create", "home")
     assert b"2 files" in run("push", str(tree), "home/in/here")

@@ -105,6 +105,14 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.startswith("Usage: bucketfs")
 
 
+@pytest.mark.parametrize("group", ["", "buck", "hub", "hub key", "hub org", "buck roles"])
+def test_lists_of_commands_say_whole_sentences(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*group.split(), "--help"]) == 0
+    commands = capsys.readouterr().out.split("Commands:")[1].strip().splitlines()
+    assert len(commands) >= 2 and [line for line in commands if not line.endswith(".")] == []
+    assert [line for line in commands if line.endswith("...")] == []
+
+
 def test_a_reader_who_left_is_a_quiet_end(fails: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[bool] = []
     monkeypatch.setattr(outcome, "_drop_output", lambda: left.append(True))
