@@ -37,6 +37,7 @@ SEAL_QUIET_S = 30.0
 """A file that waits here gets its checksums when nobody has changed it for that long, which is looked for that often."""
 
 GARBAGE_DRAFTS_MAX = 4096
+GARBAGE_BYTES_MAX = 256 << 20
 RECORDS_MAX = 500_000
 """Past these the journal is written anew although nothing could be pushed."""
 
@@ -315,7 +316,8 @@ class Syncer:
     async def _tidy(self) -> None:
         """While nothing can be pushed the journal must not grow without end."""
         volume = self.volume
-        if volume.garbage_drafts > GARBAGE_DRAFTS_MAX or volume.journal.figures().records > RECORDS_MAX:
+        garbage = volume.garbage_drafts > GARBAGE_DRAFTS_MAX or volume.garbage_bytes > GARBAGE_BYTES_MAX
+        if garbage or volume.journal.figures().records > RECORDS_MAX:
             await self._pusher.checkpoint()
 
     def _tell(self) -> None:

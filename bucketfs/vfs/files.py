@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from bucketfs import ops
@@ -215,8 +216,7 @@ def squash(node: FileNode) -> None:
     content = node.content
     for index in range(len(content.layers) - 2, -1, -1):
         if not content.squashed(index):  # as after a file was cut to nothing and written anew
-            content.squash(index)
-            node.volume.garbage_drafts += 1
+            _drop(node, index)
     left: list[Layer] = []
     while len(content.layers) > LAYERS_MAX:
         found = [index for index, layer in enumerate(content.layers[:-1]) if layer not in left and _may_go(content, index)]
@@ -230,10 +230,18 @@ def squash(node: FileNode) -> None:
         except (NoSpace, DiskFailed):
             # Nothing has changed, and nothing was promised: the layers do as well as they are.
             return
-        content.squash(index)
-        node.volume.garbage_drafts += 1
+        _drop(node, index)
         if not node.orphan:
             node.volume.unrecorded.add(node)
+
+
+def _drop(node: FileNode, index: int) -> None:
+    """The layer above a layer has everything of it now."""
+    volume, content = node.volume, node.content
+    with suppress(BucketfsError):  # what cannot be looked at counts for nothing
+        volume.garbage_bytes += content.layers[index].draft.size_bytes
+    volume.garbage_drafts += 1
+    content.squash(index)
 
 
 def _may_go(content: Content, index: int) -> bool:

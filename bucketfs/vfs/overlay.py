@@ -47,6 +47,8 @@ class Overlay(View):
         self.changed_last_ns = 0
         self.replaying = False
         self.garbage_drafts = 0
+        self.garbage_bytes = 0
+        """What nobody needs any more, and goes behind the next checkpoint."""
         self.stuck: list[ops.Op] = []
         """What a replay could not do because of damage at the Hub, kept in the journal until it can be done (see `stuck`)."""
         self.stuck_root = Cid(b"")
@@ -198,6 +200,7 @@ class Overlay(View):
         brings the name back, and then its bytes must be there.
         """
         self.garbage_drafts += len(node.content.layers)
+        self.garbage_bytes += sum(layer.extents.size_bytes for layer in node.content.layers)
         node.content.layers.clear()
         self.unrecorded.discard(node)
 

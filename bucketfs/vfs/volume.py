@@ -188,7 +188,7 @@ class Volume(Overlay):
             for layer in node.content.layers:
                 layer.unrecorded.clear()
         self.unrecorded.clear()
-        self.garbage_drafts = 0
+        self.garbage_drafts = self.garbage_bytes = 0
         self.owes_checkpoint = False
         self.footing.begin()
 

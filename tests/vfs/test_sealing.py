@@ -10,9 +10,10 @@ import pytest
 import trio
 from world import ME, MemoryRemote, World
 
-from bucketfs.errors import Corrupt, NoSpace
+from bucketfs.errors import Corrupt, NoSpace, Unavailable
 from bucketfs.journal.sums import BLOCK_SIZE
 from bucketfs.sync import Pace, Pusher, Syncer
+from bucketfs.sync import sync as sync_module
 from bucketfs.types import DraftId
 from bucketfs.vfs import DraftDamaged, FileNode, left_open, seal
 from bucketfs.vfs.files import LAYERS_MAX
@@ -164,7 +165,9 @@ async def test_layers_over_sealed_bytes_stay_few(tmp_path: Path) -> None:
     assert await here.read("f") == wanted
 
 
-async def test_a_file_that_is_written_anew_again_and_again_holds_one_draft(tmp_path: Path) -> None:
+async def test_a_file_that_is_written_anew_again_and_again_holds_one_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = await world(tmp_path)
     here.remote.away = True
     for number in range(4):
@@ -173,8 +176,22 @@ async def test_a_file_that_is_written_anew_again_and_again_holds_one_draft(tmp_p
         with pytest.raises(Exception, match="away"):
             await pusher(here).push()
     assert len((await file(here, "f")).content.layers) == 1
-    await pusher(here).checkpoint()
-    assert here.journal.figures().drafts == 1
+    assert await here.read("f") == bytes([3]) * 1000
+    assert here.volume.garbage_bytes == 3000
+    await here.write("gone", b"gone" * 10)
+    await here.unlink("gone")
+    here.vfs.forget([(inode, node.lookups) for inode, node in here.volume.registry.items()])
+    assert here.volume.garbage_bytes == 3040
+    monkeypatch.setattr(sync_module, "GARBAGE_BYTES_MAX", 3000)
+    syncer = Syncer(here.volume, here.remote, here.source, pusher(here), Pace(1e9, 1e9))  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(syncer.run)
+        with pytest.raises(Unavailable):
+            await syncer.settle()
+        while here.journal.figures().drafts > 1:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert here.volume.garbage_bytes == 0
     assert await here.read("f") == bytes([3]) * 1000
 
 
