@@ -298,6 +298,7 @@ class Plan:
         """Only the Hub's side changed it."""
         if now is None:
             if not (may_be_written(ours) and was is not None and self._there.follow(ours, was)):
+                self._follow_open(ours)
                 self._acts.let_go(parent, ours)
             return
         writing = isinstance(ours, FileNode) and ours.writers > 0
@@ -311,6 +312,12 @@ class Plan:
                 return
         self._acts.let_go(parent, ours)
 
+    def _follow_open(self, folder: Node) -> None:
+        """What is open for writing in a folder that the Hub's side removed, and was moved out of it before, goes along."""
+        for node in folder.walk() if isinstance(folder, DirectoryNode) else ():
+            if isinstance(node, FileNode) and node.writers and node.link is not None:
+                self._there.follow(node, node.link)
+
     def _came_here(self, parent: DirectoryNode, ours: Node, was: Link | None, now: Link | None) -> None:
         """It was renamed to here, and the Hub's side made or changed something of the name."""
         if now is None:
@@ -321,7 +328,7 @@ class Plan:
 
         def later() -> None:
             # When the Hub's side took it off its old name, too, it is what both sides renamed, and began with the same.
-            base = ours.link if self._here.left_there(ours, self._theirs) else was
+            base = ours.link if self._here.left_there(ours, self._theirs, self._there.left_one_name) else was
             self._judge(parent, ours, base, now)
 
         self._late.append(later)

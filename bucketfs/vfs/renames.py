@@ -9,7 +9,7 @@ changed here lost its name there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -91,14 +91,19 @@ class RenamedHere:
             raise Unseen
         return found
 
-    def left_there(self, node: Node, theirs: Mapping[DirectoryNode, Link | None]) -> bool:
-        """Whether the Hub's side took ``node`` off its old name, too."""
+    def left_there(
+        self, node: Node, theirs: Mapping[DirectoryNode, Link | None], left_one_name: Callable[[Cid], bool]
+    ) -> bool:
+        """Whether the Hub's side took ``node`` off its old name, too. ``left_one_name`` answers for what was in a folder that was
+        removed here."""
         assert node.link is not None
         if node in self._alone or len(self._placed.get(node.link.cid, [])) != 1:
             return False
         links = self._look(self._vanished)
         old = [place for place, link in zip(self._vanished, links, strict=True) if link and link.cid == node.link.cid]
-        if len(old) != 1:
+        if not old:
+            return left_one_name(node.link.cid)
+        if len(old) > 1:
             return False
         parent, name = old[0]
         there = theirs.get(parent, parent.link)
@@ -177,6 +182,10 @@ class RenamedThere:
             return False
         self._moves.append(_Move(ours, places[0], was))
         return True
+
+    def left_one_name(self, cid: Cid) -> bool:
+        """Whether the Hub's side took it off a name, and only one."""
+        return self._look()[1][cid] == 1
 
     def _look(self) -> tuple[dict[Cid, list[Path]], Counter[Cid]]:
         """Where each CID stands that came to a name, and how many names each was taken off."""

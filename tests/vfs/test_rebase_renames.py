@@ -383,3 +383,43 @@ async def test_an_exchange_of_two_names_is_no_rename(tmp_path: Path) -> None:
     assert tree["d/a"] == b"b"
     assert tree["d/b"] == b"a"
     assert [value for path, value in tree.items() if path.startswith("d/a (conflict ")] == [b"ours"]
+
+
+async def test_a_file_that_is_open_here_goes_out_of_a_folder_that_was_removed_there(tmp_path: Path) -> None:
+    async def prepare(world: World) -> None:
+        await world.mkdir("d")
+        await world.mkdir("d/e")
+        await world.write("d/e/f", b"old")
+        await world.write("d/e/stays", b"stays")
+
+    there, here = await two(tmp_path, prepare)
+    moved, left = [await here.vfs.open(await here.inode(f"d/e/{name}"), os.O_RDWR, ME) for name in ("f", "stays")]
+    await there.rename("d/e/f", "g")
+    await there.unlink("d/e/stays")
+    await there.rmdir("d/e")
+    await there.rmdir("d")
+    await sync(there)
+    await sync(here)
+    assert await here.tree() == {"g": b"old"}
+    await here.vfs.write(moved.handle, 0, b"written")
+    await here.vfs.flush(moved.handle)
+    await here.vfs.release(moved.handle)
+    assert await here.read("g") == b"written"
+    await here.vfs.release(left.handle)
+    assert await ended(there, here) == {"g": b"written"}
+
+
+async def test_both_took_a_file_out_to_one_name_and_its_folder_was_removed_here(tmp_path: Path) -> None:
+    """What the other has written to it since is no other file."""
+
+    async def prepare(world: World) -> None:
+        await world.mkdir("d")
+        await world.write("d/f", b"old")
+
+    there, here = await two(tmp_path, prepare)
+    await here.rename("d/f", "g")
+    await here.rmdir("d")
+    await there.rename("d/f", "g")
+    await there.write("g", b"written")
+    await sync(there)
+    assert await ended(there, here) == {"g": b"written"}
