@@ -8,6 +8,8 @@ each stands whole, under a name of its own.
 from __future__ import annotations
 
 from bucketfs.vfs.nodes import DirectoryNode
+from bucketfs.vfs.sight import Sight, Unseen
+from bucketfs.vfs.volume import Volume
 
 FOLDERS_MAX = 10_000
 NAMES_MAX = 200_000
@@ -25,13 +27,34 @@ class Unbounded(Exception):
 class Bounds:
     """What one plan has taken into memory, by the topmost folder that it did so for."""
 
-    def __init__(self) -> None:
+    def __init__(self, volume: Volume, sight: Sight) -> None:
+        self._volume = volume
+        self._sight = sight
         self._top: dict[DirectoryNode, DirectoryNode] = {}
         self._below: dict[DirectoryNode, set[DirectoryNode]] = {}
         self._names: dict[DirectoryNode, int] = {}
 
-    def enter(self, node: DirectoryNode, names_count: int) -> None:
-        """A folder is gone into, again or not. Raises Unbounded."""
+    def bring_in(self, node: DirectoryNode) -> None:
+        """All names of a folder that came from elsewhere as nodes in memory, so that each can be told apart. Raises Unseen,
+        Unbounded."""
+        if node.link is None:
+            return
+        entries, lacking = self._sight.entries(node.link.cid, ours=True), False
+        self._enter(node, len(entries))
+        for name, link in entries.items():
+            if name in node.children or name in node.overrides:
+                continue
+            try:
+                seen = self._sight.seen(link)
+            except Unseen:
+                lacking = True
+            else:
+                self._volume.bring_in(node, name, link, seen.info)
+        if lacking:
+            raise Unseen
+
+    def _enter(self, node: DirectoryNode, names_count: int) -> None:
+        """A folder is gone into, again or not."""
         top = self._top.get(node) or (self._top.get(node.parent, node) if node.parent is not None else node)
         self._top[node] = top
         below = self._below.setdefault(top, set())

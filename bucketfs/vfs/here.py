@@ -59,3 +59,17 @@ def as_it_was(directory: DirectoryNode, was: Link, sight: Sight, built: Mapping[
         if judge(base, entry, None).act is not Act.NOTHING:
             return False
     return True
+
+
+def against_memory(node: DirectoryNode, new: Mapping[bytes, Link]) -> dict[bytes, tuple[Link | None, Link | None]]:
+    """The names that differ between a folder whose base is lost and the Hub's, ``new``, as far as memory tells. What was removed
+    here is not known to have been there, and so comes back; what was made or replaced here meets the Hub's as if both had made
+    it."""
+    found: dict[bytes, tuple[Link | None, Link | None]] = {}
+    for name in dict.fromkeys([*new, *node.children]):
+        child = node.children.get(name)
+        was = None if child is None or name in node.overrides else child.link
+        now = new.get(name)
+        if (was and was.cid) != (now and now.cid):
+            found[name] = was, now
+    return found

@@ -20,11 +20,11 @@ from bucketfs.types import Cid, Kind, Link
 from bucketfs.vfs.acts import Acts
 from bucketfs.vfs.bounds import Bounds
 from bucketfs.vfs.built import BuiltNode, agree
-from bucketfs.vfs.conflict import conflict_name
+from bucketfs.vfs.copies import Copies
 from bucketfs.vfs.displaced import may_be_written
 from bucketfs.vfs.facts import AttributesChanged, EntryChanged
 from bucketfs.vfs.ghosts import Ghosts
-from bucketfs.vfs.here import as_it_was, entry_here
+from bucketfs.vfs.here import against_memory, as_it_was, entry_here
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node
 from bucketfs.vfs.renames import RenamedHere, RenamedThere
 from bucketfs.vfs.short import Short
@@ -54,16 +54,14 @@ class Plan:
         self._sight = sight
         self._acts = acts
         self._built = built
-        self._host = host
-        self._when = when
         self._mine = mine
         self._queue: list[Callable[[], None]] = []
         self._late: list[Callable[[], None]] = []
         self._again: list[Callable[[], None]] = []
         self._theirs: dict[DirectoryNode, Link | None] = {}
-        self._copies: set[tuple[DirectoryNode, bytes]] = set()
+        self._copies = Copies(sight, self._theirs, host, when)
         self._whole = whole
-        self._bounds = Bounds()
+        self._bounds = Bounds(volume, sight)
         self._here = RenamedHere(volume, sight, alone)
         self._there = RenamedThere(volume, sight, acts, alone)
         self._ghosts = Ghosts(sight, acts, self._followed)
@@ -153,7 +151,7 @@ class Plan:
         known = node.lookups > 0 or node is self._volume.root
         changes = self._sight.changes(base, theirs)
         lost = changes is None
-        for name, (was, now) in (self._against_memory(node, theirs) if changes is None else changes).items():
+        for name, (was, now) in (against_memory(node, self._sight.entries(theirs)) if changes is None else changes).items():
             if node is self._volume.root and name == SEED:
                 continue
             self._acts.outdated(was)
@@ -165,25 +163,11 @@ class Plan:
             elif was is None and known:
                 self._acts.tell(EntryChanged(node.inode, name))
 
-    def _against_memory(self, node: DirectoryNode, theirs: Cid) -> dict[bytes, tuple[Link | None, Link | None]]:
-        """The names that differ between a folder whose base is lost and the Hub's, as far as memory tells. What was removed here
-        is not known to have been there, and so comes back; what was made or replaced here meets the Hub's as if both had made
-        it."""
-        new = self._sight.entries(theirs)
-        found: dict[bytes, tuple[Link | None, Link | None]] = {}
-        for name in dict.fromkeys([*new, *node.children]):
-            child = node.children.get(name)
-            was = None if child is None or name in node.overrides else child.link
-            now = new.get(name)
-            if (was and was.cid) != (now and now.cid):
-                found[name] = was, now
-        return found
-
     def _alone(self, node: DirectoryNode, base: Cid | None, theirs: Cid | None) -> None:
         """A folder whose names are those it has, whatever lay below it. ``theirs`` None: the Hub's side removed it."""
         old = {} if base is None else self._sight.entries(base, ours=True)
         new = {} if theirs is None else self._sight.entries(theirs)
-        self._bring_in(node)
+        self._bounds.bring_in(node)
         for name in dict.fromkeys([*old, *new, *node.overrides, *node.children]):
             was, now, ours = old.get(name), new.get(name), node.children.get(name)
             if (was and was.cid) != (now and now.cid):
@@ -197,24 +181,6 @@ class Plan:
                 self._acts.drop(node, name)
             else:
                 self._acts.keep(node, ours)
-
-    def _bring_in(self, node: DirectoryNode) -> None:
-        """All names of a folder that came from elsewhere as nodes in memory, so that each can be told apart."""
-        if node.link is None:
-            return
-        entries, lacking = self._sight.entries(node.link.cid, ours=True), False
-        self._bounds.enter(node, len(entries))
-        for name, link in entries.items():
-            if name in node.children or name in node.overrides:
-                continue
-            try:
-                seen = self._sight.seen(link)
-            except Unseen:
-                lacking = True
-            else:
-                self._volume.bring_in(node, name, link, seen.info)
-        if lacking:
-            raise Unseen
 
     def _removed_there(self, node: DirectoryNode, base: Cid | None) -> None:
         """A folder that the Hub's side removed, as far as it rests on the base: each change in it stands for itself."""
@@ -389,7 +355,7 @@ class Plan:
         seen = self._sight.seen(now)
         mine, theirs = self._entry(ours), seen.entry
         if verdict.act is Act.THEIRS_BESIDE:
-            self._acts.theirs_beside(parent, ours, self._copy_name(parent, ours.name), now, seen)
+            self._acts.theirs_beside(parent, ours, self._copies.name(parent, ours.name), now, seen)
             return
         if verdict.act is Act.OURS_BESIDE:
             self._beside(parent, ours, now, at)
@@ -412,7 +378,7 @@ class Plan:
     def _beside(self, parent: DirectoryNode, ours: Node, now: Link, at: bool) -> None:
         """The Hub's keeps the name, ours gets another."""
         name, seen = ours.name, self._sight.seen(now)
-        self._acts.ours_beside(parent, ours, self._copy_name(parent, name))
+        self._acts.ours_beside(parent, ours, self._copies.name(parent, name))
         if not at:
             self._acts.add(lambda: self._acts.place(parent, name, now, seen))
 
@@ -422,16 +388,3 @@ class Plan:
 
     def _entry(self, node: Node) -> Entry:
         return entry_here(node, self._sight, self._built)
-
-    def _copy_name(self, parent: DirectoryNode, name: bytes) -> bytes:
-        """A conflict name that nothing in ``parent`` has."""
-        theirs = self._theirs.get(parent, parent.link)
-
-        def taken(candidate: bytes) -> bool:
-            if candidate in parent.children or (parent, candidate) in self._copies:
-                return True
-            return theirs is not None and self._sight.entry(theirs.cid, candidate) is not None
-
-        copy = conflict_name(name, self._host, self._when, taken)
-        self._copies.add((parent, copy))
-        return copy
