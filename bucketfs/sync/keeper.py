@@ -44,6 +44,8 @@ RETRY_S = 60.0
 FETCH_S = 5.0
 """How long the Hub is waited for, with other changes waiting to be kept."""
 
+FAREWELL_S = 3.0
+
 BATCH = 64
 """Folders that are in memory at once. One may have some hundred kilobytes."""
 
@@ -86,16 +88,29 @@ class Keeper:
         self._changed.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep until cancelled."""
+        """Keep until cancelled; then what was changed last, and sync all of it."""
         task_status.started()
         self._wake()
-        while True:
-            times_s = [time_s for time_s in (self._again_s, self._sync_s) if time_s is not None]
-            with trio.move_on_at(min(times_s, default=float("inf"))):
-                await self._changed.wait()
-                await trio.sleep(GATHER_S)
-            self._changed = trio.Event()
-            await self.round()
+        try:
+            while True:
+                times_s = [time_s for time_s in (self._again_s, self._sync_s) if time_s is not None]
+                with trio.move_on_at(min(times_s, default=float("inf"))):
+                    await self._changed.wait()
+                    await trio.sleep(GATHER_S)
+                self._changed = trio.Event()
+                await self.round()
+        finally:
+            with trio.move_on_after(FAREWELL_S, shield=True):
+                await self._farewell()
+
+    async def _farewell(self) -> None:
+        if not self._volume.root.dirty:
+            return
+        try:
+            await self._keep_all([*self._later, *self._volume.footing.take()])
+            await self._volume.journal.base.sync()
+        except BucketfsError as error:
+            log.warning("%s: what changes stand on was not kept at the end: %s", self._volume.key, error)
 
     async def round(self) -> None:
         """Keep what was noted, sync what has waited, sweep what is not needed. An error of the disk is logged, and the round is

@@ -180,6 +180,16 @@ async def test_what_has_waited_is_synced_and_what_is_pushed_is_given_back(
     assert list((tmp_path / "here/journal/base").iterdir()) == []
 
 
+async def test_the_end_leaves_nothing_that_is_not_kept_and_synced(tmp_path: Path) -> None:
+    here = await bucket(tmp_path)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(keeper(here).run)
+        await here.write("d/e/new", b"new")
+        nursery.cancel_scope.cancel()
+    assert await held(here) == {"", "d", "d/e"}
+    assert not here.journal.base.unsynced
+
+
 async def until(what: Callable[[], bool]) -> None:
     with trio.fail_after(60):
         while not what():  # noqa: ASYNC110, it is a thread's work that is waited for
