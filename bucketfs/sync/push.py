@@ -21,11 +21,11 @@ from bucketfs.cache import BlockCache
 from bucketfs.dag import cid_text
 from bucketfs.errors import BlocksMissing, BucketfsError, Corrupt, Denied, NotFound, RootMoved, Unavailable
 from bucketfs.ops import Arrived, Op, Proposed
-from bucketfs.sync.bereft import let_go
+from bucketfs.sync.aside import Aside
 from bucketfs.sync.build import Block, BuiltFile, Emit, FilesDamaged, build, built_files
 from bucketfs.sync.elsewhere import built_elsewhere
 from bucketfs.sync.lapse import leave, left
-from bucketfs.sync.refused import Cut, Place, cut, moved_among, part_pushed, parts_of, wanted_of, why_not
+from bucketfs.sync.refused import Place, part_pushed, parts_of, why_not
 from bucketfs.sync.remote import Look, Remote
 from bucketfs.sync.restore import Restorer, supply
 from bucketfs.sync.send import Sent, send_all
@@ -127,10 +127,7 @@ class Pusher:
         self._me = me
         self._slices = Slices(volume, limits or Limits())
         self._restorer = Restorer(volume, remote, cache)
-        self._refused: dict[Place, str] = {}
-        self._minor: set[Place] = set()
-        self._lost: set[Place] = set()
-        self._damaged: dict[Node, tuple[int, str]] = {}  # what was found in which version
+        self.aside = Aside(volume.key)
         self._attempts_left = 0
         self._upload = UploadId(secrets.token_bytes(16))
         self.now = Sent()
@@ -167,19 +164,20 @@ class Pusher:
         for _ in range(MOVES_MAX):
             picture = await self._picture(only)
             if picture is None:
-                self._refused, self._damaged = {}, {}
+                self.aside.clear()
                 return
             grown_bytes = self._volume.growth.grown_bytes
             self.now = Sent()
             try:
-                part = await self._part(picture, only)
+                part = await self.aside.cut(picture, only)
                 links: Mapping[Node, Link] = {}
                 moved = None
                 if part.picture is not None:
                     links, moved = await self._carry(part.picture, known)
             except FilesDamaged as error:
                 thaw(picture)
-                self._note_damaged(error)
+                self._slices.forget()
+                self.aside.damage(error)
                 continue
             except BaseException:
                 thaw(picture)
@@ -199,7 +197,7 @@ class Pusher:
             if await self.restored(await self._remote.look()):
                 continue
             built = built_of(part.picture, links) if part.picture is not None and links else {}
-            if not picture.whole or self._damaged:
+            if not picture.whole or self.aside.damaged_count:
                 built = without_folders(built) | await built_elsewhere(self._volume, moved, self._cache, self._attributes)
             conflicts += await self._rebase(moved, built)
         raise RootMoved("the bucket's root keeps moving", hint="it is tried again")
@@ -224,7 +222,7 @@ class Pusher:
     async def _picture(self, only: Collection[Place] | None) -> Picture | None:
         """The next slice; all there is while anything is refused, for what may wait is found in the whole only."""
         volume = self._volume
-        if only is not None or self._refused or self._damaged:
+        if only is not None or self.aside:
             return freeze(volume)
         try:
             return await volume.lens.settle(lambda: freeze(volume, self._slices.next()))
@@ -252,57 +250,7 @@ class Pusher:
         volume.agree()
         await self.checkpoint()
 
-    async def _part(self, picture: Picture, only: Collection[Place] | None) -> Cut:
-        """What of a picture to push; all of it, without a further look, as long as nothing was refused."""
-        damaged = self._still_damaged(picture)
-        if only is None and not self._refused and not damaged:
-            return Cut(picture)
-        parts = await parts_of(picture)
-        # What was undone here since is nothing that could be refused.
-        still = {place: unit for place, unit in parts.units.items() if place in self._refused and unit.touches}
-        self._refused = {place: self._refused[place] for place in still}
-        self._minor = {place for place, unit in still.items() if unit.minor}
-        self._lost &= still.keys()
-        units, held = await let_go(picture, parts, self._lost)
-        wanted = wanted_of(units, still.keys() | held, only, carried=moved_among(picture, damaged))
-        return cut(picture, parts, wanted, damaged)
-
-    # What the disk here has damaged
-
-    @property
-    def damaged(self) -> dict[str, str]:
-        """The paths of files that wait because what they hold here is damaged, with why."""
-        return {
-            node.path(): reason
-            for node, (version, reason) in self._damaged.items()
-            if node.version == version and node.dirty and not node.orphan
-        }
-
-    def _note_damaged(self, error: FilesDamaged) -> None:
-        self._slices.forget()
-        for frozen, reason in error.files.items():
-            if frozen.node not in self._damaged:
-                log.warning("%s: %s", self._volume.key, reason)
-            self._damaged[frozen.node] = frozen.version, str(reason)
-
-    def _still_damaged(self, picture: Picture) -> set[Node]:
-        """The damaged files of a picture: not those that were written anew."""
-        if not self._damaged:
-            return set()
-        versions: dict[Node, int] = {frozen.node: frozen.version for frozen in picture.nodes}
-        self._damaged = {node: found for node, found in self._damaged.items() if versions.get(node) == found[0]}
-        return set(self._damaged)
-
     # What the Hub refuses
-
-    @property
-    def refused(self) -> dict[str, str]:
-        """The paths that wait because the Hub refuses them, with why."""
-        return {
-            b"/".join(place).decode(errors="replace"): reason
-            for place, reason in self._refused.items()
-            if place not in self._minor
-        }
 
     @property
     def rights(self) -> Rights | None:
@@ -311,8 +259,8 @@ class Pusher:
 
     def forgive(self) -> None:
         """Roles or keys are others than before, or somebody asks: what waits by itself is tried again."""
-        if self._refused or self._damaged:
-            self._refused, self._damaged = {}, {}
+        if self.aside:
+            self.aside.clear()
             self._volume.noted(self._volume.owner.now_ns())
 
     async def learn(self, seen: Look) -> None:
@@ -335,25 +283,19 @@ class Pusher:
         finally:
             thaw(picture)
         blamed = {place: why_not(self._volume.rights, place, unit) for place, unit in parts.units.items()}
-        blamed = {place: reason for place, reason in blamed.items() if reason and place not in self._refused}
+        blamed = {place: reason for place, reason in blamed.items() if reason and place not in self.aside}
         if blamed:
             for place, reason in blamed.items():
-                self._refuse(place, reason, minor=parts.units[place].minor)
+                self.aside.refuse(place, reason, minor=parts.units[place].minor)
             return
         self._attempts_left = ATTEMPTS_MAX
-        await self._sift([place for place in parts.units if place not in self._refused], error, done)
+        await self._sift([place for place in parts.units if place not in self.aside], error, done)
 
     async def _sift(self, places: Sequence[Place], error: BucketfsError, done: list[Pushed]) -> None:
         """One or more of ``places`` are refused: push them by halves, to find which. Past a number of attempts all that is
         still in doubt is taken for refused."""
         if len(places) == 1 or self._attempts_left <= 0:
-            lost = isinstance(error, Corrupt)
-            for place in places:
-                self._refuse(
-                    place, f"it needs bytes that are lost: {error}; remove it or write it anew" if lost else str(error)
-                )
-            if lost:
-                self._lost.update(places)
+            self.aside.refuse_all(places, error)
             return
         middle = len(places) // 2
         for half in (places[:middle], places[middle:]):
@@ -362,15 +304,6 @@ class Pusher:
                 await self._push(set(half), done)
             except _SwapRefused as refused:
                 await self._sift(half, refused.error, done)
-
-    def _refuse(self, place: Place, reason: str, *, minor: bool = False) -> None:
-        self._refused[place] = reason
-        if minor:
-            self._minor.add(place)
-        else:
-            log.warning(
-                "%s: %r cannot go to the Hub and waits here: %s", self._volume.key, b"/".join(place).decode(), reason
-            )
 
     async def restored(self, seen: Look) -> bool:
         """Whether the Hub forgot our base and was given it again. See `Restorer.restored`."""

@@ -127,12 +127,12 @@ class Syncer:
     @property
     def refused(self) -> dict[str, str]:
         """Paths that wait because the Hub refuses them, with why."""
-        return self._pusher.refused
+        return self._pusher.aside.refused
 
     @property
     def damaged(self) -> dict[str, str]:
         """Paths of files that wait because the disk here has damaged what they hold, with why."""
-        return self._pusher.damaged
+        return self._pusher.aside.damaged
 
     @property
     def dirty(self) -> bool:

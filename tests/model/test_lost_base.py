@@ -97,7 +97,7 @@ async def taken_in(folder: Path, remote: MemoryRemote, *, keep: bool) -> dict[st
     await one.push()
     if world.volume.base != mine.at:
         await one.follow(mine.at)
-    assert one.refused == {}
+    assert one.aside.refused == {}
     world.close()
     reader = await World(folder.parent / f"reader {keep}", mine).open()
     found = await reader.tree(times=True)

@@ -238,7 +238,7 @@ async def test_a_damaged_file_waits_alone(tmp_path: Path) -> None:
     await world.write("other", b"unrelated")
     pusher = pusher_of(world)
     await pusher.push()
-    assert list(pusher.refused) == ["big"]
+    assert list(pusher.aside.refused) == ["big"]
     other = await World(tmp_path / "elsewhere", remote).open()
     assert await other.read("other") == b"unrelated"
     other.close()
@@ -263,7 +263,7 @@ async def test_what_was_collected_under_a_rename_waits_alone(tmp_path: Path) -> 
         del remote.store[cid]
     pusher = pusher_of(two)
     await pusher.push()
-    assert list(pusher.refused) == ["e"]
+    assert list(pusher.aside.refused) == ["e"]
     await pusher_of(one).follow(remote.at)
     assert await one.tree() == {"mine": b"mine"}
     one.close()

@@ -91,7 +91,7 @@ async def test_the_one_refused_path_is_found_by_trying(tmp_path: Path) -> None:
     await world.write("d/b", b"changed")
     await world.unlink("d2/e")
     assert await pusher.push() is not None
-    assert sorted(pusher.refused) == ["d/d1/c", "d2/e"]
+    assert sorted(pusher.aside.refused) == ["d/d1/c", "d2/e"]
     assert remote.paths() == {"a", "d", "d/b", "d/d1", "d/d1/c", "d2", "d2/e", *(f"new{number}" for number in range(20))}
     assert world.volume.root.dirty and world.volume.changed_since_ns is None
     assert await world.read("d/d1/c") == b"refused" and await world.names("d2") == []
@@ -103,7 +103,7 @@ async def test_the_one_refused_path_is_found_by_trying(tmp_path: Path) -> None:
     assert await again.read("d/d1/c") == b"refused" and await again.names("d2") == []
     pusher = pusher_of(again)
     await pusher.push()
-    assert sorted(pusher.refused) == ["d/d1/c", "d2/e"]
+    assert sorted(pusher.aside.refused) == ["d/d1/c", "d2/e"]
 
     # Other changes go out meanwhile, and it goes out when it may.
     swaps = remote.swaps
@@ -113,7 +113,7 @@ async def test_the_one_refused_path_is_found_by_trying(tmp_path: Path) -> None:
     remote.closed = set()
     pusher.forgive()
     await pusher.push()
-    assert not again.volume.root.dirty and pusher.refused == {}
+    assert not again.volume.root.dirty and pusher.aside.refused == {}
     assert "d2/e" not in remote.paths()
     again.close()
 
@@ -127,7 +127,7 @@ async def test_what_was_moved_is_never_lost(tmp_path: Path) -> None:
     await pusher.push()
     # Its new place is refused, so the old one stays at the Hub, although that alone could have been taken away.
     assert {"d", "d/b", "d/d1/c"} <= remote.paths() and "d2/there" not in remote.paths()
-    assert list(pusher.refused) == ["d2/there"]
+    assert list(pusher.aside.refused) == ["d2/there"]
     assert await world.read("d2/there/d1/c") == b"d/d1/c"
     remote.closed = set()
     pusher.forgive()
@@ -146,8 +146,8 @@ async def test_roles_say_it_without_trying(tmp_path: Path) -> None:
     await world.write("d/fresh", b"only owners add")
     await world.chmod("d2", 0o700)
     await pusher.push()
-    assert set(pusher.refused) == {"a", "d/fresh", "d2"}
-    assert "writer" in pusher.refused["a"] and "owner" in pusher.refused["d/fresh"]
+    assert set(pusher.aside.refused) == {"a", "d/fresh", "d2"}
+    assert "writer" in pusher.aside.refused["a"] and "owner" in pusher.aside.refused["d/fresh"]
     assert remote.paths() == {"a", "d", "d/b", "d/d1", "d2", "d2/e"}
     assert remote.swaps == 2
     # From now on the answer comes at once.
@@ -169,10 +169,10 @@ async def test_roles_say_it_without_trying(tmp_path: Path) -> None:
     remote.roles = {"": {ME: 3}, "d": {ME: 3}}
     await pusher.learn(await remote.look())
     await pusher.push()
-    assert set(pusher.refused) == {"d/fresh"}
+    assert set(pusher.aside.refused) == {"d/fresh"}
     await world.unlink("d/fresh")
     await pusher.push()
-    assert pusher.refused == {} and not world.volume.root.dirty
+    assert pusher.aside.refused == {} and not world.volume.root.dirty
     world.close()
 
 
@@ -183,7 +183,7 @@ async def test_a_folder_that_may_not_be_written_keeps_its_time(tmp_path: Path) -
     await world.unlink("d/b")
     await pusher.push()
     assert "d/b" not in remote.paths()
-    assert not world.volume.root.dirty and pusher.refused == {}
+    assert not world.volume.root.dirty and pusher.aside.refused == {}
     world.close()
 
 
@@ -251,12 +251,12 @@ async def test_nothing_is_lost_whatever_is_refused(
     before = await world.tree(times=True)
     await pusher.push()
     assert await world.tree(times=True) == before
-    assert bool(pusher.refused) <= world.volume.root.dirty
+    assert bool(pusher.aside.refused) <= world.volume.root.dirty
     # What the Hub has, and no draft or cache beside it, gives the rest when it may.
     world.source.forget()
     remote.closed = set()
     pusher.forgive()
     await pusher.push()
-    assert not world.volume.root.dirty and pusher.refused == {}
+    assert not world.volume.root.dirty and pusher.aside.refused == {}
     assert await world.tree(times=True) == before
     world.close()

@@ -209,9 +209,9 @@ async def test_a_file_whose_bytes_are_lost_waits_alone(tmp_path: Path, case: str
     assert again.complaints == []
     one = pusher(again)
     await one.push()
-    (path,) = one.refused
+    (path,) = one.aside.refused
     assert "big" in path or path == "moved"
-    assert one.refused[path].startswith("it needs bytes that are lost: ")
+    assert one.aside.refused[path].startswith("it needs bytes that are lost: ")
     reader = await World(tmp_path / "reader", here.remote).open()
     del before["d/b"]
     assert await reader.tree() == before | {"d/new": b"new"}
@@ -221,6 +221,6 @@ async def test_a_file_whose_bytes_are_lost_waits_alone(tmp_path: Path, case: str
         await again.write(path, b"anew")
     one.forgive()
     await one.push()
-    assert one.refused == {} and not again.volume.root.dirty
+    assert one.aside.refused == {} and not again.volume.root.dirty
     reader = await World(tmp_path / "later", here.remote).open()
     assert await reader.tree() == before | {"d/new": b"new"} | ({path: b"anew"} if remedy == "written anew" else {})

@@ -244,8 +244,8 @@ async def test_a_push_goes_without_what_is_damaged(tmp_path: Path) -> None:
     for name in hit:
         await damage(here, name)
     await push.push()
-    assert set(push.damaged) == hit and not push.refused
-    assert all(path in reason for path, reason in push.damaged.items())
+    assert set(push.aside.damaged) == hit and not push.aside.refused
+    assert all(path in reason for path, reason in push.aside.damaged.items())
 
     found = await at_the_hub(here)
     assert found.pop("old") == b"the good copy"
@@ -260,18 +260,18 @@ async def test_a_push_goes_without_what_is_damaged(tmp_path: Path) -> None:
     here = await again(here)
     push = pusher(here)
     await push.push()
-    assert set(push.damaged) == hit
+    assert set(push.aside.damaged) == hit
     await here.write("old", b"written anew")
     await here.write("new/moved", b"anew, too")
     await here.unlink("new/deep/two")
     await push.push()
-    assert set(push.damaged) == {"new/deep/large"}
+    assert set(push.aside.damaged) == {"new/deep/large"}
     found = await at_the_hub(here)
     assert found["old"] == b"written anew" and found["new/moved"] == b"anew, too"
     assert found.keys() == {"old", "new", "new/deep", "new/one", "new/moved", "three"}
     await here.write("new/deep/large", b"mended")
     await push.push()
-    assert not push.damaged and not here.volume.root.dirty
+    assert not push.aside.damaged and not here.volume.root.dirty
     assert await at_the_hub(here) == await here.tree()
 
 
@@ -292,7 +292,7 @@ async def test_a_damaged_file_and_another_client(tmp_path: Path) -> None:
     names = await here.names("d")
     assert names[0] == "a" and len(names) == 3 and names[1].startswith("b"), names
     assert await here.read("d/b") == b"b" * 1000, "the Hub's"
-    (copy,) = push.damaged
+    (copy,) = push.aside.damaged
     assert copy.startswith("d/b (conflict")
 
 
