@@ -5,17 +5,19 @@ collects nothing that is younger than an hour, so a root that it showed in that 
 
 What the Hub has by now stays. The tree that is given to it is a merge of both: from the newest root that we left behind and the Hub
 still has, what happened here since and what happened there since. So two clients that hold different newer states end equal, with
-all of both.
+all of both. Where each of them lacks bytes that only the other one holds, each gives what it has, until the Hub has all of it.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from bucketfs.cache import BlockCache
-from bucketfs.dag import merge
+from bucketfs.dag import merge, new_blocks
 from bucketfs.errors import BlocksMissing, Corrupt, Denied, NotFound, RootMoved
 from bucketfs.sync.build import Emit
 from bucketfs.sync.lapse import went_back
@@ -38,6 +40,9 @@ CLOCKS_APART_NS = 5 * 60 * 10**9
 
 NO_UPLOAD = UploadId(b"")
 
+OFFERED_AT_ONCE = 256
+"""Blocks that the Hub is asked for, and that are in memory, at a time when what is held of a tree is offered."""
+
 
 async def supply(remote: Remote, cache: BlockCache, error: BlocksMissing, upload: UploadId, sent: Sent) -> None:
     """The Hub lacks blocks that only the cache has (its tree lost them, or a sweep was faster): send those. Raises Corrupt,
@@ -58,6 +63,7 @@ class Restorer:
         self._remote = remote
         self._cache = cache
         self._given: tuple[Cid, Cid] | None = None
+        self._told: tuple[Cid, Cid] | None = None
 
     async def restored(self, seen: Look, upload: UploadId, sent: Sent) -> bool:
         """Whether the Hub forgot our base, and has it again by now, or a merge of it with what it shows. Not when nothing may be
@@ -72,7 +78,10 @@ class Restorer:
         new = await self._both(seen.root, back)
         if new in (None, seen.root):
             return False
-        log.warning("%s: the Hub went back to an older state; what it lost is given to it again", volume.key)
+        if self._told != (volume.base, seen.root):
+            # Once, and not with every attempt.
+            self._told = (volume.base, seen.root)
+            log.warning("%s: the Hub went back to an older state; what it lost is given to it again", volume.key)
         if not await self._give(seen.root, new or volume.base, upload, sent):
             return False
         self._given = (volume.base, new or volume.base)
@@ -128,10 +137,49 @@ class Restorer:
                 try:
                     await supply(self._remote, self._cache, error, upload, sent)
                 except (BlocksMissing, Corrupt, NotFound) as cause:
+                    await self._offer(old, new, upload, sent)
                     raise _gone(cause) from cause
             else:
                 return True
         raise BlocksMissing("the Hub asks for the same blocks again and again", hint="it is tried again")
+
+    async def _offer(self, old: Cid, new: Cid, upload: UploadId, sent: Sent) -> None:
+        """Send what the Hub lacks of ``new`` and this machine has, though that is not all: another client of this Hub may hold the
+        rest, and lack what is here. Neither could give the whole by itself."""
+        cache, remote = self._cache, self._remote
+        wanted: list[Cid] = []
+        # What cannot be read as a tree ends the walk; what stands in the way is told by the caller.
+        with suppress(Corrupt, NotFound):
+            wanted = list(await run_steps(new_blocks(old, new), _Parts(cache, remote)))
+
+        async def make(emit: Emit) -> None:
+            for start in range(0, len(wanted), OFFERED_AT_ONCE):
+                lacking = await remote.missing(wanted[start : start + OFFERED_AT_ONCE], upload)
+                held = await cache.at_hand(list(lacking))
+                if held:
+                    await emit(list(held.items()))
+
+        await send_all(remote, upload, make, sent)
+
+
+class _Parts:
+    """The blocks that this machine or the Hub has; one that neither has counts as one without links."""
+
+    def __init__(self, cache: BlockCache, remote: Remote) -> None:
+        self._cache = cache
+        self._remote = remote
+
+    def peek(self, cid: Cid) -> bytes | None:
+        return self._cache.peek(cid)
+
+    async def get(self, cid: Cid) -> bytes:
+        return (await self.get_many([cid]))[cid]
+
+    async def get_many(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
+        found = await self._cache.at_hand(cids)
+        if len(found) < len(cids):
+            found |= await self._remote.blocks([cid for cid in cids if cid not in found])
+        return {cid: found.get(cid, b"") for cid in cids}
 
 
 def _gone(error: BlocksMissing | Corrupt | NotFound) -> Corrupt:
