@@ -54,10 +54,11 @@ def beside(stuck: Iterable[Op], op: Op) -> list[Op]:
 
 
 def _after(before: Op, op: Op) -> Op | None:
-    """What ``op`` makes of an edit that waits: nothing when it takes the file away, another path when it moves it."""
+    """What ``op`` makes of an edit that waits: nothing when it takes the file away, or makes another where that was taken away
+    elsewhere; another path when it moves it."""
     if not isinstance(before, SetContent | SetAttributes):
         return before
-    gone = (isinstance(op, Remove) and op.path == before.path) or (
+    gone = (isinstance(op, Remove | Making) and op.path == before.path) or (
         isinstance(op, Rename) and op.new == before.path and not op.exchange
     )
     if gone:

@@ -177,19 +177,22 @@ async def test_what_was_made_here_survives_that_the_folder_is_gone(tmp_path: Pat
     assert list(seen.values()) == [{"create": b"ours", "folder": b"ours", "save": b"saved", "overwrite": b"over"}[name]]
 
 
-async def test_part_of_a_file_that_another_client_changed_goes_on_waiting(tmp_path: Path) -> None:
+@pytest.mark.parametrize("removed", [False, True])
+async def test_part_of_a_file_that_another_client_changed_goes_on_waiting(tmp_path: Path, removed: bool) -> None:
     async def partly(world: World) -> None:
         await world.write("d/a", b"X", offset=1, truncate=False)
 
     here, there, _, _ = await stuck(tmp_path, partly)
-    await there.write("d/a", b"theirs")
+    await (there.unlink("d/a") if removed else there.write("d/a", b"theirs"))
     await pusher(there).push()
     there.close()
     async with synced(here) as syncer:
         await syncer.settle()
-    assert here.volume.stuck and await here.read("d/a") == b"theirs"
-    with pytest.raises(Corrupt, match="wait for blocks"):
-        await here.write("d/a", b"Y", offset=1, truncate=False)
+    assert here.volume.stuck
+    if not removed:
+        assert await here.read("d/a") == b"theirs"
+        with pytest.raises(Corrupt, match="wait for blocks"):
+            await here.write("d/a", b"Y", offset=1, truncate=False)
     await here.write("d/a", b"written anew")
     assert not here.volume.stuck
     assert (await ended(tmp_path, here))["d/a"] == b"written anew"
