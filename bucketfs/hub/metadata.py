@@ -37,9 +37,10 @@ class Buckets:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._cache_lock = threading.Lock()
-        # (bucket, revision) -> path entries, weighed by their number: most calls want one entry of an unchanged bucket.
-        self._cache: LRUCache[tuple[str, int], Mapping[str, PathEntry]] = LRUCache(
-            _PATHS_CACHED_MAX, getsizeof=lambda m: len(m) + 1
+        # bucket -> revision and path entries, weighed by their number: most calls want one entry of an unchanged bucket. One
+        # revision of each: those before would only be in the way, for days.
+        self._cache: LRUCache[str, tuple[int, Mapping[str, PathEntry]]] = LRUCache(
+            _PATHS_CACHED_MAX, getsizeof=lambda known: len(known[1]) + 1
         )
 
     def bucket(self, thread: ThreadId, key: str) -> BucketRow:
@@ -138,6 +139,8 @@ class Buckets:
                 raise NotFound(INSTANCE_NOT_FOUND)
             connection.execute(tables.paths.delete().where(tables.paths.c.bucket == key))
             self._charge(connection, found, 0, NO_LIMITS, gone=1)
+        with self._cache_lock:
+            self._cache.pop(key, None)
 
     def _charge(self, connection: sa.Connection, before: Any, size_bytes: int, limits: Limits, gone: int = 0) -> None:
         """The payer of a bucket has it with another size, or no more."""
@@ -150,10 +153,9 @@ class Buckets:
             return [self._row(connection, found) for found in connection.execute(query.order_by(tables.buckets.c.key)).all()]
 
     def _row(self, connection: sa.Connection, found: Any) -> BucketRow:
-        stamp = (found.key, found.revision)
         with self._cache_lock:
-            entries = self._cache.get(stamp)
-        if entries is None:
+            revision, entries = self._cache.get(found.key, (-1, {}))
+        if revision != found.revision:
             rows = connection.execute(sa.select(tables.paths).where(tables.paths.c.bucket == found.key))
             entries = MappingProxyType({row.path: _entry(row) for row in rows})
         row = BucketRow(
@@ -175,8 +177,12 @@ class Buckets:
 
     def _remember(self, row: BucketRow) -> None:
         with self._cache_lock:
-            if len(row.metadata) < _PATHS_CACHED_MAX:
-                self._cache[row.key, row.revision] = row.metadata
+            known, _ = self._cache.get(row.key, (-1, {}))
+            # Somebody may have read an older one just before it was saved anew.
+            if row.revision >= known:
+                self._cache.pop(row.key, None)
+                if len(row.metadata) < _PATHS_CACHED_MAX:
+                    self._cache[row.key] = row.revision, row.metadata
 
 
 class Threads:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -31,7 +32,7 @@ from bucketfs.hub.identity import Identity
 from bucketfs.hub.metadata import Metadata
 from bucketfs.hub.pledges import Pledges
 from bucketfs.hub.private import PrivateTree
-from bucketfs.hub.rows import BucketRow, Limits, ThreadRow, Usage
+from bucketfs.hub.rows import BucketRow, Limits, PathEntry, ThreadRow, Usage
 from bucketfs.hub.tables import sqlite_url
 from bucketfs.hub.tree import WorkingSet
 from bucketfs.types import BucketKey, Cid, ThreadId
@@ -304,3 +305,22 @@ def test_a_database_of_the_first_layout_is_upgraded(server: HubServer, start_hub
     assert (left(user).bytes_used, left(user).buckets_used, left(user).threads_used) == (right, 1, 2)
     assert again.hub.metadata.thread(ThreadId(app.thread)).payer == again.hub.metadata.thread(ThreadId(user.thread)).owner
     assert user.pull(key, "f") == bytes(1000)
+
+
+def test_of_each_bucket_one_revision_is_remembered(metadata: Metadata) -> None:
+    """A Hub that runs for months: what it knows by heart grows with its buckets, not with their changes."""
+    thread = ThreadId(b"\x01\x55t")
+    metadata.create_thread(ThreadRow(thread, "user", "", "", "", True, b"", 1, ""), Limits())
+    row = BucketRow(BucketKey("b"), thread, "", "", 1, None, Cid(b"r"), {}, 1, 1)
+    metadata.create_bucket(row, Limits())
+    first = metadata.bucket_by_key("b")
+    for number in range(50):
+        row = metadata.bucket_by_key("b")
+        saved = metadata.save_bucket(replace(row, metadata={f"p{number}": PathEntry()}), row.root)
+        assert metadata.bucket_by_key("b").metadata.keys() == saved.metadata.keys() == {f"p{number}"}
+    assert len(metadata._cache) == 1 and metadata._cache.currsize == 2
+    # Who read an older one brings it back to nobody.
+    metadata._remember(first)
+    assert metadata.bucket_by_key("b").metadata.keys() == {"p49"}
+    metadata.delete_bucket("b")
+    assert len(metadata._cache) == 0
