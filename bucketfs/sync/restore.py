@@ -185,5 +185,5 @@ class _Parts:
 def _gone(error: BlocksMissing | Corrupt | NotFound) -> Corrupt:
     return Corrupt(
         f"the Hub went back to an older state, and lost blocks of the newer one that are not here either ({error})",
-        hint="what it had is shown here, as far as it is held; copy from the mount what is dear, then mount anew",
+        hint="another client that has them gives them when it runs; or copy out what you need, and mount with another --state",
     )
