@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
 import trio
 from histories import paths, run_step
 from hypothesis import HealthCheck, given, settings
@@ -154,7 +155,17 @@ def run(limits: Limits, history: Sequence[tuple[int, Step]]) -> None:
         shutil.rmtree(folder)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.sampled_from([Limits(), Limits(nodes=2)]), histories)
+limits = st.sampled_from([Limits(), Limits(nodes=2)])
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(limits, histories)
 def test_a_power_loss_takes_nothing_that_was_synced_or_sent(limits: Limits, history: list[tuple[int, Step]]) -> None:
+    run(limits, history)
+
+
+@pytest.mark.whole
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(limits, histories)
+def test_many_power_losses(limits: Limits, history: list[tuple[int, Step]]) -> None:
     run(limits, history)
