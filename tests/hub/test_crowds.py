@@ -262,13 +262,20 @@ def test_slow_calls_of_one_account_leave_turns_for_others(
 
     monkeypatch.setattr(hub.hub.metadata, "threads_of", slow)
     monkeypatch.setattr(rpc, "GrpcContext", Noted)
+
+    def ask(count: int) -> list[Any]:
+        return [alice.start(USERS, "ListThreads", users_pb2.ListThreadsRequest(), timeout_s=60) for _ in range(count)]
+
     try:
-        calls = [alice.start(USERS, "ListThreads", users_pb2.ListThreadsRequest(), timeout_s=60) for _ in range(7)]
+        # Calls of one moment come in any order, so those that get a turn are begun before.
+        calls = ask(2)
+        eventually(lambda: len(at_work) == 2 and taken(hub, "singles") == 0, "two are at work")
+        calls += ask(5)
         eventually(lambda: taken(hub, "singles") == 5, "five wait for their turn")
-        assert len(at_work) == 2
         assert works(bob), "two turns are left"
+        assert len(at_work) == 2
         # One more than half of the places, threads included, is refused and waits for nothing.
-        more = [alice.start(USERS, "ListThreads", users_pb2.ListThreadsRequest(), timeout_s=60) for _ in range(4)]
+        more = ask(4)
         eventually(lambda: any(call.done() for call in more), "the eleventh is refused")
         refused = [ended(call) for call in more if call.done()]
         assert refused == [("RESOURCE_EXHAUSTED", TOO_MANY + "one account may have 8 of this hub's 16 open")]
