@@ -26,6 +26,7 @@ class Aside:
         self._minor: set[Place] = set()
         self._lost: set[Place] = set()
         self._damaged: dict[Node, tuple[int, str]] = {}  # what was found in which version
+        self._again = False
 
     def __bool__(self) -> bool:
         """Whether anything does."""
@@ -54,8 +55,13 @@ class Aside:
         return len(self._damaged)
 
     def clear(self) -> None:
-        """Nothing waits any more, or all of it is to be tried again."""
+        """Nothing waits any more."""
         self._refused, self._damaged = {}, {}
+
+    def forgive(self) -> None:
+        """All of it is to be tried again. What was found damaged is told until then: whoever asked for the attempt that found it
+        may not have looked yet."""
+        self._refused, self._again = {}, True
 
     def refuse(self, place: Place, reason: str, *, minor: bool = False) -> None:
         """The Hub refuses what is at ``place``. ``minor``: nobody need be told."""
@@ -84,6 +90,8 @@ class Aside:
     async def cut(self, picture: Picture, only: Collection[Place] | None) -> Cut:
         """What of a picture to push, of all or of ``only`` some places; all of it, without a further look, as long as nothing
         waits. What was undone since, or written anew, waits no more. Awaits only for directories of the base not at hand."""
+        if self._again:
+            self._damaged, self._again = {}, False
         damaged = self._still_damaged(picture)
         if only is None and not self._refused and not damaged:
             return Cut(picture)

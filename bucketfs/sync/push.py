@@ -260,7 +260,7 @@ class Pusher:
     def forgive(self) -> None:
         """Roles or keys are others than before, or somebody asks: what waits by itself is tried again."""
         if self.aside:
-            self.aside.clear()
+            self.aside.forgive()
             self._volume.noted(self._volume.owner.now_ns())
 
     async def learn(self, seen: Look) -> None:

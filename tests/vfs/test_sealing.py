@@ -308,6 +308,8 @@ async def test_sync_says_what_waits_for_damage(tmp_path: Path) -> None:
         with pytest.raises(Corrupt, match=r"'f'.*damaged on this disk"):
             await syncer.settle()
         assert set(syncer.damaged) == {"f"} and syncer.trouble is None
+        syncer.hurry()  # as when the Hub is back, between the attempt and whoever asked for it
+        assert set(syncer.damaged) == {"f"}
         await here.write("f", b"anew")
         await syncer.settle()
         assert not syncer.damaged
