@@ -116,12 +116,24 @@ def _override(picture: Picture, directory: FrozenDirectory, name: bytes, change:
     known = lens.directory(directory.base.cid).entries.get(name) if directory.base is not None else None
     if change is None:
         return Unit((Touch.REMOVE,) if known is not None else (), takes=True)
-    carries = isinstance(change, Link) or (not isinstance(change, FrozenSymlink) and change.base is not None)
+    carries = _carries(change)
     if known is None:
         return Unit((Touch.ADD,), carries=carries)
     # A folder that something else replaces loses what is in it.
     emptied = lens.info(known).kind is Kind.DIRECTORY
     return Unit((Touch.REPLACE, Touch.REMOVE) if emptied else (Touch.REPLACE,), carries=carries, takes=True)
+
+
+def _carries(change: Frozen | Link) -> bool:
+    """Whether something of the base is in what was made or moved: a new folder may have taken in what is old."""
+    waiting: list[Frozen | Link | None] = [change]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Link) or (isinstance(one, FrozenFile | FrozenDirectory) and one.base is not None):
+            return True
+        if isinstance(one, FrozenDirectory):
+            waiting += one.changes.values()
+    return False
 
 
 def why_not(rights: Rights | None, place: Place, unit: Unit) -> str:

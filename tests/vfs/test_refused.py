@@ -176,6 +176,28 @@ async def test_roles_say_it_without_trying(tmp_path: Path) -> None:
     world.close()
 
 
+@pytest.mark.parametrize("moved", ["d/b", "d/d1"])
+async def test_what_was_moved_into_a_new_folder_is_never_lost(tmp_path: Path, moved: str) -> None:
+    remote = StrictRemote(closed={"fresh"})
+    world, pusher = await seeded(tmp_path, remote)
+    before = remote.paths()
+    await world.mkdir("fresh")
+    await world.mkdir("fresh/deeper")
+    await world.write("fresh/new", b"new")
+    await world.rename(moved, "fresh/deeper/moved")
+    await world.write("a", b"free")
+    await pusher.push()
+    assert list(pusher.aside.refused) == ["fresh"]
+    # The Hub has it under its old name only.
+    assert remote.paths() == before
+    remote.closed = set()
+    pusher.forgive()
+    await pusher.push()
+    assert pusher.aside.refused == {} and not world.volume.root.dirty
+    assert "fresh" in remote.paths() and moved not in remote.paths()
+    world.close()
+
+
 async def test_a_folder_that_may_not_be_written_keeps_its_time(tmp_path: Path) -> None:
     remote = StrictRemote(roles={"": {"*": 1}, "d/b": {ME: 3}})
     world, pusher = await seeded(tmp_path, remote)
