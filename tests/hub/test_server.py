@@ -277,7 +277,8 @@ def test_trailers_travel_with_a_status(prober: Any, probe: Probe) -> None:
 
 def test_every_error_of_ours_but_a_broken_disk_is_explained() -> None:
     def leaves(kind: type[BaseException]) -> Iterator[type[BaseException]]:
-        below = kind.__subclasses__()
+        # Another room may have an error of its own below one of these, as far as it is loaded: that is not the Hub's affair.
+        below = [one for one in kind.__subclasses__() if one.__module__ == errors.__name__]
         yield from ([kind] if not below else [leaf for one in below for leaf in leaves(one)])
 
     unexplained = {kind for kind in leaves(errors.BucketfsError) if status_of(kind("x")) is None}

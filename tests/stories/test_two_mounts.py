@@ -16,7 +16,7 @@ import pytest
 from support.callproxy import Feed
 from support.foreground import Foreground
 from support.home import Home
-from support.kernel import Watch, cached_pages
+from support.kernel import Watch, cached_pages, kept_in_memory
 from support.pair import BUCKET, Cost, Pair, two_mounts
 from support.reading import Reader
 from support.soak import soak
@@ -125,26 +125,27 @@ def test_what_did_not_change_stays_in_the_kernels_caches(pair: Pair) -> None:
     content = (there / "still").read_bytes()
     (there / "moves").read_bytes()
     facts, inode = os.stat(there / "still"), os.stat(there / "moves").st_ino
-    assert cached_pages(there / "still") == (256, 256)
-    before = Cost.of(pair.b)
-    reader = Reader(there)
-    for change in (b"after", b"longer than before"):
-        (here / "moves").write_bytes(change)
+    with kept_in_memory(there / "still"):
+        assert cached_pages(there / "still") == (256, 256)
+        before = Cost.of(pair.b)
+        reader = Reader(there)
+        for change in (b"after", b"longer than before"):
+            (here / "moves").write_bytes(change)
+            pair.a.ask("sync")
+            reader.until("moves", change)
+        (here / "moves").chmod(0o600)
+        (here / "fresh").write_bytes(b"new beside it")
         pair.a.ask("sync")
-        reader.until("moves", change)
-    (here / "moves").chmod(0o600)
-    (here / "fresh").write_bytes(b"new beside it")
-    pair.a.ask("sync")
-    reader.until("fresh", b"new beside it")
-    wait_for(lambda: os.stat(there / "moves").st_mode & 0o777 == 0o600, "the mode does not come")
+        reader.until("fresh", b"new beside it")
+        wait_for(lambda: os.stat(there / "moves").st_mode & 0o777 == 0o600, "the mode does not come")
+        assert cached_pages(there / "still") == (256, 256)
+        asked = Cost.of(pair.b)
+        assert (there / "still").read_bytes() == content
+        cost = Cost.of(pair.b).since(asked)
+    assert cost.requests["read"] == cost.requests["lookup"] == 0
     after = os.stat(there / "still")
     assert (after.st_ino, after.st_ctime_ns, after.st_mtime_ns) == (facts.st_ino, facts.st_ctime_ns, facts.st_mtime_ns)
     assert os.stat(there / "moves").st_ino != inode
-    assert cached_pages(there / "still") == (256, 256)
-    asked = Cost.of(pair.b)
-    assert (there / "still").read_bytes() == content
-    cost = Cost.of(pair.b).since(asked)
-    assert cost.requests["read"] == cost.requests["lookup"] == 0
     # Of what was fetched since nothing is the large file's.
     assert Cost.of(pair.b).since(before).bytes < 10_000
 

@@ -6,6 +6,8 @@ import ctypes
 import mmap
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,6 +32,7 @@ _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
 _libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_libc.mlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
 def cached_pages(path: Path) -> tuple[int, int]:
@@ -48,6 +51,24 @@ def cached_pages(path: Path) -> tuple[int, int]:
     finally:
         os.close(descriptor)
     return sum(byte & 1 for byte in found.raw), pages
+
+
+@contextmanager
+def kept_in_memory(path: Path) -> Iterator[None]:
+    """Keeps the pages of a file that are cached from being given up for want of memory; mlock(2). What a file system invalidates
+    goes all the same."""
+    size = path.stat().st_size
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
+    finally:
+        os.close(descriptor)
+    assert address != MAP_FAILED, os.strerror(ctypes.get_errno())
+    try:
+        assert _libc.mlock(address, size) == 0, os.strerror(ctypes.get_errno())
+        yield
+    finally:
+        _libc.munmap(address, size)
 
 
 class Watch:
