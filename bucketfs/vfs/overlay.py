@@ -87,7 +87,9 @@ class Overlay(View):
         """Of the roots that were proposed from here the Hub turns out to have none any more but ``still``."""
         self.proposed = set(still)
         if not still:
-            self.short.clear()
+            short, self.short = self.short, {}
+            for node in short:
+                self.reclaim(node)
 
     def place(self, parent: DirectoryNode, name: bytes, node: Node, now_ns: int) -> None:
         """Put a node on a free name."""

@@ -283,6 +283,8 @@ class View(ABC):
         while at is not None and at is not self.root:
             if at.lookups or at.opens or (isinstance(at, DirectoryNode) and (at.children or self._is_home(at))):
                 return
+            if isinstance(at, FileNode) and at in self.volume.short:
+                return  # what is written to it must not pass for newer than what it has lost
             above = at.parent
             if above is not None:
                 if at.dirty or at.name in above.overrides:

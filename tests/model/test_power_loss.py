@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trio
 from histories import paths, run_step
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_two_replicas import BEGINNING, OFFSETS, SIZES, Replica, Step, steps
 from world import ME, MemoryRemote, World
@@ -158,8 +158,15 @@ def run(limits: Limits, history: Sequence[tuple[int, Step]]) -> None:
 limits = st.sampled_from([Limits(), Limits(nodes=2)])
 
 
+EMPTIED_SINCE: list[tuple[int, Step]] = [
+    (0, ("sent and lost", ("write", "c", 3, 0, False), ("mkdir", "d"), 0)),
+    (0, ("write", "c", 0, 0, True)),
+]
+
+
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(limits, histories)
+@example(Limits(), EMPTIED_SINCE)
 def test_a_power_loss_takes_nothing_that_was_synced_or_sent(limits: Limits, history: list[tuple[int, Step]]) -> None:
     run(limits, history)
 
