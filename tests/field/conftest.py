@@ -1,0 +1,11 @@
+"""Homes for field reports: real processes and the real kernel, as in the tests of mount/.
+
+One file per kind of fault, named after what a user does (``test_backup_twice.py``, ``test_retry_after_full_disk.py``). A later
+report of the same kind is added to its file.
+"""
+
+from __future__ import annotations
+
+from support.homes import home, new_home
+
+__all__ = ["home", "new_home"]
