@@ -14,6 +14,7 @@ from bucketfs.cli.buck_output import Shown, add_attributes, conclude, row_of, sh
 from bucketfs.cli.buck_place import (
     acting,
     as_json_option,
+    asides_place,
     bucket_of,
     is_native,
     names_of,
@@ -26,9 +27,9 @@ from bucketfs.cli.buck_place import (
 )
 from bucketfs.cli.buck_watch import watch
 from bucketfs.client import Role, find_bucket, public_raw_of_text, thread_text
-from bucketfs.daemon import Session
+from bucketfs.daemon import Session, make_private
 from bucketfs.errors import CrossDevice, InvalidArgument, IsADirectory, Usage
-from bucketfs.sync import PullOptions, PushOptions, pull_folder, push_folder, read_content
+from bucketfs.sync import Asides, PullOptions, PushOptions, listed_asides, pull_folder, push_folder, read_content
 from bucketfs.types import Link
 
 EVERYBODY = "*"
@@ -136,8 +137,9 @@ def push(local: Path, place: str, delete: bool, no_attributes: bool, reread: boo
         info, path = await place_of(session, place)
         await need_native(session, info)
         wanted = PushOptions(attributes=not no_attributes, delete=delete, reread=reread)
+        asides = Asides(asides_place(options))
         with Shown("Pushing", as_json) as shown:
-            figures = await push_folder(remote_of(session, info), local, names_of(path), wanted, shown.update)
+            figures = await push_folder(remote_of(session, info), local, names_of(path), wanted, shown.update, asides=asides)
         conclude(figures, as_json)
 
     with_session(options, act)
@@ -156,9 +158,14 @@ def pull(place: str, local: Path, delete: bool, reread: bool, as_json: bool, **o
     async def act(session: Session) -> None:
         info, path = await place_of(session, place)
         await need_native(session, info)
-        with Shown("Pulling", as_json) as shown:
+        with listed_asides(make_private(asides_place(options)), local) as asides, Shown("Pulling", as_json) as shown:
             figures = await pull_folder(
-                remote_of(session, info), local, names_of(path), PullOptions(delete=delete, reread=reread), shown.update
+                remote_of(session, info),
+                local,
+                names_of(path),
+                PullOptions(delete=delete, reread=reread),
+                shown.update,
+                asides=asides,
             )
         conclude(figures, as_json)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -24,6 +25,11 @@ _settings = settings("identity", "thread", "hub", "profile")
 def acting(command: F) -> F:
     """Who acts on which buckets: the options of every command here."""
     return org_option(_settings(command))
+
+
+def asides_place(options: dict[str, Any]) -> Path:
+    """The folder where the user's runs list what they write aside."""
+    return configured("", options).places.state / "aside"
 
 
 def with_session(options: dict[str, Any], act: Callable[[Session], Coroutine[Any, Any, None]]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 import trio
 
-from bucketfs.cli.buck_place import acting, bucket_of, need_native
+from bucketfs.cli.buck_place import acting, asides_place, bucket_of, need_native
 from bucketfs.cli.buck_watch_output import WatchShown
 from bucketfs.cli.options import configured
 from bucketfs.client import BucketInfo, Endpoint, thread_from_text, thread_text
@@ -23,7 +23,17 @@ from bucketfs.daemon import Config, Places, Session, Watched, announced, make_pr
 from bucketfs.disk import Disk
 from bucketfs.errors import Busy, NotFound, Refused, TimedOut, Unavailable, Usage
 from bucketfs.mount import mount_above, mounts
-from bucketfs.sync import Mirror, MirrorPace, MirrorRunner, MirrorState, NativeRemote, Watcher, forget_state
+from bucketfs.sync import (
+    Asides,
+    Mirror,
+    MirrorPace,
+    MirrorRunner,
+    MirrorState,
+    NativeRemote,
+    Watcher,
+    forget_state,
+    listed_asides,
+)
 from bucketfs.types import BucketKey, ThreadId
 from bucketfs.vfs import conflict_name
 
@@ -50,15 +60,18 @@ def watch(local: Path, bucket: str, once: bool, anew: bool, as_json: bool, quiet
     """
     config = configured("", options)
     top = _folder(local, config.places)
-    with _alone(top, config.places) as place:
-        wanted = _Wanted(config, top, bucket, place, anew, MirrorPace(quiet_s=quiet_s))
+    with _alone(top, config.places) as place, listed_asides(make_private(asides_place(options)), top) as asides:
+        wanted = _Wanted(config, top, bucket, place, asides, anew, MirrorPace(quiet_s=quiet_s))
         trio.run(_watch, wanted, once, WatchShown(top, bucket, as_json))
 
 
 class _Wanted:
     """What is to be mirrored, and where its state is: a file for each Hub, account and bucket in the folder of ``top``."""
 
-    def __init__(self, config: Config, top: Path, bucket: str, place: Path, anew: bool, pace: MirrorPace) -> None:
+    def __init__(
+        self, config: Config, top: Path, bucket: str, place: Path, asides: Asides, anew: bool, pace: MirrorPace
+    ) -> None:
+        self.asides = asides
         self.config = config
         self.top = top
         self.bucket = bucket.strip("/")
@@ -103,6 +116,7 @@ async def _watch(wanted: _Wanted, once: bool, shown: WatchShown) -> None:
                         wanted.top,
                         state,
                         _conflict_name,
+                        asides=wanted.asides,
                         progress=shown.progress,
                         hub_ahead_ns=lambda: _hub_ahead_ns(session),
                     )

@@ -8,6 +8,7 @@ folders without a mount, and `Mirror` keeps one the same as a bucket. What a Hub
 
 from bucketfs.sync.events import Event, Feed, Kind, News, PoliteSource, Subscription, Turn, events_of
 from bucketfs.sync.fetch import HubSource
+from bucketfs.sync.folder_asides import Asides, listed_asides
 from bucketfs.sync.folder_pull import pull_folder
 from bucketfs.sync.folder_push import push_folder
 from bucketfs.sync.keeper import Keeper
@@ -23,6 +24,7 @@ from bucketfs.sync.transfer import Figures, NodeSource, PullOptions, PushOptions
 from bucketfs.sync.watch import Watcher
 
 __all__ = [
+    "Asides",
     "Event",
     "Feed",
     "Figures",
@@ -55,6 +57,7 @@ __all__ = [
     "Watcher",
     "events_of",
     "forget_state",
+    "listed_asides",
     "pull_folder",
     "push_folder",
     "read_content",

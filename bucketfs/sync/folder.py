@@ -9,20 +9,31 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bucketfs.dag import LEAF_SIZE, Built, build_file, cid_of, file_root, symlink
-from bucketfs.errors import BucketfsError, Denied, DiskFailed, NoSpace, NotFound
-from bucketfs.types import Cid, Kind, NodeAttributes
+from bucketfs.errors import (
+    BucketfsError,
+    Denied,
+    DiskFailed,
+    IsADirectory,
+    NameInvalid,
+    NameTooLong,
+    NoSpace,
+    NotADirectory,
+    NotFound,
+)
+from bucketfs.sync.folder_asides import Asides
+from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 
 Block = tuple[Cid, bytes]
 
-ASIDE_PREFIX = b".bucketfs-aside-"
-"""How files begin that are being written; one that is left behind is the trace of a run that was killed."""
+ONE_PATH = (Denied, NotFound, NotADirectory, IsADirectory, NameInvalid, NameTooLong, DiskFailed)
+"""What may be wrong with one path here: a name that the file system refuses, a path over 4,096 bytes, a right that is missing, a
+bad sector. Every command leaves such a path out, says so, and goes on with the others. A full disk is not among them."""
 
 READ = os.O_RDONLY
 """How a file is `opened` to be read."""
@@ -88,10 +99,11 @@ def is_below(top: bytes, names: Sequence[bytes]) -> bool:
 def scan(folder: bytes) -> list[LocalEntry]:
     """What is in a folder, in the order of names' bytes. What vanishes meanwhile is left out."""
     entries = []
-    with ours("reading folder", folder), os.scandir(folder) as found:
+    # By a descriptor: a name in a folder whose path is just short enough can be looked at that way.
+    with ours("reading folder", folder), opened(folder, READ | os.O_DIRECTORY) as file, os.scandir(file) as found:
         for item in found:
             with contextlib.suppress(FileNotFoundError):
-                entries.append(_entry(item.name, item.stat(follow_symlinks=False)))
+                entries.append(_entry(os.fsencode(item.name), item.stat(follow_symlinks=False)))
     return sorted(entries, key=lambda entry: entry.name)
 
 
@@ -170,18 +182,40 @@ def cid_of_content(path: bytes, attributes: NodeAttributes) -> Cid:
     return file_root(parts, attributes, whole if len(parts) <= 1 else None).link.cid
 
 
+def is_seed(path: bytes, seed: Link | None) -> bool:
+    """Whether a file holds just what the Hub keeps under its own name, as other clients leave it in folders."""
+    try:
+        return seed is not None and cid_of_content(path, NO_ATTRIBUTES) == seed.cid
+    except BucketfsError:
+        return False
+
+
 # Writing
 
 
 class Aside:
     """A file that is written beside its name and takes its place when it is complete."""
 
-    def __init__(self, path: bytes, size_bytes: int) -> None:
+    def __init__(self, path: bytes, size_bytes: int, asides: Asides) -> None:
         self.path = path
-        self._aside = _aside_name(path)
-        with ours("writing", path):
+        self._asides = asides
+        self._aside = asides.new(path)
+        self.file = -1
+        try:
+            self._make(size_bytes)
+        except BucketfsError:
+            self._asides.free(self._aside)
+            raise
+
+    def _make(self, size_bytes: int) -> None:
+        with ours("writing", self.path):
             self.file = os.open(self._aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            os.ftruncate(self.file, size_bytes)
+            try:
+                os.ftruncate(self.file, size_bytes)
+            except OSError:
+                # A size that this file system cannot have.
+                self.abandon()
+                raise
 
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> None:
         """Bytes at offsets. Leaves of zeros stay holes."""
@@ -211,6 +245,7 @@ class Aside:
             if durable:
                 os.fsync(self.file)
             os.replace(self._aside, self.path)
+            self._asides.free(self._aside)
             status = os.fstat(self.file)
             os.close(self.file)
             self.file = -1
@@ -223,6 +258,7 @@ class Aside:
             self.file = -1
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._aside)
+            self._asides.free(self._aside)
 
 
 def sync_folder(path: bytes) -> None:
@@ -231,14 +267,21 @@ def sync_folder(path: bytes) -> None:
         os.fsync(file)
 
 
-def write_symlink(path: bytes, target: bytes, attributes: NodeAttributes) -> None:
+def write_symlink(path: bytes, target: bytes, attributes: NodeAttributes, asides: Asides) -> None:
     """A symlink, aside and renamed."""
-    aside = _aside_name(path)
+    aside = asides.new(path)
     with ours("making link", path):
-        os.symlink(target, aside)
-        if attributes.mtime_ns is not None:
-            os.utime(aside, ns=(attributes.mtime_ns, attributes.mtime_ns), follow_symlinks=False)
-        os.replace(aside, path)
+        try:
+            os.symlink(target, aside)
+            if attributes.mtime_ns is not None:
+                os.utime(aside, ns=(attributes.mtime_ns, attributes.mtime_ns), follow_symlinks=False)
+            os.replace(aside, path)
+        except OSError:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(aside)
+            raise
+        finally:
+            asides.free(aside)
 
 
 def make_folder(path: bytes) -> int | None:
@@ -326,10 +369,6 @@ def _set_owner(target: int | bytes, attributes: NodeAttributes) -> None:
         os.chown(target, -1 if attributes.uid is None else attributes.uid, -1 if attributes.gid is None else attributes.gid)
 
 
-def _aside_name(path: bytes) -> bytes:
-    return os.path.join(os.path.dirname(path), ASIDE_PREFIX + secrets.token_hex(8).encode())
-
-
 @contextlib.contextmanager
 def opened(path: bytes, flags: int) -> Iterator[int]:
     """A file descriptor; symlinks are refused, and a pipe put there meanwhile does not block."""
@@ -346,11 +385,25 @@ def ours(doing: str, path: bytes) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind: Callable[[str], BucketfsError] = DiskFailed
-        if isinstance(error, FileNotFoundError):
-            kind = NotFound
-        elif isinstance(error, PermissionError):
-            kind = Denied
-        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-            kind = NoSpace
-        raise kind(f"{doing} {os.fsdecode(path)}: {error.strerror or error}") from error
+        kind = next((ours for numbers, ours in _KINDS.items() if error.errno in numbers), DiskFailed)
+        raise kind(f"{doing} {_shown(path)}: {error.strerror or error}") from error
+
+
+_KINDS: dict[tuple[int, ...], type[BucketfsError]] = {
+    (errno.ENOENT,): NotFound,
+    (errno.EACCES, errno.EPERM): Denied,
+    (errno.ENOSPC, errno.EDQUOT): NoSpace,
+    (errno.ENAMETOOLONG,): NameTooLong,
+    # What file systems say of a name or a link's target that they cannot hold.
+    (errno.EINVAL, errno.EILSEQ): NameInvalid,
+    (errno.ENOTDIR, errno.ELOOP): NotADirectory,
+    (errno.EISDIR,): IsADirectory,
+}
+
+_SHOWN_MAX = 300
+
+
+def _shown(path: bytes) -> str:
+    """A path for messages; of one that is too long, its end."""
+    text = os.fsdecode(path)
+    return text if len(text) <= _SHOWN_MAX else "…" + text[-_SHOWN_MAX:]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import trio
 
 from bucketfs.dag import LEAF_SIZE, Built, NodeInfo, file_root
-from bucketfs.errors import BucketfsError, Denied, NameInvalid, NameTooLong, NotFound
+from bucketfs.errors import BucketfsError
 from bucketfs.sync import folder
 from bucketfs.sync.folder import Block, LocalEntry
 from bucketfs.sync.transfer import Figures, Progress
@@ -60,7 +60,7 @@ def build_batch(plans: Sequence[Plan]) -> list[BuiltSmall]:
     for plan in plans:
         try:
             results.append(folder.build_small(plan.where, plan.entry, plan.attributes))
-        except (Denied, NotFound, NameInvalid, NameTooLong) as error:
+        except folder.ONE_PATH as error:
             results.append(error)
     return results
 

@@ -24,6 +24,7 @@ from bucketfs.dag import (
 )
 from bucketfs.errors import BucketfsError, Denied, NotFound
 from bucketfs.sync import folder
+from bucketfs.sync.folder_asides import Asides
 from bucketfs.sync.folder_write import FileWriter, Item, batches, blocks_of, item_of, windows
 from bucketfs.sync.remote import Remote
 from bucketfs.sync.transfer import (
@@ -50,6 +51,7 @@ async def pull_folder(
     progress: Progress = unwatched,
     *,
     root: Cid | None = None,
+    asides: Asides | None = None,
 ) -> Figures:
     """Makes ``local`` what stands at ``path`` of the bucket (at ``root``, else the root it has now).
 
@@ -58,7 +60,7 @@ async def pull_folder(
     NotFound, Corrupt, NoSpace, and what the Remote raises; what was complete by then stays.
     """
     figures = Figures(root=root or await remote.root())
-    await _Pull(remote, options, figures, progress).run(figures.root or Cid(b""), path, local)
+    await _Pull(remote, options, figures, progress, asides).run(figures.root or Cid(b""), path, local)
     progress(figures)
     return figures
 
@@ -78,14 +80,17 @@ class _PullFolder:
 class _Pull:
     """One walk over a tree of the bucket."""
 
-    def __init__(self, remote: Remote, options: PullOptions, figures: Figures, progress: Progress) -> None:
+    def __init__(
+        self, remote: Remote, options: PullOptions, figures: Figures, progress: Progress, asides: Asides | None
+    ) -> None:
+        self._asides = asides or Asides()
         self._source = NodeSource(remote)
         self._options = options
         self._figures = figures
         self._progress = progress
         umask = folder.current_umask()
         self._folder_mode = 0o777 & ~umask
-        self._writer = FileWriter(self._source, figures, progress, 0o666 & ~umask)
+        self._writer = FileWriter(self._source, figures, progress, 0o666 & ~umask, asides=self._asides)
 
     async def run(self, root: Cid, path: Names, local: Path) -> None:
         # The folder itself may be named by a symlink; below it none is followed.
@@ -185,7 +190,10 @@ class _Pull:
 
     async def _delete_others(self, at: _PullFolder, names: set[bytes]) -> None:
         for entry in await trio.to_thread.run_sync(folder.scan, at.where):
-            if entry.name not in names:
+            if entry.name in names or self._asides.made(entry.name):
+                continue
+            # The Hub's own name in a bucket says nothing of a user's file that has it.
+            if at.path or entry.name != SEED:
                 await trio.to_thread.run_sync(folder.remove, os.path.join(at.where, entry.name))
                 self._figures.removed += 1
 

@@ -43,12 +43,14 @@ from bucketfs.errors import (
 )
 from bucketfs.sync import folder
 from bucketfs.sync.folder import Block, LocalEntry
+from bucketfs.sync.folder_asides import Asides
 from bucketfs.sync.folder_build import Emit, Plan, build_batch, looks_equal, small_batches, stream_large
 from bucketfs.sync.remote import Remote
 from bucketfs.sync.send import send_all
 from bucketfs.sync.transfer import (
     PUSH_DEFAULTS,
     SEED,
+    SEED_IS_TAKEN,
     Figures,
     Names,
     NodeSource,
@@ -71,6 +73,8 @@ async def push_folder(
     path: Names = (),
     options: PushOptions = PUSH_DEFAULTS,
     progress: Progress = unwatched,
+    *,
+    asides: Asides | None = None,
 ) -> Figures:
     """Makes the folder (or file) ``local`` appear at ``path`` of the bucket; missing parents are made.
 
@@ -84,7 +88,7 @@ async def push_folder(
     for attempt in range(1, ATTEMPTS_MAX + 1):
         figures = Figures()
         try:
-            await _push_once(remote, upload, _Push(remote, local, path, options, figures, progress))
+            await _push_once(remote, upload, _Push(remote, local, path, options, figures, progress, asides))
             return figures
         except (RootMoved, BlocksMissing, Unavailable, TimedOut) as error:
             if attempt == ATTEMPTS_MAX:
@@ -127,8 +131,16 @@ class _Push:
     """One walk over the local folder."""
 
     def __init__(
-        self, remote: Remote, local: Path, path: Names, options: PushOptions, figures: Figures, progress: Progress
+        self,
+        remote: Remote,
+        local: Path,
+        path: Names,
+        options: PushOptions,
+        figures: Figures,
+        progress: Progress,
+        asides: Asides | None,
     ) -> None:
+        self._asides = asides or Asides()
         self.figures = figures
         self.progress = progress
         self._source = NodeSource(remote)
@@ -236,7 +248,11 @@ class _Push:
 
     def _carried(self, at: _PushFolder, entry: LocalEntry) -> bool:
         """Whether an entry can be in a bucket; else it is noted as skipped."""
-        if entry.name.startswith(folder.ASIDE_PREFIX) or (not at.path and entry.name == SEED):
+        if self._asides.made(entry.name):
+            return False
+        if not at.path and entry.name == SEED:
+            if not folder.is_seed(os.path.join(at.where, SEED), at.existing.get(SEED)):
+                self._skip((SEED,), SEED_IS_TAKEN)
             return False
         try:
             check_name(entry.name)

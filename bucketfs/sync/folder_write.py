@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import trio
 
 from bucketfs.dag import LEAF_SIZE, RAW, Leaf, NodeInfo, block_links, codec_of, file_root, leaf_data, leaves, node_info
-from bucketfs.errors import BucketfsError, Denied, DiskFailed
+from bucketfs.errors import BucketfsError
 from bucketfs.sync import folder
 from bucketfs.sync.folder import LocalEntry
+from bucketfs.sync.folder_asides import Asides
 from bucketfs.sync.send import first_error
 from bucketfs.sync.transfer import (
     LEAVES_RANGE_BYTES,
@@ -72,6 +73,7 @@ class FileWriter:
         progress: Progress,
         file_mode: int,
         *,
+        asides: Asides | None = None,
         durable: bool = False,
         allowed: Callable[[Item], bool] = lambda item: True,
         wrote: Callable[[Item, LocalEntry], None] = lambda item, entry: None,
@@ -81,6 +83,7 @@ class FileWriter:
         self._figures = figures
         self._progress = progress
         self._file_mode = file_mode
+        self._asides = asides or Asides()
         self._durable = durable
         self._allowed = allowed
         self._wrote = wrote
@@ -95,14 +98,14 @@ class FileWriter:
                     self._symlink(item, item.info.target)
                 elif item.block is not None:
                     data = leaf_data(item.block, blocks[item.block], item.size_bytes)
-                    aside = folder.Aside(item.where, len(data))
+                    aside = folder.Aside(item.where, len(data), self._asides)
                     try:
                         aside.write([(0, data)])
                         self._commit(item, aside)
                     finally:
                         aside.abandon()
                     self._figures.bytes_done += len(data)
-            except (Denied, DiskFailed) as error:
+            except folder.ONE_PATH as error:
                 # Also a name that this file system cannot have: the others can be written.
                 refused.append((item, str(error)))
         return refused
@@ -110,7 +113,7 @@ class FileWriter:
     def _symlink(self, item: Item, target: bytes) -> None:
         if not self._allowed(item):
             return
-        folder.write_symlink(item.where, target, item.attributes)
+        folder.write_symlink(item.where, target, item.attributes, self._asides)
         entry = folder.look(item.where, item.path[-1])
         if entry is not None:
             self._wrote(item, entry)
@@ -123,7 +126,7 @@ class FileWriter:
         """A file of any length; taken from the local file ``copy_from`` if that has the same content. Raises Denied, Corrupt,
         NoSpace, and what the Hub raises."""
         self._figures.path = path_text(item.path)
-        aside = await trio.to_thread.run_sync(folder.Aside, item.where, item.size_bytes)
+        aside = await trio.to_thread.run_sync(folder.Aside, item.where, item.size_bytes, self._asides)
         try:
             if copy_from is None or not await trio.to_thread.run_sync(_copy_local, copy_from, item, aside):
                 for start in range(0, item.size_bytes, LEAVES_RANGE_BYTES):

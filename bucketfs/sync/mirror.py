@@ -30,6 +30,7 @@ import trio
 from bucketfs.dag import Merge, diff, edit_tree, list_directory, merge, resolve, same_node
 from bucketfs.errors import BlocksMissing, BucketfsError, NotFound, Refused, RootMoved
 from bucketfs.sync import folder
+from bucketfs.sync.folder_asides import Asides
 from bucketfs.sync.mirror_apply import Applied, Applier
 from bucketfs.sync.mirror_lapse import decode_agreed
 from bucketfs.sync.mirror_refusals import Refusals
@@ -80,11 +81,14 @@ class Mirror:
         state: MirrorState,
         conflict_name: ConflictName,
         *,
+        asides: Asides | None = None,
         progress: Progress = unwatched,
         now_ns: Callable[[], int] = time.time_ns,
         hub_ahead_ns: Callable[[], int] = lambda: 0,
     ) -> None:
-        """``hub_ahead_ns``: by how much the Hub's clock is ahead of ours, as far as that is known."""
+        """``asides`` names what is written aside. ``hub_ahead_ns``: by how much the Hub's clock is ahead of ours, as far as that is
+        known."""
+        self._asides = asides or Asides()
         self._remote = remote
         self._top = folder.real_path(local)
         self._state = state
@@ -118,6 +122,7 @@ class Mirror:
     async def _once(self) -> Round:
         done = Round()
         await trio.to_thread.run_sync(self._check_folder)
+        await trio.to_thread.run_sync(self._asides.clear_dead, self._top)
         seen = await self._remote.look()
         theirs = seen.root
         await self._settle(theirs)
@@ -222,7 +227,14 @@ class Mirror:
         """The folder's tree; all of it is at the Hub then."""
         base = self._state.position.base
         scanner = Scanner(
-            self._top, self._state, self._source, done.figures, self._progress, reread=self._reread, now_ns=self._now_ns
+            self._top,
+            self._state,
+            self._source,
+            done.figures,
+            self._progress,
+            asides=self._asides,
+            reread=self._reread,
+            now_ns=self._now_ns,
         )
         above = (await run_steps(list_directory(base or theirs), self._source)).attributes
         self._state.begin()
@@ -290,6 +302,7 @@ class Mirror:
             scanned.held,
             done.figures,
             self._progress,
+            asides=self._asides,
             refusals=self._refusals,
             now_ns=self._now_ns,
         )

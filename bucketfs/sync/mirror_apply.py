@@ -29,9 +29,10 @@ from bucketfs.dag import (
     node_info,
     same_node,
 )
-from bucketfs.errors import BucketfsError, Denied, DiskFailed, NotFound
+from bucketfs.errors import BucketfsError, Denied, NotFound
 from bucketfs.sync import folder
 from bucketfs.sync.folder import LocalEntry
+from bucketfs.sync.folder_asides import Asides
 from bucketfs.sync.folder_write import FileWriter, Item, batches, blocks_of, item_of, windows
 from bucketfs.sync.mirror_refusals import Refusals
 from bucketfs.sync.mirror_remove import CHANGED, HELD, remove_seen
@@ -93,6 +94,7 @@ class Applier:
         figures: Figures,
         progress: Progress,
         *,
+        asides: Asides,
         refusals: Refusals | None = None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -111,6 +113,7 @@ class Applier:
             figures,
             progress,
             FILE_MODE_DEFAULT,
+            asides=asides,
             durable=True,
             allowed=self._may_replace,
             wrote=self._wrote,
@@ -143,7 +146,7 @@ class Applier:
             child = current.waiting.pop()
             try:
                 await self._open(child)
-            except (Denied, NotFound, DiskFailed) as error:
+            except folder.ONE_PATH as error:
                 self._leave(child.path, str(error))
             else:
                 stack.append(child)
@@ -211,7 +214,7 @@ class Applier:
         for at in self._touched:
             try:
                 self._finish_folder(at)
-            except (Denied, NotFound) as error:
+            except folder.ONE_PATH as error:
                 self._leave(at.path, str(error))
 
     def _finish_folder(self, at: _Spot) -> None:
@@ -282,7 +285,7 @@ class Applier:
         copy_from = await trio.to_thread.run_sync(self._local_copy, item)
         try:
             await self._writer.large(item, copy_from)
-        except (Denied, DiskFailed) as error:
+        except folder.ONE_PATH as error:
             self._refuse(item, str(error))
         self._note()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from bucketfs.errors import Denied, DiskFailed, NotFound
+from bucketfs.errors import Denied
 from bucketfs.sync import folder
 from bucketfs.sync.folder import LocalEntry
 from bucketfs.sync.mirror_state import MirrorState
@@ -25,7 +26,7 @@ class Removed:
     left: list[tuple[Names, str]] = field(default_factory=list)
 
 
-def remove_seen(top: bytes, path: Names, state: MirrorState, held: set[Names]) -> Removed:
+def remove_seen(top: bytes, path: Names, state: MirrorState, held: Collection[Names]) -> Removed:
     """In a thread: removes the file, or the folder with all below it, at ``path`` under ``top``. What is not as it was seen, or is
     held, stays, and so do the folders above it."""
     removed = Removed()
@@ -39,11 +40,10 @@ def remove_seen(top: bytes, path: Names, state: MirrorState, held: set[Names]) -
     return removed
 
 
-def _remove_file(top: bytes, path: Names, here: LocalEntry, state: MirrorState, held: set[Names], removed: Removed) -> None:
+def _remove_file(
+    top: bytes, path: Names, here: LocalEntry, state: MirrorState, held: Collection[Names], removed: Removed
+) -> None:
     where = os.path.join(top, *path)
-    if path[-1].startswith(folder.ASIDE_PREFIX):
-        folder.remove_file(where)
-        return
     if here.kind is None or path in held:
         removed.left.append((path, HELD))
         return
@@ -55,14 +55,14 @@ def _remove_file(top: bytes, path: Names, here: LocalEntry, state: MirrorState, 
         if not folder.is_below(top, path):
             raise Denied(CHANGED)
         folder.remove_file(where)
-    except Denied as error:
+    except folder.ONE_PATH as error:
         removed.left.append((path, str(error)))
         return
     removed.gone.append(path)
     removed.count += 1
 
 
-def _remove_folder(top: bytes, above: Names, state: MirrorState, held: set[Names], removed: Removed) -> None:
+def _remove_folder(top: bytes, above: Names, state: MirrorState, held: Collection[Names], removed: Removed) -> None:
     waiting, emptied = [above], []
     while waiting:
         path = waiting.pop()
@@ -76,7 +76,7 @@ def _remove_folder(top: bytes, above: Names, state: MirrorState, held: set[Names
             # One that is read-only could not be emptied.
             folder.make_folder(os.path.join(top, *path))
             entries = folder.scan(os.path.join(top, *path))
-        except (Denied, NotFound) as error:
+        except folder.ONE_PATH as error:
             removed.left.append((path, str(error)))
             continue
         emptied.append(path)
@@ -89,7 +89,7 @@ def _remove_folder(top: bytes, above: Names, state: MirrorState, held: set[Names
     for path in reversed(emptied):
         try:
             folder.remove_empty(os.path.join(top, *path))
-        except (DiskFailed, Denied) as error:
+        except folder.ONE_PATH as error:
             removed.left.append((path, str(error)))
         else:
             removed.gone.append(path)

@@ -21,20 +21,18 @@ import trio
 from bucketfs.dag import DAG_PB, check_name, codec_of, edit_directory, list_directory, node_info
 from bucketfs.errors import (
     BucketfsError,
-    Denied,
-    DiskFailed,
     InvalidArgument,
     NameInvalid,
     NameTooLong,
-    NotADirectory,
     NotFound,
 )
 from bucketfs.sync import folder
 from bucketfs.sync.folder import LocalEntry
+from bucketfs.sync.folder_asides import Asides
 from bucketfs.sync.folder_build import BuiltSmall, Emit, Plan, build_batch, is_small, small_batches, stream_large
 from bucketfs.sync.mirror_source import MirrorSource, Recorded
 from bucketfs.sync.mirror_state import MirrorState, Seen
-from bucketfs.sync.transfer import SEED, Figures, Names, Progress, Skipped, path_text
+from bucketfs.sync.transfer import SEED, SEED_IS_TAKEN, Figures, Names, Progress, Skipped, path_text
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 from bucketfs.vfs import run_steps
 
@@ -43,8 +41,6 @@ FRESH_NS = 100_000_000
 looked at, the next look does not believe that an unchanged status means unchanged bytes."""
 FRESH_COARSE_NS = 2_100_000_000
 """The same where times are of whole seconds (FAT: of two)."""
-STALE_ASIDE_NS = 3600 * 10**9
-"""Files written aside that are older than this were left by a run that was killed."""
 NOT_CARRIED = "neither file, folder nor symlink"
 
 
@@ -84,9 +80,11 @@ class Scanner:
         figures: Figures,
         progress: Progress,
         *,
+        asides: Asides,
         reread: bool = False,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        self._asides = asides
         self._top = top
         self._state = state
         self._source = source
@@ -115,7 +113,7 @@ class Scanner:
                 stack.append(child)
                 try:
                     await self._open(child)
-                except (Denied, NotFound, NotADirectory, DiskFailed) as error:
+                except folder.ONE_PATH as error:
                     stack.pop()
                     self._hold(current, child.entry.name, str(error))
                 continue
@@ -166,11 +164,11 @@ class Scanner:
         return carried, seen
 
     def _is_carried(self, at: _Folder, entry: LocalEntry, seen: Seen | None) -> bool:
-        if entry.name.startswith(folder.ASIDE_PREFIX):
-            if entry.kind is not Kind.DIRECTORY and entry.ctime_ns < self._now_ns() - STALE_ASIDE_NS:
-                folder.remove(os.path.join(at.where, entry.name))
+        if self._asides.made(entry.name):
             return False
         if not at.path and entry.name == SEED:
+            if not folder.is_seed(os.path.join(at.where, SEED), at.existing.get(SEED)):
+                self._scanned.skipped.append(Skipped(path_text((SEED,)), SEED_IS_TAKEN))
             return False
         reason = "" if entry.kind is not None else NOT_CARRIED
         try:
@@ -277,7 +275,7 @@ class Scanner:
         except NotFound:
             self._unsettled(at, plan.entry.name)
             return
-        except (Denied, DiskFailed) as error:
+        except folder.ONE_PATH as error:
             self._hold(at, plan.entry.name, str(error))
             return
         if not await trio.to_thread.run_sync(_is_settled, plan):
@@ -335,12 +333,15 @@ def _build_settled(plans: Sequence[Plan]) -> list[tuple[BuiltSmall, bool]]:
     for plan in plans:
         try:
             (result,) = build_batch([plan])
-        except (DiskFailed, InvalidArgument) as error:
+        except InvalidArgument as error:
             # One bad sector, or a link put in the place of a file just now, is no reason to carry nothing at all.
             result = error
-        results.append((result, _is_settled(plan)))
+        results.append((result, isinstance(result, BucketfsError) or _is_settled(plan)))
     return results
 
 
 def _is_settled(plan: Plan) -> bool:
-    return Seen(plan.entry).is_still(folder.look(plan.where, plan.entry.name))
+    try:
+        return Seen(plan.entry).is_still(folder.look(plan.where, plan.entry.name))
+    except folder.ONE_PATH:
+        return False

@@ -13,7 +13,7 @@ from pathlib import Path
 from dying import Life, MortalRemote, living
 from world import MemoryRemote
 
-from bucketfs.sync import Mirror, MirrorState, Round
+from bucketfs.sync import Asides, Mirror, MirrorState, Round
 
 _times = itertools.count(1_600_000_000_000_000_000, 1_000_000_007)
 
@@ -34,6 +34,7 @@ class Machine:
         self.state_file = where / f"{name}.db"
         self.rounds: list[Round] = []
         self.acts = 0
+        self.asides = Asides()
 
     def conflict_name(self, name: bytes, taken: Callable[[bytes], bool]) -> bytes:
         for count in itertools.count(1):
@@ -56,7 +57,13 @@ class Machine:
             with living(life):
                 remote = MortalRemote(self.remote, life)
                 done = await Mirror(
-                    remote, self.top, state, self.conflict_name, now_ns=now_ns, hub_ahead_ns=hub_ahead_ns
+                    remote,
+                    self.top,
+                    state,
+                    self.conflict_name,
+                    asides=self.asides,
+                    now_ns=now_ns,
+                    hub_ahead_ns=hub_ahead_ns,
                 ).round()
         finally:
             state.close()

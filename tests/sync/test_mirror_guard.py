@@ -468,15 +468,6 @@ async def test_what_other_clients_made_stays_as_they_made_it(one: Machine, remot
     assert (attributes.uid, attributes.gid) == (1234, 5678)
 
 
-async def test_what_a_killed_run_wrote_aside_is_cleared_away(one: Machine, remote: MemoryRemote) -> None:
-    one.write("file", "x")
-    left = one.top / os.fsdecode(folder.ASIDE_PREFIX + b"0123")
-    left.write_text("half")
-    await settle(one)
-    assert not left.exists(), "the clock of these tests is far ahead"
-    assert hub_tree(remote) == {"file": "x"}
-
-
 async def test_blocks_that_nothing_needs_are_swept(one: Machine) -> None:
     one.write("file", "x")
     await settle(one)

@@ -1,0 +1,158 @@
+"""What runs write aside into users' folders: known by its exact form and the list of runs, and by nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from machine import Machine, settle
+from test_mirror_guard import hub_names
+from world import MemoryRemote
+
+from bucketfs.sync import Asides, folder, listed_asides, pull_folder, push_folder
+from bucketfs.sync.transfer import PullOptions
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    found = tmp_path / "state"
+    found.mkdir()
+    return found
+
+
+def listed(place: Path) -> list[str]:
+    return sorted(os.listdir(place))
+
+
+def killed_run(place: Path, local: Path, *below: str) -> list[Path]:
+    """What a run over ``local`` leaves that was killed while it wrote files at the paths ``below`` (the empty one: itself)."""
+    before = set(local.parent.rglob("*"))
+    child = os.fork()
+    if child == 0:
+        try:
+            with listed_asides(place, local) as asides:
+                for path in below:
+                    folder.Aside(os.path.join(os.fsencode(local), os.fsencode(path)).rstrip(b"/"), 1 << 40, asides)
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    left = [path for path in set(local.parent.rglob("*")) - before if place not in path.parents]
+    assert len(left) == len(below)
+    return left
+
+
+async def test_only_what_a_run_made_is_left_out_and_removed(tmp_path: Path, place: Path) -> None:
+    remote = MemoryRemote()
+    one = Machine(tmp_path, "one", remote)
+    one.asides = Asides(place)
+    (one.top / "dir").mkdir()
+    left = killed_run(place, one.top, "file", "dir/file")
+    users = (
+        ".bucketfs-aside-notes",
+        f".bucketfs-aside-{'0' * 32}-0",
+        f"{left[0].name}x",
+        "x" + left[0].name,
+        ".bucketfs-aside-",
+    )
+    for name in users:
+        one.write(name, "a user's")
+        one.write(f"dir/{name}", "a user's")
+        os.utime(one.top / name, (0, 0))
+    await settle(one)
+    wanted = sorted([*users, *(f"dir/{name}" for name in users), "dir"])
+    assert sorted(set(hub_names(remote))) == wanted
+    assert not any(path.exists() for path in left)
+    assert sorted(one.tree()) == wanted
+    assert listed(place) == []
+
+
+async def test_what_a_living_run_writes_is_neither_sent_nor_removed(tmp_path: Path, place: Path) -> None:
+    remote = MemoryRemote()
+    one = Machine(tmp_path, "one", remote)
+    one.asides = Asides(place)
+    one.write("file", "x")
+    with listed_asides(place, one.top) as other:
+        aside = folder.Aside(os.fsencode(one.top / "large"), 1 << 40, other)
+        await settle(one)
+        await push_folder(remote, one.top, asides=Asides(place))
+        await pull_folder(remote, one.top, options=PullOptions(delete=True), asides=Asides(place))
+        assert set(hub_names(remote)) == {"file"}
+        (standing,) = other.standing
+        assert folder.look(standing) is not None
+        aside.abandon()
+    assert sorted(one.tree()) == ["file"]
+    assert listed(place) == []
+
+
+def test_a_dead_run_in_a_folder_that_is_not_there_stays_listed(tmp_path: Path, place: Path) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    (left,) = killed_run(place, top, "file")
+    unplugged = top.rename(tmp_path / "unplugged")
+    asides = Asides(place)
+    assert asides.clear_dead(os.fsencode(top)) == 0
+    top.mkdir()
+    assert asides.clear_dead(os.fsencode(top)) == 0
+    assert asides.made(os.fsencode(left.name))
+    top.rmdir()
+    unplugged.rename(top)
+    assert asides.clear_dead(os.fsencode(tmp_path / "elsewhere")) == 0
+    assert asides.clear_dead(os.fsencode(tmp_path)) == 1
+    assert not asides.made(os.fsencode(left.name))
+    assert list(top.iterdir()) == []
+
+
+def test_what_a_dead_pull_of_one_file_left_beside_it_is_removed(tmp_path: Path, place: Path) -> None:
+    (left,) = killed_run(place, tmp_path / "file", "")
+    assert left.parent == tmp_path
+    with listed_asides(place, tmp_path / "file"):
+        assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda top: os.path.join(top, b"x" * 256),
+        lambda top: os.path.join(top, *[b"d" * 200] * 25, b"x"),
+        lambda top: os.path.join(top, b"file", b"x"),
+        lambda top: os.path.join(top, b"missing", b"x"),
+        lambda top: os.path.join(top, b"folder"),
+    ],
+)
+def test_a_path_that_cannot_be_written_leaves_nothing_aside(tmp_path: Path, wrong: Callable[[bytes], bytes]) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    path = wrong(os.fsencode(tmp_path))
+    asides = Asides()
+
+    def write() -> None:
+        aside = folder.Aside(path, 1, asides)
+        try:
+            aside.commit(folder.NO_ATTRIBUTES, 0o644)
+        finally:
+            aside.abandon()
+
+    for act in (write, lambda: folder.write_symlink(path, b"target", folder.NO_ATTRIBUTES, asides)):
+        with pytest.raises(folder.ONE_PATH) as told:
+            act()
+        assert len(str(told.value)) < 600
+        assert asides.standing == set()
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+async def test_the_hubs_own_name_is_said_to_be_taken(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    one = Machine(tmp_path, "one", remote)
+    one.write("file", "x")
+    await settle(one)
+    (one.top / ".textileseed").write_bytes(b"s" * 32)
+    assert (await one.round()).skipped == (await push_folder(remote, one.top)).skipped == []
+    (one.top / ".textileseed").write_text("a user's")
+    for skipped in ((await one.round()).skipped, (await push_folder(remote, one.top)).skipped):
+        assert [item.path for item in skipped] == [".textileseed"]
+    await pull_folder(remote, one.top, options=PullOptions(delete=True))
+    assert one.read(".textileseed") == "a user's"
