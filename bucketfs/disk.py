@@ -297,6 +297,8 @@ _ERRORS: dict[int, type[BucketfsError]] = {
     errno.ENAMETOOLONG: NameTooLong,
 }
 
+DESCRIPTORS_HINT = "raise the limit of open files (ulimit -n, or LimitNOFILE= of the service) and mount again"
+
 _HINTS: dict[type[BucketfsError], str] = {
     ReadOnly: "make that disk writable; the kernel's log says why it is not",
     NoSpace: "make room on that disk",
@@ -305,4 +307,5 @@ _HINTS: dict[type[BucketfsError], str] = {
 
 def _fail(error: OSError, verb: str, path: PathLike) -> NoReturn:
     kind = _ERRORS.get(error.errno or 0, DiskFailed)
-    raise kind(f"cannot {verb} {os.fspath(path)}: {os.strerror(error.errno or 0)}", hint=_HINTS.get(kind, "")) from error
+    hint = DESCRIPTORS_HINT if error.errno in (errno.EMFILE, errno.ENFILE) else _HINTS.get(kind, "")
+    raise kind(f"cannot {verb} {os.fspath(path)}: {os.strerror(error.errno or 0)}", hint=hint) from error

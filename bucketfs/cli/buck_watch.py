@@ -19,7 +19,7 @@ from bucketfs.cli.buck_place import acting, asides_place, bucket_of, need_native
 from bucketfs.cli.buck_watch_output import WatchShown
 from bucketfs.cli.options import configured
 from bucketfs.client import BucketInfo, Endpoint, thread_from_text, thread_text
-from bucketfs.daemon import Config, Places, Session, Watched, announced, make_private, open_session
+from bucketfs.daemon import Config, Places, Session, Watched, announced, make_private, open_session, raise_descriptor_limit
 from bucketfs.disk import Disk
 from bucketfs.errors import Busy, NotFound, Refused, TimedOut, Unavailable, Usage
 from bucketfs.mount import mount_above, mounts
@@ -58,6 +58,7 @@ def watch(local: Path, bucket: str, once: bool, anew: bool, as_json: bool, quiet
     What changed on one side goes to the other; where both changed one file, the Hub's version keeps the name and yours stands
     beside it. Either side may be away for any time. Ends with SIGTERM or Ctrl-C.
     """
+    raise_descriptor_limit()
     config = configured("", options)
     top = _folder(local, config.places)
     with _alone(top, config.places) as place, listed_asides(make_private(asides_place(options)), top) as asides:

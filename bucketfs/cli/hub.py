@@ -21,6 +21,7 @@ from bucketfs.daemon import (
     notify_ready,
     notify_stopping,
     parse_seconds,
+    raise_descriptor_limit,
     serve_embedded,
 )
 from bucketfs.errors import NotFound, Usage
@@ -65,6 +66,7 @@ def serve(embedded: bool, ready_fd: int | None, **options: Any) -> None:
     BUCKETFS_SERVE_DATABASE only.
     """
     config = configured("serve", options)
+    raise_descriptor_limit()
     keep_freed_memory()
     give_back_now_and_then()
     if not embedded:

@@ -10,6 +10,8 @@ from typing import Any
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 PLAIN_PERIOD_S = 5.0
+FEW_DESCRIPTORS = 64
+"""With fewer free a mount may soon be unable to open a draft, a cached block or a connection."""
 
 
 def status_lines(document: Mapping[str, Any], now_s: float) -> Iterator[str]:
@@ -46,6 +48,9 @@ def status_lines(document: Mapping[str, Any], now_s: float) -> Iterator[str]:
     conflicts = document.get("conflicts") or ()
     if conflicts:
         yield f"  conflicts: {len(conflicts)}, both versions are kept; 'bucketfs conflicts' lists them"
+    files = document.get("descriptors") or {}
+    if files and files["limit"] - files["open"] < FEW_DESCRIPTORS:
+        yield f"  open files: {files['open']} of {files['limit']}: raise the limit (ulimit -n, or LimitNOFILE= of the service)"
     cache = document.get("cache") or {}
     if cache:
         yield f"  cache: {size_text(cache.get('disk_bytes', 0))} on disk, {size_text(cache.get('memory_bytes', 0))} in memory"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bucketfs.daemon.config import DEFAULT_PROFILE, EMBEDDED, SETTINGS, Config, MountOptions, Setting, load_config
 from bucketfs.daemon.control import Command, ControlServer, Progress, answers, ask
+from bucketfs.daemon.descriptors import descriptor_figures, raise_descriptor_limit
 from bucketfs.daemon.journald import ERROR, JournalFormatter, journal_listens, levelled
 from bucketfs.daemon.places import Places, find_places, make_private
 from bucketfs.daemon.ready import await_ready, tell_failed, tell_ready
@@ -46,6 +47,7 @@ __all__ = [
     "answers",
     "ask",
     "await_ready",
+    "descriptor_figures",
     "find_places",
     "give_back_now_and_then",
     "into_itself",
@@ -60,6 +62,7 @@ __all__ = [
     "notify_stopping",
     "open_session",
     "parse_seconds",
+    "raise_descriptor_limit",
     "run_daemon",
     "serve_embedded",
     "spawn",

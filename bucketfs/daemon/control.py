@@ -50,17 +50,15 @@ class ControlServer:
         """Serve until cancelled; the socket file is gone afterwards. Raises Busy when a living daemon has it, DiskFailed."""
         listener = self._listen()
         try:
-            with listener:
+            async with listener:
                 task_status.started(self.path)
-                async with trio.open_nursery() as nursery:
-                    while True:
-                        connection, _ = await listener.accept()
-                        nursery.start_soon(self._serve, connection)
+                # It waits, and goes on, where accept(2) finds no free descriptor.
+                await trio.serve_listeners(self._serve, [listener])
         finally:
             with suppress(FileNotFoundError):
                 self.path.unlink()
 
-    def _listen(self) -> trio.socket.SocketType:
+    def _listen(self) -> trio.SocketListener:
         make_private(self.path.parent)
         if answers(self.path):
             raise Busy(f"another daemon answers at {self.path}")
@@ -71,16 +69,16 @@ class ControlServer:
             listener.bind(str(self.path))
             self.path.chmod(0o600)
             listener.listen(16)
-            return trio.socket.from_stdlib_socket(listener)
+            return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
         except OSError as error:
             listener.close()
             raise DiskFailed(f"cannot listen at {self.path}: {error.strerror}") from error
 
-    async def _serve(self, connection: trio.socket.SocketType) -> None:
-        async with trio.SocketStream(connection) as stream:
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        async with stream:
             # A client that breaks off is its own business.
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                if _peer(connection) not in (0, os.geteuid()):
+                if _peer(stream.socket) not in (0, os.geteuid()):
                     await _send(stream, {"error": _described(errors.NotPermitted("this mount belongs to another user"))})
                     return
                 await self._answer(stream)

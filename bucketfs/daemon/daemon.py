@@ -28,6 +28,7 @@ from bucketfs.daemon.allocator import give_back_now_and_then
 from bucketfs.daemon.commands import commands_of
 from bucketfs.daemon.config import MountOptions, load_config
 from bucketfs.daemon.control import ControlServer, Document, Progress
+from bucketfs.daemon.descriptors import raise_descriptor_limit
 from bucketfs.daemon.draining import drain, left_of, reporting
 from bucketfs.daemon.gone import gone_buckets
 from bucketfs.daemon.known import Known, recall, remember
@@ -60,6 +61,7 @@ FAREWELL_TURNS = 20
 
 def run_daemon(options: MountOptions) -> None:
     """Serve one mount until it is unmounted or told to stop. Blocks. Raises what stands in the way, as one error."""
+    raise_descriptor_limit()
     trio.run(_Daemon(options).run)
 
 

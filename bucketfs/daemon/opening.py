@@ -15,12 +15,15 @@ from bucketfs.daemon.places import make_private
 from bucketfs.daemon.session import Session
 from bucketfs.disk import Disk
 from bucketfs.errors import DiskFailed, HubError, NoSpace, NotFound, Refused, Unauthenticated, Unsupported
-from bucketfs.journal import Journal, set_aside
+from bucketfs.journal import Journal, Resources, set_aside
 from bucketfs.sync import Keeper, NativeRemote, Pace, Pusher, Syncer
 from bucketfs.types import ROOT_INODE, Inode
 from bucketfs.vfs import FileNode, InodeNumbers, Invalidation, Lens, Node, Owner, Room, Volume, draft_ids, find_lost, replay
 
 log = logging.getLogger(__name__)
+
+SWEEPS_MAX = 16
+"""So many journals are made durable at a time when a mount with many starts: each takes a thread and a descriptor for it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +67,8 @@ class Opener:
         self.room = Room("the account")
         self._session = session
         self._folder = folder
+        self._resources = Resources.below(Disk(), folder.parent)
+        self._sweeping = trio.CapacityLimiter(SWEEPS_MAX)
         self._cache = cache
         self._numbers = numbers
         self._owner = owner
@@ -81,7 +86,7 @@ class Opener:
                 hint="use 'bucketfs buck get' and 'bucketfs buck push'",
             )
         folder = make_private(self._folder / info.key)
-        journal = await trio.to_thread.run_sync(Journal.open, Disk(), folder)
+        journal = await trio.to_thread.run_sync(Journal.open, Disk(), folder, self._resources)
         # Before anything is looked up: the tree that the journal stands on may be nowhere else.
         self._cache.shelters.append(journal.base)
         try:
@@ -121,7 +126,7 @@ class Opener:
         base = recovered.base
         if base is None:
             base = info.root
-            journal.checkpoint(base, [])
+            journal.begin(base)
         if inode is None:
             known = self._numbers.at(ROOT_INODE, name)
             inode = known.inode if known is not None else self._numbers.fresh()
@@ -142,7 +147,8 @@ class Opener:
         for complaint in await replay(volume, recovered.ops, lost):
             log.warning("bucket %r: %s", info.name, complaint)
         await self._set_aside(info, journal, volume)
-        await journal.sweep(draft_ids(volume))
+        async with self._sweeping:
+            await journal.sweep(draft_ids(volume))
         return volume
 
     async def _begin_anew(self, pusher: Pusher, info: BucketInfo) -> None:

@@ -11,6 +11,7 @@ from bucketfs import __version__
 from bucketfs.cache import BlockCache
 from bucketfs.client import behind_text
 from bucketfs.daemon.config import MountOptions
+from bucketfs.daemon.descriptors import descriptor_figures
 from bucketfs.daemon.opening import OpenVolume
 from bucketfs.daemon.session import Session
 from bucketfs.daemon.settling import conflict_documents
@@ -125,4 +126,5 @@ def mount_status(
         "calls": dict(session.channel.counts),
         "mount": mount.figures(),
         "open_files": volumes.vfs.open_count,
+        "descriptors": descriptor_figures(),
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,8 @@ from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Node, Owner, Volume
 log = logging.getLogger(__name__)
 
 OPEN_PATIENCE_S = 5.0
-"""How long a listing waits for the buckets that it brings; those that need longer are shown as folders without content."""
+"""A listing waits for the buckets that it brings as long as one more is there within this time; the rest are shown as folders
+without content."""
 
 
 class Volumes:
@@ -224,9 +225,7 @@ class Volumes:
                 waiting = self.waiting[info.key] = Waiting(names[info.key], info)
                 new.append(waiting)
                 self._nursery.start_soon(self._bring, waiting)
-        with trio.move_on_after(OPEN_PATIENCE_S):
-            for waiting in new:
-                await waiting.tried.wait()
+        await _tried(new)
         for waiting in new:
             if not waiting.tried.is_set():
                 self.vfs.hold(waiting.name, waiting.error)
@@ -328,6 +327,18 @@ class Volumes:
             await opened.ended.wait()
             self._opener.closing(opened.journal)
             await opened.journal.aclose()
+
+
+async def _tried(new: Sequence[Waiting]) -> None:
+    """Return when all were tried once, or none was for a while."""
+    left = [waiting for waiting in new if not waiting.tried.is_set()]
+    while left:
+        with trio.move_on_after(OPEN_PATIENCE_S):
+            for waiting in left:
+                await waiting.tried.wait()
+        before, left = left, [waiting for waiting in left if not waiting.tried.is_set()]
+        if len(left) == len(before):
+            return
 
 
 def _holds_changes(opened: OpenVolume) -> bool:

@@ -2,12 +2,14 @@
 
 One journal per bucket, in one folder::
 
-    lock                                    held while the journal is open; a second opener gets Busy
-    reserve                                 a few MiB taken in advance, so that deleting still works on a full disk
     segment-00000003                        header line, the head (a checkpoint: base and ops), then one frame per later op
     drafts/3f/000000000000023f              the bytes of files being written
     base/00000007                           blocks of the base that what waits stands on
     set-aside/…                             what a recovery could not use, kept for a person to look at
+
+A bucket in which nothing was changed has an empty folder. The journals of one mount share a few MiB that are taken in advance, so
+that deleting still works on a full disk, and the open files of drafts (`Resources`); the lock of the mount keeps other processes
+out of all of them. A journal at rest holds no descriptor.
 
 Everything the user did since the base is in the newest segment and the drafts it names: replaying its ops in order on its
 base gives the overlay back. Why not a database: every durable action goes through one file, ``disk.py``, so a test can
@@ -44,7 +46,7 @@ from bucketfs.journal.aside import set_aside
 from bucketfs.journal.base import BaseBlocks
 from bucketfs.journal.drafts import Draft, Drafts
 from bucketfs.journal.extents import Extents, Interval
-from bucketfs.journal.journal import Journal, JournalFigures
+from bucketfs.journal.journal import Journal, JournalFigures, Resources
 from bucketfs.journal.recovery import Glance, Recovery, glance, inodes_named
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "Journal",
     "JournalFigures",
     "Recovery",
+    "Resources",
     "glance",
     "inodes_named",
     "set_aside",

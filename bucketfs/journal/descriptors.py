@@ -1,4 +1,4 @@
-"""The open files of drafts: a few dozen at most, least recently used closed first.
+"""The open files of drafts: a few dozen at most for all journals that share the pool, least recently used closed first.
 
 One that is in use on a thread is pinned and not closed: a closed number would soon mean another file, and an fsync would vouch for
 the wrong one.
@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bucketfs.disk import Disk, OpenFile
-from bucketfs.types import DraftId
 
 DESCRIPTORS_MAX = 64
 
@@ -26,30 +25,29 @@ class _Descriptor:
 
 
 class Descriptors:
-    """``open`` opens the file of a draft; it may raise. Any thread may call."""
+    """The pool. A file goes by its path. Any thread may call."""
 
-    def __init__(self, disk: Disk, open_: Callable[[DraftId], OpenFile]) -> None:
+    def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._open = open_
         self._lock = threading.Lock()
-        self._held: OrderedDict[DraftId, _Descriptor] = OrderedDict()
+        self._held: OrderedDict[str, _Descriptor] = OrderedDict()
 
-    def add(self, draft: DraftId, file: OpenFile) -> None:
+    def add(self, file: OpenFile) -> None:
         """A file that was just made."""
         with self._lock:
-            self._held[draft] = _Descriptor(file)
+            self._held[file.path] = _Descriptor(file)
             idle = self._take_idle(DESCRIPTORS_MAX)
         self._close(idle)
 
     @contextmanager
-    def borrow(self, draft: DraftId) -> Iterator[OpenFile]:
-        """The open file of a draft, which stays open meanwhile."""
+    def borrow(self, path: str, open_: Callable[[], OpenFile]) -> Iterator[OpenFile]:
+        """The open file at ``path``, which stays open meanwhile; ``open_`` opens it when it is not, and may raise."""
         with self._lock:
-            held = self._held.get(draft)
+            held = self._held.get(path)
             if held is None:
-                held = self._held[draft] = _Descriptor(self._open(draft))
+                held = self._held[path] = _Descriptor(open_())
             else:
-                self._held.move_to_end(draft)
+                self._held.move_to_end(path)
             held.pins += 1
         try:
             yield held.file
@@ -57,37 +55,38 @@ class Descriptors:
             with self._lock:
                 held.pins -= 1
                 idle = self._take_idle(DESCRIPTORS_MAX) if len(self._held) > DESCRIPTORS_MAX else []
-                if held.unwanted and not held.pins and self._held.get(draft) is held:
-                    del self._held[draft]
+                if held.unwanted and not held.pins and self._held.get(path) is held:
+                    del self._held[path]
                     idle.append(held)
             self._close(idle)
 
-    def let_go(self, draft: DraftId) -> None:
-        """Nobody needs the draft soon; it is closed, or will be when the last borrower is done."""
+    def let_go(self, path: str) -> None:
+        """The file is not needed soon; it is closed, or will be when the last borrower is done."""
         with self._lock:
-            held = self._held.get(draft)
+            held = self._held.get(path)
             idle = []
             if held is not None:
                 held.unwanted = True
                 if not held.pins:
-                    del self._held[draft]
+                    del self._held[path]
                     idle.append(held)
         self._close(idle)
 
-    def close(self) -> None:
-        """Closes all that nobody has borrowed."""
+    def close_below(self, folder: str) -> None:
+        """Closes all files below ``folder`` that are not borrowed."""
         with self._lock:
-            idle = self._take_idle(0)
+            below = [path for path, held in self._held.items() if path.startswith(f"{folder}/") and not held.pins]
+            idle = [self._held.pop(path) for path in below]
         self._close(idle)
 
     def _take_idle(self, keep: int) -> list[_Descriptor]:
         excess = len(self._held) - keep
         taken: list[_Descriptor] = []
-        for draft in list(self._held) if excess > 0 else ():
+        for path in list(self._held) if excess > 0 else ():
             if len(taken) == excess:
                 break
-            if not self._held[draft].pins:
-                taken.append(self._held.pop(draft))
+            if not self._held[path].pins:
+                taken.append(self._held.pop(path))
         return taken
 
     def _close(self, descriptors: Iterable[_Descriptor]) -> None:

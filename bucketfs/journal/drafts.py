@@ -12,7 +12,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -93,15 +93,17 @@ class Draft:
 
 
 class Drafts:
-    """All drafts of one journal. ``named`` says whether a segment on disk names a draft."""
+    """All drafts of one journal. ``named`` says whether a segment on disk names a draft. The folder is made for the first draft."""
 
-    def __init__(self, disk: Disk, folder: PathLike, workers: Workers, named: Callable[[DraftId], bool]) -> None:
+    def __init__(
+        self, disk: Disk, folder: PathLike, workers: Workers, named: Callable[[DraftId], bool], descriptors: Descriptors
+    ) -> None:
         self._disk = disk
         self._folder = os.fspath(folder)
         self._workers = workers
         self._named = named
         self._lock = threading.Lock()
-        self._descriptors = Descriptors(disk, self._open)
+        self._descriptors = descriptors
         self._checked = Checked(disk)
         self._known: dict[DraftId, Sums] = {}
         self.sealed_count = 0  # drafts that have sealed bytes
@@ -111,6 +113,7 @@ class Drafts:
         self._new_names: set[DraftId] = set()
         self._shards: set[str] = set()
         self._shards_new = True
+        self._folder_new = False
         self.next_id = DraftId(1)
 
     # For the overlay
@@ -124,7 +127,7 @@ class Drafts:
         self.next_id = DraftId(draft + 1)
         self._known[draft] = Sums()
         self._new_names.add(draft)
-        self._descriptors.add(draft, file)
+        self._descriptors.add(file)
         return Draft(self, draft)
 
     def get(self, draft: DraftId) -> Draft:
@@ -144,7 +147,11 @@ class Drafts:
     def on_disk(self) -> dict[DraftId, int]:
         """Every draft file there is, and its size in bytes. Blocks."""
         found: dict[DraftId, int] = {}
-        for shard in self._disk.list_folder(self._folder):
+        try:
+            shards = self._disk.list_folder(self._folder)
+        except NotFound:
+            return found
+        for shard in shards:
             if not _SHARD.fullmatch(shard):
                 continue
             self._shards.add(f"{self._folder}/{shard}")
@@ -174,6 +181,8 @@ class Drafts:
         folders = {os.path.dirname(self._path(draft)) for draft in names}
         if names and self._shards_new:
             folders.add(self._folder)
+        if names and self._folder_new:
+            folders.add(os.path.dirname(self._folder))
         return SyncWork(written, names, tuple(sorted(folders, reverse=True)))
 
     def perform_sync(self, work: SyncWork) -> dict[DraftId, BucketfsError]:
@@ -181,7 +190,7 @@ class Drafts:
         failed: dict[DraftId, BucketfsError] = {}
         for draft, _ in work.drafts:
             try:
-                with self._descriptors.borrow(draft) as file:
+                with self._borrow(draft) as file:
                     self._disk.fsync(file)
             except BucketfsError as error:
                 if draft in self._known:  # else it was discarded meanwhile, and nobody needs it
@@ -205,6 +214,8 @@ class Drafts:
         self._new_names.difference_update(work.new_names)
         if self._folder in work.folders:
             self._shards_new = False
+        if os.path.dirname(self._folder) in work.folders:
+            self._folder_new = False
 
     # For the journal: sealing
 
@@ -222,7 +233,7 @@ class Drafts:
             if sums is None:
                 continue
             try:
-                with self._descriptors.borrow(draft) as file:
+                with self._borrow(draft) as file:
                     found[draft] = survey(sums, intervals, partial(self._disk.pread, file), read_max)
             except BucketfsError:
                 continue  # whoever reads it will hear of it
@@ -266,12 +277,12 @@ class Drafts:
 
     def close(self) -> None:
         """Closes all descriptors."""
-        self._descriptors.close()
+        self._descriptors.close_below(self._folder)
 
     # Inside
 
     def _take(self, draft: DraftId, offset: int, data: bytes | memoryview) -> bool:
-        with self._descriptors.borrow(draft) as file:
+        with self._borrow(draft) as file:
             sums = self._sums(draft)
             parts = self._checked.open_parts(draft, file, sums, offset, data)
             if parts is None:
@@ -303,7 +314,7 @@ class Drafts:
             self._written.add(draft)
 
     def _read(self, draft: DraftId, offset: int, size: int) -> bytes:
-        with self._descriptors.borrow(draft) as file:
+        with self._borrow(draft) as file:
             return self._checked.read(draft, file, self._known.get(draft) or _NO_SUMS, offset, size)
 
     def _cut(self, draft: DraftId, size: int) -> None:
@@ -316,7 +327,7 @@ class Drafts:
         return bool(sums and sums.sealed_in(start, stop - start))
 
     def _size(self, draft: DraftId) -> int:
-        with self._descriptors.borrow(draft) as file:
+        with self._borrow(draft) as file:
             return self._disk.size(file)
 
     async def _sync_one(self, draft: DraftId) -> None:
@@ -339,7 +350,10 @@ class Drafts:
         self._new_names.discard(draft)
         with self._lock:
             self._writes.pop(draft, None)
-        self._descriptors.let_go(draft)
+        self._descriptors.let_go(self._path(draft))
+
+    def _borrow(self, draft: DraftId) -> AbstractContextManager[OpenFile]:
+        return self._descriptors.borrow(self._path(draft), partial(self._open, draft))
 
     def _open(self, draft: DraftId) -> OpenFile:
         if draft not in self._known:
@@ -352,6 +366,8 @@ class Drafts:
 
     def _make_shard(self, shard: str) -> None:
         if shard not in self._shards:
+            if not self._shards and self._disk.make_folder(self._folder):
+                self._folder_new = True
             if self._disk.make_folder(shard):
                 self._shards_new = True
             self._shards.add(shard)

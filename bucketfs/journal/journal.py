@@ -16,6 +16,7 @@ import trio
 from bucketfs.disk import Disk, OpenFile, PathLike, Workers
 from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, NotFound, Stale
 from bucketfs.journal.base import BaseBlocks
+from bucketfs.journal.descriptors import Descriptors
 from bucketfs.journal.drafts import Drafts, SyncWork
 from bucketfs.journal.extents import Interval
 from bucketfs.journal.record import HEAD_END, Header, encode_frame, encode_header, encode_op
@@ -47,10 +48,25 @@ class JournalFigures:
     failed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the journals of one mount share: room kept for a full disk, and the open files of drafts."""
+
+    reserve: Reserve
+    descriptors: Descriptors
+
+    @classmethod
+    def below(cls, disk: Disk, folder: PathLike, reserve_bytes: int = RESERVE_BYTES) -> Resources:
+        """Those of the journals below ``folder``. Blocks, shortly. Raises DiskFailed."""
+        return cls(Reserve(disk, f"{os.fspath(folder)}/reserve", reserve_bytes), Descriptors(disk))
+
+
 @dataclass(eq=False, slots=True)
 class _Segment:
+    """``file`` is open while some of the segment may not be durable, and closed while the journal rests."""
+
     number: int
-    file: OpenFile
+    file: OpenFile | None
     life: Life = Life.WRITTEN
     records: int = 0
     size: int = 0
@@ -66,6 +82,7 @@ class _Work:
     """One sync: this much of this segment, after these drafts."""
 
     segment: _Segment
+    file: OpenFile
     size: int
     drafts: SyncWork
 
@@ -77,10 +94,11 @@ class Journal:
     drafts: Drafts
     base: BaseBlocks
 
-    def __init__(self, disk: Disk, folder: str, lock: OpenFile, reserve_bytes: int) -> None:
+    def __init__(self, disk: Disk, folder: str, resources: Resources) -> None:
         self._disk = disk
         self._folder = folder
-        self._lock = lock
+        self._closed = False
+        self._base: Cid | None = None  # what the first segment will stand on
         self._workers = Workers(2)  # one for a sync, one for what settle deletes meanwhile
         self._settling = trio.Lock()
         self._sealer = Workers(1)  # of its own: no fsync of a program waits for it
@@ -93,30 +111,32 @@ class Journal:
         self._rounds_begun = 0
         self._rounds_done = 0
         self._running: trio.Event | None = None
-        self._reserve = Reserve(disk, f"{folder}/reserve", reserve_bytes)
-        self.drafts = Drafts(disk, f"{folder}/drafts", self._workers, self._is_named)
+        self._reserve = resources.reserve
+        self.drafts = Drafts(disk, f"{folder}/drafts", self._workers, self._is_named, resources.descriptors)
         self.base = BaseBlocks(disk, f"{folder}/base")
 
     @classmethod
-    def open(cls, disk: Disk, folder: PathLike, *, reserve_bytes: int = RESERVE_BYTES) -> Journal:
-        """Opens the journal in ``folder``, which is made if its parent is there, and replays it into ``recovered``.
-        Blocks: may run on a thread. Busy when another process has it; Unsupported when a newer bucketfs wrote it;
-        NoSpace; DiskFailed."""
+    def open(cls, disk: Disk, folder: PathLike, resources: Resources) -> Journal:
+        """Opens the journal in ``folder``, which is made if its parent is there, and replays it into ``recovered``. The caller
+        holds the lock of the mount, so no other process has it. Blocks: may run on a thread. Unsupported when a newer bucketfs
+        wrote it; NoSpace; DiskFailed."""
         folder = os.fspath(folder)
-        if disk.make_folder(folder):
-            disk.fsync_folder(os.path.dirname(folder))
-        lock = disk.lock_file(f"{folder}/lock")
-        try:
-            journal = cls(disk, folder, lock, reserve_bytes)
-        except BaseException:
-            disk.close(lock)
-            raise
+        disk.make_folder(folder)
+        journal = cls(disk, folder, resources)
         try:
             journal._recover()
         except BaseException:
             journal.close()
             raise
         return journal
+
+    def begin(self, base: Cid) -> None:
+        """Nothing waits here, and what comes will stand on ``base``. A journal without a segment gets one with its first record:
+        a mount of thousands of buckets writes for those only that somebody changes. NoSpace, DiskFailed."""
+        if self._segments:
+            self.checkpoint(base, ())
+        else:
+            self._base = base
 
     # Appending
 
@@ -126,7 +146,7 @@ class Journal:
 
         Raises NoSpace or DiskFailed, and then nothing was recorded. ``frees_space`` lets the record use the reserve.
         """
-        again = isinstance(op, SetContent) and op.draft not in self._live.named
+        again = isinstance(op, SetContent) and op.draft not in self._live(frees_space).named
         self._append(op, frees_space=frees_space)
         if again and isinstance(op, SetContent):
             # What a former segment said of the draft's bytes holds still. Should there be no room for it, the next one says it.
@@ -135,13 +155,14 @@ class Journal:
                     self._append(record)
 
     def _append(self, op: Record, *, frees_space: bool = False) -> None:
-        live = self._live
+        live = self._live(frees_space)
         if live.life is Life.FAILED:
             raise DiskFailed(f"the journal in {self._folder} failed", hint="it needs a checkpoint to go on")
+        file = self._file(live)
         frame = encode_op(live.records, op)
         while True:
             try:
-                self._disk.write(live.file, frame)
+                self._disk.write(file, frame)
                 break
             except BucketfsError as error:
                 self._cut_back(live)
@@ -167,8 +188,9 @@ class Journal:
             if not self._reserve.release(self._reserve.size_bytes):
                 raise
             segment = self._write_segment(base, ops)
-        if self._segments:
-            self._live.happens(Event.SUPERSEDED)
+        newest = self._newest
+        if newest is not None:
+            newest.happens(Event.SUPERSEDED)
         self._segments.append(segment)
 
     # Durability
@@ -199,7 +221,8 @@ class Journal:
             wanted = {draft: extents[draft] for draft in drafts}
             found, failed, error = await self._sealer.run(self._perform_seal, work, wanted, read_back_bytes)
             if error is not None:
-                self._live.happens(Event.DISK_FAILED)
+                if self._newest is not None:
+                    self._newest.happens(Event.DISK_FAILED)
                 raise error
             self.drafts.note_synced(work, failed)
             for draft, surveyed in found.items():
@@ -219,6 +242,7 @@ class Journal:
             if paths:
                 await self._workers.run(self._unlink_all, paths)
             self._reserve.fill()
+            self._rest()
 
     async def sweep(self, live: Iterable[DraftId] = ()) -> int:
         """Makes the newest segment durable, then removes the draft files of earlier runs that no record and not ``live``
@@ -243,15 +267,15 @@ class Journal:
     @property
     def failed(self) -> bool:
         """Whether the disk failed the newest segment, so that only a ``checkpoint`` helps."""
-        return self._live.life is Life.FAILED
+        return self._newest is not None and self._newest.life is Life.FAILED
 
     def figures(self) -> JournalFigures:
         """How much there is now."""
-        live = self._live
+        newest = self._newest
         return JournalFigures(
-            records=live.records,
-            size_bytes=live.size,
-            unsynced_bytes=live.size - live.size_synced,
+            records=newest.records if newest else 0,
+            size_bytes=newest.size if newest else 0,
+            unsynced_bytes=newest.size - newest.size_synced if newest else 0,
             segments=len(self._segments) + len(self._older),
             drafts=len(self.drafts),
             drafts_sealed=self.drafts.sealed_count,
@@ -262,15 +286,14 @@ class Journal:
         )
 
     def close(self) -> None:
-        """Gives descriptors and lock back. Syncs nothing. No ``sync`` or ``settle`` may be under way."""
+        """Gives descriptors back. Syncs nothing. No ``sync`` or ``settle`` may be under way."""
         assert self._running is None, "closed during a sync"
         self.drafts.close()
         self.base.close()
-        self._reserve.close()
         for segment in self._segments:
-            self._disk.close(segment.file)
+            self._close(segment)
         self._segments.clear()
-        self._disk.close(self._lock)
+        self._closed = True
 
     async def aclose(self) -> None:
         """The same, once the ``sync`` or ``settle`` under way is over. Whoever comes later gets Stale."""
@@ -282,16 +305,51 @@ class Journal:
     # Inside
 
     @property
-    def _live(self) -> _Segment:
-        if not self._segments:
+    def _newest(self) -> _Segment | None:
+        """The segment that takes appends; None before the first record. Raises Stale after `close`."""
+        if self._closed:
             raise Stale(f"the journal in {self._folder} is closed: its bucket was taken off the mount")
+        return self._segments[-1] if self._segments else None
+
+    def _live(self, frees_space: bool) -> _Segment:
+        """The segment that takes appends, begun now if need be. Raises NoSpace, DiskFailed, and then there is none."""
+        if self._newest is None:
+            try:
+                self._segments.append(self._write_segment(self._base, ()))
+            except NoSpace:
+                if not (frees_space and self._reserve.release()):
+                    raise
+                self._segments.append(self._write_segment(self._base, ()))
         return self._segments[-1]
+
+    def _file(self, segment: _Segment) -> OpenFile:
+        """The open file of a segment that rested. Raises DiskFailed."""
+        if segment.file is None:
+            try:
+                segment.file = self._disk.open_append(segment_path(self._folder, segment.number))
+            except NotFound as error:
+                raise DiskFailed(f"the journal in {self._folder} was removed", hint="mount again") from error
+        return segment.file
+
+    def _close(self, segment: _Segment) -> None:
+        if segment.file is not None:
+            file, segment.file = segment.file, None
+            self._disk.close(file)
+
+    def _rest(self) -> None:
+        """Close what is durable, for a mount may have more journals than a process may have files. What is not durable stays open:
+        a failed write-back is told to the descriptors of its time."""
+        newest = self._newest
+        if newest is not None and self._running is None and newest.life is Life.LIVE and newest.size == newest.size_synced:
+            self._close(newest)
 
     def _is_named(self, draft: DraftId) -> bool:
         return any(draft in segment.named for segment in self._segments)
 
     def _recover(self) -> None:
-        self._disk.make_folder(f"{self._folder}/drafts")
+        for name in ("lock", "reserve"):  # of a bucketfs that had them for each journal
+            with suppress(NotFound):
+                self._disk.unlink(f"{self._folder}/{name}")
         self.base.open()
         found = find_segment(self._disk, self._folder)
         on_disk = self.drafts.on_disk()
@@ -305,26 +363,24 @@ class Journal:
         self._first_new_draft = DraftId(max([header_next, *(draft + 1 for draft in named | on_disk.keys())]))
         self.drafts.adopt(backed, self._first_new_draft, found.scanned.seals)
         if found.number:
-            file = self._disk.open_append(segment_path(self._folder, found.number))
             # size_synced stays 0: whether the last run had synced these bytes is not known.
-            segment = _Segment(found.number, file, Life.LIVE, found.scanned.records, found.scanned.good_size, 0, named)
+            segment = _Segment(found.number, None, Life.LIVE, found.scanned.records, found.scanned.good_size, 0, named)
             self._segments.append(segment)
-        else:
-            self.checkpoint(None, ())
+            self._disk.fsync_folder(self._folder)
         self._reserve.fill()
-        self._disk.fsync_folder(self._folder)
 
     def _cut_back(self, live: _Segment) -> None:
         """Removes what a failed append may have left. If that fails too, the next frame would follow garbage: give up."""
         try:
-            self._disk.truncate(live.file, live.size)
+            self._disk.truncate(self._file(live), live.size)
         except BucketfsError:
             live.happens(Event.DISK_FAILED)
 
     def _write_segment(self, base: Cid | None, ops: Iterable[Op]) -> _Segment:
         number = self._number_max + 1
         path = segment_path(self._folder, number)
-        segment = _Segment(number, self._disk.open_append(path, exclusive=True))
+        file = self._disk.open_append(path, exclusive=True)
+        segment = _Segment(number, file)
         self._number_max = number
         buffer = bytearray(encode_header(Header(number, base, self.drafts.next_id)))
         try:
@@ -334,16 +390,16 @@ class Journal:
                 if isinstance(op, SetContent):
                     segment.named.add(op.draft)
                 if len(buffer) >= WRITE_SIZE:
-                    self._disk.write(segment.file, bytes(buffer))
+                    self._disk.write(file, bytes(buffer))
                     segment.size += len(buffer)
                     buffer.clear()
             buffer += encode_frame(segment.records, HEAD_END, b"")
             segment.records += 1
-            self._disk.write(segment.file, bytes(buffer))
+            self._disk.write(file, bytes(buffer))
             segment.size += len(buffer)
         except BaseException:
             segment.happens(Event.DELETED)
-            self._disk.close(segment.file)
+            self._close(segment)
             with suppress(BucketfsError):  # an unfinished head does not count, whether its file stays or not
                 self._disk.unlink(path)
             raise
@@ -372,21 +428,25 @@ class Journal:
             running.set()
 
     def _decide_round(self) -> _Work | None:
-        live = self._live
+        live = self._newest
+        if live is None:
+            return None
         if live.life is Life.FAILED:
             raise DiskFailed(f"the journal in {self._folder} failed", hint="it needs a checkpoint to go on")
         drafts = self.drafts.decide_sync(live.named)
         if live.size == live.size_synced and not drafts:
             return None
-        return _Work(live, live.size, drafts)
+        return _Work(live, self._file(live), live.size, drafts)
 
     def _perform_round(self, work: _Work) -> tuple[dict[DraftId, BucketfsError], BucketfsError | None]:
         # Drafts first, then the record that names them, then the name of the segment.
         try:
             failed = self.drafts.perform_sync(work.drafts)
-            self._disk.fsync(work.segment.file)
+            self._disk.fsync(work.file)
             if work.segment.number > self._durable:
                 self._disk.fsync_folder(self._folder)
+                if not self._durable:
+                    self._disk.fsync_folder(os.path.dirname(self._folder))
         except BucketfsError as error:
             return {}, error
         return failed, None
@@ -414,7 +474,8 @@ class Journal:
 
     def _note_sealed(self, draft: DraftId, surveyed: Survey) -> None:
         # A push may have carried it to the Hub meanwhile, so that nothing names it any more.
-        if self._segments and draft in self._live.named:
+        newest = self._newest
+        if newest is not None and draft in newest.named:
             for record in self.drafts.seals_of(draft, surveyed):
                 self._append(record)
                 self.drafts.seal(record)
@@ -427,7 +488,7 @@ class Journal:
         self._older = []
         for segment in old:
             segment.happens(Event.DELETED)
-            self._disk.close(segment.file)
+            self._close(segment)
             paths.append(segment_path(self._folder, segment.number))
         unnamed = [draft for draft in candidates if not self._is_named(draft)]
         return paths + self.drafts.forget(unnamed)

@@ -107,7 +107,7 @@ SCRIPTS: dict[str, list[Step]] = {
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_stop_at_every_call_of_a_script(name: str) -> None:
     calls = crash_everywhere(SCRIPTS[name], range(4))
-    assert calls > 5
+    assert calls > (5 if SCRIPTS[name] else 2)
 
 
 small = st.integers(0, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ import trio.testing
 from support.faulty_disk import FaultyDisk
 
 from bucketfs.disk import Disk
-from bucketfs.errors import Busy, DiskFailed, NoSpace, NotFound, Unsupported
-from bucketfs.journal import Journal
+from bucketfs.errors import DiskFailed, NoSpace, NotFound, Unsupported
+from bucketfs.journal import Journal, Resources
 from bucketfs.journal.record import encode_frame
 from bucketfs.ops import Create, Op, Remove, SetContent
 from bucketfs.types import Cid, DraftId, Inode
@@ -31,7 +32,7 @@ def content(draft: DraftId, stop: int) -> SetContent:
 
 
 def reopened(disk: Disk, folder: str = FOLDER) -> Journal:
-    return Journal.open(disk, folder, reserve_bytes=64)
+    return Journal.open(disk, folder, Resources.below(disk, "", 64))
 
 
 @pytest.fixture
@@ -41,11 +42,14 @@ def disk() -> FaultyDisk:
 
 @pytest.fixture
 def journal(disk: FaultyDisk) -> Journal:
-    return Journal.open(disk, FOLDER, reserve_bytes=64)
+    """A journal with a segment, as it has one from its first record on."""
+    journal = Journal.open(disk, FOLDER, Resources.below(disk, "", 64))
+    journal.checkpoint(None, ())
+    return journal
 
 
 async def test_on_a_real_disk(tmp_path: Path) -> None:
-    journal = Journal.open(Disk(), tmp_path / "journal")
+    journal = Journal.open(Disk(), tmp_path / "journal", Resources.below(Disk(), tmp_path))
     assert journal.recovered.base is None and journal.recovered.ops == []
     journal.checkpoint(BASE, [])
     draft = journal.drafts.new()
@@ -54,8 +58,6 @@ async def test_on_a_real_disk(tmp_path: Path) -> None:
     written: list[Op] = [create(1), content(draft.id, 11)]
     for op in written:
         journal.append(op)
-    with pytest.raises(Busy):
-        Journal.open(Disk(), tmp_path / "journal")
     await journal.sync()
     await journal.settle()
     figures = journal.figures()
@@ -63,7 +65,7 @@ async def test_on_a_real_disk(tmp_path: Path) -> None:
     assert figures.reserve_bytes == 4 * 1024 * 1024
     journal.close()
 
-    journal = Journal.open(Disk(), tmp_path / "journal")
+    journal = Journal.open(Disk(), tmp_path / "journal", Resources.below(Disk(), tmp_path))
     assert journal.recovered.base == BASE
     assert journal.recovered.ops == written
     draft = journal.drafts.get(draft.id)
@@ -75,7 +77,7 @@ async def test_on_a_real_disk(tmp_path: Path) -> None:
 
 
 async def test_what_was_synced_of_a_draft_counts_when_later_bytes_are_lost(tmp_path: Path) -> None:
-    journal = Journal.open(Disk(), tmp_path / "journal")
+    journal = Journal.open(Disk(), tmp_path / "journal", Resources.below(Disk(), tmp_path))
     draft = journal.drafts.new()
     path = journal.drafts.path(draft.id)
     draft.write(0, b"synced")
@@ -89,7 +91,7 @@ async def test_what_was_synced_of_a_draft_counts_when_later_bytes_are_lost(tmp_p
     journal.append(create(3))
     journal.close()
     os.truncate(path, 6)
-    journal = Journal.open(Disk(), tmp_path / "journal")
+    journal = Journal.open(Disk(), tmp_path / "journal", Resources.below(Disk(), tmp_path))
     found = journal.recovered
     assert found.ops == [create(1), first, create(2), create(3)]
     assert (found.unbacked, found.unbacked_at) == ([later], [3])
@@ -161,6 +163,7 @@ async def test_bytes_written_again_after_a_sync_are_synced_again(disk: FaultyDis
 
 
 async def test_a_draft_can_be_synced_by_itself(disk: FaultyDisk, journal: Journal) -> None:
+    await journal.sync()
     draft = journal.drafts.new()
     draft.write(0, b"bytes")
     await draft.fsync()
@@ -182,7 +185,7 @@ async def test_settle_keeps_what_is_in_use(disk: FaultyDisk, journal: Journal) -
         unused.read(0, 4)
     with pytest.raises(NotFound):
         journal.drafts.get(unused.id)
-    assert len(disk.everything()) == 1 + 3 + 2  # a segment, three drafts, lock and reserve
+    assert len(disk.everything()) == 1 + 3 + 1  # a segment, three drafts, the reserve
 
 
 async def test_what_is_appended_while_settle_works_is_kept(disk: FaultyDisk, journal: Journal) -> None:
@@ -282,7 +285,7 @@ class TestAFullDisk:
             draft.write(0, bytes(11))
         draft.write(0, bytes(10))
         with pytest.raises(NoSpace):
-            reopened(FaultyDisk(capacity_bytes=10))
+            reopened(FaultyDisk(capacity_bytes=10)).checkpoint(None, ())
 
 
 class TestAFailingDisk:
@@ -397,7 +400,7 @@ class TestWhatIsSetAside:
             reopened(newer)
         assert "newer" in caught.value.hint
         assert newer.everything() == before
-        assert newer.open_files() == 0, "the lock was given back"
+        assert newer.open_files() == 0
 
 
 async def test_settle_spares_a_draft_that_is_begun_while_it_waits(disk: FaultyDisk) -> None:
@@ -423,3 +426,59 @@ async def test_settle_spares_a_draft_that_is_begun_while_it_waits(disk: FaultyDi
     after = reopened(disk)
     assert [op.draft for op in after.recovered.ops if isinstance(op, SetContent)] == begun
     after.close()
+
+
+class TestAtRest:
+    """A mount may have more journals than a process may have open files."""
+
+    def test_a_journal_in_which_nothing_was_changed_writes_nothing(self, disk: FaultyDisk) -> None:
+        journal = reopened(disk)
+        before = len(disk.calls)
+        journal.begin(BASE)
+        assert disk.calls[before:] == [] and disk.open_files() == 0
+        assert not journal.failed and journal.figures().segments == 0
+        assert reopened(disk.after_kill()).recovered.base is None
+
+    async def test_its_first_record_stands_on_the_base_it_began_with(self, disk: FaultyDisk) -> None:
+        journal = reopened(disk)
+        journal.begin(BASE)
+        journal.append(create(1))
+        assert reopened(disk.after_kill()).recovered.base == BASE
+        await journal.sync()
+        again = reopened(disk.after_power_loss())
+        assert (again.recovered.base, again.recovered.ops) == (BASE, [create(1)])
+
+    async def test_a_settled_journal_has_no_file_open_and_goes_on(self, disk: FaultyDisk, journal: Journal) -> None:
+        journal.append(create(1))
+        assert disk.open_files() == 1
+        await journal.settle()
+        assert disk.open_files() == 0
+        journal.append(create(2))
+        await journal.sync()
+        assert reopened(disk.after_power_loss()).recovered.ops == [create(1), create(2)]
+
+    async def test_what_may_not_be_durable_stays_open(self, disk: FaultyDisk, journal: Journal) -> None:
+        """A failed write-back is told to descriptors of its time; a later one might never hear of it."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(journal.settle)
+            await trio.testing.wait_all_tasks_blocked(0)
+            journal.append(create(1))
+        assert disk.open_files() == 1
+
+    def test_a_first_removal_on_a_full_disk_uses_the_reserve(self, disk: FaultyDisk) -> None:
+        journal = Journal.open(disk, FOLDER, Resources.below(disk, "", 512))
+        journal.begin(BASE)
+        disk.capacity_bytes = disk.used_bytes()
+        with pytest.raises(NoSpace):
+            journal.append(create(1))
+        journal.append(Remove("f1", 1), frees_space=True)
+        assert reopened(disk.after_kill()).recovered.ops == [Remove("f1", 1)]
+
+    async def test_a_removed_state_folder_is_an_error_of_the_disk(self, tmp_path: Path) -> None:
+        journal = Journal.open(Disk(), tmp_path / "journal", Resources.below(Disk(), tmp_path))
+        journal.checkpoint(BASE, [])
+        await journal.settle()
+        shutil.rmtree(tmp_path / "journal")
+        with pytest.raises(DiskFailed, match="removed"):
+            journal.append(create(1))
+        journal.close()

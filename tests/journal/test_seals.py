@@ -8,7 +8,7 @@ from support.faulty_disk import FaultyDisk
 
 from bucketfs.disk import OpenFile
 from bucketfs.errors import Corrupt, DiskFailed, NoSpace
-from bucketfs.journal import Draft, Journal
+from bucketfs.journal import Draft, Journal, Resources
 from bucketfs.journal.sums import BLOCK_SIZE
 from bucketfs.ops import SetContent
 
@@ -22,11 +22,11 @@ def disk() -> FaultyDisk:
 
 @pytest.fixture
 def journal(disk: FaultyDisk) -> Journal:
-    return Journal.open(disk, FOLDER, reserve_bytes=64)
+    return Journal.open(disk, FOLDER, Resources.below(disk, "", 64))
 
 
 def reopened(disk: FaultyDisk) -> Journal:
-    return Journal.open(disk, FOLDER, reserve_bytes=64)
+    return Journal.open(disk, FOLDER, Resources.below(disk, "", 64))
 
 
 def recorded(journal: Journal, data: bytes, draft: Draft | None = None, offset: int = 0) -> Draft:

@@ -69,8 +69,8 @@ class Scene:
 
     @property
     def journal(self) -> Path:
-        (lock,) = self.home.state.glob("mounts/*/buckets/*/lock")
-        return lock.parent
+        (journal,) = self.home.state.glob("mounts/*/buckets/*")
+        return journal
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from contextlib import suppress
 import trio
 from support.faulty_disk import FaultyDisk, Stopped
 
-from bucketfs.journal import Extents, Journal
+from bucketfs.disk import Disk
+from bucketfs.journal import Extents, Journal, Resources
 from bucketfs.ops import Create, Op, Place, SetContent
 from bucketfs.types import Cid, DraftId, Inode
 
@@ -24,6 +25,11 @@ State = tuple[Cid | None, tuple[Op, ...]]
 
 
 LAST = Create("last", Inode(1), 0o644, None, None, 1, 1)
+
+
+def open_journal(disk: Disk) -> Journal:
+    """The journal of the histories, with a reserve of a few bytes beside it."""
+    return Journal.open(disk, FOLDER, Resources.below(disk, "/state", RESERVE_BYTES))
 
 
 def cid(number: int) -> Cid:
@@ -137,7 +143,7 @@ class Player:
         self.count = 0
 
     async def play(self, steps: list[Step]) -> None:
-        self.journal = Journal.open(self.disk, FOLDER, reserve_bytes=RESERVE_BYTES)
+        self.journal = open_journal(self.disk)
         for verb, *arguments in steps:
             await getattr(self, verb)(*arguments)
 
@@ -206,14 +212,14 @@ class Player:
     async def restart(self) -> None:
         """The process is killed and comes back."""
         self.disk = self.disk.after_kill(continued=True)
-        self.journal = Journal.open(self.disk, FOLDER, reserve_bytes=RESERVE_BYTES)
+        self.journal = open_journal(self.disk)
         self.model.check(self.journal, power_loss=False)
 
     async def power_loss(self, seed: int) -> None:
         """The machine loses power and comes back."""
         self.disk = self.disk.after_power_loss(seed, continued=True)
         self.model.power_lost = True
-        self.journal = Journal.open(self.disk, FOLDER, reserve_bytes=RESERVE_BYTES)
+        self.journal = open_journal(self.disk)
         self.model.restart(self.model.check(self.journal, power_loss=True), self.journal)
 
     def _append(self, op: Op) -> None:
@@ -266,11 +272,11 @@ def check_way_back(model: Model, disk: FaultyDisk, *, power_loss: bool) -> None:
     """What is recovered is right; it survives a sync and a power loss, a sweep and another start."""
 
     async def go() -> None:
-        journal = Journal.open(disk, FOLDER, reserve_bytes=RESERVE_BYTES)
+        journal = open_journal(disk)
         state = model.check(journal, power_loss=power_loss)
         named = {op.draft for op in contents(state)}
         await journal.sync()
-        again = Journal.open(disk.after_power_loss(), FOLDER, reserve_bytes=RESERVE_BYTES)
+        again = open_journal(disk.after_power_loss())
         assert (again.recovered.base, tuple(again.recovered.ops)) == state, "a sync after the recovery holds all of it"
         for draft in named:
             assert again.drafts.get(draft).read(0, 1 << 20) == journal.drafts.get(draft).read(0, 1 << 20)
@@ -283,7 +289,7 @@ def check_way_back(model: Model, disk: FaultyDisk, *, power_loss: bool) -> None:
         assert journal.figures().segments == 1
         journal.close()
         assert disk.open_files() == 0
-        last = Journal.open(disk, FOLDER, reserve_bytes=RESERVE_BYTES)
+        last = open_journal(disk)
         assert (last.recovered.base, tuple(last.recovered.ops)) == (state[0], (*state[1], LAST))
         assert not last.recovered.set_aside
         assert set(last.drafts.on_disk()) <= named | lost | {fresh.id}, "a sweep leaves no orphans"

@@ -107,8 +107,8 @@ async def survived(act: Callable[[], Any]) -> bool:
 
 
 def forget(one: World) -> None:
-    """The process is gone, with its locks; its files are as they are."""
-    journal = one.journal
-    for file in [journal._lock, *(segment.file for segment in journal._segments)]:
-        Disk().close(file)
+    """The process is gone; its files are as they are."""
+    for segment in one.journal._segments:
+        if segment.file is not None:
+            Disk().close(segment.file)
     one.numbers.close()

@@ -17,7 +17,7 @@ from bucketfs.client import PutCounts
 from bucketfs.dag import cid_of, drive, edit_directory, new_blocks, verify
 from bucketfs.disk import Disk
 from bucketfs.errors import BlocksMissing, Corrupt, RootMoved, Unavailable
-from bucketfs.journal import Journal
+from bucketfs.journal import Journal, Resources
 from bucketfs.sync import Look, Pusher
 from bucketfs.types import ROOT_INODE, BucketKey, Caller, Cid, Inode, Kind, Link, UploadId
 from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Lens, Owner, RenameFlags, SetAttr, Volume, find_lost, replay
@@ -163,7 +163,7 @@ class World:
     async def open(self) -> World:
         owner = Owner(1000, 1000, self.clock)
         self.folder.mkdir(exist_ok=True)
-        self.journal = Journal.open(Disk(), self.folder / "journal")
+        self.journal = Journal.open(Disk(), self.folder / "journal", Resources.below(Disk(), self.folder))
         self.source.shelters = [self.journal.base]
         self.numbers = InodeNumbers(self.folder / "inodes.db")
         registry: dict[Inode, object] = {}
