@@ -40,6 +40,7 @@ from bucketfs.errors import (
     NotFound,
     ReadOnly,
     TooLarge,
+    TooManyOpen,
 )
 
 PathLike = str | os.PathLike[str]
@@ -295,17 +296,17 @@ _ERRORS: dict[int, type[BucketfsError]] = {
     errno.EBUSY: Busy,
     errno.EINVAL: InvalidArgument,
     errno.ENAMETOOLONG: NameTooLong,
+    errno.EMFILE: TooManyOpen,
+    errno.ENFILE: TooManyOpen,
 }
-
-DESCRIPTORS_HINT = "raise the limit of open files (ulimit -n, or LimitNOFILE= of the service) and mount again"
 
 _HINTS: dict[type[BucketfsError], str] = {
     ReadOnly: "make that disk writable; the kernel's log says why it is not",
     NoSpace: "make room on that disk",
+    TooManyOpen: "raise the limit of open files (ulimit -n, or LimitNOFILE= of the service) and mount again",
 }
 
 
 def _fail(error: OSError, verb: str, path: PathLike) -> NoReturn:
     kind = _ERRORS.get(error.errno or 0, DiskFailed)
-    hint = DESCRIPTORS_HINT if error.errno in (errno.EMFILE, errno.ENFILE) else _HINTS.get(kind, "")
-    raise kind(f"cannot {verb} {os.fspath(path)}: {os.strerror(error.errno or 0)}", hint=hint) from error
+    raise kind(f"cannot {verb} {os.fspath(path)}: {os.strerror(error.errno or 0)}", hint=_HINTS.get(kind, "")) from error

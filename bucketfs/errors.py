@@ -19,6 +19,7 @@
         ├── Corrupt                 bytes that are not what their name or checksum says
         ├── NoSpace                 a disk is full
         └── DiskFailed              a disk answered an error
+            └── TooManyOpen         the limit of open files is used up (ENFILE)
 
 Foreign errors become these where they enter (client/channel.py, disk.py); these become errnos in mount/errno.py and exit codes
 in cli. A message is one line that says what was attempted and on what; the cause travels in ``__cause__``. Messages never
@@ -165,3 +166,7 @@ class NoSpace(Trouble):
 
 class DiskFailed(Trouble):
     """A disk answered an error other than being full (EIO)."""
+
+
+class TooManyOpen(DiskFailed):
+    """The limit of open files is used up (ENFILE). The disk itself is sound; what is closed may be opened again."""

@@ -6,6 +6,7 @@ the wrong one.
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -13,8 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bucketfs.disk import Disk, OpenFile
+from bucketfs.errors import TooManyOpen
 
-DESCRIPTORS_MAX = 64
+HELD_MAX = 64
+LIMIT_SHARE = 8
+"""Under a low limit of open files the pool holds one part in so many of them."""
 
 
 @dataclass(eq=False, slots=True)
@@ -29,15 +33,9 @@ class Descriptors:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
+        self._held_max = min(HELD_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // LIMIT_SHARE)
         self._lock = threading.Lock()
         self._held: OrderedDict[str, _Descriptor] = OrderedDict()
-
-    def add(self, file: OpenFile) -> None:
-        """A file that was just made."""
-        with self._lock:
-            self._held[file.path] = _Descriptor(file)
-            idle = self._take_idle(DESCRIPTORS_MAX)
-        self._close(idle)
 
     @contextmanager
     def borrow(self, path: str, open_: Callable[[], OpenFile]) -> Iterator[OpenFile]:
@@ -45,7 +43,7 @@ class Descriptors:
         with self._lock:
             held = self._held.get(path)
             if held is None:
-                held = self._held[path] = _Descriptor(open_())
+                held = self._held[path] = _Descriptor(self._open(open_))
             else:
                 self._held.move_to_end(path)
             held.pins += 1
@@ -54,7 +52,7 @@ class Descriptors:
         finally:
             with self._lock:
                 held.pins -= 1
-                idle = self._take_idle(DESCRIPTORS_MAX) if len(self._held) > DESCRIPTORS_MAX else []
+                idle = self._take_idle(self._held_max) if len(self._held) > self._held_max else []
                 if held.unwanted and not held.pins and self._held.get(path) is held:
                     del self._held[path]
                     idle.append(held)
@@ -78,6 +76,22 @@ class Descriptors:
             below = [path for path, held in self._held.items() if path.startswith(f"{folder}/") and not held.pins]
             idle = [self._held.pop(path) for path in below]
         self._close(idle)
+
+    def opened(self, open_: Callable[[], OpenFile]) -> OpenFile:
+        """A file that the pool does not hold, opened at the cost of those that it holds idle when the limit of the process is used
+        up. Raises what ``open_`` does."""
+        with self._lock:
+            return self._open(open_)
+
+    def _open(self, open_: Callable[[], OpenFile]) -> OpenFile:
+        try:
+            return open_()
+        except TooManyOpen:
+            idle = self._take_idle(0)
+            if not idle:
+                raise
+            self._close(idle)
+        return open_()
 
     def _take_idle(self, keep: int) -> list[_Descriptor]:
         excess = len(self._held) - keep

@@ -123,11 +123,10 @@ class Drafts:
         draft = self.next_id
         path = self._path(draft)
         self._make_shard(os.path.dirname(path))
-        file = self._disk.open(path, exclusive=True)
-        self.next_id = DraftId(draft + 1)
-        self._known[draft] = Sums()
-        self._new_names.add(draft)
-        self._descriptors.add(file)
+        with self._descriptors.borrow(path, partial(self._disk.open, path, exclusive=True)):
+            self.next_id = DraftId(draft + 1)
+            self._known[draft] = Sums()
+            self._new_names.add(draft)
         return Draft(self, draft)
 
     def get(self, draft: DraftId) -> Draft:

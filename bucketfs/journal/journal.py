@@ -10,11 +10,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
 from bucketfs.disk import Disk, OpenFile, PathLike, Workers
-from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, NotFound, Stale
+from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, NotFound, Stale, TooManyOpen
 from bucketfs.journal.base import BaseBlocks
 from bucketfs.journal.descriptors import Descriptors
 from bucketfs.journal.drafts import Drafts, SyncWork
@@ -112,6 +113,7 @@ class Journal:
         self._rounds_done = 0
         self._running: trio.Event | None = None
         self._reserve = resources.reserve
+        self._descriptors = resources.descriptors
         self.drafts = Drafts(disk, f"{folder}/drafts", self._workers, self._is_named, resources.descriptors)
         self.base = BaseBlocks(disk, f"{folder}/base")
 
@@ -326,7 +328,8 @@ class Journal:
         """The open file of a segment that rested. Raises DiskFailed."""
         if segment.file is None:
             try:
-                segment.file = self._disk.open_append(segment_path(self._folder, segment.number))
+                path = segment_path(self._folder, segment.number)
+                segment.file = self._descriptors.opened(partial(self._disk.open_append, path))
             except NotFound as error:
                 raise DiskFailed(f"the journal in {self._folder} was removed", hint="mount again") from error
         return segment.file
@@ -379,7 +382,7 @@ class Journal:
     def _write_segment(self, base: Cid | None, ops: Iterable[Op]) -> _Segment:
         number = self._number_max + 1
         path = segment_path(self._folder, number)
-        file = self._disk.open_append(path, exclusive=True)
+        file = self._descriptors.opened(partial(self._disk.open_append, path, exclusive=True))
         segment = _Segment(number, file)
         self._number_max = number
         buffer = bytearray(encode_header(Header(number, base, self.drafts.next_id)))
@@ -454,7 +457,8 @@ class Journal:
     def _note_round(self, work: _Work, failed: dict[DraftId, BucketfsError], error: BucketfsError | None) -> None:
         segment = work.segment
         if error is not None:
-            segment.happens(Event.DISK_FAILED)
+            if not isinstance(error, TooManyOpen):  # else no fsync failed: the next round may succeed
+                segment.happens(Event.DISK_FAILED)
             raise error
         self.drafts.note_synced(work.drafts, failed)
         segment.size_synced = work.size

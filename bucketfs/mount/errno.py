@@ -47,6 +47,7 @@ TABLE: dict[type[BaseException], int] = {
     errors.Corrupt: errno.EIO,
     errors.NoSpace: errno.ENOSPC,
     errors.DiskFailed: errno.EIO,
+    errors.TooManyOpen: errno.ENFILE,
 }
 
 

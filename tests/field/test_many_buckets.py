@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,22 @@ def test_the_soft_limit_is_raised_to_the_hard_one(home: Home) -> None:
     (hub,) = home.pids("serve")
     limits = Path(f"/proc/{hub}/limits").read_text()
     assert [line.split()[3:5] for line in limits.splitlines() if line.startswith("Max open files")] == [["3000", "3000"]]
+    mount.umount()
+
+
+def test_many_files_are_open_for_writing_under_a_low_limit(home: Home) -> None:
+    home.wrapper = ("prlimit", "--nofile=80:80")
+    mount = home.mount()
+    with ExitStack() as stack:
+        files = [stack.enter_context((mount.path / "home" / f"f{number}").open("w")) for number in range(120)]
+        for _ in range(2):
+            for number, file in enumerate(files):
+                file.write(f"{number}\n")
+                file.flush()
+                os.fsync(file.fileno())
+    mount.sync()
+    for number in range(120):
+        assert (mount.path / "home" / f"f{number}").read_text() == f"{number}\n{number}\n"
     mount.umount()
 
 

@@ -11,8 +11,8 @@ import trio
 import trio.testing
 from support.faulty_disk import FaultyDisk
 
-from bucketfs.disk import Disk
-from bucketfs.errors import DiskFailed, NoSpace, NotFound, Unsupported
+from bucketfs.disk import Disk, OpenFile
+from bucketfs.errors import DiskFailed, NoSpace, NotFound, TooManyOpen, Unsupported
 from bucketfs.journal import Journal, Resources
 from bucketfs.journal.record import encode_frame
 from bucketfs.ops import Create, Op, Remove, SetContent
@@ -482,3 +482,32 @@ class TestAtRest:
         with pytest.raises(DiskFailed, match="removed"):
             journal.append(create(1))
         journal.close()
+
+    async def test_idle_drafts_make_room_for_a_file_that_is_needed(
+        self, disk: FaultyDisk, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await journal.settle()
+        drafts = [journal.drafts.new() for _ in range(3)]
+        held = disk.open_files()
+
+        refusals = [TooManyOpen("cannot open the segment")]
+        really = disk.open_append
+
+        def open_append(path: str, **options: bool) -> OpenFile:
+            if refusals:
+                raise refusals.pop()
+            return really(path, **options)
+
+        monkeypatch.setattr(disk, "open_append", open_append)
+        journal.append(create(1))
+        assert (held, disk.open_files()) == (3, 1)
+        drafts[0].write(0, b"goes on")
+        await journal.sync()
+
+    async def test_a_sync_that_found_no_descriptor_may_be_asked_for_again(self, disk: FaultyDisk, journal: Journal) -> None:
+        journal.append(create(1))
+        disk.fail_at[len(disk.calls) + 2] = TooManyOpen("cannot open the folder")
+        with pytest.raises(TooManyOpen):
+            await journal.sync()
+        await journal.sync()
+        assert reopened(disk.after_power_loss()).recovered.ops == [create(1)]
