@@ -18,7 +18,7 @@ import pytest
 HOUSE = Path(__file__).resolve().parents[1] / "bucketfs"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "ops", "disk"),
+    ("types", "errors", "ops", "quoting", "disk"),
     ("dag", "wire"),
     ("client", "hub", "cache", "journal"),
     ("vfs",),
@@ -28,7 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
-LOBBY = frozenset({"types", "errors", "ops", "disk"})
+LOBBY = frozenset({"types", "errors", "ops", "quoting", "disk"})
 """Single files on the ground floor; they may see each other."""
 
 OPEN_HOUSE = frozenset({"wire"})
@@ -38,6 +38,7 @@ PURE = (
     "types.py",
     "errors.py",
     "ops.py",
+    "quoting.py",
     "dag/*.py",
     "client/auth.py",
     "client/identity.py",

@@ -13,6 +13,7 @@ import click
 import trio
 
 from bucketfs.cli.options import configured, org_option, settings
+from bucketfs.cli.printing import say
 from bucketfs.client import (
     NO_CREDENTIALS,
     Channel,
@@ -26,6 +27,7 @@ from bucketfs.client import (
 )
 from bucketfs.daemon import DEFAULT_PROFILE, EMBEDDED, Config, CredentialsFile, Profile, Session, open_session
 from bucketfs.errors import Denied, InvalidArgument, NotFound, Unauthenticated, Unsupported, Usage
+from bucketfs.quoting import visible
 
 T = TypeVar("T")
 
@@ -90,16 +92,16 @@ def logout(forget: bool, **options: Any) -> None:
                 try:
                     await client.invalidate_key(held.api_key)
                 except (NotFound, Denied):
-                    click.echo(f"the key {held.api_key} is not of this account, and stays", err=True)
+                    say(f"the key {held.api_key} is not of this account, and stays", err=True)
             await client.signout()
 
     if held.session and not forget:
         try:
             trio.run(end)
         except Unauthenticated:
-            click.echo("the session had ended already; the key stays as it is", err=True)
+            say("the session had ended already; the key stays as it is", err=True)
     file.remove(name)
-    click.echo(f"Signed out at {profile.hub}; profile {name} is gone from {file.path}")
+    say(f"Signed out at {profile.hub}; profile {name} is gone from {file.path}")
 
 
 @click.command()
@@ -115,14 +117,14 @@ def destroy(yes: bool, **options: Any) -> None:
             raise Usage("the account at the embedded Hub is not destroyed", hint="'bucketfs buck destroy' removes a bucket")
         name = (await session.hub.account()).username
         if not yes:
-            click.confirm(f"Destroy the account {name} at {session.endpoint}?", abort=True, err=True)
+            click.confirm(f"Destroy the account {visible(name)} at {session.endpoint}?", abort=True, err=True)
         await session.hub.destroy_account()
         return name, session.profile.name
 
     account, name = in_session(config, ask)
     file = CredentialsFile(config.places.credentials_file)
     file.remove(name)
-    click.echo(f"The account {account} is destroyed; profile {name} is gone from {file.path}")
+    say(f"The account {account} is destroyed; profile {name} is gone from {file.path}")
 
 
 @click.command()
@@ -154,10 +156,10 @@ def whoami(as_json: bool, **options: Any) -> None:
         "organization": f"organization {answer['username']}".rstrip(),
         "user": "a user of an app",
     }
-    click.echo(f"{name[answer['kind']]} at {answer['hub']}, profile {answer['profile']}")
+    say(f"{name[answer['kind']]} at {answer['hub']}, profile {answer['profile']}")
     if answer["clock"]:
-        click.echo(answer["clock"], err=True)
-    click.echo(answer["key"])
+        say(answer["clock"], err=True)
+    say(answer["key"])
 
 
 async def _account(session: Session) -> tuple[str, str, str]:
@@ -189,7 +191,7 @@ def _enter(config: Config, get_session: Callable[[HubClient], Awaitable[str]], w
 
     async def explain() -> None:
         await trio.sleep(EXPLAIN_AFTER_S)
-        click.echo(waiting, err=True)
+        say(waiting, err=True)
 
     async def run() -> tuple[KeyInfo, str]:
         async with Channel(endpoint, lambda: NO_CREDENTIALS) as channel, trio.open_nursery() as nursery:
@@ -230,7 +232,7 @@ def _save(config: Config, credentials: Credentials) -> None:
     old = file.profiles().get(name)
     profile = Profile(name, config.hub or str(endpoint), credentials)
     file.save(replace(profile, thread=old.thread) if old is not None and old.hub == profile.hub else profile)
-    click.echo(f"Signed in at {endpoint} {who}; the key is in {file.path}, profile {name}")
+    say(f"Signed in at {endpoint} {who}; the key is in {file.path}, profile {name}")
 
 
 async def _owner_of(endpoint: Endpoint, credentials: Credentials) -> str:

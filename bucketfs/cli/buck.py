@@ -26,6 +26,7 @@ from bucketfs.cli.buck_place import (
     with_session,
 )
 from bucketfs.cli.buck_watch import watch
+from bucketfs.cli.printing import named, say
 from bucketfs.client import Role, find_bucket, public_raw_of_text, thread_text
 from bucketfs.daemon import Session, make_private
 from bucketfs.errors import CrossDevice, InvalidArgument, IsADirectory, Usage
@@ -229,7 +230,7 @@ def links(place: str, as_json: bool, **options: Any) -> None:
         else:
             for name, link in shown.items():
                 if link:
-                    click.echo(f"{name}\t{link}")
+                    say(name, link)
 
     with_session(options, act)
 
@@ -270,7 +271,7 @@ def grant(place: str, grantee: str, name: str, **options: Any) -> None:
         info, path = await place_of(session, place)
         await session.buckets.set_roles(info.key, path, {who: Role[name.upper()]})
         if who != EVERYBODY and name != "none":
-            click.echo(f"They mount it with: bucketfs mount --thread {thread_text(info.thread)} {info.key} FOLDER")
+            say(f"They mount it with: bucketfs mount --thread {thread_text(info.thread)} {info.key} FOLDER")
 
     with_session(options, act)
 
@@ -298,7 +299,7 @@ def list_roles(place: str, as_json: bool, **options: Any) -> None:
             return
         for row in found:
             shown = "everyone" if row["key"] == EVERYBODY else row["key"]
-            click.echo(f"{row['role']:6}  {shown}  on {row['path'] or 'the whole bucket'}")
+            say(f"{row['role']:6}  {shown}  on {named(row['path']) if row['path'] else 'the whole bucket'}")
 
     with_session(options, act)
 
@@ -310,7 +311,7 @@ def list_roles(place: str, as_json: bool, **options: Any) -> None:
 def destroy(bucket: str, yes: bool, **options: Any) -> None:
     """Destroy a bucket with all that is in it."""
     if not yes:
-        click.confirm(f"Destroy {bucket} with all that is in it?", abort=True, err=True)
+        click.confirm(f"Destroy {named(bucket)} with all that is in it?", abort=True, err=True)
 
     async def act(session: Session) -> None:
         info = await bucket_of(session, bucket)

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
+from bucketfs.cli.printing import listed, named, say
 from bucketfs.client import BucketInfo, PathItem, thread_text
 from bucketfs.dag import RAW, cid_text, codec_of, node_info
 from bucketfs.errors import Refused
@@ -33,7 +34,7 @@ def show_bucket(info: BucketInfo, as_json: bool) -> None:
         return
     for name, value in _bucket_facts(info).items():
         # People get a time and no number of nanoseconds.
-        click.echo(f"{name.removesuffix('_ns').replace('_', ' '):<12}{_human(value)}")
+        say(f"{name.removesuffix('_ns').replace('_', ' '):<12}{_human(value)}")
 
 
 def show_buckets(buckets: Sequence[BucketInfo], as_json: bool) -> None:
@@ -43,8 +44,8 @@ def show_buckets(buckets: Sequence[BucketInfo], as_json: bool) -> None:
         click.echo(json.dumps([_bucket_facts(info) for info in ordered]))
         return
     for info in ordered:
-        private = "private" if info.private else ""
-        click.echo(f"{info.name or '-'}\t{info.key}\t{_time(info.updated_at_ns)}\t{private}".rstrip())
+        private = ["private"] if info.private else []
+        say(listed(info.name) if info.name else "-", info.key, _time(info.updated_at_ns), *private)
 
 
 def _bucket_facts(info: BucketInfo) -> dict[str, Any]:
@@ -80,7 +81,7 @@ async def add_attributes(source: NodeSource, items: Sequence[PathItem], rows: Se
             row |= {"kind": info.kind.value, "mode": info.attributes.mode, "mtime_ns": info.attributes.mtime_ns}
             row["size_bytes"] = info.size_bytes
             if info.target is not None:
-                row["target"] = info.target.decode(errors="backslashreplace")
+                row["target"] = info.target.decode(errors="surrogateescape")
 
 
 _LETTERS = {Kind.DIRECTORY.value: "d", Kind.SYMLINK.value: "l", Kind.FILE.value: "-"}
@@ -92,15 +93,15 @@ def show_rows(rows: Sequence[dict[str, Any]], long: bool, as_json: bool) -> None
         click.echo(json.dumps(rows))
         return
     for row in rows:
-        name = row["name"] + ("/" if row["kind"] == Kind.DIRECTORY.value else "")
+        name = listed(row["name"]) + ("/" if row["kind"] == Kind.DIRECTORY.value else "")
         if not long:
-            click.echo(name)
+            say(name)
             continue
         mode = row.get("mode")
         modes = f"{_LETTERS[row['kind']]}{'    ' if mode is None else f'{mode:04o}'}"
         size = str(row.get("size_bytes", row["dag_size_bytes"]))
-        target = f" -> {row['target']}" if "target" in row else ""
-        click.echo(f"{modes} {size:>14} {_time(row.get('mtime_ns') or row['updated_at_ns'])} {name}{target}")
+        target = f" -> {listed(row['target'])}" if "target" in row else ""
+        say(f"{modes} {size:>14} {_time(row.get('mtime_ns') or row['updated_at_ns'])} {name}{target}")
 
 
 def _human(value: object) -> str:
@@ -129,9 +130,9 @@ def conclude(figures: Figures, as_json: bool) -> None:
         }
         click.echo(json.dumps(shown))
     else:
-        click.echo(_summary(figures))
+        say(_summary(figures))
         for item in figures.skipped:
-            click.echo(f"left out: {item.path}: {item.reason}", err=True)
+            say(f"left out: {named(item.path)}: {item.reason}", err=True)
     if figures.skipped:
         raise Refused(f"{len(figures.skipped)} left out, the rest is done")
 
@@ -176,4 +177,4 @@ class Shown:
             self._progress.update(self._task, description=text, completed=figures.bytes_done)
         elif not self._quiet and time.monotonic() - self._said_s >= LINE_PERIOD_S:
             self._said_s = time.monotonic()
-            click.echo(f"{text}, {figures.bytes_done} bytes", err=True)
+            say(f"{text}, {figures.bytes_done} bytes", err=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from bucketfs.cli.printing import named, say
 from bucketfs.dag import cid_text
 from bucketfs.errors import BucketfsError
 from bucketfs.sync import Figures, Round
@@ -31,7 +32,7 @@ class WatchShown:
 
     def begun(self, hub: str) -> None:
         """The first line."""
-        self._line(f"{self._top} and bucket {self._bucket} of {hub} are kept the same", "begun", hub=hub)
+        self._line(f"{named(str(self._top))} and bucket {named(self._bucket)} of {hub} are kept the same", "begun", hub=hub)
 
     def progress(self, figures: Figures) -> None:
         """A line now and then while a round takes long."""
@@ -40,7 +41,7 @@ class WatchShown:
             self._figures, self._progress_s = figures, time.monotonic()
         if not self._as_json and time.monotonic() - self._progress_s >= PROGRESS_PERIOD_S:
             self._progress_s = time.monotonic()
-            click.echo(f"{_clock()} {figures.files} files, {figures.bytes_done} bytes: {figures.path}", err=True)
+            say(f"{_clock()} {figures.files} files, {figures.bytes_done} bytes: {named(figures.path)}", err=True)
 
     def round(self, done: Round, *, always: bool = False) -> None:
         """The line of a round, if it did something or ``always``."""
@@ -54,7 +55,7 @@ class WatchShown:
         if done.did_something or always:
             self._line(_summary(done), "round", **_facts(done))
         for path, reason in sorted(left - self._left):
-            self._line(f"left out: {path}: {reason}", "left", path=path, reason=reason)
+            self._line(f"left out: {named(path)}: {reason}", "left", path=path, reason=reason)
         self._left = left
 
     def trouble(self, error: BucketfsError, retry_s: float) -> None:
@@ -73,7 +74,7 @@ class WatchShown:
             now = datetime.now().astimezone().isoformat(timespec="milliseconds")
             click.echo(json.dumps({"event": event, "at": now, **facts}))
         else:
-            click.echo(f"{_clock()} {text}")
+            say(f"{_clock()} {text}")
 
 
 def _clock() -> str:
@@ -88,7 +89,7 @@ def _summary(done: Round) -> str:
         parts.append(f"{done.applied.written} written here")
     if done.applied.removed:
         parts.append(f"{done.applied.removed} removed here")
-    parts += [f"conflict copy: {path}" for path in done.conflicts]
+    parts += [f"conflict copy: {named(path)}" for path in done.conflicts]
     return ", ".join(parts) or "nothing to do"
 
 

@@ -10,7 +10,8 @@ import sys
 import click
 
 from bucketfs import __version__
-from bucketfs.daemon import JournalFormatter, journal_listens
+from bucketfs.cli.interrupts import importing
+from bucketfs.daemon import JournalFormatter, LineFormatter, journal_listens
 
 _COMMANDS = {
     "mount": "bucketfs.cli.mount:mount",
@@ -35,7 +36,8 @@ class LateGroup(click.Group):
         if place is None:
             return None
         module, _, name = place.partition(":")
-        command = getattr(importlib.import_module(module), name)
+        with importing():
+            command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
         return command
 
@@ -54,5 +56,5 @@ def bucketfs(verbose: bool) -> None:
     if journal_listens():
         handler.setFormatter(JournalFormatter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from bucketfs.cli.outcome import raise_all
+from bucketfs.cli.printing import named, say
 from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around
 from bucketfs.daemon import Places, load_config
 from bucketfs.errors import BucketfsError, Usage
@@ -72,14 +73,14 @@ def _list(places: Places, chosen: list[tuple[Mounted, str]], as_json: bool) -> N
 
 def _show(found: list[dict[str, Any]]) -> None:
     if not found:
-        click.echo("No conflicts.")
+        say("No conflicts.")
         return
     for document in found:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(document["time_s"]))
         whose, other = ("yours", "the Hub's") if document["copy_is"] == "mine" else ("the Hub's", "yours")
-        click.echo(f"{document['original']}: {other} has the name; since {when} {whose} is beside it:")
-        click.echo(f"  {document['copy']}")
-    click.echo("Both versions are kept. 'bucketfs conflicts --resolve keep-mine|keep-theirs|keep-both PATH' settles one.")
+        say(f"{named(document['original'])}: {other} has the name; since {when} {whose} is beside it:")
+        say(f"  {named(document['copy'])}")
+    say("Both versions are kept. 'bucketfs conflicts --resolve keep-mine|keep-theirs|keep-both PATH' settles one.")
 
 
 def _resolve(places: Places, chosen: list[tuple[Mounted, str]], keep: str, everything: bool, as_json: bool) -> None:
@@ -100,9 +101,9 @@ def _resolve(places: Places, chosen: list[tuple[Mounted, str]], keep: str, every
     if as_json:
         click.echo(json.dumps({"resolved": resolved, "failed": failed}, indent=2))
     elif not resolved and not failures:
-        click.echo("No conflicts.")
+        say("No conflicts.")
     for document in resolved if not as_json else ():
-        click.echo(f"{document['original']}: {_DONE[keep]}")
+        say(f"{named(document['original'])}: {_DONE[keep]}")
     raise_all(failures)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from bucketfs.cli.printing import named, say
 from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around
 from bucketfs.daemon import load_config
 from bucketfs.errors import Usage
@@ -33,7 +34,10 @@ def events(path: str | None, as_json: bool) -> None:
 
     def show(document: Mapping[str, Any]) -> None:
         for event in document["events"]:
-            click.echo(json.dumps(event) if as_json else line_of_event(event))
+            if as_json:
+                click.echo(json.dumps(event))
+            else:
+                say(line_of_event(event))
 
     try:
         # Silence is no failure: nothing may change for days.
@@ -45,7 +49,7 @@ def events(path: str | None, as_json: bool) -> None:
 def line_of_event(event: Mapping[str, Any]) -> str:
     """An event for people: when, who made it, what became of which path."""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time_s"]))
-    kind, bucket = event["kind"], event["bucket"]
+    kind, bucket = event["kind"], named(event["bucket"])
     if kind == "start":
         return f"{when} start {bucket} at {event['root']}"
     if kind == "end":
@@ -53,5 +57,5 @@ def line_of_event(event: Mapping[str, Any]) -> str:
     if kind == "lost":
         why = f": {event['reason']}" if event.get("reason") else ""
         return f"{when} {event['origin']} lost {bucket} from {event['old_root']} to {event['root']}{why}"
-    was = f"{event['was']} -> " if kind == "renamed" else ""
-    return f"{when} {event['origin']} {kind} {was}{event['file']}"
+    was = f"{named(event['was'])} -> " if kind == "renamed" else ""
+    return f"{when} {event['origin']} {kind} {was}{named(event['file'])}"

@@ -13,6 +13,7 @@ from bucketfs.cli.keys import key
 from bucketfs.cli.options import configured, settings
 from bucketfs.cli.orgs import org
 from bucketfs.cli.outcome import telling
+from bucketfs.cli.printing import say
 from bucketfs.cli.report import size_text
 from bucketfs.daemon import (
     Config,
@@ -94,12 +95,10 @@ def gc(grace: str, **options: Any) -> None:
     except ValueError as error:
         raise Usage(f"--grace is {grace!r}", hint=f"write {error}") from None
     if grace_s < GRACE_LEAST_S:
-        click.echo("Mounts may bring back what somebody has removed within the last hour: they take it for lost", err=True)
+        say("Mounts may bring back what somebody has removed within the last hour: they take it for lost", err=True)
     done = collect(_hub_config(config), grace_s)
     freed = size_text(done.bytes_deleted)
-    click.echo(
-        f"Deleted {done.blocks_deleted} blocks ({freed}), kept {done.blocks_kept}; removed {done.packs_removed} packs"
-    )
+    say(f"Deleted {done.blocks_deleted} blocks ({freed}), kept {done.blocks_kept}; removed {done.packs_removed} packs")
 
 
 def _serve(config: Config) -> None:
@@ -111,7 +110,7 @@ def _serve(config: Config) -> None:
     server = HubServer(_hub_config(config))
     address = server.start()
     try:
-        click.echo(f"Hub serves on {address}, data in {config.hub_data}")
+        say(f"Hub serves on {address}, data in {config.hub_data}")
         notify_ready(f"serves on {address}")
         stop.wait()
         notify_stopping("ends calls")

@@ -12,6 +12,7 @@ import click
 
 from bucketfs.cli.account import in_session
 from bucketfs.cli.options import configured, org_option, settings
+from bucketfs.cli.printing import say
 from bucketfs.client import Credentials, KeyInfo, KeyType
 from bucketfs.daemon import EMBEDDED, CredentialsFile, Profile, Session
 from bucketfs.errors import Usage
@@ -64,9 +65,9 @@ def create(user: bool | None, insecure: bool, name: str | None, as_json: bool, *
     else:
         _show_table(made)
     if insecure and not warned:
-        click.echo("This key works without its secret: whoever sees it can use it. For development only.", err=True)
+        say("This key works without its secret: whoever sees it can use it. For development only.", err=True)
     if name:
-        click.echo(f"Saved in {file.path}, profile {name}", err=as_json)
+        say(f"Saved in {file.path}, profile {name}", err=as_json)
 
 
 @key.command("ls")
@@ -85,7 +86,7 @@ def list_keys(as_json: bool, **options: Any) -> None:
         return
     for info in keys:
         state = "valid" if info["valid"] else "invalid"
-        click.echo(f"{info['key']}  {info['type']:7}  {'secure' if info['secure'] else 'insecure':8}  {state}")
+        say(f"{info['key']}  {info['type']:7}  {'secure' if info['secure'] else 'insecure':8}  {state}")
 
 
 @key.command()
@@ -102,7 +103,7 @@ def invalidate(api_key: str, **options: Any) -> None:
 
 
 def _asked_for_users() -> bool:
-    click.echo("An account key acts for you, a user group key for the users of an app.", err=True)
+    say("An account key acts for you, a user group key for the users of an app.", err=True)
     kind = click.prompt("Which", type=click.Choice(["account", "user"]), default="account", err=True)
     return bool(kind == "user")
 
@@ -118,7 +119,7 @@ def _show_table(made: KeyInfo) -> None:
     rows = (("KEY", "SECRET", "TYPE"), (made.key, made.secret, _TYPES[made.type]))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _described(info: KeyInfo) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import click
 
 from bucketfs.cli.options import configured, settings
 from bucketfs.cli.outcome import telling
+from bucketfs.cli.printing import named, say
 from bucketfs.daemon import MountOptions, spawn, watched_above
 from bucketfs.errors import Usage
 from bucketfs.mount import MountSettings, is_dead, mounted_at, prepare, real_path
@@ -59,6 +60,7 @@ def _mount(places: tuple[str, ...], foreground: bool, ready_fd: int | None, opti
     bucket, mountpoint = places if len(places) == 2 else ("", places[0])
     config = configured("mount", options)
     name, _, prefix = bucket.strip("/").partition("/")
+    bucket.encode()  # fails here and not in the daemon when it is no text
     wanted = config.mount_options(real_path(Path(mountpoint).expanduser().absolute()), name, prefix.strip("/"), ready_fd)
     if bucket and not name:
         raise Usage(f"{bucket!r} names no bucket", hint="write BUCKET or BUCKET/FOLDER")
@@ -87,11 +89,12 @@ def _start(bucket: str, wanted: MountOptions, options: dict[str, Any]) -> None:
     verbose = ["-v"] if click.get_current_context().find_root().params.get("verbose") else []
     arguments = [*verbose, "mount", "--foreground", *_again(options)]
     ready = spawn([*arguments, "--", *([bucket] if bucket else []), str(place)], log_file, READY_MARGIN_S)
-    what = f"bucket {bucket}" if bucket else "all buckets"
+    what = f"bucket {named(bucket)}" if bucket else "all buckets"
     hub = str(ready.get("hub", "")) or "the Hub"
-    click.echo(f"Mounted {what} of {hub} at {place}")
-    click.echo(f"Changes wait in {wanted.state_folder}, the cache is in {wanted.cache_folder}, the log is {log_file}")
-    click.echo(f"Unmount with: bucketfs umount {place}")
+    say(f"Mounted {what} of {hub} at {named(str(place))}")
+    state, cache = named(str(wanted.state_folder)), named(str(wanted.cache_folder))
+    say(f"Changes wait in {state}, the cache is in {cache}, the log is {named(str(log_file))}")
+    say(f"Unmount with: bucketfs umount {named(str(place))}")
 
 
 def _again(options: dict[str, Any]) -> list[str]:

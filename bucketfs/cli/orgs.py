@@ -10,6 +10,7 @@ import click
 
 from bucketfs.cli.account import in_session
 from bucketfs.cli.options import configured, settings
+from bucketfs.cli.printing import named, say
 from bucketfs.client import OrgInfo, public_key_text
 from bucketfs.daemon import Config, Session
 from bucketfs.errors import Exists, Usage
@@ -69,7 +70,7 @@ def members(slug: str, as_json: bool, **options: Any) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     for member in found:
-        click.echo(f"{member['username']}  {member['role']}")
+        say(f"{member['username']}  {member['role']}")
 
 
 @org.command()
@@ -89,7 +90,7 @@ def invite(slug: str, email: str, as_json: bool, **options: Any) -> None:
     if as_json:
         click.echo(json.dumps({"token": token, "link": link}, indent=2))
     else:
-        click.echo(f"{email} joins {slug} by opening {link}")
+        say(f"{email} joins {slug} by opening {link}")
 
 
 @org.command()
@@ -111,7 +112,7 @@ def leave(slug: str, **options: Any) -> None:
 def remove(slug: str, yes: bool, **options: Any) -> None:
     """Remove an organization with its keys and threads. For owners."""
     if not yes:
-        click.confirm(f"Remove {slug} with its keys and threads?", abort=True, err=True)
+        click.confirm(f"Remove {named(slug)} with its keys and threads?", abort=True, err=True)
 
     async def ask(session: Session) -> None:
         await session.hub.remove_org()
@@ -133,4 +134,4 @@ def _show(found: list[OrgInfo], as_json: bool) -> None:
         click.echo(json.dumps(described, indent=2))
         return
     for info in found:
-        click.echo(f"{info.slug}  {info.name}")
+        say(f"{info.slug}  {info.name}")

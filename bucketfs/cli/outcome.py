@@ -1,4 +1,4 @@
-"""``main``: run a command and turn how it ended into one line and an exit code."""
+"""``run``: run a command and turn how it ended into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -11,44 +11,66 @@ from contextlib import contextmanager, suppress
 
 import click
 
+from bucketfs.cli import interrupts
+from bucketfs.cli.interrupts import INTERRUPTED
 from bucketfs.daemon import ERROR, journal_listens, levelled, notify_failed, tell_failed
 from bucketfs.errors import BucketfsError, DiskFailed, Usage
+from bucketfs.quoting import visible
 
-DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG = 0, 1, 2
 READER_LEFT = 141
 """What a shell says of a program that SIGPIPE ended, ``ls`` in ``ls | head`` say: it was not done, and nobody was to know."""
 
-_OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``bucketfs ARGUMENTS`` (those of the process, when left out) and return the exit code."""
+def run(arguments: Sequence[str]) -> int:
+    """Run ``bucketfs ARGUMENTS`` and return the exit code."""
     # gRPC would print its own lines about connections that come and go; ours say it better.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from bucketfs.cli.commands import bucketfs
 
-    words = _verbose_first(list(sys.argv[1:] if arguments is None else arguments))
+    words = _verbose_first(list(arguments))
     verbose = words[:1] == ["-v"]
     try:
+        interrupts.by_exception()
         _run(bucketfs, words)
         # What is left of it would fail where nobody catches it.
         sys.stdout.flush()
-    except click.exceptions.Exit as error:
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt, EOFError):
-        return _say("interrupted", INTERRUPTED)
-    except click.ClickException as error:
-        return _say(_click_line(error), WRONG)
-    except Exception as error:
-        cause = single(error)
-        if isinstance(cause, BrokenPipeError):
-            return _reader_left()
-        if isinstance(cause, OSError) and cause.filename is None and cause.errno in _OUTPUT_ERRORS:
-            # On every other way to a disk an error has become one of ours.
-            _drop_output()
-            cause = DiskFailed(f"what is printed cannot be written: {cause.strerror}", hint="make room where it goes")
-        return _failed(cause, verbose)
+        interrupts.at_once()
+    except BaseException as error:
+        interrupts.at_once()
+        return _ended(error, verbose)
     return DONE
+
+
+def _ended(error: BaseException, verbose: bool) -> int:
+    """The exit code of a command that raised, with its line. Raises what is no failure of a command (``SystemExit``)."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if _is_interrupt(error):
+        return _say("interrupted", INTERRUPTED)
+    if isinstance(error, click.ClickException):
+        return _say(_click_line(error), WRONG)
+    if not isinstance(error, Exception):
+        raise error
+    cause = single(error)
+    if isinstance(cause, BrokenPipeError):
+        return _reader_left()
+    if isinstance(cause, OSError) and cause.filename is None and cause.errno in _OUTPUT_ERRORS:
+        # On every other way to a disk an error has become one of ours.
+        _drop_output()
+        cause = DiskFailed(f"what is printed cannot be written: {cause.strerror}", hint="make room where it goes")
+    if isinstance(cause, UnicodeEncodeError) and "surrogates" in cause.reason:
+        # The only texts with surrogates are arguments and variables whose bytes were no UTF-8.
+        cause = Usage(f"{visible(cause.object)} is not UTF-8, and names at a Hub are", hint="give it in UTF-8")
+    return _failed(cause, verbose)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(KeyboardInterrupt) is not None
+    return isinstance(error, (click.Abort, KeyboardInterrupt, EOFError))
 
 
 def _run(command: click.Command, words: list[str]) -> None:
@@ -120,7 +142,8 @@ def _failed(error: Exception, verbose: bool) -> int:
     code = _say(line_of(error), WRONG if isinstance(error, Usage) else FAILED)
     if verbose:
         if not isinstance(error, BucketfsError):
-            traceback.print_exception(error, file=sys.stderr)
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                print(visible(line), file=sys.stderr)
         cause = error.__cause__
         while cause is not None:
             print(f"  because of {type(cause).__name__}: {_flat(str(cause))}", file=sys.stderr)
@@ -135,12 +158,12 @@ def _click_line(error: click.ClickException) -> str:
 
 
 def _flat(text: str) -> str:
-    return " ".join(text.split())
+    return visible(" ".join(text.split()))
 
 
 def _say(line: str, code: int) -> int:
     # Who does not hear it still gets the exit code.
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         said = f"bucketfs: {line}"
         print(levelled(said, ERROR) if journal_listens() else said, file=sys.stderr)
     return code

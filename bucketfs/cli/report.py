@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from bucketfs.cli.printing import named
+from bucketfs.quoting import visible
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 PLAIN_PERIOD_S = 5.0
 FEW_DESCRIPTORS = 64
@@ -20,11 +23,11 @@ def status_lines(document: Mapping[str, Any], now_s: float) -> Iterator[str]:
     The daemon may be of another version: what it does not say is left out. ``now_s`` counts seconds since 1970.
     """
     if "trouble" in document:
-        yield f"{document.get('mountpoint')}: {document['trouble']}"
+        yield f"{_name(document, 'mountpoint')}: {document['trouble']}"
         return
-    what = f"bucket {document['bucket']}" if document.get("bucket") else "all buckets"
+    what = f"bucket {_name(document, 'bucket')}" if document.get("bucket") else "all buckets"
     mode = ", read-only" if document.get("read_only") else ""
-    yield f"{document.get('mountpoint')}: {what} of {document.get('hub')}{mode}"
+    yield f"{_name(document, 'mountpoint')}: {what} of {document.get('hub')}{mode}"
     connection = document.get("connection") or {}
     if connection.get("error"):
         yield f"  Hub: {connection.get('state')}: {connection['error']}"
@@ -42,7 +45,7 @@ def status_lines(document: Mapping[str, Any], now_s: float) -> Iterator[str]:
         when = f"; next try in {time_text(max(0.0, again - now_s))}" if again is not None else ""
         count = bucket.get("pending_count")
         waits = f"{count} changes wait; " if count else ""
-        yield f"  bucket {bucket.get('name')}: {waits}cannot be opened: {bucket.get('error')}{when}"
+        yield f"  bucket {_name(bucket, 'name')}: {waits}cannot be opened: {bucket.get('error')}{when}"
         if count and bucket.get("hint"):
             yield f"    {bucket['hint']}"
     conflicts = document.get("conflicts") or ()
@@ -71,13 +74,13 @@ def _bucket_lines(bucket: Mapping[str, Any], now_s: float) -> Iterator[str]:
         again = bucket.get("next_try_s")
         when = f"; next try in {time_text(max(0.0, again - now_s))}" if again is not None else ""
         what = _PAUSED.get(bucket.get("paused") or "", "not pushed")
-        yield f"  bucket {bucket.get('name')}: {_waiting(bucket)}; {what}: {bucket['error']}{when}"
+        yield f"  bucket {_name(bucket, 'name')}: {_waiting(bucket)}; {what}: {bucket['error']}{when}"
         if bucket.get("hint"):
             yield f"    {bucket['hint']}"
     elif bucket.get("pushing"):
-        yield f"  bucket {bucket.get('name')}: {_waiting(bucket)}, being pushed"
+        yield f"  bucket {_name(bucket, 'name')}: {_waiting(bucket)}, being pushed"
     elif bucket.get("pending_count"):
-        yield f"  bucket {bucket.get('name')}: {_waiting(bucket)}"
+        yield f"  bucket {_name(bucket, 'name')}: {_waiting(bucket)}"
     refused = bucket.get("refused") or ()
     yield from _listed(bucket, refused, f"{len(refused)} paths are refused by the Hub and wait here:")
     damaged = bucket.get("damaged") or ()
@@ -89,10 +92,16 @@ def _bucket_lines(bucket: Mapping[str, Any], now_s: float) -> Iterator[str]:
 def _listed(bucket: Mapping[str, Any], items: Sequence[Mapping[str, Any]], what: str) -> Iterator[str]:
     if not items:
         return
-    yield f"  bucket {bucket.get('name')}: {what}"
-    yield from (f"    {item.get('path') or '(the bucket itself)'}: {item.get('reason')}" for item in items[:_LISTED_MAX])
+    yield f"  bucket {_name(bucket, 'name')}: {what}"
+    for item in items[:_LISTED_MAX]:
+        path = _name(item, "path") if item.get("path") else "(the bucket itself)"
+        yield f"    {path}: {item.get('reason')}"
     if len(items) > _LISTED_MAX:
         yield f"    and {len(items) - _LISTED_MAX} more; --json has them all"
+
+
+def _name(document: Mapping[str, Any], key: str) -> str:
+    return named(str(document.get(key)))
 
 
 def _waiting(document: Mapping[str, Any]) -> str:
@@ -150,7 +159,7 @@ class Ticker:
         if not self._terminal and now - self._shown_at < PLAIN_PERIOD_S:
             return
         self._shown_at = now
-        line = f"{self._title}: {self._text(document)}"
+        line = visible(f"{self._title}: {self._text(document)}")
         if self._terminal:
             sys.stderr.write("\r" + line.ljust(self._width))
             self._width = len(line)

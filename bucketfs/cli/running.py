@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from bucketfs.cli.outcome import raise_all
+from bucketfs.cli.printing import named, say
 from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around, mount_of, my_mounts
 from bucketfs.cli.report import Ticker, status_lines
 from bucketfs.daemon import Places, ask, load_config, parse_seconds
@@ -33,15 +34,24 @@ def status(mountpoint: str | None, as_json: bool) -> None:
     if mountpoint is not None:
         mounted = mount_of(mountpoint)
         document = _status(places, mounted)
-        click.echo(json.dumps(document, indent=2) if as_json else "\n".join(status_lines(document, time.time())))
+        if as_json:
+            click.echo(json.dumps(document, indent=2))
+        else:
+            _show([document])
         return
     documents = [_status_or_why_not(places, mounted) for mounted in my_mounts(places)]
     if as_json:
         click.echo(json.dumps(documents, indent=2))
     elif documents:
-        click.echo("\n\n".join("\n".join(status_lines(document, time.time())) for document in documents))
+        _show(documents)
     else:
-        click.echo("Nothing is mounted. 'bucketfs mount FOLDER' mounts all buckets.")
+        say("Nothing is mounted. 'bucketfs mount FOLDER' mounts all buckets.")
+
+
+def _show(documents: list[dict[str, Any]]) -> None:
+    for number, document in enumerate(documents):
+        for line in [*([""] if number else []), *status_lines(document, time.time())]:
+            say(line)
 
 
 @click.command(short_help="Wait until all changes are at the Hub.")
@@ -85,17 +95,17 @@ def umount(mountpoint: str, lazy: bool, no_wait: bool) -> None:
     mounted = mount_of(mountpoint)
     if is_dead(mounted.mountpoint):
         unmount(mounted.mountpoint, lazy=True)
-        click.echo(f"Unmounted {mounted.mountpoint}, which had lost its process; its changes wait for the next mount")
+        say(f"Unmounted {named(str(mounted.mountpoint))}, which had lost its process; its changes wait for the next mount")
         return
     with _process_of(places, mounted) as process:
         unmount(mounted.mountpoint, lazy=lazy)
         if no_wait or process is None:
-            click.echo(f"Unmounted {mounted.mountpoint}")
+            say(f"Unmounted {named(str(mounted.mountpoint))}")
             return
         with Ticker(f"{mounted.mountpoint}") as ticker:
             left = _drained(places, mounted, ticker)
         _wait_for_end(process)
-    click.echo(f"Unmounted {mounted.mountpoint}" + (f"; {left}" if left else ""))
+    say(f"Unmounted {named(str(mounted.mountpoint))}" + (f"; {left}" if left else ""))
 
 
 def _drained(places: Places, mounted: Mounted, ticker: Ticker) -> str:

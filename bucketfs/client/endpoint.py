@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from bucketfs.errors import Usage
 
@@ -18,9 +19,10 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """``target`` is what gRPC dials, ``tls`` whether it is encrypted, ``local`` whether it is a socket of this machine."""
+    """``address`` is ``HOST:PORT`` or ``unix:/path``, ``tls`` whether it is encrypted, ``local`` whether it is a socket of this
+    machine."""
 
-    target: str
+    address: str
     tls: bool = False
     local: bool = False
 
@@ -47,8 +49,15 @@ class Endpoint:
 
     def __str__(self) -> str:
         if self.local:
-            return self.target
-        return f"https://{self.target}" if self.tls else self.target
+            return self.address
+        return f"https://{self.address}" if self.tls else self.address
+
+    @property
+    def target(self) -> str:
+        """What gRPC dials. It takes a socket's path out of a URL, so whatever means something there, or is no text, is escaped."""
+        if not self.local:
+            return self.address
+        return "unix:" + quote(self.address.removeprefix("unix:").encode("utf-8", "surrogateescape"))
 
 
 def _port_of(match: re.Match[str], scheme: str) -> int | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bucketfs.daemon.config import DEFAULT_PROFILE, EMBEDDED, SETTINGS, Config, MountOptions, Setting, load_config
 from bucketfs.daemon.control import Command, ControlServer, Progress, answers, ask
 from bucketfs.daemon.descriptors import descriptor_figures, raise_descriptor_limit
-from bucketfs.daemon.journald import ERROR, JournalFormatter, journal_listens, levelled
+from bucketfs.daemon.journald import ERROR, JournalFormatter, LineFormatter, journal_listens, levelled
 from bucketfs.daemon.places import Places, find_places, make_private
 from bucketfs.daemon.ready import await_ready, tell_failed, tell_ready
 from bucketfs.daemon.systemd import notify_failed, notify_ready, notify_status, notify_stopping, watchdog
@@ -36,6 +36,7 @@ __all__ = [
     "ControlServer",
     "CredentialsFile",
     "JournalFormatter",
+    "LineFormatter",
     "MountOptions",
     "Places",
     "Profile",

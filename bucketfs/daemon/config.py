@@ -210,7 +210,7 @@ def load_config(options: Mapping[str, object] | None = None, environ: Mapping[st
 
 def _read_file(file: Path, required: bool) -> dict[str, object]:
     try:
-        document = tomllib.loads(file.read_text())
+        document = tomllib.loads(file.read_bytes().decode())
     except FileNotFoundError:
         if required:
             raise Usage(f"{file} does not exist", hint="BUCKETFS_CONFIG names it") from None

@@ -139,7 +139,7 @@ class CredentialsFile:
     def _read(self) -> dict[str, Profile]:
         try:
             _check_private(self.path)
-            document = tomllib.loads(self.path.read_text())
+            document = tomllib.loads(self.path.read_bytes().decode())
         except (OSError, UnicodeDecodeError) as error:
             raise Usage(f"{self.path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
         except tomllib.TOMLDecodeError as error:
@@ -188,7 +188,7 @@ def identity_of(path: Path) -> Identity:
     for _ in range(2):
         try:
             _check_private(path)
-            return Identity.from_text(path.read_text())
+            return Identity.from_text(path.read_bytes().decode())
         except FileNotFoundError:
             _make_identity(path)
         except InvalidArgument as error:

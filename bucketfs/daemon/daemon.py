@@ -134,7 +134,7 @@ class _Daemon:
 
     def _state_folder(self, endpoint: Endpoint, acting: str) -> Path:
         who = f"{endpoint}\n{acting}\n{self._options.bucket}\n{self._options.prefix}"
-        name = hashlib.sha256(who.encode()).hexdigest()[:16]
+        name = hashlib.sha256(os.fsencode(who)).hexdigest()[:16]
         return make_private(self._options.state_folder / "mounts" / name)
 
     def _recalled_thread(self, endpoint: Endpoint, acting: str) -> ThreadId | None:

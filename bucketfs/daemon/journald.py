@@ -11,6 +11,8 @@ import os
 import sys
 from collections.abc import Mapping
 
+from bucketfs.quoting import visible
+
 ERROR = 3
 _LEVELS = ((logging.ERROR, ERROR), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
@@ -29,7 +31,20 @@ def levelled(text: str, level: int) -> str:
     return "\n".join(f"<{level}>{line}" for line in text.splitlines())
 
 
-class JournalFormatter(logging.Formatter):
+class LineFormatter(logging.Formatter):
+    """A record's message is one line, whatever the names in it are; only what raised it has more."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """As `logging.Formatter.formatMessage`."""
+        record.message = visible(record.message)
+        return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As `logging.Formatter.format`."""
+        return "\n".join(visible(line) for line in super().format(record).split("\n"))
+
+
+class JournalFormatter(LineFormatter):
     """The message and what raised it."""
 
     def __init__(self) -> None:

@@ -23,7 +23,8 @@ def notify(state: str, environ: Mapping[str, str] = os.environ) -> bool:
     target = "\0" + address[1:] if address.startswith("@") else address
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
         try:
-            out.sendto(state.encode(), target)
+            # A path in it may be any bytes.
+            out.sendto(os.fsencode(state), target)
         except OSError:
             return False
     return True

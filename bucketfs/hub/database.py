@@ -18,7 +18,7 @@ DUPLICATE_KEY = "E11000 duplicate key error"
 class Database:
     """Used from any thread. Tables of an older layout are brought to ours; raises Unsupported for a newer one."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | sa.URL) -> None:
         self._engine = tables.open_engine(url)
         self._local = self._engine.dialect.name == "sqlite"
         # Writes re-check what they rely on in the UPDATE itself (compare-and-swap), which needs no more than READ COMMITTED.

@@ -9,6 +9,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 
@@ -58,6 +59,11 @@ class Address:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port if port is None else port}"
 
+    @property
+    def target(self) -> str:
+        """As gRPC binds it. It takes a socket's path out of a URL, so whatever means something there, or is no text, is escaped."""
+        return self.text() if self.path is None else f"unix:{quote(os.fsencode(self.path))}"
+
 
 def bind(server: Any, config: HubConfig) -> str:
     """Binds a grpc server to ``config.listen`` and returns the address with its real port.
@@ -76,9 +82,9 @@ def bind(server: Any, config: HubConfig) -> str:
         _clear_socket(address.path)
     try:
         if credentials is None:
-            port = server.add_insecure_port(address.text())
+            port = server.add_insecure_port(address.target)
         else:
-            port = server.add_secure_port(address.text(), credentials)
+            port = server.add_secure_port(address.target, credentials)
     except RuntimeError as error:
         raise Unavailable(f"cannot listen on {address.text()}", hint="is another program listening there?") from error
     if not port:

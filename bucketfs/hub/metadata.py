@@ -312,7 +312,7 @@ def _thread(found: Any) -> ThreadRow:
 class Metadata(Buckets, Threads, People, Keys, Accounting):
     """Everything a hub remembers besides blocks."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | sa.URL) -> None:
         database = Database(url)
         Buckets.__init__(self, database)
         Threads.__init__(self, database)

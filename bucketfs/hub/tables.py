@@ -159,12 +159,13 @@ UPGRADES: dict[int, tuple[str, ...]] = {
 }
 
 
-def sqlite_url(folder: Path) -> str:
+def sqlite_url(folder: Path) -> sa.URL:
     """The default database in a hub's data folder."""
-    return str(sa.URL.create("sqlite", database=str(folder / "hub.sqlite")))
+    # Not as a text: the path may have bytes that no URL holds.
+    return sa.URL.create("sqlite", database=str(folder / "hub.sqlite"))
 
 
-def open_engine(url: str) -> sa.Engine:
+def open_engine(url: str | sa.URL) -> sa.Engine:
     """An engine on ``url`` with the tables made. A SQLite file is made with mode 0600 before anything is written to it.
 
     Raises SQLAlchemy's errors, and OSError when the file cannot be made.

@@ -80,7 +80,7 @@ def events_of(changes: Sequence[Change]) -> list[Event]:
 
 def _text(path: tuple[bytes, ...]) -> str:
     # A name that is no text comes from another client; it is shown as far as it is one.
-    return b"/".join(path).decode(errors="replace")
+    return b"/".join(path).decode(errors="surrogateescape")
 
 
 class Turn(enum.Enum):

@@ -86,7 +86,7 @@ def unwatched(_figures: Figures) -> None:
 
 def path_text(path: Names) -> str:
     """A path of a bucket for messages."""
-    return b"/".join(path).decode(errors="backslashreplace")
+    return b"/".join(path).decode(errors="surrogateescape")
 
 
 class Blocks(Protocol):

@@ -8,6 +8,9 @@ NAME_MAX = 255
 EXTENSION_MAX = 24
 """Longer endings are no extensions but part of the name."""
 
+HOST_BYTES_MAX = 64
+"""As many as a host name has at the kernel (HOST_NAME_MAX)."""
+
 DOUBLE = (b".tar", b".user", b".d", b".min", b".spec", b".test")
 """First halves of double extensions that are kept whole, as in ``.tar.gz``."""
 
@@ -15,10 +18,11 @@ DOUBLE = (b".tar", b".user", b".d", b".min", b".spec", b".test")
 def conflict_name(name: bytes, host: str, when: str, taken: Callable[[bytes], bool]) -> bytes:
     """``name (conflict HOST WHEN).ext``, with a counter when that is taken, cut to 255 bytes at a character's edge.
 
-    ``when`` is the text of the time, such as ``2026-11-21 143005``.
+    ``when`` is the text of the time, such as ``2026-11-21 143005``. ``host`` is what the machine says, with whatever is no text of
+    one line in it.
     """
     stem, extension = split_extension(name)
-    clean = "".join(" " if c in "/\0" else c for c in host)[:64]
+    clean = _clean(host)
     count = 1
     while True:
         number = "" if count == 1 else f" {count}"
@@ -28,6 +32,12 @@ def conflict_name(name: bytes, host: str, when: str, taken: Callable[[bytes], bo
         if not taken(candidate):
             return candidate
         count += 1
+
+
+def _clean(host: str) -> str:
+    """A host name (any bytes that sethostname(2) takes, decoded by Python) as a part of a file's name."""
+    text = "".join("_" if c == "/" or not (c == " " or c.isprintable()) else c for c in host).strip()
+    return text.encode()[:HOST_BYTES_MAX].decode(errors="ignore") or "unnamed"
 
 
 def split_extension(name: bytes) -> tuple[bytes, bytes]:

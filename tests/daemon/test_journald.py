@@ -35,11 +35,11 @@ def test_lines_have_levels_where_the_journal_listens(tmp_path: Path, said: str |
         assert subprocess.run([sys.executable, "-c", PROGRAM], stderr=err, env=environment).returncode == 1
     lines = log.read_text().splitlines()
     if said == "its own":
-        assert lines[:2] == ["<4>bucketfs.x: first", "<4>second"]
-        assert lines[2].startswith("<3>bucketfs: unexpected RuntimeError: oh")
+        assert lines[0] == "<4>bucketfs.x: first\\nsecond"
+        assert lines[1].startswith("<3>bucketfs: unexpected RuntimeError: oh")
     else:
-        assert lines[0].endswith(" WARNING bucketfs.x: first") and lines[0][:2] == "20"
-        assert lines[2].startswith("bucketfs: unexpected RuntimeError: oh")
+        assert lines[0].endswith(" WARNING bucketfs.x: first\\nsecond") and lines[0][:2] == "20"
+        assert lines[1].startswith("bucketfs: unexpected RuntimeError: oh")
 
 
 def test_a_traceback_has_one_level() -> None:

@@ -123,6 +123,7 @@ class Home:
             cwd=self.root,
             capture_output=True,
             text=True,
+            errors="surrogateescape",
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             timeout=timeout_s,

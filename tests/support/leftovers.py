@@ -56,10 +56,10 @@ class MountEntry:
 def mounts() -> list[MountEntry]:
     """All mounts, in the order they were made."""
     found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        where = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), before.split()[4])
-        found.append(MountEntry(Path(where), after.split()[0]))
+    for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n")[:-1]:
+        before, _, after = line.partition(b" - ")
+        where = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), before.split(b" ")[4])
+        found.append(MountEntry(Path(os.fsdecode(where)), after.split(b" ")[0].decode()))
     return found
 
 
