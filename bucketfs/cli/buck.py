@@ -22,6 +22,8 @@ from bucketfs.cli.buck_place import (
     parts_of,
     place_of,
     remote_of,
+    rights_of,
+    rights_options,
     source_of,
     with_session,
 )
@@ -151,10 +153,21 @@ def push(local: Path, place: str, delete: bool, no_attributes: bool, reread: boo
 @click.argument("local", type=click.Path(path_type=Path))
 @click.option("--delete", is_flag=True, help="Remove from LOCAL what is not in the bucket.")
 @_reread
+@rights_options
 @as_json_option
 @acting
-def pull(place: str, local: Path, delete: bool, reread: bool, as_json: bool, **options: Any) -> None:
+def pull(
+    place: str,
+    local: Path,
+    delete: bool,
+    reread: bool,
+    owner: bool,
+    special_modes: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Make LOCAL what is in a bucket. Fetches and writes only what is not there."""
+    wanted = PullOptions(delete=delete, reread=reread, rights=rights_of(owner, special_modes))
 
     async def act(session: Session) -> None:
         info, path = await place_of(session, place)
@@ -164,7 +177,7 @@ def pull(place: str, local: Path, delete: bool, reread: bool, as_json: bool, **o
                 remote_of(session, info),
                 local,
                 names_of(path),
-                PullOptions(delete=delete, reread=reread),
+                wanted,
                 shown.update,
                 asides=asides,
             )

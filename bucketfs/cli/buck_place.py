@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from bucketfs.cli.options import configured, org_option, settings
 from bucketfs.client import BucketInfo, find_bucket
 from bucketfs.daemon import Session, open_session
 from bucketfs.errors import NotFound, Unsupported, Usage
-from bucketfs.sync import NativeRemote, NodeSource
+from bucketfs.sync import NativeRemote, NodeSource, Rights
 from bucketfs.types import BucketKey
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,6 +31,20 @@ def acting(command: F) -> F:
 def asides_place(options: dict[str, Any]) -> Path:
     """The folder where the user's runs list what they write aside."""
     return configured("", options).places.state / "aside"
+
+
+def rights_options(command: F) -> F:
+    """What of the attributes in a bucket files here are given: ``owner`` and ``special_modes``, for `rights_of`."""
+    owner = click.option("--owner", is_flag=True, help="Root only: give files the uid and gid that the bucket says.")
+    special = click.option("--special-modes", is_flag=True, help="Root only: also set-user-id and set-group-id.")
+    return owner(special(command))
+
+
+def rights_of(owner: bool, special_modes: bool) -> Rights:
+    """Raises Usage for more than the defaults when the process is not root's."""
+    if (owner or special_modes) and os.geteuid() != 0:
+        raise Usage("--owner and --special-modes are for root only", hint="leave them out, or run it as root")
+    return Rights(owner=owner, special_modes=special_modes)
 
 
 def with_session(options: dict[str, Any], act: Callable[[Session], Coroutine[Any, Any, None]]) -> None:

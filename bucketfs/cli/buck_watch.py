@@ -15,7 +15,7 @@ from typing import Any
 import click
 import trio
 
-from bucketfs.cli.buck_place import acting, asides_place, bucket_of, need_native
+from bucketfs.cli.buck_place import acting, asides_place, bucket_of, need_native, rights_of, rights_options
 from bucketfs.cli.buck_watch_output import WatchShown
 from bucketfs.cli.options import configured
 from bucketfs.client import BucketInfo, Endpoint, thread_from_text, thread_text
@@ -30,6 +30,7 @@ from bucketfs.sync import (
     MirrorRunner,
     MirrorState,
     NativeRemote,
+    Rights,
     Watcher,
     forget_state,
     listed_asides,
@@ -49,20 +50,32 @@ ONCE_ROUNDS_MAX = 3
 @click.argument("bucket")
 @click.option("--once", is_flag=True, help="Do it once, and end.")
 @click.option("--anew", is_flag=True, help="Forget what was agreed before: both sides are put together, nothing is removed.")
+@rights_options
 @click.option("--json", "as_json", is_flag=True, help="Print lines of JSON.")
 @click.option("--quiet", "quiet_s", type=float, default=2.0, hidden=True)
 @acting
-def watch(local: Path, bucket: str, once: bool, anew: bool, as_json: bool, quiet_s: float, **options: Any) -> None:
+def watch(
+    local: Path,
+    bucket: str,
+    once: bool,
+    anew: bool,
+    owner: bool,
+    special_modes: bool,
+    as_json: bool,
+    quiet_s: float,
+    **options: Any,
+) -> None:
     """Keep the folder DIR and a bucket the same, both ways, without a mount.
 
     What changed on one side goes to the other; where both changed one file, the Hub's version keeps the name and yours stands
     beside it. Either side may be away for any time. Ends with SIGTERM or Ctrl-C.
     """
     raise_descriptor_limit()
+    rights = rights_of(owner, special_modes)
     config = configured("", options)
     top = _folder(local, config.places)
     with _alone(top, config.places) as place, listed_asides(make_private(asides_place(options)), top) as asides:
-        wanted = _Wanted(config, top, bucket, place, asides, anew, MirrorPace(quiet_s=quiet_s))
+        wanted = _Wanted(config, top, bucket, place, asides, rights, anew, MirrorPace(quiet_s=quiet_s))
         trio.run(_watch, wanted, once, WatchShown(top, bucket, as_json))
 
 
@@ -70,9 +83,18 @@ class _Wanted:
     """What is to be mirrored, and where its state is: a file for each Hub, account and bucket in the folder of ``top``."""
 
     def __init__(
-        self, config: Config, top: Path, bucket: str, place: Path, asides: Asides, anew: bool, pace: MirrorPace
+        self,
+        config: Config,
+        top: Path,
+        bucket: str,
+        place: Path,
+        asides: Asides,
+        rights: Rights,
+        anew: bool,
+        pace: MirrorPace,
     ) -> None:
         self.asides = asides
+        self.rights = rights
         self.config = config
         self.top = top
         self.bucket = bucket.strip("/")
@@ -118,6 +140,7 @@ async def _watch(wanted: _Wanted, once: bool, shown: WatchShown) -> None:
                         state,
                         _conflict_name,
                         asides=wanted.asides,
+                        rights=wanted.rights,
                         progress=shown.progress,
                         hub_ahead_ns=lambda: _hub_ahead_ns(session),
                     )

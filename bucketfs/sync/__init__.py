@@ -8,6 +8,7 @@ folders without a mount, and `Mirror` keeps one the same as a bucket. What a Hub
 
 from bucketfs.sync.events import Event, Feed, Kind, News, PoliteSource, Subscription, Turn, events_of
 from bucketfs.sync.fetch import HubSource
+from bucketfs.sync.folder import Rights
 from bucketfs.sync.folder_asides import Asides, listed_asides
 from bucketfs.sync.folder_pull import pull_folder
 from bucketfs.sync.folder_push import push_folder
@@ -47,6 +48,7 @@ __all__ = [
     "Pushed",
     "Pusher",
     "Remote",
+    "Rights",
     "Round",
     "Sent",
     "Skipped",

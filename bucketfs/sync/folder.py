@@ -35,6 +35,9 @@ ONE_PATH = (Denied, NotFound, NotADirectory, IsADirectory, NameInvalid, NameTooL
 """What may be wrong with one path here: a name that the file system refuses, a path over 4,096 bytes, a right that is missing, a
 bad sector. Every command leaves such a path out, says so, and goes on with the others. A full disk is not among them."""
 
+SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
+"""Modes that make a program run with the rights of its owner, and new names belong to a folder's group."""
+
 READ = os.O_RDONLY
 """How a file is `opened` to be read."""
 
@@ -58,6 +61,25 @@ class LocalEntry:
     def attributes(self) -> NodeAttributes:
         """What of the status travels."""
         return NodeAttributes(mode=self.mode, mtime_ns=self.mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What of the attributes that other people gave to a file is given to it here, as rsync has it: mode and mtime always, uid and
+    gid only if ``owner``, set-user-id and set-group-id only if ``special_modes``. A process that is not root gives no owners."""
+
+    owner: bool = False
+    special_modes: bool = False
+
+    def mode(self, wanted: int, here: LocalEntry | None = None) -> int:
+        """The mode that a path gets. Of a folder that is ``here`` the special bits are this machine's own."""
+        if self.special_modes:
+            return wanted
+        own = here.mode & SPECIAL_BITS if here is not None and here.kind is Kind.DIRECTORY else 0
+        return wanted & ~SPECIAL_BITS | own
+
+
+PLAIN = Rights()
 
 
 def real_path(path: Path) -> bytes:
@@ -234,16 +256,22 @@ class Aside:
             os.ftruncate(self.file, 0)
             os.ftruncate(self.file, size_bytes)
 
-    def commit(self, attributes: NodeAttributes, mode_default: int, *, durable: bool = False) -> LocalEntry:
-        """Sets what the attributes say and renames; the status under the new name. ``durable``: the bytes are on the disk
-        before the name is (the name itself is the business of `sync_folder`)."""
+    def complete(
+        self, attributes: NodeAttributes, mode_default: int, *, durable: bool = False, rights: Rights = PLAIN
+    ) -> LocalEntry:
+        """Sets what the attributes say; the status. ``durable``: the bytes are on the disk when it returns."""
         with ours("writing", self.path):
-            _set_owner(self.file, attributes)
-            os.fchmod(self.file, mode_default if attributes.mode is None else attributes.mode)
+            _set_owner(self.file, attributes, rights)
+            os.fchmod(self.file, rights.mode(mode_default if attributes.mode is None else attributes.mode))
             if attributes.mtime_ns is not None:
                 os.utime(self.file, ns=(attributes.mtime_ns, attributes.mtime_ns))
             if durable:
                 os.fsync(self.file)
+            return _entry(os.path.basename(self.path), os.fstat(self.file))
+
+    def place(self) -> LocalEntry:
+        """Renames; the status under the new name, which itself is the business of `sync_folder`."""
+        with ours("writing", self.path):
             os.replace(self._aside, self.path)
             self._asides.free(self._aside)
             status = os.fstat(self.file)
@@ -267,21 +295,40 @@ def sync_folder(path: bytes) -> None:
         os.fsync(file)
 
 
-def write_symlink(path: bytes, target: bytes, attributes: NodeAttributes, asides: Asides) -> None:
-    """A symlink, aside and renamed."""
-    aside = asides.new(path)
-    with ours("making link", path):
+class AsideLink:
+    """A symlink that is made beside its name and takes its place."""
+
+    def __init__(self, path: bytes, target: bytes, attributes: NodeAttributes, asides: Asides) -> None:
+        self.path = path
+        self._asides = asides
+        self._aside = asides.new(path)
+        self._stands = False
         try:
-            os.symlink(target, aside)
-            if attributes.mtime_ns is not None:
-                os.utime(aside, ns=(attributes.mtime_ns, attributes.mtime_ns), follow_symlinks=False)
-            os.replace(aside, path)
-        except OSError:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(aside)
+            with ours("making link", path):
+                os.symlink(target, self._aside)
+                self._stands = True
+                if attributes.mtime_ns is not None:
+                    os.utime(self._aside, ns=(attributes.mtime_ns, attributes.mtime_ns), follow_symlinks=False)
+                self.entry = _entry(os.path.basename(path), os.lstat(self._aside))
+        except BucketfsError:
+            self.abandon()
             raise
-        finally:
-            asides.free(aside)
+
+    def place(self) -> LocalEntry:
+        """Renames; the status under the new name."""
+        with ours("making link", self.path):
+            os.replace(self._aside, self.path)
+            self._stands = False
+            self._asides.free(self._aside)
+            return _entry(os.path.basename(self.path), os.lstat(self.path))
+
+    def abandon(self) -> None:
+        """Removes it, unless it was placed."""
+        if self._stands:
+            self._stands = False
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._aside)
+        self._asides.free(self._aside)
 
 
 def make_folder(path: bytes) -> int | None:
@@ -301,22 +348,29 @@ def make_folder(path: bytes) -> int | None:
         return entry.mode
 
 
-def set_attributes(path: bytes, attributes: NodeAttributes, mode_default: int) -> None:
-    """Mode, mtime and (for root) owner of a file or folder that is there; what is so already is not set again, which others
+def set_attributes(path: bytes, attributes: NodeAttributes, mode_default: int, rights: Rights = PLAIN) -> None:
+    """Mode, mtime and (by ``rights``) owner of a file or folder that is there; what is so already is not set again, which others
     would hear of. Raises Denied where a symlink stands now."""
-    mode = mode_default if attributes.mode is None else attributes.mode
     with ours("setting attributes of", path):
         here = os.lstat(path)
         if stat.S_ISLNK(here.st_mode):
             raise Denied(f"{os.fsdecode(path)} is a symlink now")
-        is_ours = attributes.uid in (None, here.st_uid) and attributes.gid in (None, here.st_gid)
+        mode = rights.mode(mode_default if attributes.mode is None else attributes.mode, _entry(b"", here))
+        is_ours = not rights.owner or (attributes.uid in (None, here.st_uid) and attributes.gid in (None, here.st_gid))
         if not is_ours:
-            _set_owner(path, attributes)
+            _set_owner(path, attributes, rights)
         # A change of owner takes bits of the mode away.
         if not is_ours or stat.S_IMODE(here.st_mode) != mode:
             os.chmod(path, mode)
         if attributes.mtime_ns not in (None, here.st_mtime_ns):
             os.utime(path, ns=(attributes.mtime_ns, attributes.mtime_ns))
+
+
+def restore(path: bytes, before: LocalEntry) -> None:
+    """Gives a folder back the mode and mtime that it had."""
+    with ours("setting attributes of", path):
+        os.chmod(path, before.mode)
+        os.utime(path, ns=(before.mtime_ns, before.mtime_ns))
 
 
 def remove_file(path: bytes) -> None:
@@ -364,8 +418,8 @@ def current_umask() -> int:
     return umask
 
 
-def _set_owner(target: int | bytes, attributes: NodeAttributes) -> None:
-    if os.geteuid() == 0 and (attributes.uid is not None or attributes.gid is not None):
+def _set_owner(target: int | bytes, attributes: NodeAttributes, rights: Rights) -> None:
+    if rights.owner and os.geteuid() == 0 and (attributes.uid is not None or attributes.gid is not None):
         os.chown(target, -1 if attributes.uid is None else attributes.uid, -1 if attributes.gid is None else attributes.gid)
 
 

@@ -90,7 +90,9 @@ class _Pull:
         self._progress = progress
         umask = folder.current_umask()
         self._folder_mode = 0o777 & ~umask
-        self._writer = FileWriter(self._source, figures, progress, 0o666 & ~umask, asides=self._asides)
+        self._writer = FileWriter(
+            self._source, figures, progress, 0o666 & ~umask, asides=self._asides, rights=options.rights
+        )
 
     async def run(self, root: Cid, path: Names, local: Path) -> None:
         # The folder itself may be named by a symlink; below it none is followed.
@@ -184,7 +186,7 @@ class _Pull:
 
     async def _close(self, at: _PullFolder) -> None:
         default = self._folder_mode if at.mode_before is None else at.mode_before
-        await trio.to_thread.run_sync(folder.set_attributes, at.where, at.attributes, default)
+        await trio.to_thread.run_sync(folder.set_attributes, at.where, at.attributes, default, self._options.rights)
         self._figures.folders += 1
         self._progress(self._figures)
 
@@ -251,8 +253,7 @@ class _Pull:
         by_time = wanted.mtime_ns is not None and wanted.mtime_ns == here.mtime_ns and not self._options.reread
         if not by_time and folder.cid_of_content(item.where, wanted) != item.link.cid:
             return False
-        if (wanted.mode is not None and wanted.mode != here.mode) or wanted.mtime_ns not in (None, here.mtime_ns):
-            folder.set_attributes(item.where, wanted, here.mode)
+        folder.set_attributes(item.where, wanted, here.mode, self._options.rights)
         return True
 
     def _skip(self, path: Names, reason: str) -> None:

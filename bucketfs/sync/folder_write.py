@@ -60,10 +60,19 @@ class Item:
         return self.info is not None and self.info.kind is Kind.SYMLINK
 
 
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A file or symlink that only lacks its name, and its status."""
+
+    aside: folder.Aside | folder.AsideLink
+    entry: LocalEntry
+
+
 class FileWriter:
     """Writes items. ``allowed`` is asked, and ``wrote`` told, in a thread, right before and after a file takes its name: False
-    leaves what stands there. ``finish`` says which attributes a file shall have here. With ``durable`` bytes are on the disk
-    before a name is; the names themselves are for the caller to sync.
+    leaves what stands there. ``placing`` is told before, in a thread too, of files that are complete. ``finish`` says which
+    attributes a file shall have here, ``rights`` which of them it is given. With ``durable`` bytes are on the disk before a name
+    is; the names themselves are for the caller to sync.
     """
 
     def __init__(
@@ -74,8 +83,10 @@ class FileWriter:
         file_mode: int,
         *,
         asides: Asides | None = None,
+        rights: folder.Rights = folder.PLAIN,
         durable: bool = False,
         allowed: Callable[[Item], bool] = lambda item: True,
+        placing: Callable[[list[tuple[Item, LocalEntry]]], None] = lambda found: None,
         wrote: Callable[[Item, LocalEntry], None] = lambda item, entry: None,
         finish: Callable[[NodeAttributes], NodeAttributes] = lambda attributes: attributes,
     ) -> None:
@@ -84,43 +95,57 @@ class FileWriter:
         self._progress = progress
         self._file_mode = file_mode
         self._asides = asides or Asides()
+        self._rights = rights
         self._durable = durable
         self._allowed = allowed
+        self._placing = placing
         self._wrote = wrote
         self._finish = finish
 
     def small(self, batch: Sequence[Item], blocks: Mapping[Cid, bytes]) -> list[tuple[Item, str]]:
         """In a thread: items whose bytes are in one block each. Returns those that cannot be written, and why."""
         refused: list[tuple[Item, str]] = []
-        for item in batch:
-            try:
-                if item.info is not None and item.info.target is not None:
-                    self._symlink(item, item.info.target)
-                elif item.block is not None:
-                    data = leaf_data(item.block, blocks[item.block], item.size_bytes)
-                    aside = folder.Aside(item.where, len(data), self._asides)
-                    try:
-                        aside.write([(0, data)])
-                        self._commit(item, aside)
-                    finally:
-                        aside.abandon()
-                    self._figures.bytes_done += len(data)
-            except folder.ONE_PATH as error:
-                # Also a name that this file system cannot have: the others can be written.
-                refused.append((item, str(error)))
+        ready: list[tuple[Item, _Ready]] = []
+        try:
+            for item in batch:
+                try:
+                    ready.append((item, self._written(item, blocks)))
+                except folder.ONE_PATH as error:
+                    # Also a name that this file system cannot have: the others can be written.
+                    refused.append((item, str(error)))
+            self._placing([(item, one.entry) for item, one in ready])
+            for item, one in ready:
+                try:
+                    self._place(item, one)
+                except folder.ONE_PATH as error:
+                    refused.append((item, str(error)))
+        finally:
+            for _, one in ready:
+                one.aside.abandon()
         return refused
 
-    def _symlink(self, item: Item, target: bytes) -> None:
-        if not self._allowed(item):
-            return
-        folder.write_symlink(item.where, target, item.attributes, self._asides)
-        entry = folder.look(item.where, item.path[-1])
-        if entry is not None:
-            self._wrote(item, entry)
+    def _written(self, item: Item, blocks: Mapping[Cid, bytes]) -> _Ready:
+        if item.info is not None and item.info.target is not None:
+            link = folder.AsideLink(item.where, item.info.target, item.attributes, self._asides)
+            return _Ready(link, link.entry)
+        data = b"" if item.block is None else leaf_data(item.block, blocks[item.block], item.size_bytes)
+        aside = folder.Aside(item.where, len(data), self._asides)
+        try:
+            aside.write([(0, data)])
+            self._figures.bytes_done += len(data)
+            return self._complete(item, aside)
+        except BaseException:
+            aside.abandon()
+            raise
 
-    def _commit(self, item: Item, aside: folder.Aside) -> None:
+    def _complete(self, item: Item, aside: folder.Aside) -> _Ready:
+        wanted = self._finish(item.attributes)
+        entry = aside.complete(wanted, self._file_mode, durable=self._durable, rights=self._rights)
+        return _Ready(aside, entry)
+
+    def _place(self, item: Item, one: _Ready) -> None:
         if self._allowed(item):
-            self._wrote(item, aside.commit(self._finish(item.attributes), self._file_mode, durable=self._durable))
+            self._wrote(item, one.aside.place())
 
     async def large(self, item: Item, copy_from: bytes | None = None) -> None:
         """A file of any length; taken from the local file ``copy_from`` if that has the same content. Raises Denied, Corrupt,
@@ -132,7 +157,9 @@ class FileWriter:
                 for start in range(0, item.size_bytes, LEAVES_RANGE_BYTES):
                     stop = min(start + LEAVES_RANGE_BYTES, item.size_bytes)
                     await self._copy(await run_steps(leaves(item.link.cid, start, stop), self._source), aside)
-            await trio.to_thread.run_sync(self._commit, item, aside)
+            one = await trio.to_thread.run_sync(self._complete, item, aside)
+            await trio.to_thread.run_sync(self._placing, [(item, one.entry)])
+            await trio.to_thread.run_sync(self._place, item, one)
         finally:
             aside.abandon()
 

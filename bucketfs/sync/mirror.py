@@ -7,8 +7,9 @@ Its state is told by three trees (`Position`):
 
 * *base* is always a tree that this folder had and that the Hub's root took in, so merging against it takes no change for a removal,
   on neither side. It becomes ours at the moment the Hub has ours, not earlier.
-* *applying* is the tree the folder is on the way to. A round that finds it there was left in the middle; how far it came is seen by
-  the next scan: where the folder shows what applying has, that is agreed (`_agreed`).
+* *applying* is the tree the folder is on the way to. A round that finds it there was left in the middle. What was begun at single
+  paths is finished before the scan (`mirror_unfinished`); how far the round came is seen by that: where the folder shows what
+  applying has, that is agreed (`_agreed`), and so is what was removed on the way to it.
 * *attempt* is a swap whose end nobody heard. The next look at the root tells, or the conflict copies that are in it.
 
 So a kill at any instant costs the work since, and nothing else. A changed file that is replaced or removed is held by `Applier`'s
@@ -27,9 +28,10 @@ from pathlib import Path
 
 import trio
 
-from bucketfs.dag import Merge, diff, edit_tree, list_directory, merge, resolve, same_node
+from bucketfs.dag import RAW, Change, Merge, codec_of, diff, edit_tree, list_directory, merge, node_info, resolve, same_node
 from bucketfs.errors import BlocksMissing, BucketfsError, NotFound, Refused, RootMoved
 from bucketfs.sync import folder
+from bucketfs.sync.folder import PLAIN, Rights
 from bucketfs.sync.folder_asides import Asides
 from bucketfs.sync.mirror_apply import Applied, Applier
 from bucketfs.sync.mirror_lapse import decode_agreed
@@ -37,6 +39,7 @@ from bucketfs.sync.mirror_refusals import Refusals
 from bucketfs.sync.mirror_scan import Scanned, Scanner
 from bucketfs.sync.mirror_source import MirrorSource
 from bucketfs.sync.mirror_state import Attempt, MirrorState, Position
+from bucketfs.sync.mirror_unfinished import finish_all
 from bucketfs.sync.remote import Look, Remote
 from bucketfs.sync.send import send_all
 from bucketfs.sync.transfer import Figures, Names, Progress, Skipped, path_text, unwatched
@@ -82,13 +85,15 @@ class Mirror:
         conflict_name: ConflictName,
         *,
         asides: Asides | None = None,
+        rights: Rights = PLAIN,
         progress: Progress = unwatched,
         now_ns: Callable[[], int] = time.time_ns,
         hub_ahead_ns: Callable[[], int] = lambda: 0,
     ) -> None:
-        """``asides`` names what is written aside. ``hub_ahead_ns``: by how much the Hub's clock is ahead of ours, as far as that is
-        known."""
+        """``asides`` names what is written aside, ``rights`` says what of other people's attributes is given to it.
+        ``hub_ahead_ns``: by how much the Hub's clock is ahead of ours, as far as that is known."""
         self._asides = asides or Asides()
+        self._rights = rights
         self._remote = remote
         self._top = folder.real_path(local)
         self._state = state
@@ -123,6 +128,7 @@ class Mirror:
         done = Round()
         await trio.to_thread.run_sync(self._check_folder)
         await trio.to_thread.run_sync(self._asides.clear_dead, self._top)
+        await trio.to_thread.run_sync(finish_all, self._top, self._state, self._rights)
         seen = await self._remote.look()
         theirs = seen.root
         await self._settle(theirs)
@@ -233,6 +239,7 @@ class Mirror:
             done.figures,
             self._progress,
             asides=self._asides,
+            rights=self._rights,
             reread=self._reread,
             now_ns=self._now_ns,
         )
@@ -258,7 +265,7 @@ class Mirror:
         for change in await run_steps(diff(ours, position.applying), self._source):
             before = None if position.base is None else await run_steps(resolve(position.base, change.path), self._source)
             if not change.attributes_only:
-                edits[change.path] = before
+                edits |= await self._on_the_way(change, before)
             elif before is not None:
                 try:
                     attributes[change.path] = (await run_steps(list_directory(before.cid), self._source)).attributes
@@ -268,6 +275,28 @@ class Mirror:
         base = await self._edited(position.applying, edits, attributes)
         self._record(Position(base))
         return base
+
+    async def _on_the_way(self, change: Change, before: Link | None) -> dict[Names, Link | None]:
+        """What counts as agreed at a path where the folder (the change's old side) does not show what applying has: what was there
+        before, without what we removed of it. Were that taken for a removal of the user's, it would go to everybody if the Hub's
+        tree has it again by now."""
+        path, kind_wanted = change.path, await self._kind(change.new)
+        if before is None or await self._kind(before) is kind_wanted:
+            return {path: before}
+        if change.old is None:
+            # Of another kind: the old one is removed before the new one is made.
+            return {path: None}
+        if {await self._kind(change.old), await self._kind(before)} != {Kind.DIRECTORY}:
+            return {path: before}
+        inside = await run_steps(diff(before.cid, change.old.cid), self._source)
+        return {path: before} | {(*path, *each.path): None for each in inside if each.new is None}
+
+    async def _kind(self, link: Link | None) -> Kind | None:
+        if link is None:
+            return None
+        if codec_of(link.cid) == RAW:
+            return Kind.FILE
+        return node_info(link.cid, await self._source.get(link.cid)).kind
 
     async def _edited(
         self, root: Cid | None, edits: dict[Names, Link | None], attributes: dict[Names, NodeAttributes] | None = None
@@ -303,6 +332,7 @@ class Mirror:
             done.figures,
             self._progress,
             asides=self._asides,
+            rights=self._rights,
             refusals=self._refusals,
             now_ns=self._now_ns,
         )

@@ -31,13 +31,14 @@ from bucketfs.dag import (
 )
 from bucketfs.errors import BucketfsError, Denied, NotFound
 from bucketfs.sync import folder
-from bucketfs.sync.folder import LocalEntry
+from bucketfs.sync.folder import PLAIN, LocalEntry, Rights
 from bucketfs.sync.folder_asides import Asides
 from bucketfs.sync.folder_write import FileWriter, Item, batches, blocks_of, item_of, windows
 from bucketfs.sync.mirror_refusals import Refusals
 from bucketfs.sync.mirror_remove import CHANGED, HELD, remove_seen
 from bucketfs.sync.mirror_source import MirrorSource
 from bucketfs.sync.mirror_state import MirrorState, Seen
+from bucketfs.sync.mirror_unfinished import Filling, Placing, Removing, Setting, Unfinished, finish_all, note_all
 from bucketfs.sync.transfer import SEED, Figures, Names, Progress, Skipped, path_text
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 from bucketfs.vfs import run_steps
@@ -95,9 +96,11 @@ class Applier:
         progress: Progress,
         *,
         asides: Asides,
+        rights: Rights = PLAIN,
         refusals: Refusals | None = None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        self._rights = rights
         self._refusals = refusals or Refusals()
         self._now_ns = now_ns
         self._top = top
@@ -114,8 +117,10 @@ class Applier:
             progress,
             FILE_MODE_DEFAULT,
             asides=asides,
+            rights=rights,
             durable=True,
             allowed=self._may_replace,
+            placing=self._placing,
             wrote=self._wrote,
             finish=self._finished,
         )
@@ -127,12 +132,17 @@ class Applier:
     async def run(self, old: Cid, new: Cid) -> Applied:
         """From ``old``, which the scan saw, to ``new``. Raises what the Hub and a full disk raise; what was done by then is
         done and noted."""
+        top = _Spot((), self._top, old, new)
+        top.attributes = (await run_steps(list_directory(new), self._source)).attributes
         try:
-            await self._walk(_Spot((), self._top, old, new))
+            await trio.to_thread.run_sync(self._note_filling, [top])
+            await self._walk(top)
             await trio.to_thread.run_sync(self._remove_all)
             await trio.to_thread.run_sync(self._finish_folders)
         finally:
             self._note()
+            # Not in a thread: also when this task is cancelled nothing is to stay half-made.
+            finish_all(self._top, self._state, self._rights)
         return self.applied
 
     async def _walk(self, top: _Spot) -> None:
@@ -161,7 +171,6 @@ class Applier:
         """Makes the folder, writes the files of it that differ, and notes its folders and what is to go for later. Raises
         Denied when it must not be touched."""
         directory = await run_steps(list_directory(at.new), self._source)
-        at.attributes = directory.attributes
         old: Mapping[bytes, Link] = {}
         if at.old is not None:
             old = (await run_steps(list_directory(at.old), self._source)).entries
@@ -209,6 +218,18 @@ class Applier:
             self.applied.written += 1
         return made
 
+    def _note_filling(self, spots: Sequence[_Spot]) -> None:
+        """In a thread: before anything is done to these folders."""
+        found: list[tuple[Names, Unfinished]] = []
+        for at in spots:
+            here = folder.look(at.where)
+            before = None if here is None or here.kind is not Kind.DIRECTORY else (here.inode, here.mode)
+            mode = at.attributes.mode if at.attributes.mode is not None else DIRECTORY_MODE_DEFAULT
+            if not at.path and here is not None:
+                mode = here.mode
+            found.append((at.path, Filling(at.attributes, mode, before)))
+        note_all(self._state, found)
+
     def _finish_folders(self) -> None:
         """In a thread: modes and times, after everything in them is done; the lowest folders first."""
         for at in self._touched:
@@ -224,7 +245,7 @@ class Applier:
             self._leave(at.path, CHANGED)
             folder.set_attributes(at.where, NO_ATTRIBUTES, at.mode_here)
         elif at.path:
-            folder.set_attributes(at.where, at.attributes, DIRECTORY_MODE_DEFAULT)
+            folder.set_attributes(at.where, at.attributes, DIRECTORY_MODE_DEFAULT, self._rights)
         elif at.attributes.mtime_ns is not None and at.mode_here is not None:
             folder.set_attributes(at.where, NodeAttributes(mtime_ns=at.attributes.mtime_ns), at.mode_here)
         folder.sync_folder(at.where)
@@ -247,8 +268,10 @@ class Applier:
                 if item is not None:
                     items.append(item)
                 else:
-                    at.waiting.append(_Spot(path, where, await self._folder_of(old), link.cid))
+                    info = node_info(link.cid, nodes[link.cid])
+                    at.waiting.append(_Spot(path, where, await self._folder_of(old), link.cid, info.attributes))
             await self._write(items, by_name)
+        await trio.to_thread.run_sync(self._note_filling, at.waiting)
         at.waiting.reverse()
 
     async def _folder_of(self, link: Link | None) -> Cid | None:
@@ -266,7 +289,7 @@ class Applier:
                 continue
             was_folder = await self._folder_of(by_name[item.path[-1]].old) is not None
             # A file where a folder was: all in that goes first.
-            if not was_folder or await trio.to_thread.run_sync(self._remove, item.path):
+            if not was_folder or await trio.to_thread.run_sync(self._remove_folder, item.path):
                 ready.append(item)
         self._note()
         for batch in batches([item for item in ready if item.small]):
@@ -304,13 +327,21 @@ class Applier:
         try:
             if folder.cid_of_content(item.where, item.attributes) != item.link.cid or not self._may_replace(item):
                 return False
-            folder.set_attributes(item.where, self._finished(item.attributes), FILE_MODE_DEFAULT)
+            self._set_attributes(item, here)
             after = folder.look(item.where, item.path[-1])
         except BucketfsError:
             return False
         if after is not None and after.inode == here.inode:
             self._wrote(item, after)
         return True
+
+    def _set_attributes(self, item: Item, here: LocalEntry) -> None:
+        wanted = self._finished(item.attributes)
+        mode = self._rights.mode(FILE_MODE_DEFAULT if wanted.mode is None else wanted.mode)
+        mtimes_ns = (here.mtime_ns, here.mtime_ns if wanted.mtime_ns is None else wanted.mtime_ns)
+        what = Setting(here.inode, here.size_bytes, (here.mode, mode), mtimes_ns, replace(wanted, mode=mode), item.link)
+        note_all(self._state, [(item.path, what)])
+        folder.set_attributes(item.where, wanted, mode, self._rights)
 
     def _leaves_here(self, batch: Sequence[Item]) -> dict[Cid, bytes]:
         """In a thread: the bytes of those small files that stand here under another name."""
@@ -345,6 +376,15 @@ class Applier:
         self._leave(item.path, CHANGED)
         return False
 
+    def _placing(self, found: list[tuple[Item, LocalEntry]]) -> None:
+        note_all(
+            self._state,
+            [
+                (item.path, Placing(entry.inode, entry.size_bytes, entry.mode, entry.mtime_ns, item.link))
+                for item, entry in found
+            ],
+        )
+
     def _wrote(self, item: Item, entry: LocalEntry) -> None:
         self.applied.written += 1
         wanted = self._finished(item.attributes)
@@ -372,6 +412,7 @@ class Applier:
 
     def _remove_all(self) -> None:
         """In a thread."""
+        self._note_removing(self._removals)
         for path in self._removals:
             if self._is_held(path):
                 continue
@@ -380,6 +421,16 @@ class Applier:
                 folder.sync_folder(os.path.dirname(os.path.join(self._top, *path)))
             else:
                 self._leave(path, CHANGED)
+
+    def _note_removing(self, paths: Sequence[Names]) -> None:
+        """Only of a folder a half can be gone."""
+        kinds = [(path, folder.look(os.path.join(self._top, *path))) for path in paths]
+        folders = [path for path, here in kinds if here is not None and here.kind is Kind.DIRECTORY]
+        note_all(self._state, [(path, Removing()) for path in folders])
+
+    def _remove_folder(self, path: Names) -> bool:
+        self._note_removing([path])
+        return self._remove(path)
 
     def _remove(self, path: Names) -> bool:
         """In a thread: whether nothing is at a path any more."""

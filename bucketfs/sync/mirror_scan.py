@@ -27,7 +27,7 @@ from bucketfs.errors import (
     NotFound,
 )
 from bucketfs.sync import folder
-from bucketfs.sync.folder import LocalEntry
+from bucketfs.sync.folder import LocalEntry, Rights
 from bucketfs.sync.folder_asides import Asides
 from bucketfs.sync.folder_build import BuiltSmall, Emit, Plan, build_batch, is_small, small_batches, stream_large
 from bucketfs.sync.mirror_source import MirrorSource, Recorded
@@ -81,10 +81,12 @@ class Scanner:
         progress: Progress,
         *,
         asides: Asides,
+        rights: Rights,
         reread: bool = False,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._asides = asides
+        self._rights = rights
         self._top = top
         self._state = state
         self._source = source
@@ -199,7 +201,11 @@ class Scanner:
         if seen is not None and seen.entry.kind is Kind.DIRECTORY and _same_folder(seen.entry, at.entry):
             wanted = seen.attributes
         else:
-            wanted = replace(at.attributes, mode=at.entry.mode, mtime_ns=at.entry.mtime_ns)
+            mode = at.entry.mode
+            if at.attributes.mode is not None and self._rights.mode(at.attributes.mode, at.entry) == mode:
+                # It lacks only what is not given to it here.
+                mode = at.attributes.mode
+            wanted = replace(at.attributes, mode=mode, mtime_ns=at.entry.mtime_ns)
         if not at.path:
             # Who may enter the watched folder on this machine is no matter of the bucket's; nor is, the first time, since when.
             wanted = at.attributes if at.base is None else replace(wanted, mode=at.attributes.mode)

@@ -11,6 +11,8 @@ was so young when it was looked at that a later write may have left its status t
 Table ``block``: the nodes of the agreed tree (folders, and the root nodes of files, which hold the bytes of small ones): the old
 tree is needed to tell who changed what, and a Hub may have collected it as garbage meanwhile.
 
+Table ``unfinished``: what is being done to single paths (`mirror_unfinished`), from before the first step to after the last.
+
 Table ``meta``: who and what is mirrored, and the `Position`.
 """
 
@@ -55,6 +57,10 @@ create table if not exists seen (
 ) without rowid;
 create index if not exists seen_inode on seen (inode);
 create index if not exists seen_cid on seen (cid);
+create table if not exists unfinished (
+  folder blob not null, name blob not null, said text not null,
+  primary key (folder, name)
+) without rowid;
 create table if not exists block (cid blob primary key, data blob not null) without rowid;
 """
 
@@ -249,7 +255,7 @@ class MirrorState:
         return {row[1]: _seen(row) for row in rows}
 
     def note(self, path: Names, seen: Seen) -> None:
-        """Notes what was seen at a path."""
+        """Notes what was seen at a path; nothing is unfinished there then."""
         entry, attributes = seen.entry, seen.attributes
         said = [attributes.mode, attributes.mtime_ns, attributes.uid, attributes.gid]
         row = (
@@ -268,6 +274,7 @@ class MirrorState:
         )
         with self._ours():
             self._database.execute("insert or replace into seen values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            self._database.execute("delete from unfinished where folder = ? and name = ?", _place(path))
 
     def forget(self, path: Names) -> None:
         """Forgets what was seen at a path and below it."""
@@ -277,6 +284,24 @@ class MirrorState:
             self._database.execute(
                 "delete from seen where folder = ? or (folder > ? and folder < ?)", (below, below + b"/", below + b"0")
             )
+
+    # What is unfinished
+
+    def unfinished(self) -> list[tuple[Names, str]]:
+        """What was begun at paths and not noted to be done."""
+        with self._ours():
+            rows = self._database.execute("select folder, name, said from unfinished").fetchall()
+        return [((*_path(row[0]), row[1]) if row[1] else (), str(row[2])) for row in rows]
+
+    def note_unfinished(self, path: Names, said: str) -> None:
+        """Something is begun at a path."""
+        with self._ours():
+            self._database.execute("insert or replace into unfinished values (?, ?, ?)", (*_place(path), said))
+
+    def forget_unfinished(self, path: Names) -> None:
+        """Nothing is unfinished at a path."""
+        with self._ours():
+            self._database.execute("delete from unfinished where folder = ? and name = ?", _place(path))
 
     # Blocks
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import warnings
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -53,6 +54,8 @@ class LocalChanges:
     def start(self) -> None:
         """In a thread: from when it returns on, changes are heard."""
         logging.getLogger("watchdog").addHandler(self._complaints)
+        # It warns when it watches a folder twice, as it does now and then when folders are made one in the other. It does no harm.
+        warnings.filterwarnings("ignore", "Callback with id .* already exists", RuntimeWarning)
         self._try(self._start)
 
     def check(self) -> None:

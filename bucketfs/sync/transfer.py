@@ -10,6 +10,7 @@ from cachetools import LRUCache
 
 from bucketfs.dag import RAW, Leaf, cid_text, codec_of, identity_block, leaf_data, leaves
 from bucketfs.errors import Corrupt
+from bucketfs.sync.folder import PLAIN, Rights
 from bucketfs.sync.remote import Remote
 from bucketfs.sync.send import Sent
 from bucketfs.types import Cid, Link
@@ -69,11 +70,12 @@ class PushOptions:
 @dataclass(frozen=True, slots=True)
 class PullOptions:
     """``delete`` removes locally what is not in the bucket; ``reread`` compares files by content even if size and mtime
-    agree.
+    agree; ``rights`` says what of other people's attributes is given to files here.
     """
 
     delete: bool = False
     reread: bool = False
+    rights: Rights = PLAIN
 
 
 PUSH_DEFAULTS = PushOptions()

@@ -6,6 +6,7 @@ report of the same kind is added to its file.
 
 from __future__ import annotations
 
+from support.commands import buck, hub
 from support.homes import home, new_home
 
-__all__ = ["home", "new_home"]
+__all__ = ["buck", "home", "hub", "new_home"]

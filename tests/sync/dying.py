@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,11 @@ from bucketfs.client import PutCounts
 from bucketfs.sync import Look, MirrorState, folder
 from bucketfs.types import Cid, UploadId
 
-ACTS = ("remove_file", "remove_empty", "make_folder", "set_attributes", "write_symlink")
+CALLS = (
+    *("mkdir", "rmdir", "unlink", "replace", "symlink"),
+    *("chmod", "fchmod", "chown", "utime", "pwrite", "ftruncate", "fsync"),
+)
+"""The system calls that change something on the disk; besides, an open that creates."""
 
 
 class Killed(BaseException):
@@ -23,7 +28,7 @@ class Killed(BaseException):
 
 @dataclass
 class Life:
-    """``left`` acts until the end; each counts once before and once after it is done. None: for ever."""
+    """``left`` acts until the end. None: for ever."""
 
     left: int | None = None
     acts: int = 0
@@ -39,20 +44,32 @@ class Life:
 def mortal(life: Life, act: Callable[..., Any]) -> Callable[..., Any]:
     def done(*arguments: Any, **options: Any) -> Any:
         life.step()
-        result = act(*arguments, **options)
-        life.step()
-        return result
+        return act(*arguments, **options)
 
     return done
+
+
+class MortalOs:
+    """The module ``os`` whose calls that change something are acts."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(os, name)
+        return mortal(self._life, found) if name in CALLS else found
+
+    def open(self, path: bytes, flags: int, *arguments: Any, **options: Any) -> int:
+        if flags & os.O_CREAT:
+            self._life.step()
+        return os.open(path, flags, *arguments, **options)
 
 
 @contextmanager
 def living(life: Life) -> Iterator[None]:
     """Everything that a mirror does to the disk is an act of this life."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ACTS:
-            patch.setattr(folder, name, mortal(life, getattr(folder, name)))
-        patch.setattr(folder.Aside, "commit", mortal(life, folder.Aside.commit))
+        patch.setattr(folder, "os", MortalOs(life))
         patch.setattr(MirrorState, "begin", mortal(life, MirrorState.begin))
         patch.setattr(MirrorState, "commit", mortal(life, MirrorState.commit))
         yield

@@ -13,7 +13,8 @@ from pathlib import Path
 from dying import Life, MortalRemote, living
 from world import MemoryRemote
 
-from bucketfs.sync import Asides, Mirror, MirrorState, Round
+from bucketfs.sync import Mirror, MirrorState, Round, listed_asides
+from bucketfs.sync.folder import PLAIN
 
 _times = itertools.count(1_600_000_000_000_000_000, 1_000_000_007)
 
@@ -34,7 +35,9 @@ class Machine:
         self.state_file = where / f"{name}.db"
         self.rounds: list[Round] = []
         self.acts = 0
-        self.asides = Asides()
+        self.aside_place = where / "aside"
+        self.aside_place.mkdir(exist_ok=True)
+        self.rights = PLAIN
 
     def conflict_name(self, name: bytes, taken: Callable[[bytes], bool]) -> bytes:
         for count in itertools.count(1):
@@ -54,14 +57,15 @@ class Machine:
         life = Life(dies_after)
         state = MirrorState(self.state_file)
         try:
-            with living(life):
+            with listed_asides(self.aside_place, self.top) as asides, living(life):
                 remote = MortalRemote(self.remote, life)
                 done = await Mirror(
                     remote,
                     self.top,
                     state,
                     self.conflict_name,
-                    asides=self.asides,
+                    asides=asides,
+                    rights=self.rights,
                     now_ns=now_ns,
                     hub_ahead_ns=hub_ahead_ns,
                 ).round()

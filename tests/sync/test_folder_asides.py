@@ -14,6 +14,7 @@ from world import MemoryRemote
 
 from bucketfs.sync import Asides, folder, listed_asides, pull_folder, push_folder
 from bucketfs.sync.transfer import PullOptions
+from bucketfs.types import NO_ATTRIBUTES
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def killed_run(place: Path, local: Path, *below: str) -> list[Path]:
 async def test_only_what_a_run_made_is_left_out_and_removed(tmp_path: Path, place: Path) -> None:
     remote = MemoryRemote()
     one = Machine(tmp_path, "one", remote)
-    one.asides = Asides(place)
+    one.aside_place = place
     (one.top / "dir").mkdir()
     left = killed_run(place, one.top, "file", "dir/file")
     users = (
@@ -73,7 +74,7 @@ async def test_only_what_a_run_made_is_left_out_and_removed(tmp_path: Path, plac
 async def test_what_a_living_run_writes_is_neither_sent_nor_removed(tmp_path: Path, place: Path) -> None:
     remote = MemoryRemote()
     one = Machine(tmp_path, "one", remote)
-    one.asides = Asides(place)
+    one.aside_place = place
     one.write("file", "x")
     with listed_asides(place, one.top) as other:
         aside = folder.Aside(os.fsencode(one.top / "large"), 1 << 40, other)
@@ -132,11 +133,19 @@ def test_a_path_that_cannot_be_written_leaves_nothing_aside(tmp_path: Path, wron
     def write() -> None:
         aside = folder.Aside(path, 1, asides)
         try:
-            aside.commit(folder.NO_ATTRIBUTES, 0o644)
+            aside.complete(NO_ATTRIBUTES, 0o644)
+            aside.place()
         finally:
             aside.abandon()
 
-    for act in (write, lambda: folder.write_symlink(path, b"target", folder.NO_ATTRIBUTES, asides)):
+    def write_link() -> None:
+        link = folder.AsideLink(path, b"target", NO_ATTRIBUTES, asides)
+        try:
+            link.place()
+        finally:
+            link.abandon()
+
+    for act in (write, write_link):
         with pytest.raises(folder.ONE_PATH) as told:
             act()
         assert len(str(told.value)) < 600

@@ -196,16 +196,16 @@ async def test_what_cannot_be_written_is_tried_now_and_then_only(
     two.write("a:b", "x")
     two.write("l:b", b"x" * (1 << 19))
     await settle(two)
-    real = folder.Aside.commit
+    real = folder.Aside.place
     asked: list[bytes] = []
 
-    def commit(self: folder.Aside, *arguments: Any, **options: Any) -> folder.LocalEntry:
+    def place(self: folder.Aside, *arguments: Any, **options: Any) -> folder.LocalEntry:
         asked.append(self.path)
         if b":" in os.path.basename(self.path):
             raise DiskFailed("writing: Invalid argument")
         return real(self, *arguments, **options)
 
-    monkeypatch.setattr(folder.Aside, "commit", commit)
+    monkeypatch.setattr(folder.Aside, "place", place)
     clock = [later_ns()]
     state = MirrorState(one.state_file)
     mirror = Mirror(one.remote, one.top, state, one.conflict_name, now_ns=lambda: clock[0])

@@ -1,0 +1,42 @@
+"""A user's files have names like those that bucketfs uses itself: they are files like any other, for every command."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+NAMES = (
+    ".bucketfs-aside-notes",
+    f".bucketfs-aside-{'ab' * 16}-0",
+    ".bucketfs-move-it",
+    "x.new",
+    ".fuse_hidden0001",
+    ".nfs01",
+)
+
+
+def names(top: Path) -> list[str]:
+    return sorted(str(path.relative_to(top)) for path in top.rglob("*"))
+
+
+def test_they_are_pushed_pulled_watched_and_kept(buck: Callable[..., str], tmp_path: Path) -> None:
+    mine, pushed, pulled = (tmp_path / name for name in ("mine", "pushed", "pulled"))
+    (mine / "dir").mkdir(parents=True)
+    wanted = sorted(["dir", *NAMES, *(f"dir/{name}" for name in NAMES)])
+    for path in wanted:
+        if path != "dir":
+            (mine / path).write_text("a user's")
+            os.utime(mine / path, (0, 0))
+    buck("watch", "--once", mine, "home")
+    buck("pull", "--delete", "home", pulled)
+    assert names(mine) == names(pulled) == wanted
+    buck("create", "other")
+    buck("push", "--delete", pulled, "other")
+    buck("pull", "other", pushed)
+    assert names(pushed) == wanted
+    # A removal is one, too.
+    (mine / NAMES[0]).unlink()
+    buck("watch", "--once", mine, "home")
+    assert NAMES[0] not in {row["name"] for row in json.loads(buck("ls", "--json", "home"))}

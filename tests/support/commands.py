@@ -1,0 +1,54 @@
+"""A Hub in this process for commands that are run in it, too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from bucketfs.cli import main
+from bucketfs.client import Channel, Credentials, Endpoint, HubClient, KeyType
+from bucketfs.daemon import CredentialsFile, Profile, find_places
+from bucketfs.hub import HubConfig, HubServer
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub, and a default profile with a key for it."""
+    for name in ("CONFIG", "STATE", "DATA", "CACHE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
+    for name in [name for name in os.environ if name.startswith("BUCKETFS_")]:
+        monkeypatch.delenv(name)
+    server = HubServer(HubConfig(data=tmp_path / "hub", listen=f"unix:{tmp_path}/hub.sock", auto_confirm=True))
+    server.start()
+
+    async def new_key() -> Credentials:
+        endpoint = Endpoint.parse(server.address)
+        async with Channel(endpoint, Credentials) as channel:
+            session = await HubClient(channel).signup("alice", "alice@example.org")
+        async with Channel(endpoint, lambda: Credentials(session=session.session)) as channel:
+            key = await HubClient(channel).create_key(KeyType.ACCOUNT, secure=True)
+        return Credentials(api_key=key.key, api_secret=key.secret)
+
+    profile = Profile("default", server.address, trio.run(new_key))
+    CredentialsFile(find_places(os.environ).credentials_file).save(profile)
+    yield server
+    server.stop(0)
+
+
+@pytest.fixture
+def buck(hub: HubServer, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs ``bucketfs buck …`` in this process; returns what it printed. There is a bucket ``home``."""
+    assert main(["buck", "create", "home"]) == 0
+
+    def run(*arguments: str | Path) -> str:
+        capfd.readouterr()
+        code = main(["buck", *map(str, arguments)])
+        out, err = capfd.readouterr()
+        assert code == 0, out + err
+        return out
+
+    return run
