@@ -7,11 +7,12 @@ and Helia's default estimate. An edit that changes nothing gives back the very d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bucketfs.dag.cid import DAG_PB, cid_text, codec_of
-from bucketfs.dag.hamt import Shard, ShardEditor, all_entries, find_entry, links_bytes, open_shard
+from bucketfs.dag.hamt import Entry, Shard, ShardEditor, all_entries, find_entry, links_bytes, open_shard
 from bucketfs.dag.nodes import NAME_MAX, SYMLINK_TARGET_MAX, Built, built_node, check_name, decode_node
 from bucketfs.dag.pb import PbLink, split_pb
 from bucketfs.dag.steps import fetch_one
@@ -22,8 +23,6 @@ from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes, Steps
 SHARD_THRESHOLD = 262_144
 """Links-bytes above which a directory is sharded (equal stays plain)."""
 
-NO_LINK = Link(Cid(b""), 0)
-
 
 @dataclass(frozen=True, slots=True)
 class Directory:
@@ -32,6 +31,8 @@ class Directory:
     entries: Mapping[bytes, Link]
     attributes: NodeAttributes
     sharded: bool
+    impossible: tuple[bytes, ...] = ()
+    """Names that no path can have (see ``check_name``). Entries of these names are left out, and kept by edits."""
 
 
 def empty_directory(attributes: NodeAttributes = NO_ATTRIBUTES, *, cid_version: int = 1) -> Built:
@@ -114,21 +115,30 @@ def open_directory(cid: Cid) -> Steps[OpenDirectory]:
 def list_directory(cid: Cid) -> Steps[Directory]:
     """All entries of a directory, plain or sharded.
 
-    Of several entries with one name the first counts. Raises NotADirectory, or Corrupt, also when a name is none that a
-    directory may hold.
+    Of several entries with one name the first counts. An entry whose name is impossible is left out: one such name, which
+    another user can make, must not hide what is beside it. Raises NotADirectory, Corrupt.
     """
     found = yield from open_directory(cid)
-    entries = yield from directory_entries(found)
-    return Directory(entries, found.message.attributes, found.sharded)
+    entries = yield from raw_entries(found)
+    impossible = impossible_names(list(entries))
+    for name in impossible:
+        del entries[name]
+    return Directory(entries, found.message.attributes, found.sharded, impossible)
 
 
 def directory_entries(directory: OpenDirectory) -> Steps[dict[bytes, Link]]:
-    """The entries of a directory whose root block is at hand, in byte order. Raises Corrupt."""
+    """The entries of a directory whose root block is at hand, in byte order, without impossible names. Raises Corrupt."""
+    entries = yield from raw_entries(directory)
+    for name in impossible_names(list(entries)):
+        del entries[name]
+    return entries
+
+
+def raw_entries(directory: OpenDirectory) -> Steps[dict[bytes, Link]]:
+    """All entries of a directory whose root block is at hand, whatever their names, in byte order. Raises Corrupt."""
     if not directory.sharded:
         return plain_entries(directory.links)
-    entries = (yield from all_entries(directory.shard())) or []
-    check_names([entry.name for entry in entries])
-    return dict(sorted(entries))
+    return dict(sorted((yield from all_entries(directory.shard())) or []))
 
 
 def entries_named(directory: OpenDirectory, names: Iterable[bytes]) -> Steps[Mapping[bytes, Link]]:
@@ -176,12 +186,8 @@ def resolve(root: Cid, components: Sequence[bytes]) -> Steps[Link | None]:
     return link
 
 
-def plain_entries(links: Sequence[PbLink], leaving: Mapping[bytes, Link | None] | None = None) -> dict[bytes, Link]:
-    """The entries of a plain directory in byte order; the first of equal names counts.
-
-    Raises Corrupt for impossible names, unless they are ``leaving``: an edit may remove them.
-    """
-    check_names([link.name for link in links if not leaving or leaving.get(link.name, NO_LINK) is not None])
+def plain_entries(links: Sequence[PbLink]) -> dict[bytes, Link]:
+    """The entries of a plain directory in byte order, whatever their names; the first of equal names counts."""
     entries: dict[bytes, Link] = {}
     before = b""
     in_order = True
@@ -195,22 +201,49 @@ def plain_entries(links: Sequence[PbLink], leaving: Mapping[bytes, Link | None] 
     return entries if in_order else dict(sorted(entries.items()))
 
 
-def check_names(names: Sequence[bytes]) -> None:
-    """Refuse names from outside that no directory may hold. Raises Corrupt.
+def impossible_names(names: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Those of these names that no directory may hold.
 
     All names are looked at as one string first: large directories are listed often and are nearly always fine.
     """
     if not names:
-        return
+        return ()
     joined = b"/".join(names)
     one_each = joined.count(b"/") == len(names) - 1 and b"\0" not in joined and len(max(names, key=len)) <= NAME_MAX
     if one_each and b"" not in names and b"." not in names and b".." not in names and _is_utf8(joined):
-        return
-    for name in names:
-        try:
-            check_name(name)
-        except Refused as error:
-            raise Corrupt(f"directory with an entry that cannot be: {error}") from error
+        return ()
+    return tuple(name for name in names if not is_possible(name))
+
+
+def directory_names(cid: Cid, block: bytes) -> list[bytes]:
+    """The names of the entries in one block of a directory, with repetitions; a block of another kind has none. Raises Corrupt."""
+    found = decode_directory(cid, block)
+    if found is None:
+        return []
+    if found.sharded:
+        return [bucket.name for bucket in found.shard().buckets.values() if isinstance(bucket, Entry)]
+    return [link.name for link in found.links]
+
+
+def check_entries(cid: Cid, block: bytes, known: Container[bytes] = ()) -> None:
+    """Refuse one block of a directory whose entries have impossible names, except for those in ``known``, or repeated ones.
+    Raises Corrupt, also for a block that makes no sense."""
+    names = directory_names(cid, block)
+    for name in impossible_names(names):
+        if name not in known:
+            raise Corrupt(f"directory {cid_text(cid)}: an entry with the name {name[:NAME_MAX]!r}, which no path can have")
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise Corrupt(f"directory {cid_text(cid)}: two entries with the name {twice!r}")
+
+
+def is_possible(name: bytes) -> bool:
+    """Whether a directory may hold this name."""
+    try:
+        check_name(name)
+    except Refused:
+        return False
+    return True
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -235,8 +268,9 @@ def edit_directory(
 ) -> Steps[Built]:
     """The directory ``cid`` (None: an empty one) with entries set, or removed where a change is None.
 
-    ``attributes`` None keeps those it has. The result holds the new link and new blocks only. Removing a name that is not
-    there changes nothing. ``shard`` False never shards, as a Textile Hub; ``threshold`` is for tests and other profiles.
+    ``attributes`` None keeps those it has. Entries with impossible names stay, unless a change removes them. The result holds the
+    new link and new blocks only. Removing a name that is not there changes nothing. ``shard`` False never shards, as a Textile
+    Hub; ``threshold`` is for tests and other profiles.
     Raises NotADirectory, Corrupt, and NameInvalid or NameTooLong for a name that is to be set.
 
     The cost of editing a sharded directory is in proportion to the change. Only when its links-bytes shrink, other shards
@@ -254,7 +288,7 @@ def edit_directory(
     same_message = encode_unixfs(message) == encode_unixfs(original.message)
     if original.sharded:
         return (yield from _edit_sharded(original, changes, message, form, same_message))
-    entries = plain_entries(original.links, leaving=changes)
+    entries = plain_entries(original.links)
     effective = _effective(entries, changes)
     if same_message and not effective:
         return Built(original.link)
@@ -288,6 +322,8 @@ def _applied(entries: Mapping[bytes, Link], changes: Mapping[bytes, Link | None]
 def _build(entries: Mapping[bytes, Link], message: UnixFs, form: _Form) -> Built:
     """A directory from all its entries, with what ``message`` says besides."""
     if form.shard and sum(links_bytes(name, link) for name, link in entries.items()) > form.threshold:
+        # A shard has no place for the empty name, which means a child shard there; no path leads to it.
+        entries = {name: link for name, link in entries.items() if name}
         return ShardEditor(cid_version=form.cid_version).edit({}, entries, message)
     plain = replace(message, type=UnixFsType.DIRECTORY, data=b"", filesize=None, hash_type=None, fanout=None)
     return built_node(plain, [(link.cid, name, link.tsize) for name, link in entries.items()], form.cid_version)
@@ -309,7 +345,5 @@ def _edit_sharded(
         budget = form.threshold + old - new if form.shard else None
         entries = yield from all_entries(top, loaded=editor.loaded, budget=budget)
         if entries is not None:
-            edited = _applied(dict(entries), effective)
-            check_names(list(edited))
-            return _build(edited, message, form)
+            return _build(_applied(dict(entries), effective), message, form)
     return editor.edit(top.buckets, effective, message)

@@ -73,7 +73,9 @@ def new_blocks(old: Cid | None, new: Cid) -> Steps[set[Cid]]:
         for old_cid, new_cid in batch:
             walk.compare(_places(blocks[new_cid]), _places(blocks[old_cid]))
     while walk.dissolved:
-        batch_of_old = walk.dissolved[:BATCH_MAX]
+        # Each once: shards that link to one shard many times would unfold otherwise.
+        batch_of_old = [cid for cid in dict.fromkeys(walk.dissolved[:BATCH_MAX]) if cid not in walk.opened]
+        walk.opened.update(batch_of_old)
         del walk.dissolved[:BATCH_MAX]
         blocks = yield from fetch(batch_of_old)
         for cid in batch_of_old:
@@ -115,6 +117,8 @@ class _InStep:
     pairs: list[tuple[Cid, Cid]] = field(default_factory=list)
     unpaired: list[Cid] = field(default_factory=list)
     dissolved: list[Cid] = field(default_factory=list)
+    opened: set[Cid] = field(default_factory=set)
+    """Shards among the dissolved ones that were looked into."""
 
     def compare(self, new: _Places, old: _Places) -> None:
         """Note the links of a new node beside those of the old one in its place."""

@@ -16,17 +16,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import mmh3
 
-from bucketfs.dag.cid import DAG_PB, cid_text, codec_of
+from bucketfs.dag.cid import DAG_PB, cid_text, codec_of, multihash_of
 from bucketfs.dag.nodes import MURMUR3_X64_64, Built, build_node, decode_node
 from bucketfs.dag.pb import PbLink
 from bucketfs.dag.steps import BATCH_MAX, fetch
 from bucketfs.dag.unixfs import UnixFs, UnixFsType
 from bucketfs.errors import Corrupt, TooLarge
 from bucketfs.types import Cid, Link, Steps
+
+T = TypeVar("T")
 
 FANOUT = 256
 HASH_BITS = 64
@@ -132,6 +134,15 @@ def check_place(name: bytes, place: Place, index: int, bits: int) -> None:
         raise Corrupt(f"directory shard with the entry {name!r} in a bucket where it does not belong")
 
 
+def meet_once(shard: T, met: set[T]) -> None:
+    """Note a child shard, or a pair of them, of one directory. Raises Corrupt for one that was met before: no shard is empty, so
+    it can be right in one place only. Without this, shards that link to one shard many times unfold without end as long as none
+    of their entries is looked at."""
+    if shard in met:
+        raise Corrupt("directory shard that stands in two places of its directory")
+    met.add(shard)
+
+
 def find_entry(shard: Shard, name: bytes) -> Steps[Link | None]:
     """The entry of a name below a shard; asks for the shards on the way only."""
     hashed = name_hash(name)
@@ -162,6 +173,7 @@ def all_entries(
     """
     found: list[Entry] = []
     waiting: list[tuple[Cid, Place]] = []
+    met: set[bytes] = set()
     known = loaded or {}
     spent = _take(shard, place, found, waiting)
     while waiting:
@@ -175,6 +187,7 @@ def all_entries(
             del waiting[:BUDGETED_BATCH]
         blocks = yield from fetch(cid for cid, _ in batch if cid not in known)
         for cid, child_at in batch:
+            meet_once(multihash_of(cid), met)
             child = known[cid] if cid in known else open_child(cid, blocks[cid], shard)
             spent += _take(child, child_at, found, waiting)
     return found if budget is None or spent <= budget else None

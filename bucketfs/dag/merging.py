@@ -15,14 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bucketfs.dag.changes import CHANGES_MAX, DEPTH_MAX, directory_differences
+from bucketfs.dag.changes import CHANGES_MAX
 from bucketfs.dag.cid import same_node
+from bucketfs.dag.deltas import DEPTH_MAX, directory_differences
 from bucketfs.dag.directories import (
     SHARD_THRESHOLD,
     OpenDirectory,
     edit_directory,
     empty_directory,
     entries_named,
+    is_possible,
     open_directory,
 )
 from bucketfs.dag.nodes import Built, block_links, build_node, decode_node, with_attributes
@@ -43,6 +45,7 @@ from bucketfs.dag.triples import (
     nodes_of,
     same,
 )
+from bucketfs.dag.unfolding import check_unfolding
 from bucketfs.dag.verdict import Act, Entry, Side, Verdict, judge
 from bucketfs.errors import Corrupt, InvalidArgument, NotADirectory, TooLarge
 from bucketfs.types import Cid, Link, Steps
@@ -52,6 +55,9 @@ SEED = b".textileseed"
 
 DIRECTORIES_MAX = 500_000
 """Directories that both sides changed. A small DAG that links a directory again and again can claim more."""
+
+DIRECTORIES_FREE = 10_000
+"""So many of them whatever they are; more only as long as they are not the same few again and again."""
 
 TRIPLES_AT_ONCE = 128
 """Names that are judged at a time, each with up to three blocks. One request can ask for both sides of all."""
@@ -148,6 +154,8 @@ class _Walk:
         """The blocks of directories that will be edited."""
         self._names_count = 0
         self._spots_count = 0
+        self._distinct: set[tuple[Cid | None, ...]] = set()
+        """The directories that were met, as threes of base, ours and theirs."""
 
     def merge(self, base: Cid | None, ours: Cid, theirs: Cid) -> Steps[Merge]:
         # The cumulative sizes of the roots are not known yet; nobody looks at them.
@@ -200,6 +208,8 @@ class _Walk:
         self._spots_count += 1
         if self._spots_count > DIRECTORIES_MAX:
             raise TooLarge(f"trees with more than {DIRECTORIES_MAX} directories that both sides changed")
+        self._distinct.add(tuple(None if one is None else one.cid for one in (triple.base, triple.ours, triple.theirs)))
+        check_unfolding(self._spots_count, len(self._distinct), DIRECTORIES_FREE)
         if triple.depth > DEPTH_MAX:
             raise Corrupt(f"directories more than {DEPTH_MAX} levels deep")
         base, ours, theirs = (
@@ -272,7 +282,8 @@ class _Walk:
         if self._names_count > CHANGES_MAX:
             raise TooLarge(f"trees with more than {CHANGES_MAX} differences")
         for name, base, ours, theirs in names:
-            if (spot.triple.parent is None and name == SEED) or same(ours, theirs):
+            if (spot.triple.parent is None and name == SEED) or same(ours, theirs) or not is_possible(name):
+                # What stands at an impossible name in theirs stays there.
                 continue
             if same(theirs, base):
                 spot.changes[name] = ours

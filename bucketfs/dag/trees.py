@@ -135,8 +135,7 @@ def _look_below(spot: _Spot) -> Steps[None]:
         top = directory.shard()
         found: Mapping[bytes, Link] = yield from ShardEditor(top.fanout).load(top, names)
     else:
-        replaced = {name: child.result for name, child in spot.below.items() if child.replaced}
-        found = plain_entries(directory.links, leaving=replaced)
+        found = plain_entries(directory.links)
     for name in names:
         spot.below[name].base = spot.below[name].result = found.get(name)
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, Unavailable, Unsupported
+from bucketfs.hub.inside import Inside
 
 APPLICATION_ID = 0x6266_7362  # "bfsb"
 FORMAT = 1
@@ -91,7 +92,7 @@ class BlockIndex:
         self._all_lock = threading.Lock()
         self._all: list[sqlite3.Connection] = []
         self._idle: list[sqlite3.Connection] = []
-        self._closed = False
+        self._inside = Inside("the block store")
         # One writer at a time is SQLite's rule for all processes. In ours it is a lock, for SQLite waits by polling.
         self._write_lock = threading.Lock()
         _make_private(path)
@@ -101,9 +102,11 @@ class BlockIndex:
         self._quick = self._connect("NORMAL")
 
     def close(self) -> None:
-        """Closes every connection. Nobody may be inside another method."""
+        """Closes every connection, once no thread is inside another method; whoever comes later meets Unavailable. Connections that
+        a thread does not let go of are left for the end of the process."""
+        if self._inside.shut(self._busy_timeout_s):
+            return
         with self._all_lock:
-            self._closed = True
             for connection in self._all:
                 connection.close()
             self._all.clear()
@@ -174,17 +177,25 @@ class BlockIndex:
 
     # Changes without a sync
 
-    def lease(self, upload: bytes, multihashes: Iterable[bytes], expires_ns: int) -> None:
-        """The upload counts on these too, and on all it named before, until ``expires_ns``."""
+    def lease(self, upload: bytes, multihashes: Iterable[bytes], expires_ns: int) -> int | None:
+        """The upload counts on these too, and on all it named before, until ``expires_ns``. The row that says so; none for none."""
         packed = pack_multihashes(multihashes)
-        with self._write_lock, _transaction(self._quick, "leasing blocks"):
+        with self._inside.enter(), self._write_lock, _transaction(self._quick, "leasing blocks"):
+            if not packed:
+                # Of an upload that holds nothing there is nothing to be noted.
+                self._quick.execute("UPDATE uploads SET expires_ns = ? WHERE upload = ?", (expires_ns, upload))
+                return None
             self._quick.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?)", (upload, expires_ns))
-            if packed:
-                self._quick.execute("INSERT INTO leases (upload, multihashes) VALUES (?, ?)", (upload, packed))
+            return self._quick.execute("INSERT INTO leases (upload, multihashes) VALUES (?, ?)", (upload, packed)).lastrowid
+
+    def take_back_lease(self, row: int | None) -> None:
+        """What this row names was not stored after all."""
+        with self._inside.enter(), self._write_lock, _transaction(self._quick, "releasing a lease"):
+            self._quick.execute("DELETE FROM leases WHERE id = ?", (row,))
 
     def release(self, upload: bytes, now_ns: int) -> None:
         """The upload needs its blocks no more. Expired leases go too."""
-        with self._write_lock, _transaction(self._quick, "releasing a lease"):
+        with self._inside.enter(), self._write_lock, _transaction(self._quick, "releasing a lease"):
             self._quick.execute("DELETE FROM leases WHERE upload = ?", (upload,))
             self._quick.execute("DELETE FROM uploads WHERE upload = ?", (upload,))
             for (expired,) in self._quick.execute("SELECT upload FROM uploads WHERE expires_ns <= ?", (now_ns,)).fetchall():
@@ -193,7 +204,7 @@ class BlockIndex:
 
     def mark_damaged(self, multihash: bytes, place: Place) -> None:
         """The bytes at this place are not the block; unless it has moved meanwhile."""
-        with self._write_lock, _transaction(self._quick, "marking a damaged block"):
+        with self._inside.enter(), self._write_lock, _transaction(self._quick, "marking a damaged block"):
             self._quick.execute(
                 "UPDATE blocks SET damaged = 1 WHERE multihash = ? AND pack = ? AND offset = ?",
                 (multihash, place.pack, place.offset),
@@ -204,7 +215,7 @@ class BlockIndex:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A write transaction, durable once the block is left, undone when it raises. No other process writes meanwhile."""
-        with self._write_lock, _transaction(self._durable, "writing the index"):
+        with self._inside.enter(), self._write_lock, _transaction(self._durable, "writing the index"):
             yield self._durable
 
     def new_pack(self) -> int:
@@ -247,7 +258,7 @@ class BlockIndex:
         with self.writing() as connection:
             connection.execute("DELETE FROM uploads WHERE expires_ns <= ?", (now_ns,))
             connection.execute("DELETE FROM leases WHERE upload NOT IN (SELECT upload FROM uploads)")
-        with self._write_lock:
+        with self._inside.enter(), self._write_lock:
             try:
                 self._durable.execute("PRAGMA incremental_vacuum").fetchall()
                 self._durable.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -266,17 +277,18 @@ class BlockIndex:
     # Connections
 
     def _read(self, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
-        # Borrowed, not one per thread: threads of streams come and go, and would leave theirs behind.
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._connect("NORMAL")
-        try:
-            return connection.execute(sql, parameters).fetchall()
-        except sqlite3.Error as error:
-            raise sql_error(error, "reading the index of the block store") from error
-        finally:
-            self._idle.append(connection)
+        with self._inside.enter():
+            # Borrowed, not one per thread: threads of streams come and go, and would leave theirs behind.
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._connect("NORMAL")
+            try:
+                return connection.execute(sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise sql_error(error, "reading the index of the block store") from error
+            finally:
+                self._idle.append(connection)
 
     def _connect(self, synchronous: str) -> sqlite3.Connection:
         try:
@@ -293,9 +305,6 @@ class BlockIndex:
         except sqlite3.Error as error:
             raise sql_error(error, "opening the index of the block store") from error
         with self._all_lock:
-            if self._closed:
-                connection.close()
-                raise Unavailable("the block store is closed")
             self._all.append(connection)
         return connection
 

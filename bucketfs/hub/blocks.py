@@ -70,6 +70,7 @@ class Blocks:
     def missing(self, request: Any, context: Context) -> Any:
         """``Missing``: which are not here; those that are stay until the upload's lease ends."""
         upload = check_upload(request.upload)
+        self._pledges.renew(context.call.payer, upload)
         return pb.MissingReply(cids=self._hub.blockstore.missing([parse_cid(cid) for cid in request.cids], upload))
 
     def put(self, requests: Iterator[Any], context: Context) -> Any:
@@ -79,11 +80,9 @@ class Blocks:
         for request in requests:
             upload = check_upload(request.upload)
             if upload not in receivings:
-                receivings[upload] = self._hub.blockstore.receive(upload)
+                receivings[upload] = self._hub.blockstore.receive(upload, self._pledges.of(context.call.payer, upload))
             blocks = _checked(request.blocks)
-            put = receivings[upload].put(blocks, verified=True)
-            counts += put
-            self._pledges.add(context.call.payer, upload, *_stored_bytes(blocks, put))
+            counts += receivings[upload].put(blocks, verified=True)
         for receiving in receivings.values():
             receiving.finish()
         return pb.PutReply(
@@ -146,12 +145,6 @@ def _checked(blocks: Iterable[Any]) -> list[tuple[Cid, bytes]]:
     return checked
 
 
-def _stored_bytes(blocks: list[tuple[Cid, bytes]], put: PutCounts) -> tuple[int, int]:
-    """How many bytes of file content were new, at most, and how many of nodes."""
-    leaves = sum(len(data) for cid, data in blocks if codec_of(cid) != DAG_PB)
-    return min(put.bytes_stored, leaves), min(put.bytes_stored, put.bytes_received - leaves)
-
-
 def _bundled(blocks: Iterable[tuple[Cid, bytes | None]]) -> Iterator[Any]:
     """Reply messages of about REPLY_BYTES. A block of ``None`` is one that is not here."""
     reply = BlockMessage()
@@ -172,6 +165,8 @@ class _TreeWalk:
         self._store = store
         self._context = context
         self._given: set[Cid] = set()
+        self._directories: set[Cid] = set()
+        """Those children that were given out and are directories."""
 
     def run(self, cid: Cid, depth: int) -> Iterator[tuple[Cid, bytes | None]]:
         found = self._store.get_many((cid,))
@@ -179,6 +174,8 @@ class _TreeWalk:
             yield cid, None
             return
         level = [cid]
+        # Each directory once, at the highest level that names it: from there its children are given out as deep as from any other.
+        opened = {cid}
         for left in range(depth, -1, -1):
             below: list[Cid] = []
             for directory in level:
@@ -187,7 +184,8 @@ class _TreeWalk:
                 yield from blocks
                 if left:
                     yield from self._children(children, below if left > 1 else None)
-            level = below
+            level = [one for one in dict.fromkeys(below) if one not in opened]
+            opened.update(level)
 
     def _open(self, cid: Cid) -> tuple[list[tuple[Cid, bytes | None]], list[Cid]]:
         """The blocks of a directory that were not given out yet, and its children that have a block of their own."""
@@ -215,16 +213,18 @@ class _TreeWalk:
 
     def _children(self, cids: list[Cid], directories: list[Cid] | None) -> Iterator[tuple[Cid, bytes | None]]:
         wanted = list(dict.fromkeys(cids))
-        for start in range(0, len(wanted), _BATCH):
-            batch = wanted[start : start + _BATCH]
+        fresh = [cid for cid in wanted if cid not in self._given]
+        for start in range(0, len(fresh), _BATCH):
+            batch = fresh[start : start + _BATCH]
             held = self._store.get_many(batch)
             for cid in batch:
                 data = held.get(cid)
-                if cid not in self._given:
-                    self._given.add(cid)
-                    yield cid, data
-                if directories is not None and data is not None and _is_directory(cid, data):
-                    directories.append(cid)
+                self._given.add(cid)
+                if data is not None and _is_directory(cid, data):
+                    self._directories.add(cid)
+                yield cid, data
+        if directories is not None:
+            directories += [cid for cid in wanted if cid in self._directories]
 
 
 class _Incomplete(Exception):

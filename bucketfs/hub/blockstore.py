@@ -12,7 +12,7 @@ What a caller may count on:
 3. A row is written after its pack was synced; so after a crash every row names bytes that are there, and bytes that no row
    names are cut off or written over.
 4. A block that an upload put, or was told that the Hub has, is not collected before the upload's lease ends, also by another
-   process: leases are written before the index is asked (gc.py has the other half of this).
+   process: leases are written before the index is asked for the last time (gc.py has the other half of this).
 5. Several processes may open one folder. Each appends to a pack of its own.
 """
 
@@ -26,6 +26,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from bucketfs.dag import identity_block, multihash_of, verify
 from bucketfs.errors import BucketfsError, Corrupt, NoSpace, NotFound
@@ -58,6 +59,16 @@ class _Batch:
 
     def holds(self, multihash: bytes) -> bool:
         return multihash in self.large or multihash in self.small
+
+
+class Admission(Protocol):
+    """Who has a say in what is stored."""
+
+    def admit(self, blocks: Mapping[Cid, int]) -> None:
+        """These blocks, by their lengths, are about to be stored. Raises what forbids it."""
+
+    def take_back(self, blocks: Iterable[Cid]) -> None:
+        """They could not be stored."""
 
 
 class BlockStore:
@@ -149,11 +160,11 @@ class BlockStore:
     def missing(self, cids: Collection[Cid], upload: bytes = b"") -> list[Cid]:
         """Those that are not here, each once, in the order asked. With an ``upload`` the rest stays until its lease ends."""
         wanted = {cid: multihash_of(cid) for cid in cids if identity_block(cid) is None}
+        present = self._present(set(wanted.values()))
         if upload:
-            self.lease(upload, wanted.values())
-        names = set(wanted.values())
-        pending = self._pending_names(names)
-        present = self.index.present(names - pending) | pending
+            # Only what is here is leased: anyone can make up names of what is not. And then it is looked for again, see promise 4.
+            self.lease(upload, present)
+            present = self._present(present)
         return [cid for cid, multihash in wanted.items() if multihash not in present]
 
     def lengths(self, cids: Collection[Cid]) -> dict[Cid, int]:
@@ -186,6 +197,10 @@ class BlockStore:
                     found[name] = Found(batch.large[name], False, None)
         found.update(self.index.find([name for name in names if name not in found]))
         return found
+
+    def _present(self, names: set[bytes]) -> set[bytes]:
+        pending = self._pending_names(names)
+        return self.index.present(names - pending) | pending
 
     def _pending_names(self, names: set[bytes]) -> set[bytes]:
         with self._write_lock:
@@ -221,9 +236,10 @@ class BlockStore:
 
     # Writing
 
-    def receive(self, upload: bytes = b"") -> Receiving:
-        """Begins a stream of batches for one upload; ``with`` it, and ``finish`` makes all of them durable."""
-        return Receiving(self, upload)
+    def receive(self, upload: bytes = b"", admission: Admission | None = None) -> Receiving:
+        """Begins a stream of batches for one upload; ``with`` it, and ``finish`` makes all of them durable. ``admission`` is asked
+        before blocks are stored that are not here yet."""
+        return Receiving(self, upload, admission)
 
     def put_many(
         self, blocks: Mapping[Cid, bytes] | Iterable[tuple[Cid, bytes]], *, upload: bytes = b"", verified: bool = False
@@ -237,9 +253,9 @@ class BlockStore:
             receiving.finish()
         return counts
 
-    def lease(self, upload: bytes, multihashes: Iterable[bytes]) -> None:
-        """These, and all that the upload named before, are kept for another lease time."""
-        self.index.lease(upload, multihashes, self.now_ns() + self._lease_ns)
+    def lease(self, upload: bytes, multihashes: Iterable[bytes]) -> int | None:
+        """These, and all that the upload named before, are kept for another lease time. The row of the index that says so."""
+        return self.index.lease(upload, multihashes, self.now_ns() + self._lease_ns)
 
     def release(self, upload: bytes) -> None:
         """The upload is over: a root (or nothing) holds its blocks now."""
@@ -264,7 +280,7 @@ class BlockStore:
             }
             size_bytes = sum(map(len, new.values()))
             if size_bytes:
-                self._check_room(size_bytes)
+                self.check_room(size_bytes)
             large = {name: data for name, data in new.items() if len(data) >= SMALL_MAX}
             if large:
                 self._append(large)
@@ -311,7 +327,8 @@ class BlockStore:
                     return pack
         return None
 
-    def _check_room(self, size_bytes: int) -> None:
+    def check_room(self, size_bytes: int) -> None:
+        """Raises NoSpace when that many bytes more do not fit on the disk beside what is kept free, DiskFailed."""
         try:
             disk = os.statvfs(self.folder)
         except OSError as error:
@@ -361,8 +378,9 @@ class BlockStore:
 class Receiving:
     """Batches of one upload on their way in. Used by one thread."""
 
-    def __init__(self, store: BlockStore, upload: bytes) -> None:
+    def __init__(self, store: BlockStore, upload: bytes, admission: Admission | None = None) -> None:
         self._store = store
+        self._admission = admission
         # Without an upload of the client's the blocks need a lease as well, until a root holds them or the grace age does.
         self._upload = upload or secrets.token_bytes(16)
         self._batches: list[_Batch] = []
@@ -379,12 +397,35 @@ class Receiving:
         if not verified:
             for cid, data in pairs:
                 verify(cid, data)
-        named = {multihash_of(cid): data for cid, data in pairs if identity_block(cid) is None}
-        # Before the store is asked what it has: see promise 4.
-        self._store.lease(self._upload, named)
-        batches, stored, stored_bytes = self._store._store(named)
+        new = self._admitted(pairs)
+        try:
+            batches, stored, stored_bytes = self._leased(pairs)
+        except BucketfsError:
+            if self._admission is not None:
+                self._admission.take_back(new)
+            raise
         self._batches.extend(batch for batch in batches if not any(batch is known for known in self._batches))
         return PutCounts(len(pairs), stored, sum(len(data) for _, data in pairs), stored_bytes)
+
+    def _admitted(self, pairs: Sequence[tuple[Cid, bytes]]) -> Mapping[Cid, int]:
+        """Those of the blocks that are not here, by their lengths, once they are admitted."""
+        if self._admission is None:
+            return {}
+        absent = set(self._store.missing([cid for cid, _ in pairs]))
+        new = {cid: len(data) for cid, data in pairs if cid in absent}
+        self._admission.admit(new)
+        return new
+
+    def _leased(self, pairs: Sequence[tuple[Cid, bytes]]) -> tuple[list[_Batch], int, int]:
+        named = {multihash_of(cid): data for cid, data in pairs if identity_block(cid) is None}
+        # Before the store is asked what it has: see promise 4.
+        row = self._store.lease(self._upload, named)
+        try:
+            return self._store._store(named)
+        except BucketfsError:
+            # What was not stored must not stay in the index as if it were.
+            self._store.index.take_back_lease(row)
+            raise
 
     def finish(self) -> None:
         """Everything put is durable on return. Raises NoSpace or DiskFailed when some of it could not be made so."""

@@ -8,14 +8,16 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from bucketfs.dag import cid_from_text, cid_of, empty_directory, reachable
+from bucketfs.dag import check_unfolding, cid_from_text, cid_of, count_entries, empty_directory, reachable
 from bucketfs.errors import Corrupt, InvalidArgument, NotFound
 from bucketfs.hub.bucketpaths import SEED_NAME
 from bucketfs.hub.bucketwrite import BucketTree, Desk
 from bucketfs.hub.crypt import encrypt
-from bucketfs.hub.sizes import SIZE_MAX, check_sizes
+from bucketfs.hub.entering import check_nodes
+from bucketfs.hub.rows import BucketRow
+from bucketfs.hub.sizes import SIZE_MAX, Scales, check_sizes
 from bucketfs.hub.status import Code, Status
-from bucketfs.hub.tree import WorkingSet, total_size
+from bucketfs.hub.tree import PublicTree, WorkingSet, total_size
 from bucketfs.types import Cid, Link
 
 SEED_BYTES = 32
@@ -56,11 +58,12 @@ def fetch_remote(desk: Desk, tree: BucketTree, text: str, *, what: str = "invali
         raise Status(Code.UNKNOWN, f"{what}: {error}") from error
     store = desk.hub.blockstore
     tree.blocks.add(_EMPTY)
-    visitor = WorkingSet(store, absent=NotFound)
+    visitor = WorkingSet(store, absent=NotFound, check=tree.blocks.check)
     visitor.add(_EMPTY)
     # A swap trusts that everything below a bucket's root is here, so nothing gets below one that is not.
     try:
         below = visitor.run(reachable(cid))
+        check_nodes(visitor, below)
         size_bytes = total_size(cid, visitor.get(cid))
     except Corrupt as error:
         # Nodes that make no sense are the client's, which named them, and no loss of ours.
@@ -76,3 +79,18 @@ def fetch_remote(desk: Desk, tree: BucketTree, text: str, *, what: str = "invali
         except Corrupt as error:
             raise Status(Code.UNKNOWN, f"{what}: {error}") from error
     return Link(cid, size_bytes)
+
+
+def check_sealable(desk: Desk, row: BucketRow, tree: BucketTree, link: Link, *, new: bool = False) -> None:
+    """Refuse what a private bucket cannot take in, before any of it is encrypted: every path of it gets blocks of its own there,
+    however many paths lead to one block in the clear.
+
+    Raises OverQuota, NoSpace, and TooLarge for a tree that unfolds too far. A public tree takes in anything as it is.
+    """
+    if not row.private:
+        return
+    if PublicTree(tree.blocks).is_directory(link.cid):
+        check_unfolding(*tree.blocks.run(count_entries(link.cid)))
+    size_bytes = Scales(tree.blocks).weigh(link.cid)
+    desk.check_quota(row, size_bytes, new=new)
+    desk.hub.blockstore.check_room(size_bytes)

@@ -15,7 +15,7 @@ from bucketfs.dag import cid_text, empty_directory
 from bucketfs.errors import Corrupt, NotFound
 from bucketfs.hub import access
 from bucketfs.hub.bucketpaths import SEED_NAME, Path
-from bucketfs.hub.bucketroots import Seeded, fetch_remote, with_new_seed
+from bucketfs.hub.bucketroots import Seeded, check_sealable, fetch_remote, with_new_seed
 from bucketfs.hub.buckets_edit import Editing
 from bucketfs.hub.buckets_push import Pushing
 from bucketfs.hub.buckets_read import Reading
@@ -31,7 +31,7 @@ from bucketfs.hub.rows import BUCKET_VERSION, BucketRow, PathEntry
 from bucketfs.hub.service import Service
 from bucketfs.hub.status import Code, Status
 from bucketfs.hub.tree import PublicTree, WorkingSet
-from bucketfs.types import Link
+from bucketfs.types import Cid, Link
 from bucketfs.wire import buckets_pb2 as pb
 
 NAME = "api.bucketsd.pb.APIService"
@@ -81,9 +81,9 @@ class Making:
         hub.metadata.thread(thread)
         link_key, key = (new_key(), new_key()) if request.private else (None, None)
         upload = secrets.token_bytes(16)
-        blocks = WorkingSet(hub.blockstore, upload)
+        admission = hub.pledges.of(context.call.payer, upload)
+        blocks = WorkingSet(hub.blockstore, upload, check=context.check_active, admission=admission)
         tree = PublicTree(blocks) if link_key is None else PrivateTree(blocks, link_key)
-        made = self._first_root(tree, request.bootstrap_cid, key)
         owner = context.call.writer or ""
         now_ns = time.time_ns()
         row = BucketRow(
@@ -93,7 +93,7 @@ class Making:
             name=request.name,
             version=BUCKET_VERSION,
             link_key=link_key,
-            root=made.root.cid,
+            root=Cid(b""),
             metadata={
                 "": PathEntry(key, _first_roles(owner, request.private), now_ns),
                 SEED_NAME: PathEntry(None, {}, now_ns),
@@ -102,11 +102,13 @@ class Making:
             updated_at_ns=now_ns,
         )
         access.check_create(row, context.call.writer)
+        made = self._first_root(row, tree, request.bootstrap_cid, key)
         size_bytes = made.root.tsize if link_key is None else PrivateTree(blocks, link_key).growth(None, made.root)
         self._desk.check_quota(row, size_bytes, new=True)
         blocks.store_for(made.root.cid)
-        row = hub.metadata.create_bucket(replace(row, size_bytes=size_bytes), hub.config.limits)
+        row = hub.metadata.create_bucket(replace(row, root=made.root.cid, size_bytes=size_bytes), hub.config.limits)
         hub.blockstore.release(upload)
+        hub.pledges.drop(context.call.payer, upload)
         hub.feed.publish(thread, row.key, Action.CREATE)
         return pb.CreateResponse(
             root=root_message(row),
@@ -116,13 +118,15 @@ class Making:
             pinned=made.root.tsize + (made.seed_size_bytes if row.private else 0),
         )
 
-    def _first_root(self, tree: BucketTree, bootstrap: str, key: bytes | None) -> Seeded:
+    def _first_root(self, row: BucketRow, tree: BucketTree, bootstrap: str, key: bytes | None) -> Seeded:
         def key_of(_path: Path) -> bytes | None:
             return key
 
         try:
             if bootstrap:
-                start = tree.bring_in(fetch_remote(self._desk, tree, bootstrap, what="invalid bootstrap cid"), key_of, ())
+                remote = fetch_remote(self._desk, tree, bootstrap, what="invalid bootstrap cid")
+                check_sealable(self._desk, row, tree, remote, new=True)
+                start = tree.bring_in(remote, key_of, ())
                 if not tree.is_directory(start.cid):
                     raise Status(Code.UNKNOWN, "creating prepared bucket: not a directory")
             else:

@@ -14,7 +14,7 @@ from typing import Any
 from bucketfs.errors import InvalidArgument, NotFound, NotPermitted
 from bucketfs.hub import access
 from bucketfs.hub.bucketpaths import Path, file_key, path_text, removed, touched, write_path
-from bucketfs.hub.bucketroots import fetch_remote, with_new_seed
+from bucketfs.hub.bucketroots import check_sealable, fetch_remote, with_new_seed
 from bucketfs.hub.bucketwords import root_message
 from bucketfs.hub.bucketwrite import WRAPPED, BucketTree, Desk, Metadata, Plan, denied_as
 from bucketfs.hub.call import Context
@@ -47,7 +47,7 @@ class Editing:
             return Plan(metadata, lambda: self._set(row, metadata, tree, path, request.cid))
 
         with denied_as():
-            saved = self._desk.write(context.call, request.key, plan)
+            saved = self._desk.write(context.call, request.key, plan, check=context.check_active)
         return pb.SetPathResponse(pinned=saved.grown_bytes if saved else 0)
 
     def _set(self, row: BucketRow, metadata: Metadata, tree: BucketTree, path: Path, cid_text: str) -> Link:
@@ -56,6 +56,7 @@ class Editing:
         def key_of(place: Path) -> bytes | None:
             return file_key(row, metadata, place)
 
+        check_sealable(self._desk, row, tree, remote)
         link = tree.bring_in(remote, key_of, path)
         if path:
             return tree.edit(row.root, {path: link})
@@ -87,7 +88,7 @@ class Editing:
             return Plan(metadata, lambda: _move(row, metadata, tree, source, place, link))
 
         with denied_as(WRAPPED):
-            self._desk.write(context.call, request.key, plan)
+            self._desk.write(context.call, request.key, plan, check=context.check_active)
         return pb.MovePathResponse()
 
     def _move_target(self, row: BucketRow, tree: BucketTree, source: Path, link: Link, target: Path) -> Path:
@@ -124,7 +125,7 @@ class Editing:
             return Plan(metadata, lambda: tree.edit(row.root, {path: None}))
 
         with denied_as():
-            saved = self._desk.write(context.call, request.key, plan, expected=request.root)
+            saved = self._desk.write(context.call, request.key, plan, expected=request.root, check=context.check_active)
         assert saved is not None
         root = root_message(access.visible(saved.row, context.call.writer))
         return pb.RemovePathResponse(root=root, pinned=saved.grown_bytes)
@@ -162,7 +163,7 @@ class Editing:
             return Plan(metadata, lambda: _rekey(row, metadata, tree, path, link))
 
         with denied_as():
-            saved = self._desk.write(context.call, request.key, plan)
+            saved = self._desk.write(context.call, request.key, plan, check=context.check_active)
         return pb.PushPathAccessRolesResponse(pinned=saved.grown_bytes if saved else 0)
 
 

@@ -66,7 +66,7 @@ class Pushing:
             self.check(context, row, [path])
         upload = secrets.token_bytes(16)
         key = file_key(row, row.metadata, path)
-        with self._desk.hub.blockstore.receive(upload) as receiving:
+        with self._desk.receive(context.call, upload) as receiving:
             writer = FileWriter(receiving, key)
             allowance = Allowance(self._desk, row)
             told = 0
@@ -105,11 +105,12 @@ class Pushing:
 
     def check(self, context: Context, row: BucketRow, paths: list[Path]) -> None:
         if not may_all(row, context.call.writer):
-            files = self._desk.bare_files(context.call, row, self._desk.tree(row), paths)
+            tree = self._desk.tree(row, check=context.check_active)
+            files = self._desk.bare_files(context.call, row, tree, paths)
             self._desk.check_write(context.call, row, touched(row.metadata, paths, time.time_ns()), files)
 
-    def check_present(self, files: list[_File], upload: bytes) -> None:
-        """Raises Unavailable when blocks of these files have been collected: a stream may outlive its lease."""
+    def check_present(self, files: list[_File], upload: bytes) -> set[Cid]:
+        """All blocks of these files. Raises Unavailable when some have been collected: a stream may outlive its lease."""
         store = self._desk.hub.blockstore
         blocks = WorkingSet(store, upload, absent=Unavailable)
         needed: set[Cid] = set()
@@ -117,10 +118,11 @@ class Pushing:
             needed |= blocks.run(reachable(file.link.cid, needed))
         if store.missing(needed, upload):
             raise Unavailable("some of what was pushed is not here any more; push it again")
+        return needed
 
     def _link(self, context: Context, key: str, expected: str, files: list[_File], upload: bytes) -> Saved:
         """Puts received files into the bucket as it is now."""
-        self.check_present(files, upload)
+        blocks = self.check_present(files, upload)
         paths = [file.path for file in files]
 
         def plan(row: BucketRow, tree: BucketTree) -> Plan:
@@ -128,8 +130,9 @@ class Pushing:
             metadata = touched(row.metadata, paths, time.time_ns())
             return Plan(metadata, lambda: _edit(row, metadata, tree, files))
 
-        saved = self._desk.write(context.call, key, plan, expected=expected, upload=upload)
+        saved = self._desk.write(context.call, key, plan, expected=expected, upload=upload, check=context.check_active)
         assert saved is not None
+        self._desk.hub.pledges.redeem(context.call.payer, upload, blocks)
         return saved
 
 
@@ -168,7 +171,7 @@ class _PushPaths:
         self._root: Cid = row.root
         self._size_bytes = 0
         # Filled by the reader, finished by the save, which must not miss that some of it could not be made durable.
-        self._receiving = desk.hub.blockstore.receive(self._upload)
+        self._receiving = desk.receive(context.call, self._upload)
 
     def run(self, requests: Iterator[Any]) -> Iterator[Any]:
         reader = threading.Thread(target=self._read, args=(requests,), name="hub-push", daemon=True)
@@ -244,7 +247,7 @@ class _PushPaths:
     def _save(self, interim: BucketTree) -> None:
         files = list(self._linked.values())
         self._receiving.finish()
-        self._pushing.check_present(files, self._upload)
+        blocks = self._pushing.check_present(files, self._upload)
 
         def plan(row: BucketRow, tree: BucketTree) -> Plan:
             paths = [file.path for file in files]
@@ -256,6 +259,7 @@ class _PushPaths:
             return Plan(metadata, lambda: _edit(row, metadata, tree, files))
 
         self._desk.write(self._context.call, self._header.key, plan, expected=self._header.root, upload=self._upload)
+        self._desk.hub.pledges.redeem(self._context.call.payer, self._upload, blocks)
 
     def _hand_over(self, interim: BucketTree, tree: BucketTree) -> Link:
         tree.blocks = interim.blocks

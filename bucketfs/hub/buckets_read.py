@@ -46,14 +46,14 @@ class Reading:
         """``Links``: where a path is to be seen over HTTP."""
         row = self._desk.row(context.call, request.key)
         path = read_path(request.path)
-        self._desk.find_readable(context.call, row, self._desk.tree(row), path)
+        self._desk.find_readable(context.call, row, self._desk.tree(row, check=context.check_active), path)
         return links_message(self._desk.hub.config, row, path, context.call.token)
 
     def list_path(self, request: Any, context: Context) -> Any:
         """``ListPath``: a node and its children, one level."""
         row = self._desk.row(context.call, request.key)
         path = read_path(request.path)
-        tree = self._desk.tree(row)
+        tree = self._desk.tree(row, check=context.check_active)
         link = self._desk.find_readable(context.call, row, tree, path)
         name = path[-1] if path else row.name.encode()
         seen = access.visible(row, context.call.writer)
@@ -62,7 +62,7 @@ class Reading:
 
     def list_ipfs_path(self, request: Any, context: Context) -> Any:
         """``ListIpfsPath``: the same for a CID, no bucket, nothing decrypted."""
-        tree, root, path = self._ipfs(request.path)
+        tree, root, path = self._ipfs(request.path, context)
         link = _find_ipfs(tree, root, path)
         listing = tree.listing(link, path[-1] if path else b"")
         return pb.ListIpfsPathResponse(item=listing_message(listing, root_path(root), path, None))
@@ -71,7 +71,7 @@ class Reading:
         """``PullPath``: the content of a file."""
         row = self._desk.row(context.call, request.key)
         path = read_path(request.path)
-        tree = self._desk.tree(row)
+        tree = self._desk.tree(row, check=context.check_active)
         link = self._desk.find_readable(context.call, row, tree, path)
         key = file_key(row, row.metadata, path)
         for chunk in _chunks(_content(tree.read(link.cid, key) if not tree.is_directory(link.cid) else None)):
@@ -79,7 +79,7 @@ class Reading:
 
     def pull_ipfs_path(self, request: Any, context: Context) -> Iterator[Any]:
         """``PullIpfsPath``: the content of a file below a CID."""
-        tree, root, path = self._ipfs(request.path)
+        tree, root, path = self._ipfs(request.path, context)
         link = _find_ipfs(tree, root, path)
         for chunk in _chunks(_content(tree.read(link.cid) if not tree.is_directory(link.cid) else None)):
             yield pb.PullIpfsPathResponse(chunk=chunk)
@@ -89,7 +89,7 @@ class Reading:
         row = self._desk.row(context.call, request.key)
         path = read_path(request.path)
         _refuse_seed(path)
-        self._desk.find_readable(context.call, row, self._desk.tree(row), path)
+        self._desk.find_readable(context.call, row, self._desk.tree(row, check=context.check_active), path)
         entry = access.nearest_entry(access.visible(row, context.call.writer).metadata, path_text(path))
         return pb.PullPathAccessRolesResponse(roles=entry_message(entry).roles if entry is not None else {})
 
@@ -97,14 +97,14 @@ class Reading:
         """``Archives``: there are none."""
         return pb.ArchivesResponse(current=pb.Archive())
 
-    def _ipfs(self, text: str) -> tuple[PublicTree, Cid, Path]:
+    def _ipfs(self, text: str, context: Context) -> tuple[PublicTree, Cid, Path]:
         names = read_path(text)
         if names[:1] == (b"ipfs",):
             names = names[1:]
         if not names:
             raise InvalidArgument(f"not an /ipfs path: {text}")
         return (
-            PublicTree(WorkingSet(self._desk.hub.blockstore, absent=NotFound)),
+            PublicTree(WorkingSet(self._desk.hub.blockstore, absent=NotFound, check=context.check_active)),
             cid_from_text(names[0].decode()),
             names[1:],
         )

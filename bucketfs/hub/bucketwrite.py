@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from bucketfs.errors import Denied, NotADirectory, NotFound, OverQuota, RootMoved
 from bucketfs.hub import access
+from bucketfs.hub.blockstore import Admission, Receiving
 from bucketfs.hub.bucketpaths import Path, path_text
 from bucketfs.hub.bucketwords import root_path
 from bucketfs.hub.call import Call
@@ -24,7 +25,7 @@ from bucketfs.hub.feed import Action
 from bucketfs.hub.private import PrivateTree
 from bucketfs.hub.rows import BucketRow, PathEntry, Usage
 from bucketfs.hub.status import NON_FAST_FORWARD, Code, Status
-from bucketfs.hub.tree import PathNotFound, PublicTree, WorkingSet, total_size
+from bucketfs.hub.tree import PathNotFound, PublicTree, WorkingSet, total_size, unchecked
 from bucketfs.hub.usage import STORAGE, refuse_growth
 from bucketfs.types import Link, ThreadId
 
@@ -33,7 +34,11 @@ ASKED_EVERY_BYTES = 1 << 20
 ATTEMPTS_MAX = 20
 """Saves tried when other processes keep changing the bucket in between."""
 
+LOOK_EVERY_S = 0.5
+"""How long a call waits for a bucket between two looks at whether it is still wanted."""
+
 BucketTree = PublicTree | PrivateTree
+Check = Callable[[], None]
 Metadata = Mapping[str, PathEntry]
 
 
@@ -84,9 +89,11 @@ class Desk:
                 raise Status(Code.NOT_FOUND, str(no_thread)) from no_thread
             raise Status(Code.UNKNOWN, str(error)) from error
 
-    def tree(self, row: BucketRow, upload: bytes = b"") -> BucketTree:
-        """The tree of a bucket."""
-        blocks = WorkingSet(self.hub.blockstore, upload)
+    def tree(
+        self, row: BucketRow, upload: bytes = b"", *, check: Check = unchecked, admission: Admission | None = None
+    ) -> BucketTree:
+        """The tree of a bucket. ``check`` raises when the call it is for has ended, ``admission`` is asked for content."""
+        blocks = WorkingSet(self.hub.blockstore, upload, check=check, admission=admission)
         return PublicTree(blocks) if row.link_key is None else PrivateTree(blocks, row.link_key)
 
     def find_readable(self, call: Call, row: BucketRow, tree: BucketTree, path: Path) -> Link:
@@ -104,6 +111,10 @@ class Desk:
             raise Status(Code.UNKNOWN, str(error)) from error
 
     # Writing
+
+    def receive(self, call: Call, upload: bytes) -> Receiving:
+        """Takes in what a client sends for an upload; its account pledges to link it."""
+        return self.hub.blockstore.receive(upload, self.hub.pledges.of(call.payer, upload))
 
     def check_fast_forward(self, row: BucketRow, expected: str) -> None:
         """Raises Status unless the bucket's root is the one the caller named, if it named one. Compared as text."""
@@ -143,17 +154,29 @@ class Desk:
                     found.append(path_text(path))
         return found
 
-    def write(self, call: Call, key: str, planner: Planner, *, expected: str = "", upload: bytes = b"") -> Saved | None:
+    def write(
+        self,
+        call: Call,
+        key: str,
+        planner: Planner,
+        *,
+        expected: str = "",
+        upload: bytes = b"",
+        check: Check = unchecked,
+    ) -> Saved | None:
         """Does what the planner plans, durably, and announces it. ``None`` when it planned nothing.
 
-        With ``expected`` the root must (still) be that one. Raises Status, Denied, NoSpace, OverQuota, Corrupt.
+        With ``expected`` the root must (still) be that one. ``check`` is asked while it waits and works, and raises when the call
+        has ended. Raises Status, Denied, NoSpace, OverQuota, Corrupt.
         """
+        own = not upload
         upload = upload or secrets.token_bytes(16)
-        with self._locks.of(key):
+        admission = self.hub.pledges.of(call.payer, upload)
+        with self._locks.of(key, check):
             for attempt in range(ATTEMPTS_MAX):
                 row = self.row(call, key)
                 self.check_fast_forward(row, expected)
-                tree = self.tree(row, upload)
+                tree = self.tree(row, upload, check=check, admission=admission)
                 plan = planner(row, tree)
                 if plan is None:
                     return None
@@ -165,6 +188,9 @@ class Desk:
                 else:
                     break
         self.hub.blockstore.release(upload)
+        if own:
+            # Only this call knew the upload, and all it made is in the root.
+            self.hub.pledges.drop(call.payer, upload)
         self.hub.feed.publish(saved.row.thread, saved.row.key, Action.SAVE)
         return saved
 
@@ -234,14 +260,18 @@ class KeyedLocks:
         self._locks: dict[str, tuple[threading.Lock, int]] = {}
 
     @contextmanager
-    def of(self, key: str) -> Iterator[None]:
-        """Holds the lock of ``key``."""
+    def of(self, key: str, check: Check = unchecked) -> Iterator[None]:
+        """Holds the lock of ``key``. Asks ``check`` now and then while it waits."""
         with self._guard:
             lock, users = self._locks.get(key, (threading.Lock(), 0))
             self._locks[key] = (lock, users + 1)
         try:
-            with lock:
+            while not lock.acquire(timeout=LOOK_EVERY_S):
+                check()
+            try:
                 yield
+            finally:
+                lock.release()
         finally:
             with self._guard:
                 lock, users = self._locks[key]

@@ -188,7 +188,7 @@ class PrivateTree:
 
     def write(self, pieces: Iterable[bytes], key: bytes | None) -> Link:
         """A new encrypted file with this content."""
-        with self.blocks.store.receive(self.blocks.upload) as receiving:
+        with self.blocks.receive() as receiving:
             writer = FileWriter(receiving, key)
             for piece in pieces:
                 writer.feed(piece)
@@ -216,6 +216,8 @@ class PrivateTree:
         ahead = [] if root in known else [root]
         while ahead:
             cid = ahead.pop()
+            if cid in found:
+                continue
             found.add(cid)
             node = self._open(cid)
             if node is not None:

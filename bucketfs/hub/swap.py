@@ -14,20 +14,21 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bucketfs.dag import DAG_PB, Change, codec_of, diff, drive, new_blocks, node_info, parse_cid, reachable
-from bucketfs.errors import Corrupt, InvalidArgument, NotFound, RootMoved
+from bucketfs.dag import DAG_PB, codec_of, compare, drive, new_blocks, node_info, parse_cid, reachable
+from bucketfs.errors import Corrupt, Denied, InvalidArgument, NotFound, RootMoved, TooLarge
 from bucketfs.hub import access
-from bucketfs.hub.access import Touch
 from bucketfs.hub.blockstore import BlockStore
-from bucketfs.hub.bucketpaths import SEED_NAME, SEED_REFUSED, path_text
+from bucketfs.hub.bucketpaths import SEED_NAME, SEED_REFUSED
 from bucketfs.hub.bucketwrite import ATTEMPTS_MAX, Desk, may_all
-from bucketfs.hub.call import Call, Context
+from bucketfs.hub.call import Context
+from bucketfs.hub.changed import Touches, entries_after
+from bucketfs.hub.entering import check_nodes
 from bucketfs.hub.feed import Action
-from bucketfs.hub.rows import BucketRow, PathEntry
+from bucketfs.hub.rows import BucketRow
 from bucketfs.hub.sizes import SIZE_MAX, check_sizes
 from bucketfs.hub.status import NON_FAST_FORWARD, Code, Status
 from bucketfs.hub.tree import PublicTree, WorkingSet, total_size
@@ -60,8 +61,8 @@ class Swapping:
                 raise Status(Code.FAILED_PRECONDITION, NON_FAST_FORWARD)
             if new == expected:
                 return pb.SwapRootReply(root=row.root, updated_at=row.updated_at_ns)
-            self._check_complete(expected, new, upload)
-            after = self._planned(context.call, row, new)
+            below = self._check_complete(context, expected, new, upload)
+            after = self._planned(context, row, new)
             try:
                 saved = self._desk.hub.metadata.save_bucket(after, expected, self._desk.hub.config.limits)
             except RootMoved:
@@ -73,42 +74,48 @@ class Swapping:
             else:
                 break
         self._desk.hub.blockstore.release(upload)
-        self._desk.hub.pledges.drop(context.call.payer, upload)
+        self._desk.hub.pledges.redeem(context.call.payer, request.upload, below)
         self._desk.hub.feed.publish(saved.thread, saved.key, Action.SAVE)
         return pb.SwapRootReply(root=saved.root, updated_at=saved.updated_at_ns)
 
-    def _check_complete(self, expected: Cid, new: Cid, upload: bytes) -> None:
-        """Raises Status NOT_FOUND, with names in the trailer, unless all blocks below ``new`` are here. Leases them. Raises
-        Status INVALID_ARGUMENT for a root that no bucket may have."""
+    def _check_complete(self, context: Context, expected: Cid, new: Cid, upload: bytes) -> set[Cid]:
+        """What is new below ``new``, all of which is leased. Raises Status NOT_FOUND, with names in the trailer, unless all blocks
+        below ``new`` are here, and INVALID_ARGUMENT for a root that no bucket may have."""
         store = self._desk.hub.blockstore
         try:
-            walk = walked(store, expected, new)
+            walk = walked(store, expected, new, context.check_active)
             missing = walk.missing(store, upload)
             if not missing:
                 if node_info(new, store.get(new)).kind is not Kind.DIRECTORY:
                     raise InvalidArgument("the new root is not a directory")
+                blocks = WorkingSet(store, check=context.check_active)
+                check_nodes(blocks, walk.below, walk.seen - walk.below)
                 if self._desk.counts_bytes:
-                    check_sizes(WorkingSet(store), walk.below, walk.seen - walk.below)
+                    check_sizes(blocks, walk.below, walk.seen - walk.below)
         except Corrupt as error:
             raise Status(Code.INVALID_ARGUMENT, f"the new root: {error}") from error
         if missing:
             named = pb.MissingBlocks(cids=missing[:MISSING_NAMED_MAX]).SerializeToString()
             text = f"{len(missing)} blocks under the new root are not on this hub"
             raise Status(Code.NOT_FOUND, text, trailers={MISSING_TRAILER: named})
+        return walk.below
 
-    def _planned(self, call: Call, row: BucketRow, new: Cid) -> BucketRow:
+    def _planned(self, context: Context, row: BucketRow, new: Cid) -> BucketRow:
         """The row after the swap. Raises Denied, OverQuota, Corrupt, Status."""
-        blocks = WorkingSet(self._desk.hub.blockstore)
+        blocks = WorkingSet(self._desk.hub.blockstore, check=context.check_active)
         try:
-            changes = blocks.run(diff(row.root, new))
-        except Corrupt as error:
-            # All blocks are here, so it is what the new nodes say (names that no path can have, say), unless the old ones are
-            # damaged: that shows when they are read.
+            comparison = blocks.run(compare(row.root, new))
+        except (Corrupt, TooLarge) as error:
+            # All blocks are here, so it is what the new nodes say, unless the old ones are damaged: that shows when they are read.
             blocks.run(reachable(row.root))
             raise Status(Code.INVALID_ARGUMENT, f"the new root: {error}") from error
-        if not may_all(row, call.writer):
-            access.check_changes(row, _touches(row, blocks, changes), call.writer)
-        if any(change.path == (SEED_NAME.encode(),) for change in changes):
+        top = comparison.top
+        if not may_all(row, context.call.writer):
+            access.check_changes(row, Touches(row, comparison, _Kinds(blocks).is_directory), context.call.writer)
+            if any(delta.impossible for delta in comparison.deltas):
+                # Names that no path has stand under no entry, so that only who may do everything may touch them.
+                raise Denied(access.DENIED)
+        if SEED_NAME.encode() in top.whole or SEED_NAME.encode() in top.below:
             raise Status(Code.PERMISSION_DENIED, SEED_REFUSED)
         claimed_bytes = total_size(new, blocks.get(new))
         if claimed_bytes > SIZE_MAX:
@@ -117,7 +124,7 @@ class Swapping:
         if size_bytes > row.size_bytes:
             self._desk.check_quota(row, size_bytes)
         now_ns = max(time.time_ns(), row.updated_at_ns + 1)
-        entries = entries_after(row, changes, now_ns)
+        entries = entries_after(row, top, now_ns)
         return replace(row, root=new, metadata=entries, updated_at_ns=now_ns, size_bytes=size_bytes)
 
 
@@ -139,12 +146,13 @@ class Walk:
         return [cid for cid in self.below if cid in gone]
 
 
-def walked(store: BlockStore, expected: Cid, new: Cid) -> Walk:
-    """Raises Corrupt when ``new`` is no tree that a bucket may hold."""
+def walked(store: BlockStore, expected: Cid, new: Cid, check: Callable[[], None]) -> Walk:
+    """``check`` raises when the walk is not wanted any more. Raises Corrupt when ``new`` is no tree that a bucket may hold."""
     seen: set[Cid] = set()
     absent: set[Cid] = set()
 
     def fetch(cids: Iterable[Cid]) -> dict[Cid, bytes]:
+        check()
         wanted = list(cids)
         seen.update(wanted)
         found = _readable(store, wanted)
@@ -172,42 +180,17 @@ def _readable(store: BlockStore, cids: list[Cid]) -> dict[Cid, bytes]:
         return found
 
 
-def _touches(row: BucketRow, blocks: WorkingSet, changes: list[Change]) -> Iterator[tuple[str, Touch]]:
-    """What the changes do, path by path."""
-    for change in changes:
-        path = path_text(change.path)
-        if change.attributes_only:
-            yield path, Touch.REPLACE
-        elif change.old is None:
-            yield path, Touch.ADD
-        elif change.new is None:
-            yield path, Touch.REMOVE
-        else:
-            was_directory = _is_directory(blocks, change.old)
-            # Pushed files have entries, directories only when roles were granted on them: without one, a file that is pushed
-            # in the place of a directory is a new entry, and those are the owner's to make.
-            yield path, Touch.ADD if was_directory and path not in row.metadata else Touch.REPLACE
-            if was_directory:
-                yield path, Touch.REMOVE
-            elif _is_directory(blocks, change.new):
-                yield path, Touch.ADD
+class _Kinds:
+    """Which nodes are directories; each is looked at once."""
 
+    def __init__(self, blocks: WorkingSet) -> None:
+        self._blocks = blocks
+        self._known: dict[Cid, bool] = {}
 
-def _is_directory(blocks: WorkingSet, link: Link) -> bool:
-    return codec_of(link.cid) == DAG_PB and node_info(link.cid, blocks.get(link.cid)).kind is Kind.DIRECTORY
-
-
-def entries_after(row: BucketRow, changes: Iterable[Change], now_ns: int) -> dict[str, PathEntry]:
-    """The entries of a bucket after these changes to its tree."""
-    by_path = {path_text(change.path): change for change in changes if change.path}
-    # Where a directory went or became something else, what was below it is gone.
-    whole = {path for path, change in by_path.items() if not change.attributes_only}
-    kept = {}
-    for place, entry in row.metadata.items():
-        change = by_path.get(place)
-        if change is not None and change.new is None:
-            continue
-        if any(ancestor in whole for ancestor in list(access.lineage(place))[1:]):
-            continue
-        kept[place] = replace(entry, updated_at_ns=now_ns) if change is not None else entry
-    return kept
+    def is_directory(self, link: Link) -> bool:
+        """Whether what stands at a link is one."""
+        if codec_of(link.cid) != DAG_PB:
+            return False
+        if link.cid not in self._known:
+            self._known[link.cid] = node_info(link.cid, self._blocks.get(link.cid)).kind is Kind.DIRECTORY
+        return self._known[link.cid]

@@ -31,7 +31,7 @@ from bucketfs.dag import (
     node_info,
 )
 from bucketfs.errors import BucketfsError, Corrupt, IsADirectory, NotADirectory, NotFound
-from bucketfs.hub.blockstore import BlockStore, Receiving
+from bucketfs.hub.blockstore import Admission, BlockStore, Receiving
 from bucketfs.hub.crypt import Encryptor
 from bucketfs.types import Cid, Kind, Link, Steps
 
@@ -47,6 +47,10 @@ class PathNotFound(NotFound):
     """Nothing is at a path of a bucket."""
 
 
+def unchecked() -> None:
+    """For work that is finished whether or not its call has ended."""
+
+
 class WorkingSet:
     """The store with blocks on top that are not stored yet. For one call, used by one thread at a time.
 
@@ -54,16 +58,29 @@ class WorkingSet:
     brought, that it is not found.
     """
 
-    def __init__(self, store: BlockStore, upload: bytes = b"", *, absent: type[BucketfsError] = Corrupt) -> None:
+    def __init__(
+        self,
+        store: BlockStore,
+        upload: bytes = b"",
+        *,
+        absent: type[BucketfsError] = Corrupt,
+        check: Callable[[], None] = unchecked,
+        admission: Admission | None = None,
+    ) -> None:
+        """``check`` is asked whenever blocks are wanted, and raises once the call has ended that all of this is done for.
+        ``admission`` has a say in content that is made on the way."""
         self.store = store
         self.upload = upload
+        self._admission = admission
+        self.check = check
         self._absent = absent
         self._made: dict[Cid, bytes] = {}
         self._hidden_links: dict[Cid, list[Cid]] = {}
         self._made_bytes = 0
 
     def get_many(self, cids: Iterable[Cid]) -> dict[Cid, bytes]:
-        """All of these blocks. Raises Corrupt, and what ``absent`` says when one is not here."""
+        """All of these blocks. Raises Corrupt, what ``absent`` says when one is not here, and what ``check`` raises."""
+        self.check()
         wanted = list(cids)
         found = {cid: self._made[cid] for cid in wanted if cid in self._made}
         if len(found) < len(wanted):
@@ -79,6 +96,7 @@ class WorkingSet:
 
     def lengths(self, cids: Iterable[Cid]) -> dict[Cid, int]:
         """How long these blocks are. Raises as ``get_many``."""
+        self.check()
         wanted = list(cids)
         found = {cid: len(self._made[cid]) for cid in wanted if cid in self._made}
         found.update(self.store.lengths([cid for cid in wanted if cid not in found]))
@@ -86,6 +104,10 @@ class WorkingSet:
             if cid not in found:
                 raise self._absent(f"block {cid_text(cid)} is not on this hub")
         return found
+
+    def receive(self) -> Receiving:
+        """Takes in content that is made on the way."""
+        return self.store.receive(self.upload, self._admission)
 
     def run(self, steps: Steps[T]) -> T:
         """Drives a computation to its end."""

@@ -10,13 +10,15 @@ from bucketfs.dag import (
     BLOCK_MAX,
     DAG_PB,
     RAW,
+    Unfolding,
     UnixFs,
     UnixFsType,
     build_file,
-    changes,
     check_block,
+    check_entries,
     cid_from_text,
     cid_of,
+    compare,
     decode_pb,
     diff,
     edit_directory,
@@ -27,6 +29,7 @@ from bucketfs.dag import (
     leaves,
     list_directory,
     lookup,
+    merge,
     multibase_decode,
     new_blocks,
     node_info,
@@ -159,19 +162,30 @@ def test_sizes_fit_63_bits() -> None:
 
 @pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"a\0b", b"\xff", b"x" * 256])
 def test_names(store: Any, name: bytes) -> None:
-    """Refused when set and when met, in both kinds of directories; what is there may be removed."""
+    """Refused when set. Where one is met it hides nothing beside it: it is left out of listings, and edits keep it."""
     error = NameTooLong if len(name) > 255 else NameInvalid
     with pytest.raises(error):
         store.make(edit_directory(None, {name: LINK}))
     plain = node(store, UnixFs(UnixFsType.DIRECTORY), (X, b"ok", 1), (X, name, 1))
-    with pytest.raises(Corrupt):
-        store.run(list_directory(plain.cid))
+    built = [plain]
     if name:
-        sharded = shard(store, (X, b"%02X" % (name_hash(name) >> 56) + name, 1))
-        with pytest.raises(Corrupt):
-            store.run(list_directory(sharded.cid))
-        emptied = store.make(edit_directory(sharded.cid, {name: None}))
-        assert store.run(list_directory(emptied.cid)).entries == {}
+        at, ok = (b"%02X" % (name_hash(one) >> 56) + one for one in (name, b"ok"))
+        built.append(shard(store, (X, at, 1), (X, ok, 1)))
+    for one in built:
+        found = store.run(list_directory(one.cid))
+        assert (dict(found.entries), found.impossible) == ({b"ok": LINK}, (name,))
+        with pytest.raises(Corrupt, match="which no path can have"):
+            check_entries(one.cid, store.blocks[one.cid])
+        edited = store.make(edit_directory(one.cid, {b"more": LINK}))
+        assert store.run(list_directory(edited.cid)).impossible == (name,)
+        assert [change.path for change in store.run(diff(one.cid, edited.cid))] == [(b"more",)]
+        emptied = store.make(edit_directory(one.cid, {name: None}))
+        assert store.run(list_directory(emptied.cid)).impossible == ()
+        assert store.run(diff(emptied.cid, one.cid)) == []
+        assert store.run(compare(emptied.cid, one.cid)).top.impossible == (name,)
+        merged = store.run(merge(emptied.cid, edited.cid, one.cid, lambda wanted, _taken: wanted + b"2"))
+        store.blocks |= merged.blocks
+        assert store.run(list_directory(merged.link.cid)).impossible == (name,)
 
 
 def test_the_first_of_equal_names_counts(store: Any) -> None:
@@ -307,7 +321,7 @@ def test_a_small_dag_that_claims_a_large_file(store: Any, monkeypatch: pytest.Mo
     assert len(store.run(reachable(link.cid))) == 7
 
 
-def test_a_small_dag_that_claims_many_directories(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_dag_that_claims_many_directories(store: Any) -> None:
     def doubling(last: Link) -> Link:
         for _ in range(40):
             last = store.make(edit_directory(None, {b"a": last, b"b": last}))
@@ -316,9 +330,60 @@ def test_a_small_dag_that_claims_many_directories(store: Any, monkeypatch: pytes
     one, other = doubling(LINK), doubling(Link(cid_of(b"y"), 1))
     assert len(store.run(reachable(one.cid))) == 41
     assert len(store.run(new_blocks(one.cid, other.cid))) == 41
-    monkeypatch.setattr(changes, "CHANGES_MAX", 100)
+    store.forget_questions()
     with pytest.raises(TooLarge):
         store.run(diff(one.cid, other.cid))
+    # Refused before it was unfolded, after each directory was compared once.
+    assert len(store.asked) == 80
+    comparison = store.run(compare(one.cid, other.cid))
+    assert (comparison.top.count, comparison.distinct) == (2**40, 2)
+
+
+def test_trees_that_differ_in_their_encoding_only(store: Any) -> None:
+    """The same directories, each in the one below twice, as CIDv0 and CIDv1: each pair is looked at once, and nothing differs."""
+
+    def doubling(cid_version: int) -> Link:
+        last = LINK
+        for _ in range(40):
+            last = store.make(edit_directory(None, {b"a": last, b"b": last}, cid_version=cid_version))
+        return last
+
+    one, other = doubling(0), doubling(1)
+    store.forget_questions()
+    assert store.run(diff(one.cid, other.cid)) == []
+    assert len(store.asked) <= 80
+
+
+def test_shards_that_differ_in_their_encoding_only(store: Any) -> None:
+    """A shard that stands in all buckets of its parent, seven levels deep, whose own entries are the same on both sides."""
+    prefixes = [b"%02X" % index for index in range(256)]
+
+    def levels(extra: bytes) -> Link:
+        message = UnixFs(UnixFsType.SHARD, hash_type=0x22, fanout=256, unknown=extra)
+        level = node(store, message, (X, b"00n", 1), (X, b"01m", 1))
+        for _ in range(6):
+            level = node(store, message, *((level.cid, prefix, 1) for prefix in prefixes))
+        return level
+
+    one, other = levels(b""), levels(b"\x82\x7d\x01x")
+    store.forget_questions()
+    with pytest.raises(Corrupt, match="in two places"):
+        store.run(diff(one.cid, other.cid))
+    assert len(store.asked) < 20
+
+
+def test_a_tree_that_unfolds() -> None:
+    """Copies of a folder are fine, a few folders that make a million are not; one rule for every walk."""
+    walk = Unfolding()
+    folders = [cid_of(bytes([number]), DAG_PB) for number in range(10)]
+    for number in range(20_000):
+        walk.open(folders[number % 10], 9)
+    with pytest.raises(TooLarge, match="again and again"):
+        walk.open(folders[0], 9)
+    copies = Unfolding()
+    for _copy in range(300):
+        for number in range(100):
+            copies.open(cid_of(number.to_bytes(2, "big"), DAG_PB), 30)
 
 
 def test_what_is_taken_for_something_else(store: Any) -> None:

@@ -32,7 +32,7 @@ from bucketfs.dag import (
     renames,
     symlink,
 )
-from bucketfs.dag.changes import DEPTH_MAX
+from bucketfs.dag.deltas import DEPTH_MAX
 from bucketfs.dag.nodes import built_node, decode_node
 from bucketfs.errors import Corrupt, InvalidArgument, NotADirectory, TooLarge
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes

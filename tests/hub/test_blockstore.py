@@ -302,8 +302,10 @@ def test_leases_are_counted_and_released(tmp_path: Path) -> None:
     now = [10**18]
     store = BlockStore(tmp_path, now_ns=lambda: now[0], lease_s=100)
     blocks = blocks_of(3, 100)
-    store.missing(list(blocks), b"upload-1")
+    store.missing(list(blocks), b"upload-0")
+    assert store.figures().uploads == 0, "what is not here cannot be held on to"
     store.put_many(blocks, upload=b"upload-2")
+    store.missing(list(blocks), b"upload-1")
     assert store.figures().uploads == 2
     now[0] += 50 * 10**9
     store.lease(b"upload-1", ())

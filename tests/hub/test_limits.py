@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.bareclient import Caller
-from support.bucketuser import BLOCKS, BucketUser, raised
+from support.bucketuser import BLOCKS, BUCKETS, BucketUser, pb, raised
 from support.keyring import USER, as_user, make_key, sign_up
 
 from bucketfs.dag import (
     DAG_PB,
+    LEAF_SIZE,
     PbNode,
     UnixFs,
     UnixFsType,
@@ -208,26 +209,101 @@ def test_the_collector_counts_anew(server: HubServer, dora: Caller) -> None:
     assert (left(user).bytes_used, left(user).threads_used) == (right, 1)
 
 
+def leaf(number: int) -> Cid:
+    return cid_of(b"leaf %d" % number)
+
+
+def inner(number: int) -> Cid:
+    return cid_of(b"node %d" % number, DAG_PB)
+
+
 def test_pledges() -> None:
     now = [0.0]
     pledges = Pledges(100, now_s=lambda: now[0])
-    pledges.add("a", b"1", 60)
-    pledges.add("b", b"1", 60)
+    pledges.add("a", b"1", {leaf(1): 60})
+    pledges.add("b", b"1", {leaf(1): 60})
     with pytest.raises(OverQuota):
-        pledges.add("a", b"2", 60)
-    pledges.drop("a", b"1")
-    pledges.add("a", b"2", 40)
+        pledges.add("a", b"2", {leaf(2): 60})
+    pledges.redeem("a", b"1", [leaf(1)])
+    pledges.add("a", b"2", {leaf(3): 40})
     now[0] = 4000.0
-    pledges.add("a", b"3", 100)
-    Pledges(0).add("a", b"1", 1 << 60)
-    # Nodes by themselves.
+    pledges.add("a", b"3", {leaf(4): 100})
+    Pledges(0).add("a", b"1", {leaf(1): 1 << 31})
+    # Nodes by themselves; what was refused counts for nothing.
     pledges = Pledges(100)
-    pledges.add("a", b"1", 90, 90)
-    for more in ((20, 0), (0, 20)):
+    pledges.add("a", b"1", {leaf(1): 90, inner(1): 90})
+    for more in ({leaf(2): 20}, {inner(2): 20}, {leaf(3): 10, inner(3): 20}):
         with pytest.raises(OverQuota):
-            pledges.add("a", b"2", *more)
-        pledges.drop("a", b"2")
-    pledges.add("a", b"2", 10, 10)
+            pledges.add("a", b"2", more)
+    pledges.add("a", b"2", {leaf(2): 10, inner(2): 10})
+
+
+def test_a_pledge_is_redeemed_by_what_it_was_made_for() -> None:
+    """Not by a root that leads to something else, nor by one that leads to it for the second time, nor by making many uploads."""
+    now = [0.0]
+    pledges = Pledges(100, now_s=lambda: now[0])
+    pledges.add("a", b"1", {leaf(1): 50, leaf(2): 50})
+    for cids in ([], [leaf(3), inner(1)], [leaf(1)], [leaf(1)]):
+        pledges.redeem("a", b"1", cids)
+    pledges.redeem("a", b"2", [leaf(2)])
+    with pytest.raises(OverQuota):
+        pledges.add("a", b"1", {leaf(4): 51})
+    for number in range(3000):
+        pledges.add("a", b"upload %d" % number, {inner(number): 0})
+    with pytest.raises(OverQuota):
+        pledges.add("a", b"1", {leaf(4): 51})
+    # Whose lease is renewed, his pledge is too.
+    now[0] = 3000.0
+    pledges.add("a", b"late", {leaf(5): 50})
+    now[0] = 6000.0
+    pledges.renew("a", b"late")
+    now[0] = 9000.0
+    with pytest.raises(OverQuota):
+        pledges.add("a", b"1", {leaf(4): 51})
+    now[0] = 9601.0
+    pledges.add("a", b"1", {leaf(4): 100})
+
+
+def test_a_trivial_swap_leaves_the_pledge(server: HubServer, dora: Caller) -> None:
+    """An upload of which the new root holds next to nothing, again and again: no more is stored than the account may have."""
+    user = BucketUser.with_new_thread(dora)
+    key = user.create().root.key
+    sent = 0
+    for number in range(6):
+        base = Cid(user.root_cid(key))
+        held = {base: user.get_blocks([base])[0].data}
+        note = build_file(b"note %d" % number)
+        tree = drive(edit_directory(base, {b"note": note.link}), lambda cids, held=held: {cid: held[cid] for cid in cids})
+        garbage = {cid_of(data): data for data in (bytes([number, part]) * 30_000 for part in range(2))}
+        try:
+            user.put_blocks({**garbage, **note.blocks, **tree.blocks}, b"upload")
+        except grpc.RpcError as error:
+            assert raised(error)[0] == "RESOURCE_EXHAUSTED"
+            break
+        sent += sum(map(len, garbage.values()))
+        user.swap(key, base, tree.link.cid, b"upload")
+    assert 0 < sent <= LIMIT
+    assert server.hub.blockstore.figures().bytes < 2 * LIMIT
+
+
+def test_content_that_is_never_linked_is_pledged_too(server: HubServer, dora: Caller) -> None:
+    """Files whose push breaks off: what came stays for an hour, and the next ones must fit beside it."""
+    user = BucketUser.with_new_thread(dora)
+    key = user.create().root.key
+
+    def broken(number: int) -> Iterator[Any]:
+        """One file that is complete and one that never ends."""
+        yield pb.PushPathsRequest(header=pb.PushPathsRequest.Header(key=key))
+        yield pb.PushPathsRequest(chunk=pb.PushPathsRequest.Chunk(path="whole", data=b"w"))
+        yield pb.PushPathsRequest(chunk=pb.PushPathsRequest.Chunk(path="whole"))
+        data = bytes([number]) * LEAF_SIZE
+        yield pb.PushPathsRequest(chunk=pb.PushPathsRequest.Chunk(path="part", data=data))
+
+    for number in range(5):
+        with pytest.raises(grpc.RpcError):
+            list(user.caller.call(BUCKETS, "PushPaths", broken(number)))
+    assert user.pull(key, "whole") == b"w"
+    assert server.hub.blockstore.figures().bytes < LIMIT
 
 
 # The running count against counting
