@@ -102,7 +102,7 @@ def gc(grace: str, **options: Any) -> None:
 
 
 def _serve(config: Config) -> None:
-    from bucketfs.hub import HubServer
+    from bucketfs.hub import HubServer, end_process
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -115,7 +115,10 @@ def _serve(config: Config) -> None:
         stop.wait()
         notify_stopping("ends calls")
     finally:
-        server.stop()
+        ended = server.stop()
+    if not ended:
+        click.echo("Some calls did not end in time and were given up", err=True)
+        end_process()
 
 
 def _hub_config(config: Config) -> HubConfig:

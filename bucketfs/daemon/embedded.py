@@ -89,7 +89,7 @@ def address_of(config: Config) -> str:
 
 def serve_embedded(config: Config, ready_fd: int | None) -> None:
     """Be the embedded Hub: serve until nobody uses it, or a signal. Blocks. Raises Busy when there is one already."""
-    from bucketfs.hub import HubConfig, HubServer
+    from bucketfs.hub import HubConfig, HubServer, end_process
 
     make_private(config.hub_data)
     make_private(config.places.runtime)
@@ -104,7 +104,9 @@ def serve_embedded(config: Config, ready_fd: int | None) -> None:
             tell_ready(ready_fd, {"address": address, "pid": os.getpid()})
             users = _wait_until_unused(config.hub_data / "users.lock", stop)
         finally:
-            server.stop()
+            if not server.stop():
+                # Its locks go with the process; everything that was acknowledged is on the disk.
+                end_process()
             if users is not None:
                 os.close(users)
 

@@ -10,6 +10,6 @@ from __future__ import annotations
 
 from bucketfs.hub.config import HubConfig
 from bucketfs.hub.gc import Collected, collect
-from bucketfs.hub.server import HubServer, serve
+from bucketfs.hub.server import HubServer, end_process, serve
 
-__all__ = ["Collected", "HubConfig", "HubServer", "collect", "serve"]
+__all__ = ["Collected", "HubConfig", "HubServer", "collect", "end_process", "serve"]

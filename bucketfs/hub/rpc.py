@@ -26,6 +26,7 @@ from google.protobuf.message import DecodeError
 from bucketfs.hub.auth import THREADS, TIME_TRAILER, Authenticator, clock_text, headers_of
 from bucketfs.hub.call import Call, Context
 from bucketfs.hub.config import HubConfig
+from bucketfs.hub.inside import Inside
 from bucketfs.hub.seats import Patience, Seats, Visit
 from bucketfs.hub.service import Handler, Service
 from bucketfs.hub.status import Code, Status, status_of
@@ -110,17 +111,20 @@ class Gate:
         self._streams = _Pool(config.streams_max, "hub-stream")
         self._waiters = _Pool(config.waiters_max, "hub-wait")
         self._turns = Turns(config.workers)
+        self._inside = Inside("the hub")
         self._patience = Patience(self.singles.seats, self._streams.seats, self._waiters.seats)
 
     def start(self) -> None:
         """From now on, who waits too long is sent away."""
         self._patience.start()
 
-    def stop(self) -> None:
-        """No more threads for new calls; does not wait for those that run."""
+    def stop(self, timeout_s: float) -> int:
+        """Lets no call in any more, and waits for handlers that run; how many still do when the time is over."""
         self._patience.stop()
+        running = self._inside.shut(timeout_s)
         for pool in (self.singles, self._streams, self._waiters):
             pool.shutdown(wait=False)
+        return running
 
     def handlers(self, service: Service) -> Any:
         """A grpc generic handler for every method of the service; those without a function answer UNIMPLEMENTED."""
@@ -169,9 +173,9 @@ class Gate:
 
         def answer(stream: Any, grpc_context: Any) -> Any:
             try:
-                context = admitted(grpc_context)
-                visit = Visit(grpc_context.cancel, single=not method.client_streaming)
-                with ExitStack() as turn:
+                with self._inside.enter(), ExitStack() as turn:
+                    context = admitted(grpc_context)
+                    visit = Visit(grpc_context.cancel, single=not method.client_streaming)
                     with pool.seats.taken(context.call, visit):
                         request = asked(stream, context, visit)
                         if pool is not self.singles:
@@ -185,16 +189,17 @@ class Gate:
 
         def answers(stream: Any, grpc_context: Any) -> Iterator[Any]:
             try:
-                context = admitted(grpc_context)
-                visit = Visit(grpc_context.cancel, single=False)
-                # Closed here and now also when the client is gone: a push saves what is complete.
-                with (
-                    pool.seats.taken(context.call, visit),
-                    closing(handler(asked(stream, context, visit), context)) as replies,
-                ):
-                    for reply in replies:
-                        with visit.waiting():
-                            yield reply
+                with self._inside.enter():
+                    context = admitted(grpc_context)
+                    visit = Visit(grpc_context.cancel, single=False)
+                    # Closed here and now also when the client is gone: a push saves what is complete.
+                    with (
+                        pool.seats.taken(context.call, visit),
+                        closing(handler(asked(stream, context, visit), context)) as replies,
+                    ):
+                        for reply in replies:
+                            with visit.waiting():
+                                yield reply
             except Exception as error:
                 self._end(grpc_context, where, error)
 

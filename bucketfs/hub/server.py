@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -45,6 +47,8 @@ SERVICES: Sequence[Callable[[Hub], Service]] = (
 )
 
 STOP_GRACE_S = 5.0
+HANDLERS_GRACE_S = 5.0
+"""How long, at most, handlers are waited for whose calls have ended. Who walks a tree asks at every block whether it is wanted."""
 STANDARD_THREADS = 8
 """For each of the standard services (health, reflection)."""
 
@@ -70,6 +74,7 @@ class HubServer:
         self._gate: Gate | None = None
         self._beside = [ThreadPoolExecutor(STANDARD_THREADS, thread_name_prefix="hub-beside") for _ in range(2)]
         self._stopped = threading.Event()
+        self._left = 0
         self._stopping = threading.Lock()
 
     def start(self) -> str:
@@ -101,21 +106,30 @@ class HubServer:
         """Waits until the hub has stopped; False when the time is over first."""
         return self._stopped.wait(timeout_s)
 
-    def stop(self, grace_s: float = STOP_GRACE_S) -> None:
-        """Takes no new calls, ends those that only wait, lets the others finish for ``grace_s``, closes the stores."""
+    def stop(self, grace_s: float = STOP_GRACE_S) -> bool:
+        """Takes no new calls, ends those that only wait, lets the others finish for ``grace_s``, closes the stores.
+
+        A call that was ended may have a handler that goes on for a while: each asks whether it is still wanted, but not at every
+        step. That is waited for, too. Says whether all have come to their end. What one does that has not meets closed stores (an
+        error, and never a freed handle), and its thread keeps the interpreter from exiting: a process that is to end ends by
+        ``end_process``.
+        """
         with self._stopping:
             if self._stopped.is_set() or self._server is None:
-                return
+                return not self._left
             self._health.enter_graceful_shutdown()
             # First no new calls, then the end of the old ones: a listener that comes back at once must meet a closed door.
             done = self._server.stop(grace_s)
             self.gateway.stop()
             self.hub.feed.close()
             self.hub.confirmations.close()
-            done.wait()
-            self._close()
+            done.wait(grace_s + HANDLERS_GRACE_S)
+            self._left = self._close(min(grace_s, HANDLERS_GRACE_S))
             self._stopped.set()
+            if self._left:
+                log.warning("%d calls run on while the hub stops; what they began is not done", self._left)
             log.info("hub on %s has stopped", self.address)
+            return not self._left
 
     def __enter__(self) -> HubServer:
         self.start()
@@ -154,13 +168,24 @@ class HubServer:
         gate.start()
         return server
 
-    def _close(self) -> None:
-        if self._gate is not None:
-            self._gate.stop()
+    def _close(self, grace_s: float = 0.0) -> int:
+        """How many handlers still run."""
+        left = 0 if self._gate is None else self._gate.stop(grace_s)
         for pool in self._beside:
             pool.shutdown(wait=False)
         self.hub.blockstore.close()
         self.hub.metadata.close()
+        # Those that were left meet closed stores now.
+        return self._gate.stop(grace_s) if left and self._gate is not None else 0
+
+
+def end_process(code: int = 0) -> NoReturn:
+    """Ends this process without waiting for threads, once everything that is printed or logged is out."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 class _Beside:
