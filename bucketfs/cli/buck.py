@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
 import click
 
 from bucketfs.cli.buck_output import Shown, add_attributes, conclude, row_of, show_bucket, show_buckets, show_rows
+from bucketfs.cli.buck_pipe import spool, spooled
 from bucketfs.cli.buck_place import (
     acting,
     as_json_option,
     asides_place,
     bucket_of,
+    is_folder_place,
     is_native,
     names_of,
     need_native,
@@ -28,11 +30,21 @@ from bucketfs.cli.buck_place import (
     with_session,
 )
 from bucketfs.cli.buck_watch import watch
+from bucketfs.cli.options import configured
 from bucketfs.cli.printing import named, say
 from bucketfs.client import Role, find_bucket, public_raw_of_text, thread_text
 from bucketfs.daemon import Session, make_private
 from bucketfs.errors import CrossDevice, InvalidArgument, IsADirectory, Usage
-from bucketfs.sync import Asides, PullOptions, PushOptions, listed_asides, pull_folder, push_folder, read_content
+from bucketfs.sync import (
+    Asides,
+    PullOptions,
+    PushOptions,
+    listed_asides,
+    move_path,
+    pull_folder,
+    push_folder,
+    read_content,
+)
 from bucketfs.types import Link
 
 EVERYBODY = "*"
@@ -126,23 +138,36 @@ def cat(place: str, **options: Any) -> None:
 
 
 @buck.command()
-@click.argument("local", type=click.Path(path_type=Path, exists=True))
+@click.argument("local", type=click.Path(path_type=Path, exists=True, allow_dash=True))
 @click.argument("place", metavar="BUCKET[/PATH]")
-@click.option("--delete", is_flag=True, help="Remove from the bucket what is not in LOCAL.")
+@click.option("--delete", is_flag=True, help="Remove from the bucket what is not in LOCAL, or of another kind there.")
 @click.option("--no-attributes", is_flag=True, help="Leave mode and mtime out: CIDs are those of other clients.")
 @_reread
 @as_json_option
 @acting
 def push(local: Path, place: str, delete: bool, no_attributes: bool, reread: bool, as_json: bool, **options: Any) -> None:
-    """Make a folder or file LOCAL appear in a bucket, at one moment. Sends only what the Hub lacks."""
+    """Make a folder or file LOCAL appear in a bucket, at one moment. Sends only what the Hub lacks.
+
+    A file goes into PATH when that is a folder, or ends in a slash. LOCAL may be -, the standard input.
+    """
+    piped = str(local) == "-"
+    if piped and is_folder_place(place):
+        raise Usage("the standard input has no name", hint="write BUCKET/PATH of the file that it shall be")
 
     async def act(session: Session) -> None:
         info, path = await place_of(session, place)
         await need_native(session, info)
-        wanted = PushOptions(attributes=not no_attributes, delete=delete, reread=reread)
+        into = is_folder_place(place)
+        wanted = PushOptions(attributes=not no_attributes, delete=delete, reread=reread, into=into)
         asides = Asides(asides_place(options))
-        with Shown("Pushing", as_json) as shown:
-            figures = await push_folder(remote_of(session, info), local, names_of(path), wanted, shown.update, asides=asides)
+        with ExitStack() as stack:
+            source = stack.enter_context(spooled(configured("", options).places.cache)) if piped else local
+            if piped:
+                spool(source)  # blocks: nothing else happens in this process
+            shown = stack.enter_context(Shown("Pushing", as_json))
+            figures = await push_folder(
+                remote_of(session, info), source, names_of(path), wanted, shown.update, asides=asides
+            )
         conclude(figures, as_json)
 
     with_session(options, act)
@@ -151,7 +176,7 @@ def push(local: Path, place: str, delete: bool, no_attributes: bool, reread: boo
 @buck.command()
 @click.argument("place", metavar="BUCKET[/PATH]")
 @click.argument("local", type=click.Path(path_type=Path))
-@click.option("--delete", is_flag=True, help="Remove from LOCAL what is not in the bucket.")
+@click.option("--delete", is_flag=True, help="Remove from LOCAL what is not in the bucket, or of another kind there.")
 @_reread
 @rights_options
 @as_json_option
@@ -210,7 +235,7 @@ def rm(place: str, recursive: bool, **options: Any) -> None:
 @click.argument("new", metavar="BUCKET/NEW")
 @acting
 def mv(old: str, new: str, **options: Any) -> None:
-    """Rename within a bucket, or move into a folder of it."""
+    """Rename within a bucket, or move into a folder of it. Replaces a file by a file, and nothing else."""
 
     async def act(session: Session) -> None:
         info, old_path = await place_of(session, old)
@@ -219,7 +244,11 @@ def mv(old: str, new: str, **options: Any) -> None:
             raise CrossDevice("nothing moves from one bucket into another", hint="pull it, push it, and remove it")
         if not old_path:
             raise Usage(f"{old} is a whole bucket", hint="name something in it")
-        await session.buckets.move_path(info.key, old_path, new_path)
+        if await is_native(session, info):
+            into = is_folder_place(new)
+            await move_path(remote_of(session, info), names_of(old_path), names_of(new_path), into=into)
+        else:
+            await session.buckets.move_path(info.key, old_path, new_path)
 
     with_session(options, act)
 

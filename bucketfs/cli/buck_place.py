@@ -11,6 +11,7 @@ import click
 import trio
 
 from bucketfs.cli.options import configured, org_option, settings
+from bucketfs.cli.printing import named
 from bucketfs.client import BucketInfo, find_bucket
 from bucketfs.daemon import Session, open_session
 from bucketfs.errors import NotFound, Unsupported, Usage
@@ -90,6 +91,11 @@ def names_of(path: str) -> tuple[bytes, ...]:
     return tuple(part.encode() for part in parts_of(path))
 
 
+def is_folder_place(text: str) -> bool:
+    """Whether ``BUCKET/PATH`` is written as the place of a folder: a bucket, or a path that ends in a slash."""
+    return text.endswith("/") or "/" not in text.strip("/")
+
+
 async def is_native(session: Session, info: BucketInfo) -> bool:
     """Whether what is in a bucket travels by CID; else only the Hub's calls by path see it as it is."""
     return not info.private and await session.blocks.offered()
@@ -98,7 +104,10 @@ async def is_native(session: Session, info: BucketInfo) -> bool:
 async def need_native(session: Session, info: BucketInfo) -> None:
     """Raises Unsupported for a bucket of which whole folders cannot be carried."""
     if info.private:
-        raise Unsupported(f"{info.name or info.key} is private: whole folders of such a bucket cannot be carried yet")
+        raise Unsupported(
+            f"{named(info.name or info.key)} is private: bucketfs cannot fill such a bucket, nor pull folders out of it, yet",
+            hint="another client of the Hub can; 'bucketfs buck ls', 'cat', 'mv' and 'rm' work",
+        )
     if not await session.blocks.offered():
         raise Unsupported(f"{session.hub_text} does not offer blocks by CID, which carrying whole folders needs")
 

@@ -331,12 +331,18 @@ class AsideLink:
         self._asides.free(self._aside)
 
 
-def make_folder(path: bytes) -> int | None:
-    """A real folder that we can write into at ``path``, in place of a symlink or file there. Returns the mode of one that
-    was there already, None for a new one."""
+def make_folder(path: bytes, *, replace: bool) -> int | None:
+    """A real folder that we can write into at ``path``; with ``replace`` in place of a file or symlink there. Returns the mode of
+    one that was there already, None for a new one. Raises NotADirectory where something else stands, also a symlink to a folder."""
     entry = look(path)
     with ours("making folder", path):
         if entry is not None and entry.kind is not Kind.DIRECTORY:
+            if not replace:
+                what = "a symlink" if entry.kind is Kind.SYMLINK else "no folder"
+                raise NotADirectory(
+                    f"{_shown(path)} is {what} here and a folder in the bucket",
+                    hint="remove it first, or pull with --delete",
+                )
             os.unlink(path)
             entry = None
         if entry is None:

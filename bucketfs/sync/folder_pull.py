@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -111,27 +112,37 @@ class _Pull:
         await self._take([item])
 
     async def _walk(self, top: _PullFolder) -> None:
+        await self._make(top)
         stack = [top]
         await self._open(top)
         while stack:
             current = stack[-1]
             if current.waiting:
                 child = current.waiting.pop()
-                stack.append(child)
-                try:
+                if await self._made(child):
+                    stack.append(child)
                     await self._open(child)
-                except Denied as error:
-                    self._skip(child.path, str(error))
-                    stack.pop()
                 continue
             stack.pop()
             await self._close(current)
 
+    async def _make(self, at: _PullFolder) -> None:
+        make = partial(folder.make_folder, at.where, replace=self._options.delete)
+        at.mode_before = await trio.to_thread.run_sync(make)
+
+    async def _made(self, at: _PullFolder) -> bool:
+        """Makes the local folder; one that cannot be is left out with all that is in it."""
+        try:
+            await self._make(at)
+        except folder.ONE_PATH as error:
+            self._skip(at.path, error)
+            return False
+        return True
+
     async def _open(self, at: _PullFolder) -> None:
-        """Makes the local folder, writes the files of it, and notes its folders for later."""
+        """Writes the files of a folder, and notes its folders for later."""
         directory = await run_steps(list_directory(at.link.cid), self._source)
         at.attributes = directory.attributes
-        at.mode_before = await trio.to_thread.run_sync(folder.make_folder, at.where)
         entries = dict(directory.entries)
         if not at.path:
             entries.pop(SEED, None)
@@ -186,7 +197,10 @@ class _Pull:
 
     async def _close(self, at: _PullFolder) -> None:
         default = self._folder_mode if at.mode_before is None else at.mode_before
-        await trio.to_thread.run_sync(folder.set_attributes, at.where, at.attributes, default, self._options.rights)
+        try:
+            await trio.to_thread.run_sync(folder.set_attributes, at.where, at.attributes, default, self._options.rights)
+        except folder.ONE_PATH as error:
+            self._skip(at.path, error)
         self._figures.folders += 1
         self._progress(self._figures)
 
@@ -196,7 +210,11 @@ class _Pull:
                 continue
             # The Hub's own name in a bucket says nothing of a user's file that has it.
             if at.path or entry.name != SEED:
-                await trio.to_thread.run_sync(folder.remove, os.path.join(at.where, entry.name))
+                try:
+                    await trio.to_thread.run_sync(folder.remove, os.path.join(at.where, entry.name))
+                except folder.ONE_PATH as error:
+                    self._skip((*at.path, entry.name), error)
+                    continue
                 self._figures.removed += 1
 
     # Files
@@ -214,8 +232,8 @@ class _Pull:
             if not item.small:
                 try:
                     await self._writer.large(item)
-                except Denied as error:
-                    self._skip(item.path, str(error))
+                except folder.ONE_PATH as error:
+                    self._skip(item.path, error)
         self._progress(self._figures)
 
     def _stale(self, items: Sequence[Item]) -> list[Item]:
@@ -229,7 +247,7 @@ class _Pull:
             try:
                 same = self._is_same(item)
             except BucketfsError as error:
-                self._skip(item.path, str(error))
+                self._skip(item.path, error)
                 continue
             if same:
                 self._figures.unchanged += 1
@@ -256,5 +274,5 @@ class _Pull:
         folder.set_attributes(item.where, wanted, here.mode, self._options.rights)
         return True
 
-    def _skip(self, path: Names, reason: str) -> None:
-        self._figures.skipped.append(Skipped(path_text(path), reason))
+    def _skip(self, path: Names, reason: BucketfsError | str) -> None:
+        self._figures.skipped.append(Skipped(path_text(path), str(reason)))

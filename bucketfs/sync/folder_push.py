@@ -76,11 +76,13 @@ async def push_folder(
     *,
     asides: Asides | None = None,
 ) -> Figures:
-    """Makes the folder (or file) ``local`` appear at ``path`` of the bucket; missing parents are made.
+    """Makes the folder (or file) ``local`` appear at ``path`` of the bucket; missing parents are made. A file goes into a folder
+    that stands at ``path``.
 
     What only the bucket has stays unless ``options.delete``. What cannot be carried (devices, names that are not UTF-8, what
-    may not be read) is in ``skipped`` of the result. Raises NotFound, IsADirectory for a file that would replace a folder of
-    the bucket without ``delete``, and what the Remote raises; trouble that passes is waited out a few times.
+    may not be read) is in ``skipped`` of the result. Raises NotFound, IsADirectory or NotADirectory for what would replace
+    something of another kind in the bucket without ``delete``, and what the Remote raises; trouble that passes is waited out a few
+    times.
     """
     backoff = Backoff()
     # The same for all attempts: what one has sent, the Hub keeps for the next.
@@ -146,6 +148,7 @@ class _Push:
         self._source = NodeSource(remote)
         # The folder itself may be named by a symlink; below it none is followed.
         self._local = folder.real_path(local)
+        self._name = os.fsencode(local.name)
         self._path = path
         self._options = options
 
@@ -161,11 +164,13 @@ class _Push:
             raise NotFound(f"no such folder: {os.fsdecode(self._local)}")
         parents, found = await self._descend(root)
         if entry.kind is Kind.DIRECTORY:
-            link = await self._walk(_PushFolder(entry, self._local, self._path, await self._folder_at(found)))
-        elif self._path:
-            link = await self._single(entry, found)
+            link = await self._walk(_PushFolder(entry, self._local, self._path, await self._base_at(self._path, found)))
         else:
-            raise NotADirectory(f"{os.fsdecode(self._local)} is no folder; name the file it shall be in the bucket")
+            if self._options.into or await self._folder_at(found) is not None:
+                await self._base_at(self._path, found)
+                self._path = (*self._path, self._name)
+                parents, found = await self._descend(root)
+            link = await self._single(entry, found)
         for name, parent in zip(reversed(self._path), reversed(parents), strict=True):
             built = await run_steps(edit_directory(parent, {name: link}), self._source)
             await emit(list(built.blocks.items()))
@@ -188,6 +193,16 @@ class _Push:
             return None
         info = node_info(link.cid, await self._source.get(link.cid))
         return link.cid if info.kind is Kind.DIRECTORY else None
+
+    async def _base_at(self, path: Names, link: Link | None) -> Cid | None:
+        """The same; raises NotADirectory where something else stands that may not be replaced."""
+        base = await self._folder_at(link)
+        if link is not None and base is None and not self._options.delete:
+            raise NotADirectory(
+                f"{path_text(path)} is a file in the bucket and a folder here",
+                hint="remove it first, or push with --delete",
+            )
+        return base
 
     async def _single(self, entry: LocalEntry, found: Link | None) -> Link:
         """A file or symlink that is pushed by itself."""
@@ -237,7 +252,7 @@ class _Push:
     async def _scan(self, at: _PushFolder) -> list[LocalEntry]:
         try:
             return await trio.to_thread.run_sync(folder.scan, at.where)
-        except (Denied, NotFound) as error:
+        except folder.ONE_PATH as error:
             if at.path == self._path:
                 raise
             # With ``delete`` an unreadable folder must not look like an empty one.
@@ -268,7 +283,7 @@ class _Push:
         """For the local folders, the bucket's folders of the same names; fetched together."""
         links = {entry.name: at.existing[entry.name] for entry in folders if entry.name in at.existing}
         await self._prefetch([link.cid for link in links.values()])
-        return {name: await self._folder_at(link) for name, link in links.items()}
+        return {name: await self._base_at((*at.path, name), link) for name, link in links.items()}
 
     async def _prefetch(self, cids: Sequence[Cid]) -> None:
         for start in range(0, len(cids), PREFETCH_MAX):
@@ -337,7 +352,7 @@ class _Push:
         try:
             self.figures.path = path_text((*at.path, entry.name))
             link = (await stream_large(Plan(entry, where, wanted), self._emit, self.figures, self.progress)).link
-        except (Denied, NotFound) as error:
+        except folder.ONE_PATH as error:
             self._skip((*at.path, entry.name), str(error))
             return
         await self._set(at, entry, link)

@@ -210,7 +210,7 @@ class Applier:
         elif seen is None or seen.fresh or not seen.is_still(here):
             raise Denied(CHANGED)
         at.keeps_mode = here is not None and seen is not None and seen.entry.mode != here.mode
-        made = folder.make_folder(at.where)
+        made = folder.make_folder(at.where, replace=True)
         at.identity = _identity(folder.look(at.where))
         if made is None:
             self._gone += [] if seen is None else [at.path]

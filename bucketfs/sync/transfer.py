@@ -58,19 +58,21 @@ Progress = Callable[[Figures], None]
 @dataclass(frozen=True, slots=True)
 class PushOptions:
     """``attributes`` False leaves mode and mtime out (other clients then see the CIDs they would make themselves);
-    ``delete`` removes from the bucket what is not in the folder; ``reread`` reads files whose size and mtime are those in
-    the bucket, and offers the Hub the blocks of what is unchanged, in case it lost some.
+    ``delete`` removes from the bucket what is not in the folder, and what is of another kind there; ``reread`` reads files whose
+    size and mtime are those in the bucket, and offers the Hub the blocks of what is unchanged, in case it lost some; ``into`` makes
+    the path of a file that of the folder it goes into.
     """
 
     attributes: bool = True
     delete: bool = False
     reread: bool = False
+    into: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PullOptions:
-    """``delete`` removes locally what is not in the bucket; ``reread`` compares files by content even if size and mtime
-    agree; ``rights`` says what of other people's attributes is given to files here.
+    """``delete`` removes locally what is not in the bucket, and what is of another kind there; ``reread`` compares files by content
+    even if size and mtime agree; ``rights`` says what of other people's attributes is given to files here.
     """
 
     delete: bool = False

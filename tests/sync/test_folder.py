@@ -361,11 +361,13 @@ async def test_a_pull_never_writes_through_a_symlink(remote: MemoryRemote, tmp_p
     back.mkdir()
     os.symlink(outside, back / "etc")
     os.symlink(outside / "file", back / "file")
-    await pull_folder(remote, back)
+    pulled = await pull_folder(remote, back)
+    assert [item.path for item in pulled.skipped] == ["etc"] and "symlink" in pulled.skipped[0].reason
+    assert not (back / "file").is_symlink()
+    await pull_folder(remote, back, options=PullOptions(delete=True))
+    assert (back / "etc/passwd").read_text() == "evil"
     assert os.listdir(outside) == ["file"]
     assert (outside / "file").read_text() == "precious"
-    assert (back / "etc/passwd").read_text() == "evil"
-    assert not (back / "file").is_symlink()
 
 
 async def test_a_pull_that_fails_leaves_old_files_whole(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
