@@ -84,6 +84,17 @@ def check_rounds(home: Home, rounds: int, seed: int) -> None:
     assert acts > rounds * 10, f"the writer hardly wrote: {acts} acts in {rounds} rounds"
 
 
+def test_an_overwrite_that_was_cut_short_keeps_what_stood_behind() -> None:
+    model = Model(entries={"f": acknowledged.File(b"0123456789", b"0123456789")})
+    act = {"act": "overwrite", "path": "f", "offset": 2, "seed": 7, "size": 4}
+    acknowledged.in_flight(model, act, synced=2)
+    new = acknowledged.payload(7, 4)
+    file = model.entries["f"]
+    assert file is not None
+    assert file.allows(b"01" + new[:2] + b"456789") and file.allows(b"01" + new + b"6789")
+    assert not file.allows(b"0123456789") and not file.allows(b"01" + new[:2])
+
+
 @pytest.mark.timeout(240)
 def test_kill_mount_cut(home: Home) -> None:
     check_rounds(home, 20, seed=1)

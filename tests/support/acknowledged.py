@@ -162,7 +162,9 @@ def in_flight(model: Model, act: dict[str, Any], synced: int) -> None:
         after = written(model.entries, act)
         before = old.before if old is not None else b""
         if synced:
-            before = after[: act.get("offset", len(after) - act["size"]) + synced]
+            sure = act.get("offset", len(after) - act["size"]) + synced
+            # What stood behind the synced part of an overwrite stands there until it is written over.
+            before = after[:sure] + _after(model.entries, path)[sure:]
         model.entries[path] = File(before, after, maybe=old is None and not synced)
     elif kind != "read":
         model.doubt = happened(model, act)
