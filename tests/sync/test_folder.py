@@ -22,8 +22,20 @@ from bucketfs.dag import (
     resolve,
     verify,
 )
-from bucketfs.errors import BlocksMissing, Corrupt, IsADirectory, NotFound, RootMoved, Unavailable
+from bucketfs.errors import (
+    BlocksMissing,
+    BucketfsError,
+    Corrupt,
+    InvalidArgument,
+    IsADirectory,
+    NotADirectory,
+    NotEmpty,
+    NotFound,
+    RootMoved,
+    Unavailable,
+)
 from bucketfs.sync import Look, folder
+from bucketfs.sync.folder_move import move_path
 from bucketfs.sync.folder_pull import pull_folder
 from bucketfs.sync.folder_push import push_folder
 from bucketfs.sync.transfer import PullOptions, PushOptions
@@ -44,6 +56,10 @@ class MemoryRemote:
         self.calls: list[str] = []
         self.fetched = 0
         self.before_swap: list[Exception | Cid] = []
+
+    def give(self, path: str, data: bytes = b"x") -> None:
+        """Another client's push of one file, by its path as text."""
+        self.current = self.add([name.encode() for name in path.split("/")], data)
 
     async def root(self) -> Cid:
         return self.current
@@ -445,3 +461,110 @@ async def test_a_file_that_grows_while_it_is_read(
     await pull_folder(remote, tmp_path / "back")
     assert (tmp_path / "back/log").read_bytes() == (top / "log").read_bytes()
     assert (await push_folder(remote, top)).unchanged == 0
+
+
+# Something of another kind stands there
+
+
+async def test_a_folder_does_not_take_the_place_of_a_file_of_the_bucket(remote: MemoryRemote, tmp_path: Path) -> None:
+    remote.give("doc", b"the only copy")
+    top = tmp_path / "top"
+    (top / "doc").mkdir(parents=True)
+    (top / "doc/new").write_text("new")
+    before = remote.current
+    for path in ((), (b"doc",), (b"doc", b"below")):
+        with pytest.raises(NotADirectory):
+            await push_folder(remote, top, path)
+    assert remote.current == before
+    await push_folder(remote, top, options=PushOptions(delete=True))
+    assert remote.names([b"doc"]) == [b"new"]
+
+
+async def test_a_folder_of_the_bucket_does_not_take_the_place_of_a_file_here(remote: MemoryRemote, tmp_path: Path) -> None:
+    remote.give("dir/doc/x", b"theirs")
+    remote.give("dir/other")
+    mine, back = tmp_path / "mine", tmp_path / "back"
+    mine.write_text("the only copy")
+    with pytest.raises(NotADirectory):
+        await pull_folder(remote, mine, (b"dir",))
+    back.mkdir()
+    (back / "doc").write_text("the only copy")
+    pulled = await pull_folder(remote, back, (b"dir",))
+    assert [item.path for item in pulled.skipped] == ["dir/doc"]
+    assert (back / "other").read_text() == "x"
+    assert mine.read_text() == (back / "doc").read_text() == "the only copy"
+    await pull_folder(remote, back, (b"dir",), PullOptions(delete=True))
+    assert (back / "doc/x").read_text() == "theirs"
+
+
+async def test_a_file_goes_into_a_folder(remote: MemoryRemote, tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_text("text")
+    remote.give("dir/other")
+    await push_folder(remote, file)
+    await push_folder(remote, file, (b"dir",), PushOptions(delete=True))
+    await push_folder(remote, file, (b"new",), PushOptions(into=True))
+    assert (remote.names(), remote.names([b"dir"]), remote.names([b"new"])) == (
+        [b"dir", b"f", b"new"],
+        [b"f", b"other"],
+        [b"f"],
+    )
+    with pytest.raises(NotADirectory):
+        await push_folder(remote, file, (b"new", b"f"), PushOptions(into=True))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind"),
+    [
+        ("a", "to", IsADirectory),  # to/a is a folder
+        ("folder", "to", NotADirectory),  # to/folder is a file
+        ("folder", "to/folder", NotADirectory),
+        ("folder", "into", NotEmpty),
+        ("to", "to/a", InvalidArgument),
+        ("nothing", "x", NotFound),
+        ("a/below", "x", NotFound),
+    ],
+)
+async def test_a_move_that_would_replace_something_else(
+    remote: MemoryRemote, old: str, new: str, kind: type[BucketfsError]
+) -> None:
+    for path in ("a", "to/a/full", "to/folder", "folder/x", "into/folder/full"):
+        remote.give(path)
+    before = remote.current
+    with pytest.raises(kind):
+        await move_path(remote, (*old.encode().split(b"/"),), (*new.encode().split(b"/"),))
+    assert remote.current == before
+
+
+async def test_a_move_is_one_swap(remote: MemoryRemote) -> None:
+    """Also between names of which one begins with the other."""
+    remote.give("report", b"text")
+    remote.give("dir/old")
+    for old, new, names in (
+        ((b"report",), (b"report.old",), [b"dir", b"report.old"]),
+        ((b"report.old",), (b"report",), [b"dir", b"report"]),
+        ((b"report",), (b"dir", b"old"), [b"dir"]),  # a file takes the place of a file
+        ((b"dir",), (b"deep", b"er"), [b"deep"]),
+        ((b"deep", b"er", b"old"), (), [b"deep", b"old"]),
+    ):
+        remote.calls.clear()
+        await move_path(remote, old, new)
+        assert remote.names() == names and remote.calls.count("swap") == 1
+    assert remote.many([remote.current])
+    await move_path(remote, (b"old",), (b"fresh",), into=True)
+    assert remote.names([b"fresh"]) == [b"old"]
+
+
+async def test_a_move_beside_another_change_is_done_again(remote: MemoryRemote) -> None:
+    remote.give("a")
+    remote.before_swap = [remote.add([b"b"], b"theirs")]
+    await move_path(remote, (b"a",), (b"c",))
+    assert remote.names() == [b"b", b"c"]
+
+
+async def test_a_path_that_is_too_long_here_leaves_the_others(remote: MemoryRemote, tmp_path: Path) -> None:
+    remote.give("/".join(["n" * 250] * 17) + "/leaf")
+    remote.give("z", b"last")
+    pulled = await pull_folder(remote, tmp_path / "back")
+    assert len(pulled.skipped) == 1
+    assert (tmp_path / "back/z").read_text() == "last"
