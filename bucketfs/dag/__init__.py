@@ -59,6 +59,7 @@ from bucketfs.dag.directories import (
     Directory,
     DirectoryBlock,
     check_entries,
+    check_shards,
     directory_block,
     directory_names,
     edit_directory,
@@ -141,6 +142,7 @@ from bucketfs.dag.trees import (
 )
 from bucketfs.dag.unfolding import (
     Unfolding,
+    check_small_tree,
     check_unfolding,
     count_entries,
 )
@@ -217,6 +219,8 @@ __all__ = [
     "check_block",
     "check_entries",
     "check_name",
+    "check_shards",
+    "check_small_tree",
     "check_unfolding",
     "cid_from_text",
     "cid_of",

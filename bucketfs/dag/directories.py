@@ -87,6 +87,7 @@ class DirectoryBlock:
 
     shards: Sequence[Cid]
     entries: Sequence[Cid]
+    sharded: bool = False
 
 
 def directory_block(cid: Cid, block: bytes) -> DirectoryBlock | None:
@@ -100,6 +101,7 @@ def directory_block(cid: Cid, block: bytes) -> DirectoryBlock | None:
     return DirectoryBlock(
         [bucket.cid for bucket in buckets if isinstance(bucket, Link)],
         [bucket.link.cid for bucket in buckets if not isinstance(bucket, Link)],
+        sharded=True,
     )
 
 
@@ -223,6 +225,14 @@ def directory_names(cid: Cid, block: bytes) -> list[bytes]:
     if found.sharded:
         return [bucket.name for bucket in found.shard().buckets.values() if isinstance(bucket, Entry)]
     return [link.name for link in found.links]
+
+
+def check_shards(cid: Cid, within: Container[Cid]) -> Steps[None]:
+    """Refuse a sharded directory with an entry where its name does not belong, looking at those of its shards only that are
+    ``within`` some. Raises Corrupt."""
+    found = yield from open_directory(cid)
+    if found.sharded:
+        yield from all_entries(found.shard(), within=within)
 
 
 def check_entries(cid: Cid, block: bytes, known: Container[bytes] = ()) -> None:

@@ -14,7 +14,7 @@ in one place only, so a small DAG cannot unfold into a large one.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
 
@@ -164,12 +164,18 @@ def _index(hashed: int, depth: int, bits: int) -> int:
 
 
 def all_entries(
-    shard: Shard, place: Place = TOP, *, loaded: Mapping[Cid, Shard] | None = None, budget: int | None = None
+    shard: Shard,
+    place: Place = TOP,
+    *,
+    loaded: Mapping[Cid, Shard] | None = None,
+    budget: int | None = None,
+    within: Container[Cid] | None = None,
 ) -> Steps[list[Entry] | None]:
     """All entries below a shard, in no order; None when their links-bytes exceed ``budget``, as soon as that is known.
 
-    Shards in ``loaded`` are not asked for. Without a budget deepest shards come first, so that few are waiting at any
-    moment. With one it is the other way round, and few at a time: upper shards tell most about how much there is.
+    Shards in ``loaded`` are not asked for, and those that are not ``within`` some are left out. Without a budget deepest shards
+    come first, so that few are waiting at any moment. With one it is the other way round, and few at a time: upper shards tell
+    most about how much there is.
     """
     found: list[Entry] = []
     waiting: list[tuple[Cid, Place]] = []
@@ -185,6 +191,8 @@ def all_entries(
         else:
             batch = waiting[:BUDGETED_BATCH]
             del waiting[:BUDGETED_BATCH]
+        if within is not None:
+            batch = [(cid, child_at) for cid, child_at in batch if cid in within]
         blocks = yield from fetch(cid for cid, _ in batch if cid not in known)
         for cid, child_at in batch:
             meet_once(multihash_of(cid), met)

@@ -15,6 +15,9 @@ from bucketfs.types import Cid, Steps
 
 COUNTED_MAX = 1 << 62
 
+LOOKED_AHEAD_MAX = 2_000
+"""Entries that are read before a walk begins."""
+
 ENTRIES_FREE = 200_000
 """Entries that any tree may unfold into."""
 
@@ -32,15 +35,16 @@ def check_unfolding(entries_count: int, distinct_count: int, free: int = ENTRIES
         )
 
 
-def count_entries(root: Cid) -> Steps[tuple[int, int]]:
+def count_entries(root: Cid, distinct_max: int = COUNTED_MAX) -> Steps[tuple[int, int]]:
     """How many entries the tree below a directory unfolds into, and how many its directories hold when each is counted once.
 
-    Each directory is read once. Not more than ``COUNTED_MAX`` entries are told. Raises Corrupt.
+    Each directory is read once. Not more than COUNTED_MAX entries are told, and once more than ``distinct_max`` were met, only
+    those. Raises Corrupt.
     """
     counts: dict[Cid, int] = {}
     distinct_count = 0
     open_directories = [(root, (yield from _directories_in(root)))]
-    while open_directories:
+    while open_directories and distinct_count <= distinct_max:
         at, (entries_count, below) = open_directories[-1]
         unknown = next((one for one in below if one not in counts), None)
         if unknown is not None:
@@ -49,7 +53,13 @@ def count_entries(root: Cid) -> Steps[tuple[int, int]]:
         counts[at] = min(COUNTED_MAX, 1 + entries_count + sum(counts[one] for one in below))
         distinct_count += 1 + entries_count
         open_directories.pop()
-    return counts[root], distinct_count
+    return counts.get(root, distinct_count), distinct_count
+
+
+def check_small_tree(root: Cid) -> Steps[None]:
+    """Refuse a tree of few blocks that unfolds too far, before anything is made of it. A tree of many is not read ahead:
+    ``Unfolding`` stops it on the way. Raises TooLarge, Corrupt."""
+    check_unfolding(*(yield from count_entries(root, LOOKED_AHEAD_MAX)))
 
 
 def _directories_in(directory: Cid) -> Steps[tuple[int, list[Cid]]]:
@@ -71,12 +81,18 @@ class Unfolding:
         self._met: set[Cid] = set()
         self._entries_count = 0
         self._distinct_count = 0
+        self._repeats = False
 
-    def open(self, directory: Cid, entries_count: int) -> None:
-        """A directory of so many entries was opened. Raises TooLarge when the tree unfolds too far."""
+    def open(self, directory: Cid, entries_count: int) -> bool:
+        """A directory of so many entries was opened. Whether it is the first that is met again: only then need anyone look ahead.
+        Raises TooLarge when the tree unfolds too far."""
         # A directory counts as one entry itself: empty ones must not be free.
         self._entries_count += entries_count + 1
         if directory not in self._met:
             self._met.add(directory)
             self._distinct_count += entries_count + 1
+            check_unfolding(self._entries_count, self._distinct_count)
+            return False
         check_unfolding(self._entries_count, self._distinct_count)
+        first, self._repeats = not self._repeats, True
+        return first

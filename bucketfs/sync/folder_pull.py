@@ -19,6 +19,8 @@ import trio
 from bucketfs.dag import (
     LEAF_SIZE,
     RAW,
+    Unfolding,
+    check_small_tree,
     codec_of,
     list_directory,
     resolve,
@@ -37,6 +39,7 @@ from bucketfs.sync.transfer import (
     Progress,
     PullOptions,
     Skipped,
+    left_out,
     path_text,
     unwatched,
 )
@@ -89,6 +92,8 @@ class _Pull:
         self._options = options
         self._figures = figures
         self._progress = progress
+        self._unfolding = Unfolding()
+        self._top = Cid(b"")
         umask = folder.current_umask()
         self._folder_mode = 0o777 & ~umask
         self._writer = FileWriter(
@@ -104,6 +109,7 @@ class _Pull:
         block = b"" if codec_of(link.cid) == RAW else await self._source.get(link.cid)
         item = item_of(link, where, path, block)
         if item is None:
+            self._top = link.cid
             await self._walk(_PullFolder(link, where, path))
             return
         there = await trio.to_thread.run_sync(folder.look, where)
@@ -142,6 +148,9 @@ class _Pull:
     async def _open(self, at: _PullFolder) -> None:
         """Writes the files of a folder, and notes its folders for later."""
         directory = await run_steps(list_directory(at.link.cid), self._source)
+        if self._unfolding.open(at.link.cid, len(directory.entries)):
+            await run_steps(check_small_tree(self._top), self._source)
+        self._figures.skipped += left_out(at.path, directory.impossible)
         at.attributes = directory.attributes
         entries = dict(directory.entries)
         if not at.path:

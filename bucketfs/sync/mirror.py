@@ -142,7 +142,7 @@ class Mirror:
         self._agree(seen, merged.link.cid)
         done.root = merged.link.cid
         done.conflicts = [path_text(conflict.copy) for conflict in merged.conflicts]
-        done.skipped = scanned.skipped
+        done.skipped = [*scanned.skipped, *done.applied.impossible]
         done.soon = bool(scanned.unsettled) or done.applied.changing
         await trio.to_thread.run_sync(self._state.sweep)
         return done

@@ -24,12 +24,14 @@ from bucketfs.dag import (
     DIRECTORY_MODE_DEFAULT,
     FILE_MODE_DEFAULT,
     RAW,
+    Unfolding,
+    check_small_tree,
     codec_of,
     list_directory,
     node_info,
     same_node,
 )
-from bucketfs.errors import BucketfsError, Denied, NotFound
+from bucketfs.errors import BucketfsError, Denied, NotFound, TooLarge
 from bucketfs.sync import folder
 from bucketfs.sync.folder import PLAIN, LocalEntry, Rights
 from bucketfs.sync.folder_asides import Asides
@@ -39,7 +41,7 @@ from bucketfs.sync.mirror_remove import CHANGED, HELD, remove_seen
 from bucketfs.sync.mirror_source import MirrorSource
 from bucketfs.sync.mirror_state import MirrorState, Seen
 from bucketfs.sync.mirror_unfinished import Filling, Placing, Removing, Setting, Unfinished, finish_all, note_all
-from bucketfs.sync.transfer import SEED, Figures, Names, Progress, Skipped, path_text
+from bucketfs.sync.transfer import SEED, Figures, Names, Progress, Skipped, left_out, path_text
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 from bucketfs.vfs import run_steps
 
@@ -54,6 +56,8 @@ class Applied:
     written: int = 0
     removed: int = 0
     left: list[Skipped] = field(default_factory=list)
+    impossible: list[Skipped] = field(default_factory=list)
+    """What no disk can have. Unlike what was left, it is not tried again."""
     changing: bool = False
     """Whether something was left because it changed: another round is due soon."""
 
@@ -73,6 +77,8 @@ class _Spot:
     """Whether somebody changed its mode here since the scan."""
     identity: tuple[int, int] | None = None
     """Device and inode of what we write into."""
+    counted: bool = False
+    """Whether the folder is new with all below it, and how far it unfolds was looked at."""
     waiting: list[_Spot] = field(default_factory=list)
 
 
@@ -124,6 +130,7 @@ class Applier:
             wrote=self._wrote,
             finish=self._finished,
         )
+        self._unfolding = Unfolding()
         self._removals: list[Names] = []
         self._touched: list[_Spot] = []
         self._written: list[tuple[Names, Seen]] = []
@@ -154,6 +161,13 @@ class Applier:
                 self._touched.append(stack.pop())
                 continue
             child = current.waiting.pop()
+            child.counted = current.counted or child.old is None
+            try:
+                if child.counted and not current.counted:
+                    await run_steps(check_small_tree(child.new), self._source)
+            except TooLarge as error:
+                self._leave(child.path, str(error))
+                continue
             try:
                 await self._open(child)
             except folder.ONE_PATH as error:
@@ -171,6 +185,8 @@ class Applier:
         """Makes the folder, writes the files of it that differ, and notes its folders and what is to go for later. Raises
         Denied when it must not be touched."""
         directory = await run_steps(list_directory(at.new), self._source)
+        self._unfolding.open(at.new, len(directory.entries))
+        self.applied.impossible += left_out(at.path, directory.impossible)
         old: Mapping[bytes, Link] = {}
         if at.old is not None:
             old = (await run_steps(list_directory(at.old), self._source)).entries

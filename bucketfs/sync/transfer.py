@@ -88,6 +88,13 @@ def unwatched(_figures: Figures) -> None:
     """The progress nobody watches."""
 
 
+def left_out(path: Names, impossible: Sequence[bytes]) -> list[Skipped]:
+    """What is said of the entries of a folder that have impossible names. The path is that of the folder: with such a name it
+    would be the path of something else."""
+    at = path_text(path) or "."
+    return [Skipped(at, f"an entry with the name {name[:100]!r}, which no path can have") for name in impossible]
+
+
 def path_text(path: Names) -> str:
     """A path of a bucket for messages."""
     return b"/".join(path).decode(errors="surrogateescape")

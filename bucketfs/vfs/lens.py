@@ -8,19 +8,36 @@ fetches what was wanted, and makes the attempt anew. When all is in memory, an o
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from bucketfs.cache import Source
-from bucketfs.dag import RAW, Directory, Leaf, NodeInfo, codec_of, identity_block, leaves, list_directory, node_info
+from bucketfs.dag import (
+    RAW,
+    Directory,
+    Leaf,
+    NodeInfo,
+    cid_text,
+    codec_of,
+    identity_block,
+    leaves,
+    list_directory,
+    node_info,
+)
 from bucketfs.errors import Corrupt, NotFound, Unavailable
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, Steps
 
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
+
+log = logging.getLogger(__name__)
+
+TOLD_MAX = 1000
+"""Folders with impossible names that are remembered, so that each is logged once."""
 
 INFOS_MAX = 100_000
 """Decoded root blocks kept; about 400 bytes each."""
@@ -123,6 +140,8 @@ class Lens:
         self._damaged: dict[Cid, float] = {}
         self._infos: Weighted[Cid, NodeInfo] = Weighted(INFOS_MAX)
         self._directories: Weighted[Cid, Directory] = Weighted(DIRECTORY_ENTRIES_MAX)
+        self._told: set[Cid] = set()
+        """Folders of whose entries it was logged that some are not shown."""
         self._windows: Weighted[tuple[Cid, int], list[Leaf]] = Weighted(LEAVES_MAX)
 
     def info(self, link: Link) -> NodeInfo:
@@ -205,12 +224,25 @@ class Lens:
             await self._supply(lacking)
         raise Unavailable("the base tree changes faster than it can be read")
 
+    def _tell_impossible(self, cid: Cid, directory: Directory) -> None:
+        """Other people's clients may have put names into a folder that no path can have: they are not shown."""
+        if directory.impossible and cid not in self._told:
+            if len(self._told) < TOLD_MAX:
+                self._told.add(cid)
+            log.warning(
+                "the folder %s has %d entries that are not shown, because no path can have their names (%.100r)",
+                cid_text(cid),
+                len(directory.impossible),
+                directory.impossible[0],
+            )
+
     async def _supply(self, wanted: Wanted) -> None:
         if len(wanted.directories) > 1:
             await self.source.get_many(list(dict.fromkeys(wanted.directories)))
         for cid in wanted.directories:
             if self._directories.get(cid) is None:
                 directory = await run_steps(list_directory(cid), self.source)
+                self._tell_impossible(cid, directory)
                 self._directories.put(cid, directory, len(directory.entries) + 8)
         if wanted.infos:
             lacking = [cid for cid in dict.fromkeys(wanted.infos) if self._infos.get(cid) is None]
