@@ -17,6 +17,7 @@ from bucketfs.cli.buck_place import (
     as_json_option,
     asides_place,
     bucket_of,
+    in_order,
     is_folder_place,
     is_native,
     names_of,
@@ -208,7 +209,7 @@ def pull(
             )
         conclude(figures, as_json)
 
-    with_session(options, act)
+    with_session(options, in_order(act))
 
 
 @buck.command()

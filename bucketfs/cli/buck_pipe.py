@@ -7,9 +7,7 @@ file first.
 from __future__ import annotations
 
 import errno
-import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,8 @@ from pathlib import Path
 
 from bucketfs.daemon import make_private
 from bucketfs.errors import DiskFailed, NoSpace
+
+STANDARD_INPUT = 0
 
 
 @contextmanager
@@ -30,11 +30,11 @@ def spool(place: Path) -> None:
     """Write the standard input to ``place``, a new file with the mode of any other. Blocks. Raises NoSpace, DiskFailed."""
     try:
         # By the descriptor: the text layer may have been replaced, or be in the middle of a line.
-        with open(sys.stdin.fileno(), "rb", closefd=False) as source, place.open("xb") as file:
+        with open(STANDARD_INPUT, "rb", closefd=False) as source, place.open("xb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
     except OSError as error:
         kind = NoSpace if error.errno in _FULL else DiskFailed
-        raise kind(f"cannot keep the standard input in {place.parent}: {os.strerror(error.errno or 0)}") from error
+        raise kind(f"cannot keep the standard input in {place.parent}: {error.strerror or error}") from error
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 import trio
 
+from bucketfs.cli.interrupts import end_by, heeded
 from bucketfs.cli.options import configured, org_option, settings
 from bucketfs.cli.printing import named
 from bucketfs.client import BucketInfo, find_bucket
@@ -48,7 +49,10 @@ def rights_of(owner: bool, special_modes: bool) -> Rights:
     return Rights(owner=owner, special_modes=special_modes)
 
 
-def with_session(options: dict[str, Any], act: Callable[[Session], Coroutine[Any, Any, None]]) -> None:
+Act = Callable[[Session], Coroutine[Any, Any, None]]
+
+
+def with_session(options: dict[str, Any], act: Act) -> None:
     """Run ``act`` with the Hub that settings and options name."""
     config = configured("", options)
 
@@ -57,6 +61,34 @@ def with_session(options: dict[str, Any], act: Callable[[Session], Coroutine[Any
             await act(session)
 
     trio.run(run)
+
+
+def in_order(act: Act) -> Act:
+    """The same, but SIGTERM and SIGHUP cancel it, so that it clears up what it began, and end the process then. Not for an ``act``
+    that may block for long."""
+
+    async def run(session: Session) -> None:
+        ended_by: list[int] = []
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(_cancelled_by_signals, nursery.cancel_scope, ended_by)
+                await act(session)
+                nursery.cancel_scope.cancel()
+        finally:
+            if ended_by:
+                end_by(ended_by[0])
+
+    return run
+
+
+async def _cancelled_by_signals(
+    scope: trio.CancelScope, ended_by: list[int], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(*heeded()) as signals:
+        task_status.started()
+        async for number in signals:
+            ended_by.append(number)
+            scope.cancel()
 
 
 async def bucket_of(session: Session, name: str) -> BucketInfo:

@@ -12,8 +12,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 INTERRUPTED = 130
+
+TERMINATIONS = (signal.SIGTERM, signal.SIGHUP)
+"""What ends a program that does not say otherwise."""
 
 _ours = False
 
@@ -47,6 +51,19 @@ def importing() -> Iterator[None]:
         yield
     finally:
         by_exception()
+
+
+def heeded() -> list[signal.Signals]:
+    """Of the `TERMINATIONS` those that are to end this process: one that is ignored (``nohup``) stays so."""
+    return [number for number in TERMINATIONS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def end_by(number: int) -> NoReturn:
+    """End as if the signal had not been caught: whoever waits for this process sees what ended it."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    # Only a signal that this process has blocked comes here.
+    os._exit(128 + number)
 
 
 def _end(*_: object) -> None:

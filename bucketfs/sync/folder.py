@@ -38,6 +38,15 @@ bad sector. Every command leaves such a path out, says so, and goes on with the 
 SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
 """Modes that make a program run with the rights of its owner, and new names belong to a folder's group."""
 
+KIND_TEXTS = {
+    Kind.FILE: "a file",
+    Kind.SYMLINK: "a symlink",
+    Kind.DIRECTORY: "a folder",
+    None: "neither file, folder nor symlink",
+}
+"""Kinds in messages."""
+MAY_REPLACE = "remove it first, or pull with --delete"
+
 READ = os.O_RDONLY
 """How a file is `opened` to be read."""
 
@@ -101,6 +110,17 @@ def file_system(path: bytes) -> int:
     device's. Raises what `ours` makes of an OSError."""
     with ours("looking at", path):
         return os.statvfs(path).f_fsid
+
+
+def check_room(path: bytes, entry: LocalEntry | None, kind: Kind) -> None:
+    """Raises IsADirectory unless a file or symlink (``kind``) may take the place of ``entry``, which stands at ``path``. Files
+    and symlinks replace each other. A folder, a link that leads to one where a file is to be, a device, socket or pipe stay."""
+    if entry is None or (entry.kind is Kind.SYMLINK and kind is Kind.SYMLINK):
+        return
+    to_folder = entry.kind is Kind.SYMLINK and os.path.isdir(path)
+    if to_folder or entry.kind not in (Kind.FILE, Kind.SYMLINK):
+        here = "a symlink to a folder" if to_folder else KIND_TEXTS[entry.kind]
+        raise IsADirectory(f"{_shown(path)} is {here} here and {KIND_TEXTS[kind]} in the bucket", hint=MAY_REPLACE)
 
 
 def is_mount_point(path: bytes) -> bool:
@@ -331,22 +351,20 @@ class AsideLink:
         self._asides.free(self._aside)
 
 
-def make_folder(path: bytes, *, replace: bool) -> int | None:
+def make_folder(path: bytes, *, replace: bool, new_mode: int = 0o700) -> int | None:
     """A real folder that we can write into at ``path``; with ``replace`` in place of a file or symlink there. Returns the mode of
     one that was there already, None for a new one. Raises NotADirectory where something else stands, also a symlink to a folder."""
     entry = look(path)
     with ours("making folder", path):
         if entry is not None and entry.kind is not Kind.DIRECTORY:
             if not replace:
-                what = "a symlink" if entry.kind is Kind.SYMLINK else "no folder"
                 raise NotADirectory(
-                    f"{_shown(path)} is {what} here and a folder in the bucket",
-                    hint="remove it first, or pull with --delete",
+                    f"{_shown(path)} is {KIND_TEXTS[entry.kind]} here and a folder in the bucket", hint=MAY_REPLACE
                 )
             os.unlink(path)
             entry = None
         if entry is None:
-            os.mkdir(path, 0o700)
+            os.mkdir(path, new_mode)
             return None
         if entry.mode & 0o700 != 0o700:
             # Its own mode comes back when everything in it is done.

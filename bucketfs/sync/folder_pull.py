@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import trio
@@ -19,14 +18,16 @@ import trio
 from bucketfs.dag import (
     LEAF_SIZE,
     RAW,
+    Directory,
     Unfolding,
     check_small_tree,
     codec_of,
     list_directory,
     resolve,
 )
-from bucketfs.errors import BucketfsError, Denied, NotFound
+from bucketfs.errors import BucketfsError, NotFound
 from bucketfs.sync import folder
+from bucketfs.sync.folder import LocalEntry
 from bucketfs.sync.folder_asides import Asides
 from bucketfs.sync.folder_write import FileWriter, Item, batches, blocks_of, item_of, windows
 from bucketfs.sync.remote import Remote
@@ -97,7 +98,13 @@ class _Pull:
         umask = folder.current_umask()
         self._folder_mode = 0o777 & ~umask
         self._writer = FileWriter(
-            self._source, figures, progress, 0o666 & ~umask, asides=self._asides, rights=options.rights
+            self._source,
+            figures,
+            progress,
+            0o666 & ~umask,
+            asides=self._asides,
+            rights=options.rights,
+            allowed=self._make_room,
         )
 
     async def run(self, root: Cid, path: Names, local: Path) -> None:
@@ -118,40 +125,42 @@ class _Pull:
         await self._take([item])
 
     async def _walk(self, top: _PullFolder) -> None:
-        await self._make(top)
+        directory = await run_steps(list_directory(top.link.cid), self._source)
+        await trio.to_thread.run_sync(self._make, top, directory)
         stack = [top]
-        await self._open(top)
+        await self._open(top, directory)
         while stack:
             current = stack[-1]
             if current.waiting:
                 child = current.waiting.pop()
-                if await self._made(child):
+                directory = await run_steps(list_directory(child.link.cid), self._source)
+                if await trio.to_thread.run_sync(self._made, child, directory):
                     stack.append(child)
-                    await self._open(child)
+                    await self._open(child, directory)
                 continue
             stack.pop()
             await self._close(current)
 
-    async def _make(self, at: _PullFolder) -> None:
-        make = partial(folder.make_folder, at.where, replace=self._options.delete)
-        at.mode_before = await trio.to_thread.run_sync(make)
+    def _make(self, at: _PullFolder, directory: Directory) -> None:
+        at.attributes = directory.attributes
+        # Where the bucket names no mode, a run that is killed must not leave another one than it would have ended with.
+        new_mode = self._folder_mode if at.attributes.mode is None else 0o700
+        at.mode_before = folder.make_folder(at.where, replace=self._options.delete, new_mode=new_mode)
 
-    async def _made(self, at: _PullFolder) -> bool:
-        """Makes the local folder; one that cannot be is left out with all that is in it."""
+    def _made(self, at: _PullFolder, directory: Directory) -> bool:
+        """In a thread: makes the local folder; one that cannot be is left out with all that is in it."""
         try:
-            await self._make(at)
+            self._make(at, directory)
         except folder.ONE_PATH as error:
             self._skip(at.path, error)
             return False
         return True
 
-    async def _open(self, at: _PullFolder) -> None:
+    async def _open(self, at: _PullFolder, directory: Directory) -> None:
         """Writes the files of a folder, and notes its folders for later."""
-        directory = await run_steps(list_directory(at.link.cid), self._source)
         if self._unfolding.open(at.link.cid, len(directory.entries)):
             await run_steps(check_small_tree(self._top), self._source)
         self._figures.skipped += left_out(at.path, directory.impossible)
-        at.attributes = directory.attributes
         entries = dict(directory.entries)
         if not at.path:
             entries.pop(SEED, None)
@@ -214,7 +223,12 @@ class _Pull:
         self._progress(self._figures)
 
     async def _delete_others(self, at: _PullFolder, names: set[bytes]) -> None:
-        for entry in await trio.to_thread.run_sync(folder.scan, at.where):
+        try:
+            here = await trio.to_thread.run_sync(folder.scan, at.where)
+        except folder.ONE_PATH as error:
+            self._skip(at.path, error)
+            return
+        for entry in here:
             if entry.name in names or self._asides.made(entry.name):
                 continue
             # The Hub's own name in a bucket says nothing of a user's file that has it.
@@ -267,14 +281,8 @@ class _Pull:
 
     def _is_same(self, item: Item) -> bool:
         here = folder.look(item.where)
-        if here is None or (item.info is not None and item.info.kind is Kind.SYMLINK):
-            return False
-        if here.kind is Kind.DIRECTORY:
-            if not self._options.delete:
-                raise Denied("it is a folder here and a file in the bucket; remove it first, or pull with --delete")
-            folder.remove(item.where)
-            return False
-        if here.kind is not Kind.FILE or here.size_bytes != item.size_bytes:
+        self._check_room(item, here)
+        if here is None or item.is_symlink or here.kind is not Kind.FILE or here.size_bytes != item.size_bytes:
             return False
         wanted = item.attributes
         by_time = wanted.mtime_ns is not None and wanted.mtime_ns == here.mtime_ns and not self._options.reread
@@ -283,5 +291,19 @@ class _Pull:
         folder.set_attributes(item.where, wanted, here.mode, self._options.rights)
         return True
 
+    def _check_room(self, item: Item, here: LocalEntry | None) -> None:
+        """Raises IsADirectory for what must not take the place of what stands there."""
+        if not self._options.delete:
+            folder.check_room(item.where, here, Kind.SYMLINK if item.is_symlink else Kind.FILE)
+
+    def _make_room(self, item: Item) -> bool:
+        """In a thread, right before a file takes its name: a folder goes only when what replaces it is complete."""
+        here = folder.look(item.where)
+        self._check_room(item, here)
+        if here is not None and here.kind is Kind.DIRECTORY:
+            folder.remove(item.where)
+        return True
+
     def _skip(self, path: Names, reason: BucketfsError | str) -> None:
-        self._figures.skipped.append(Skipped(path_text(path), str(reason)))
+        hint = f"; {reason.hint}" if isinstance(reason, BucketfsError) and reason.hint else ""
+        self._figures.skipped.append(Skipped(path_text(path), f"{reason}{hint}"))

@@ -42,7 +42,7 @@ from bucketfs.errors import (
     Unavailable,
 )
 from bucketfs.sync import folder
-from bucketfs.sync.folder import Block, LocalEntry
+from bucketfs.sync.folder import KIND_TEXTS, Block, LocalEntry
 from bucketfs.sync.folder_asides import Asides
 from bucketfs.sync.folder_build import Emit, Plan, build_batch, looks_equal, small_batches, stream_large
 from bucketfs.sync.remote import Remote
@@ -181,7 +181,9 @@ class _Push:
         """The folders above the target, None for those that have to be made, and what is at the target now."""
         parents: list[Cid | None] = []
         here: Link | None = Link(root, 0)
-        for name in self._path:
+        for depth, name in enumerate(self._path):
+            if here is not None and await self._folder_at(here) is None:
+                raise NotADirectory(f"{path_text(self._path[:depth])} is no folder in the bucket")
             parents.append(here.cid if here else None)
             if here is not None:
                 here = (await run_steps(list_directory(here.cid), self._source)).entries.get(name)
@@ -199,7 +201,7 @@ class _Push:
         base = await self._folder_at(link)
         if link is not None and base is None and not self._options.delete:
             raise NotADirectory(
-                f"{path_text(path)} is a file in the bucket and a folder here",
+                f"{path_text(path)} is no folder in the bucket and a folder here",
                 hint="remove it first, or push with --delete",
             )
         return base
@@ -211,7 +213,8 @@ class _Push:
         await self._take(at, [replace(entry, name=name)], {name: self._local})
         link = at.changes.get(name) or found
         if link is None:
-            raise Denied(f"{os.fsdecode(self._local)} cannot be read, or is no file: {self.figures.skipped}")
+            why = "; ".join(item.reason for item in self.figures.skipped) or f"it is {KIND_TEXTS[entry.kind]}"
+            raise Denied(f"{os.fsdecode(self._local)} cannot be pushed: {why}")
         return link
 
     async def _walk(self, top: _PushFolder) -> Link:
@@ -236,30 +239,30 @@ class _Push:
         """Reads the local folder and the one of the bucket, takes in the files, and notes the folders for later."""
         if at.base is not None:
             at.existing = (await run_steps(list_directory(at.base), self._source)).entries
-        entries = [entry for entry in await self._scan(at) if self._carried(at, entry)]
+        found = await self._scan(at)
+        entries = [entry for entry in found or () if self._carried(at, entry)]
         folders = [entry for entry in entries if entry.kind is Kind.DIRECTORY]
         kinds = await self._kinds(at, folders)
         for entry in reversed(folders):
             base = kinds.get(entry.name)
             at.waiting.append(_PushFolder(entry, os.path.join(at.where, entry.name), (*at.path, entry.name), base))
         await self._take(at, [entry for entry in entries if entry.kind is not Kind.DIRECTORY], {})
-        if self._options.delete:
+        # With ``delete`` a folder that cannot be read must not look like an empty one.
+        if self._options.delete and found is not None:
             kept = {entry.name for entry in entries} | ({SEED} if not at.path else set())
             for name in at.existing.keys() - kept:
                 at.changes[name] = None
                 self.figures.removed += 1
 
-    async def _scan(self, at: _PushFolder) -> list[LocalEntry]:
+    async def _scan(self, at: _PushFolder) -> list[LocalEntry] | None:
+        """What is in a local folder; None when that cannot be known."""
         try:
             return await trio.to_thread.run_sync(folder.scan, at.where)
         except folder.ONE_PATH as error:
             if at.path == self._path:
                 raise
-            # With ``delete`` an unreadable folder must not look like an empty one.
-            if self._options.delete:
-                raise
             self._skip(at.path, str(error))
-            return []
+            return None
 
     def _carried(self, at: _PushFolder, entry: LocalEntry) -> bool:
         """Whether an entry can be in a bucket; else it is noted as skipped."""

@@ -74,7 +74,7 @@ def _remove_folder(top: bytes, above: Names, state: MirrorState, held: Collectio
             if here is None or here.kind is not Kind.DIRECTORY or not folder.is_below(top, path):
                 raise Denied(CHANGED)
             # One that is read-only could not be emptied.
-            folder.make_folder(os.path.join(top, *path), replace=True)
+            folder.make_folder(os.path.join(top, *path), replace=False)
             entries = folder.scan(os.path.join(top, *path))
         except folder.ONE_PATH as error:
             removed.left.append((path, str(error)))

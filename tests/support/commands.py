@@ -41,14 +41,16 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 @pytest.fixture
 def buck(hub: HubServer, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs ``bucketfs buck …`` in this process; returns what it printed. There is a bucket ``home``."""
+    """Runs ``bucketfs buck …`` in this process; returns what it printed, or, if it must end with another ``code`` than 0, what it
+    said on standard error. There is a bucket ``home``."""
     assert main(["buck", "create", "home"]) == 0
 
-    def run(*arguments: str | Path) -> str:
+    def run(*arguments: str | Path, code: int = 0) -> str:
         capfd.readouterr()
-        code = main(["buck", *map(str, arguments)])
+        ended = main(["buck", *map(str, arguments)])
         out, err = capfd.readouterr()
-        assert code == 0, out + err
-        return out
+        assert ended == code, out + err
+        assert "Traceback" not in err
+        return err if code else out
 
     return run
