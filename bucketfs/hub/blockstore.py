@@ -28,7 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from bucketfs.dag import identity_block, multihash_of, verify
+from bucketfs.dag import DAG_PB, codec_of, identity_block, multihash_of, verify
 from bucketfs.errors import BucketfsError, Corrupt, NoSpace, NotFound
 from bucketfs.hub.blockcounts import PutCounts, StoreFigures
 from bucketfs.hub.blockindex import BlockIndex, Found, Place
@@ -40,7 +40,10 @@ SMALL_MAX = 16 * 1024
 PACK_BYTES_MAX = 512 * 1024 * 1024
 PENDING_BYTES_MAX = 64 * 1024 * 1024
 RESERVE_BYTES = 32 * 1024 * 1024
-"""Room on the disk that blocks never take, so that the index and the metadata can still be written."""
+"""Room on the disk that contents of files never take, so that nodes, the index and the metadata can still be written: what removes
+something from a bucket is new nodes, too."""
+NODES_RESERVE_BYTES = RESERVE_BYTES // 2
+"""What nodes that clients send leave of it. What the hub itself writes to make a bucket smaller may take all there is."""
 LEASE_S = 3600.0
 ITERATED_AT_ONCE = 128
 """Places that ``iterate`` looks up in one question. The bytes of small blocks come with the answer."""
@@ -59,6 +62,11 @@ class _Batch:
 
     def holds(self, multihash: bytes) -> bool:
         return multihash in self.large or multihash in self.small
+
+
+def is_node(cid: Cid) -> bool:
+    """Whether a block has structure, and is not the content of a file alone."""
+    return codec_of(cid) == DAG_PB
 
 
 class Admission(Protocol):
@@ -242,14 +250,20 @@ class BlockStore:
         return Receiving(self, upload, admission)
 
     def put_many(
-        self, blocks: Mapping[Cid, bytes] | Iterable[tuple[Cid, bytes]], *, upload: bytes = b"", verified: bool = False
+        self,
+        blocks: Mapping[Cid, bytes] | Iterable[tuple[Cid, bytes]],
+        *,
+        upload: bytes = b"",
+        verified: bool = False,
+        makes_room: bool = False,
     ) -> PutCounts:
-        """Stores blocks, durable on return. ``verified``: the caller made the CIDs from these bytes itself.
+        """Stores blocks, durable on return. ``verified``: the caller made the CIDs from these bytes itself. ``makes_room``: a
+        bucket becomes smaller by them, so that they may take what is kept free.
 
         Raises Corrupt (nothing stored), NoSpace (nothing stored), DiskFailed.
         """
         with self.receive(upload) as receiving:
-            counts = receiving.put(blocks, verified=verified)
+            counts = receiving.put(blocks, verified=verified, makes_room=makes_room)
             receiving.finish()
         return counts
 
@@ -267,8 +281,9 @@ class BlockStore:
         sizes = [path.stat().st_size for path in self.folder.glob("*.pack")]
         return StoreFigures(blocks, size_bytes, damaged, len(sizes), sum(sizes), self.index.lease_count(self.now_ns()))
 
-    def _store(self, blocks: Mapping[bytes, bytes]) -> tuple[list[_Batch], int, int]:
-        """Writes those that are new; the batches that make all of them durable, the number of new ones and their bytes."""
+    def _store(self, blocks: Mapping[bytes, bytes], reserve_bytes: int) -> tuple[list[_Batch], int, int]:
+        """Writes those that are new, if so much stays free; the batches that make all of them durable, the number of new ones
+        and their bytes."""
         present = self.index.present(blocks)
         with self._write_lock:
             absent = {name: data for name, data in blocks.items() if name not in present}
@@ -280,7 +295,7 @@ class BlockStore:
             }
             size_bytes = sum(map(len, new.values()))
             if size_bytes:
-                self.check_room(size_bytes)
+                self.check_room(size_bytes, reserve_bytes)
             large = {name: data for name, data in new.items() if len(data) >= SMALL_MAX}
             if large:
                 self._append(large)
@@ -327,13 +342,19 @@ class BlockStore:
                     return pack
         return None
 
-    def check_room(self, size_bytes: int) -> None:
+    def reserve_for(self, cids: Iterable[Cid], *, makes_room: bool = False) -> int:
+        """How much must stay free when these blocks are stored."""
+        if makes_room:
+            return 0
+        return min(self._reserve_bytes, NODES_RESERVE_BYTES) if all(map(is_node, cids)) else self._reserve_bytes
+
+    def check_room(self, size_bytes: int, reserve_bytes: int | None = None) -> None:
         """Raises NoSpace when that many bytes more do not fit on the disk beside what is kept free, DiskFailed."""
         try:
             disk = os.statvfs(self.folder)
         except OSError as error:
             raise disk_error(error, "asking for the room of the disk") from error
-        if disk.f_bavail * disk.f_frsize < size_bytes + self._reserve_bytes:
+        if disk.f_bavail * disk.f_frsize < size_bytes + (self._reserve_bytes if reserve_bytes is None else reserve_bytes):
             raise NoSpace("storing blocks: the disk of the hub is full")
 
     def _flush(self, batch: _Batch) -> None:
@@ -391,7 +412,13 @@ class Receiving:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._batches.clear()
 
-    def put(self, blocks: Mapping[Cid, bytes] | Iterable[tuple[Cid, bytes]], *, verified: bool = False) -> PutCounts:
+    def put(
+        self,
+        blocks: Mapping[Cid, bytes] | Iterable[tuple[Cid, bytes]],
+        *,
+        verified: bool = False,
+        makes_room: bool = False,
+    ) -> PutCounts:
         """Stores a batch, whole or not at all. Raises Corrupt when a block is not what its CID says, NoSpace, DiskFailed."""
         pairs = list(blocks.items() if isinstance(blocks, Mapping) else blocks)
         if not verified:
@@ -399,7 +426,7 @@ class Receiving:
                 verify(cid, data)
         new = self._admitted(pairs)
         try:
-            batches, stored, stored_bytes = self._leased(pairs)
+            batches, stored, stored_bytes = self._leased(pairs, makes_room)
         except BucketfsError:
             if self._admission is not None:
                 self._admission.take_back(new)
@@ -416,12 +443,12 @@ class Receiving:
         self._admission.admit(new)
         return new
 
-    def _leased(self, pairs: Sequence[tuple[Cid, bytes]]) -> tuple[list[_Batch], int, int]:
+    def _leased(self, pairs: Sequence[tuple[Cid, bytes]], makes_room: bool) -> tuple[list[_Batch], int, int]:
         named = {multihash_of(cid): data for cid, data in pairs if identity_block(cid) is None}
         # Before the store is asked what it has: see promise 4.
         row = self._store.lease(self._upload, named)
         try:
-            return self._store._store(named)
+            return self._store._store(named, self._store.reserve_for((cid for cid, _ in pairs), makes_room=makes_room))
         except BucketfsError:
             # What was not stored must not stay in the index as if it were.
             self._store.index.take_back_lease(row)

@@ -203,7 +203,7 @@ class Desk:
         size_bytes = tree.size_after(row.root, row.size_bytes, link)
         if size_bytes > row.size_bytes:
             self.check_quota(row, size_bytes)
-        tree.blocks.store_for(link.cid)
+        tree.blocks.store_for(link.cid, makes_room=size_bytes < row.size_bytes)
         # A clock set back must not make a bucket look older than it was.
         now_ns = max(time.time_ns(), row.updated_at_ns + 1)
         new = replace(row, root=link.cid, metadata=plan.metadata, updated_at_ns=now_ns, size_bytes=size_bytes)

@@ -127,11 +127,11 @@ class WorkingSet:
             self._made = self._needed(root)
             self._made_bytes = sum(map(len, self._made.values()))
 
-    def store_for(self, root: Cid) -> None:
-        """Stores, durably, what was made and ``root`` needs."""
+    def store_for(self, root: Cid, *, makes_room: bool = False) -> None:
+        """Stores, durably, what was made and ``root`` needs. ``makes_room``: the bucket becomes smaller by it."""
         needed = self._needed(root)
         if needed:
-            self.store.put_many(needed, upload=self.upload, verified=True)
+            self.store.put_many(needed, upload=self.upload, verified=True, makes_room=makes_room)
         self._made.clear()
         self._made_bytes = 0
 
