@@ -86,7 +86,9 @@ def logout(forget: bool, **options: Any) -> None:
     held = profile.credentials
 
     async def end() -> None:
-        async with Channel(Endpoint.parse(profile.hub), lambda: Credentials(session=held.session)) as channel:
+        async with Channel(
+            Endpoint.parse(profile.hub, insecure=config.insecure), lambda: Credentials(session=held.session)
+        ) as channel:
             client = HubClient(channel)
             if held.api_key:
                 try:
@@ -254,8 +256,8 @@ def _endpoint(config: Config) -> Endpoint:
     if EMBEDDED in (config.hub, config.profile):
         raise Usage("the embedded Hub needs no account", hint="'bucketfs mount FOLDER' is all")
     if config.hub:
-        return Endpoint.parse(config.hub)
+        return Endpoint.parse(config.hub, insecure=config.insecure)
     known = CredentialsFile(Path(config.places.credentials_file)).profiles().get(config.profile or DEFAULT_PROFILE)
     if known is None or not known.hub:
-        raise Usage("no Hub is named", hint="give --hub HOST:PORT")
-    return Endpoint.parse(known.hub)
+        raise Usage("no Hub is named", hint="give --hub https://HOST")
+    return Endpoint.parse(known.hub, insecure=config.insecure)

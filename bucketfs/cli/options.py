@@ -15,14 +15,19 @@ _BY_KEY = {setting.key: setting for setting in SETTINGS}
 
 
 def settings(*keys: str) -> Callable[[F], F]:
-    """Add an option for each key. The command receives them under the last part of the key; ``None`` is not given."""
+    """Add an option for each key; with that of the Hub's address comes the one about its transport. The command receives them under
+    the last part of the key; ``None`` is not given."""
 
     def add(command: F) -> F:
-        for key in reversed(keys):
+        for key in reversed(_with_transport(keys)):
             command = _option(_BY_KEY[key])(command)
         return command
 
     return add
+
+
+def _with_transport(keys: tuple[str, ...]) -> list[str]:
+    return [added for key in keys for added in ((key, "insecure_transport") if key == "hub" else (key,))]
 
 
 def org_option(command: F) -> F:

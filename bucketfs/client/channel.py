@@ -99,8 +99,10 @@ class Channel:
         """``timeout_s`` holds for calls that name none. ``root_certificates`` (PEM) replaces the system's for TLS.
 
         ``prepare`` is awaited before each call but ``GetToken``, which it may make; ``refused`` hears that the Hub did not
-        accept the credentials, and says whether ``prepare`` may help. It may hear it twice.
+        accept the credentials, and says whether ``prepare`` may help. It may hear it twice. Raises Usage where the credentials
+        would cross a network in clear text.
         """
+        endpoint.check_transport()
         self.endpoint = endpoint
         self.timeout_s = timeout_s
         self.counts: Counter[str] = Counter()

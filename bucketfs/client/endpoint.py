@@ -2,12 +2,16 @@
 
 ``HOST:PORT`` and ``http://HOST[:PORT]`` are cleartext HTTP/2, ``https://HOST[:PORT]`` is TLS, ``unix:/path`` is a socket of
 this machine. (The original Go clients turn TLS on when the text contains "443"; here the scheme alone decides.) Pure.
+
+Keys, sessions and tokens travel with every call. Over a cleartext connection to another machine each hop reads them, so such an
+endpoint is refused unless the user says that the network is safe (`check_transport`).
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from bucketfs.errors import Usage
@@ -20,14 +24,15 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """``address`` is ``HOST:PORT`` or ``unix:/path``, ``tls`` whether it is encrypted, ``local`` whether it is a socket of this
-    machine."""
+    machine, ``insecure`` whether cleartext to another machine was asked for."""
 
     address: str
     tls: bool = False
     local: bool = False
+    insecure: bool = field(default=False, compare=False)
 
     @classmethod
-    def parse(cls, text: str) -> Endpoint:
+    def parse(cls, text: str, *, insecure: bool = False) -> Endpoint:
         """The endpoint that ``text`` names. Raises Usage."""
         text = text.strip()
         if text.startswith("unix:"):
@@ -45,12 +50,34 @@ class Endpoint:
         port = _port_of(match, scheme) if match else None
         if match is None or port is None:
             raise Usage(f"not the address of a Hub: {text!r}", hint=f"write {_FORMS}")
-        return cls(f"{match['host']}:{port}", tls=scheme == "https")
+        return cls(f"{match['host']}:{port}", tls=scheme == "https", insecure=insecure)
 
     def __str__(self) -> str:
         if self.local:
             return self.address
         return f"https://{self.address}" if self.tls else self.address
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether nothing leaves this machine on the way there: a socket, or a loopback address. A name other than localhost is
+        none, for what it resolves to is another machine's word."""
+        host = self.address.rpartition(":")[0].strip("[]").partition("%")[0]
+        if self.local or host.lower() == "localhost":
+            return True
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        mapped = getattr(address, "ipv4_mapped", None)
+        return bool((mapped or address).is_loopback)
+
+    def check_transport(self) -> None:
+        """Raise Usage where credentials would cross a network in clear text and that was not asked for."""
+        if not (self.tls or self.insecure or self.on_this_machine):
+            raise Usage(
+                f"the connection to {self.address} is not encrypted: your keys and files would cross the network in clear text",
+                hint=f"write https://{self.address}, or --insecure-transport if that network is your own",
+            )
 
     @property
     def target(self) -> str:

@@ -43,6 +43,7 @@ class Setting:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("hub", values.text, "", "the Hub's address, or 'embedded'"),
+    Setting("insecure_transport", values.switch, False, "send keys in clear text to a Hub on another machine"),
     Setting("profile", values.text, "", "which keys of credentials.toml to use"),
     Setting("org", values.text, "", "act for this organization (its slug); needs 'bucketfs hub login'"),
     Setting("identity", values.identity_file, None, "file with the identity of a user, made on first use"),
@@ -134,6 +135,11 @@ class Config:
     def hub(self) -> str:
         """The Hub asked for, or empty."""
         return str(self.values["hub"])
+
+    @property
+    def insecure(self) -> bool:
+        """Whether keys may cross a network in clear text."""
+        return bool(self.values["insecure_transport"])
 
     @property
     def profile(self) -> str:

@@ -132,7 +132,7 @@ async def open_session(
     chosen = choose(profile or config.profile, hub or config.hub, file)
     async with AsyncExitStack() as stack:
         embedded = chosen.name == EMBEDDED
-        endpoint = Endpoint.parse(address_of(config) if embedded else chosen.hub)
+        endpoint = Endpoint.parse(address_of(config) if embedded else chosen.hub, insecure=config.insecure)
         identity = identity_of(config.identity) if config.identity is not None else None
         who = _who(chosen.name, config, "" if identity is None else identity.public_key_text)
         known = None if manage else recall(endpoint, who)
@@ -204,5 +204,5 @@ def choose(profile: str, hub: str, file: CredentialsFile) -> Profile:
         )
     address = hub or found.hub
     if not address:
-        raise Usage(f"profile {found.name!r} names no Hub", hint="give --hub HOST:PORT")
+        raise Usage(f"profile {found.name!r} names no Hub", hint="give --hub https://HOST")
     return replace(found, hub=address)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bucketfs.client import Endpoint
+from bucketfs.client import Channel, Credentials, Endpoint
 from bucketfs.errors import Usage
 
 
@@ -35,3 +35,25 @@ def test_forms(text: str, endpoint: Endpoint) -> None:
 def test_what_is_none(text: str) -> None:
     with pytest.raises(Usage):
         Endpoint.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://hub.example", "unix:/run/hub.sock", "127.0.0.1:3006", "http://127.8.9.1:80", "[::1]:3006", "localhost:3006",
+     "LOCALHOST:1", "[::ffff:127.0.0.1]:3006"],
+)  # fmt: skip
+def test_where_keys_may_go(text: str) -> None:
+    Endpoint.parse(text).check_transport()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hub.example:3006", "http://hub.example", "hub.example:443", "10.0.0.1:3006", "[fe80::1]:3006", "localhost.example:1",
+     "127.0.0.1.example:3006", "0.0.0.0:3006", "[::]:3006", "[::ffff:10.0.0.1]:1", "ip6-localhost:1"],
+)  # fmt: skip
+def test_keys_do_not_cross_a_network_in_clear_text(text: str) -> None:
+    with pytest.raises(Usage, match="not encrypted") as caught:
+        Channel(Endpoint.parse(text), Credentials)
+    assert "https://" in caught.value.hint and "--insecure-transport" in caught.value.hint
+    Endpoint.parse(text, insecure=True).check_transport()
+    assert Endpoint.parse(text, insecure=True) == Endpoint.parse(text)
