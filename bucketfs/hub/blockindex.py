@@ -34,6 +34,9 @@ FORMAT = 1
 QUESTION_MAX = 1000
 """Multihashes asked for in one statement; SQLite allows 32,766 parameters."""
 
+LEASE_BYTES_FREE = 1 << 20
+"""What the lease of one upload may take before its rows are put together."""
+
 _TABLES = """
 CREATE TABLE packs (id INTEGER PRIMARY KEY AUTOINCREMENT);
 CREATE TABLE blocks (
@@ -186,7 +189,25 @@ class BlockIndex:
                 self._quick.execute("UPDATE uploads SET expires_ns = ? WHERE upload = ?", (expires_ns, upload))
                 return None
             self._quick.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?)", (upload, expires_ns))
-            return self._quick.execute("INSERT INTO leases (upload, multihashes) VALUES (?, ?)", (upload, packed)).lastrowid
+            row = self._quick.execute("INSERT INTO leases (upload, multihashes) VALUES (?, ?)", (upload, packed)).lastrowid
+            return self._compacted(upload, row)
+
+    def _compacted(self, upload: bytes, row: int | None) -> int | None:
+        """Puts the rows of an upload together when they may repeat one another: a client may name the same blocks in every call.
+
+        Done when they are twice as large as the largest of them, which is what the last time left: so it costs no more than the
+        rows did. The row that may be taken back is none then: what it names stays for the lease.
+        """
+        sql = "SELECT coalesce(max(length(multihashes)), 0), coalesce(sum(length(multihashes)), 0) FROM leases WHERE upload = ?"
+        largest, total = self._quick.execute(sql, (upload,)).fetchone()
+        if total < max(LEASE_BYTES_FREE, 2 * largest):
+            return row
+        names: set[bytes] = set()
+        for (packed,) in self._quick.execute("SELECT multihashes FROM leases WHERE upload = ?", (upload,)):
+            names.update(unpack_multihashes(packed))
+        self._quick.execute("DELETE FROM leases WHERE upload = ?", (upload,))
+        self._quick.execute("INSERT INTO leases (upload, multihashes) VALUES (?, ?)", (upload, pack_multihashes(names)))
+        return None
 
     def take_back_lease(self, row: int | None) -> None:
         """What this row names was not stored after all."""

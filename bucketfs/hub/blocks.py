@@ -192,6 +192,7 @@ class _TreeWalk:
         seen: dict[Cid, bytes | None] = {}
 
         def fetch(cids: Iterable[Cid]) -> dict[Cid, bytes]:
+            self._context.check_active()
             wanted = list(cids)
             held = self._store.get_many(wanted)
             for one in wanted:

@@ -19,13 +19,20 @@ SEED_NAME = ".textileseed"
 _FEW = 8
 LEVELS_MAX = 2048
 """No program reaches deeper: a path of Linux has 4,096 bytes. Each level is a node that the hub makes anew."""
+READ_LEVELS_MAX = 2 * LEVELS_MAX
+READ_BYTES_MAX = 512 * 1024
+"""Trees that came as blocks may be deeper than what is written by path. But roles are asked for each level of a path, so a message
+full of slashes must not be one."""
 
 SEED_REFUSED = f"paths containing {SEED_NAME} are not allowed"
 
 
 def read_path(text: str) -> Path:
-    """A path to look at: one leading slash, ``.``, doubled and trailing slashes do not count. Raises InvalidArgument for ``..``."""
+    """A path to look at: one leading slash, ``.``, doubled and trailing slashes do not count. Raises InvalidArgument for ``..``,
+    and for a path that is too long."""
     names = tuple(name for name in text.encode().split(b"/") if name not in (b"", b"."))
+    if len(names) > READ_LEVELS_MAX or len(text) > READ_BYTES_MAX:
+        raise InvalidArgument(f"a path of {len(names)} levels and {len(text)} characters is too long")
     if b".." in names:
         raise InvalidArgument(f"path with a .. in it: {text}")
     return names

@@ -15,7 +15,7 @@ import pytest
 from bucketfs.dag import DAG_PB, RAW, cid_of, multihash_of
 from bucketfs.errors import Corrupt, NoSpace, NotFound, Unsupported
 from bucketfs.hub import packs
-from bucketfs.hub.blockindex import BlockIndex, pack_multihashes, unpack_multihashes
+from bucketfs.hub.blockindex import LEASE_BYTES_FREE, BlockIndex, leased, pack_multihashes, unpack_multihashes
 from bucketfs.hub.blockstore import SMALL_MAX, BlockStore
 from bucketfs.types import Cid
 
@@ -313,6 +313,20 @@ def test_leases_are_counted_and_released(tmp_path: Path) -> None:
     assert store.figures().uploads == 1
     store.release(b"upload-1")
     assert store.figures().uploads == 0
+    store.close()
+
+
+def test_an_upload_that_names_the_same_blocks_again_and_again(tmp_path: Path) -> None:
+    """Its lease does not grow with the calls, and holds all of them."""
+    store = BlockStore(tmp_path)
+    blocks = blocks_of(2000, 50)
+    store.put_many(blocks)
+    for _ in range(100):
+        assert store.missing(list(blocks), b"upload") == []
+    with store.index.writing() as connection:
+        held = connection.execute("SELECT sum(length(multihashes)) FROM leases WHERE upload = ?", (b"upload",)).fetchone()[0]
+        assert held < 2 * LEASE_BYTES_FREE
+        assert leased(connection, store.now_ns()) >= set(map(multihash_of, blocks))
     store.close()
 
 

@@ -167,6 +167,15 @@ def test_looking_removing_and_collecting(user: BucketUser, hub_server: HubServer
     user.ask("RemovePath", key=key, path="m")
 
 
+def test_a_message_full_of_slashes_is_no_path(user: BucketUser, bob: Caller) -> None:
+    key = user.create().root.key
+    user.ask("PushPathAccessRoles", key=key, path="", roles={"*": 0})
+    stranger = user.beside(bob)
+    path = "a/" * 2_000_000
+    for method in ("ListPath", "Links", "PullPathAccessRoles", "PullPath"):
+        assert stranger.refused(method, key=key, path=path)[0] == "INVALID_ARGUMENT", method
+
+
 def test_an_app_with_many_of_them_leaves_others_their_turn(
     user: BucketUser, caller: Caller, alice: Caller, bob: Caller
 ) -> None:
