@@ -42,7 +42,7 @@ POLL_S = 30.0
 """How often the Hub is asked for what it did not tell of by itself."""
 
 ONCE_ROUNDS_MAX = 3
-"""What was changing in one round is tried again in the next."""
+"""What was changing in one round is tried again in the next; those that carry a large file do not count."""
 
 
 @click.command(short_help="Keep a folder and a bucket the same, without a mount.")
@@ -161,14 +161,21 @@ async def _until_signal(signals: Any, scope: trio.CancelScope) -> None:
 
 
 async def _once(mirror: Mirror, shown: WatchShown) -> None:
-    for _ in range(ONCE_ROUNDS_MAX):
-        done = await mirror.round()
-        shown.round(done, always=True)
-        if not done.soon:
-            break
-    left = len(done.skipped) + len(done.applied.left)
-    if left:
-        raise Refused(f"{left} left out, the rest is done")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mirror.carry)
+        left = ONCE_ROUNDS_MAX
+        while True:
+            done = await mirror.round()
+            shown.round(done, always=True)
+            if not (mirror.carrying and done.did_something):
+                left -= 1
+            if not left or not (done.soon or mirror.carrying):
+                break
+            await mirror.gather()
+        nursery.cancel_scope.cancel()
+    out = len(done.skipped) + len(done.applied.left) + done.sending + done.applied.arriving
+    if out:
+        raise Refused(f"{out} left out, the rest is done")
 
 
 async def _run(session: Session, wanted: _Wanted, key: BucketKey, mirror: Mirror, shown: WatchShown) -> None:

@@ -89,6 +89,8 @@ def _summary(done: Round) -> str:
         parts.append(f"{done.applied.written} written here")
     if done.applied.removed:
         parts.append(f"{done.applied.removed} removed here")
+    if done.sending or done.applied.arriving:
+        parts.append(f"{done.sending + done.applied.arriving} large on their way")
     parts += [f"conflict copy: {named(path)}" for path in done.conflicts]
     return ", ".join(parts) or "nothing to do"
 
@@ -104,5 +106,7 @@ def _facts(done: Round) -> dict[str, Any]:
         "conflicts": done.conflicts,
         "skipped": [{"path": item.path, "reason": item.reason} for item in done.skipped],
         "left": [{"path": item.path, "reason": item.reason} for item in done.applied.left],
+        "sending": done.sending,
+        "arriving": done.applied.arriving,
         "root": cid_text(done.root) if done.root else None,
     }

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,6 +50,9 @@ MAY_REPLACE = "remove it first, or pull with --delete"
 
 READ = os.O_RDONLY
 """How a file is `opened` to be read."""
+
+_times = threading.Lock()
+"""Held while a folder has a time that is not to be seen: by `quietly` against who reads or sets times in another thread."""
 
 _ZERO_LEAF = bytes(LEAF_SIZE)
 
@@ -99,7 +103,7 @@ def real_path(path: Path) -> bytes:
 def look(path: bytes, name: bytes = b"") -> LocalEntry | None:
     """The status of one path; None when nothing is there. Raises what `ours` makes of an OSError."""
     try:
-        with ours("looking at", path):
+        with ours("looking at", path), _times:
             return _entry(name, os.lstat(path))
     except NotFound:
         return None
@@ -121,6 +125,12 @@ def check_room(path: bytes, entry: LocalEntry | None, kind: Kind) -> None:
     if to_folder or entry.kind not in (Kind.FILE, Kind.SYMLINK):
         here = "a symlink to a folder" if to_folder else KIND_TEXTS[entry.kind]
         raise IsADirectory(f"{_shown(path)} is {here} here and {KIND_TEXTS[kind]} in the bucket", hint=MAY_REPLACE)
+
+
+def same_device(one: bytes, other: bytes) -> bool:
+    """Whether two paths are on one file system. Raises what `ours` makes of an OSError."""
+    with ours("looking at", other):
+        return os.lstat(one).st_dev == os.lstat(other).st_dev
 
 
 def is_mount_point(path: bytes) -> bool:
@@ -236,10 +246,12 @@ def is_seed(path: bytes, seed: Link | None) -> bool:
 
 
 class Aside:
-    """A file that is written beside its name and takes its place when it is complete."""
+    """A file that is written beside its name and takes its place when it is complete. ``quiet``: the folder that it is written in
+    is not being changed by us otherwise, and keeps its time."""
 
-    def __init__(self, path: bytes, size_bytes: int, asides: Asides) -> None:
+    def __init__(self, path: bytes, size_bytes: int, asides: Asides, *, quiet: bool = False) -> None:
         self.path = path
+        self._quiet = quiet
         self._asides = asides
         self._aside = asides.new(path)
         self.file = -1
@@ -250,7 +262,7 @@ class Aside:
             raise
 
     def _make(self, size_bytes: int) -> None:
-        with ours("writing", self.path):
+        with ours("writing", self.path), self._folder_kept():
             self.file = os.open(self._aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 os.ftruncate(self.file, size_bytes)
@@ -275,6 +287,11 @@ class Aside:
         with ours("writing", self.path):
             os.ftruncate(self.file, 0)
             os.ftruncate(self.file, size_bytes)
+
+    def sync(self) -> None:
+        """Returns when the bytes are on the disk."""
+        with ours("writing", self.path):
+            os.fsync(self.file)
 
     def complete(
         self, attributes: NodeAttributes, mode_default: int, *, durable: bool = False, rights: Rights = PLAIN
@@ -304,9 +321,12 @@ class Aside:
         if self.file >= 0:
             os.close(self.file)
             self.file = -1
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError), self._folder_kept():
                 os.unlink(self._aside)
             self._asides.free(self._aside)
+
+    def _folder_kept(self) -> contextlib.AbstractContextManager[None]:
+        return quietly(os.path.dirname(self._aside)) if self._quiet else contextlib.nullcontext()
 
 
 def sync_folder(path: bytes) -> None:
@@ -375,7 +395,7 @@ def make_folder(path: bytes, *, replace: bool, new_mode: int = 0o700) -> int | N
 def set_attributes(path: bytes, attributes: NodeAttributes, mode_default: int, rights: Rights = PLAIN) -> None:
     """Mode, mtime and (by ``rights``) owner of a file or folder that is there; what is so already is not set again, which others
     would hear of. Raises Denied where a symlink stands now."""
-    with ours("setting attributes of", path):
+    with ours("setting attributes of", path), _times:
         here = os.lstat(path)
         if stat.S_ISLNK(here.st_mode):
             raise Denied(f"{os.fsdecode(path)} is a symlink now")
@@ -445,6 +465,16 @@ def current_umask() -> int:
 def _set_owner(target: int | bytes, attributes: NodeAttributes, rights: Rights) -> None:
     if rights.owner and os.geteuid() == 0 and (attributes.uid is not None or attributes.gid is not None):
         os.chown(target, -1 if attributes.uid is None else attributes.uid, -1 if attributes.gid is None else attributes.gid)
+
+
+@contextlib.contextmanager
+def quietly(path: bytes) -> Iterator[None]:
+    """Keeps the mtime of a folder over a change in it that is no user's business: else it would be sent as news."""
+    with _times:
+        before = os.lstat(path)
+        yield
+        with contextlib.suppress(OSError):
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 @contextlib.contextmanager

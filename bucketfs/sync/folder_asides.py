@@ -140,6 +140,7 @@ def _clear_folder(folder: bytes, token: str, below: list[bytes]) -> tuple[int, b
     whether the folder could be read."""
     count = 0
     try:
+        before = os.lstat(folder)
         with os.scandir(folder) as found:
             for item in found:
                 if item.is_dir(follow_symlinks=False):
@@ -147,6 +148,10 @@ def _clear_folder(folder: bytes, token: str, below: list[bytes]) -> tuple[int, b
                 elif _token_of(item.name) == token:
                     os.unlink(item.path)
                     count += 1
+        if count:
+            # A watch would send the new time of the folder as news.
+            with suppress(PermissionError):
+                os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
     except OSError as error:
         # Where a path is too long, we made none.
         return count, error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)

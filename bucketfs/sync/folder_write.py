@@ -156,32 +156,43 @@ class FileWriter:
             if copy_from is None or not await trio.to_thread.run_sync(_copy_local, copy_from, item, aside):
                 for start in range(0, item.size_bytes, LEAVES_RANGE_BYTES):
                     stop = min(start + LEAVES_RANGE_BYTES, item.size_bytes)
-                    await self._copy(await run_steps(leaves(item.link.cid, start, stop), self._source), aside)
-            one = await trio.to_thread.run_sync(self._complete, item, aside)
-            await trio.to_thread.run_sync(self._placing, [(item, one.entry)])
-            await trio.to_thread.run_sync(self._place, item, one)
+                    found = await run_steps(leaves(item.link.cid, start, stop), self._source)
+                    await copy_leaves(self._source, found, aside, self._figures, self._progress)
+            await trio.to_thread.run_sync(self.arrived, item, aside)
         finally:
             aside.abandon()
 
-    async def _copy(self, found: Sequence[Leaf], aside: folder.Aside) -> None:
-        """Fetches leaves and writes them, one window ahead of the other."""
-        entry, exit_ = trio.open_memory_channel[list[tuple[int, bytes]]](0)
-
-        async def fetch() -> None:
-            async with entry:
-                for window in leaf_windows(found):
-                    blocks = await self._source.get_many([leaf.cid for leaf in window if leaf.inline is None])
-                    await entry.send([(leaf.offset, bytes_of(leaf, blocks)) for leaf in window])
-
+    def arrived(self, item: Item, aside: folder.Aside) -> None:
+        """In a thread: a file whose bytes are all written aside."""
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(fetch)
-                async for pieces in exit_:
-                    await trio.to_thread.run_sync(aside.write, pieces)
-                    self._figures.bytes_done += sum(len(data) for _, data in pieces)
-                    self._progress(self._figures)
-        except BaseExceptionGroup as group:
-            raise first_error(group) from group
+            one = self._complete(item, aside)
+            self._placing([(item, one.entry)])
+            self._place(item, one)
+        finally:
+            aside.abandon()
+
+
+async def copy_leaves(
+    source: Blocks, found: Sequence[Leaf], aside: folder.Aside, figures: Figures, progress: Progress
+) -> None:
+    """Fetches leaves and writes them, one window ahead of the other."""
+    entry, exit_ = trio.open_memory_channel[list[tuple[int, bytes]]](0)
+
+    async def fetch() -> None:
+        async with entry:
+            for window in leaf_windows(found):
+                blocks = await source.get_many([leaf.cid for leaf in window if leaf.inline is None])
+                await entry.send([(leaf.offset, bytes_of(leaf, blocks)) for leaf in window])
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fetch)
+            async for pieces in exit_:
+                await trio.to_thread.run_sync(aside.write, pieces)
+                figures.bytes_done += sum(len(data) for _, data in pieces)
+                progress(figures)
+    except BaseExceptionGroup as group:
+        raise first_error(group) from group
 
 
 def _copy_local(source: bytes, item: Item, aside: folder.Aside) -> bool:

@@ -35,6 +35,7 @@ from bucketfs.sync.folder import PLAIN, Rights
 from bucketfs.sync.folder_asides import Asides
 from bucketfs.sync.mirror_apply import Applied, Applier
 from bucketfs.sync.mirror_lapse import decode_agreed
+from bucketfs.sync.mirror_large import Incoming, Large, Outgoing
 from bucketfs.sync.mirror_refusals import Refusals
 from bucketfs.sync.mirror_scan import Scanned, Scanner
 from bucketfs.sync.mirror_source import MirrorSource
@@ -65,6 +66,8 @@ class Round:
     skipped: list[Skipped] = field(default_factory=list)
     root: Cid | None = None
     soon: bool = False
+    sending: int = 0
+    """How many large files are sent beside the rounds; ``applied`` says how many are fetched."""
     went_back: bool = False
     """The Hub showed an older state, and what it lost was given to it again."""
 
@@ -104,6 +107,8 @@ class Mirror:
         self._hub_ahead_ns = hub_ahead_ns
         self._reread = False
         self._refusals = Refusals()
+        self._unsent = Refusals()
+        self._large = Large(remote, self._top, self._asides, progress)
         # The same for all rounds until one succeeds: what one has sent, the Hub keeps for the next.
         self._upload = UploadId(secrets.token_bytes(16))
 
@@ -124,6 +129,24 @@ class Mirror:
                 return done
         raise AssertionError("the last attempt returns or raises")
 
+    async def carry(self, finished: Callable[[], None] = lambda: None) -> None:
+        """Carries large files beside the rounds, until cancelled; without it the rounds do. ``finished`` is told when another round
+        is due. Each begins where the last round left it, and ends when its file is gone, or another, on the side it comes from."""
+        await self._large.run(finished)
+
+    @property
+    def carrying(self) -> bool:
+        """Whether a large file is on its way."""
+        return self._large.busy
+
+    def made(self, name: bytes) -> bool:
+        """Whether a name in the folder is of something that we write aside."""
+        return self._asides.made(name)
+
+    async def gather(self) -> None:
+        """Returns when a round can take what was carried."""
+        await self._large.gather()
+
     async def _once(self) -> Round:
         done = Round()
         await trio.to_thread.run_sync(self._check_folder)
@@ -133,11 +156,14 @@ class Mirror:
         theirs = seen.root
         await self._settle(theirs)
         done.went_back = await self._went_back(seen)
-        scanned = await self._scan(theirs, done)
+        outgoing = Outgoing(self._large)
+        scanned = await self._scan(theirs, done, outgoing)
+        outgoing.settle()
+        done.sending = outgoing.count
         await trio.to_thread.run_sync(self._check_folder)
         base = await self._agreed(scanned.root)
         merged = await run_steps(merge(base, scanned.root, theirs, self._conflict_name), self._source)
-        await self._push(base, scanned.root, theirs, merged, done)
+        await self._push(base, scanned.root, theirs, merged, done, outgoing.upload or self._upload)
         await self._apply(scanned, merged.link.cid, done)
         self._agree(seen, merged.link.cid)
         done.root = merged.link.cid
@@ -229,7 +255,7 @@ class Mirror:
         if agreed.encode() != before:
             self._state.note_fact("agreed", agreed.encode())
 
-    async def _scan(self, theirs: Cid, done: Round) -> Scanned:
+    async def _scan(self, theirs: Cid, done: Round, outgoing: Outgoing) -> Scanned:
         """The folder's tree; all of it is at the Hub then."""
         base = self._state.position.base
         scanner = Scanner(
@@ -240,6 +266,8 @@ class Mirror:
             self._progress,
             asides=self._asides,
             rights=self._rights,
+            outgoing=outgoing,
+            refusals=self._unsent,
             reread=self._reread,
             now_ns=self._now_ns,
         )
@@ -305,7 +333,7 @@ class Mirror:
         self._source.keep(built.blocks.items())
         return built.link.cid
 
-    async def _push(self, base: Cid | None, ours: Cid, theirs: Cid, merged: Merge, done: Round) -> None:
+    async def _push(self, base: Cid | None, ours: Cid, theirs: Cid, merged: Merge, done: Round, upload: UploadId) -> None:
         """Makes the merged tree the root, if it is not; from then on base is ours."""
         new = merged.link.cid
         self._source.keep(merged.blocks.items())
@@ -318,11 +346,13 @@ class Mirror:
                 (conflict.path, conflict.copy) for conflict in merged.conflicts if conflict.side.name == "OURS"
             )
             self._record(Position(base, None, Attempt(ours, new, conflicts)))
-            await self._remote.swap(theirs, new, self._upload)
+            await self._remote.swap(theirs, new, upload)
         self._record(Position(ours, None if same_node(ours, new) else new))
 
     async def _apply(self, scanned: Scanned, new: Cid, done: Round) -> None:
+        incoming = Incoming(self._large)
         if same_node(scanned.root, new):
+            incoming.settle()
             return
         applier = Applier(
             self._top,
@@ -332,6 +362,7 @@ class Mirror:
             done.figures,
             self._progress,
             asides=self._asides,
+            incoming=incoming,
             rights=self._rights,
             refusals=self._refusals,
             now_ns=self._now_ns,
@@ -340,7 +371,7 @@ class Mirror:
         await applier.run(scanned.root, new)
         # What was written where our folder is no longer (its disk is gone) must not count as being in it.
         await trio.to_thread.run_sync(self._check_folder)
-        if not done.applied.left:
+        if not done.applied.left and not done.applied.arriving:
             self._record(Position(new))
 
     def _record(self, position: Position) -> None:

@@ -36,6 +36,7 @@ from bucketfs.sync import folder
 from bucketfs.sync.folder import PLAIN, LocalEntry, Rights
 from bucketfs.sync.folder_asides import Asides
 from bucketfs.sync.folder_write import FileWriter, Item, batches, blocks_of, item_of, windows
+from bucketfs.sync.mirror_large import Incoming
 from bucketfs.sync.mirror_refusals import Refusals
 from bucketfs.sync.mirror_remove import CHANGED, HELD, remove_seen
 from bucketfs.sync.mirror_source import MirrorSource
@@ -60,6 +61,8 @@ class Applied:
     """What no disk can have. Unlike what was left, it is not tried again."""
     changing: bool = False
     """Whether something was left because it changed: another round is due soon."""
+    arriving: int = 0
+    """How many large files are fetched beside the rounds."""
 
 
 @dataclass(eq=False, slots=True)
@@ -102,10 +105,12 @@ class Applier:
         progress: Progress,
         *,
         asides: Asides,
+        incoming: Incoming,
         rights: Rights = PLAIN,
         refusals: Refusals | None = None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        self._incoming = incoming
         self._rights = rights
         self._refusals = refusals or Refusals()
         self._now_ns = now_ns
@@ -145,6 +150,8 @@ class Applier:
             await trio.to_thread.run_sync(self._note_filling, [top])
             await self._walk(top)
             await trio.to_thread.run_sync(self._remove_all)
+            self._incoming.settle()
+            self.applied.arriving = self._incoming.count
             await trio.to_thread.run_sync(self._finish_folders)
         finally:
             self._note()
@@ -319,14 +326,27 @@ class Applier:
                 await self._write_large(item)
 
     async def _write_large(self, item: Item) -> None:
-        if await trio.to_thread.run_sync(self._only_attributes, item):
-            return
-        copy_from = await trio.to_thread.run_sync(self._local_copy, item)
+        copy_from = None
+        if not self._incoming.is_on_its_way(item):
+            if await trio.to_thread.run_sync(self._only_attributes, item):
+                return
+            copy_from = await trio.to_thread.run_sync(self._local_copy, item)
         try:
-            await self._writer.large(item, copy_from)
+            if copy_from is not None or not self._incoming.goes_beside(item):
+                await self._writer.large(item, copy_from)
+            elif (aside := self._arrived(item)) is not None:
+                await trio.to_thread.run_sync(self._writer.arrived, item, aside)
         except folder.ONE_PATH as error:
             self._refuse(item, str(error))
         self._note()
+
+    def _arrived(self, item: Item) -> folder.Aside | None:
+        try:
+            return self._incoming.take(item)
+        except BucketfsError as error:
+            # Also a full disk, or a block that the Hub lost: what is small goes on.
+            self._refuse(item, str(error))
+            return None
 
     def _refuse(self, item: Item, reason: str) -> None:
         self._refusals.note(item.path, item.link.cid, reason, self._now_ns())

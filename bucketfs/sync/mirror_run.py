@@ -24,6 +24,7 @@ from bucketfs.errors import (
 )
 from bucketfs.sync.mirror import Mirror, Round
 from bucketfs.sync.mirror_watch import POLL_S, LocalChanges, local_changes
+from bucketfs.sync.send import first_error
 
 PASSING = (
     Unavailable,
@@ -88,7 +89,15 @@ class MirrorRunner:
 
     async def run(self) -> None:
         """Rounds until cancelled. Raises what does not pass: the folder is another one, the bucket is gone, a right is missing."""
-        async with local_changes(self._local, self._spare, self.changed, self._say) as changes:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._mirror.carry, self.changed)
+                await self._rounds()
+        except BaseExceptionGroup as group:
+            raise first_error(group) from group
+
+    async def _rounds(self) -> None:
+        async with local_changes(self._local, self._spare, self.changed, self._say, self._mirror.made) as changes:
             while True:
                 # Renewed before the round: what changes while it runs is for the next one.
                 self._changed, self._again = trio.Event(), trio.Event()

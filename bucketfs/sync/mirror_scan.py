@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from bucketfs.dag import DAG_PB, check_name, codec_of, edit_directory, list_directory, node_info
+from bucketfs.dag import DAG_PB, Built, check_name, codec_of, edit_directory, list_directory, node_info
 from bucketfs.errors import (
     BucketfsError,
     InvalidArgument,
@@ -30,6 +30,8 @@ from bucketfs.sync import folder
 from bucketfs.sync.folder import LocalEntry, Rights
 from bucketfs.sync.folder_asides import Asides
 from bucketfs.sync.folder_build import BuiltSmall, Emit, Plan, build_batch, is_small, small_batches, stream_large
+from bucketfs.sync.mirror_large import Outgoing
+from bucketfs.sync.mirror_refusals import Refusals
 from bucketfs.sync.mirror_source import MirrorSource, Recorded
 from bucketfs.sync.mirror_state import MirrorState, Seen
 from bucketfs.sync.transfer import SEED, SEED_IS_TAKEN, Figures, Names, Progress, Skipped, path_text
@@ -82,11 +84,15 @@ class Scanner:
         *,
         asides: Asides,
         rights: Rights,
+        outgoing: Outgoing,
+        refusals: Refusals,
         reread: bool = False,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._asides = asides
         self._rights = rights
+        self._outgoing = outgoing
+        self._refusals = refusals
         self._top = top
         self._state = state
         self._source = source
@@ -277,18 +283,45 @@ class Scanner:
     async def _take_large(self, at: _Folder, plan: Plan, seen: Mapping[bytes, Seen]) -> None:
         self._figures.path = path_text((*at.path, plan.entry.name))
         try:
-            built = await stream_large(plan, self._emit, self._figures, self._progress)
+            built = await self._sent_large(at, plan)
         except NotFound:
             self._unsettled(at, plan.entry.name)
             return
         except folder.ONE_PATH as error:
             self._hold(at, plan.entry.name, str(error))
             return
+        if built is None:
+            return
         if not await trio.to_thread.run_sync(_is_settled, plan):
             self._unsettled(at, plan.entry.name)
             return
         self._source.keep((cid, data) for cid, data in built.blocks.items() if cid == built.link.cid)
         await self._done(at, plan, built.link, seen)
+
+    async def _sent_large(self, at: _Folder, plan: Plan) -> Built | None:
+        """A large file that is at the Hub, or goes there with this scan; None when it is held, because it is sent beside the
+        rounds, or could not be sent."""
+        if self._reread or not self._outgoing.goes_beside(plan):
+            return await stream_large(plan, self._emit, self._figures, self._progress)
+        name = plan.entry.name
+        path = (*at.path, name)
+        reason = self._refusals.reason(path, plan, self._now_ns())
+        if not reason:
+            try:
+                built = self._outgoing.take(plan)
+            except folder.ONE_PATH:
+                raise
+            except BucketfsError as error:
+                # What the Hub refuses of one file is no reason to send no other.
+                reason = str(error)
+                self._refusals.note(path, plan, reason, self._now_ns())
+            else:
+                if built is None:
+                    at.changes.pop(name, None)
+                    self._scanned.held.add(path)
+                return built
+        self._hold(at, name, reason)
+        return None
 
     async def _done(self, at: _Folder, plan: Plan, link: Link, seen: Mapping[bytes, Seen]) -> Link:
         """Notes a file that was read, and takes it into the folder; the link it stands for."""

@@ -34,7 +34,14 @@ IGNORED = ("opened", "closed_no_write")
 class LocalChanges:
     """``touched`` is called on the trio loop whenever something may have changed."""
 
-    def __init__(self, top: Path, spare: Path, touched: Callable[[], None], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        top: Path,
+        spare: Path,
+        touched: Callable[[], None],
+        say: Callable[[str], None],
+        made: Callable[[bytes], bool],
+    ) -> None:
         self._top = top
         self._spare = spare
         self._say = say
@@ -47,7 +54,7 @@ class LocalChanges:
             with suppress(trio.RunFinishedError):
                 token.run_sync_soon(touched, idempotent=True)
 
-        self._handler = _Handler(wake)
+        self._handler = _Handler(wake, made)
         self._complaints = _Complaints(wake)
         self.polling = False
 
@@ -93,11 +100,14 @@ class LocalChanges:
 class _Handler(FileSystemEventHandler):
     """On watchdog's thread."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], made: Callable[[bytes], bool]) -> None:
         self._wake = wake
+        self._made = made
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.event_type not in IGNORED:
+        name = os.path.basename(os.fsencode(event.src_path))
+        # A large file that is written aside changes all the time; that it takes its name is an event of another type.
+        if event.event_type not in IGNORED and not (event.event_type == "modified" and self._made(name)):
             self._wake()
 
 
@@ -114,10 +124,15 @@ class _Complaints(logging.Handler):
 
 @asynccontextmanager
 async def local_changes(
-    top: Path, spare: Path, touched: Callable[[], None], say: Callable[[str], None]
+    top: Path,
+    spare: Path,
+    touched: Callable[[], None],
+    say: Callable[[str], None],
+    made: Callable[[bytes], bool] = lambda name: False,
 ) -> AsyncGenerator[LocalChanges, None]:
-    """Hears of changes below ``top`` while it is open. ``spare`` is a folder that is not below it."""
-    changes = LocalChanges(top, spare, touched, say)
+    """Hears of changes below ``top`` while it is open. ``spare`` is a folder that is not below it, ``made`` tells names of files
+    that we write aside."""
+    changes = LocalChanges(top, spare, touched, say, made)
     try:
         await trio.to_thread.run_sync(changes.start)
         yield changes

@@ -166,3 +166,15 @@ def test_with_the_hub_away_once_fails_in_one_line(run: Run, hub: HubServer, fold
     once(run, folder)
     hub.stop(0)
     run("watch", "--once", folder, "home", code=1)
+
+
+def test_once_ends_when_what_is_large_is_carried_too(run: Run, folder: Path, tmp_path: Path) -> None:
+    data = os.urandom((16 << 20) + 5)
+    (folder / "large").write_bytes(data)
+    other = tmp_path / "other"
+    other.mkdir()
+    run("watch", "--once", folder, "home")
+    run("watch", "--once", other, "home")
+    assert (other / "large").read_bytes() == data
+    assert sorted(os.listdir(other)) == ["hello", "large", "sub"]
+    assert "nothing to do" in run("watch", "--once", folder, "home")

@@ -1,0 +1,130 @@
+"""Long works beside a mirror's rounds: files so large that small changes of either side must not wait for them.
+
+A round says which works are wanted, and takes the results of those that are done. A work that a later round does not name any
+more is cancelled: its file was removed, or is another by now. The smallest ones run first, a few at a time. One that fails because
+the Hub is away goes on when that is back; any other error is for the next round to tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import trio
+
+from bucketfs.client import Backoff
+from bucketfs.errors import BucketfsError, TimedOut, Unauthenticated, Unavailable
+
+K = TypeVar("K", bound=Hashable)
+R = TypeVar("R")
+
+AT_ONCE_MAX = 3
+DONE_MAX = 64
+"""Results that wait for a round; each may be an open file."""
+GATHER_S = 2.0
+AWAY = (Unavailable, TimedOut, Unauthenticated)
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Generic[R]):
+    """``act`` may be called again after an error of `AWAY`, and goes on then. ``drop`` undoes what it did, whether it is done or
+    still runs; it is called at most once, and not after the result was taken."""
+
+    size_bytes: int
+    act: Callable[[], Awaitable[R]]
+    drop: Callable[[], None]
+
+
+class Beside(Generic[K, R]):
+    """The works, by what they are wanted for."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[K, Work[R]] = {}
+        self._running: dict[K, trio.CancelScope] = {}
+        self._done: dict[K, R] = {}
+        self._failed: dict[K, BucketfsError] = {}
+        self._stirred = trio.Event()
+        self._finished: Callable[[], None] = lambda: None
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is wanted that no round has taken."""
+        return bool(self._wanted)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._wanted
+
+    def take(self, key: K) -> R | None:
+        """The result of a work that is done, once. Raises the error of one that failed, once."""
+        if key in self._failed:
+            self._wanted.pop(key).drop()
+            raise self._failed.pop(key)
+        if key not in self._done:
+            return None
+        del self._wanted[key]
+        return self._done.pop(key)
+
+    def want(self, works: Mapping[K, Work[R]]) -> None:
+        """These and no others are wanted from now on. One that runs already goes on as it is."""
+        for key in [key for key in self._wanted if key not in works]:
+            if key in self._running:
+                self._running[key].cancel()
+            self._done.pop(key, None)
+            self._failed.pop(key, None)
+            self._wanted.pop(key).drop()
+        for key, work in works.items():
+            self._wanted.setdefault(key, work)
+        self._stir()
+
+    async def run(self, finished: Callable[[], None]) -> None:
+        """Does what is wanted, until cancelled; ``finished`` is told of each end. What was not taken is dropped then."""
+        self._finished = finished
+        try:
+            async with trio.open_nursery() as nursery:
+                while True:
+                    self._stirred = trio.Event()
+                    for key in self._next():
+                        self._running[key] = trio.CancelScope()
+                        nursery.start_soon(self._carry, key, self._wanted[key], self._running[key])
+                    await self._stirred.wait()
+        finally:
+            self.want({})
+
+    async def gather(self) -> None:
+        """Returns when some results can be taken, or nothing is wanted."""
+        while self.busy and not self._done and not self._failed:
+            await self._stirred.wait()
+        with trio.move_on_after(GATHER_S):
+            while self._running:
+                await self._stirred.wait()
+
+    def _next(self) -> list[K]:
+        free = min(AT_ONCE_MAX - len(self._running), DONE_MAX - len(self._done))
+        waiting = [key for key in self._wanted if not (key in self._running or key in self._done or key in self._failed)]
+        return sorted(waiting, key=lambda key: self._wanted[key].size_bytes)[: max(0, free)]
+
+    async def _carry(self, key: K, work: Work[R], scope: trio.CancelScope) -> None:
+        backoff = Backoff()
+        try:
+            with scope:
+                while True:
+                    try:
+                        result = await work.act()
+                    except AWAY:
+                        await trio.sleep(backoff.next_s())
+                        continue
+                    # It may have been dropped while its last call ended.
+                    if self._wanted.get(key) is work:
+                        self._done[key] = result
+                    return
+        except BucketfsError as error:
+            if self._wanted.get(key) is work:
+                self._failed[key] = error
+        finally:
+            del self._running[key]
+            self._stir()
+            self._finished()
+
+    def _stir(self) -> None:
+        self._stirred.set()
