@@ -21,6 +21,7 @@ import fcntl
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn, TypeVar, TypeVarTuple
 
 import trio
@@ -266,6 +267,29 @@ class Disk:
         finally:
             self.close(file)
         return False
+
+
+def make_private_folder(folder: PathLike) -> None:
+    """Makes ``folder`` and those of its parents that are missing, all with mode 0700: a parent that ``mkdir -p`` makes has the mode
+    that the umask leaves, and may be open to everyone. Raises what `Disk.make_folder` raises."""
+    path = Path(folder)
+    for part in reversed((path, *path.parents)):
+        try:
+            if not part.is_dir():
+                os.mkdir(part, 0o700)
+        except OSError as error:
+            if not part.is_dir():  # else another process has made it meanwhile
+                _fail(error, "make the folder", part)
+
+
+def make_private_file(path: PathLike) -> None:
+    """Makes the file, or leaves it as it is, readable by its owner alone. For SQLite, which makes a database with the mode that the
+    umask leaves, and gives -wal and -shm the mode of the database. Raises what `Disk.open` raises."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.chmod(path, 0o600)
+    except OSError as error:
+        _fail(error, "open", path)
 
 
 class Workers:

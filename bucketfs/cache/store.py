@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bucketfs.dag import multihash_of, verify
-from bucketfs.disk import Disk, OpenFile
+from bucketfs.disk import Disk, OpenFile, make_private_file, make_private_folder
 from bucketfs.errors import BucketfsError, Busy, Corrupt, NoSpace, NotFound
 from bucketfs.types import Cid
 
@@ -77,9 +77,9 @@ class Store:
         """Takes a slot and returns what is in it, least recently used first. StoreLost when the folder cannot be used."""
         self.close()
         try:
-            os.makedirs(self._root, mode=0o700, exist_ok=True)
+            make_private_folder(self._root)
             self._take_slot()
-            os.makedirs(f"{self._slot}/blocks", mode=0o700, exist_ok=True)
+            make_private_folder(f"{self._slot}/blocks")
             try:
                 self._open_database()
             except sqlite3.Error:
@@ -185,7 +185,7 @@ class Store:
     def _take_slot(self) -> None:
         for number in range(SLOTS_MAX):
             slot = f"{self._root}/{number}"
-            os.makedirs(slot, mode=0o700, exist_ok=True)
+            make_private_folder(slot)
             try:
                 self._lock = self._disk.lock_file(f"{slot}/lock")
             except Busy:
@@ -196,6 +196,7 @@ class Store:
 
     def _open_database(self) -> None:
         path = f"{self._slot}/index.sqlite"
+        make_private_file(path)
         # Serialized by whoever calls us, but not always the same thread of the pool.
         database = self._database = sqlite3.connect(path, check_same_thread=False, isolation_level="IMMEDIATE")
         # auto_vacuum first: it counts only before the first table. Without it the file never shrinks.

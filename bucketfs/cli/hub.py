@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from bucketfs.cli.outcome import telling
 from bucketfs.cli.printing import say
 from bucketfs.cli.report import size_text
 from bucketfs.daemon import (
+    OWNER_ONLY,
     Config,
     give_back_now_and_then,
     keep_freed_memory,
@@ -67,6 +69,7 @@ def serve(embedded: bool, ready_fd: int | None, **options: Any) -> None:
     BUCKETFS_SERVE_DATABASE only.
     """
     config = configured("serve", options)
+    os.umask(OWNER_ONLY)
     raise_descriptor_limit()
     keep_freed_memory()
     give_back_now_and_then()
@@ -111,6 +114,8 @@ def _serve(config: Config) -> None:
     address = server.start()
     try:
         say(f"Hub serves on {address}, data in {config.hub_data}")
+        if config["serve.auto_confirm"] and not address.startswith("unix:"):
+            say("Sign-ins are confirmed without asking: any user of this machine can sign in as any account", err=True)
         notify_ready(f"serves on {address}")
         stop.wait()
         notify_stopping("ends calls")

@@ -12,7 +12,7 @@ from bucketfs.daemon.config import DEFAULT_PROFILE, EMBEDDED, SETTINGS, Config, 
 from bucketfs.daemon.control import Command, ControlServer, Progress, answers, ask
 from bucketfs.daemon.descriptors import descriptor_figures, raise_descriptor_limit
 from bucketfs.daemon.journald import ERROR, JournalFormatter, LineFormatter, journal_listens, levelled
-from bucketfs.daemon.places import Places, find_places, make_private
+from bucketfs.daemon.places import OWNER_ONLY, Places, find_places, make_private
 from bucketfs.daemon.ready import await_ready, tell_failed, tell_ready
 from bucketfs.daemon.systemd import notify_failed, notify_ready, notify_status, notify_stopping, watchdog
 from bucketfs.daemon.values import seconds as parse_seconds
@@ -30,6 +30,7 @@ __all__ = [
     "DEFAULT_PROFILE",
     "EMBEDDED",
     "ERROR",
+    "OWNER_ONLY",
     "SETTINGS",
     "Command",
     "Config",

@@ -32,7 +32,7 @@ import tomli_w
 
 from bucketfs.client import Credentials, Identity, thread_from_text, thread_text
 from bucketfs.daemon.values import is_identity
-from bucketfs.disk import Disk
+from bucketfs.disk import Disk, make_private_folder
 from bucketfs.errors import BucketfsError, InvalidArgument, NotFound, Usage
 from bucketfs.types import ThreadId
 
@@ -118,7 +118,7 @@ class CredentialsFile:
         self._write(profiles)
 
     def _write(self, profiles: Mapping[str, Profile]) -> None:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(self.path.parent)
         document = {name: _table(profile) for name, profile in profiles.items()}
         # Disk makes files with mode 0600, so that the secrets are at no moment open to others.
         Disk().replace_file(self.path, tomli_w.dumps(document).encode())
@@ -201,7 +201,7 @@ def identity_of(path: Path) -> Identity:
 def _make_identity(path: Path) -> None:
     """Another process that does the same at the same time must not get another identity: the first to link it wins."""
     disk = Disk()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(path.parent)
     aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     disk.replace_file(aside, Identity.generate().private_key_text.encode() + b"\n")
     try:

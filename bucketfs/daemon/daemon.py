@@ -32,7 +32,7 @@ from bucketfs.daemon.descriptors import raise_descriptor_limit
 from bucketfs.daemon.draining import drain, left_of, reporting
 from bucketfs.daemon.gone import gone_buckets
 from bucketfs.daemon.known import Known, recall, remember
-from bucketfs.daemon.places import make_private
+from bucketfs.daemon.places import OWNER_ONLY, make_private
 from bucketfs.daemon.ready import tell_ready
 from bucketfs.daemon.reload import follow_settings
 from bucketfs.daemon.report import mount_status
@@ -61,6 +61,7 @@ FAREWELL_TURNS = 20
 
 def run_daemon(options: MountOptions) -> None:
     """Serve one mount until it is unmounted or told to stop. Blocks. Raises what stands in the way, as one error."""
+    os.umask(OWNER_ONLY)
     raise_descriptor_limit()
     trio.run(_Daemon(options).run)
 

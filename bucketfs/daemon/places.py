@@ -16,6 +16,7 @@ from pathlib import Path
 
 import platformdirs
 
+from bucketfs.disk import make_private_folder
 from bucketfs.errors import NotPermitted
 
 APPLICATION = "bucketfs"
@@ -72,10 +73,14 @@ def find_places(environ: Mapping[str, str]) -> Places:
     )
 
 
+OWNER_ONLY = 0o077
+"""The umask of the processes that live on: what they make is their user's alone. Programs on a mount bring their own umask along."""
+
+
 def make_private(folder: Path) -> Path:
     """Make ``folder`` (and those above it) with mode 0700. Raises NotPermitted when it is there and somebody else could have
     put things into it: in a shared /tmp anyone may have made it first."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(folder)
     facts = folder.lstat()
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
         raise NotPermitted(
@@ -83,6 +88,8 @@ def make_private(folder: Path) -> Path:
         )
     if facts.st_mode & 0o077:
         folder.chmod(0o700)
+    if APPLICATION in folder.parts[:-1] and folder.name != APPLICATION:
+        make_private(folder.parent)
     return folder
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bucketfs.daemon.places import make_private
 from bucketfs.daemon.ready import await_ready
 from bucketfs.errors import BucketfsError, Refused
 
@@ -19,7 +20,7 @@ def spawn(arguments: Sequence[str], log_file: Path, timeout_s: float) -> dict[st
     A new process, not a fork of this one: gRPC and threads do not survive a fork. What it prints goes to ``log_file``.
     Raises what it reports, TimedOut (it is ended then), or Unavailable when it died; both name the log.
     """
-    log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(log_file.parent)
     ours, theirs = os.pipe()
     options_end = arguments.index("--") if "--" in arguments else len(arguments)
     words = [*arguments[:options_end], "--ready-fd", str(theirs), *arguments[options_end:]]

@@ -17,7 +17,6 @@ the name promises: the block then counts as missing, so that the next client tha
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bucketfs.disk import make_private_file
 from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, Unavailable, Unsupported
 from bucketfs.hub.inside import Inside
 
@@ -98,7 +98,7 @@ class BlockIndex:
         self._inside = Inside("the block store")
         # One writer at a time is SQLite's rule for all processes. In ours it is a lock, for SQLite waits by polling.
         self._write_lock = threading.Lock()
-        _make_private(path)
+        make_private_file(path)
         self._durable = self._connect("FULL")
         self._make_tables()
         # A lease need not survive a power cut (the upload it guards does not either), so it does not pay for a sync.
@@ -343,15 +343,6 @@ class BlockIndex:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {FORMAT}")
-
-
-def _make_private(path: Path) -> None:
-    """Small blocks are in the index. SQLite gives its -wal and -shm files the mode of the database."""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        os.chmod(path, 0o600)
-    except OSError as error:
-        raise DiskFailed(f"opening {path}: {error.strerror}") from error
 
 
 def leased(connection: sqlite3.Connection, now_ns: int) -> set[bytes]:

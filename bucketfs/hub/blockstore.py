@@ -29,6 +29,7 @@ from types import TracebackType
 from typing import Protocol
 
 from bucketfs.dag import DAG_PB, codec_of, identity_block, multihash_of, verify
+from bucketfs.disk import make_private_folder
 from bucketfs.errors import BucketfsError, Corrupt, NoSpace, NotFound
 from bucketfs.hub.blockcounts import PutCounts, StoreFigures
 from bucketfs.hub.blockindex import BlockIndex, Found, Place
@@ -92,10 +93,7 @@ class BlockStore:
         lease_s: float = LEASE_S,
     ) -> None:
         """Opens or makes the store in ``folder``. Raises NoSpace, DiskFailed, Unsupported (a newer format)."""
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise disk_error(error, f"making {folder}") from error
+        make_private_folder(folder)
         self.folder = folder
         self.now_ns = now_ns
         self.index = BlockIndex(folder / "index.sqlite")

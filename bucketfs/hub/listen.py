@@ -78,6 +78,11 @@ def bind(server: Any, config: HubConfig) -> str:
             f"refusing to listen on {address.text()} without TLS: keys and sessions would travel readable",
             hint="give --tls-cert and --tls-key, or --plaintext behind a proxy that ends TLS",
         )
+    if config.auto_confirm and not address.local:
+        raise Usage(
+            f"refusing to confirm by itself on {address.text()}: anyone who reaches it could sign in as anyone",
+            hint="leave out --auto-confirm, or listen on 127.0.0.1 or unix:/PATH",
+        )
     if address.path is not None:
         _clear_socket(address.path)
     try:

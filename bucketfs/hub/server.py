@@ -17,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from sqlalchemy.exc import OperationalError
 
+from bucketfs.disk import make_private_folder
 from bucketfs.errors import DiskFailed, NoSpace
 from bucketfs.hub import accounts, blocks, buckets, threads, users
 from bucketfs.hub.auth import Authenticator
@@ -227,7 +228,7 @@ def _is_full(folder: os.PathLike[str]) -> bool:
 def open_hub(config: HubConfig) -> Hub:
     """Opens (or makes) the stores of a hub without serving. Raises DiskFailed, NoSpace, Unsupported."""
     try:
-        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(config.data)
         metadata = Metadata(config.metadata_url or sqlite_url(config.data))
     except OSError as error:
         raise DiskFailed(f"cannot open the hub's data in {config.data}: {error.strerror}") from error

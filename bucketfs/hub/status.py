@@ -66,6 +66,7 @@ _OURS: tuple[tuple[type[errors.BucketfsError], Code], ...] = (
     (errors.TimedOut, Code.UNAVAILABLE),
     # A full disk of the hub is the hub's trouble, not the caller's quota: a client should come back later.
     (errors.NoSpace, Code.UNAVAILABLE),
+    (errors.TooManyOpen, Code.UNAVAILABLE),
     (errors.Unavailable, Code.UNAVAILABLE),
 )
 

@@ -7,12 +7,13 @@ Times are nanoseconds since 1970. Public keys are their multibase text. Nothing 
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text
+
+from bucketfs.disk import make_private_file
 
 SCHEMA_VERSION = 2
 _tables = MetaData()
@@ -183,9 +184,7 @@ def open_engine(url: str | sa.URL) -> sa.Engine:
         return engine
     if not parsed.database or parsed.database == ":memory:":
         raise ValueError("a hub's SQLite database must be a file")
-    # SQLite gives its -wal and -shm files the mode of the database, so this one line keeps all three private.
-    os.close(os.open(parsed.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    os.chmod(parsed.database, 0o600)
+    make_private_file(parsed.database)
     # A root change wakes every listener of its thread at once, and each reads the bucket: they queue for these connections.
     engine = sa.create_engine(
         parsed, connect_args={"timeout": 30.0}, hide_parameters=True, pool_size=16, max_overflow=0, pool_timeout=60.0

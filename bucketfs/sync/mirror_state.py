@@ -37,7 +37,7 @@ from bucketfs.dag import (
     decode_pb,
     decode_unixfs,
 )
-from bucketfs.disk import Disk
+from bucketfs.disk import Disk, make_private_file
 from bucketfs.errors import DiskFailed, NoSpace, NotFound
 from bucketfs.sync.folder import LocalEntry
 from bucketfs.sync.transfer import Names
@@ -116,6 +116,7 @@ class MirrorState:
         self._file = file
         self._lock = threading.Lock()
         with self._ours():
+            make_private_file(file)
             self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
             # What is said here must not be ahead of the files it is about; these are synced before.
             self._database.execute("pragma journal_mode = wal")

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import trio
 
+from bucketfs.disk import make_private_file
 from bucketfs.errors import DiskFailed
 from bucketfs.types import Inode, Kind, Link
 
@@ -91,6 +92,8 @@ class InodeNumbers:
     def _open(self) -> sqlite3.Connection:
         for attempt in (1, 2):
             try:
+                if self._file is not None:
+                    make_private_file(self._file)
                 database = sqlite3.connect(self._file or ":memory:", check_same_thread=False, isolation_level=None)
                 database.executescript("pragma journal_mode=wal; pragma synchronous=off;")
                 columns = [row[1] for row in database.execute("pragma table_info(inode)")]

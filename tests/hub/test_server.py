@@ -75,7 +75,9 @@ def test_what_is_no_address(text: str) -> None:
 def test_no_plaintext_beyond_this_machine(start_hub: Callable[..., HubServer]) -> None:
     with pytest.raises(errors.Usage, match="without TLS"):
         start_hub(listen="0.0.0.0:0")
-    assert start_hub(listen="0.0.0.0:0", plaintext=True).address.startswith("0.0.0.0:")
+    with pytest.raises(errors.Usage, match="sign in as anyone"):
+        start_hub(listen="0.0.0.0:0", plaintext=True)
+    assert start_hub(listen="0.0.0.0:0", plaintext=True, auto_confirm=False).address.startswith("0.0.0.0:")
 
 
 def test_tls(start_hub: Callable[..., HubServer], tmp_path: Path) -> None:
@@ -84,7 +86,7 @@ def test_tls(start_hub: Callable[..., HubServer], tmp_path: Path) -> None:
         start_hub(tls_cert=certificate)
     with pytest.raises(errors.Usage, match="cannot read"):
         start_hub(tls_cert=certificate, tls_key=tmp_path / "none")
-    server = start_hub(listen="0.0.0.0:0", tls_cert=certificate, tls_key=key)
+    server = start_hub(listen="0.0.0.0:0", tls_cert=certificate, tls_key=key, auto_confirm=False)
     port = server.address.rpartition(":")[2]
     credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
     with grpc.secure_channel(f"localhost:{port}", credentials) as channel:
@@ -423,7 +425,7 @@ def test_serve_runs_until_told(tmp_path: Path) -> None:
 
 def test_a_data_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(errors.DiskFailed):
+    with pytest.raises(errors.NotADirectory, match="cannot make the folder"):
         HubServer(HubConfig(tmp_path / "file" / "hub", "127.0.0.1:0")).start()
 
 
