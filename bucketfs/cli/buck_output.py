@@ -101,7 +101,9 @@ def show_rows(rows: Sequence[dict[str, Any]], long: bool, as_json: bool) -> None
         modes = f"{_LETTERS[row['kind']]}{'    ' if mode is None else f'{mode:04o}'}"
         size = str(row.get("size_bytes", row["dag_size_bytes"]))
         target = f" -> {listed(row['target'])}" if "target" in row else ""
-        say(f"{modes} {size:>14} {_time(row.get('mtime_ns') or row['updated_at_ns'])} {name}{target}")
+        own_ns = row.get("mtime_ns")
+        shown = _time(row["updated_at_ns"]) if own_ns is None else _date(own_ns)
+        say(f"{modes} {size:>14} {shown} {name}{target}")
 
 
 def _human(value: object) -> str:
@@ -111,7 +113,15 @@ def _human(value: object) -> str:
 
 
 def _time(time_ns: int) -> str:
-    return datetime.fromtimestamp(time_ns // 1_000_000_000).astimezone().isoformat(sep=" ") if time_ns else "-"
+    return _date(time_ns) if time_ns else "-"
+
+
+def _date(time_ns: int) -> str:
+    seconds = time_ns // 1_000_000_000
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ")
+    except (ValueError, OverflowError, OSError):
+        return f"@{seconds}"  # outside the calendar, as GNU date takes it
 
 
 def conclude(figures: Figures, as_json: bool) -> None:

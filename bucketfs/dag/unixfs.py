@@ -134,7 +134,8 @@ def decode_unixfs(data: bytes) -> UnixFs:
     """Read a message. Raises Corrupt: truncated, no type, an unknown type, a size over 63 bits, a known field of another
     wire type.
 
-    An mtime that cannot be (no seconds, nanoseconds of 10⁹ and more, outside 64-bit nanoseconds) reads as none.
+    An mtime that cannot be (no seconds, nanoseconds of 10⁹ and more) reads as none. Its seconds have 64 bits, so in nanoseconds it
+    may have more.
     """
     try:
         return _Reader(data).message()
@@ -251,5 +252,4 @@ def _decode_mtime(data: bytes) -> int | None:
             raise ValueError(f"field tag {tag:#x} in mtime")
     if seconds is None or nanoseconds >= NANOSECONDS:
         return None
-    mtime_ns = seconds * NANOSECONDS + nanoseconds
-    return mtime_ns if -(1 << 63) <= mtime_ns < 1 << 63 else None
+    return seconds * NANOSECONDS + nanoseconds

@@ -56,6 +56,8 @@ _times = threading.Lock()
 
 _ZERO_LEAF = bytes(LEAF_SIZE)
 
+SECONDS_MAX = 1 << 31
+
 
 @dataclass(frozen=True, slots=True)
 class LocalEntry:
@@ -93,6 +95,11 @@ class Rights:
 
 
 PLAIN = Rights()
+
+
+def is_shown(mtime_ns: int | None, entry: LocalEntry) -> bool:
+    """Whether a status shows an mtime that was set. Beyond 32-bit seconds a file system shows the nearest that it can hold."""
+    return mtime_ns == entry.mtime_ns or (mtime_ns is not None and not -SECONDS_MAX <= mtime_ns // 10**9 < SECONDS_MAX)
 
 
 def real_path(path: Path) -> bytes:

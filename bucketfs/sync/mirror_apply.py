@@ -424,7 +424,7 @@ class Applier:
     def _wrote(self, item: Item, entry: LocalEntry) -> None:
         self.applied.written += 1
         wanted = self._finished(item.attributes)
-        if item.is_symlink or (entry.mtime_ns == wanted.mtime_ns and entry.size_bytes == item.size_bytes):
+        if item.is_symlink or (folder.is_shown(wanted.mtime_ns, entry) and entry.size_bytes == item.size_bytes):
             self._written.append((item.path, Seen(entry, item.link)))
 
     def _finished(self, attributes: NodeAttributes) -> NodeAttributes:

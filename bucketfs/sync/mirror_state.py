@@ -265,8 +265,8 @@ class MirrorState:
             entry.inode - INODE_SHIFT,
             entry.size_bytes,
             entry.mode,
-            entry.mtime_ns,
-            entry.ctime_ns,
+            _figure(entry.mtime_ns),
+            _figure(entry.ctime_ns),
             None if seen.link is None else seen.link.cid,
             None if seen.link is None else seen.link.tsize,
             json.dumps(said),
@@ -365,11 +365,19 @@ def _seen(row: tuple[object, ...]) -> Seen:
     _, name, kind, inode, size, mode, mtime_ns, ctime_ns, cid, tsize, attributes, fresh, crossed = row
     assert isinstance(name, bytes)
     assert isinstance(inode, int)
-    length, bits, mtime, ctime = (int(str(figure)) for figure in (size, mode, mtime_ns, ctime_ns))
+    length, bits, mtime, ctime = (
+        int(figure if isinstance(figure, bytes) else str(figure)) for figure in (size, mode, mtime_ns, ctime_ns)
+    )
     entry = LocalEntry(name, Kind(kind), length, bits, mtime, ctime, inode + INODE_SHIFT, 0)
     link = Link(Cid(cid), int(str(tsize))) if isinstance(cid, bytes) else None
     said = NodeAttributes(*json.loads(str(attributes)))
     return Seen(entry, link, said, bool(fresh), bool(crossed))
+
+
+def _figure(time_ns: int) -> int | bytes:
+    """As SQLite takes it: its integers have 64 bits, of a time in nanoseconds only the seconds have. In a blob, for a column of
+    integers makes a rounded number of a text."""
+    return time_ns if -(1 << 63) <= time_ns < 1 << 63 else b"%d" % time_ns
 
 
 def _key(folder: Names) -> bytes:

@@ -60,10 +60,17 @@ def test_owner_fields_are_ours() -> None:
 
 
 def test_an_impossible_mtime_reads_as_none() -> None:
-    for mtime in ("1505000000", "08011500ca9a3b", "08ffffffffffffffff7f"):
+    for mtime in ("1505000000", "08011500ca9a3b"):
         body = bytes.fromhex(mtime)
         assert decode_unixfs(b"\x08\x02\x18\x00\x42" + bytes((len(body),)) + body).mtime_ns is None
     assert decode_unixfs(bytes.fromhex("08021800420708011500000000")).mtime_ns == 1_000_000_000
+
+
+def test_the_seconds_of_an_mtime_have_64_bits() -> None:
+    for seconds in (0, -1, 1 << 33, -(1 << 40), (1 << 63) - 1, -(1 << 63)):
+        for nanoseconds in (0, 999_999_999):
+            message = UnixFs(UnixFsType.FILE, mtime_ns=seconds * 10**9 + nanoseconds)
+            assert decode_unixfs(encode_unixfs(message)) == message
 
 
 def test_packed_sizes_are_read() -> None:
