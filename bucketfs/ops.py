@@ -83,6 +83,17 @@ class SetAttributes:
 
 
 @dataclass(frozen=True, slots=True)
+class Stamp:
+    """The times of what is at ``path`` that no bucket carries: its atime, the mtime that it shows when its node says none, and its
+    ctime. They belong to this machine, so this is no change that a push would send."""
+
+    path: str
+    atime_ns: int
+    fallback_ns: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class SetContent:
     """The bytes of a file as of now, as a change to what earlier records of the file said.
 
@@ -191,6 +202,7 @@ Op = (
     | MakeSymlink
     | Place
     | SetAttributes
+    | Stamp
     | SetContent
     | Rename
     | Remove

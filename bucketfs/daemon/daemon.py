@@ -42,7 +42,7 @@ from bucketfs.daemon.volumes import Volumes
 from bucketfs.daemon.where import Where
 from bucketfs.disk import Disk, OpenFile
 from bucketfs.errors import BucketfsError, Busy, NotFound, TimedOut, Unauthenticated, Unavailable, Unsupported
-from bucketfs.mount import Mount, MountSettings
+from bucketfs.mount import KernelClock, Mount, MountSettings
 from bucketfs.sync import HubSource, Pace, Watcher
 from bucketfs.types import ROOT_INODE, BucketKey, ThreadId
 from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Owner
@@ -185,7 +185,7 @@ class _Daemon:
         options = self._options
         uid = os.getuid() if options.uid is None else options.uid
         gid = os.getgid() if options.gid is None else options.gid
-        owner = Owner(uid, gid, time.time_ns)
+        owner = Owner(uid, gid, KernelClock())
         source = HubSource(session.blocks, options.timeout_s)
         cache = BlockCache(
             source,

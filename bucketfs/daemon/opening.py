@@ -127,8 +127,8 @@ class Opener:
         if base is None:
             base = info.root
             journal.begin(base)
+        known = self._numbers.at(ROOT_INODE, name)
         if inode is None:
-            known = self._numbers.at(ROOT_INODE, name)
             inode = known.inode if known is not None else self._numbers.fresh()
         for path in await find_lost(self.lens, base, info.root, recovered.ops):
             log.log(
@@ -137,7 +137,7 @@ class Opener:
                 info.name,
                 path,
             )
-        await volume.open_root(base, inode)
+        await volume.open_root(base, inode, known)
         volume.remember_root(ROOT_INODE, name)
         for op in recovered.unbacked:
             log.info("bucket %r: a power loss took bytes of %r that were never synced", info.name, op.path)

@@ -44,6 +44,7 @@ from bucketfs.ops import (
     SetAttributes,
     SetContent,
     Settled,
+    Stamp,
     Waiting,
 )
 from bucketfs.types import Cid, DraftId
@@ -66,6 +67,7 @@ _KINDS: dict[int, type[Record]] = {
     ord("L"): MakeSymlink,
     ord("P"): Place,
     ord("A"): SetAttributes,
+    ord("T"): Stamp,
     ord("W"): SetContent,
     ord("R"): Rename,
     ord("X"): Remove,

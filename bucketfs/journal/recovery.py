@@ -27,10 +27,11 @@ from bucketfs.ops import (
     Proposed,
     SetContent,
     Settled,
+    Stamp,
 )
 from bucketfs.types import Cid, DraftId, Inode
 
-NO_CHANGE = (Proposed, Arrived, Left, Conflict, Lost, Settled)
+NO_CHANGE = (Proposed, Arrived, Left, Conflict, Lost, Settled, Stamp)
 """Records that tell of a change, or of the Hub, and are none themselves."""
 
 _SEGMENT = re.compile(r"segment-(\d{8})")

@@ -18,6 +18,7 @@ this process.
 from typing import TYPE_CHECKING
 
 from bucketfs.mount.checks import prepare, real_path
+from bucketfs.mount.clock import KernelClock
 from bucketfs.mount.errno import errno_of
 from bucketfs.mount.settings import MountSettings
 from bucketfs.mount.table import Mounted, is_dead, mount_above, mounted_at, mounts, unmount, write_back
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from bucketfs.mount.mount import Mount
 
 __all__ = [
+    "KernelClock",
     "Mount",
     "MountSettings",
     "Mounted",

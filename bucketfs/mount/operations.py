@@ -22,6 +22,7 @@ import errno
 import functools
 import logging
 import stat
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 NAME_BYTES_MAX = 255
 PERMISSION_BITS = 0o7777
 FRAGMENT_BYTES = 4096
+NOW_WITHIN_NS = 15_000
 
 _TYPE_BITS = {Kind.FILE: stat.S_IFREG, Kind.DIRECTORY: stat.S_IFDIR, Kind.SYMLINK: stat.S_IFLNK}
 
@@ -145,15 +147,16 @@ class Operations(pyfuse3.Operations):
         fh: int | None,
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
-        """Change what ``fields`` name. A ctime is not settable: with the writeback cache the kernel sends its own along, but
-        the VFS keeps the time of the record that made the change."""
+        """Change what ``fields`` name. With the writeback cache the kernel keeps the times of regular files itself, and sends them
+        here when it has changed them; a ctime is among them. What it is told later of these times it does not believe."""
         change = SetAttr(
             mode=attr.st_mode & PERMISSION_BITS if fields.update_mode else None,
             uid=attr.st_uid if fields.update_uid else None,
             gid=attr.st_gid if fields.update_gid else None,
             size_bytes=attr.st_size if fields.update_size else None,
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
-            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+            mtime_ns=self._not_ahead(attr.st_mtime_ns, fields) if fields.update_mtime else None,
+            ctime_ns=attr.st_ctime_ns if fields.update_ctime else None,
         )
         handle = None if fh is None else FileHandle(fh)
         return self._entry(await self._vfs.setattr(Inode(inode), change, handle, _caller(ctx)))
@@ -319,6 +322,16 @@ class Operations(pyfuse3.Operations):
 
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         _never_again()
+
+    def _not_ahead(self, time_ns: int, fields: pyfuse3.SetattrFields) -> int:
+        """An mtime to set, and when it means now, now by the clock of the mount.
+
+        pyfuse3 reads UTIME_NOW off a finer clock than files are stamped with, so that what is made next would be older than what
+        was touched before. It does not say so. But it reads it in the call that leads here, and a time that a program has read
+        takes longer to come this way. (That of a regular file is the kernel's own, and comes with a ctime.)
+        """
+        now = not fields.update_ctime and 0 <= time.time_ns() - time_ns < NOW_WITHIN_NS
+        return self._vfs.owner.now_ns() if now else time_ns
 
     def _entry(self, attr: Attr) -> pyfuse3.EntryAttributes:
         entry = pyfuse3.EntryAttributes()

@@ -426,6 +426,8 @@ class Pusher:
     async def checkpoint(self) -> None:
         """Begin a new journal segment with what is still dirty, and let go of what it replaces."""
         volume = self._volume
+        # Of what was pushed the journal says nothing from here on.
+        volume.numbers.flush()
         volume.journal.checkpoint(volume.base, _Head(volume))
         volume.checkpointed()
         await volume.journal.settle(draft_ids(volume))

@@ -70,6 +70,7 @@ def _inside(node: DirectoryNode, path: str) -> Parts:
             yield _details(child, _join(path, child.name))
     if node.changed or node.overrides:
         yield _attributes(node, path)
+    yield _stamp(node, path)
 
 
 def _entry(node: Node, path: str) -> Parts:
@@ -78,8 +79,12 @@ def _entry(node: Node, path: str) -> Parts:
         yield ops.Place(path, node.inode, node.link.cid, node.link.tsize, node.ctime_ns)
         if node.dirty:
             yield _details(node, path)
+        else:
+            yield _stamp(node, path)
         return
-    mode, mtime_ns = a.mode if a.mode is not None else 0, node.mtime_ns
+    # What is made has its first mtime as atime; the mtime that it has now comes with its details.
+    mtime_ns = node.atime_ns if node.changed and a.mtime_ns is not None else node.mtime_ns
+    mode = a.mode if a.mode is not None else 0
     if isinstance(node, DirectoryNode):
         yield ops.MakeDirectory(path, node.inode, mode, a.uid, a.gid, mtime_ns, node.ctime_ns)
     elif isinstance(node, SymlinkNode):
@@ -106,6 +111,12 @@ def _details(node: Node, path: str) -> Parts:
             )
     if node.changed:
         yield _attributes(node, path)
+    yield _stamp(node, path)
+
+
+def _stamp(node: Node, path: str) -> Parts:
+    if node.link is not None and (node.atime_ns != node.mtime_ns or node.attributes.mtime_ns is None):
+        yield ops.Stamp(path, node.atime_ns, node.fallback_ns, node.ctime_ns)
 
 
 def _attributes(node: Node, path: str) -> ops.SetAttributes:
@@ -251,6 +262,9 @@ def _apply(volume: Volume, op: ops.Op) -> None:
         node = node_at(volume, op.path)
         check_sound(node)
         volume.apply_attributes(node, op.mode, op.uid, op.gid, op.mtime_ns, op.time_ns)
+        return
+    if isinstance(op, ops.Stamp):
+        volume.stamp(node_at(volume, op.path), op.atime_ns, op.fallback_ns, op.time_ns)
         return
     if isinstance(op, ops.SetContent):
         node = node_at(volume, op.path)

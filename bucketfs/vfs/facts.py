@@ -33,7 +33,8 @@ class Attr:
 
 @dataclass(frozen=True, slots=True)
 class SetAttr:
-    """The attributes that a ``setattr`` changes; ``None`` leaves one untouched. An atime is accepted and not kept."""
+    """The attributes that a ``setattr`` changes; ``None`` leaves one untouched. A ctime comes from the kernel, which keeps that of
+    regular files itself while it caches writes to them."""
 
     mode: int | None = None
     uid: int | None = None
@@ -41,6 +42,7 @@ class SetAttr:
     size_bytes: int | None = None
     atime_ns: int | None = None
     mtime_ns: int | None = None
+    ctime_ns: int | None = None
 
 
 class RenameFlags(enum.IntFlag):

@@ -136,12 +136,16 @@ def write(node: FileNode, offset: int, data: bytes) -> int:
         volume.growth.note(-more)
         raise
     node.content.wrote(layer, offset, offset + len(data))
-    _modified(node, volume.owner.now_ns())
+    # The kernel keeps the times of a file that it caches writes for, and this may be a write of half a minute ago: its mtime has
+    # come by setattr, or will come before the close. It does not come when it is the one that we know, as after two writes within a
+    # tick of the kernel's clock; a time of our own would then differ from what programs see.
+    _modified(node, node.mtime_ns, node.ctime_ns)
     return len(data)
 
 
-def truncate(node: FileNode, size_bytes: int) -> None:
-    """Cut or grow; recorded at once, because what a cut took away must not come back by a later growth."""
+def truncate(node: FileNode, size_bytes: int, mtime_ns: int | None = None, ctime_ns: int | None = None) -> None:
+    """Cut or grow; recorded at once, because what a cut took away must not come back by a later growth. The times are those that
+    the kernel tells, or now."""
     volume = node.volume
     if volume.read_only:
         raise ReadOnly("the mount is read-only")
@@ -153,6 +157,7 @@ def truncate(node: FileNode, size_bytes: int) -> None:
         return
     record(node)
     content, now_ns = node.content, volume.owner.now_ns()
+    mtime_ns, ctime_ns = now_ns if mtime_ns is None else mtime_ns, now_ns if ctime_ns is None else ctime_ns
     more = 0 if node.orphan else size_bytes - content.size_bytes
     volume.growth.grow(more)
     try:
@@ -166,8 +171,8 @@ def truncate(node: FileNode, size_bytes: int) -> None:
                     extents=(),
                     lower_limit_bytes=min(layer.lower_limit_bytes, size_bytes),
                     size_bytes=size_bytes,
-                    mtime_ns=now_ns,
-                    time_ns=now_ns,
+                    mtime_ns=mtime_ns,
+                    time_ns=ctime_ns,
                 )
             )
     except BucketfsError:
@@ -176,7 +181,7 @@ def truncate(node: FileNode, size_bytes: int) -> None:
     content.truncate(layer, size_bytes)
     layer.draft.cut(size_bytes)
     node.damaged = False
-    _modified(node, now_ns)
+    _modified(node, mtime_ns, ctime_ns)
     volume.unrecorded.discard(node)
 
 
@@ -271,12 +276,12 @@ async def fsync(node: FileNode) -> None:
     await node.volume.journal.sync()
 
 
-def _modified(node: FileNode, now_ns: int) -> None:
+def _modified(node: FileNode, mtime_ns: int, ctime_ns: int) -> None:
     volume = node.volume
-    node.attributes = replace(node.attributes, mtime_ns=now_ns)
-    node.ctime_ns = now_ns
+    node.attributes = replace(node.attributes, mtime_ns=mtime_ns)
+    node.ctime_ns = ctime_ns
     node.touch()
     if not node.orphan:
         volume.unrecorded.add(node)
         volume.remember(node)
-        volume.noted(now_ns)
+        volume.noted(volume.owner.now_ns())

@@ -1,12 +1,17 @@
 """Inode numbers and ctimes that outlive the mount, so that backup tools see an unchanged file as unchanged.
 
-A small SQLite table says which number stood at which place (number of the parent, name) when it was last seen, and the two
-times that UnixFS has no field for. It is a convenience, not the truth: rows are written some seconds behind, and when the table
-is lost every file gets a new number and no byte is in danger.
+A small SQLite table says which number stood at which place (number of the parent, name) when it was last seen, and the
+attributes that UnixFS has no field for. It is a convenience, not the truth: when the table is lost every file gets a new number
+and no byte is in danger.
 
-Table ``inode``: ``parent`` and ``name`` are the place; ``ctime_ns`` as stat shows it; ``fallback_ns`` is the mtime shown for a
-node that carries none; ``print`` tells whether the same DAG still stands there (see `print_of`). A table of before there was that
-column is begun anew.
+Most rows are written some seconds behind. What a program was told of something clean is written before the answer (`urge`,
+`write_urgent`), because no journal has it, and what a checkpoint of the journal lets go of is written before that (`flush`): a
+kill changes neither a number nor a time.
+
+Table ``inode``: ``parent`` and ``name`` are the place; ``ctime_ns`` and ``atime_ns`` as stat shows them; ``fallback_ns`` is the
+mtime shown for a node that carries none; ``print`` tells whether the same DAG still stands there (see `print_of`). A table of
+before there was that column is begun anew; ``atime_ns`` is null in rows that are older than it. A time beyond 64 bits is a blob of
+decimal digits.
 
 Table ``mark``: no number from ``next`` on was ever given out. It is written ahead, so that a number which a kill kept out of the
 other table, and which a journal may name, is not given to something else.
@@ -14,9 +19,10 @@ other table, and which a journal may name, is not given to something else.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -27,6 +33,8 @@ import trio
 from bucketfs.disk import make_private_file
 from bucketfs.errors import DiskFailed
 from bucketfs.types import Inode, Kind, Link
+
+log = logging.getLogger(__name__)
 
 FLUSH_EVERY_S = 5.0
 
@@ -43,11 +51,18 @@ create table if not exists inode (
   name blob not null,
   ctime_ns integer not null,
   fallback_ns integer not null,
-  print blob not null
+  print blob not null,
+  atime_ns integer
 );
 create unique index if not exists inode_place on inode (parent, name);
 create table if not exists mark (id integer primary key check (id = 1), next integer not null);
 """
+
+INSERT = (
+    "insert or replace into inode (inode, parent, name, ctime_ns, fallback_ns, print, atime_ns) values (?, ?, ?, ?, ?, ?, ?)"
+)
+
+SQL_INTEGER_MAX = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +73,8 @@ class Number:
     ctime_ns: int
     fallback_ns: int
     print: bytes = b""
+    atime_ns: int | None = None
+    """None: the mtime."""
 
 
 def print_of(kind: Kind, link: Link | None) -> bytes:
@@ -71,6 +88,19 @@ def print_of(kind: Kind, link: Link | None) -> bytes:
 
 Place = tuple[Inode, bytes]
 
+Row = tuple[Inode, tuple[Place, Number] | None]
+"""What becomes of the row of a number; None: it goes."""
+
+
+def _row(inode: Inode, place: Place, number: Number) -> tuple[object, ...]:
+    atime_ns = None if number.atime_ns is None else _stored(number.atime_ns)
+    return inode, *place, _stored(number.ctime_ns), _stored(number.fallback_ns), number.print, atime_ns
+
+
+def _stored(time_ns: int) -> int | bytes:
+    """As SQLite takes it. A blob, because a column of integers would make a rounded float of a text of digits."""
+    return time_ns if -SQL_INTEGER_MAX <= time_ns <= SQL_INTEGER_MAX else b"%d" % time_ns
+
 
 class InodeNumbers:
     """The numbers of one mount. All methods but `flush` and `run` are immediate; used from one thread."""
@@ -83,6 +113,9 @@ class InodeNumbers:
         self._writing: dict[Inode, tuple[Place, Number] | None] = {}
         self._places: dict[Place, Number | None] = {}
         self._claimed: set[Inode] = set()
+        self._urgent: set[Inode] = set()
+        self._overtaken: set[Inode] = set()
+        """Rows that were written past those that a thread is about to write."""
         self._database = self._open()
         highest = self._database.execute("select max(inode) from inode").fetchone()[0] or 1
         mark = self._database.execute("select max(next) from mark").fetchone()[0] or 2
@@ -99,6 +132,8 @@ class InodeNumbers:
                 columns = [row[1] for row in database.execute("pragma table_info(inode)")]
                 if columns and "print" not in columns:
                     database.execute("drop table inode")
+                elif columns and "atime_ns" not in columns:
+                    database.execute("alter table inode add column atime_ns integer")
                 database.executescript(SCHEMA)
                 database.execute("select count(*) from inode where inode < 0").fetchone()
             except sqlite3.DatabaseError as error:
@@ -142,11 +177,11 @@ class InodeNumbers:
             return self._places[place]
         with self._lock:
             row = self._database.execute(
-                "select inode, ctime_ns, fallback_ns, print from inode where parent = ? and name = ?", place
+                "select inode, ctime_ns, fallback_ns, print, atime_ns from inode where parent = ? and name = ?", place
             ).fetchone()
         if row is None or any(Inode(row[0]) in taken for taken in (self._pending, self._writing, self._claimed)):
             return None
-        return Number(Inode(row[0]), row[1], row[2], row[3])
+        return Number(Inode(row[0]), int(row[1]), int(row[2]), row[3], None if row[4] is None else int(row[4]))
 
     def keep(self, parent: Inode, name: bytes, number: Number) -> None:
         """Remember that ``number`` stands at a place now (and nowhere else)."""
@@ -171,29 +206,49 @@ class InodeNumbers:
         with self._lock:
             self._database.execute("insert or replace into mark values (1, ?)", (mark,))
 
+    def urge(self, inode: Inode) -> None:
+        """What is pending of a number is to be written by the next `write_urgent`."""
+        self._urgent.add(inode)
+
+    def write_urgent(self) -> None:
+        """Write what was urged. On a full disk it waits with the others."""
+        if not self._urgent:
+            return
+        urgent, self._urgent = self._urgent, set()
+        self._write_past([(inode, self._pending[inode]) for inode in urgent if inode in self._pending])
+
     def flush(self) -> None:
-        """Write what is pending; blocks, for use in a thread or at the end."""
-        self._take()
-        self._write()
+        """Write what is pending, now; some microseconds for each row. On a full disk it goes on waiting."""
+        if self._write_past([*({**self._writing, **self._pending}).items()]):
+            self._pending = {}
+            self._taken()
 
-    def _take(self) -> None:
+    def _write_past(self, rows: Sequence[Row]) -> bool:
+        self._overtaken.update(inode for inode, _ in rows)
+        try:
+            self._write(rows)
+        except sqlite3.Error as error:
+            log.debug("numbers of files wait for room: %s", error)
+            return False
+        return True
+
+    def _take(self) -> list[Row]:
         self._writing, self._pending = self._pending, {}
+        self._overtaken.clear()
+        return list(self._writing.items())
 
-    def _write(self) -> None:
-        items = list(self._writing.items())
+    def _write_behind(self, rows: Sequence[Row]) -> None:
+        """In a thread: what is older than what was written meanwhile is left out."""
+        self._write(rows, self._overtaken)
+
+    def _write(self, items: Sequence[Row], but: Collection[Inode] = ()) -> None:
         for start in range(0, len(items), ROWS_PER_TRANSACTION):
-            chunk = items[start : start + ROWS_PER_TRANSACTION]
-            gone = [(inode,) for inode, _ in chunk]
-            rows = [
-                (inode, held[0][0], held[0][1], held[1].ctime_ns, held[1].fallback_ns, held[1].print)
-                for inode, held in chunk
-                if held is not None
-            ]
             with self._lock:
+                chunk = [item for item in items[start : start + ROWS_PER_TRANSACTION] if item[0] not in but]
                 self._database.execute("begin")
                 try:
-                    self._database.executemany("delete from inode where inode = ?", gone)
-                    self._database.executemany("insert or replace into inode values (?, ?, ?, ?, ?, ?)", rows)
+                    self._database.executemany("delete from inode where inode = ?", [(inode,) for inode, _ in chunk])
+                    self._database.executemany(INSERT, [_row(inode, *held) for inode, held in chunk if held is not None])
                 except BaseException:
                     self._database.execute("rollback")
                     raise
@@ -211,9 +266,9 @@ class InodeNumbers:
             while True:
                 await trio.sleep(FLUSH_EVERY_S)
                 if self._pending:
-                    self._take()
+                    rows = self._take()
                     try:
-                        await trio.to_thread.run_sync(self._write)
+                        await trio.to_thread.run_sync(self._write_behind, rows)
                     except sqlite3.Error:
                         # The numbers stay right in memory; they are tried again with the next change.
                         self._pending = {**self._writing, **self._pending}
@@ -226,10 +281,9 @@ class InodeNumbers:
     def close(self) -> None:
         """Write what is pending and let go of the file."""
         try:
-            self._pending = {**self._writing, **self._pending}
-            self.flush()
+            self._write([*({**self._writing, **self._pending}).items()])
             self._write_mark(self._next)
-        except sqlite3.Error:
-            self._writing = {}
+        except sqlite3.Error as error:
+            log.info("the numbers of the files that were seen last cannot be kept: %s", error)
         finally:
             self._database.close()

@@ -30,6 +30,7 @@ class Node:
     """What a name stands for. Identity matters, not value."""
 
     __slots__ = (
+        "atime_ns",
         "attributes",
         "changed",
         "ctime_ns",
@@ -55,6 +56,8 @@ class Node:
         self.attributes = attributes
         self.ctime_ns = ctime_ns
         self.fallback_ns = fallback_ns
+        self.atime_ns = self.mtime_ns
+        """As it was set last, at first the mtime. Reading does not move it, nor does writing."""
         self.parent: DirectoryNode | None = None
         self.name = b""
         self.lookups = 0

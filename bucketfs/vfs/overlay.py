@@ -55,6 +55,8 @@ class Overlay(View):
         """The root that it was done on, or the oldest of these."""
         self.partless: list[ops.SetContent] = []
         """What a replay found written to parts of files whose other parts nobody has any more (see `salvage`)."""
+        self.root_place: tuple[Inode, bytes] | None = None
+        """Where the table of numbers keeps the root."""
         self.proposed: set[Cid] = set()
         self.arrived: Cid | None = None
         """The newest root of ours that the Hub is known to have taken, when a journal says so and the base is an older one."""
@@ -180,18 +182,31 @@ class Overlay(View):
             self.on_change()
 
     def remember(self, node: Node) -> None:
-        """Keep the number and ctime of a node for the next mount."""
+        """Keep the number of a node, and the times that its link does not say, for the next mount."""
+        place = self.root_place if node is self.root else None
         if node.parent is not None:
-            number = Number(node.inode, node.ctime_ns, node.fallback_ns, print_of(node.kind, node.link))
-            self.numbers.keep(node.parent.inode, node.name, number)
+            place = node.parent.inode, node.name
+        if place is not None:
+            self.numbers.keep(
+                *place,
+                Number(node.inode, node.ctime_ns, node.fallback_ns, print_of(node.kind, node.link), node.atime_ns),
+            )
 
     def remember_root(self, parent: Inode, name: bytes) -> None:
         """Keep the number of the root, which stands at the top of an all-buckets mount, for the next mount."""
-        self.numbers.keep(parent, name, Number(self.root.inode, self.root.ctime_ns, self.root.fallback_ns))
+        self.root_place = parent, name
+        self.remember(self.root)
+        self.numbers.urge(self.root.inode)
+
+    def stamp(self, node: Node, atime_ns: int, fallback_ns: int, ctime_ns: int) -> None:
+        """Change the times that are this machine's own. Nothing becomes dirty."""
+        node.atime_ns, node.fallback_ns, node.ctime_ns = atime_ns, fallback_ns, ctime_ns
+        self.remember(node)
 
     def _entries_changed(self, directory: DirectoryNode, now_ns: int) -> None:
         directory.attributes = replace(directory.attributes, mtime_ns=now_ns)
         directory.ctime_ns = now_ns
+        self.remember(directory)
         directory.touch()
         self.noted(now_ns)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from bucketfs.errors import Corrupt
-from bucketfs.ops import Create, MakeDirectory, MakeSymlink, Op, Place, Remove, Rename, SetAttributes, SetContent
+from bucketfs.ops import Create, MakeDirectory, MakeSymlink, Op, Place, Remove, Rename, SetAttributes, SetContent, Stamp
 
 Making = Create | MakeDirectory | MakeSymlink | Place
 
@@ -22,7 +22,8 @@ def paths_of(op: Op) -> tuple[str, ...]:
     if isinstance(op, Rename):
         return (op.old, op.new)
     path = getattr(op, "path", None)
-    return () if path is None else (path,)
+    # A stamp may be lost, and so asks for nothing.
+    return () if path is None or isinstance(op, Stamp) else (path,)
 
 
 def builds_on(op: Op, before: Op) -> bool:

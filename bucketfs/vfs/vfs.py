@@ -189,12 +189,11 @@ class VFS:
             if not isinstance(node, FileNode):
                 raise IsADirectory("only a file has a size to set")
             file, size_bytes = node, change.size_bytes
-            await self._decided(node.volume, lambda: self._truncate(file, size_bytes))
-        if not (change.mode is change.uid is change.gid is change.mtime_ns is None):
-            await self._decided(
-                node.volume,
-                lambda: node.volume.set_attributes(node, change.mode, change.uid, change.gid, change.mtime_ns),
-            )
+            times = change.mtime_ns, change.ctime_ns
+            await self._decided(node.volume, lambda: self._truncate(file, size_bytes, *times))
+        if change != SetAttr(size_bytes=change.size_bytes):
+            await self._decided(node.volume, lambda: node.volume.set_attributes(node, change))
+            self.numbers.write_urgent()
         return self._attr(node)
 
     async def readlink(self, inode: Inode) -> bytes:
@@ -269,7 +268,7 @@ class VFS:
             raise IsADirectory("only files are opened")
         _check_opening(node, flags)
         if flags & os.O_TRUNC:
-            await self._decided(node.volume, lambda: self._truncate(node, 0))
+            await self._decided(node.volume, lambda: self._empty(node))
         return self._open(node, flags)
 
     async def create(self, parent: Inode, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Opened, Attr]:
@@ -293,7 +292,7 @@ class VFS:
         node = await self._decided(volume, attempt)
         _check_opening(node, flags)
         if flags & os.O_TRUNC:
-            await self._decided(node.volume, lambda: self._truncate(node, 0))
+            await self._decided(node.volume, lambda: self._empty(node))
         opened = self._open(node, flags)
         return opened, self._referenced(node)
 
@@ -349,6 +348,7 @@ class VFS:
         opened = self._handles.directory(handle)
         directory = opened.node
         if directory is None:
+            self.numbers.write_urgent()
             return self._all.entries(opened, start)
         assert isinstance(directory, DirectoryNode)
         volume = directory.volume
@@ -360,6 +360,7 @@ class VFS:
             batch = names[start:stop]
             nodes = await volume.lens.settle(partial(volume.materialize_all, directory, batch))
             positions = {name: start + index + 1 for index, name in enumerate(batch)}
+            self.numbers.write_urgent()
             entries = [DirEntry(node.name, self._attr(node), positions[node.name]) for node in nodes]
             if entries:
                 return entries
@@ -431,11 +432,15 @@ class VFS:
             self._bring_home(node)
         return files.write(node, offset, data)
 
-    def _truncate(self, node: FileNode, size_bytes: int) -> None:
+    def _truncate(self, node: FileNode, size_bytes: int, mtime_ns: int | None = None, ctime_ns: int | None = None) -> None:
         """An attempt."""
         if size_bytes != node.content.size_bytes:
             self._bring_home(node)
-        files.truncate(node, size_bytes)
+        files.truncate(node, size_bytes, mtime_ns, ctime_ns)
+
+    def _empty(self, node: FileNode) -> None:
+        """An attempt. The kernel, which asked for it by an open, stamps the file itself, and tells of it when that is news."""
+        self._truncate(node, 0, node.mtime_ns, node.ctime_ns)
 
     def _bring_home(self, node: FileNode) -> None:
         for invalidation in bring_home(node):
@@ -451,6 +456,7 @@ class VFS:
 
     def _referenced(self, node: Node) -> Attr:
         node.lookups += 1
+        self.numbers.write_urgent()
         return self._attr(node)
 
     def _open(self, node: FileNode, flags: int) -> Opened:

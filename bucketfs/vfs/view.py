@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bucketfs.dag import NodeInfo
@@ -81,16 +81,18 @@ class View(ABC):
         self.displaced: dict[Node, Displaced] = {}
         self._path_times: Mapping[str, int] = {}
 
-    async def open_root(self, base: Cid, inode: Inode) -> None:
-        """Begin with ``base`` and nothing changed."""
+    async def open_root(self, base: Cid, inode: Inode, known: Number | None = None) -> None:
+        """Begin with ``base`` and nothing changed. ``known``: what the table has of the root."""
         link = Link(base, 0)
         info = await self.lens.settle(lambda: self.lens.info(link))
         if info.kind is not Kind.DIRECTORY:
             raise NotADirectory("the root of the bucket is not a directory; a private bucket cannot be mounted yet")
         fallback = self.updated_at_ns
         self.base = base
-        self.root = DirectoryNode(self.volume, inode, link, info.attributes, info.attributes.mtime_ns or fallback, fallback)
-        self.registry[inode] = self.root
+        own = info.attributes.mtime_ns
+        number = known or Number(inode, fallback if own is None else own, fallback)
+        self.root = DirectoryNode(self.volume, inode, link, info.attributes, number.ctime_ns, number.fallback_ns)
+        self._registered(self.root, replace(number, inode=inode))
 
     def learn_times(self, updated_at_ns: int, path_times: Mapping[str, int]) -> None:
         """When the Hub says the bucket and its paths were changed: the mtime of what carries none, when it is first seen."""
@@ -202,7 +204,7 @@ class View(ABC):
             uid=self.owner.uid if attributes.uid is None else attributes.uid,
             gid=self.owner.gid if attributes.gid is None else attributes.gid,
             size_bytes=size,
-            atime_ns=mtime_ns,
+            atime_ns=node.atime_ns,
             mtime_ns=mtime_ns,
             ctime_ns=node.ctime_ns,
         )
@@ -248,6 +250,7 @@ class View(ABC):
             ctime_ns = own if known is None else max(self.owner.now_ns(), known.ctime_ns + 1)
             known = Number(self.numbers.fresh(), ctime_ns, fallback, found)
             self.numbers.keep(directory.inode, name, known)
+            self.numbers.urge(known.inode)
         node = self.node_from(link, info, known)
         directory.attach(name, node)
         return node
@@ -265,8 +268,7 @@ class View(ABC):
                 self.volume, number.inode, link, NO_ATTRIBUTES, number.ctime_ns, number.fallback_ns, size_bytes=link.tsize
             )
             node.damaged = True
-            self.registry[number.inode] = node
-            return node
+            return self._registered(node, number)
         common = (self.volume, number.inode, link, info.attributes, number.ctime_ns, number.fallback_ns)
         if info.kind is Kind.DIRECTORY:
             node = DirectoryNode(*common)
@@ -274,6 +276,11 @@ class View(ABC):
             node = SymlinkNode(*common, target=info.target or b"")
         else:
             node = FileNode(*common, size_bytes=info.size_bytes)
+        return self._registered(node, number)
+
+    def _registered(self, node: Node, number: Number) -> Node:
+        if number.atime_ns is not None:
+            node.atime_ns = number.atime_ns
         self.registry[number.inode] = node
         return node
 

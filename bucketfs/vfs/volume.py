@@ -8,9 +8,11 @@ back is what the live operation did.
 from __future__ import annotations
 
 import stat
+from contextlib import suppress
 
 from bucketfs import ops
 from bucketfs.errors import (
+    BucketfsError,
     Denied,
     Exists,
     InvalidArgument,
@@ -25,7 +27,7 @@ from bucketfs.errors import (
     ReadOnly,
 )
 from bucketfs.types import Cid, DraftId, NodeAttributes
-from bucketfs.vfs.facts import RenameFlags
+from bucketfs.vfs.facts import RenameFlags, SetAttr
 from bucketfs.vfs.files import record
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode, check_sound, is_below
 from bucketfs.vfs.overlay import Overlay
@@ -161,16 +163,39 @@ class Volume(Overlay):
         self.move(node, new_parent, new_name, target, exchange, now)
         return None if exchange else target
 
-    def set_attributes(self, node: Node, mode: int | None, uid: int | None, gid: int | None, mtime_ns: int | None) -> None:
-        """Change attributes; ``None`` leaves one as it is."""
+    def set_attributes(self, node: Node, change: SetAttr) -> None:
+        """Change attributes, all but the size. What a node shows already is no change; a ctime and an atime are, but none that a
+        push sends."""
         self._check_writable()
-        check_sound(node)
-        now = self.owner.now_ns()
-        if isinstance(node, SymlinkNode):
-            mode = None
-        if not node.orphan:
-            self.append(ops.SetAttributes(node.path(), mode, uid, gid, mtime_ns, now))
-        self.apply_attributes(node, mode, uid, gid, mtime_ns, now)
+        shown = self.attr(node)
+        now = self.owner.now_ns() if change.ctime_ns is None else change.ctime_ns
+        mode = None if change.mode == shown.mode or isinstance(node, SymlinkNode) else change.mode
+        uid = None if change.uid == shown.uid else change.uid
+        gid = None if change.gid == shown.gid else change.gid
+        mtime_ns = None if change.mtime_ns == shown.mtime_ns else change.mtime_ns
+        if not (mode is uid is gid is mtime_ns is None):
+            check_sound(node)
+            # The record of what was written says the mtime along with it.
+            if not node.orphan and not (mode is uid is gid is None and node in self.unrecorded):
+                self.append(ops.SetAttributes(node.path(), mode, uid, gid, mtime_ns, now))
+            self.apply_attributes(node, mode, uid, gid, mtime_ns, now)
+        self.note_times(node, shown.atime_ns if change.atime_ns is None else change.atime_ns, now)
+
+    def note_times(self, node: Node, atime_ns: int, ctime_ns: int) -> None:
+        """Take the times that no push sends from the kernel, and keep them over a kill. They are no reason to fail: what has no
+        room now is kept by the next checkpoint, or the table of numbers."""
+        if (atime_ns, ctime_ns) == (node.atime_ns, node.ctime_ns):
+            return
+        told = node in self.unrecorded and atime_ns == node.atime_ns
+        self.stamp(node, atime_ns, node.fallback_ns, ctime_ns)
+        if node.orphan or told:
+            return
+        if not node.dirty and not (node.parent is not None and node.name in node.parent.overrides):
+            # No record leads a replay here, which must not need the base for it.
+            self.numbers.urge(node.inode)
+            return
+        with suppress(BucketfsError):
+            self.append(ops.Stamp(node.path(), atime_ns, node.fallback_ns, ctime_ns))
 
     def propose(self, root: Cid) -> None:
         """The Hub is about to be asked for ``root``: remember it, also over a kill, in case the answer is lost."""

@@ -215,8 +215,11 @@ class World:
 
     async def write(self, path: str, data: bytes, offset: int = 0, truncate: bool = True) -> None:
         flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if truncate else 0)
-        opened, _ = await self.vfs.create(*(await self._parent(path)), 0o644, flags, ME)
+        opened, attr = await self.vfs.create(*(await self._parent(path)), 0o644, flags, ME)
         await self.vfs.write(opened.handle, offset, data)
+        # As the kernel does, which stamps a file when a program writes to it.
+        now_ns = self.clock()
+        await self.vfs.setattr(attr.inode, SetAttr(mtime_ns=now_ns, ctime_ns=now_ns), opened.handle, ME)
         await self.vfs.flush(opened.handle)
         await self.vfs.release(opened.handle)
 
