@@ -274,12 +274,16 @@ def make_private_folder(folder: PathLike) -> None:
     that the umask leaves, and may be open to everyone. Raises what `Disk.make_folder` raises."""
     path = Path(folder)
     for part in reversed((path, *path.parents)):
+        if part.is_dir():
+            continue
         try:
-            if not part.is_dir():
-                os.mkdir(part, 0o700)
+            os.mkdir(part, 0o700)
         except OSError as error:
-            if not part.is_dir():  # else another process has made it meanwhile
-                _fail(error, "make the folder", part)
+            if part.is_dir():
+                continue  # another process has made it meanwhile
+            if isinstance(error, FileExistsError):
+                raise NotADirectory(f"cannot make the folder {path}: {part} is no folder") from error
+            _fail(error, "make the folder", part)
 
 
 def make_private_file(path: PathLike) -> None:

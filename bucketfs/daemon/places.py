@@ -74,7 +74,7 @@ def find_places(environ: Mapping[str, str]) -> Places:
 
 
 OWNER_ONLY = 0o077
-"""The umask of the processes that live on: what they make is their user's alone. Programs on a mount bring their own umask along."""
+"""The umask of the processes that live on: what they make is their user's alone. Programs on a mount bring their own."""
 
 
 def make_private(folder: Path) -> Path:
