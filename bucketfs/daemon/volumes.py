@@ -140,12 +140,8 @@ class Volumes:
             if limits.bucket_bytes_limit:
                 room.used_bytes = await volume.lens.settle(partial(_size_of_base, volume))
             room.limit_bytes = limits.bucket_bytes_limit
-            trouble = one.syncer.trouble
-            if trouble is not None and isinstance(trouble.error, OverQuota) and self._fits(one):
+            if _has_room(one):
                 one.syncer.hurry()
-
-    def _fits(self, one: OpenVolume) -> bool:
-        return all(room.left_bytes != 0 for room in (self._room, one.room))
 
     def space(self, total_bytes: int, free_bytes: int) -> tuple[int, int]:
         """What of the room on this machine, total and free, may be used at the Hub, too."""
@@ -339,6 +335,14 @@ async def _tried(new: Sequence[Waiting]) -> None:
         before, left = left, [waiting for waiting in left if not waiting.tried.is_set()]
         if len(left) == len(before):
             return
+
+
+def _has_room(one: OpenVolume) -> bool:
+    """Whether a push of a volume waits for room at the Hub that is there now."""
+    trouble, wanted, free = one.syncer.trouble, one.syncer.room_wanted_bytes, one.volume.growth.free_bytes
+    if trouble is not None and isinstance(trouble.error, OverQuota):
+        return all(room.left_bytes != 0 for room in one.volume.growth.rooms)
+    return wanted is not None and (free is None or wanted <= free)
 
 
 def _holds_changes(opened: OpenVolume) -> bool:

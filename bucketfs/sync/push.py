@@ -6,6 +6,7 @@ rebase which changes are equal on both sides.
 If the Hub refuses a push for want of rights, the roles say which paths are to blame, and where they do not, halves of it are tried
 until it is known. What is to blame stays here, dirty and in the journal, and is tried again when roles or keys change; the rest
 goes out. So it is with a file that the disk here has damaged: it waits until it is written anew, and the Hub keeps what it has.
+Files that pass a limit of the Hub wait, too, the largest first.
 """
 
 from __future__ import annotations
@@ -19,7 +20,20 @@ from datetime import datetime
 
 from bucketfs.cache import BlockCache
 from bucketfs.dag import cid_text
-from bucketfs.errors import BlocksMissing, BucketfsError, Corrupt, Denied, NotFound, RootMoved, Unavailable
+from bucketfs.errors import (
+    BlocksMissing,
+    BucketfsError,
+    Corrupt,
+    Denied,
+    InvalidArgument,
+    NameInvalid,
+    NameTooLong,
+    NotFound,
+    OverQuota,
+    RootMoved,
+    TooLarge,
+    Unavailable,
+)
 from bucketfs.ops import Arrived, Op, Proposed
 from bucketfs.sync.aside import Aside
 from bucketfs.sync.build import Block, BuiltFile, Emit, FilesDamaged, build, built_files
@@ -67,8 +81,12 @@ ATTEMPTS_MAX = 200
 """How many pushes may be spent to find out which of many changes are refused."""
 
 
+_REFUSALS = (Denied, OverQuota, InvalidArgument, NameInvalid, NameTooLong, TooLarge)
+"""What a Hub says of something in what is pushed: it says so again however often it is tried, and does not mean the rest."""
+
+
 class _SwapRefused(Exception):
-    """Some path of what was to be pushed cannot go: the Hub denies the rights for it, or blocks that it stands on are lost."""
+    """Some path of what was to be pushed cannot go: the Hub refuses it, or blocks that it stands on are lost."""
 
     def __init__(self, error: BucketfsError) -> None:
         super().__init__(str(error))
@@ -139,14 +157,20 @@ class Pusher:
         done: list[Pushed] = []
         await self._catch_up()
         self._slices = self._slices.anew()
-        for _ in range(REFUSALS_MAX):
+        refusals = 0
+        while refusals < REFUSALS_MAX:
             try:
                 await self._push(None, done)
                 while self._slices.more:
                     await self._push(None, done)
             except _SwapRefused as refused:
                 self._slices.forget()
-                await self._set_aside(refused.error, done)
+                if isinstance(refused.error, OverQuota):
+                    # Each time fewer files are left.
+                    self._make_room(refused.error)
+                else:
+                    refusals += 1
+                    await self._set_aside(refused.error, done)
             else:
                 if not done:
                     return None
@@ -166,7 +190,12 @@ class Pusher:
             if picture is None:
                 self.aside.clear()
                 return
-            grown_bytes = self._volume.growth.grown_bytes
+            growth = self._volume.growth
+            if only is None and self.aside.fit(picture, growth.free_bytes):
+                thaw(picture)
+                self._slices.forget()
+                continue
+            grown_bytes = growth.grown_bytes
             self.now = Sent()
             try:
                 part = await self.aside.cut(picture, only)
@@ -190,14 +219,16 @@ class Pusher:
                     leave(self._volume, picture.base)
                     self._upload = UploadId(secrets.token_bytes(16))
                     done.append(Pushed(self._volume.base, self.now, conflicts))
-                    await self._settle(picture, grown_bytes)
+                    self.aside.took()
+                    # What is left out has not grown at the Hub.
+                    await self._settle(picture, grown_bytes - picture.grown_bytes + part.picture.grown_bytes)
                 return
             thaw(picture)
             self._slices.forget()
             if await self.restored(await self._remote.look()):
                 continue
             built = built_of(part.picture, links) if part.picture is not None and links else {}
-            if not picture.whole or self.aside.damaged_count:
+            if not picture.whole or self.aside.files_count:
                 built = without_folders(built) | await built_elsewhere(self._volume, moved, self._cache, self._attributes)
             conflicts += await self._rebase(moved, built)
         raise RootMoved("the bucket's root keeps moving", hint="it is tried again")
@@ -209,6 +240,8 @@ class Pusher:
             links = await self._send(picture, known)
         except FilesDamaged:
             raise
+        except _REFUSALS as error:
+            raise _SwapRefused(error) from error
         except Corrupt as error:
             theirs = await self._remote.root()
             if theirs != picture.base:
@@ -271,6 +304,15 @@ class Pusher:
         for invalidation in await apply_rights(self._volume, rights):
             self._notify(invalidation)
         self.forgive()
+
+    def _make_room(self, error: BucketfsError) -> None:
+        """What was pushed passes a limit of the Hub. Raises ``error`` when no file is to blame."""
+        picture = freeze(self._volume)
+        if picture is None:
+            return
+        thaw(picture)
+        if not self.aside.leave_out_largest(picture, error):
+            raise error
 
     async def _set_aside(self, error: BucketfsError, done: list[Pushed]) -> None:
         """Find what the Hub refuses of all that is dirty now, and keep it out of the next pushes."""
@@ -361,7 +403,7 @@ class Pusher:
         for _ in range(SUPPLIES_MAX):
             try:
                 await self._remote.swap(expected, root, self._upload)
-            except Denied as error:
+            except _REFUSALS as error:
                 raise _SwapRefused(error) from error
             except RootMoved:
                 theirs = await self._remote.root()

@@ -16,7 +16,7 @@ import trio
 from bucketfs.cache import BlockCache
 from bucketfs.client import Backoff
 from bucketfs.dag import cid_text
-from bucketfs.errors import BucketfsError, Corrupt, Denied, Unavailable
+from bucketfs.errors import BucketfsError, Corrupt, Denied, OverQuota, Unavailable
 from bucketfs.sync.conflicts import ConflictKeeper
 from bucketfs.sync.lapse import saw
 from bucketfs.sync.push import Pusher
@@ -130,6 +130,11 @@ class Syncer:
         return self._pusher.aside.refused
 
     @property
+    def room_wanted_bytes(self) -> int | None:
+        """How much room the smallest file waits for that passes a limit of the Hub; None when there is none."""
+        return self._pusher.aside.room_wanted_bytes
+
+    @property
     def damaged(self) -> dict[str, str]:
         """Paths of files that wait because the disk here has damaged what they hold, with why."""
         return self._pusher.aside.damaged
@@ -157,7 +162,8 @@ class Syncer:
     async def settle(self) -> None:
         """Return when everything changed before the call is at the Hub and the Hub's root is shown here. Raises the reason
         of the first attempt begun from now on that fails; the attempts go on behind it. Raises Denied when all is at the Hub
-        but what it refuses, Corrupt when it is all but what the disk here has damaged."""
+        but what it refuses, OverQuota when it is all but what passes a limit, Corrupt when it is all but what the disk here has
+        damaged."""
         self._pusher.forgive()
         patient_until = trio.current_time() + RECONNECT_S
         want = self._ask()
@@ -175,7 +181,8 @@ class Syncer:
         if refused:
             first = next(iter(refused))
             others = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
-            raise Denied(f"the Hub refuses {first!r}{others}: {refused[first]}", hint="'bucketfs status' lists what waits")
+            kind = OverQuota if first in self._pusher.aside.large else Denied
+            raise kind(f"the Hub refuses {first!r}{others}: {refused[first]}", hint="'bucketfs status' lists what waits")
 
     def _ask(self) -> int:
         """Have an attempt begun now; its number."""

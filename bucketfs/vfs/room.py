@@ -26,6 +26,11 @@ class Room:
         """What still fits; None without a limit."""
         return max(0, self.limit_bytes - self.used_bytes - self.grown_bytes) if self.limit_bytes else None
 
+    @property
+    def free_bytes(self) -> int | None:
+        """What the Hub had left when it was asked, whatever waits here; None without a limit."""
+        return max(0, self.limit_bytes - self.used_bytes) if self.limit_bytes else None
+
     def check(self, more_bytes: int) -> None:
         """Raise OverQuota when that many more do not fit."""
         left_bytes = self.left_bytes
@@ -42,6 +47,12 @@ class Growth:
 
     rooms: tuple[Room, ...] = ()
     grown_bytes: int = 0
+
+    @property
+    def free_bytes(self) -> int | None:
+        """What the Hub may still take of this volume; None without a limit."""
+        free = [room.free_bytes for room in self.rooms if room.free_bytes is not None]
+        return min(free, default=None)
 
     def grow(self, more_bytes: int) -> None:
         """Take room, or (negative) give it back. Raises OverQuota with nothing taken."""
