@@ -3,13 +3,13 @@ while the one before is written."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import trio
 
 from bucketfs.dag import LEAF_SIZE, RAW, Leaf, NodeInfo, block_links, codec_of, file_root, leaf_data, leaves, node_info
-from bucketfs.errors import BucketfsError
 from bucketfs.sync import folder
 from bucketfs.sync.folder import LocalEntry
 from bucketfs.sync.folder_asides import Asides
@@ -195,30 +195,63 @@ async def copy_leaves(
         raise first_error(group) from group
 
 
+class LocalCopy:
+    """The content of a local file, taken into another a step at a time and hashed on the way. The source is opened at once: it may
+    lose its name meanwhile. Blocks. Raises what `folder.ours` makes of an OSError, when it is made only."""
+
+    def __init__(self, source: bytes) -> None:
+        with folder.ours("reading", source):
+            self._file = os.open(source, folder.READ | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._source = source
+        self._parts: list[tuple[Cid, int]] = []
+        self._whole = b""
+        self._failed = False
+
+    def step(self, item: Item, aside: folder.Aside) -> bool:
+        """Copies some megabytes; False when there is nothing more to copy."""
+        start = len(self._parts) * LEAF_SIZE
+        if start > item.size_bytes:
+            return False
+        try:
+            with folder.ours("reading", self._source):
+                read = folder.read_leaves(self._file, start, COPY_LEAVES_PER_HOP)
+            aside.write([(start + index * LEAF_SIZE, data) for index, (_, data) in enumerate(read)])
+        except folder.ONE_PATH:
+            # The Hub has it in any case.
+            self._failed = True
+            return False
+        self._parts += [(cid, len(data)) for cid, data in read]
+        self._whole = read[0][1] if len(self._parts) == 1 else self._whole
+        return len(read) == COPY_LEAVES_PER_HOP
+
+    def finish(self, item: Item, aside: folder.Aside) -> bool:
+        """Whether that was what is wanted; if not, nothing of it is left in ``aside``."""
+        self.close()
+        whole = self._whole if len(self._parts) <= 1 else None
+        same = not self._failed and file_root(self._parts, item.attributes, whole).link.cid == item.link.cid
+        if not same:
+            aside.empty(item.size_bytes)
+        return same
+
+    def close(self) -> None:
+        """Gives the source back."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
 def _copy_local(source: bytes, item: Item, aside: folder.Aside) -> bool:
-    """In a thread: the content out of another local file, hashed on the way. False when that is not what was wanted; then all
-    of it is to be written over."""
-    parts: list[tuple[Cid, int]] = []
-    whole = b""
+    """In a thread: the content out of another local file. False when that is not what was wanted."""
     try:
-        with folder.ours("reading", source), folder.opened(source, folder.READ) as file:
-            while True:
-                start = len(parts) * LEAF_SIZE
-                if start > item.size_bytes:
-                    return False
-                read = folder.read_leaves(file, start, COPY_LEAVES_PER_HOP)
-                aside.write([(start + index * LEAF_SIZE, data) for index, (_, data) in enumerate(read)])
-                parts += [(cid, len(data)) for cid, data in read]
-                whole = read[0][1] if len(parts) == 1 else whole
-                if len(read) < COPY_LEAVES_PER_HOP:
-                    break
-        same = file_root(parts, item.attributes, whole if len(parts) <= 1 else None).link.cid == item.link.cid
-    except BucketfsError:
-        # The Hub has it in any case.
-        same = False
-    if not same:
-        aside.empty(item.size_bytes)
-    return same
+        copy = LocalCopy(source)
+    except folder.ONE_PATH:
+        return False
+    try:
+        while copy.step(item, aside):
+            pass
+        return copy.finish(item, aside)
+    finally:
+        copy.close()
 
 
 def item_of(link: Link, where: bytes, path: Names, block: bytes) -> Item | None:

@@ -332,17 +332,17 @@ class Applier:
                 return
             copy_from = await trio.to_thread.run_sync(self._local_copy, item)
         try:
-            if copy_from is not None or not self._incoming.goes_beside(item):
+            if not self._incoming.goes_beside(item, copy_from):
                 await self._writer.large(item, copy_from)
-            elif (aside := self._arrived(item)) is not None:
+            elif (aside := self._arrived(item, copy_from)) is not None:
                 await trio.to_thread.run_sync(self._writer.arrived, item, aside)
         except folder.ONE_PATH as error:
             self._refuse(item, str(error))
         self._note()
 
-    def _arrived(self, item: Item) -> folder.Aside | None:
+    def _arrived(self, item: Item, copy_from: bytes | None) -> folder.Aside | None:
         try:
-            return self._incoming.take(item)
+            return self._incoming.take(item, copy_from)
         except BucketfsError as error:
             # Also a full disk, or a block that the Hub lost: what is small goes on.
             self._refuse(item, str(error))

@@ -74,7 +74,9 @@ class Beside(Generic[K, R]):
             self._failed.pop(key, None)
             self._wanted.pop(key).drop()
         for key, work in works.items():
-            self._wanted.setdefault(key, work)
+            if self._wanted.setdefault(key, work) is not work:
+                # An earlier one does the same.
+                work.drop()
         self._stir()
 
     async def run(self, finished: Callable[[], None]) -> None:

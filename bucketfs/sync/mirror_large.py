@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from bucketfs.dag import Built, leaves
 from bucketfs.sync import folder
 from bucketfs.sync.folder_asides import Asides
 from bucketfs.sync.folder_build import Emit, Plan, stream_large
-from bucketfs.sync.folder_write import Item, copy_leaves
+from bucketfs.sync.folder_write import Item, LocalCopy, copy_leaves
 from bucketfs.sync.mirror_beside import Beside, Work
 from bucketfs.sync.remote import Remote
 from bucketfs.sync.send import send_all
@@ -29,6 +30,8 @@ from bucketfs.vfs import run_steps
 
 INLINE_BYTES = 16 << 20
 STEP_BYTES = 64 << 20
+COPIES_MAX = 64
+"""So many files are opened in a round to be copied after it: they may lose their names in it. Others are copied within it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +78,13 @@ class Large:
                 if beside.busy:
                     nursery.start_soon(_first, beside, nursery.cancel_scope)
 
-    def arrival(self, item: Item) -> Work[folder.Aside]:
-        """The work of fetching a file."""
-        arrival = _Arrival(item, self._top, self._asides, self._source, self._figures, self._progress)
+    def arrival(self, item: Item, copy_from: bytes | None) -> Work[folder.Aside]:
+        """The work of fetching a file, or of copying it from where it stands here."""
+        copy: LocalCopy | None = None
+        if copy_from is not None:
+            with suppress(*folder.ONE_PATH):
+                copy = LocalCopy(copy_from)
+        arrival = _Arrival(item, self._top, self._asides, self._source, self._figures, self._progress, copy)
         return Work(item.size_bytes, arrival.act, arrival.drop)
 
     def departure(self, plan: Plan) -> Work[Departed]:
@@ -105,6 +112,7 @@ class Incoming:
         self._large = large
         self._left_bytes = INLINE_BYTES
         self._wanted: dict[Cid, Work[folder.Aside]] = {}
+        self._copies = 0
 
     @property
     def count(self) -> int:
@@ -115,20 +123,23 @@ class Incoming:
         """Whether an earlier round wanted it."""
         return item.link.cid in self._large.arriving
 
-    def goes_beside(self, item: Item) -> bool:
+    def goes_beside(self, item: Item, copy_from: bytes | None) -> bool:
         """Whether it is not carried within this round."""
-        if not self._large.running:
+        if not self._large.running or (copy_from is not None and self._copies >= COPIES_MAX):
             return False
         if not self.is_on_its_way(item) and item.size_bytes <= self._left_bytes:
             self._left_bytes -= item.size_bytes
             return False
         return True
 
-    def take(self, item: Item) -> folder.Aside | None:
+    def take(self, item: Item, copy_from: bytes | None) -> folder.Aside | None:
         """The file, if it has arrived; else it is wanted. Raises why it cannot arrive."""
-        aside = self._large.arriving.take(item.link.cid)
+        cid = item.link.cid
+        aside = self._large.arriving.take(cid)
         if aside is None:
-            self._wanted[item.link.cid] = self._large.arrival(item)
+            if cid not in self._wanted:
+                self._wanted[cid] = self._large.arrival(item, copy_from)
+                self._copies += copy_from is not None
         else:
             aside.path = item.where
         return aside
@@ -180,8 +191,16 @@ class _Arrival:
     """A file that is fetched, written aside in the top folder, where no removal of folders meets it."""
 
     def __init__(
-        self, item: Item, top: bytes, asides: Asides, source: NodeSource, figures: Figures, progress: Progress
+        self,
+        item: Item,
+        top: bytes,
+        asides: Asides,
+        source: NodeSource,
+        figures: Figures,
+        progress: Progress,
+        copy: LocalCopy | None,
     ) -> None:
+        self._copy = copy
         self._item = item
         self._top = top
         self._asides = asides
@@ -201,6 +220,7 @@ class _Arrival:
             if self._aside is None:
                 self._aside = await trio.to_thread.run_sync(self._make)
             aside, size_bytes = self._aside, self._item.size_bytes
+            await self._copied(aside)
             while self._done_bytes < size_bytes:
                 stop = min(self._done_bytes + STEP_BYTES, size_bytes)
                 found = await run_steps(leaves(self._item.link.cid, self._done_bytes, stop), self._source)
@@ -213,6 +233,13 @@ class _Arrival:
             if self._dropped:
                 self._abandon()
 
+    async def _copied(self, aside: folder.Aside) -> None:
+        while self._copy is not None:
+            if not await trio.to_thread.run_sync(self._copy.step, self._item, aside):
+                if await trio.to_thread.run_sync(self._copy.finish, self._item, aside):
+                    self._done_bytes = self._item.size_bytes
+                self._copy = None
+
     def drop(self) -> None:
         """Removes what was written, as soon as no thread writes into it any more."""
         self._dropped = True
@@ -220,6 +247,8 @@ class _Arrival:
             self._abandon()
 
     def _abandon(self) -> None:
+        if self._copy is not None:
+            self._copy.close()
         if self._aside is not None:
             self._aside.abandon()
 

@@ -57,6 +57,13 @@ def seal(top: Path) -> None:
             os.utime(path, ns=(10**18 + number, 10**18 + number))
 
 
+def unseal(top: Path) -> None:
+    """So that its owner, who may not be root, can change and remove everything."""
+    for path in [top, *sorted(top.rglob("*"))]:
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(path.stat().st_mode | 0o700)
+
+
 def put(remote: MemoryRemote) -> None:
     """What other clients make: files without attributes, in other chunks, of other owners, a folder and a link without times."""
     data = bytes(range(256)) * 2000
@@ -99,6 +106,8 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> Trees:
     seal(two.top)
     trio.run(settle, two)
     before = remote.at
+    for path in ("read-only filled", "to file/read-only b", "read-only gone", "read-only gone/read-only b"):
+        (two.top / path).chmod(0o755)
     two.remove("gone")
     two.write("replaced", "new")
     two.remove("to folder")
@@ -165,6 +174,7 @@ def each_kill(trees: Trees, folder: Path, every: int) -> Iterator[tuple[int, Pic
     for dies_after in range(0, count, every):
         where = folder / str(dies_after)
         yield dies_after, wanted, killed(trees, where, dies_after)
+        unseal(where)
         shutil.rmtree(where)
 
 
@@ -217,9 +227,10 @@ def test_what_the_user_changes_in_half_made_folders_is_sent(trees: Trees, tmp_pa
     one = next(one for one in half_made if os.path.exists(one.top / "new/read-only/deep/file"))
     assert stat.S_IMODE((one.top / "new").stat().st_mode) == 0o700
     (one.top / "new").chmod(0o705)
+    (one.top / "new/read-only").chmod(0o755)
     one.write("new/read-only/mine", "x")
     trio.run(settle, one)
-    wanted = {"new": 0o705, "new/read-only": 0o555, "new/read-only/deep": None, "dir": 0o711}
+    wanted = {"new": 0o705, "new/read-only": None, "new/read-only/deep": None, "dir": 0o711}
     assert {path: at_hub(one, path).mode for path in wanted} == wanted
     assert at_hub(one, "new/read-only/mine").mtime_ns == (one.top / "new/read-only/mine").stat().st_mtime_ns
     assert stat.S_IMODE((one.top / "new").stat().st_mode) == 0o705

@@ -15,7 +15,7 @@ from test_mirror_run import Running, eventually, running
 from world import MemoryRemote
 
 from bucketfs.client import PutCounts
-from bucketfs.dag import RAW, build_file, codec_of, drive, edit_tree
+from bucketfs.dag import RAW, build_file, codec_of, drive, edit_tree, resolve
 from bucketfs.errors import OverQuota
 from bucketfs.sync import Asides, Mirror, MirrorState
 from bucketfs.sync.mirror_large import INLINE_BYTES
@@ -268,3 +268,22 @@ async def test_rounds_alone_carry_everything(one: Machine, remote: GatedRemote, 
         assert not mirror.carrying
         nursery.cancel_scope.cancel()
     state.close()
+
+
+async def test_what_only_moved_is_copied_beside_and_not_fetched(
+    one: Machine, remote: GatedRemote, data: bytes, tmp_path: Path
+) -> None:
+    """Its old name goes in the round, before the copy is made."""
+    one.write("dir/large", data)
+    await settle(one)
+    link = drive(resolve(remote.at, (b"dir", b"large")), remote._get)
+    edited = drive(edit_tree(remote.at, {(b"elsewhere", b"renamed"): link, (b"dir",): None}), remote._get)
+    remote.store.update(edited.blocks)
+    remote.at = edited.link.cid
+    remote.holds(data)
+    async with running(one, tmp_path / "spare") as there:
+        assert there.rounds[0].applied.arriving == 1
+        await eventually(lambda: (one.top / "elsewhere/renamed").exists(), "the move does not arrive")
+        assert (one.top / "elsewhere/renamed").read_bytes() == data
+        await eventually(lambda: names(one) == {"elsewhere"}, "something is left behind")
+        assert remote.stuck == 0
