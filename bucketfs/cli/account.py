@@ -173,8 +173,11 @@ async def _account(session: Session) -> tuple[str, str, str]:
     except Unsupported:
         return "user", "", ""
     except InvalidArgument:
-        return "organization", "", ""  # the Hub does not tell its key which
-    return "organization", (await session.hub.org()).slug, ""
+        pass  # the key of an organization
+    try:
+        return "organization", (await session.hub.org()).slug, ""
+    except InvalidArgument:
+        return "organization", "", ""  # not every Hub tells such a key which
 
 
 def in_session(config: Config, ask: Callable[[Session], Awaitable[T]]) -> T:

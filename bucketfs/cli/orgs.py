@@ -103,6 +103,7 @@ def leave(slug: str, **options: Any) -> None:
         await session.hub.leave_org()
 
     in_session(_for(slug, options), ask)
+    say("Keys of the organization go on: its members replace those that you know with 'bucketfs hub key'", err=True)
 
 
 @org.command()

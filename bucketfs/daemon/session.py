@@ -103,14 +103,23 @@ class Session:
         credentials = self.credentials()
         if credentials.identity:
             return Identity.from_text(credentials.identity).public_key_text
-        if credentials.token:
-            return token_subject(credentials.token)
         try:
             key = (await self.hub.org()).key if credentials.org else (await self.hub.account()).key
         except InvalidArgument:
-            # The key of an organization: such a one is told of its account by no other call.
-            return Identity.from_bytes(await self.hub.identity()).public_key_text
+            return await self._org_of_key()
+        except Unsupported:
+            # Only beside a user group key does a token say who acts.
+            if not credentials.token:
+                raise
+            return token_subject(credentials.token)
         return public_key_text(key[4:])
+
+    async def _org_of_key(self) -> str:
+        try:
+            return public_key_text((await self.hub.org()).key[4:])
+        except InvalidArgument:
+            # Textile's Hub tells the key of an organization of its account by no other call.
+            return Identity.from_bytes(await self.hub.identity()).public_key_text
 
 
 @asynccontextmanager

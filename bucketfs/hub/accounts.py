@@ -12,13 +12,14 @@ from bucketfs.hub import ids, names
 from bucketfs.hub.auth import HUB, INSECURE_KEY, SESSION_NS, WARNING_TRAILER
 from bucketfs.hub.call import AccountKind, Call, Context, KeyType
 from bucketfs.hub.deps import Hub
-from bucketfs.hub.identity import Identity, make_token, public_key_bytes
+from bucketfs.hub.identity import Identity, public_key_bytes
 from bucketfs.hub.people import OWNER
 from bucketfs.hub.rows import AccountRow, KeyRow
 from bucketfs.hub.service import Service
 from bucketfs.hub.status import Code, Status
 from bucketfs.wire import hub_pb2 as pb
 
+NO_ORG_IDENTITY = "the private key of an organization stays at the hub: a member would keep it after leaving"
 INVITE_NS = 210 * 24 * 3600 * 10**9
 
 
@@ -90,7 +91,10 @@ class Signing:
         return pb.GetSessionInfoResponse(key=public_key_bytes(row.account), username=row.username, email=row.email)
 
     def identity(self, _request: Any, context: Context) -> Any:
-        row = self.hub.metadata.account(account_of(context.call))
+        account = account_of(context.call)
+        if context.call.account_kind is AccountKind.ORG:
+            raise Status(Code.PERMISSION_DENIED, NO_ORG_IDENTITY)
+        row = self.hub.metadata.account(account)
         return pb.GetIdentityResponse(identity=Identity(row.seed).private_bytes)
 
     def is_username_available(self, request: Any, _context: Context) -> Any:
@@ -182,7 +186,8 @@ class Orgs:
         return pb.CreateOrgResponse(org_info=self._info(self.hub.metadata.account(org)))
 
     def get(self, _request: Any, context: Context) -> Any:
-        developer_of(context.call)
+        # An organization's own key may ask too (the original wants a developer): it has no other way to learn whose it is.
+        account_of(context.call)
         if context.call.account_kind is not AccountKind.ORG:
             raise Status(Code.FAILED_PRECONDITION, "organization account required")
         return pb.GetOrgResponse(org_info=self._info(self.hub.metadata.account(context.call.account)))
@@ -306,7 +311,6 @@ def _create(hub: Hub, kind: AccountKind, username: str, name: str, email: str, o
         name=name,
         email=email,
         seed=identity.seed,
-        token=make_token(hub.host_key, identity.public_key, now_ns),
         created_at_ns=now_ns,
     )
     hub.metadata.create_account(row, owner)

@@ -36,6 +36,10 @@ _SESSION_STEP_NS = 24 * 3600 * 10**9
 
 OPEN_TO_ALL = frozenset({(HUB, "Signup"), (HUB, "Signin"), (HUB, "IsUsernameAvailable")})
 CLOSED_TO_ALL = frozenset({(THREADS, "ListDBs"), (THREADS_NET, "Subscribe")})
+TOKEN_READERS = frozenset(
+    {"Create", "Verify", "Save", "Delete", "Has", "Find", "FindByID", "ReadTransaction", "WriteTransaction", "Listen"}
+)
+"""Methods of threads.pb that look at a token whatever credential it comes beside."""
 TOKEN_MAKERS = frozenset({(THREADS, "GetToken"), (THREADS_NET, "GetToken")})
 # They bring a thread into being, so there is nothing to own yet.
 THREAD_MAKERS = frozenset(
@@ -43,9 +47,7 @@ THREAD_MAKERS = frozenset(
 )
 
 CROSS_USER: Mapping[str, frozenset[str]] = {
-    THREADS: frozenset(
-        ["Create", "Verify", "Save", "Delete", "Has", "Find", "FindByID", "ReadTransaction", "WriteTransaction", "Listen"],
-    ),
+    THREADS: TOKEN_READERS,
     BUCKETS: frozenset(
         [
             "Root",
@@ -111,7 +113,9 @@ class Authenticator:
             who = self._by_key(headers, bearer, where, now_ns)
         else:
             raise Status(Code.UNAUTHENTICATED, "Session or API key required")
-        return _with_headers(who, headers, bearer)
+        if bearer is not None and service == THREADS and method in TOKEN_READERS and who.key_type is not KeyType.USER:
+            self._check_beside(bearer, who.account)
+        return _with_headers(who, headers)
 
     def check_thread(self, call: Call, service: str, method: str, request: Any) -> None:
         """For unary calls: the threads of the header and of the request must be the caller's, or the method open to
@@ -209,7 +213,7 @@ class Authenticator:
             return Call(account_kind=AccountKind.USER, key_type=KeyType.USER, api_key=key.key, realm=key.owner)
         if bearer is None:
             raise Status(Code.UNAUTHENTICATED, "Token required")
-        subject = self._subject(bearer)
+        subject = self._subject(bearer, key.owner)
         return Call(
             account=subject,
             account_kind=AccountKind.USER,
@@ -218,12 +222,23 @@ class Authenticator:
             signed=key.secure,
             realm=key.owner,
             writer=subject,
-            token=bearer,
         )
 
-    def _subject(self, token: str) -> str:
+    def _check_beside(self, token: str, account: str) -> None:
+        """A token says who calls only beside a user group key. Beside a session or an account key the account acts; but
+        a caller who holds a token that is not of this account's users is told so, not answered as somebody else.
+        """
         try:
-            return token_subject(self.host_key, token)
+            token_subject(self.host_key, token, account)
+        except TokenForged as error:
+            raise Status(Code.UNKNOWN, "invalid thread token") from error
+        except InvalidArgument as error:
+            raise Status(Code.UNKNOWN, "thread token not found") from error
+
+    def _subject(self, token: str, owner: str) -> str:
+        """Who a token beside a user group key of ``owner`` was given to."""
+        try:
+            return token_subject(self.host_key, token, owner)
         except TokenMalformed as error:
             raise Status(Code.PERMISSION_DENIED, "Bad authorization") from error
         except TokenForged as error:
@@ -313,14 +328,13 @@ def _acting(account: AccountRow, *, user: str | None, session: str | None = None
         signed=key is None or key.secure,
         session=session,
         writer=account.account,
-        token=account.token,
     )
 
 
-def _with_headers(call: Call, headers: Mapping[str, str], bearer: str | None) -> Call:
+def _with_headers(call: Call, headers: Mapping[str, str]) -> Call:
     thread: ThreadId | None
     try:
         thread = thread_id_from_text(headers.get("x-textile-thread", ""))
     except InvalidArgument:
         thread = None  # the protocol takes a header that does not decode for an absent one
-    return replace(call, thread=thread, thread_name=headers.get("x-textile-thread-name", ""), bearer=bearer)
+    return replace(call, thread=thread, thread_name=headers.get("x-textile-thread-name", ""))

@@ -19,7 +19,7 @@ from bucketfs.hub.bucketroots import Seeded, check_sealable, fetch_remote, with_
 from bucketfs.hub.buckets_edit import Editing
 from bucketfs.hub.buckets_push import Pushing
 from bucketfs.hub.buckets_read import Reading
-from bucketfs.hub.bucketwords import links_message, root_message
+from bucketfs.hub.bucketwords import link_token, links_message, root_message
 from bucketfs.hub.bucketwrite import BucketTree, Desk
 from bucketfs.hub.call import Context
 from bucketfs.hub.crypt import new_key
@@ -112,7 +112,7 @@ class Making:
         hub.feed.publish(thread, row.key, Action.CREATE)
         return pb.CreateResponse(
             root=root_message(row),
-            links=links_message(hub.config, row, (), context.call.token),
+            links=links_message(hub.config, row, (), link_token(hub.host_key, row, (), context.call.writer, now_ns)),
             seed=made.seed,
             seed_cid=cid_text(made.seed_cid),
             pinned=made.root.tsize + (made.seed_size_bytes if row.private else 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ from bucketfs.dag import cid_from_text
 from bucketfs.errors import Corrupt, InvalidArgument, IsADirectory, NotFound
 from bucketfs.hub import access
 from bucketfs.hub.bucketpaths import SEED_NAME, SEED_REFUSED, Path, file_key, path_text, read_path
-from bucketfs.hub.bucketwords import entry_message, links_message, listing_message, root_message, root_path
+from bucketfs.hub.bucketwords import entry_message, link_token, links_message, listing_message, root_message, root_path
 from bucketfs.hub.bucketwrite import Desk
 from bucketfs.hub.call import Context
 from bucketfs.hub.crypt import DAMAGED
@@ -47,7 +48,9 @@ class Reading:
         row = self._desk.row(context.call, request.key)
         path = read_path(request.path)
         self._desk.find_readable(context.call, row, self._desk.tree(row, check=context.check_active), path)
-        return links_message(self._desk.hub.config, row, path, context.call.token)
+        hub = self._desk.hub
+        token = link_token(hub.host_key, row, path, context.call.writer, time.time_ns())
+        return links_message(hub.config, row, path, token)
 
     def list_path(self, request: Any, context: Context) -> Any:
         """``ListPath``: a node and its children, one level."""

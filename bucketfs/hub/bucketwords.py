@@ -11,6 +11,7 @@ from bucketfs.hub.access import nearest_entry
 from bucketfs.hub.bucketpaths import Path, path_text
 from bucketfs.hub.config import HubConfig
 from bucketfs.hub.crypt import key_text
+from bucketfs.hub.identity import Identity, make_link_token
 from bucketfs.hub.ids import thread_id_text
 from bucketfs.hub.rows import BucketRow, PathEntry
 from bucketfs.hub.tree import Item, Listing
@@ -84,10 +85,19 @@ def _item(item: Item, where: str, path: Path, metadata: Mapping[str, PathEntry] 
     return message
 
 
+def link_token(host: Identity, row: BucketRow, path: Path, reader: str | None, now_ns: int) -> str | None:
+    """What opens a path of a private bucket to whoever follows a link: that path only, and for a day. ``None`` when none is
+    needed, and for nobody in particular.
+    """
+    if not row.private or reader is None:
+        return None
+    return make_link_token(host, reader, row.key, path_text(path), now_ns)
+
+
 def links_message(config: HubConfig, row: BucketRow, path: Path, token: str | None) -> pb.LinksResponse:
-    """Where a path is to be seen over HTTP. Of a private bucket the links carry the caller's own token."""
+    """Where a path is to be seen over HTTP; ``token`` lets one in there (``link_token``)."""
     below = "".join("/" + quote(name) for name in path)
-    tail = below + (f"?token={quote(token)}" if row.private and token else "")
+    tail = below + (f"?token={quote(token)}" if token else "")
     gateway = config.gateway_url.rstrip("/")
     website = f"{urlsplit(gateway).scheme}://{row.key}.{config.bucket_domain}{tail}" if config.bucket_domain else ""
     return pb.LinksResponse(

@@ -54,11 +54,8 @@ class Call:
     """Of the ``x-textile-thread`` header; ``None`` when absent or not decodable."""
     thread_name: str = ""
     writer: str | None = None
-    """Who reads and writes buckets: the subject of the thread token of this call. ``None`` is nobody in particular."""
-    token: str | None = field(default=None, repr=False)
-    """The text of that thread token."""
-    bearer: str | None = field(default=None, repr=False)
-    """The token that came in the ``authorization`` header, not yet verified unless the key is a user key."""
+    """Who reads and writes buckets: the acting account, or beside a user group key the subject of the token. ``None`` is nobody
+    in particular."""
 
     @property
     def payer(self) -> str:

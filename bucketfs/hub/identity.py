@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Mapping
 
 from nacl.bindings import crypto_sign_seed_keypair
 from nacl.exceptions import BadSignatureError
@@ -124,9 +125,28 @@ def verify_signature(raw_public_key: bytes, message: bytes, signature: bytes) ->
     return True
 
 
-def make_token(host: Identity, subject: str, now_ns: int) -> str:
-    """A thread token for the public key text ``subject``. Tokens do not expire."""
+LINK_AUDIENCE = "link"
+"""What the token of a link is for. No owner is called so, so it is never taken for a thread token."""
+LINK_S = 24 * 3600
+"""How long the token of a link is good."""
+
+
+def make_token(host: Identity, subject: str, now_ns: int, owner: str = "") -> str:
+    """A thread token for the public key text ``subject``, good beside the keys of ``owner`` (public key text). Tokens do not
+    expire.
+    """
     claims = {"iat": now_ns // 1_000_000_000, "iss": host.public_key, "sub": subject}
+    return _signed(host, {"aud": owner, **claims} if owner else claims)
+
+
+def make_link_token(host: Identity, subject: str, bucket: str, path: str, now_ns: int) -> str:
+    """A token that lets ``subject`` look at one path of one bucket, over HTTP and for a day. No call takes it."""
+    now_s = now_ns // 1_000_000_000
+    scope = {"aud": LINK_AUDIENCE, "bucket": bucket, "exp": now_s + LINK_S, "path": path}
+    return _signed(host, {**scope, "iat": now_s, "iss": host.public_key, "sub": subject})
+
+
+def _signed(host: Identity, claims: Mapping[str, object]) -> str:
     body = f"{_b64(TOKEN_HEADER)}.{_b64(json.dumps(claims, separators=(',', ':'), sort_keys=True).encode())}"
     return f"{body}.{_b64(host.sign(body.encode()))}"
 
@@ -136,11 +156,11 @@ class TokenMalformed(InvalidArgument):
 
 
 class TokenForged(InvalidArgument):
-    """The JWT is none that this host signed."""
+    """The JWT is none that this host signed, or not for this use."""
 
 
-def token_subject(host: Identity, token: str) -> str:
-    """The public key text of the subject, once the host's signature was verified.
+def token_subject(host: Identity, token: str, owner: str = "") -> str:
+    """The public key text of the subject, once the host's signature was verified, and that it was issued under ``owner``.
 
     Raises TokenMalformed, TokenForged, or InvalidArgument when the subject is no public key.
     """
@@ -160,6 +180,8 @@ def token_subject(host: Identity, token: str) -> str:
     own = VerifyKey(parse_public_key(host.public_key))
     if head.get("alg") != "Ed25519" or not verify_signature(bytes(own), f"{parts[0]}.{parts[1]}".encode(), signature):
         raise TokenForged("not a token of this hub")
+    if body.get("aud", "") != owner:
+        raise TokenForged("not a token for the keys of this owner")
     return public_key_text(parse_public_key(body["sub"]))
 
 

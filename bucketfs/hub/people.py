@@ -45,7 +45,7 @@ class People:
                 "email": row.email or None,
                 "email_folded": email,
                 "seed": row.seed,
-                "token": row.token,
+                "token": "",  # once a thread token of the account, which no call needed
                 "created_at_ns": row.created_at_ns,
             }
             connection.execute(tables.accounts.insert().values(**values))
@@ -317,7 +317,6 @@ def _account(found: Any) -> AccountRow:
         name=found.name,
         email=found.email or "",
         seed=found.seed,
-        token=found.token,
         created_at_ns=found.created_at_ns,
     )
 

@@ -59,8 +59,6 @@ class AccountRow:
     """What an org was called when it was made; a developer's username."""
     email: str
     seed: bytes = field(repr=False)
-    token: str = field(repr=False)
-    """The account's own thread token."""
     created_at_ns: int
 
 

@@ -19,16 +19,14 @@ from bucketfs.errors import Exists, InvalidArgument, NotFound
 from bucketfs.hub import names, query
 from bucketfs.hub.access import visible
 from bucketfs.hub.auth import THREADS, THREADS_NET
-from bucketfs.hub.call import Call, Context, KeyType
+from bucketfs.hub.call import Context
 from bucketfs.hub.deps import Hub
 from bucketfs.hub.feed import Action, Change
 from bucketfs.hub.identity import (
     Identity,
-    TokenForged,
     make_token,
     parse_public_key,
     public_key_text,
-    token_subject,
     verify_signature,
 )
 from bucketfs.hub.ids import parse_thread_id
@@ -43,6 +41,8 @@ from bucketfs.wire import threads_net_pb2, threads_pb2
 pb: Any = threads_pb2
 CHALLENGE_BYTES = 32
 CHALLENGE_TIMEOUT_S = 60.0
+ACCOUNT_KEY = "this is the key of an account: ask with a session or key of that account"
+"""Whoever has seen the private key of an account, and may act for it no longer, gets no token with it."""
 ADMITTED_CHECK_S = 30.0
 """How often a listener asks whether its key still counts. One that ended through this process it learns of at once; another
 process over the same database tells nobody."""
@@ -89,8 +89,10 @@ class Tokens:
     messages: Any
     timeout_s: float = CHALLENGE_TIMEOUT_S
 
-    def get_token(self, requests: Iterator[Any], _context: Context) -> Iterator[Any]:
-        """Public key in, challenge out, signature in, token out."""
+    def get_token(self, requests: Iterator[Any], context: Context) -> Iterator[Any]:
+        """Public key in, challenge out, signature in, token out. It is good beside the keys of whoever's key or session this
+        call came with.
+        """
         first = next(requests, None)
         if first is None or not first.key:
             raise Status(Code.INVALID_ARGUMENT, "Key is required")
@@ -105,7 +107,17 @@ class Tokens:
             raise Status(Code.INVALID_ARGUMENT, "Signature is required")
         if not verify_signature(raw, challenge, second.signature):
             raise Status(Code.UNKNOWN, "bad signature")
-        yield self.messages.GetTokenReply(token=make_token(self.hub.host_key, public_key_text(raw), time.time_ns()))
+        subject, owner = public_key_text(raw), context.call.payer
+        if subject != owner and self._is_account(subject):
+            raise Status(Code.PERMISSION_DENIED, ACCOUNT_KEY)
+        yield self.messages.GetTokenReply(token=make_token(self.hub.host_key, subject, time.time_ns(), owner))
+
+    def _is_account(self, public_key: str) -> bool:
+        try:
+            self.hub.metadata.account(public_key)
+        except NotFound:
+            return False
+        return True
 
 
 def _next_within(requests: Iterator[Any], timeout_s: float) -> Any:
@@ -177,7 +189,11 @@ class Databases:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """The ``buckets`` collection of a thread, through the caller's read filter."""
+    """The ``buckets`` collection of a thread, through the caller's read filter.
+
+    Who reads is who calls. The original takes the holder of a session or account key for nobody here, or for whoever a token in
+    the header names; so an account did not see its own private buckets, and saw those of any user whose token it held.
+    """
 
     hub: Hub
 
@@ -188,7 +204,7 @@ class Collection:
 
     def find(self, request: Any, context: Context) -> Any:
         thread = self._thread(request.dbID, request.collectionName)
-        reader = self._reader(context.call)
+        reader = context.call.writer
         instances = [instance_of(visible(row, reader)) for row in self.hub.metadata.buckets(thread)]
         try:
             found = query.select(request.queryJSON, instances)
@@ -198,7 +214,7 @@ class Collection:
 
     def find_by_id(self, request: Any, context: Context) -> Any:
         thread = self._thread(request.dbID, request.collectionName)
-        reader = self._reader(context.call)
+        reader = context.call.writer
         try:
             row = self.hub.metadata.bucket(thread, request.instanceID)
         except NotFound:
@@ -208,7 +224,7 @@ class Collection:
     def listen(self, request: Any, context: Context) -> Iterator[Any]:
         """Changes committed after the headers were sent, until the client leaves or the hub stops (UNAVAILABLE)."""
         thread = self._thread(request.dbID, COLLECTION)
-        reader = self._reader(context.call)
+        reader = context.call.writer
         wanted = _filter(request.filters)
         subscription = self.hub.feed.subscribe(thread)
         try:
@@ -240,20 +256,6 @@ class Collection:
         if collection != COLLECTION:
             raise Status(Code.NOT_FOUND, "collection not found")
         return thread
-
-    def _reader(self, call: Call) -> str | None:
-        """Who reads. A token in the header speaks for itself; without one it is the account behind the session or key.
-
-        The original takes such a caller for nobody, which hides an account's own private buckets from it.
-        """
-        if call.bearer is None or call.key_type is KeyType.USER:
-            return call.writer
-        try:
-            return token_subject(self.hub.host_key, call.bearer)
-        except TokenForged as error:
-            raise Status(Code.UNKNOWN, "invalid thread token") from error
-        except InvalidArgument as error:
-            raise Status(Code.UNKNOWN, "thread token not found") from error
 
 
 def _filter(filters: Any) -> Callable[[Change], bool]:

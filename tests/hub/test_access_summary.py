@@ -182,8 +182,10 @@ class World:
             "insecure organization": key(self._as_org, ACCOUNT, secure=False),
             "insecure user": key(self._session, USER, secure=False),
         }
-        # One token for one identity, with whatever key it comes: this hub signed it.
-        self._token = get_token(self._keys["user key"], Identity.generate())
+        # One identity, and a token for it under each owner whose keys it comes beside.
+        identity = Identity.generate()
+        tokens = {name: get_token(self._keys[name], identity) for name in ("user key", "other user key")}
+        self._tokens = {**tokens, "insecure user": tokens["user key"]}
 
     def caller(self, column: str, owner: str) -> Any:
         """A client with the credentials of a column."""
@@ -192,14 +194,14 @@ class World:
         if column == "no key":
             return self._bare
         if column == "insecure key":
-            made = self._keys[f"insecure {owner}"]
-            return self._as_user(made) if owner == "user" else made
+            name = f"insecure {owner}"
+            return self._as_user(name) if owner == "user" else self._keys[name]
         if column.endswith(" and id"):
-            return self._as_user(self._keys[column.removesuffix(" and id")])
+            return self._as_user(column.removesuffix(" and id"))
         return self._keys[column.removesuffix(" only")]
 
-    def _as_user(self, client: Any) -> Any:
-        return client.using(authorization=f"bearer {self._token}")
+    def _as_user(self, key: str) -> Any:
+        return self._keys[key].using(authorization=f"bearer {self._tokens[key]}")
 
     def owner(self, owner: str) -> Any:
         """A client that may do everything to what is the owner's."""

@@ -13,9 +13,11 @@ import pytest
 from support.bucketuser import BucketUser
 from support.keyring import USER, as_user, make_key
 
+from bucketfs.dag import multibase_encode
 from bucketfs.errors import NotFound, Stale
 from bucketfs.hub import HubServer, names
-from bucketfs.hub.identity import Identity, public_key_bytes, token_subject
+from bucketfs.hub.accounts import NO_ORG_IDENTITY
+from bucketfs.hub.identity import Identity, public_key_bytes
 from bucketfs.wire import hub_pb2 as pb
 
 HUB = "api.hubd.pb.APIService"
@@ -31,8 +33,7 @@ def test_signing_up(caller: Any, hub_server: HubServer) -> None:
     assert (info.key, info.username, info.email) == (reply.key, "alice", "Alice@example.org")
     identity = Identity.from_bytes(alice.call(HUB, "GetIdentity", pb.GetIdentityRequest()).identity)
     assert identity.public_bytes == reply.key
-    row = hub_server.hub.metadata.account(identity.public_key)
-    assert token_subject(hub_server.hub.host_key, row.token) == identity.public_key
+    assert hub_server.hub.metadata.account(identity.public_key).username == "alice"
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,8 @@ def test_user_keys_have_no_account(caller: Any, alice: Any, hub_server: HubServe
     from bucketfs.hub.identity import make_token
 
     key = alice.call(HUB, "CreateKey", pb.CreateKeyRequest(type=pb.KEY_TYPE_USER)).key_info.key
-    token = make_token(hub_server.hub.host_key, Identity.generate().public_key, 0)
+    owner = multibase_encode(alice.call(HUB, "GetSessionInfo", pb.GetSessionInfoRequest()).key)
+    token = make_token(hub_server.hub.host_key, Identity.generate().public_key, 0, owner)
     user = caller.using(x_textile_api_key=key, authorization=f"bearer {token}")
     for method, request in (
         ("GetIdentity", pb.GetIdentityRequest()),
@@ -236,8 +238,8 @@ def test_orgs(caller: Any, alice: Any, bob: Any, hub_server: HubServer) -> None:
 
     org = alice.using(x_textile_org="Our-org")
     assert org.call(HUB, "GetOrg", pb.GetOrgRequest()).org_info.slug == "Our-org"
-    identity = Identity.from_bytes(org.call(HUB, "GetIdentity", pb.GetIdentityRequest()).identity)
-    assert identity.public_bytes == made.key
+    kept = ("PERMISSION_DENIED", NO_ORG_IDENTITY)
+    assert org.refused(HUB, "GetIdentity", pb.GetIdentityRequest()) == kept
     assert org.call(HUB, "GetSessionInfo", pb.GetSessionInfoRequest()).username == "alice"
     assert [one.slug for one in alice.call(HUB, "ListOrgs", pb.ListOrgsRequest()).list] == ["Our-org"]
     assert list(bob.call(HUB, "ListOrgs", pb.ListOrgsRequest()).list) == []
@@ -245,9 +247,10 @@ def test_orgs(caller: Any, alice: Any, bob: Any, hub_server: HubServer) -> None:
     key = org.call(HUB, "CreateKey", pb.CreateKeyRequest()).key_info.key
     by_key = caller.using(x_textile_api_key=key)
     developer = ("INVALID_ARGUMENT", "developer account required")
-    for method, request in (("GetOrg", pb.GetOrgRequest()), ("CreateOrg", pb.CreateOrgRequest(name="x"))):
+    for method, request in (("LeaveOrg", pb.LeaveOrgRequest()), ("CreateOrg", pb.CreateOrgRequest(name="x"))):
         assert by_key.refused(HUB, method, request) == developer
-    assert by_key.call(HUB, "GetIdentity", pb.GetIdentityRequest()).identity == identity.private_bytes
+    assert by_key.refused(HUB, "GetIdentity", pb.GetIdentityRequest()) == kept
+    assert by_key.call(HUB, "GetOrg", pb.GetOrgRequest()).org_info.key == made.key
     destroy = alice.refused(HUB, "DestroyAccount", pb.DestroyAccountRequest())
     assert destroy == ("FAILED_PRECONDITION", "Account not empty (delete orgs first)")
 

@@ -12,11 +12,11 @@ from typing import Any
 import grpc
 import pytest
 
-from bucketfs.dag import cid_of, cid_text
+from bucketfs.dag import cid_of, cid_text, multibase_encode
 from bucketfs.errors import InvalidArgument
 from bucketfs.hub import HubServer, ids, query
 from bucketfs.hub.feed import PENDING_MAX, Action, Feed
-from bucketfs.hub.identity import Identity, make_token, token_subject
+from bucketfs.hub.identity import Identity, make_link_token, make_token, token_subject
 from bucketfs.hub.rows import BucketRow, PathEntry
 from bucketfs.hub.threads import Tokens
 from bucketfs.types import BucketKey, ThreadId
@@ -62,7 +62,8 @@ def test_get_token(caller: Any, alice: Any, hub_server: HubServer, service: str,
     identity = Identity.generate()
     users = user_key(alice, caller)
     token = get_token(users, identity, service, messages)
-    assert token_subject(hub_server.hub.host_key, token) == identity.public_key
+    owner = multibase_encode(alice.call(HUB, "GetSessionInfo", hub_pb2.GetSessionInfoRequest()).key)
+    assert token_subject(hub_server.hub.host_key, token, owner) == identity.public_key
     user = users.using(authorization=f"bearer {token}")
     assert list(user.call(USERS, "ListThreads", users_pb2.ListThreadsRequest()).list) == []
 
@@ -210,13 +211,19 @@ def test_instances(alice: Any, bob: Any, bucket: BucketRow) -> None:
     assert set(find_by_id(bob, bucket.key)["metadata"]) == {"open"}
 
 
-def test_a_token_in_the_header_says_who_reads(alice: Any, hub_server: HubServer, bucket: BucketRow) -> None:
-    stranger = make_token(hub_server.hub.host_key, Identity.generate().public_key, 0)
-    assert set(find_by_id(alice.using(authorization=f"bearer {stranger}"), bucket.key)["metadata"]) == {"open"}
+def test_a_token_never_says_who_reads_beside_a_session(alice: Any, hub_server: HubServer, bucket: BucketRow) -> None:
+    host = hub_server.hub.host_key
+    own = make_token(host, Identity.generate().public_key, 0, bucket.owner)
+    assert set(find_by_id(alice.using(authorization=f"bearer {own}"), bucket.key)["metadata"]) == {"", "it's", "open"}
     request = pb.FindByIDRequest(dbID=RAW_ID, collectionName="buckets", instanceID=bucket.key)
-    forged = make_token(Identity.generate(), bucket.owner, 0)
-    refused = alice.using(authorization=f"bearer {forged}").refused(THREADS, "FindByID", request)
-    assert refused == ("UNKNOWN", "invalid thread token")
+    for forged in (
+        make_token(Identity.generate(), bucket.owner, 0, bucket.owner),
+        make_token(host, bucket.owner, 0, Identity.generate().public_key),
+        make_token(host, bucket.owner, 0),
+        make_link_token(host, bucket.owner, bucket.key, "", 0),
+    ):
+        refused = alice.using(authorization=f"bearer {forged}").refused(THREADS, "FindByID", request)
+        assert refused == ("UNKNOWN", "invalid thread token")
     refused = alice.using(authorization="bearer junk").refused(THREADS, "FindByID", request)
     assert refused == ("UNKNOWN", "thread token not found")
 
