@@ -77,14 +77,36 @@ def _below(path: str, name: bytes) -> str:
     return f"{path}/{name.decode()}" if path else name.decode()
 
 
-def entries_after(row: BucketRow, top: Delta, now_ns: int) -> dict[str, PathEntry]:
-    """The entries of a bucket after this change of its tree: those of changed paths get the time, those of removed ones go."""
-    kept = {}
-    for place, entry in row.metadata.items():
-        found = _change_at(top, place)
-        if found is not _Found.GONE:
-            kept[place] = replace(entry, updated_at_ns=now_ns) if found is _Found.CHANGED else entry
-    return kept
+ENTRIES_MAX = 256
+"""Up to so many entries a bucket gets new ones for files that a swap changes: all of them go out with every ``Root``."""
+
+
+def entries_after(row: BucketRow, top: Delta, now_ns: int, is_directory: IsDirectory) -> dict[str, PathEntry]:
+    """The entries of a bucket after this change of its tree: those of changed paths get the time, those of removed ones go.
+
+    A changed file that has none gets one, as a file that is pushed by path does. Where a whole folder is new, and beyond
+    ENTRIES_MAX, the nearest entry gets the time in its stead: it is what a listing shows of a path without one of its own.
+    """
+    found = {place: _change_at(top, place) for place in row.metadata}
+    kept = {place: row.metadata[place] for place, what in found.items() if what is not _Found.GONE}
+    late = {place for place in kept if found[place] is _Found.CHANGED}
+    if top.count > ENTRIES_MAX:
+        late |= {place for place in kept if found[place] is _Found.ABOVE}
+    else:
+        for place, is_file in _appeared(top, is_directory):
+            if is_file and place not in kept and len(kept) < ENTRIES_MAX:
+                kept[place] = PathEntry()
+            late |= {next(above for above in lineage(place) if above in kept or not above)}
+    return kept | {place: replace(kept[place], updated_at_ns=now_ns) for place in late if place in kept}
+
+
+def _appeared(top: Delta, is_directory: IsDirectory) -> Iterator[tuple[str, bool]]:
+    """The paths where something else stands now, and whether that is a file or symlink. As many as ``top`` counts at most."""
+    waiting = [("", top)]
+    while waiting:
+        path, delta = waiting.pop()
+        yield from ((_below(path, name), not is_directory(new)) for name, (_, new) in delta.whole.items() if new is not None)
+        waiting += [(_below(path, name), child) for name, (_, _, child) in delta.below.items() if child.count]
 
 
 class _Found(enum.Enum):
@@ -92,15 +114,14 @@ class _Found(enum.Enum):
 
     SAME = "same"
     CHANGED = "changed"
+    ABOVE = "above something that changed"
     GONE = "gone"
 
 
 def _change_at(top: Delta, place: str) -> _Found:
     """What became of the path of an entry. Where a directory went or became something else, what was below it is gone."""
-    if not place:
-        return _Found.SAME
     delta = top
-    names = place.encode().split(b"/")
+    names = place.encode().split(b"/") if place else []
     for depth, name in enumerate(names, start=1):
         if name in delta.whole:
             _, new = delta.whole[name]
@@ -108,4 +129,4 @@ def _change_at(top: Delta, place: str) -> _Found:
         if name not in delta.below:
             return _Found.SAME
         delta = delta.below[name][2]
-    return _Found.CHANGED if delta.attributes else _Found.SAME
+    return _Found.CHANGED if place and delta.attributes else _Found.ABOVE

@@ -5,9 +5,9 @@ in both is not entered, because a bucket's root was complete when it became one.
 each had been pushed by itself. Where bytes are limited, the sizes that the new links claim are checked, for they are what is
 counted.
 
-Entries of paths: those of changed paths get the time, those of removed ones go. A path that has no entry gets none. By path each
-pushed file gets an (empty) one; here that would mean a row per file of every tree ever pushed, and access.py treats a file that
-exists as if it had one.
+Entries of paths: those of changed paths get the time, those of removed ones go. A file without one gets an (empty) one, as by path,
+while there are few; a row per file of every tree ever pushed would be too much, and access.py treats a file that exists as if it
+had one.
 """
 
 from __future__ import annotations
@@ -110,8 +110,9 @@ class Swapping:
             blocks.run(reachable(row.root))
             raise Status(Code.INVALID_ARGUMENT, f"the new root: {error}") from error
         top = comparison.top
+        is_directory = _Kinds(blocks).is_directory
         if not may_all(row, context.call.writer):
-            access.check_changes(row, Touches(row, comparison, _Kinds(blocks).is_directory), context.call.writer)
+            access.check_changes(row, Touches(row, comparison, is_directory), context.call.writer)
             if any(delta.impossible for delta in comparison.deltas):
                 # Names that no path has stand under no entry, so that only who may do everything may touch them.
                 raise Denied(access.DENIED)
@@ -124,7 +125,7 @@ class Swapping:
         if size_bytes > row.size_bytes:
             self._desk.check_quota(row, size_bytes)
         now_ns = max(time.time_ns(), row.updated_at_ns + 1)
-        entries = entries_after(row, top, now_ns)
+        entries = entries_after(row, top, now_ns, is_directory)
         return replace(row, root=new, metadata=entries, updated_at_ns=now_ns, size_bytes=size_bytes)
 
 

@@ -69,6 +69,11 @@ class Tree:
     def swap(self, upload: bytes = b"") -> Any:
         return self.user.swap(self.key, self.base, self.root, upload)
 
+    def swap_all(self) -> Any:
+        """Send and swap."""
+        self.send()
+        return self.swap()
+
     def refused(self) -> tuple[str, str]:
         with pytest.raises(grpc.RpcError) as caught:
             self.swap()
@@ -408,9 +413,35 @@ def test_entries_follow_the_tree(user: BucketUser, key: str) -> None:
     tree.send()
     tree.swap()
     after = user.root(key).path_metadata
-    assert set(after) == {"", ".textileseed", "d/a", "keep"}
-    assert after["d/a"].updated_at > before["d/a"].updated_at
+    assert set(after) == {"", ".textileseed", "d/a", "e", "keep", "new"}
+    assert after["d/a"].updated_at == after["e"].updated_at == after["new"].updated_at > before["d/a"].updated_at
     assert after["keep"] == before["keep"] and after[""] == before[""]
+
+
+def shown(user: BucketUser, key: str, path: str) -> int:
+    """What a path client is told of when a path changed."""
+    return int(user.listing(key, path).metadata.updated_at)
+
+
+def test_a_path_client_sees_what_a_swap_changed(user: BucketUser, key: str) -> None:
+    user.push_paths(key, {"by/path": b"1", "keep": b"1"})
+    kept = shown(user, key, "keep")
+    Tree(user, key).put("by/path", b"2").put("one", b"1").put("new/folder/file", b"1").swap_all()
+    at = user.root(key).updated_at
+    assert shown(user, key, "by/path") == shown(user, key, "one") == shown(user, key, "new/folder/file") == at
+    assert shown(user, key, "keep") == kept
+    one = shown(user, key, "one")
+    Tree(user, key).put("new/folder/file", b"2").swap_all()
+    assert (shown(user, key, "one"), shown(user, key, "new/folder/file")) == (one, user.root(key).updated_at)
+    # Of very many files each has no entry of its own, and none looks older than it is.
+    tree = Tree(user, key).put("many/7", b"1")
+    for number in range(260):
+        tree.put(f"f{number}", b"1")
+    tree.swap_all()
+    at = user.root(key).updated_at
+    assert shown(user, key, "many/7") == shown(user, key, "f7") == at
+    assert len(user.root(key).path_metadata) <= 256
+    assert shown(user, key, "keep") == kept and shown(user, key, "by/path") < at
 
 
 def test_roots(user: BucketUser, key: str, alice: Any, bob: Any) -> None:
