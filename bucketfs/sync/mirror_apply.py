@@ -179,6 +179,11 @@ class Applier:
                 await self._open(child)
             except folder.ONE_PATH as error:
                 self._leave(child.path, str(error))
+            except TooLarge as error:
+                # Of a tree that was too large to be looked ahead into: no more folders, but what was begun is finished.
+                self._leave(child.path, str(error))
+                for spot in stack:
+                    spot.waiting.clear()
             else:
                 stack.append(child)
 
