@@ -15,6 +15,7 @@
     │   └── OverQuota               a limit of the owner is used up
     └── Trouble                     the request was fine; something below us is not
         ├── Unavailable             the Hub cannot be reached, or answered that it cannot serve now; may be retried
+        │   └── HubFull             it has no room for more: its disk is full
         ├── TimedOut                a deadline passed; may be retried
         ├── Corrupt                 bytes that are not what their name or checksum says
         ├── NoSpace                 a disk is full
@@ -150,6 +151,10 @@ class Trouble(BucketfsError):
 
 class Unavailable(Trouble):
     """The Hub cannot be reached or cannot serve now. May be retried."""
+
+
+class HubFull(Unavailable):
+    """The Hub's disk has no room for more (ENOSPC). May be retried."""
 
 
 class TimedOut(Trouble):

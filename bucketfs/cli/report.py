@@ -66,6 +66,8 @@ _PAUSED = {
     "key": "pushes pause, the Hub refuses the key",
     "limit": "pushes pause, a limit is reached",
     "hub": "pushes pause, the Hub is away",
+    "room": "pushes pause, the disk of the Hub is full",
+    "disk": "pushes pause, the disk of this mount's state is full",
 }
 
 

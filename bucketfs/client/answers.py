@@ -22,6 +22,7 @@ from bucketfs.errors import (
     Denied,
     Exists,
     HubError,
+    HubFull,
     InvalidArgument,
     IsADirectory,
     NotADirectory,
@@ -46,6 +47,9 @@ DETAIL_TRAILER = "bucketfs-detail"
 
 WARNING_TRAILER = "bucketfs-warning"
 """The trailer of an answer that went well with something that the user should be told."""
+
+DISK_FULL = "the disk of the hub is full"
+"""What a Hub of ours says, with UNAVAILABLE, when its disk has no room."""
 
 BAD_SIGNATURE = "Bad API key signature"
 NON_FAST_FORWARD = "update is non-fast-forward"
@@ -124,6 +128,7 @@ _CODES: dict[str, type[BucketfsError]] = {
 
 _HINTS: dict[type[BucketfsError], str] = {
     Unavailable: "is the Hub running, and is its address right?",
+    HubFull: "make room on the Hub's disk: remove files, then run 'bucketfs hub gc' there; it is tried again by itself",
     TimedOut: "the Hub or the way to it is slow; try again, or with a longer --timeout",
     Unauthenticated: "check the API key and secret (or the session) of this profile",
     OverQuota: "remove something, or ask the owner of the Hub for more",
@@ -159,6 +164,8 @@ def error_of(failure: Failure, attempted: str, now: datetime | None = None) -> B
 
 
 def _kind_of(failure: Failure) -> type[BucketfsError]:
+    if failure.code == "UNAVAILABLE" and DISK_FULL in failure.details:
+        return HubFull
     if failure.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNAUTHENTICATED"):
         return _CODES[failure.code]
     for text, kind in _TEXTS:

@@ -206,7 +206,7 @@ class _Daemon:
             notify=self._notify,
             buckets=None if options.bucket else volumes,
             read_only=options.read_only,
-            make_room=cache.make_room,
+            make_room=volumes.make_room,
             synced=volumes.settle if options.fsync == "hub" else None,
         )
         volumes.vfs = vfs

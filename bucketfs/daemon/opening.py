@@ -149,6 +149,8 @@ class Opener:
         await self._set_aside(info, journal, volume)
         async with self._sweeping:
             await journal.sweep(draft_ids(volume))
+        # Also for a mount that was ended before it could free what removed files held.
+        volume.garbage_bytes = await trio.to_thread.run_sync(journal.unneeded_bytes, draft_ids(volume))
         return volume
 
     async def _begin_anew(self, pusher: Pusher, info: BucketInfo) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from bucketfs import __version__
@@ -19,15 +20,16 @@ from bucketfs.daemon.volumes import Volumes
 from bucketfs.daemon.waiting import Waiting
 from bucketfs.daemon.where import Where
 from bucketfs.dag import cid_text
-from bucketfs.errors import BucketfsError, OverQuota, TimedOut, Unauthenticated, Unavailable
+from bucketfs.errors import BucketfsError, HubFull, NoSpace, OverQuota, TimedOut, Unauthenticated, Unavailable
 from bucketfs.mount import Mount
 from bucketfs.sync import HubSource, Watcher
 
 Document = dict[str, Any]
 
 
-def bucket_status(one: OpenVolume) -> Document:
-    """One bucket: its root, what waits, what went wrong. Times are seconds since 1970, ages seconds."""
+def bucket_status(one: OpenVolume, hub_data: Path | None = None) -> Document:
+    """One bucket: its root, what waits, what went wrong. Times are seconds since 1970, ages seconds. ``hub_data`` is where the
+    embedded Hub keeps its stores, if that is the Hub."""
     syncer, volume = one.syncer, one.volume
     trouble, progress = syncer.trouble, syncer.progress()
     since_ns = volume.changed_since_ns
@@ -44,7 +46,7 @@ def bucket_status(one: OpenVolume) -> Document:
         "last_push_s": syncer.last_push_s,
         "paused": None if trouble is None else paused_by(trouble.error),
         "error": None if trouble is None else str(trouble.error),
-        "hint": None if trouble is None else trouble.error.hint or None,
+        "hint": None if trouble is None else _hint(trouble.error, hub_data) or None,
         "error_since_s": None if trouble is None else trouble.since_s,
         "next_try_s": None if trouble is None else trouble.next_try_s,
         "conflicts": [conflict.copy for conflict in volume.conflicts],
@@ -73,7 +75,17 @@ def paused_by(error: BucketfsError) -> str:
         return "key"
     if isinstance(error, OverQuota):
         return "limit"
+    if isinstance(error, HubFull):
+        return "room"
+    if isinstance(error, NoSpace):
+        return "disk"
     return "hub" if isinstance(error, (Unavailable, TimedOut)) else "other"
+
+
+def _hint(error: BucketfsError, hub_data: Path | None) -> str:
+    if isinstance(error, HubFull) and hub_data is not None:
+        return f"make room on the disk of {hub_data}: remove files, then run 'bucketfs hub gc'; it is tried again by itself"
+    return error.hint
 
 
 def _state(error: BucketfsError | None) -> str:
@@ -94,7 +106,8 @@ def mount_status(
     started_s: float,
 ) -> Document:
     """The whole mount."""
-    buckets = [bucket_status(one) for one in volumes.open.values()]
+    hub_data = options.places.data if session.embedded else None
+    buckets = [bucket_status(one, hub_data) for one in volumes.open.values()]
     ages = [bucket["oldest_age_s"] for bucket in buckets if bucket["oldest_age_s"] is not None]
     unopened = [waiting_status(one) for one in volumes.waiting.values()]
     behind = session.channel.behind

@@ -60,6 +60,7 @@ class Volumes:
         self.feed = Feed()
         self.vfs: VFS
         self._session = session
+        self._cache = cache
         self._folder = make_private(folder / JOURNALS)
         self._numbers = numbers
         self._opener = Opener(session, self._folder, cache, numbers, owner, notify, read_only=read_only, pace=pace)
@@ -151,6 +152,16 @@ class Volumes:
             if left_bytes is not None:
                 total_bytes, free_bytes = min(total_bytes, room.limit_bytes), min(free_bytes, left_bytes)
         return total_bytes, free_bytes
+
+    async def make_room(self, size_bytes: int) -> int:
+        """Free so many bytes, or more, for writes that found the disk full: what removed files held, else clean blocks of the
+        cache. How many were freed, roughly. Raises NoSpace, DiskFailed."""
+        freed_bytes = 0
+        for one in list(self.open.values()):
+            garbage_bytes = one.volume.garbage_bytes
+            if await one.syncer.give_back():
+                freed_bytes += garbage_bytes
+        return freed_bytes or await self._cache.make_room(size_bytes)
 
     async def settle(self, volume: Volume) -> None:
         """Return when everything in ``volume`` is at the Hub; raises what stands in the way."""

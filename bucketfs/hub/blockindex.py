@@ -354,18 +354,29 @@ def leased(connection: sqlite3.Connection, now_ns: int) -> set[bytes]:
     return held
 
 
-def delete_older(connection: sqlite3.Connection, multihashes: Iterable[bytes], stored_before_ns: int) -> tuple[int, int]:
-    """Deletes those that were stored before that time; how many they were and their bytes."""
-    count = size_bytes = 0
+def condemn_older(connection: sqlite3.Connection, multihashes: Iterable[bytes], stored_before_ns: int) -> list[bytes]:
+    """Marks those that were stored before that time as damaged, so that from now on they are missing; which they were."""
+    condemned: list[bytes] = []
+    for part in _parts(list(multihashes)):
+        older = f"multihash IN ({','.join('?' * len(part))}) AND stored_ns < ?"
+        values = [*part, stored_before_ns]
+        rows = connection.execute(f"SELECT multihash FROM blocks WHERE {older}", values).fetchall()
+        connection.execute(f"UPDATE blocks SET damaged = 1 WHERE {older}", values)
+        condemned += [name for (name,) in rows]
+    return condemned
+
+
+def delete_condemned(connection: sqlite3.Connection, multihashes: Iterable[bytes]) -> list[Place]:
+    """Deletes the rows of condemned blocks, but of those that were stored again meanwhile; where their bytes are."""
+    places: list[Place] = []
     for part in _parts(list(multihashes)):
         marks = ",".join("?" * len(part))
         rows = connection.execute(
-            f"SELECT multihash, size FROM blocks WHERE multihash IN ({marks}) AND stored_ns < ?", [*part, stored_before_ns]
+            f"SELECT multihash, pack, offset, size FROM blocks WHERE multihash IN ({marks}) AND damaged = 1", part
         ).fetchall()
-        _delete(connection, [name for name, _ in rows])
-        count += len(rows)
-        size_bytes += sum(size for _, size in rows)
-    return count, size_bytes
+        _delete(connection, [name for name, *_ in rows])
+        places += [Place(pack, offset, size) for _, pack, offset, size in rows]
+    return places
 
 
 def _delete(connection: sqlite3.Connection, multihashes: Sequence[bytes]) -> None:

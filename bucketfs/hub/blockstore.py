@@ -236,6 +236,8 @@ class BlockStore:
                 raise Corrupt(f"{len(data)} bytes where {found.place.size} were stored")
             verify(cid, data)
         except Corrupt as error:
+            if multihash not in self.index.find((multihash,)):
+                return None  # collected meanwhile, and its room given back
             self.index.mark_damaged(multihash, found.place)
             raise Corrupt("a block of the hub is damaged on its disk") from error
         return data

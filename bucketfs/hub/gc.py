@@ -12,26 +12,34 @@ Safe beside servers, in this process or others. What keeps a block:
 When a tree cannot be walked to its end, because a node is damaged or missing, nothing is deleted at all: what lies below is not
 known.
 
-Deleting leaves holes in packs. A pack that is more than half holes is rewritten: its blocks are appended to another, synced,
-re-registered, and then the file goes. Packs that a process appends to are left alone.
+Deleting a block gives its room in the pack back to the disk (a hole, where the file system has such), also in a pack that a running
+hub appends to. Two transactions do it. The first marks the block as damaged, which is to say missing. The second makes the hole and
+deletes the row: should it fail, the row goes on saying that the bytes are not there; and until it is committed the row keeps every
+process from writing to that range. So a collection makes room on a disk that has none: it begins with the hub's reserve and goes in
+smaller steps when one does not fit.
+
+A pack that is more than half holes is rewritten: its blocks are appended to another, synced, re-registered, and then the file goes.
+Packs that a process appends to are left alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
 from bucketfs.dag import multihash_of, reachable
-from bucketfs.errors import BucketfsError, Corrupt
+from bucketfs.errors import BucketfsError, Corrupt, NoSpace
 from bucketfs.hub import blockindex, tables
 from bucketfs.hub.blockindex import Place
 from bucketfs.hub.blockstore import BlockStore
 from bucketfs.hub.config import HubConfig
 from bucketfs.hub.database import Database
-from bucketfs.hub.packs import PackWriter, pack_path
+from bucketfs.hub.packs import PackWriter, open_pack, pack_path, punch
 from bucketfs.hub.private import PrivateTree, bucket_size
+from bucketfs.hub.reserve import give_up_reserve, take_reserve
 from bucketfs.hub.sizes import Scales
 from bucketfs.hub.tree import WorkingSet
 from bucketfs.hub.usage import Accounting
@@ -39,6 +47,8 @@ from bucketfs.types import Cid
 
 GRACE_S = 3600.0
 DELETED_AT_ONCE = 2000
+DELETED_AT_LEAST = 50
+"""Deletions that must fit one transaction, about 400 KiB of the index's log, on a disk that is nearly full."""
 MOVED_BYTES_AT_ONCE = 32 * 1024 * 1024
 
 Roots = set[tuple[Cid, bytes | None]]
@@ -58,6 +68,14 @@ class Collected:
 
 def collect(config: HubConfig, grace_s: float = GRACE_S) -> Collected:
     """Collects in the stores of a hub, which may be running. Raises Corrupt when a bucket is damaged, NoSpace, DiskFailed."""
+    give_up_reserve(config.data)
+    try:
+        return _collected(config, grace_s)
+    finally:
+        take_reserve(config.data)
+
+
+def _collected(config: HubConfig, grace_s: float) -> Collected:
     database = Database(config.metadata_url or tables.sqlite_url(config.data))
     try:
         store = BlockStore(config.data / "blocks")
@@ -101,9 +119,9 @@ class Collection:
         for batch in self.store.index.multihashes():
             unmarked = [name for name, stored_ns in batch if stored_ns < stored_before_ns and name not in self._kept]
             for start in range(0, len(unmarked), DELETED_AT_ONCE):
-                self._sweep(unmarked[start : start + DELETED_AT_ONCE], stored_before_ns)
-        self.store.index.tidy(self.store.now_ns())
+                self._sweep_as_it_fits(unmarked[start : start + DELETED_AT_ONCE], stored_before_ns)
         self._close_gaps()
+        self.store.index.tidy(self.store.now_ns())
         self._done.blocks_kept = self.store.index.totals()[0]
         return self._done
 
@@ -122,6 +140,16 @@ class Collection:
             self._kept.update(map(multihash_of, found))
             self._walked.add((root, link_key))
 
+    def _sweep_as_it_fits(self, names: list[bytes], stored_before_ns: int) -> None:
+        try:
+            self._sweep(names, stored_before_ns)
+        except NoSpace:
+            if len(names) <= DELETED_AT_LEAST:
+                raise
+            middle = len(names) // 2
+            for half in (names[:middle], names[middle:]):
+                self._sweep_as_it_fits(half, stored_before_ns)
+
     def _sweep(self, names: list[bytes], stored_before_ns: int) -> None:
         while True:
             with self.store.index.writing() as connection:
@@ -129,16 +157,29 @@ class Collection:
                 if roots <= self._walked:
                     held = blockindex.leased(connection, self.store.now_ns())
                     unneeded = [name for name in names if name not in self._kept and name not in held]
-                    count, size_bytes = blockindex.delete_older(connection, unneeded, stored_before_ns)
-                    self._done.blocks_deleted += count
-                    self._done.bytes_deleted += size_bytes
-                    return
+                    condemned = blockindex.condemn_older(connection, unneeded, stored_before_ns)
+                    break
             # Walking may take long, so not while nobody else can write.
             self.mark(roots)
+        if condemned:
+            self._delete(condemned)
+
+    def _delete(self, condemned: list[bytes]) -> None:
+        with self.store.index.writing() as connection, ExitStack() as stack:
+            places = blockindex.delete_condemned(connection, condemned)
+            packs: dict[int, int | None] = {}
+            for place in places:
+                if place.pack:
+                    if place.pack not in packs:
+                        packs[place.pack] = stack.enter_context(open_pack(self.store.folder, place.pack))
+                    punch(packs[place.pack], place.offset, place.size)
+        self._done.blocks_deleted += len(places)
+        self._done.bytes_deleted += sum(place.size for place in places)
 
     def _close_gaps(self) -> None:
         self.store.give_up_pack()
-        for number, (used_bytes, _) in self.store.index.pack_usage().items():
+        # Empty ones first: they make room for what has to move.
+        for number, (used_bytes, _) in sorted(self.store.index.pack_usage().items(), key=lambda pack: pack[1]):
             path = pack_path(self.store.folder, number)
             try:
                 on_disk = path.stat().st_size
@@ -157,6 +198,8 @@ class Collection:
                 self.store.index.forget_pack(number)
                 self.store.readers.prune(number)
                 self._done.packs_removed += 1
+            except NoSpace:
+                return  # the holes were given back already; another time the rest is made dense
             finally:
                 source.close()
 

@@ -10,18 +10,24 @@ syncing once. A pack is appended to by one process at a time, which holds an exc
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, NotFound
 
 READERS_MAX = 128
 _WRITE_PIECES_MAX = 512  # well below IOV_MAX
+_PUNCH_AND_KEEP_SIZE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE of <linux/falloc.h>
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
 
 def disk_error(error: OSError, what: str) -> BucketfsError:
@@ -185,6 +191,33 @@ class PackReaders:
             self._closing.add(descriptor)
         else:
             os.close(descriptor)
+
+
+@contextmanager
+def open_pack(folder: Path, number: int) -> Iterator[int | None]:
+    """The descriptor of a pack for `punch`, None when the pack is gone. Raises DiskFailed."""
+    try:
+        descriptor = os.open(pack_path(folder, number), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    except OSError as error:
+        raise disk_error(error, "opening a pack") from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def punch(descriptor: int | None, offset: int, size_bytes: int) -> None:
+    """Give the room of some bytes of a pack back to the disk; they read as zeros. Nothing happens where the file system has no
+    holes, or the pack is gone. Raises DiskFailed."""
+    if descriptor is None:
+        return
+    if _libc.fallocate(descriptor, _PUNCH_AND_KEEP_SIZE, offset, size_bytes):
+        number = ctypes.get_errno()
+        if number not in (errno.EOPNOTSUPP, errno.ENOSYS):
+            raise disk_error(OSError(number, os.strerror(number)), "freeing a part of a pack")
 
 
 def pack_path(folder: Path, number: int) -> Path:

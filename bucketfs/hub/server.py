@@ -32,6 +32,7 @@ from bucketfs.hub.listen import bind
 from bucketfs.hub.metadata import Metadata
 from bucketfs.hub.pledges import Pledges
 from bucketfs.hub.private import bucket_size
+from bucketfs.hub.reserve import give_up_reserve, take_reserve
 from bucketfs.hub.rpc import Gate, in_pool
 from bucketfs.hub.service import Service
 from bucketfs.hub.tables import sqlite_url
@@ -228,6 +229,15 @@ def _is_full(folder: os.PathLike[str]) -> bool:
 def open_hub(config: HubConfig) -> Hub:
     """Opens (or makes) the stores of a hub without serving. Raises DiskFailed, NoSpace, Unsupported."""
     try:
+        return _opened(config)
+    except NoSpace:
+        if not give_up_reserve(config.data):
+            raise
+    return _opened(config)
+
+
+def _opened(config: HubConfig) -> Hub:
+    try:
         make_private_folder(config.data)
         metadata = Metadata(config.metadata_url or sqlite_url(config.data))
     except OSError as error:
@@ -244,6 +254,7 @@ def open_hub(config: HubConfig) -> Hub:
     except BaseException:
         metadata.close()
         raise
+    take_reserve(config.data)
     # Only after an upgrade is there anything to count.
     metadata.correct_usage(lambda root, link_key: bucket_size(blockstore, root, link_key), all_buckets=False)
     return Hub(

@@ -21,7 +21,7 @@ from bucketfs.errors import BucketfsError, DiskFailed, NotFound
 from bucketfs.journal.checked import Checked
 from bucketfs.journal.descriptors import Descriptors
 from bucketfs.journal.extents import Interval
-from bucketfs.journal.sums import Sums, Survey, records_of, survey
+from bucketfs.journal.sums import BLOCK_SIZE, Sums, Survey, records_of, survey
 from bucketfs.ops import Seal
 from bucketfs.types import DraftId
 
@@ -61,8 +61,9 @@ class Draft:
         assert taken, "other bytes over sealed ones"
 
     def take(self, offset: int, data: bytes | memoryview) -> bool:
-        """Writes all of ``data`` at ``offset`` bytes, unless that would change sealed bytes, or mix with damaged ones: then nothing
-        is written, and the bytes need a draft above this one. Does not await. NoSpace, DiskFailed: some of it may be there."""
+        """Writes all of ``data`` at ``offset`` bytes, unless that would change sealed bytes, or mix with damaged ones, or the file
+        is being cut: then nothing is written, and the bytes need a draft above this one. Does not await. NoSpace, DiskFailed: some
+        of it may be there."""
         return self._drafts._take(self.id, offset, data)
 
     def read(self, offset: int, size: int) -> bytes:
@@ -71,7 +72,7 @@ class Draft:
         return self._drafts._read(self.id, offset, size)
 
     def cut(self, size: int) -> None:
-        """Nobody needs the bytes from ``size`` on, until they are written anew. The file stays as it is."""
+        """Nobody needs the bytes from ``size`` on, until they are written anew. The file is cut behind the next checkpoint."""
         self._drafts._cut(self.id, size)
 
     def sealed_in(self, start: int, stop: int) -> bool:
@@ -114,6 +115,9 @@ class Drafts:
         self._shards: set[str] = set()
         self._shards_new = True
         self._folder_new = False
+        self._cuts: dict[DraftId, int] = {}  # drafts that were cut since the last checkpoint, and how long they have to be
+        self._to_trim: dict[DraftId, int] = {}  # the same of those cut before it
+        self._trimming: set[DraftId] = set()
         self.next_id = DraftId(1)
 
     # For the overlay
@@ -270,6 +274,36 @@ class Drafts:
             self._let_go(draft)
         return [self._path(draft) for draft in gone]
 
+    # For the journal: giving back what was cut off. A record before the cut may name the bytes, and a power loss may take the
+    # record of the cut. So that waits until a segment which does not name them is durable.
+
+    def note_checkpoint(self) -> None:
+        """A new segment says which bytes of the drafts count: none of those that were cut off before."""
+        self._to_trim |= self._cuts
+        self._cuts = {}
+
+    def decide_trim(self) -> list[tuple[DraftId, int]]:
+        """The drafts that can be shorter, and how long they must stay, now that the segment is durable. Until `note_trimmed`
+        nothing is written to them."""
+        wanted, self._to_trim = self._to_trim, {}
+        found = [(draft, size) for draft, size in wanted.items() if draft in self._known]
+        # Sealed bytes never change again.
+        found = [(draft, size) for draft, size in found if self._known[draft].sealed_size <= size]
+        self._trimming = {draft for draft, _ in found}
+        return found
+
+    def perform_trim(self, work: Iterable[tuple[DraftId, int]]) -> None:
+        """Does it. Blocks: for a thread. Raises DiskFailed."""
+        for draft, size in work:
+            if draft in self._known:
+                with self._borrow(draft) as file:
+                    if self._disk.size(file) > size:
+                        self._disk.truncate(file, size)
+
+    def note_trimmed(self) -> None:
+        """It is done, or failed."""
+        self._trimming = set()
+
     def path(self, draft: DraftId) -> str:
         """Where a draft's file is."""
         return self._path(draft)
@@ -281,6 +315,12 @@ class Drafts:
     # Inside
 
     def _take(self, draft: DraftId, offset: int, data: bytes | memoryview) -> bool:
+        if draft in self._trimming:
+            return False
+        stop = _whole_blocks(offset + len(data))
+        for cut in (self._cuts, self._to_trim):
+            if draft in cut:
+                cut[draft] = max(cut[draft], stop)
         with self._borrow(draft) as file:
             sums = self._sums(draft)
             parts = self._checked.open_parts(draft, file, sums, offset, data)
@@ -318,8 +358,9 @@ class Drafts:
 
     def _cut(self, draft: DraftId, size: int) -> None:
         sums = self._known.get(draft)
-        if sums:
+        if sums is not None:
             sums.cut(size)
+            self._cuts[draft] = _whole_blocks(size)
 
     def _sealed_in(self, draft: DraftId, start: int, stop: int) -> bool:
         sums = self._known.get(draft)
@@ -373,6 +414,11 @@ class Drafts:
 
     def _path(self, draft: DraftId) -> str:
         return f"{self._folder}/{draft & 0xFF:02x}/{draft:016x}"
+
+
+def _whole_blocks(size: int) -> int:
+    """The length up to the end of a block: its sum may cover bytes behind ``size``."""
+    return -(-size // BLOCK_SIZE) * BLOCK_SIZE
 
 
 _NO_SUMS = Sums()

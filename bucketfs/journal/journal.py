@@ -7,7 +7,7 @@ that change our state and return the work, and the work runs on one thread.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -194,6 +194,7 @@ class Journal:
         if newest is not None:
             newest.happens(Event.SUPERSEDED)
         self._segments.append(segment)
+        self.drafts.note_checkpoint()
 
     # Durability
 
@@ -243,8 +244,18 @@ class Journal:
             paths = self._decide_settle(candidates)
             if paths:
                 await self._workers.run(self._unlink_all, paths)
+            await self._trim()
             self._reserve.fill()
             self._rest()
+
+    async def _trim(self) -> None:
+        """Give back what was cut off drafts before the segment that is durable now."""
+        work = self.drafts.decide_trim()
+        try:
+            if work:
+                await self._workers.run(self.drafts.perform_trim, work)
+        finally:
+            self.drafts.note_trimmed()
 
     async def sweep(self, live: Iterable[DraftId] = ()) -> int:
         """Makes the newest segment durable, then removes the draft files of earlier runs that no record and not ``live``
@@ -265,6 +276,14 @@ class Journal:
             return len(paths)
 
     # About itself
+
+    def free_bytes(self) -> int:
+        """How much the disk of this journal has room for. DiskFailed."""
+        return self._disk.free_bytes(self._folder)
+
+    def unneeded_bytes(self, keep: Set[DraftId]) -> int:
+        """How long the drafts are that records name and ``keep`` does not: what the next checkpoint may free. Blocks."""
+        return sum(self._disk.file_size(self.drafts.path(draft)) for draft in self.drafts.all() - keep)
 
     @property
     def failed(self) -> bool:

@@ -43,6 +43,7 @@ TABLE: dict[type[BaseException], int] = {
     errors.HubError: errno.EIO,
     # The request was fine; something below us is not.
     errors.Unavailable: errno.EIO,
+    errors.HubFull: errno.ENOSPC,
     errors.TimedOut: errno.EIO,
     errors.Corrupt: errno.EIO,
     errors.NoSpace: errno.ENOSPC,

@@ -18,6 +18,8 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import trio
+
 from bucketfs.cache import BlockCache
 from bucketfs.dag import cid_text
 from bucketfs.errors import (
@@ -43,9 +45,10 @@ from bucketfs.sync.refused import Place, part_pushed, parts_of, why_not
 from bucketfs.sync.remote import Look, Remote
 from bucketfs.sync.restore import Restorer, supply
 from bucketfs.sync.send import Sent, send_all
-from bucketfs.types import Cid, Link, UploadId
+from bucketfs.types import Cid, DraftId, Link, UploadId
 from bucketfs.vfs import (
     BuiltNode,
+    FrozenFile,
     Invalidation,
     Limits,
     Node,
@@ -148,6 +151,8 @@ class Pusher:
         self.aside = Aside(volume.key)
         self._attempts_left = 0
         self._upload = UploadId(secrets.token_bytes(16))
+        self._carried: Picture | None = None
+        self._moving = trio.Lock()
         self.now = Sent()
         self.total = Sent()
 
@@ -186,7 +191,7 @@ class Pusher:
         # Whoever lost the swap to another push is quicker the next time: what did not change meanwhile is at the Hub already.
         known: dict[Node, BuiltFile] = {}
         for _ in range(MOVES_MAX):
-            picture = await self._picture(only)
+            picture = self._carried = await self._picture(only)
             if picture is None:
                 self.aside.clear()
                 return
@@ -212,6 +217,7 @@ class Pusher:
                 thaw(picture)
                 raise
             finally:
+                self._carried = None
                 self.total.add(self.now)
             if moved is None:
                 part_pushed(picture, part, links, partly=only is not None)
@@ -421,6 +427,10 @@ class Pusher:
 
     async def _rebase(self, root: Cid, built: Mapping[Node, BuiltNode], *, still: frozenset[Cid] = frozenset()) -> list[str]:
         """``still`` are roots proposed from here that the Hub may turn out to have after ``root``."""
+        async with self._moving:
+            return await self._move(root, built, still)
+
+    async def _move(self, root: Cid, built: Mapping[Node, BuiltNode], still: frozenset[Cid]) -> list[str]:
         volume = self._volume
         when = datetime.now().astimezone().strftime("%Y-%m-%d %H%M%S")
         host, mine, old = socket.gethostname(), root in volume.proposed, volume.base
@@ -453,6 +463,10 @@ class Pusher:
 
     async def retry(self) -> None:
         """Do what is stuck for blocks that the Hub had lost, as far as it has them again. Raises what fetching them does."""
+        async with self._moving:
+            await self._retry()
+
+    async def _retry(self) -> None:
         volume = self._volume
         before = len(volume.stuck)
         when = datetime.now().astimezone().strftime("%Y-%m-%d %H%M%S")
@@ -472,4 +486,16 @@ class Pusher:
         volume.numbers.flush()
         volume.journal.checkpoint(volume.base, _Head(volume))
         volume.checkpointed()
-        await volume.journal.settle(draft_ids(volume))
+        await volume.journal.settle(draft_ids(volume) | self._read_by_push())
+
+    async def give_back(self) -> None:
+        """A checkpoint for the room that it frees. Any task may call it, also during a push: that loses no draft that it has to
+        read, but for files that were removed since, which it leaves out. Waits while the base moves. Raises NoSpace, DiskFailed."""
+        async with self._moving:
+            await self.checkpoint()
+
+    def _read_by_push(self) -> set[DraftId]:
+        if self._carried is None:
+            return set()
+        files = (frozen for frozen in self._carried.nodes if isinstance(frozen, FrozenFile) and not frozen.node.orphan)
+        return {layer.draft.id for frozen in files for layer in frozen.layers}

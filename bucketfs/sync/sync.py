@@ -16,7 +16,7 @@ import trio
 from bucketfs.cache import BlockCache
 from bucketfs.client import Backoff
 from bucketfs.dag import cid_text
-from bucketfs.errors import BucketfsError, Corrupt, Denied, OverQuota, Unavailable
+from bucketfs.errors import BucketfsError, Corrupt, Denied, HubFull, NoSpace, OverQuota, Unavailable
 from bucketfs.sync.conflicts import ConflictKeeper
 from bucketfs.sync.lapse import saw
 from bucketfs.sync.push import Pusher
@@ -40,6 +40,13 @@ GARBAGE_DRAFTS_MAX = 4096
 GARBAGE_BYTES_MAX = 256 << 20
 RECORDS_MAX = 500_000
 """Past these the journal is written anew although nothing could be pushed."""
+
+GARBAGE_SHARE = 4
+"""Drafts that are needed no more may take one part in so many of the room that is left on their disk; past that they are freed at
+once. So a full disk gives back what is removed, and what that costs falls as there is room again."""
+
+ROOM_LOOK_S = 5.0
+"""How often the room is looked at while there are such drafts: others write to the disk, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,12 @@ class Syncer:
         self._failed_asked = 0
         self._hurried = 0
         self._stuck_s = trio.current_time()
+        self._garbage = trio.Event()
+        self._freeing = trio.Lock()
         volume.on_change = self._wake
+        volume.on_garbage = self._note_garbage
+        if volume.garbage_bytes:
+            self._note_garbage()
 
     def heard(self) -> None:
         """The Hub's root may have moved: look at it soon."""
@@ -198,6 +210,8 @@ class Syncer:
         async with trio.open_nursery() as nursery:
             # By itself: a push of many hours must not keep what waits for it from its checksums.
             nursery.start_soon(self.seal)
+            # So does what a full disk is short of: the push may be what has no room.
+            nursery.start_soon(self._keep_room)
             await self._push_and_follow()
 
     async def _push_and_follow(self) -> None:
@@ -326,6 +340,42 @@ class Syncer:
         garbage = volume.garbage_drafts > GARBAGE_DRAFTS_MAX or volume.garbage_bytes > GARBAGE_BYTES_MAX
         if garbage or volume.journal.figures().records > RECORDS_MAX:
             await self._pusher.checkpoint()
+
+    # Room
+
+    def _note_garbage(self) -> None:
+        self._garbage.set()
+
+    async def _keep_room(self) -> None:
+        """Free what removed files held as soon as their disk is short of room, until cancelled."""
+        told = ""
+        while True:
+            await self._garbage.wait()
+            self._garbage = trio.Event()
+            while self.volume.garbage_bytes:
+                try:
+                    if self.volume.garbage_bytes * GARBAGE_SHARE > self.volume.journal.free_bytes():
+                        await self.give_back()
+                    told = ""
+                except BucketfsError as error:
+                    if told != str(error):
+                        told = str(error)
+                        log.warning("%s: what removed files held cannot be freed now: %s", self.volume.key, error)
+                with trio.move_on_after(ROOM_LOOK_S):
+                    await self._garbage.wait()
+                self._garbage = trio.Event()
+
+    async def give_back(self) -> bool:
+        """Free what removed files held here; whether there was anything. A push that had no room tries again. Raises NoSpace,
+        DiskFailed."""
+        if not self.volume.garbage_bytes:
+            return False
+        async with self._freeing:
+            if self.volume.garbage_bytes:
+                await self._pusher.give_back()
+                if self.trouble is not None and isinstance(self.trouble.error, NoSpace | HubFull):
+                    self.hurry()
+        return True
 
     def _tell(self) -> None:
         self._progress.set()

@@ -25,6 +25,9 @@ SQUASH_BYTES_MAX = 16 << 20
 
 SQUASH_STEP_BYTES = 1 << 20
 
+CUT_BYTES_MIN = 1 << 20
+"""A cut that takes more from a draft leaves garbage that a full disk makes worth a checkpoint."""
+
 
 async def read(node: FileNode, offset: int, size: int) -> bytes:
     """Up to ``size`` bytes from ``offset``; fewer only at the end of the file. Awaits only for what is not in memory.
@@ -161,7 +164,11 @@ def truncate(node: FileNode, size_bytes: int, mtime_ns: int | None = None, ctime
     more = 0 if node.orphan else size_bytes - content.size_bytes
     volume.growth.grow(more)
     try:
-        layer = content.writable(volume.journal.drafts.new)
+        top = content.layers[-1] if content.layers else None
+        cut_bytes = _bytes_beyond(content, size_bytes)
+        # Sealed bytes stay what they are: their draft can only go as a whole.
+        anew = top is not None and cut_bytes > CUT_BYTES_MIN and top.draft.sealed_in(size_bytes, content.size_bytes)
+        layer = content.begin(volume.journal.drafts.new) if anew else content.writable(volume.journal.drafts.new)
         if not node.orphan:
             # Memory changes behind the record: a cut that could not be recorded must not be seen, for a restart would undo it.
             volume.append(
@@ -183,6 +190,36 @@ def truncate(node: FileNode, size_bytes: int, mtime_ns: int | None = None, ctime
     node.damaged = False
     _modified(node, mtime_ns, ctime_ns)
     volume.unrecorded.discard(node)
+    if cut_bytes > CUT_BYTES_MIN:
+        if layer is top:
+            volume.leave_garbage(cut_bytes)
+        else:
+            _give_back(node)
+
+
+def _bytes_beyond(content: Content, size_bytes: int) -> int:
+    """How much of the topmost draft a cut to ``size_bytes`` takes away."""
+    if not content.layers or size_bytes >= content.size_bytes:
+        return 0
+    return sum(stop - start for start, stop in content.layers[-1].extents.intersect(size_bytes, content.size_bytes))
+
+
+def _give_back(node: FileNode) -> None:
+    """After a large cut that began a new layer: let go of the drafts below, as far as little of them still shows. What shows is
+    copied up; a draft of which more shows keeps its file until it is pushed or written anew, and so it is where there is no room
+    for the copy."""
+    content = node.content
+    for index in range(len(content.layers) - 2, -1, -1):
+        shown = content.squashed(index)
+        if shown:
+            try:
+                if not _may_go(content, index) or not _copied(node, index):
+                    return
+            except (NoSpace, DiskFailed):
+                return
+            if not node.orphan:
+                node.volume.unrecorded.add(node)
+        _drop(node, index)
 
 
 def record(node: FileNode) -> None:
@@ -242,16 +279,17 @@ def squash(node: FileNode) -> None:
 
 def _drop(node: FileNode, index: int) -> None:
     """The layer above a layer has everything of it now."""
-    volume, content = node.volume, node.content
+    size_bytes = 0
     with suppress(BucketfsError):  # what cannot be looked at counts for nothing
-        volume.garbage_bytes += content.layers[index].draft.size_bytes
-    volume.garbage_drafts += 1
-    content.squash(index)
+        size_bytes = node.content.layers[index].draft.size_bytes
+    node.content.squash(index)
+    node.volume.garbage_drafts += 1
+    node.volume.leave_garbage(size_bytes)
 
 
 def _may_go(content: Content, index: int) -> bool:
     upper = content.layers[index + 1].draft
-    small = content.layers[index].extents.size_bytes <= SQUASH_BYTES_MAX
+    small = sum(stop - start for start, stop in content.squashed(index)) <= SQUASH_BYTES_MAX
     return small and not any(upper.sealed_in(start, stop) for start, stop in content.squashed(index))
 
 

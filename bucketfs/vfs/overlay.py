@@ -73,6 +73,7 @@ class Overlay(View):
         self.moves = 0
         """Counts the renames that a plan of what to push in which order cannot outlive (see `slices`)."""
         self.on_change: Callable[[], None] = lambda: None
+        self.on_garbage: Callable[[], None] = lambda: None
         # The base was one root and is another one, which was pushed from here or not.
         self.on_base: Callable[[Cid, Cid, bool], None] = lambda old, new, ours: None
 
@@ -216,10 +217,17 @@ class Overlay(View):
         They are deleted behind the next checkpoint and not here: until the record of the unlink is on the disk, a power cut
         brings the name back, and then its bytes must be there.
         """
+        size_bytes = sum(layer.extents.size_bytes for layer in node.content.layers)
         self.garbage_drafts += len(node.content.layers)
-        self.garbage_bytes += sum(layer.extents.size_bytes for layer in node.content.layers)
         node.content.layers.clear()
         self.unrecorded.discard(node)
+        self.leave_garbage(size_bytes)
+
+    def leave_garbage(self, size_bytes: int) -> None:
+        """So many bytes of drafts are needed no more: the next checkpoint frees them, and a full disk makes it due."""
+        self.garbage_bytes += size_bytes
+        if size_bytes:
+            self.on_garbage()
 
 
 def _owner(old: int | None, new: int | None) -> int | None:

@@ -226,7 +226,7 @@ class VFS:
             raise IsADirectory("a bucket is removed with rmdir")
         directory = self._directory(parent)
         volume = directory.volume
-        await volume.lens.settle(lambda: volume.remove(directory, name, directory=False))
+        await self._decided(volume, lambda: volume.remove(directory, name, directory=False))
 
     async def rmdir(self, parent: Inode, name: bytes, caller: Caller) -> None:
         """Take an empty directory away; at the top of an all-buckets mount an empty bucket."""
@@ -235,7 +235,7 @@ class VFS:
             return
         directory = self._directory(parent)
         volume = directory.volume
-        await volume.lens.settle(lambda: volume.remove(directory, name, directory=True))
+        await self._decided(volume, lambda: volume.remove(directory, name, directory=True))
 
     async def rename(
         self, old_parent: Inode, old_name: bytes, new_parent: Inode, new_name: bytes, flags: RenameFlags, caller: Caller

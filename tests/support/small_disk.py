@@ -1,4 +1,5 @@
-"""A disk that is soon full: a tmpfs of a few MiB. Needs root, or sudo that asks nothing (as `make` has for packages)."""
+"""A disk that is soon full: a tmpfs of a few MiB, or an ext4 on a loop device. Needs root, or sudo that asks nothing (as `make` has
+for packages)."""
 
 from __future__ import annotations
 
@@ -33,6 +34,24 @@ class SmallDisk:
             if room > 0:
                 os.posix_fallocate(file.fileno(), 0, room)
         return path
+
+
+@contextmanager
+def loop_disk(folder: Path, size_mib: int) -> Iterator[SmallDisk]:
+    """A real block device with ext4 on it, in an image beside ``folder``; gone afterwards. ``resize`` does not work on it. The
+    kernel frees the loop device when the file system is unmounted, also by what clears up after a run that was killed."""
+    folder.mkdir()
+    image = folder.with_name(f"{folder.name}.img")
+    with image.open("wb") as file:
+        file.truncate(size_mib << 20)
+    subprocess.run(["/sbin/mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", image], check=True)
+    subprocess.run([*AS_ROOT, "mount", "-o", "loop", image, folder], check=True)
+    try:
+        subprocess.run([*AS_ROOT, "chown", f"{os.geteuid()}:{os.getegid()}", folder], check=True)
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run([*AS_ROOT, "umount", "-l", folder], check=True)
+        image.unlink()
 
 
 @contextmanager
