@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import ExitStack, aclosing
 from pathlib import Path
@@ -10,7 +11,16 @@ from typing import Any
 
 import click
 
-from bucketfs.cli.buck_output import Shown, add_attributes, conclude, row_of, show_bucket, show_buckets, show_rows
+from bucketfs.cli.buck_output import (
+    Shown,
+    add_attributes,
+    conclude,
+    row_of,
+    show_bucket,
+    show_buckets,
+    show_rows,
+    symlink_target,
+)
 from bucketfs.cli.buck_pipe import spool, spooled
 from bucketfs.cli.buck_place import (
     acting,
@@ -20,6 +30,7 @@ from bucketfs.cli.buck_place import (
     in_order,
     is_folder_place,
     is_native,
+    item_at,
     names_of,
     need_native,
     parts_of,
@@ -41,6 +52,7 @@ from bucketfs.sync import (
     PullOptions,
     PushOptions,
     listed_asides,
+    move_by_path,
     move_path,
     pull_folder,
     push_folder,
@@ -103,7 +115,7 @@ def ls(place: str, long: bool, as_json: bool, **options: Any) -> None:
             show_buckets(await session.buckets.list(), as_json)
             return
         info, path = await place_of(session, place)
-        item, _ = await session.buckets.list_path(info.key, path)
+        item = await item_at(session, info, path, place)
         items = [child for child in item.items if child.name != ".textileseed"] if item.is_directory else [item]
         rows = [row_of(child) for child in items]
         if long and await is_native(session, info):
@@ -122,11 +134,15 @@ def cat(place: str, **options: Any) -> None:
     async def act(session: Session) -> None:
         info, path = await place_of(session, place)
         out = sys.stdout.buffer
+        item = await item_at(session, info, path, place)
+        if item.is_directory:
+            raise IsADirectory(f"{named(place)} is a folder")
         if await is_native(session, info):
-            item, _ = await session.buckets.list_path(info.key, path)
-            if item.is_directory:
-                raise IsADirectory(f"{place} is a folder")
-            content = read_content(source_of(session, info), Link(item.cid, item.tsize))
+            source = source_of(session, info)
+            target = await symlink_target(source, item)
+            if target is not None:
+                raise InvalidArgument(f"{named(place)} is a symlink to {named(target)}", hint="name what it leads to")
+            content = read_content(source, Link(item.cid, item.tsize))
         else:
             content = session.buckets.pull_path(info.key, path)
         async with aclosing(content) as pieces:
@@ -176,7 +192,7 @@ def push(local: Path, place: str, delete: bool, no_attributes: bool, reread: boo
 
 @buck.command()
 @click.argument("place", metavar="BUCKET[/PATH]")
-@click.argument("local", type=click.Path(path_type=Path))
+@click.argument("local", type=click.Path())
 @click.option("--delete", is_flag=True, help="Remove from LOCAL what is not in the bucket, or of another kind there.")
 @_reread
 @rights_options
@@ -184,7 +200,7 @@ def push(local: Path, place: str, delete: bool, no_attributes: bool, reread: boo
 @acting
 def pull(
     place: str,
-    local: Path,
+    local: str,
     delete: bool,
     reread: bool,
     owner: bool,
@@ -192,16 +208,23 @@ def pull(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Make LOCAL what is in a bucket. Fetches and writes only what is not there."""
-    wanted = PullOptions(delete=delete, reread=reread, rights=rights_of(owner, special_modes))
+    """Make LOCAL what is in a bucket. Fetches and writes only what is not there.
+
+    A file goes into LOCAL when that is a folder, or ends in a slash.
+    """
+    into = os.path.basename(local) in ("", ".", "..")
+    wanted = PullOptions(delete=delete, reread=reread, into=into, rights=rights_of(owner, special_modes))
 
     async def act(session: Session) -> None:
         info, path = await place_of(session, place)
         await need_native(session, info)
-        with listed_asides(make_private(asides_place(options)), local) as asides, Shown("Pulling", as_json) as shown:
+        if is_folder_place(place):
+            await item_at(session, info, path, place)
+        top = Path(local)
+        with listed_asides(make_private(asides_place(options)), top) as asides, Shown("Pulling", as_json) as shown:
             figures = await pull_folder(
                 remote_of(session, info),
-                local,
+                top,
                 names_of(path),
                 wanted,
                 shown.update,
@@ -222,10 +245,10 @@ def rm(place: str, recursive: bool, **options: Any) -> None:
     async def act(session: Session) -> None:
         info, path = await place_of(session, place)
         if not path:
-            raise Usage(f"{place} is a whole bucket", hint="'bucketfs buck destroy' removes it")
-        item, _ = await session.buckets.list_path(info.key, path)
+            raise Usage(f"{named(place)} is a whole bucket", hint="'bucketfs buck destroy' removes it")
+        item = await item_at(session, info, path, place)
         if item.is_directory and not recursive:
-            raise IsADirectory(f"{place} is a folder", hint="-r removes it with all that is in it")
+            raise IsADirectory(f"{named(place)} is a folder", hint="-r removes it with all that is in it")
         await session.buckets.remove_path(info.key, path)
 
     with_session(options, act)
@@ -244,12 +267,15 @@ def mv(old: str, new: str, **options: Any) -> None:
         if info.key != other.key:
             raise CrossDevice("nothing moves from one bucket into another", hint="pull it, push it, and remove it")
         if not old_path:
-            raise Usage(f"{old} is a whole bucket", hint="name something in it")
+            raise Usage(f"{named(old)} is a whole bucket", hint="name something in it")
+        await item_at(session, info, old_path, old)
+        paths, into = (names_of(old_path), names_of(new_path)), is_folder_place(new)
         if await is_native(session, info):
-            into = is_folder_place(new)
-            await move_path(remote_of(session, info), names_of(old_path), names_of(new_path), into=into)
+            await move_path(remote_of(session, info), *paths, into=into)
         else:
-            await session.buckets.move_path(info.key, old_path, new_path)
+            # A Hub that offers blocks is not an original one.
+            by_names = await session.blocks.offered()
+            await move_by_path(session.buckets, info.key, *paths, into=into, by_names=by_names)
 
     with_session(options, act)
 
@@ -266,6 +292,7 @@ def links(place: str, as_json: bool, **options: Any) -> None:
 
     async def act(session: Session) -> None:
         info, path = await place_of(session, place)
+        await item_at(session, info, path, place)
         found = await session.buckets.links(info.key, path)
         shown = {"url": found.url, "www": found.www, "ipns": found.ipns}
         if as_json:
@@ -312,6 +339,7 @@ def grant(place: str, grantee: str, name: str, **options: Any) -> None:
 
     async def act(session: Session) -> None:
         info, path = await place_of(session, place)
+        await item_at(session, info, path, place)
         await session.buckets.set_roles(info.key, path, {who: Role[name.upper()]})
         if who != EVERYBODY and name != "none":
             say(f"They mount it with: bucketfs mount --thread {thread_text(info.thread)} {info.key} FOLDER")

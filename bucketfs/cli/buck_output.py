@@ -84,6 +84,14 @@ async def add_attributes(source: NodeSource, items: Sequence[PathItem], rows: Se
                 row["target"] = info.target.decode(errors="surrogateescape")
 
 
+async def symlink_target(source: NodeSource, item: PathItem) -> str | None:
+    """Where an entry leads to that is a symlink; None for another."""
+    if item.is_directory or codec_of(item.cid) == RAW:
+        return None
+    target = node_info(item.cid, await source.get(item.cid)).target
+    return None if target is None else target.decode(errors="surrogateescape")
+
+
 _LETTERS = {Kind.DIRECTORY.value: "d", Kind.SYMLINK.value: "l", Kind.FILE.value: "-"}
 
 

@@ -13,9 +13,9 @@ import trio
 from bucketfs.cli.interrupts import end_by, heeded
 from bucketfs.cli.options import configured, org_option, settings
 from bucketfs.cli.printing import named
-from bucketfs.client import BucketInfo, find_bucket
+from bucketfs.client import BucketInfo, PathItem, find_bucket
 from bucketfs.daemon import Session, open_session
-from bucketfs.errors import NotFound, Unsupported, Usage
+from bucketfs.errors import NotADirectory, NotFound, Unsupported, Usage
 from bucketfs.sync import NativeRemote, NodeSource, Rights
 from bucketfs.types import BucketKey
 
@@ -92,7 +92,10 @@ async def _cancelled_by_signals(
 
 
 async def bucket_of(session: Session, name: str) -> BucketInfo:
-    """A bucket by its name or key. Raises NotFound."""
+    """A bucket by its name or key, with or without slashes around it. Raises NotFound, Usage."""
+    text, name = name, name.strip("/")
+    if not name or "/" in name:
+        raise Usage(f"{named(text)} is no bucket", hint="name a bucket alone, without a path")
     if session.guest:
         # Someone else's thread cannot be listed; a bucket in it is named by its key.
         return await session.buckets.root(BucketKey(name))
@@ -111,6 +114,18 @@ async def place_of(session: Session, text: str) -> tuple[BucketInfo, str]:
     if {".", ".."} & set(parts):
         raise Usage(f"{text!r} is no path of a bucket", hint="leave out '.' and '..'")
     return await bucket_of(session, name), "/".join(parts)
+
+
+async def item_at(session: Session, info: BucketInfo, path: str, place: str) -> PathItem:
+    """What the Hub says of a path that was written as ``place``. Raises NotFound, and NotADirectory where ``place`` ends in a slash
+    and is no folder."""
+    try:
+        item, _ = await session.buckets.list_path(info.key, path)
+    except NotFound as error:
+        raise NotFound(f"no such file or folder: {named(place)}") from error
+    if place.endswith("/") and not item.is_directory:
+        raise NotADirectory(f"{named(place)} is no folder", hint="leave out the slash at the end")
+    return item
 
 
 def parts_of(path: str) -> list[str]:

@@ -135,13 +135,14 @@ class BucketsClient:
         request = pb.SetPathRequest(key=key, path=path, cid=cid_text(cid))
         await self._channel.unary(_SERVICE, "SetPath", request, thread=self.thread)
 
-    async def move_path(self, key: BucketKey, old: str, new: str) -> None:
+    async def move_path(self, key: BucketKey, old: str, new: str, *, by_names: bool = False) -> None:
         """Renames ``old`` to ``new``, or puts it into ``new`` when that is a folder. An existing file is replaced.
 
         An original Hub compares the two as strings, and loses or keeps what it should not when one begins with the other:
-        those go by way of a third name, so that a failure between may leave the content there (the error says where).
+        those go by way of a third name, so that a failure between may leave the content there (the error says where), unless it is
+        known to compare them ``by_names``.
         """
-        if new and old != new and (new.startswith(old) or old.startswith(new)):
+        if not by_names and new and old != new and (new.startswith(old) or old.startswith(new)):
             await self._move_apart(key, old, new)
         else:
             await self._move(key, old, new)

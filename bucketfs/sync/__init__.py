@@ -10,7 +10,7 @@ from bucketfs.sync.events import Event, Feed, Kind, News, PoliteSource, Subscrip
 from bucketfs.sync.fetch import HubSource
 from bucketfs.sync.folder import Rights
 from bucketfs.sync.folder_asides import Asides, listed_asides
-from bucketfs.sync.folder_move import move_path
+from bucketfs.sync.folder_move import move_by_path, move_path
 from bucketfs.sync.folder_pull import pull_folder
 from bucketfs.sync.folder_push import push_folder
 from bucketfs.sync.keeper import Keeper
@@ -61,6 +61,7 @@ __all__ = [
     "events_of",
     "forget_state",
     "listed_asides",
+    "move_by_path",
     "move_path",
     "pull_folder",
     "push_folder",

@@ -7,8 +7,10 @@ only; nothing takes the place of something of another kind.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
+from bucketfs.client import BucketsClient
 from bucketfs.dag import check_name, edit_tree, list_directory, resolve
 from bucketfs.errors import (
     Denied,
@@ -24,7 +26,7 @@ from bucketfs.errors import (
 from bucketfs.sync.remote import Remote
 from bucketfs.sync.send import Sent, send_all
 from bucketfs.sync.transfer import SEED, Names, NodeSource, path_text
-from bucketfs.types import Cid, Link, UploadId
+from bucketfs.types import BucketKey, Cid, Link, UploadId
 from bucketfs.vfs import run_steps
 
 ATTEMPTS_MAX = 6
@@ -66,40 +68,89 @@ async def _move_once(remote: Remote, old: Names, new: Names, into: bool) -> None
 
 async def _changes(source: NodeSource, base: Cid, old: Names, new: Names, into: bool) -> Mapping[Names, Link | None]:
     """What to set and to remove in the tree; nothing when it stands there already."""
-    link = await _find(source, base, old)
-    if link is None:
+
+    async def look(path: Names) -> _Standing | None:
+        link = await _find(source, base, path)
+        if link is None:
+            return None
+        entries = await _entries(source, link)
+        return _Standing(entries is not None, bool(entries))
+
+    place = await _place(look, old, new, into)
+    return {} if place is None else {old: None, place: await _find(source, base, old)}
+
+
+async def move_by_path(
+    buckets: BucketsClient, key: BucketKey, old: Names, new: Names, *, into: bool = False, by_names: bool = False
+) -> None:
+    """The same through the Hub's calls by path, for a bucket whose tree is not to be had. What is checked may change before it is
+    done. ``by_names``: the Hub compares paths name by name, so that one step is enough."""
+
+    async def look(path: Names) -> _Standing | None:
+        try:
+            item, _ = await buckets.list_path(key, path_text(path))
+        except NotFound:
+            return None
+        return _Standing(item.is_directory, bool(item.items))
+
+    place = await _place(look, old, new, into)
+    if place is None:
+        return
+    # A folder, also an empty one, is what the Hub moves into.
+    target = place[:-1] if place[-1] == old[-1] and await look(place[:-1]) is not None else place
+    await buckets.move_path(key, path_text(old), path_text(target), by_names=by_names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What stands at a path."""
+
+    is_folder: bool
+    is_full: bool
+
+
+_Look = Callable[[Names], Awaitable[_Standing | None]]
+
+
+async def _place(look: _Look, old: Names, new: Names, into: bool) -> Names | None:
+    """Where it will stand; None when it stands there already. Raises what `move_path` does."""
+    mine = await look(old)
+    if mine is None:
         raise NotFound(f"no such file or folder in the bucket: {path_text(old)}")
-    there = Link(base, 0) if not new else await _find(source, base, new)
-    if into or (there is not None and await _entries(source, there) is not None):
-        place = (*new, old[-1])
-        there = await _find(source, base, place)
-    else:
-        place = new
+    there = await look(new)
+    into |= there is not None and there.is_folder
+    place = (*new, old[-1]) if into else new
     if place == old:
-        return {}
+        return None
     if old[0] == SEED or place[0] == SEED:
         raise Denied(f"{SEED.decode()} is the Hub's own")
-    if place[: len(old)] == old:
+    if place[: len(old)] == old and mine.is_folder:
         raise InvalidArgument(f"{path_text(old)} cannot be moved into itself")
-    if there is not None:
-        await _check_replacing(source, link, there, path_text(place))
-    return {old: None, place: link}
+    for depth in range(1, len(place)):
+        above = await look(place[:depth])
+        if above is None:
+            break
+        if not above.is_folder:
+            raise NotADirectory(f"{path_text(place[:depth])} is no folder")
+    _check_replacing(mine, await look(place) if into else there, path_text(place))
+    return place
 
 
-async def _check_replacing(source: NodeSource, link: Link, there: Link, where: str) -> None:
-    mine, theirs = await _entries(source, link), await _entries(source, there)
-    hint = "remove it first with 'bucketfs buck rm'"
-    if mine is None and theirs is not None:
-        raise IsADirectory(f"{where} is a folder, and a file would replace it", hint=f"{hint} -r")
-    if mine is not None and theirs is None:
+def _check_replacing(mine: _Standing, there: _Standing | None, where: str) -> None:
+    hint, folder_hint = "remove it first with 'bucketfs buck rm'", "remove it first with 'bucketfs buck rm -r'"
+    if there is None:
+        return
+    if not mine.is_folder and there.is_folder:
+        raise IsADirectory(f"{where} is a folder, and a file would replace it", hint=folder_hint)
+    if mine.is_folder and not there.is_folder:
         raise NotADirectory(f"{where} is a file, and a folder would replace it", hint=hint)
-    if mine is not None and theirs:
-        raise NotEmpty(f"{where} is a folder that is not empty, and another would replace it", hint=f"{hint} -r")
+    if mine.is_folder and there.is_full:
+        raise NotEmpty(f"{where} is a folder that is not empty, and another would replace it", hint=folder_hint)
 
 
 async def _find(source: NodeSource, base: Cid, path: Names) -> Link | None:
     try:
-        return await run_steps(resolve(base, path), source)
+        return await run_steps(resolve(base, path), source) if path else Link(base, 0)
     except NotADirectory:
         return None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -119,6 +120,8 @@ class _Pull:
             self._top = link.cid
             await self._walk(_PullFolder(link, where, path))
             return
+        if self._options.into:
+            await trio.to_thread.run_sync(partial(folder.make_folder, where, replace=False, new_mode=self._folder_mode))
         there = await trio.to_thread.run_sync(folder.look, where)
         if there is not None and there.kind is Kind.DIRECTORY:
             item = replace(item, where=os.path.join(where, path[-1]))

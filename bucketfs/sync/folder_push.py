@@ -65,6 +65,7 @@ from bucketfs.vfs import run_steps
 
 ATTEMPTS_MAX = 6
 PREFETCH_MAX = 256
+MAY_REPLACE = "remove it first, or push with --delete"
 
 
 async def push_folder(
@@ -167,7 +168,8 @@ class _Push:
             link = await self._walk(_PushFolder(entry, self._local, self._path, await self._base_at(self._path, found)))
         else:
             if self._options.into or await self._folder_at(found) is not None:
-                await self._base_at(self._path, found)
+                if found is not None and await self._folder_at(found) is None and not self._options.delete:
+                    raise NotADirectory(f"{path_text(self._path)} is no folder in the bucket", hint=MAY_REPLACE)
                 self._path = (*self._path, self._name)
                 parents, found = await self._descend(root)
             link = await self._single(entry, found)
@@ -202,7 +204,7 @@ class _Push:
         if link is not None and base is None and not self._options.delete:
             raise NotADirectory(
                 f"{path_text(path)} is no folder in the bucket and a folder here",
-                hint="remove it first, or push with --delete",
+                hint=MAY_REPLACE,
             )
         return base
 
@@ -373,9 +375,7 @@ class _Push:
             return False
         if existing is not None and not self._options.delete and await self._folder_at(existing) is not None:
             where = path_text((*at.path, entry.name))
-            raise IsADirectory(
-                f"{where} is a folder in the bucket and a file here", hint="remove it first, or push with --delete"
-            )
+            raise IsADirectory(f"{where} is a folder in the bucket and {KIND_TEXTS[entry.kind]} here", hint=MAY_REPLACE)
         at.changes[entry.name] = link
         return True
 

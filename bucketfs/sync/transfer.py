@@ -72,11 +72,13 @@ class PushOptions:
 @dataclass(frozen=True, slots=True)
 class PullOptions:
     """``delete`` removes locally what is not in the bucket, and what is of another kind there; ``reread`` compares files by content
-    even if size and mtime agree; ``rights`` says what of other people's attributes is given to files here.
+    even if size and mtime agree; ``into`` makes the local path of a file that of the folder it goes into; ``rights`` says what of
+    other people's attributes is given to files here.
     """
 
     delete: bool = False
     reread: bool = False
+    into: bool = False
     rights: Rights = PLAIN
 
 
