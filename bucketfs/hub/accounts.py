@@ -69,13 +69,13 @@ class Signing:
             raise Status(Code.FAILED_PRECONDITION, names.USERNAME_TEXT)
         if not names.is_email(request.email):
             raise Status(Code.FAILED_PRECONDITION, "Email address in not valid")
-        self.hub.confirmations.ask(f"confirm the sign-up of {request.username}", context)
+        self.hub.confirmations.ask("sign-up", request.username, context)
         account = create_developer(self.hub, request.username, request.email)
         return pb.SignupResponse(key=public_key_bytes(account), session=create_session(self.hub, account))
 
     def signin(self, request: Any, context: Context) -> Any:
         account = self.hub.metadata.developer(request.username_or_email)
-        self.hub.confirmations.ask(f"confirm the sign-in of {account.username}", context)
+        self.hub.confirmations.ask("sign-in", account.username, context)
         session = create_session(self.hub, account.account)
         return pb.SigninResponse(key=public_key_bytes(account.account), session=session)
 

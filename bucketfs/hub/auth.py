@@ -99,11 +99,13 @@ class Authenticator:
     host_key: Identity
     refuse_insecure_keys: bool = False
 
-    def admit(self, service: str, method: str, headers: Mapping[str, str], now_ns: int) -> Call:
-        """Who makes this call. Raises Status. ``headers`` has lower-case names and no empty values."""
+    def admit(self, service: str, method: str, headers: Mapping[str, str], now_ns: int, peer: str = "") -> Call:
+        """Who makes this call. Raises Status. ``headers`` has lower-case names and no empty values, ``peer`` is from where it
+        comes.
+        """
         where = (service, method)
         if where in OPEN_TO_ALL:
-            return NOBODY
+            return replace(NOBODY, crowd=method, peer=peer)
         if where in CLOSED_TO_ALL:
             raise Status(Code.PERMISSION_DENIED, "Method is not accessible")
         bearer = bearer_of(headers.get("authorization", ""))

@@ -53,6 +53,10 @@ class Call:
     thread: ThreadId | None = None
     """Of the ``x-textile-thread`` header; ``None`` when absent or not decodable."""
     thread_name: str = ""
+    crowd: str = ""
+    """For a call that is open to all: which one. Those who make it share places with each other only."""
+    peer: str = ""
+    """For such a call: from where it comes."""
     writer: str | None = None
     """Who reads and writes buckets: the acting account, or beside a user group key the subject of the token. ``None`` is nobody
     in particular."""

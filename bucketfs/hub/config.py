@@ -49,7 +49,7 @@ class HubConfig:
     """Sign-ups and sign-ins need no confirmation: for a hub that only its owner can reach."""
     confirm_secret: str | None = field(default=None, repr=False)
     """A fixed confirmation secret in place of random ones: for tests."""
-    confirm_timeout_s: float = 30 * 60
+    confirm_timeout_s: float = 10 * 60
     announce: Callable[[str], None] | None = field(default=None, repr=False)
     """Where confirmation and invitation links go, one line each. ``None``: standard error. They are secrets: never the
     log."""

@@ -2,20 +2,40 @@
 
 A confirmation releases every call that waits for its secret at that moment and is not remembered. Links are secrets: they
 go to ``HubConfig.announce`` (standard error by default), never to the log.
+
+Anyone may ask, also for another's sign-in, so there are places of their own for sign-ups and for sign-ins, some for each address,
+and a few for each name from one address. Where they are used up the longest-waiting of that crowd goes: who fills them fills them
+for itself.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from bucketfs.hub.call import Context
 from bucketfs.hub.config import HubConfig
 from bucketfs.hub.ids import SESSION_BYTES, random_text
 from bucketfs.hub.status import Code, Status
 
-WAITING_MAX = 256
-"""Anyone may ask for a sign-up, and each one that waits holds a thread."""
+WAITING_MAX = 128
+"""Of each kind. One that waits holds a thread."""
+WAITING_PER_PEER = 32
+WAITING_PER_NAME = 4
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    kind: str
+    peer: str
+    name: str
+    secret: str
+    released: threading.Event = field(default_factory=threading.Event)
+    confirmed: bool = False
+    displaced: bool = False
 
 
 class Confirmations:
@@ -24,31 +44,33 @@ class Confirmations:
     def __init__(self, config: HubConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._waiting: dict[str, list[threading.Event]] = {}
-        self._confirmed: set[threading.Event] = set()
+        self._waiting: dict[_Waiting, None] = {}
+        """In the order they came."""
         self._closed = False
 
-    def ask(self, purpose: str, context: Context) -> None:
-        """Announces a link and blocks until it was followed; returns at once when the hub confirms by itself.
+    def ask(self, kind: str, name: str, context: Context) -> None:
+        """Announces a link for a ``kind`` (sign-up or sign-in) of ``name`` and blocks until it was followed; returns at once
+        when the hub confirms by itself.
 
-        Raises Status UNAUTHENTICATED when nobody followed it in time, RESOURCE_EXHAUSTED when too many wait, CANCELLED
-        when the caller went away, UNAVAILABLE when the hub stops.
+        Raises Status UNAUTHENTICATED when nobody followed it in time, RESOURCE_EXHAUSTED when too many others came after it,
+        CANCELLED when the caller went away, UNAVAILABLE when the hub stops.
         """
         if self._config.auto_confirm:
             return
-        secret = self._config.confirm_secret or random_text(SESSION_BYTES)
-        released = self._enter(secret)
+        mine = _Waiting(kind, context.call.peer, name, self._config.confirm_secret or random_text(SESSION_BYTES))
+        self._enter(mine)
         try:
-            if not context.on_end(released.set):
+            if not context.on_end(mine.released.set):
                 context.check_active()
-            self.announce(f"{purpose}: {self._config.gateway_url}/confirm/{secret}")
-            in_time = released.wait(self._config.confirm_timeout_s)
-            with self._lock:
-                confirmed = released in self._confirmed
+            self.announce(f"confirm the {kind} of {name}: {self._config.gateway_url}/confirm/{mine.secret}")
+            in_time = mine.released.wait(self._config.confirm_timeout_s)
         finally:
-            self._leave(secret, released)
-        if confirmed:
+            with self._lock:
+                self._waiting.pop(mine, None)
+        if mine.confirmed:
             return
+        if mine.displaced:
+            raise Status(Code.RESOURCE_EXHAUSTED, "too many confirmations are waiting; try again later")
         if not in_time:
             raise Status(Code.UNAUTHENTICATED, "Could not verify email address")
         context.check_active()
@@ -57,11 +79,13 @@ class Confirmations:
     def confirm(self, secret: str) -> int:
         """Releases the calls that wait for ``secret``; how many there were."""
         with self._lock:
-            released = self._waiting.pop(secret, [])
-            self._confirmed.update(released)
-        for event in released:
-            event.set()
-        return len(released)
+            found = [one for one in self._waiting if one.secret == secret]
+            for one in found:
+                one.confirmed = True
+                del self._waiting[one]
+        for one in found:
+            one.released.set()
+        return len(found)
 
     def announce(self, line: str) -> None:
         """Shows a line with a link to whoever runs this hub."""
@@ -74,25 +98,29 @@ class Confirmations:
         """Sends everyone home: the hub is stopping."""
         with self._lock:
             self._closed = True
-            everyone = [event for group in self._waiting.values() for event in group]
-        for event in everyone:
-            event.set()
+            everyone = list(self._waiting)
+        for one in everyone:
+            one.released.set()
 
-    def _enter(self, secret: str) -> threading.Event:
+    def _enter(self, mine: _Waiting) -> None:
         with self._lock:
             if self._closed:
                 raise Status(Code.UNAVAILABLE, "the hub is stopping")
-            if sum(map(len, self._waiting.values())) >= WAITING_MAX:
-                raise Status(Code.RESOURCE_EXHAUSTED, "too many confirmations are waiting; try again later")
-            released = threading.Event()
-            self._waiting.setdefault(secret, []).append(released)
-            return released
+            for one in self._in_the_way(mine):
+                one.displaced = True
+                del self._waiting[one]
+                one.released.set()
+            self._waiting[mine] = None
 
-    def _leave(self, secret: str, released: threading.Event) -> None:
-        with self._lock:
-            self._confirmed.discard(released)
-            group = self._waiting.get(secret, [])
-            if released in group:
-                group.remove(released)
-            if not group:
-                self._waiting.pop(secret, None)
+    def _in_the_way(self, mine: _Waiting) -> Iterator[_Waiting]:
+        """Who has to go so that there is a place: one, or none."""
+        alike = [one for one in self._waiting if one.kind == mine.kind]
+        near = [one for one in alike if one.peer == mine.peer]
+        same = [one for one in near if one.name == mine.name]
+        if len(same) >= WAITING_PER_NAME:
+            yield same[0]
+        elif len(near) >= WAITING_PER_PEER:
+            yield near[0]
+        elif len(alike) >= WAITING_MAX:
+            largest = Counter(one.peer for one in alike).most_common(1)[0][0]
+            yield next(one for one in alike if one.peer == largest)

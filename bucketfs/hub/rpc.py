@@ -27,6 +27,7 @@ from bucketfs.hub.auth import THREADS, TIME_TRAILER, Authenticator, clock_text, 
 from bucketfs.hub.call import Call, Context
 from bucketfs.hub.config import HubConfig
 from bucketfs.hub.inside import Inside
+from bucketfs.hub.peers import peer_of
 from bucketfs.hub.seats import Patience, Seats, Visit
 from bucketfs.hub.service import Handler, Service
 from bucketfs.hub.status import Code, Status, status_of
@@ -40,6 +41,8 @@ with eight threads competing for the interpreter the end of the call was always 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
+ADMITTED_EVERY_S = 1.0
+"""How long the messages of a stream go on without a look at whether its key still counts."""
 SPARE_THREADS = 16
 """Threads beyond the seats: they answer those for whom there is none."""
 
@@ -154,10 +157,10 @@ class Gate:
 
         def admitted(grpc_context: Any) -> GrpcContext:
             headers = headers_of(grpc_context.invocation_metadata())
-            came_ns = self._now_ns()
+            came_ns, peer = self._now_ns(), peer_of(grpc_context.peer())
 
             def admit() -> Call:
-                return self._authenticator.admit(service, method.name, headers, came_ns)
+                return self._authenticator.admit(service, method.name, headers, came_ns, peer)
 
             trailers: dict[str, str | bytes] = {} if method.server_streaming else {TIME_TRAILER: clock_text(came_ns)}
             return GrpcContext(grpc_context, admit(), admit, trailers)
@@ -197,7 +200,9 @@ class Gate:
                         pool.seats.taken(context.call, visit),
                         closing(handler(asked(stream, context, visit), context)) as replies,
                     ):
+                        asking = _Asking(context)
                         for reply in replies:
+                            asking.now_and_then()
                             with visit.waiting():
                                 yield reply
             except Exception as error:
@@ -215,6 +220,21 @@ class Gate:
             grpc_context.set_trailing_metadata(tuple(status.trailers.items()))
         grpc_context.abort(_CODES[status.code.value], status.text)
         raise AssertionError("abort returned")
+
+
+class _Asking:
+    """Asks whether a stream that goes on would still be let in: its key may have been invalidated, its session ended."""
+
+    def __init__(self, context: GrpcContext) -> None:
+        self._context = context
+        self._asked_s = time.monotonic()
+
+    def now_and_then(self) -> None:
+        """Call it for each message. Raises Status."""
+        now_s = time.monotonic()
+        if now_s - self._asked_s >= ADMITTED_EVERY_S:
+            self._asked_s = now_s
+            self._context.check_admitted()
 
 
 class _Malformed:
@@ -259,10 +279,12 @@ def _one_request(stream: Iterator[Any], visit: Visit) -> Any:
 
 def _requests(stream: Iterator[Any], context: GrpcContext, visit: Visit) -> Iterator[Any]:
     """The requests of a stream. Ends at the client's half-close; raises Status CANCELLED when the client went away."""
+    asking = _Asking(context)
     try:
         while True:
             with visit.waiting():
                 request = next(stream, None)
+            asking.now_and_then()
             if request is None:
                 break
             _check_message(request)

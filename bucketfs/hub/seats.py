@@ -1,7 +1,8 @@
 """How many calls may wait for their clients at once: in all, for one account, and for the users of one key owner.
 
 A call that waits for its client holds a thread. Whoever opens many and lets them wait would have all threads, so no account gets
-more than half of them, the users of one owner's keys no more than three quarters, and those who are nobody yet a quarter.
+more than half of them, the users of one owner's keys no more than three quarters, and those who are nobody yet a quarter: one
+for sign-ups, another for sign-ins, and a quarter of each for one address.
 Where it gets full all the same, those who have waited longest without any progress are sent away (``Patience``): in a hub with
 room to spare nobody is, for a reader may stop for as long as its user reads.
 """
@@ -58,16 +59,19 @@ class Seats:
         self._visits: set[Visit] = set()
         self._by_account: Counter[str] = Counter()
         self._by_payer: Counter[str] = Counter()
+        self._by_peer: Counter[tuple[str, str]] = Counter()
 
     @contextmanager
     def taken(self, call: Call, visit: Visit) -> Iterator[None]:
         """Holds a seat. Raises Status RESOURCE_EXHAUSTED when there is none for this caller."""
-        account = call.holder
+        account, peer = call.holder or call.crowd, (call.crowd, call.peer)
         with self._lock:
-            self._check(account, call.payer)
+            self._check(call, account, peer)
             self._visits.add(visit)
             self._by_account[account] += 1
             self._by_payer[call.payer] += 1
+            if call.crowd:
+                self._by_peer[peer] += 1
         try:
             yield
         finally:
@@ -75,6 +79,7 @@ class Seats:
                 self._visits.discard(visit)
                 self._by_account -= Counter((account,))
                 self._by_payer -= Counter((call.payer,))
+                self._by_peer -= Counter((peer,))
 
     def idle(self, now_s: float) -> list[Visit]:
         """Those that have to go, now."""
@@ -84,14 +89,17 @@ class Seats:
         scarce = len(visits) > self.seats * 3 // 4
         return late + [visit for visit in visits if scarce and not visit.single and visit.waited_s(now_s) > IDLE_S]
 
-    def _check(self, account: str, payer: str) -> None:
+    def _check(self, call: Call, account: str, peer: tuple[str, str]) -> None:
         if len(self._visits) >= self.seats:
             raise Status(Code.RESOURCE_EXHAUSTED, f"{TOO_MANY}: all {self.seats} places of this hub are taken")
-        most = max(1, self.seats // (2 if account else 4))
+        most = max(2, self.seats // 16)
+        if self._by_peer[peer] >= most:
+            raise Status(Code.RESOURCE_EXHAUSTED, f"{TOO_MANY}: one address may have {most} of this hub's {self.seats} open")
+        most = max(1, self.seats // (2 if call.holder else 4))
         if self._by_account[account] >= most:
             raise Status(Code.RESOURCE_EXHAUSTED, f"{TOO_MANY}: one account may have {most} of this hub's {self.seats} open")
         most = max(1, self.seats * 3 // 4)
-        if self._by_payer[payer] >= most:
+        if self._by_payer[call.payer] >= most:
             text = f"{TOO_MANY}: the users of one key owner may have {most} of this hub's {self.seats} open"
             raise Status(Code.RESOURCE_EXHAUSTED, text)
 
