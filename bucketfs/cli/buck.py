@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import trio
 
 from bucketfs.cli.buck_output import (
     Shown,
@@ -23,6 +24,7 @@ from bucketfs.cli.buck_output import (
 )
 from bucketfs.cli.buck_pipe import spool, spooled
 from bucketfs.cli.buck_place import (
+    NAME_WANTED,
     acting,
     as_json_option,
     asides_place,
@@ -33,6 +35,7 @@ from bucketfs.cli.buck_place import (
     item_at,
     names_of,
     need_native,
+    need_no_folder,
     parts_of,
     place_of,
     remote_of,
@@ -165,29 +168,33 @@ def cat(place: str, **options: Any) -> None:
 def push(local: Path, place: str, delete: bool, no_attributes: bool, reread: bool, as_json: bool, **options: Any) -> None:
     """Make a folder or file LOCAL appear in a bucket, at one moment. Sends only what the Hub lacks.
 
-    A file goes into PATH when that is a folder, or ends in a slash. LOCAL may be -, the standard input.
+    A file goes into PATH when that is a folder, or ends in a slash. LOCAL may be -, the standard input, which is kept in the cache
+    folder until it is pushed.
     """
     piped = str(local) == "-"
     if piped and is_folder_place(place):
-        raise Usage("the standard input has no name", hint="write BUCKET/PATH of the file that it shall be")
+        raise Usage("the standard input has no name", hint=NAME_WANTED)
 
     async def act(session: Session) -> None:
         info, path = await place_of(session, place)
         await need_native(session, info)
         into = is_folder_place(place)
-        wanted = PushOptions(attributes=not no_attributes, delete=delete, reread=reread, into=into)
+        wanted = PushOptions(attributes=not no_attributes, delete=delete, reread=reread, into=into, exact=piped)
         asides = Asides(asides_place(options))
         with ExitStack() as stack:
-            source = stack.enter_context(spooled(configured("", options).places.cache)) if piped else local
+            source = local
             if piped:
-                spool(source)  # blocks: nothing else happens in this process
+                await need_no_folder(session, info, path, place)
+                source = stack.enter_context(spooled(configured("", options).places.cache))
+                # The thread is left alone when the run is ended: it waits for whoever writes into the pipe.
+                await trio.to_thread.run_sync(spool, source, abandon_on_cancel=True)
             shown = stack.enter_context(Shown("Pushing", as_json))
             figures = await push_folder(
                 remote_of(session, info), source, names_of(path), wanted, shown.update, asides=asides
             )
         conclude(figures, as_json)
 
-    with_session(options, act)
+    with_session(options, in_order(act))
 
 
 @buck.command()

@@ -1,40 +1,69 @@
 """The standard input as a file that can be pushed.
 
 A push may have to be done again when others change the bucket meanwhile, and a pipe can be read only once: so it is written to a
-file first.
+file of the cache folder first. The file is locked while its run lives; what a killed run has left the next one removes.
 """
 
 from __future__ import annotations
 
 import errno
+import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bucketfs.daemon import make_private
-from bucketfs.errors import DiskFailed, NoSpace
+from bucketfs.disk import Disk
+from bucketfs.errors import Busy, DiskFailed, NoSpace, NotFound
 
 STANDARD_INPUT = 0
+PREFIX = "pipe-"
 
 
 @contextmanager
 def spooled(cache: Path) -> Iterator[Path]:
-    """Where the standard input is to be written: a place in the cache folder that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="pipe-", dir=make_private(cache)) as folder:
-        yield Path(folder) / "pipe"
+    """A file in the cache folder for the standard input, with the mode of any new file, that is gone afterwards. Raises what a
+    disk raises."""
+    disk, place = Disk(), make_private(cache)
+    _sweep(disk, place)
+    name = PREFIX + secrets.token_hex(16)
+    new, file = place / f".{name}", place / name
+    # Locked before it has its name: one that nobody holds is a dead run's.
+    lock = disk.lock_file(new)
+    try:
+        umask = os.umask(0o077)
+        os.umask(umask)
+        new.chmod(0o666 & ~umask)
+        disk.rename(new, file)
+        yield file
+    finally:
+        for path in (new, file):
+            with suppress(NotFound):
+                disk.unlink(path)
+        disk.close(lock)
 
 
-def spool(place: Path) -> None:
-    """Write the standard input to ``place``, a new file with the mode of any other. Blocks. Raises NoSpace, DiskFailed."""
+def _sweep(disk: Disk, place: Path) -> None:
+    for file in place.glob(f"{PREFIX}*"):
+        with suppress(Busy, NotFound):
+            lock = disk.lock_file(file)
+            try:
+                disk.unlink(file)
+            finally:
+                disk.close(lock)
+
+
+def spool(file: Path) -> None:
+    """Write the standard input to ``file``. Blocks, for as long as whoever writes into it takes. Raises NoSpace, DiskFailed."""
     try:
         # By the descriptor: the text layer may have been replaced, or be in the middle of a line.
-        with open(STANDARD_INPUT, "rb", closefd=False) as source, place.open("xb") as file:
-            shutil.copyfileobj(source, file, 1 << 20)
+        with open(STANDARD_INPUT, "rb", closefd=False) as source, file.open("wb") as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
     except OSError as error:
         kind = NoSpace if error.errno in _FULL else DiskFailed
-        raise kind(f"cannot keep the standard input in {place.parent}: {error.strerror or error}") from error
+        raise kind(f"cannot keep the standard input in {file.parent}: {error.strerror or error}") from error
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)

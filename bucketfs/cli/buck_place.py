@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,11 +16,13 @@ from bucketfs.cli.options import configured, org_option, settings
 from bucketfs.cli.printing import named
 from bucketfs.client import BucketInfo, PathItem, find_bucket
 from bucketfs.daemon import Session, open_session
-from bucketfs.errors import NotADirectory, NotFound, Unsupported, Usage
+from bucketfs.errors import IsADirectory, NotADirectory, NotFound, Unsupported, Usage
 from bucketfs.sync import NativeRemote, NodeSource, Rights
 from bucketfs.types import BucketKey
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+NAME_WANTED = "write BUCKET/PATH of the file that it shall be"
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _settings = settings("identity", "thread", "hub", "profile")
@@ -126,6 +129,13 @@ async def item_at(session: Session, info: BucketInfo, path: str, place: str) -> 
     if place.endswith("/") and not item.is_directory:
         raise NotADirectory(f"{named(place)} is no folder", hint="leave out the slash at the end")
     return item
+
+
+async def need_no_folder(session: Session, info: BucketInfo, path: str, place: str) -> None:
+    """Raises IsADirectory where a folder is."""
+    with suppress(NotFound):
+        if (await item_at(session, info, path, place)).is_directory:
+            raise IsADirectory(f"{named(place)} is a folder, and the standard input has no name", hint=NAME_WANTED)
 
 
 def parts_of(path: str) -> list[str]:

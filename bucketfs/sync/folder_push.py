@@ -167,9 +167,10 @@ class _Push:
         if entry.kind is Kind.DIRECTORY:
             link = await self._walk(_PushFolder(entry, self._local, self._path, await self._base_at(self._path, found)))
         else:
-            if self._options.into or await self._folder_at(found) is not None:
+            if self._options.into or (not self._options.exact and await self._folder_at(found) is not None):
                 if found is not None and await self._folder_at(found) is None and not self._options.delete:
                     raise NotADirectory(f"{path_text(self._path)} is no folder in the bucket", hint=MAY_REPLACE)
+                check_name(self._name)
                 self._path = (*self._path, self._name)
                 parents, found = await self._descend(root)
             link = await self._single(entry, found)

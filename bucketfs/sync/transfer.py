@@ -60,13 +60,14 @@ class PushOptions:
     """``attributes`` False leaves mode and mtime out (other clients then see the CIDs they would make themselves);
     ``delete`` removes from the bucket what is not in the folder, and what is of another kind there; ``reread`` reads files whose
     size and mtime are those in the bucket, and offers the Hub the blocks of what is unchanged, in case it lost some; ``into`` makes
-    the path of a file that of the folder it goes into.
+    the path of a file that of the folder it goes into, ``exact`` that of itself, also where a folder is.
     """
 
     attributes: bool = True
     delete: bool = False
     reread: bool = False
     into: bool = False
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

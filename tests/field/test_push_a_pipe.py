@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from support.home import program
+from support.waiting import eventually
 
 
 @contextmanager
@@ -21,6 +26,10 @@ def standard_input(path: Path) -> Iterator[None]:
         os.close(file)
 
 
+def spools(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "cache").rglob("*pipe-*"))
+
+
 def test_a_pipe_is_pushed(buck: Callable[..., str], tmp_path: Path) -> None:
     text = "line\n" * 200_000
     (tmp_path / "dump").write_text(text)
@@ -28,11 +37,34 @@ def test_a_pipe_is_pushed(buck: Callable[..., str], tmp_path: Path) -> None:
         buck("push", "-", "home/dump/all.sql")
     assert buck("cat", "home/dump/all.sql") == text
     assert "has no name" in buck("push", "-", "home/dump/", code=2)
-    assert not list((tmp_path / "cache").rglob("pipe-*"))
+    assert "has no name" in buck("push", "-", "home/dump", code=1)
+    assert not spools(tmp_path)
     # A slash at the end names a folder.
     (tmp_path / "f").write_text("text")
     buck("push", tmp_path / "f", "home/new/")
     assert buck("ls", "home/new").split() == ["f"]
+
+
+def test_what_a_stopped_run_kept_goes(buck: Callable[..., str], tmp_path: Path) -> None:
+    runs = [
+        subprocess.Popen([*program(), "buck", "push", "-", f"home/{name}"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for name in ("ended", "killed")
+    ]
+    try:
+        eventually(lambda: len(spools(tmp_path)) == 2, "nothing is kept")
+        for run, number in zip(runs, (signal.SIGTERM, signal.SIGKILL), strict=True):
+            run.send_signal(number)
+            assert run.wait(30) == -number
+    finally:
+        for run in runs:
+            run.kill()
+            run.communicate()
+    assert len(spools(tmp_path)) == 1
+    (tmp_path / "text").write_text("text")
+    with standard_input(tmp_path / "text"):
+        buck("push", "-", "home/next")
+    assert not spools(tmp_path)
+    assert buck("ls", "home") == "next\n"
 
 
 def test_a_private_bucket_says_what_works(buck: Callable[..., str], tmp_path: Path) -> None:
