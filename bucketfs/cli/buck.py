@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import trio
 
 from bucketfs.cli.buck_output import (
     Shown,
@@ -186,8 +185,7 @@ def push(local: Path, place: str, delete: bool, no_attributes: bool, reread: boo
             if piped:
                 await need_no_folder(session, info, path, place)
                 source = stack.enter_context(spooled(configured("", options).places.cache))
-                # The thread is left alone when the run is ended: it waits for whoever writes into the pipe.
-                await trio.to_thread.run_sync(spool, source, abandon_on_cancel=True)
+                await spool(source)
             shown = stack.enter_context(Shown("Pushing", as_json))
             figures = await push_folder(
                 remote_of(session, info), source, names_of(path), wanted, shown.update, asides=asides

@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import trio
 
 from bucketfs.daemon import make_private
 from bucketfs.disk import Disk
@@ -20,6 +21,7 @@ from bucketfs.errors import Busy, DiskFailed, NoSpace, NotFound
 
 STANDARD_INPUT = 0
 PREFIX = "pipe-"
+READ_BYTES = 1 << 20
 
 
 @contextmanager
@@ -55,15 +57,27 @@ def _sweep(disk: Disk, place: Path) -> None:
                 disk.close(lock)
 
 
-def spool(file: Path) -> None:
-    """Write the standard input to ``file``. Blocks, for as long as whoever writes into it takes. Raises NoSpace, DiskFailed."""
+async def spool(file: Path) -> None:
+    """Write the standard input to ``file``. Raises NoSpace, DiskFailed."""
     try:
-        # By the descriptor: the text layer may have been replaced, or be in the middle of a line.
-        with open(STANDARD_INPUT, "rb", closefd=False) as source, file.open("wb") as copy:
-            shutil.copyfileobj(source, copy, 1 << 20)
+        with file.open("wb") as copy:
+            while data := await _read():
+                copy.write(data)
     except OSError as error:
         kind = NoSpace if error.errno in _FULL else DiskFailed
         raise kind(f"cannot keep the standard input in {file.parent}: {error.strerror or error}") from error
+
+
+async def _read() -> bytes:
+    """What comes next; nothing at the end. By the descriptor: the text layer may have been replaced, or hold a part already."""
+    while True:
+        await trio.lowlevel.checkpoint()
+        # What is always ready, a file say, cannot be waited for (EPERM).
+        with suppress(PermissionError):
+            await trio.lowlevel.wait_readable(STANDARD_INPUT)
+        # Whoever shares a pipe with us may have read it first.
+        with suppress(BlockingIOError):
+            return os.read(STANDARD_INPUT, READ_BYTES)
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
