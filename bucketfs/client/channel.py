@@ -68,6 +68,9 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 )
 # A Textile Hub allows one ping in 20 s; a dead connection is noticed within 40 s, while a call is open.
 _KEEPALIVE = (("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000))
+# gRPC asks the proxy that ``http_proxy`` names for loopback addresses as well, and what is meant for this machine would cross a
+# network in clear text to come back, or not.
+_NO_PROXY = ("grpc.enable_http_proxy", 0)
 
 
 async def _ready() -> None:
@@ -124,6 +127,8 @@ class Channel:
     async def __aenter__(self) -> Channel:
         # Only here, not in the constructor: a gRPC channel does not survive a fork.
         options = [*_OPTIONS, *(() if self.endpoint.local else _KEEPALIVE)]
+        if self.endpoint.on_this_machine:
+            options.append(_NO_PROXY)
         if self.endpoint.tls:
             secure = grpc.ssl_channel_credentials(self._root_certificates)
             self._channel = grpc.secure_channel(self.endpoint.target, secure, options)

@@ -4,14 +4,15 @@ A confirmation releases every call that waits for its secret at that moment and 
 go to ``HubConfig.announce`` (standard error by default), never to the log.
 
 Anyone may ask, also for another's sign-in, so there are places of their own for sign-ups and for sign-ins, some for each address,
-and a few for each name from one address. Where they are used up the longest-waiting of that crowd goes: who fills them fills them
-for itself.
+and a few for each name from one address. Where they are used up the longest-waiting of that crowd goes, or the one
+who comes when none has waited for long: who fills them fills them for itself.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ WAITING_MAX = 128
 """Of each kind. One that waits holds a thread."""
 WAITING_PER_PEER = 32
 WAITING_PER_NAME = 4
+DWELL_S = 10.0
+"""How long one that waits is safe from being displaced: time to follow a link, and a bound on how many links are sent."""
+TOO_MANY = "too many confirmations are waiting; try again later"
 
 
 @dataclass(eq=False, slots=True)
@@ -33,6 +37,7 @@ class _Waiting:
     peer: str
     name: str
     secret: str
+    since_s: float = field(default_factory=time.monotonic)
     released: threading.Event = field(default_factory=threading.Event)
     confirmed: bool = False
     displaced: bool = False
@@ -70,7 +75,7 @@ class Confirmations:
         if mine.confirmed:
             return
         if mine.displaced:
-            raise Status(Code.RESOURCE_EXHAUSTED, "too many confirmations are waiting; try again later")
+            raise Status(Code.RESOURCE_EXHAUSTED, TOO_MANY)
         if not in_time:
             raise Status(Code.UNAUTHENTICATED, "Could not verify email address")
         context.check_active()
@@ -107,6 +112,8 @@ class Confirmations:
             if self._closed:
                 raise Status(Code.UNAVAILABLE, "the hub is stopping")
             for one in self._in_the_way(mine):
+                if mine.since_s - one.since_s < DWELL_S:
+                    raise Status(Code.RESOURCE_EXHAUSTED, TOO_MANY)
                 one.displaced = True
                 del self._waiting[one]
                 one.released.set()

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
+from pathlib import Path
 
 import pytest
+import trio
 from support.home import Home
+
+from bucketfs.client import NO_CREDENTIALS, Channel, Endpoint, HubClient
+from bucketfs.hub import HubConfig, HubServer
 
 ELSEWHERE = "192.0.2.1:3006"
 """An address that is routed nowhere (RFC 5737)."""
@@ -34,3 +41,29 @@ def test_signing_up_and_in_refuse(home: Home) -> None:
     for command in (("init", "me", "me@example.org"), ("login", "me"), ("login", "--key")):
         done = home.cli("hub", *command, "--hub", ELSEWHERE, check=False, stdin="key\nsecret\n")
         assert done.returncode == 2 and "not encrypted" in done.stderr, done.stderr
+
+
+def test_what_is_meant_for_this_machine_goes_through_no_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gRPC hands calls to loopback addresses to the web proxy of the environment, too, in clear text."""
+    asked: list[bytes] = []
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                asked.append(connection.recv(200))
+
+    async def sign_up(address: str) -> str:
+        async with Channel(Endpoint.parse(address), lambda: NO_CREDENTIALS) as channel:
+            return (await HubClient(channel).signup("me", "me@example.org")).session
+
+    config = HubConfig(data=tmp_path / "hub", listen="127.0.0.1:0", auto_confirm=True, gateway_listen="")
+    with socket.create_server(("127.0.0.1", 0)) as proxy, HubServer(config) as hub:
+        threading.Thread(target=serve, args=(proxy,), daemon=True).start()
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        assert trio.run(sign_up, hub.address)
+        assert not asked
+        proxy.shutdown(socket.SHUT_RDWR)

@@ -17,7 +17,7 @@ from support.bareclient import Caller
 from support.keyring import HUB
 from support.waiting import eventually
 
-from bucketfs.hub import HubConfig, HubServer
+from bucketfs.hub import HubConfig, HubServer, confirm
 from bucketfs.hub.accounts import create_developer
 from bucketfs.hub.call import Call
 from bucketfs.hub.confirm import WAITING_MAX, WAITING_PER_NAME, WAITING_PER_PEER, Confirmations
@@ -62,14 +62,17 @@ def finished(hub: HubServer, links: Links, call: Any, name: str) -> bool:
     return secret is not None and hub.hub.confirmations.confirm(secret) == 1 and len(call.result().session) == 72
 
 
-def test_a_flood_of_sign_ups_locks_nobody_out(hub: HubServer, links: Links) -> None:
+def test_a_flood_of_sign_ups_locks_nobody_out(hub: HubServer, links: Links, monkeypatch: pytest.MonkeyPatch) -> None:
     create_developer(hub.hub, "bob", "bob@example.org")
     with grpc.insecure_channel(hub.address) as channel, grpc.insecure_channel(hub.address) as other:
         flood = [sign_up(Caller(channel), f"no{number}") for number in range(300)]
         eventually(lambda: sum(call.done() for call in flood) >= 300 - WAITING_PER_PEER, "most of them had to go")
         assert {call.code().name for call in flood if call.done()} == {"RESOURCE_EXHAUSTED"}
         assert finished(hub, links, sign_in(Caller(other), "bob"), "bob")
-        # Even behind the same address as the flood, which is that of a proxy perhaps.
+        # It has not had so many links sent either.
+        assert len(links) == WAITING_PER_PEER + 1
+        # A while later also at the address of the flood, which is that of a proxy perhaps.
+        monkeypatch.setattr(confirm, "DWELL_S", 0.0)
         assert finished(hub, links, sign_up(Caller(other), "carol"), "carol")
         for call in flood:
             call.cancel()
@@ -84,6 +87,7 @@ def test_a_flood_of_sign_ins_for_one_name_is_in_the_way_of_no_other(hub: HubServ
         eventually(lambda: links.secret("carol") is not None, "carol waits")
         flood = [sign_in(caller, "bob") for _ in range(100)]
         eventually(lambda: sum(call.done() for call in flood) == 100 - WAITING_PER_NAME, "a few are left")
+        assert len(links) == 1 + WAITING_PER_NAME
         assert finished(hub, links, carol, "carol")
         for call in flood:
             call.cancel()
@@ -102,7 +106,8 @@ class From:
         """It is."""
 
 
-def test_who_fills_the_places_has_to_go_first(tmp_path: Path, links: Links) -> None:
+def test_who_fills_the_places_has_to_go_first(tmp_path: Path, links: Links, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confirm, "DWELL_S", 0.0)
     waiting = Confirmations(HubConfig(data=tmp_path, announce=links.append))
     ended: list[str] = []
     lock = threading.Lock()
