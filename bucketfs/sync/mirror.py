@@ -29,14 +29,14 @@ from pathlib import Path
 import trio
 
 from bucketfs.dag import RAW, Change, Merge, codec_of, diff, edit_tree, list_directory, merge, node_info, resolve, same_node
-from bucketfs.errors import BlocksMissing, BucketfsError, NotFound, Refused, RootMoved
+from bucketfs.errors import BlocksMissing, BucketfsError, NotFound, OverQuota, Refused, RootMoved
 from bucketfs.sync import folder
 from bucketfs.sync.folder import PLAIN, Rights
 from bucketfs.sync.folder_asides import Asides
 from bucketfs.sync.mirror_apply import Applied, Applier
 from bucketfs.sync.mirror_lapse import decode_agreed
 from bucketfs.sync.mirror_large import Incoming, Large, Outgoing
-from bucketfs.sync.mirror_refusals import Refusals
+from bucketfs.sync.mirror_refusals import Over, Refusals
 from bucketfs.sync.mirror_scan import Scanned, Scanner
 from bucketfs.sync.mirror_source import MirrorSource
 from bucketfs.sync.mirror_state import Attempt, MirrorState, Position
@@ -108,26 +108,34 @@ class Mirror:
         self._reread = False
         self._refusals = Refusals()
         self._unsent = Refusals()
+        self._over = Over()
         self._large = Large(remote, self._top, self._asides, progress)
         # The same for all rounds until one succeeds: what one has sent, the Hub keeps for the next.
         self._upload = UploadId(secrets.token_bytes(16))
 
     async def round(self) -> Round:
-        """One round, begun again while the root moves. Raises what the Remote raises (the next round goes on from there), Refused
-        and NotFound when the folder is not the one that was mirrored, NoSpace, DiskFailed."""
-        for attempt in range(1, ATTEMPTS_MAX + 1):
+        """One round, begun again while the root moves, and without the largest files while it would pass a limit of the Hub. Raises
+        what the Remote raises (the next round goes on from there), Refused and NotFound when the folder is not the one that was
+        mirrored, NoSpace, DiskFailed."""
+        attempt = 0
+        self._over.begin()
+        while True:
             try:
                 done = await self._once()
             except (RootMoved, BlocksMissing) as error:
                 # Of what we took for sent, the Hub may have lost something: all of it is offered now.
                 self._reread |= isinstance(error, BlocksMissing)
+                attempt += 1
                 if attempt == ATTEMPTS_MAX:
+                    raise
+            except OverQuota as error:
+                # Each time fewer files are left.
+                if not self._over.leave_out_largest(str(error), self._now_ns()):
                     raise
             else:
                 self._reread = False
                 self._upload = UploadId(secrets.token_bytes(16))
                 return done
-        raise AssertionError("the last attempt returns or raises")
 
     async def carry(self, finished: Callable[[], None] = lambda: None) -> None:
         """Carries large files beside the rounds, until cancelled; without it the rounds do. ``finished`` is told when another round
@@ -257,6 +265,7 @@ class Mirror:
 
     async def _scan(self, theirs: Cid, done: Round, outgoing: Outgoing) -> Scanned:
         """The folder's tree; all of it is at the Hub then."""
+        self._over.scan()
         base = self._state.position.base
         scanner = Scanner(
             self._top,
@@ -268,6 +277,7 @@ class Mirror:
             rights=self._rights,
             outgoing=outgoing,
             refusals=self._unsent,
+            over=self._over,
             reread=self._reread,
             now_ns=self._now_ns,
         )

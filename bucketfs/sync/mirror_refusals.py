@@ -31,3 +31,37 @@ class Refusals:
             del self._refused[path]
             return ""
         return refused[1]
+
+
+class Over:
+    """The files that a round brings to the Hub, and those that it leaves out, because with them a limit would be passed."""
+
+    def __init__(self) -> None:
+        self._left = Refusals()
+        self._brought: dict[Names, tuple[int, Hashable]] = {}
+        self._at_once = 1
+
+    def begin(self) -> None:
+        """A round begins that is no repetition."""
+        self._at_once = 1
+
+    def scan(self) -> None:
+        """The folder is looked through again."""
+        self._brought = {}
+
+    def brings(self, path: Names, content: Hashable, size_bytes: int) -> None:
+        """This goes to the Hub."""
+        if size_bytes:
+            self._brought[path] = size_bytes, content
+
+    def leave_out_largest(self, reason: str, now_ns: int) -> bool:
+        """Leave out the largest file, more of them each time in one round. Whether there was one."""
+        largest = sorted(self._brought, key=lambda path: self._brought[path][0], reverse=True)[: self._at_once]
+        for path in largest:
+            self._left.note(path, self._brought[path][1], reason, now_ns)
+        self._at_once *= 2
+        return bool(largest)
+
+    def reason(self, path: Names, content: Hashable, now_ns: int) -> str:
+        """Why a file is left out; empty when it is not, or has changed since."""
+        return self._left.reason(path, content, now_ns)

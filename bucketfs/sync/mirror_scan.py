@@ -31,7 +31,7 @@ from bucketfs.sync.folder import LocalEntry, Rights
 from bucketfs.sync.folder_asides import Asides
 from bucketfs.sync.folder_build import BuiltSmall, Emit, Plan, build_batch, is_small, small_batches, stream_large
 from bucketfs.sync.mirror_large import Outgoing
-from bucketfs.sync.mirror_refusals import Refusals
+from bucketfs.sync.mirror_refusals import Over, Refusals
 from bucketfs.sync.mirror_source import MirrorSource, Recorded
 from bucketfs.sync.mirror_state import MirrorState, Seen
 from bucketfs.sync.transfer import SEED, SEED_IS_TAKEN, Figures, Names, Progress, Skipped, path_text
@@ -86,6 +86,7 @@ class Scanner:
         rights: Rights,
         outgoing: Outgoing,
         refusals: Refusals,
+        over: Over,
         reread: bool = False,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -93,6 +94,7 @@ class Scanner:
         self._rights = rights
         self._outgoing = outgoing
         self._refusals = refusals
+        self._over = over
         self._top = top
         self._state = state
         self._source = source
@@ -185,6 +187,7 @@ class Scanner:
             reason = str(error)
         if entry.kind is Kind.DIRECTORY and seen is not None and seen.crossed and entry.device == self._device:
             reason = "something was mounted here before and is not now"
+        reason = reason or self._over.reason((*at.path, entry.name), entry, self._now_ns())
         if reason:
             self._hold(at, entry.name, reason)
         return not reason
@@ -237,8 +240,11 @@ class Scanner:
             if known is None or not known.is_still(entry):
                 known = self._state.same_inode(entry)
             if known is None or known.link is None or known.fresh or self._reread:
+                self._over.brings((*at.path, entry.name), entry, entry.size_bytes)
                 changed.append(entry)
                 continue
+            if at.existing.get(entry.name) != known.link:
+                self._over.brings((*at.path, entry.name), entry, entry.size_bytes)
             if known is not seen.get(entry.name):
                 self._state.note((*at.path, entry.name), replace(known, entry=entry))
             self._count(entry)
