@@ -77,7 +77,9 @@ buck.add_command(watch)
 
 @buck.command()
 @click.argument("name")
-@click.option("--private", is_flag=True, help="Encrypted at the Hub; such a bucket cannot be mounted yet.")
+@click.option(
+    "--private", is_flag=True, help="Encrypted at the Hub; such a bucket cannot be mounted, or filled by 'buck push', yet."
+)
 @as_json_option
 @acting
 def create(name: str, private: bool, as_json: bool, **options: Any) -> None:
