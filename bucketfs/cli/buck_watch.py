@@ -18,7 +18,7 @@ import trio
 from bucketfs.cli.buck_place import acting, asides_place, bucket_of, need_native, rights_of, rights_options
 from bucketfs.cli.buck_watch_output import WatchShown
 from bucketfs.cli.options import configured
-from bucketfs.client import BucketInfo, Endpoint, thread_from_text, thread_text
+from bucketfs.client import BucketInfo, thread_from_text, thread_text
 from bucketfs.daemon import Config, Places, Session, Watched, announced, make_private, open_session, raise_descriptor_limit
 from bucketfs.disk import Disk
 from bucketfs.errors import Busy, NotFound, Refused, TimedOut, Unavailable, Usage
@@ -105,16 +105,16 @@ class _Wanted:
         if not self.bucket or "/" in self.bucket:
             raise Usage(f"{bucket!r} names no bucket", hint="a folder is mirrored with a whole bucket")
 
-    def recall(self, endpoint: Endpoint, who: str) -> ThreadId | None:
+    def recall(self, place: str, who: str) -> ThreadId | None:
         """The thread of the bucket, when it was mirrored before: then the Hub need not be there to begin."""
-        state = self.open(endpoint, who)
+        state = self.open(place, who)
         said = state.fact("thread")
         return None if said is None else thread_from_text(said)
 
-    def open(self, endpoint: Endpoint, who: str) -> MirrorState:
+    def open(self, place: str, who: str) -> MirrorState:
         """The state, opened once. ``anew`` throws it away before."""
         if self._state is None:
-            name = _tag("\n".join([str(endpoint), who, self.bucket]))
+            name = _tag("\n".join([place, who, self.bucket]))
             file = self.place / f"{name}.db"
             if self.anew:
                 forget_state(Disk(), file)
@@ -132,7 +132,7 @@ async def _watch(wanted: _Wanted, once: bool, shown: WatchShown) -> None:
             nursery.start_soon(_until_signal, signals, nursery.cancel_scope)
             try:
                 async with open_session("", "", wanted.config, recall=wanted.recall) as session:
-                    state = wanted.open(session.endpoint, session.who)
+                    state = wanted.open(session.place, session.who)
                     key = await _bucket_key(session, wanted, state)
                     mirror = Mirror(
                         NativeRemote(session.blocks, session.buckets, session.thread, key),

@@ -10,8 +10,8 @@ import click
 
 from bucketfs.cli.outcome import raise_all
 from bucketfs.cli.printing import named, say
-from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around
-from bucketfs.daemon import Places, load_config
+from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around, places_of_user
+from bucketfs.daemon import Places
 from bucketfs.errors import BucketfsError, Usage
 from bucketfs.mount import Mounted
 
@@ -37,9 +37,9 @@ def conflicts(path: str | None, keep: str | None, everything: bool, as_json: boo
     """
     if everything and keep is None:
         raise Usage("--all says what to resolve", hint="add --resolve, or leave it out")
-    places = load_config().places
+    places = places_of_user()
     if path is not None:
-        chosen = [mount_around(path)]
+        chosen = [mount_around(places, path)]
     else:
         chosen = [(mounted, "") for mounted in listening_mounts(places)]
     if keep is None:

@@ -10,8 +10,7 @@ from typing import Any
 import click
 
 from bucketfs.cli.printing import named, say
-from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around
-from bucketfs.daemon import load_config
+from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around, places_of_user
 from bucketfs.errors import Usage
 
 
@@ -23,9 +22,9 @@ def events(path: str | None, as_json: bool) -> None:
 
     A change made here shows when it has been pushed. docs/events.md says what each line means.
     """
-    places = load_config().places
+    places = places_of_user()
     if path is not None:
-        mounted, inside = mount_around(path)
+        mounted, inside = mount_around(places, path)
     else:
         mine = listening_mounts(places)
         if len(mine) > 1:

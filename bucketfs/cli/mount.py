@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 from bucketfs.cli.options import configured, settings
 from bucketfs.cli.outcome import telling
 from bucketfs.cli.printing import named, say
-from bucketfs.daemon import MountOptions, spawn, watched_above
+from bucketfs.daemon import MountOptions, running_at, spawn, watched_above
 from bucketfs.errors import Usage
 from bucketfs.mount import MountSettings, is_dead, mounted_at, prepare, real_path
 
@@ -82,19 +83,34 @@ def _start(bucket: str, wanted: MountOptions, options: dict[str, Any]) -> None:
     place = wanted.mountpoint
     # A dead mount stays until the daemon has all it needs to take its place: meanwhile it must not look like an empty folder.
     mounted = mounted_at(place)
-    if mounted is None or not mounted.ours or not is_dead(place):
+    before = running_at(wanted.places, place)
+    if before is not None and before.ends_s is not None:
+        pass  # the daemon waits for it, and checks then
+    elif mounted is None or not mounted.ours or not is_dead(place):
         # Refused here too, where it takes no process: the daemon checks again, because time passes.
         place = prepare(place, MountSettings(allow_other=wanted.allow_other))
     log_file = wanted.places.log_file(place)
     verbose = ["-v"] if click.get_current_context().find_root().params.get("verbose") else []
     arguments = [*verbose, "mount", "--foreground", *_again(options)]
-    ready = spawn([*arguments, "--", *([bucket] if bucket else []), str(place)], log_file, READY_MARGIN_S)
+    ready = spawn([*arguments, "--", *([bucket] if bucket else []), str(place)], log_file, READY_MARGIN_S, _Waiting())
     what = f"bucket {named(bucket)}" if bucket else "all buckets"
     hub = str(ready.get("hub", "")) or "the Hub"
     say(f"Mounted {what} of {hub} at {named(str(place))}")
     state, cache = named(str(wanted.state_folder)), named(str(wanted.cache_folder))
     say(f"Changes wait in {state}, the cache is in {cache}, the log is {named(str(log_file))}")
     say(f"Unmount with: bucketfs umount {named(str(place))}")
+
+
+class _Waiting:
+    """Says what is waited for; how long still, again and again on a terminal only."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def __call__(self, text: str) -> None:
+        if not self._said or sys.stderr.isatty():
+            say(text, err=True)
+        self._said = True
 
 
 def _again(options: dict[str, Any]) -> list[str]:

@@ -28,6 +28,8 @@ def status_lines(document: Mapping[str, Any], now_s: float) -> Iterator[str]:
     what = f"bucket {_name(document, 'bucket')}" if document.get("bucket") else "all buckets"
     mode = ", read-only" if document.get("read_only") else ""
     yield f"{_name(document, 'mountpoint')}: {what} of {document.get('hub')}{mode}"
+    if document.get("ends_s"):
+        yield f"  it is ending: the last changes are pushed, for up to {time_text(max(0.0, document['ends_s'] - now_s))} more"
     connection = document.get("connection") or {}
     if connection.get("error"):
         yield f"  Hub: {connection.get('state')}: {connection['error']}"
@@ -35,6 +37,8 @@ def status_lines(document: Mapping[str, Any], now_s: float) -> Iterator[str]:
         heard = connection.get("heard_age_s")
         ago = f", heard of {time_text(heard)} ago" if heard is not None else ""
         yield f"  Hub: {connection.get('state')}{ago}"
+    for line in document.get("settings") or ():
+        yield f"  settings: {line}"
     if connection.get("clock"):
         yield f"  clock: {connection['clock']}"
     yield f"  changes: {_waiting(document)}"

@@ -14,9 +14,18 @@ import click
 
 from bucketfs.cli.outcome import raise_all
 from bucketfs.cli.printing import named, say
-from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around, mount_of, my_mounts
+from bucketfs.cli.reach import (
+    ask_mount,
+    listening_mounts,
+    mount_around,
+    mount_of,
+    my_mounts,
+    nothing_mounted,
+    places_of_user,
+    socket_of,
+)
 from bucketfs.cli.report import Ticker, status_lines
-from bucketfs.daemon import Places, ask, load_config, parse_seconds
+from bucketfs.daemon import Places, ask, parse_seconds
 from bucketfs.errors import BucketfsError, NotFound, TimedOut, Unavailable, Usage
 from bucketfs.mount import Mounted, is_dead, unmount, write_back
 
@@ -30,9 +39,9 @@ SILENCE_S = 120.0
 @click.option("--json", "as_json", is_flag=True, help="For programs: the whole document.")
 def status(mountpoint: str | None, as_json: bool) -> None:
     """Show what a mount, or each mount of yours, is doing."""
-    places = load_config().places
+    places = places_of_user()
     if mountpoint is not None:
-        mounted = mount_of(mountpoint)
+        mounted = mount_of(places, mountpoint)
         document = _status(places, mounted)
         if as_json:
             click.echo(json.dumps(document, indent=2))
@@ -45,7 +54,8 @@ def status(mountpoint: str | None, as_json: bool) -> None:
     elif documents:
         _show(documents)
     else:
-        say("Nothing is mounted. 'bucketfs mount FOLDER' mounts all buckets.")
+        text = nothing_mounted(places)
+        say(f"{text[0].upper()}{text[1:]}. 'bucketfs mount FOLDER' mounts all buckets.")
 
 
 def _show(documents: list[dict[str, Any]]) -> None:
@@ -59,12 +69,12 @@ def _show(documents: list[dict[str, Any]]) -> None:
 @click.option("--timeout", metavar="TIME", default=None, help="Give up after this long; the daemon goes on by itself.")
 def sync(path: str | None, timeout: str | None) -> None:
     """Wait until all changes of the mount around PATH (default: of each mount) are at the Hub."""
-    places = load_config().places
+    places = places_of_user()
     try:
         limit_s = None if timeout is None else parse_seconds(timeout)
     except ValueError as error:
         raise Usage(f"--timeout is {timeout!r}", hint=f"write {error}") from None
-    chosen = [mount_around(path)[0]] if path is not None else listening_mounts(places)
+    chosen = [mount_around(places, path)[0]] if path is not None else listening_mounts(places)
     # One mount in trouble must not keep the others from being waited for.
     failures = [found for mounted in chosen if (found := _synced(places, mounted, limit_s)) is not None]
     raise_all(failures)
@@ -75,6 +85,8 @@ def _synced(places: Places, mounted: Mounted, limit_s: float | None) -> Bucketfs
     silence_s = SILENCE_S if limit_s is None else limit_s + END_MARGIN_S
     try:
         with Ticker(f"{mounted.mountpoint}") as ticker:
+            if mounted.detached:
+                return _still_left(_drained(places, mounted, ticker))
             # The kernel would wait for a daemon that hangs, and without end, so it is asked first whether it answers.
             _status(places, mounted)
             # What programs wrote and still have open may be in the kernel's pages only.
@@ -91,8 +103,11 @@ def _synced(places: Places, mounted: Mounted, limit_s: float | None) -> Bucketfs
 @click.option("--no-wait", is_flag=True, help="Leave the last changes to the next mount; they are kept.")
 def umount(mountpoint: str, lazy: bool, no_wait: bool) -> None:
     """Unmount, and wait until the last changes are at the Hub (as long as the mount's --drain says)."""
-    places = load_config().places
-    mounted = mount_of(mountpoint)
+    places = places_of_user()
+    mounted = mount_of(places, mountpoint)
+    if mounted.detached:
+        _follow_end(places, mounted, no_wait)
+        return
     if is_dead(mounted.mountpoint):
         unmount(mounted.mountpoint, lazy=True)
         say(f"Unmounted {named(str(mounted.mountpoint))}, which had lost its process; its changes wait for the next mount")
@@ -108,11 +123,28 @@ def umount(mountpoint: str, lazy: bool, no_wait: bool) -> None:
     say(f"Unmounted {named(str(mounted.mountpoint))}" + (f"; {left}" if left else ""))
 
 
+def _follow_end(places: Places, mounted: Mounted, no_wait: bool) -> None:
+    """It is unmounted already, and its daemon pushes what is left."""
+    place = named(str(mounted.mountpoint))
+    if no_wait:
+        say(f"{place} is unmounted already; its daemon pushes the last changes")
+        return
+    with _process_of(places, mounted) as process, Ticker(f"{mounted.mountpoint}") as ticker:
+        left = _drained(places, mounted, ticker)
+        if process is not None:
+            _wait_for_end(process)
+    say(f"Unmounted {place}" + (f"; {left}" if left else ""))
+
+
+def _still_left(left: str) -> BucketfsError | None:
+    return Unavailable(left, hint="mount it again to push them") if left else None
+
+
 def _drained(places: Places, mounted: Mounted, ticker: Ticker) -> str:
     """Follow the daemon until it has nothing more to do. Returns what it leaves behind, in words."""
     try:
         # Progress comes as long as the daemon drains; its own --drain bounds that.
-        document = ask(places.control_socket(mounted.mountpoint), "stop", on_progress=ticker.show, timeout_s=None)
+        document = ask(socket_of(places, mounted), "stop", on_progress=ticker.show, timeout_s=None)
     except (NotFound, Unavailable):
         return ""  # it had nothing to do, and was quicker than our question
     return str(document.get("left", "") or "")
@@ -129,7 +161,7 @@ def _wait_for_end(process: int) -> None:
 def _process_of(places: Places, mounted: Mounted) -> Iterator[int | None]:
     """A pidfd of the daemon behind a mount; ``None`` when it does not say who it is."""
     try:
-        document = ask(places.control_socket(mounted.mountpoint), "status", timeout_s=STATUS_TIMEOUT_S)
+        document = ask(socket_of(places, mounted), "status", timeout_s=STATUS_TIMEOUT_S)
         descriptor = os.pidfd_open(int(document["pid"]))
     except (NotFound, Unavailable, TimedOut, KeyError, OSError):
         yield None

@@ -14,6 +14,7 @@ from bucketfs.daemon.descriptors import descriptor_figures, raise_descriptor_lim
 from bucketfs.daemon.journald import ERROR, JournalFormatter, LineFormatter, journal_listens, levelled
 from bucketfs.daemon.places import OWNER_ONLY, Places, find_places, make_private
 from bucketfs.daemon.ready import await_ready, tell_failed, tell_ready
+from bucketfs.daemon.running import Running, running_at, running_mounts
 from bucketfs.daemon.systemd import notify_failed, notify_ready, notify_status, notify_stopping, watchdog
 from bucketfs.daemon.values import seconds as parse_seconds
 from bucketfs.daemon.watched import Watched, announced, into_itself, watched_above
@@ -42,6 +43,7 @@ __all__ = [
     "Places",
     "Profile",
     "Progress",
+    "Running",
     "Session",
     "Setting",
     "Watched",
@@ -66,6 +68,8 @@ __all__ = [
     "parse_seconds",
     "raise_descriptor_limit",
     "run_daemon",
+    "running_at",
+    "running_mounts",
     "serve_embedded",
     "spawn",
     "tell_failed",

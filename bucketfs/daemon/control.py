@@ -61,7 +61,7 @@ class ControlServer:
     def _listen(self) -> trio.SocketListener:
         make_private(self.path.parent)
         if answers(self.path):
-            raise Busy(f"another daemon answers at {self.path}")
+            raise Busy(f"another daemon answers at {self.path}", hint="'bucketfs status' names it")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with suppress(FileNotFoundError):

@@ -23,25 +23,26 @@ from typing import Any
 import trio
 
 from bucketfs.cache import BlockCache
-from bucketfs.client import BucketInfo, Endpoint
+from bucketfs.client import BucketInfo
 from bucketfs.daemon.allocator import give_back_now_and_then
 from bucketfs.daemon.commands import commands_of
-from bucketfs.daemon.config import MountOptions, load_config
+from bucketfs.daemon.config import EMBEDDED, MountOptions, load_config
 from bucketfs.daemon.control import ControlServer, Document, Progress
 from bucketfs.daemon.descriptors import raise_descriptor_limit
 from bucketfs.daemon.draining import drain, left_of, reporting
 from bucketfs.daemon.gone import gone_buckets
 from bucketfs.daemon.known import Known, recall, remember
 from bucketfs.daemon.places import OWNER_ONLY, make_private
-from bucketfs.daemon.ready import tell_ready
+from bucketfs.daemon.ready import tell_ready, tell_waiting
 from bucketfs.daemon.reload import follow_settings
 from bucketfs.daemon.report import mount_status
+from bucketfs.daemon.running import Locks, Running
 from bucketfs.daemon.session import Session, open_session
-from bucketfs.daemon.systemd import notify_ready, notify_stopping, watchdog
+from bucketfs.daemon.systemd import more_time, notify_ready, notify_status, notify_stopping, watchdog
 from bucketfs.daemon.volumes import Volumes
 from bucketfs.daemon.where import Where
-from bucketfs.disk import Disk, OpenFile
-from bucketfs.errors import BucketfsError, Busy, NotFound, TimedOut, Unauthenticated, Unavailable, Unsupported
+from bucketfs.disk import Disk
+from bucketfs.errors import BucketfsError, NotFound, TimedOut, Unauthenticated, Unavailable, Unsupported
 from bucketfs.mount import KernelClock, Mount, MountSettings
 from bucketfs.sync import HubSource, Pace, Watcher
 from bucketfs.types import ROOT_INODE, BucketKey, ThreadId
@@ -57,6 +58,8 @@ CLOSE_GRACE_S = 10.0
 FAREWELL_S = 5.0
 """How long the end waits for programs that follow events to take the last ones."""
 FAREWELL_TURNS = 20
+READY_MARGIN_S = 120.0
+"""For so long a service manager waits from then on when a mount waits for another one."""
 
 
 def run_daemon(options: MountOptions) -> None:
@@ -93,19 +96,27 @@ class _Daemon:
         self._stop = trio.Event()
         self._ended = trio.Event()
         self._left = ""
+        self._ends_s: float | None = None
+        self._late_settings: list[str] = []
         self._listed = trio.Event()
         self._buckets: list[BucketInfo] = []
         self._asked_s = self._listed_s = 0.0
         self._told: Callable[[Invalidation], None] = lambda invalidation: None
         self._disk = Disk()
+        mine = Running(options.mountpoint, options.places.control_socket(options.mountpoint), os.getpid())
+        self._locks = Locks(self._disk, options.places, mine, self._waiting)
         self._known: Known | None = None
         self._known_file = Path()
+        self._hub_data = Path()
         self._gone: list[BucketInfo] = []
 
     async def run(self) -> None:
         options = self._options
         config = load_config(options.given)
+        self._hub_data = config.hub_data
         async with AsyncExitStack() as stack:
+            stack.callback(self._locks.close)
+            await self._locks.take_mountpoint()
             session = await stack.enter_async_context(
                 open_session(options.profile, options.hub, config, timeout_s=options.timeout_s, recall=self._recalled_thread)
             )
@@ -115,8 +126,8 @@ class _Daemon:
                     f"{session.hub_text} does not offer blocks by CID, and mounting by path is not possible yet",
                     hint="use 'bucketfs buck', or a Hub started with 'bucketfs hub serve'",
                 )
-            folder = self._state_folder(session.endpoint, session.who)
-            stack.callback(self._disk.close, self._lock(folder))
+            folder = self._state_folder(session.place, session.who)
+            await self._locks.take_journals(folder)
             nursery = await stack.enter_async_context(trio.open_nursery())
             if buckets is None:
                 assert self._known is not None, "without the Hub a mount begins with what it knew"
@@ -133,13 +144,26 @@ class _Daemon:
 
     # Up
 
-    def _state_folder(self, endpoint: Endpoint, acting: str) -> Path:
-        who = f"{endpoint}\n{acting}\n{self._options.bucket}\n{self._options.prefix}"
-        name = hashlib.sha256(os.fsencode(who)).hexdigest()[:16]
-        return make_private(self._options.state_folder / "mounts" / name)
+    def _waiting(self, text: str) -> None:
+        log.warning("%s", text)
+        notify_status(text)
+        more_time(READY_MARGIN_S)
+        tell_waiting(self._options.ready_fd, text)
 
-    def _recalled_thread(self, endpoint: Endpoint, acting: str) -> ThreadId | None:
-        self._known_file = self._state_folder(endpoint, acting) / "known.json"
+    def _state_folder(self, place: str, acting: str) -> Path:
+        folder = self._options.state_folder / "mounts" / self._tag(place, acting)
+        # The embedded Hub was known by its socket once, which stood in the runtime folder.
+        before = folder.with_name(self._tag(f"unix:{self._options.places.hub_socket(self._hub_data)}", acting))
+        if place.startswith(EMBEDDED) and before.is_dir() and not folder.exists():
+            before.rename(folder)
+        return make_private(folder)
+
+    def _tag(self, place: str, acting: str) -> str:
+        who = f"{place}\n{acting}\n{self._options.bucket}\n{self._options.prefix}"
+        return hashlib.sha256(os.fsencode(who)).hexdigest()[:16]
+
+    def _recalled_thread(self, place: str, acting: str) -> ThreadId | None:
+        self._known_file = self._state_folder(place, acting) / "known.json"
         self._known = recall(self._known_file)
         return self._known.thread if self._known is not None else None
 
@@ -171,15 +195,6 @@ class _Daemon:
             remember(self._disk, self._known_file, session.thread, buckets)
         except BucketfsError as error:
             log.warning("the next start will need the Hub: %s", error)
-
-    def _lock(self, folder: Path) -> OpenFile:
-        try:
-            return self._disk.lock_file(folder / "lock")
-        except Busy as error:
-            raise Busy(
-                "this bucket is mounted already, and its journal has one writer",
-                hint="'bucketfs umount' the other mount, or give this one a --state folder of its own",
-            ) from error
 
     async def _wire(self, nursery: trio.Nursery, session: Session, folder: Path, buckets: list[BucketInfo]) -> _Parts:
         options = self._options
@@ -282,7 +297,7 @@ class _Daemon:
             await nursery.start(parts.watcher.run)
             nursery.start_soon(self._follow_listing, parts)
             nursery.start_soon(self._record, parts)
-            nursery.start_soon(follow_settings, options.places, options.given, parts.session.credentials, parts.hurry)
+            nursery.start_soon(self._follow_settings, parts)
             nursery.start_soon(self._signals)
             nursery.start_soon(watchdog)
             commands = commands_of(
@@ -302,7 +317,10 @@ class _Daemon:
             await self._stop.wait()
             broken = False
         finally:
-            with trio.move_on_after(options.drain_s + CLOSE_GRACE_S * 2, shield=True):
+            ending_s = options.drain_s + CLOSE_GRACE_S * 2
+            self._ends_s = time.time() + ending_s
+            self._locks.ending(self._ends_s)
+            with trio.move_on_after(ending_s, shield=True):
                 await self._down(parts, mounted, broken)
 
     async def _down(self, parts: _Parts, unmounted: trio.Event, broken: bool) -> None:
@@ -379,10 +397,18 @@ class _Daemon:
                 log.info("stopping on %s", signal.Signals(number).name)
                 self._stop.set()
 
+    async def _follow_settings(self, parts: _Parts) -> None:
+        options = self._options
+
+        def tell(lines: list[str]) -> None:
+            self._late_settings = lines
+
+        await follow_settings(options.places, options.given, parts.session.credentials, parts.hurry, tell)
+
     # What the control socket is told
 
     def _describe(self, parts: _Parts) -> Document:
-        return mount_status(
+        document = mount_status(
             self._options,
             self._where,
             parts.session,
@@ -393,6 +419,7 @@ class _Daemon:
             parts.mount,
             self._started_s,
         )
+        return {**document, "ends_s": self._ends_s, "settings": self._late_settings}
 
     async def _stop_it(self, parts: _Parts, progress: Progress) -> Document:
         self._stop.set()

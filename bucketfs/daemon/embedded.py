@@ -2,9 +2,10 @@
 
 Its files lie beside its stores::
 
+    socket        where the Hub listens, whatever the runtime folder of those who use it is
     users.lock    shared by every process that uses the Hub; the Hub itself takes it exclusively to stop
     start.lock    held while somebody looks whether the Hub runs, starts it, or makes the account
-    hub.lock      held by the Hub for its life: there is one
+    hub.lock      held by the Hub for its life: there is one, and it writes into it who it is
     blocks/ …     the stores
 
 A user takes ``users.lock`` *before* looking whether the Hub runs. The Hub stops when it could have had that lock for
@@ -20,10 +21,11 @@ import logging
 import os
 import re
 import signal
+import stat
 import threading
 import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import trio
@@ -35,11 +37,13 @@ from bucketfs.daemon.credentials import CredentialsFile, Profile
 from bucketfs.daemon.places import make_private
 from bucketfs.daemon.process import spawn
 from bucketfs.daemon.ready import tell_ready
+from bucketfs.disk import Disk
 from bucketfs.errors import BucketfsError, Busy, Denied, DiskFailed, Exists, NotFound, Unauthenticated
 
 log = logging.getLogger(__name__)
 
 HOME_BUCKET = "home"
+SOCKET = "socket"
 IDLE_S = 5.0
 START_TIMEOUT_S = 60.0
 LOOK_PERIOD_S = 1.0
@@ -84,7 +88,25 @@ async def _started(config: Config, file: CredentialsFile, needed: bool) -> Profi
 
 def address_of(config: Config) -> str:
     """Where the embedded Hub listens."""
-    return f"unix:{config.places.hub_socket(config.hub_data)}"
+    return f"unix:{hub_socket(config)}"
+
+
+def place_of_embedded(config: Config) -> str:
+    """Which of all embedded Hubs it is, wherever it listens."""
+    return f"{EMBEDDED} {config.hub_data}"
+
+
+def hub_socket(config: Config) -> Path:
+    """The socket of the embedded Hub: where the last one listened, as long as that folder is there, else in our runtime folder. A
+    cron job and a login shell, whose runtime folders differ, so use one Hub."""
+    try:
+        found = Path(os.fsdecode((config.hub_data / SOCKET).read_bytes()))
+        facts = found.parent.lstat()
+    except OSError:
+        return config.places.hub_socket(config.hub_data)
+    if not found.is_absolute() or not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
+        return config.places.hub_socket(config.hub_data)
+    return found
 
 
 def serve_embedded(config: Config, ready_fd: int | None) -> None:
@@ -92,11 +114,11 @@ def serve_embedded(config: Config, ready_fd: int | None) -> None:
     from bucketfs.hub import HubConfig, HubServer, end_process
 
     make_private(config.hub_data)
-    make_private(config.places.runtime)
+    make_private(hub_socket(config).parent)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    with _lock(config.hub_data / "hub.lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
+    with _lock(config.hub_data / "hub.lock", f"process {os.getpid()}, listens at {hub_socket(config)}"):
         server = HubServer(HubConfig(data=config.hub_data, listen=address_of(config), auto_confirm=True))
         address = server.start()
         users: int | None = None
@@ -130,8 +152,10 @@ def _wait_until_unused(path: Path, stop: threading.Event) -> int | None:
 
 def _ensure_running(config: Config) -> None:
     """Start the Hub unless it runs. The caller holds ``start.lock``."""
-    make_private(config.places.runtime)
-    if not answers(config.places.hub_socket(config.hub_data)):
+    socket = hub_socket(config)
+    make_private(socket.parent)
+    if not answers(socket):
+        _remember(config, socket)
         spawn(
             ["hub", "serve", "--embedded", "--data", str(config.hub_data)],
             config.places.state / "log" / "hub.log",
@@ -139,9 +163,19 @@ def _ensure_running(config: Config) -> None:
         )
 
 
+def _remember(config: Config, socket: Path) -> None:
+    said = os.fsencode(socket)
+    file = config.hub_data / SOCKET
+    try:
+        if not file.exists() or file.read_bytes() != said:
+            Disk().replace_file(file, said)
+    except (BucketfsError, OSError) as error:
+        log.info("users of the embedded Hub in other runtime folders will not find it: %s", error)
+
+
 async def _supervise(config: Config) -> None:
     """Start the Hub again when it died under us. Whoever had a call in flight retries it as with any Hub that was away."""
-    socket_path = config.places.hub_socket(config.hub_data)
+    socket_path = hub_socket(config)
     told = ""
     while True:
         await trio.sleep(SUPERVISE_PERIOD_S)
@@ -225,14 +259,22 @@ def _lock_and_close(descriptor: int, how: int) -> None:
 
 
 @contextmanager
-def _lock(path: Path, how: int) -> Generator[None, None, None]:
-    """Hold a lock. Blocks, or raises Busy at once with LOCK_NB."""
+def _lock(path: Path, who: str) -> Generator[None, None, None]:
+    """Hold a lock, and say in it by whom it is held. Raises Busy at once, with what the other one says."""
     descriptor = _open(path)
     try:
         try:
-            fcntl.flock(descriptor, how)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Busy(f"{path} is held by another process") from None
+            other = os.fsdecode(os.pread(descriptor, 4096, 0)) or "another process"
+            raise Busy(
+                f"the embedded Hub of {path.parent} runs already ({other}), and cannot be reached from here",
+                hint="is that in a container, or was its runtime folder removed? End that process, or the mounts that use it",
+            ) from None
+        # Only for messages: a full disk does not keep the Hub from starting.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, os.fsencode(who), 0)
         yield
     finally:
         os.close(descriptor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ from bucketfs.daemon.ready import await_ready
 from bucketfs.errors import BucketfsError, Refused
 
 
-def spawn(arguments: Sequence[str], log_file: Path, timeout_s: float) -> dict[str, Any]:
+def spawn(
+    arguments: Sequence[str], log_file: Path, timeout_s: float, on_waiting: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
     """Run ``bucketfs ARGUMENTS --ready-fd N`` in a session of its own and wait until it is ready. Blocks.
 
     A new process, not a fork of this one: gRPC and threads do not survive a fork. What it prints goes to ``log_file``.
-    Raises what it reports, TimedOut (it is ended then), or Unavailable when it died; both name the log.
+    Raises what it reports, TimedOut (it is ended then), or Unavailable when it died; both name the log. An interrupt ends it, too.
+    ``on_waiting`` is told what it waits for.
     """
     make_private(log_file.parent)
     ours, theirs = os.pipe()
@@ -41,16 +44,18 @@ def spawn(arguments: Sequence[str], log_file: Path, timeout_s: float) -> dict[st
         finally:
             os.close(theirs)
             os.close(log_descriptor)
-        return _wait(process, ours, log_file, timeout_s)
+        return _wait(process, ours, log_file, timeout_s, on_waiting)
     finally:
         os.close(ours)
 
 
-def _wait(process: subprocess.Popen[bytes], ours: int, log_file: Path, timeout_s: float) -> dict[str, Any]:
+def _wait(
+    process: subprocess.Popen[bytes], ours: int, log_file: Path, timeout_s: float, on_waiting: Callable[[str], None]
+) -> dict[str, Any]:
     try:
-        document = await_ready(ours, timeout_s)
-    except BucketfsError as error:
-        if not error.hint and not isinstance(error, Refused):
+        document = await_ready(ours, timeout_s, on_waiting)
+    except BaseException as error:
+        if isinstance(error, BucketfsError) and not error.hint and not isinstance(error, Refused):
             error.hint = f"its log may say why: {log_file}"
         process.terminate()
         try:

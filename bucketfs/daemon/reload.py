@@ -1,7 +1,7 @@
 """Noticing that files changed: settings and secrets, while a mount uses them.
 
 Another key is in use from the next call on (the channel asks for it); what is left to do is to wake whoever waits because the
-old one was refused. Another setting takes effect with the next mount, and the log says so.
+old one was refused. Another setting takes effect with the next mount; the log and ``status`` say so.
 
 watchdog's thread watches the folders, because editors and `Disk.replace_file` put a new file in the place of the old one. It only
 wakes a trio task, which looks at what the files say by itself; so what the thread heard, how often and in which order does not
@@ -39,11 +39,18 @@ SETTLE_S = 0.1
 
 
 async def follow_settings(
-    places: Places, given: Mapping[str, object], credentials: Callable[[], Credentials], hurry: Callable[[], None]
+    places: Places,
+    given: Mapping[str, object],
+    credentials: Callable[[], Credentials],
+    hurry: Callable[[], None],
+    tell: Callable[[list[str]], None] = lambda lines: None,
 ) -> None:
-    """Call ``hurry`` when ``credentials()`` are others than before, and log what else changed. Never returns."""
+    """Call ``hurry`` when ``credentials()`` are others than before. Log what else changed, and ``tell`` all that the files say
+    and the mount does not do. Never returns."""
     config_file = Path(os.environ.get("BUCKETFS_CONFIG") or places.config_file)
     troubled = ""
+    in_effect: Mapping[str, object] | None = None
+    waiting: list[str] = []
 
     def settings(old: Mapping[str, object] | None) -> Mapping[str, object] | None:
         nonlocal troubled
@@ -60,8 +67,16 @@ async def follow_settings(
     read: Mapping[str, object] | None = None
 
     def look() -> tuple[Credentials, Mapping[str, object] | None]:
-        nonlocal read
+        nonlocal read, in_effect, waiting
         read = settings(read)
+        in_effect = in_effect or read
+        late = [key for key in read or {} if (in_effect or {}).get(key) != (read or {})[key]]
+        lines = [f"{key} of {config_file} takes effect with the next mount" for key in late]
+        for line in lines:
+            if line not in waiting:
+                log.warning("%s", line)
+        waiting = lines
+        tell([*lines, *([f"keeping the settings read before: {troubled}"] if troubled else [])])
         return credentials(), read
 
     def changed(
@@ -70,9 +85,6 @@ async def follow_settings(
         if new[0] != old[0]:
             log.info("another key is in use from now on")
             hurry()
-        before, after = old[1] or {}, new[1] or {}
-        for key in [key for key in after if before.get(key) != after[key]]:
-            log.info("%s of %s takes effect with the next mount", key, config_file)
 
     await follow([places.credentials_file, config_file], look, changed)
 

@@ -27,7 +27,7 @@ from bucketfs.client import (
 from bucketfs.daemon.allocator import keep_freed_memory
 from bucketfs.daemon.config import DEFAULT_PROFILE, EMBEDDED, Config
 from bucketfs.daemon.credentials import CredentialsFile, Profile, chosen_for, identity_of
-from bucketfs.daemon.embedded import address_of, embedded_hub
+from bucketfs.daemon.embedded import address_of, embedded_hub, place_of_embedded
 from bucketfs.errors import InvalidArgument, NotFound, Unsupported, Usage
 from bucketfs.types import BucketKey, ThreadId
 
@@ -41,6 +41,8 @@ class Session:
 
     profile: Profile
     endpoint: Endpoint
+    place: str
+    """Which Hub it is, for what is kept here about it: the address, and for the embedded one its data, wherever it listens."""
     connection: Connection
     credentials: Callable[[], Credentials]
     embedded: bool
@@ -130,24 +132,26 @@ async def open_session(
     *,
     timeout_s: float = 30.0,
     manage: bool = False,
-    recall: Callable[[Endpoint, str], ThreadId | None] = lambda endpoint, profile: None,
+    recall: Callable[[str, str], ThreadId | None] = lambda place, who: None,
 ) -> AsyncGenerator[Session, None]:
     """Connect as ``profile`` to ``hub``; empty texts stand for what ``config`` says. The embedded Hub is started when it is
-    the one. ``recall`` may know the thread that who acts at an endpoint (`Session.who`) was found to have before; the Hub is
-    not asked then. ``manage`` acts by session where there is one, and has no thread. Raises Usage, NotFound (no such profile)
-    and what the Hub answers."""
+    the one. ``recall`` may know the thread that who acts there (`Session.place`, `Session.who`) was found to have before; the
+    Hub is not asked then. ``manage`` acts by session where there is one, and has no thread. Raises Usage, NotFound (no such
+    profile) and what the Hub answers."""
     keep_freed_memory()
     file = CredentialsFile(config.places.credentials_file)
     chosen = choose(profile or config.profile, hub or config.hub, file)
     async with AsyncExitStack() as stack:
         embedded = chosen.name == EMBEDDED
-        endpoint = Endpoint.parse(address_of(config) if embedded else chosen.hub, insecure=config.insecure)
+        place = place_of_embedded(config) if embedded else str(Endpoint.parse(chosen.hub, insecure=config.insecure))
         identity = identity_of(config.identity) if config.identity is not None else None
         who = _who(chosen.name, config, "" if identity is None else identity.public_key_text)
-        known = None if manage else recall(endpoint, who)
+        known = None if manage else recall(place, who)
         if embedded:
             # Who knows what is in the buckets can show that while the Hub cannot be started, as with any Hub that is away.
             chosen = await stack.enter_async_context(embedded_hub(config, file, needed=known is None))
+        # Whoever started the embedded Hub decided where it listens.
+        endpoint = Endpoint.parse(address_of(config) if embedded else chosen.hub, insecure=config.insecure)
         credentials = file.current(
             chosen.name,
             chosen_for(org=config.org, manage=manage, identity="" if identity is None else identity.private_key_text),
@@ -165,7 +169,7 @@ async def open_session(
         )
         if identity is not None and known is None:
             await _need_user_key(connection.hub)
-        yield Session(chosen, endpoint, connection, credentials, embedded, who, thread is not None)
+        yield Session(chosen, endpoint, place, connection, credentials, embedded, who, thread is not None)
 
 
 async def _need_user_key(hub: HubClient) -> None:

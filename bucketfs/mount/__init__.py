@@ -21,7 +21,7 @@ from bucketfs.mount.checks import prepare, real_path
 from bucketfs.mount.clock import KernelClock
 from bucketfs.mount.errno import errno_of
 from bucketfs.mount.settings import MountSettings
-from bucketfs.mount.table import Mounted, is_dead, mount_above, mounted_at, mounts, unmount, write_back
+from bucketfs.mount.table import Mounted, detached, is_dead, mount_above, mounted_at, mounts, unmount, write_back
 
 if TYPE_CHECKING:
     from bucketfs.mount.mount import Mount
@@ -31,6 +31,7 @@ __all__ = [
     "Mount",
     "MountSettings",
     "Mounted",
+    "detached",
     "errno_of",
     "is_dead",
     "mount_above",

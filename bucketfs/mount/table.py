@@ -30,12 +30,19 @@ _UMOUNT_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """One line of mountinfo. ``device`` is ``major:minor``."""
+    """One line of mountinfo. ``device`` is ``major:minor``, empty for a mount of ours that the kernel has no more while its daemon
+    still runs; ``uid`` is who mounted, where a FUSE mount says so."""
 
     mountpoint: Path
     type: str
     source: str
     device: str
+    uid: int | None = None
+
+    @property
+    def detached(self) -> bool:
+        """Whether the kernel has it no more."""
+        return not self.device
 
     @property
     def ours(self) -> bool:
@@ -60,9 +67,20 @@ def parse_mountinfo(data: bytes) -> list[Mounted]:
                 type=os.fsdecode(tail[0]),
                 source=os.fsdecode(_unescape(tail[1])),
                 device=os.fsdecode(fields[2]),
+                uid=_uid(tail),
             )
         )
     return found
+
+
+def detached(mountpoint: Path) -> Mounted:
+    """A mount of ours that the kernel has no more."""
+    return Mounted(mountpoint, TYPE, "", "")
+
+
+def _uid(tail: list[bytes]) -> int | None:
+    found = re.search(rb"(?:^|,)user_id=(\d+)", tail[2]) if len(tail) > 2 else None
+    return None if found is None else int(found[1])
 
 
 def mounted_at(mountpoint: Path) -> Mounted | None:
