@@ -21,6 +21,7 @@ import trio
 from bucketfs.daemon.places import Places, make_private, tag
 from bucketfs.disk import Disk, OpenFile
 from bucketfs.errors import BucketfsError, Busy
+from bucketfs.mount import mounted_at
 
 log = logging.getLogger(__name__)
 
@@ -108,12 +109,12 @@ class Locks:
                 break
             except Busy as error:
                 other = holder(self._disk, path)
-                # Without a name it was let go of meanwhile, or is looked at, or its holder is about to write who it is.
-                unknown += other is None
-                if unknown > UNKNOWN_TRIES or (other is not None and other.ends_s is None):
-                    raise _busy(other) from error
-                if other is None:
-                    log.debug("%s is held, and does not say by whom", path)
+                if other is None or other.ends_s is None:
+                    # Without a name it was let go of meanwhile, or is looked at, or its holder is about to write who it is. And one
+                    # that was unmounted just now is about to write that it ends.
+                    unknown += 1
+                    if unknown > UNKNOWN_TRIES or (other is not None and mounted_at(other.mountpoint) is not None):
+                        raise _busy(other) from error
                 elif trio.current_time() - told_s > TELL_PERIOD_S:
                     told_s = trio.current_time()
                     self._waiting(_waiting_text(other))

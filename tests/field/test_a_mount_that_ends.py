@@ -23,8 +23,7 @@ def started(home: Home, *words: str | Path) -> subprocess.Popen[str]:
 
 
 def test_it_is_listed_and_waited_for(home: Home) -> None:
-    hub = ServedHub(home, home.data / "served").start()
-    with Proxy(hub.address, seed=1) as proxy:
+    with ServedHub(home, home.data / "served") as hub, Proxy(hub.address, seed=1) as proxy:
         account = hub.account("ann")
         home.extra.update(account.variables() | {"BUCKETFS_HUB": proxy.address})
         home.cli("buck", "create", "b")
@@ -38,6 +37,7 @@ def test_it_is_listed_and_waited_for(home: Home) -> None:
         home.cli("umount", "--no-wait", first)
         assert not (first / "last").exists()
 
+        eventually(lambda: home.cli("status").stdout.splitlines()[1].startswith("  it is ending: "), "it is not told to end")
         said = home.cli("status").stdout.splitlines()
         assert said[0] == f"{first}: bucket b of the Hub {proxy.address}"
         assert said[1].startswith("  it is ending: the last changes are pushed, for up to ")
@@ -45,19 +45,16 @@ def test_it_is_listed_and_waited_for(home: Home) -> None:
         assert home.cli("status", first).stdout.splitlines()[1].startswith("  it is ending")
         assert "unmounted already" in home.cli("umount", "--no-wait", first).stdout
 
-        unmounting = started(home, "umount", first)
-        waiting = started(home, "mount", "--poll=1h", "b", second)
-        assert waiting.stdout is not None
-        named = waiting.stdout.readline()
-        assert named.startswith(f"waiting for the mount at {first} (process "), named
-        assert unmounting.poll() is None and waiting.poll() is None
-        proxy.change(freeze=False)
-        # What waited in the frozen connection may be overdue by now.
-        proxy.cut()
-        rest, _ = waiting.communicate(timeout=100)
-        assert waiting.returncode == 0, rest
-        said_at_end, _ = unmounting.communicate(timeout=100)
-        assert (unmounting.returncode, said_at_end.splitlines()[-1]) == (0, f"Unmounted {first}")
+        with started(home, "umount", first) as unmounting, started(home, "mount", "--poll=1h", "b", second) as waiting:
+            assert waiting.stdout is not None
+            named = waiting.stdout.readline()
+            assert named.startswith(f"waiting for the mount at {first} (process "), named
+            assert unmounting.poll() is None and waiting.poll() is None
+            proxy.change(freeze=False)
+            rest, _ = waiting.communicate(timeout=100)
+            assert waiting.returncode == 0, rest
+            said_at_end, _ = unmounting.communicate(timeout=100)
+            assert unmounting.returncode == 0 and said_at_end.splitlines()[-1].startswith(f"Unmounted {first}")
         assert (second / "last").read_text() == "change"
 
         # A mount that does not end is named, and how to end it.
@@ -65,4 +62,3 @@ def test_it_is_listed_and_waited_for(home: Home) -> None:
         assert f"mounted already at {second} (process " in complaint and f"'bucketfs umount {second}'" in complaint
         home.cli("umount", second)
         eventually(lambda: not home.pids("mount"), "a daemon is left")
-    hub.stop()

@@ -100,8 +100,7 @@ if os.geteuid() == 0:
     NAMED = "import os, socket, sys; socket.sethostname(b'k\\xf6nig'); os.execv(sys.argv[1], sys.argv[1:])"
 
     def test_a_conflict_on_a_host_whose_name_is_no_text(home: Home) -> None:
-        hub = ServedHub(home, home.data / "served").start()
-        try:
+        with ServedHub(home, home.data / "served") as hub:
             home.extra.update(hub.account("ann").variables())
             home.cli("buck", "create", "b")
             place = home.root / "M"
@@ -118,5 +117,3 @@ if os.geteuid() == 0:
             mount.ask("sync")
             assert sorted(path.name[:20] for path in place.iterdir()) == ["f (conflict k_nig 20", "f.txt"]
             assert mount.stop() == 0
-        finally:
-            hub.stop()
