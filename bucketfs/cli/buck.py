@@ -60,7 +60,7 @@ from bucketfs.sync import (
     push_folder,
     read_content,
 )
-from bucketfs.types import Link
+from bucketfs.types import Link, bucket_name_fault
 
 EVERYBODY = "*"
 
@@ -84,6 +84,9 @@ buck.add_command(watch)
 @acting
 def create(name: str, private: bool, as_json: bool, **options: Any) -> None:
     """Create a bucket."""
+    fault = bucket_name_fault(name) if name else "it is empty"
+    if fault:
+        raise Usage(f"no bucket can be called {named(name)}: {fault}", hint="choose another name")
 
     async def act(session: Session) -> None:
         if await find_bucket(session.buckets, name) is not None:

@@ -101,7 +101,12 @@ async def bucket_of(session: Session, name: str) -> BucketInfo:
         raise Usage(f"{named(text)} is no bucket", hint="name a bucket alone, without a path")
     if session.guest:
         # Someone else's thread cannot be listed; a bucket in it is named by its key.
-        return await session.buckets.root(BucketKey(name))
+        try:
+            return await session.buckets.root(BucketKey(name))
+        except NotFound as error:
+            raise NotFound(
+                f"no bucket {name!r} is shared with you", hint="name it by its key, as its owner sees it"
+            ) from error
     found = await find_bucket(session.buckets, name)
     if found is None:
         raise NotFound(f"no bucket {name!r} at {session.hub_text}", hint="'bucketfs buck ls' lists them")

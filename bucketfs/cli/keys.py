@@ -15,7 +15,7 @@ from bucketfs.cli.options import configured, org_option, settings
 from bucketfs.cli.printing import say
 from bucketfs.client import Credentials, KeyInfo, KeyType
 from bucketfs.daemon import EMBEDDED, CredentialsFile, Profile, Session
-from bucketfs.errors import Usage
+from bucketfs.errors import NotFound, Usage
 
 _TYPES = {KeyType.ACCOUNT: "account", KeyType.USER: "user"}
 
@@ -97,7 +97,10 @@ def invalidate(api_key: str, **options: Any) -> None:
     """End an API key for good."""
 
     async def ask(session: Session) -> None:
-        await session.hub.invalidate_key(api_key)
+        try:
+            await session.hub.invalidate_key(api_key)
+        except NotFound as error:
+            raise NotFound(f"there is no key {api_key!r}", hint="'bucketfs hub key ls' lists yours") from error
 
     in_session(configured("mount", options), ask)
 

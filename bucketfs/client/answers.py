@@ -7,6 +7,7 @@ line and tests look for). These texts are matched nowhere else. Pure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -148,7 +149,7 @@ def error_of(failure: Failure, attempted: str, now: datetime | None = None) -> B
     """The error that ``failure`` is. ``attempted`` ("Root at 127.0.0.1:3006") goes into its message. ``now`` is our clock, for
     a refusal that is about time."""
     missing = _missing_of(failure.trailers)
-    text = " ".join(failure.details.split()) or failure.code
+    text = _plain(failure)
     if missing:
         return BlocksMissing(f"{attempted}: the Hub lacks {len(missing)} blocks that the new root needs", cids=missing)
     kind = _kind_of(failure)
@@ -161,6 +162,42 @@ def error_of(failure: Failure, attempted: str, now: datetime | None = None) -> B
     if issubclass(kind, HubError):
         return kind(message, hint=hint, code=failure.code, details=failure.details)
     return kind(message, hint=hint)
+
+
+_PLAIN: tuple[tuple[str, str], ...] = (
+    (NON_FAST_FORWARD, "somebody else has changed the bucket meanwhile"),
+    ("no link named", "there is no such file or folder"),
+    ("no link by that name", "there is no such file or folder"),
+    ("could not resolve path", "there is no such file or folder"),
+    ("instance not found", "there is no such bucket, or it is not shared with you"),
+    ("mongo: no documents in result", "there is no such thing at the Hub, or no more"),
+    ("E11000 duplicate key error", "there is one of that name already"),
+    ("collection not found", "there is no such collection"),
+    ("db not found", "there is no such thread"),
+    ("failed to connect to all addresses", "it cannot be reached"),
+    ("DNS resolution failed", "the name of its machine is not known"),
+    ("Deadline Exceeded", "it did not answer in time"),
+    ("Socket closed", "the connection broke"),
+    ("Stream removed", "the connection broke"),
+    ("RST_STREAM", "the connection broke"),
+    ("recvmsg:", "the connection broke"),
+    ("GOAWAY", "the connection broke"),
+    ("Broken pipe", "the connection broke"),
+)
+"""Texts of a Hub's parts (MongoDB, go-ipfs) and of gRPC in words of ours; what is not here is shown as it came. The original is in
+``details``, and ``-v`` shows it."""
+
+_ERRNO_TEXT = re.compile(
+    r"(Connection refused|No such file or directory|Network is unreachable|No route to host|Connection timed out)"
+)
+
+
+def _plain(failure: Failure) -> str:
+    plain = next((ours for theirs, ours in _PLAIN if theirs in failure.details), "")
+    if not plain:
+        return " ".join(failure.details.split()) or failure.code
+    why = _ERRNO_TEXT.search(failure.details) if failure.code == "UNAVAILABLE" else None
+    return f"{plain} ({why[1].lower()})" if why else plain
 
 
 def _kind_of(failure: Failure) -> type[BucketfsError]:

@@ -53,7 +53,7 @@ def api_signature(secret: str, message: str) -> str:
     try:
         key = multibase_decode(secret)
     except InvalidArgument:
-        raise InvalidArgument("the API secret is not a multibase text") from None
+        raise InvalidArgument("the API secret is none that a Hub gave out: letters are missing, or wrong") from None
     return multibase_encode(hmac.digest(key, message.encode(), hashlib.sha256))
 
 

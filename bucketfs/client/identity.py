@@ -43,7 +43,7 @@ class Identity:
         try:
             data = multibase_decode(text.strip())
         except InvalidArgument:
-            raise InvalidArgument("not a private key: not a multibase text") from None
+            raise InvalidArgument("not a private key: letters are missing, or wrong") from None
         return cls.from_bytes(data)
 
     @classmethod

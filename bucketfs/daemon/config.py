@@ -47,7 +47,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("profile", values.text, "", "which keys of credentials.toml to use"),
     Setting("org", values.text, "", "act for this organization (its slug); needs 'bucketfs hub login'"),
     Setting("identity", values.identity_file, None, "file with the identity of a user, made on first use"),
-    Setting("thread", values.text, "", "the thread that holds the buckets, also someone else's"),
+    Setting("thread", values.thread, "", "the thread that holds the buckets, also someone else's"),
     Setting("mount.state", values.path, None, "folder of the journal: what is not at the Hub yet"),
     Setting("mount.cache", values.path, None, "folder of the cache; may be deleted at any moment"),
     Setting("mount.cache_size", values.size, 10 << 30, "most bytes the cache takes on disk"),

@@ -154,7 +154,12 @@ class CredentialsFile:
                 raise Usage(f"{self.path}: unknown key {key!r} in [{name}]", hint=f"known keys: {', '.join(_KEYS)}")
             if not isinstance(value, str):
                 raise Usage(f"{self.path}: {key!r} in [{name}] is not a text", hint="put it in quotes")
-        thread = thread_from_text(table["thread"]) if table.get("thread") else None
+        try:
+            thread = thread_from_text(table["thread"]) if table.get("thread") else None
+        except InvalidArgument:
+            raise Usage(
+                f"{self.path}: 'thread' in [{name}] is none", hint="write one as 'bucketfs buck get' shows it"
+            ) from None
         return Profile(
             name, table.get("hub", ""), Credentials(**{key: table[key] for key in SECRETS if key in table}), thread
         )

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from bucketfs.errors import InvalidArgument
+
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?\Z", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|)\Z", re.IGNORECASE)
@@ -77,6 +79,18 @@ def path(value: object) -> Path | None:
     if isinstance(value, Path):
         return value.expanduser().absolute()
     return Path(text(value)).expanduser().absolute() if value else None
+
+
+def thread(value: object) -> str:
+    """The text of a thread ID; the empty text stands for none."""
+    if value:
+        from bucketfs.client import thread_from_text  # only here: it brings gRPC along
+
+        try:
+            thread_from_text(text(value))
+        except InvalidArgument:
+            raise ValueError("a thread as 'bucketfs buck get' shows it") from None
+    return text(value)
 
 
 def is_identity(value: str) -> bool:

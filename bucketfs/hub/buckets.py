@@ -31,7 +31,7 @@ from bucketfs.hub.rows import BUCKET_VERSION, BucketRow, PathEntry
 from bucketfs.hub.service import Service
 from bucketfs.hub.status import Code, Status
 from bucketfs.hub.tree import PublicTree, WorkingSet
-from bucketfs.types import Cid, Link
+from bucketfs.types import Cid, Link, bucket_name_fault
 from bucketfs.wire import buckets_pb2 as pb
 
 NAME = "api.bucketsd.pb.APIService"
@@ -77,6 +77,9 @@ class Making:
         thread = self._desk.thread(context.call)
         if request.unfreeze:
             raise Status(Code.UNIMPLEMENTED, "unfreezing is not offered: this hub has no archive (Filecoin) service")
+        fault = bucket_name_fault(request.name)
+        if fault:
+            raise Status(Code.INVALID_ARGUMENT, f"no bucket can be called that: {fault}")
         hub = self._desk.hub
         hub.metadata.thread(thread)
         link_key, key = (new_key(), new_key()) if request.private else (None, None)

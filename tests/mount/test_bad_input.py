@@ -154,7 +154,7 @@ def test_the_hub_goes_away_and_comes_back(home: Home, hub: ServedHub) -> None:
     """Writes and cached reads go on; nothing is lost; status says why; the push follows by itself."""
     home.extra.update(hub.account("carol").variables())
     mount = home.mount()
-    mount.expect("failed to connect|is not there|does not answer")
+    mount.expect("cannot be reached|is not there|does not answer")
     (mount.path / "b").mkdir()
     (mount.path / "b/before").write_text("before")
     mount.sync()
@@ -183,7 +183,7 @@ def test_a_mount_comes_up_while_the_hub_is_away(home: Home, hub: ServedHub) -> N
     hub.kill()
     again = home.mount()
     again.expect(
-        "failed to connect|is away|does not answer|not connect|wait here|Unavailable|UNAVAILABLE|could not be pushed"
+        "cannot be reached|is away|does not answer|not connect|wait here|Unavailable|UNAVAILABLE|could not be pushed"
     )
     assert (again.path / "b/before").read_text() == "before"
     (again.path / "b/during").write_text("during")
