@@ -124,7 +124,7 @@ def test_lists_events_and_errors(full: Home) -> None:
     names = [row["name"] for row in json.loads(full.cli("buck", "ls", "--json", "home").stdout)]
     assert names == [FORGED + "2", "two words"]
     said = full.complaint("buck", "cat", "home/\x1b[2Jnone")
-    assert "\x1b" not in said and "\\033[2Jnone" in said
+    assert "\x1b" not in said and "home/'$'\\033''[2Jnone'" in said
 
 
 def test_status_has_no_line_of_somebody_else() -> None:
