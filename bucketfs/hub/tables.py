@@ -7,6 +7,7 @@ Times are nanoseconds since 1970. Public keys are their multibase text. Nothing 
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text
 
 from bucketfs.disk import make_private_file
+from bucketfs.errors import Usage
+from bucketfs.hub.listen import Address
 
 SCHEMA_VERSION = 2
 _tables = MetaData()
@@ -169,13 +172,14 @@ def sqlite_url(folder: Path) -> sa.URL:
 def open_engine(url: str | sa.URL) -> sa.Engine:
     """An engine on ``url`` with the tables made. A SQLite file is made with mode 0600 before anything is written to it.
 
-    Raises SQLAlchemy's errors, and OSError when the file cannot be made.
+    Raises SQLAlchemy's errors, OSError when the file cannot be made, and Usage where secrets would cross a network in clear text.
     """
     parsed = sa.make_url(url)
     # At DEBUG the engine logs the rows of every answer, and they hold secrets. (Parameters it hides when told so, below.)
     engine_log = logging.getLogger("sqlalchemy.engine")
     if engine_log.getEffectiveLevel() < logging.INFO:
         engine_log.setLevel(logging.INFO)
+    _check_transport(parsed)
     # Parameters are secrets often enough; without them an error of the database may be logged.
     if parsed.get_backend_name() != "sqlite":
         # A bucket and its path entries are read by two statements and must be of one moment.
@@ -194,6 +198,17 @@ def open_engine(url: str | sa.URL) -> sa.Engine:
     with engine.execution_options(bucketfs_write=True).begin() as connection:
         _tables.create_all(connection)
     return engine
+
+
+def _check_transport(url: sa.URL) -> None:
+    """PostgreSQL's clients go on in clear text with a server, or with whoever answers for it, that offers no encryption."""
+    if url.get_backend_name() != "postgresql" or not url.host or "sslmode" in url.query or os.environ.get("PGSSLMODE"):
+        return
+    if not Address(url.host).local:
+        raise Usage(
+            f"the connection to the database at {url.host} may not be encrypted, and it carries every secret of the hub",
+            hint="add ?sslmode=verify-full to serve.database, or ?sslmode=disable if that network is your own",
+        )
 
 
 def _sqlite_connected(connection: Any, _record: Any) -> None:

@@ -12,6 +12,7 @@ import trio
 from support.home import Home
 
 from bucketfs.client import NO_CREDENTIALS, Channel, Endpoint, HubClient
+from bucketfs.errors import Usage
 from bucketfs.hub import HubConfig, HubServer
 
 ELSEWHERE = "192.0.2.1:3006"
@@ -67,3 +68,10 @@ def test_what_is_meant_for_this_machine_goes_through_no_proxy(tmp_path: Path, mo
         assert trio.run(sign_up, hub.address)
         assert not asked
         proxy.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_hub_sends_its_secrets_to_no_database_elsewhere_in_clear_text(tmp_path: Path) -> None:
+    config = HubConfig(data=tmp_path / "hub", metadata_url="postgresql+psycopg://hub:password@192.0.2.1/hub")
+    with pytest.raises(Usage, match="may not be encrypted") as caught:
+        HubServer(config).start()
+    assert "sslmode=verify-full" in caught.value.hint and "password" not in str(caught.value)
