@@ -33,6 +33,8 @@ from bucketfs.hub.service import Handler, Service
 from bucketfs.hub.status import Code, Status, status_of
 from bucketfs.hub.turns import Turns
 
+log = logging.getLogger("bucketfs.hub")
+
 END_GRACE_S = 0.01
 """How long the end of a request stream is doubted. grpcio reports a client that went away as an ordinary end of the stream
 and, in up to a third of the cases, only afterwards as a call that ended. Measured: below 1 ms later on an idle machine;
@@ -66,6 +68,16 @@ class GrpcContext(Context):
 
     def check_admitted(self) -> None:
         self._readmit()
+
+    def is_admitted(self) -> bool:
+        """Whether the call would still be let in, as far as can be said now."""
+        try:
+            self._readmit()
+        except Status:
+            return False
+        except Exception:
+            log.exception("cannot tell whether a call would still be let in")
+        return True
 
     def is_active(self) -> bool:
         return bool(self._grpc.is_active())
@@ -178,7 +190,8 @@ class Gate:
             try:
                 with self._inside.enter(), ExitStack() as turn:
                     context = admitted(grpc_context)
-                    visit = Visit(grpc_context.cancel, single=not method.client_streaming)
+                    single = not method.client_streaming
+                    visit = Visit(grpc_context.cancel, single=single, admitted=context.is_admitted)
                     with pool.seats.taken(context.call, visit):
                         request = asked(stream, context, visit)
                         if pool is not self.singles:
@@ -194,7 +207,7 @@ class Gate:
             try:
                 with self._inside.enter():
                     context = admitted(grpc_context)
-                    visit = Visit(grpc_context.cancel, single=False)
+                    visit = Visit(grpc_context.cancel, single=False, admitted=context.is_admitted)
                     # Closed here and now also when the client is gone: a push saves what is complete.
                     with (
                         pool.seats.taken(context.call, visit),

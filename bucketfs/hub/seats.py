@@ -24,16 +24,28 @@ MESSAGE_S = 15.0
 """How long the one message of a single call may take. Clients send it together with the headers."""
 IDLE_S = 60.0
 """How long a stream may stand still where seats are scarce."""
+ASK_EVERY_S = 10.0
+"""How long a stream that stands still goes without a look at whether its key still counts."""
 LOOK_EVERY_S = 1.0
 
 
 class Visit:
     """One call in its seat. ``waiting_since_s`` is set while it waits for the client."""
 
-    def __init__(self, cancel: Callable[[], None], *, single: bool) -> None:
+    def __init__(self, cancel: Callable[[], None], *, single: bool, admitted: Callable[[], bool] = lambda: True) -> None:
+        """``admitted`` says whether the call would still be let in."""
         self.cancel = cancel
         self.single = single
+        self.admitted = admitted
         self.waiting_since_s: float | None = None
+        self._asked_s = time.monotonic()
+
+    def ended(self, now_s: float) -> bool:
+        """Whether the call stands still and would not be let in any more. Asks now and then."""
+        if self.single or self.waiting_since_s is None or now_s - self._asked_s < ASK_EVERY_S:
+            return False
+        self._asked_s = now_s
+        return not self.admitted()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -83,11 +95,15 @@ class Seats:
 
     def idle(self, now_s: float) -> list[Visit]:
         """Those that have to go, now."""
-        with self._lock:
-            visits = list(self._visits)
+        visits = self.visits()
         late = [visit for visit in visits if visit.single and visit.waited_s(now_s) > MESSAGE_S]
         scarce = len(visits) > self.seats * 3 // 4
         return late + [visit for visit in visits if scarce and not visit.single and visit.waited_s(now_s) > IDLE_S]
+
+    def visits(self) -> list[Visit]:
+        """Those that have a seat now."""
+        with self._lock:
+            return list(self._visits)
 
     def _check(self, call: Call, account: str, peer: tuple[str, str]) -> None:
         if len(self._visits) >= self.seats:
@@ -105,7 +121,7 @@ class Seats:
 
 
 class Patience:
-    """A thread that sends away who waits too long. ``start`` and ``stop`` once each."""
+    """A thread that sends away who waits too long, or with a key that counts no more. ``start`` and ``stop`` once each."""
 
     def __init__(self, *seats: Seats) -> None:
         self._seats = seats
@@ -126,3 +142,6 @@ class Patience:
             for seats in self._seats:
                 for visit in seats.idle(now_s):
                     visit.cancel()
+                for visit in seats.visits():
+                    if visit.ended(now_s):
+                        visit.cancel()

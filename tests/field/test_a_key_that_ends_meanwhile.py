@@ -18,7 +18,7 @@ from support.keyring import HUB, invalidate, make_key, sign_up
 from support.waiting import eventually
 
 from bucketfs.dag import cid_of
-from bucketfs.hub import HubConfig, HubServer, rpc
+from bucketfs.hub import HubConfig, HubServer, rpc, seats
 from bucketfs.wire import hub_pb2
 
 INVALID = ("NOT_FOUND", "API key not found or is invalid")
@@ -47,6 +47,10 @@ class Sending:
 
     def __call__(self, message: Any) -> None:
         self._outgoing.put(message)
+
+    def finished(self) -> Any:
+        self._outgoing.put(None)
+        return self.call.result()
 
     def refused(self) -> tuple[str, str]:
         try:
@@ -77,6 +81,19 @@ def test_a_put_ends_with_its_key(hub: HubServer, bare: Caller) -> None:
     ann = sign_up(bare, "ann")
     key = make_key(ann)
     assert ends(hub, bare.using(**key.headers()), lambda: invalidate(ann, key)) == INVALID
+
+
+def test_a_put_that_says_nothing_ends_too(hub: HubServer, bare: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seats, "ASK_EVERY_S", 0.1)
+    ann = sign_up(bare, "ann")
+    key = make_key(ann)
+    held, other = (Sending(bare.using(**one.headers()), BLOCKS, "Put") for one in (key, make_key(ann)))
+    held(put(b"before"))
+    other(put(b"another"))
+    eventually(lambda: len(hub.hub.blockstore.get_many([cid_of(b"before"), cid_of(b"another")])) == 2, "both run")
+    invalidate(ann, key)
+    assert held.refused()[0] == "CANCELLED"
+    assert other.finished().blocks_stored == 1
 
 
 def test_a_put_ends_with_its_session(hub: HubServer, bare: Caller) -> None:
