@@ -59,10 +59,12 @@ from bucketfs.sync import (
     pull_folder,
     push_folder,
     read_content,
+    remove_path,
 )
 from bucketfs.types import Link, bucket_name_fault
 
 EVERYBODY = "*"
+SEED = ".textileseed"
 
 _reread = click.option("--reread", is_flag=True, help="Compare large files by content even if size and mtime agree.")
 
@@ -123,7 +125,8 @@ def ls(place: str, long: bool, as_json: bool, **options: Any) -> None:
             return
         info, path = await place_of(session, place)
         item = await item_at(session, info, path, place)
-        items = [child for child in item.items if child.name != ".textileseed"] if item.is_directory else [item]
+        # The Hub's own at the top of a bucket; below it the name is a user's.
+        items = [child for child in item.items if path or child.name != SEED] if item.is_directory else [item]
         rows = [row_of(child) for child in items]
         if long and await is_native(session, info):
             await add_attributes(source_of(session, info), items, rows)
@@ -162,20 +165,21 @@ def cat(place: str, **options: Any) -> None:
 
 
 @buck.command()
-@click.argument("local", type=click.Path(path_type=Path, exists=True, allow_dash=True))
+@click.argument("local", type=click.Path(exists=True, allow_dash=True))
 @click.argument("place", metavar="BUCKET[/PATH]")
 @click.option("--delete", is_flag=True, help="Remove from the bucket what is not in LOCAL, or of another kind there.")
 @click.option("--no-attributes", is_flag=True, help="Leave mode and mtime out: CIDs are those of other clients.")
 @_reread
 @as_json_option
 @acting
-def push(local: Path, place: str, delete: bool, no_attributes: bool, reread: bool, as_json: bool, **options: Any) -> None:
+def push(local: str, place: str, delete: bool, no_attributes: bool, reread: bool, as_json: bool, **options: Any) -> None:
     """Make a folder or file LOCAL appear in a bucket, at one moment. Sends only what the Hub lacks.
 
     A file goes into PATH when that is a folder, or ends in a slash. LOCAL may be -, the standard input, which is kept in the cache
     folder until it is pushed.
     """
-    piped = str(local) == "-"
+    # A path would not tell - from ./-, which is a file.
+    piped = local == "-"
     if piped and is_folder_place(place):
         raise Usage("the standard input has no name", hint=NAME_WANTED)
 
@@ -186,7 +190,7 @@ def push(local: Path, place: str, delete: bool, no_attributes: bool, reread: boo
         wanted = PushOptions(attributes=not no_attributes, delete=delete, reread=reread, into=into, exact=piped)
         asides = Asides(asides_place(options))
         with ExitStack() as stack:
-            source = local
+            source = Path(local)
             if piped:
                 await need_no_folder(session, info, path, place)
                 source = stack.enter_context(spooled(configured("", options).places.cache))
@@ -259,7 +263,11 @@ def rm(place: str, recursive: bool, **options: Any) -> None:
         item = await item_at(session, info, path, place)
         if item.is_directory and not recursive:
             raise IsADirectory(f"{named(place)} is a folder", hint="-r removes it with all that is in it")
-        await session.buckets.remove_path(info.key, path)
+        if SEED in path and await is_native(session, info):
+            # Hubs take any path with this in it for their own.
+            await remove_path(remote_of(session, info), names_of(path))
+        else:
+            await session.buckets.remove_path(info.key, path)
 
     with_session(options, act)
 

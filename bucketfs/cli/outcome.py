@@ -14,7 +14,7 @@ import click
 from bucketfs.cli import interrupts
 from bucketfs.cli.interrupts import INTERRUPTED
 from bucketfs.daemon import ERROR, journal_listens, levelled, notify_failed, tell_failed
-from bucketfs.errors import BucketfsError, DiskFailed, Usage
+from bucketfs.errors import BucketfsError, DiskFailed, NotFound, Usage
 from bucketfs.quoting import visible
 
 DONE, FAILED, WRONG = 0, 1, 2
@@ -61,10 +61,21 @@ def _ended(error: BaseException, verbose: bool) -> int:
         # On every other way to a disk an error has become one of ours.
         _drop_output()
         cause = DiskFailed(f"what is printed cannot be written: {cause.strerror}", hint="make room where it goes")
+    if isinstance(cause, FileNotFoundError) and cause.filename is None and not _has_folder():
+        cause = NotFound("the current folder was removed", hint="'cd' to one that is there")
     if isinstance(cause, UnicodeEncodeError) and "surrogates" in cause.reason:
         # The only texts with surrogates are arguments and variables whose bytes were no UTF-8.
         cause = Usage(f"{visible(cause.object)} is not UTF-8, and names at a Hub are", hint="give it in UTF-8")
     return _failed(cause, verbose)
+
+
+def _has_folder() -> bool:
+    """Whether there is a folder that relative paths start from."""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _is_interrupt(error: BaseException) -> bool:

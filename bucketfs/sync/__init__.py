@@ -10,7 +10,7 @@ from bucketfs.sync.events import Event, Feed, Kind, News, PoliteSource, Subscrip
 from bucketfs.sync.fetch import HubSource
 from bucketfs.sync.folder import Rights
 from bucketfs.sync.folder_asides import Asides, listed_asides
-from bucketfs.sync.folder_move import move_by_path, move_path
+from bucketfs.sync.folder_move import move_by_path, move_path, remove_path
 from bucketfs.sync.folder_pull import pull_folder
 from bucketfs.sync.folder_push import push_folder
 from bucketfs.sync.keeper import Keeper
@@ -66,4 +66,5 @@ __all__ = [
     "pull_folder",
     "push_folder",
     "read_content",
+    "remove_path",
 ]

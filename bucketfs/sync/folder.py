@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from bucketfs.errors import (
     BucketfsError,
     Denied,
     DiskFailed,
+    InvalidArgument,
     IsADirectory,
     NameInvalid,
     NameTooLong,
@@ -105,6 +107,17 @@ def is_shown(mtime_ns: int | None, entry: LocalEntry) -> bool:
 def real_path(path: Path) -> bytes:
     """A path as the user gave it, its symlinks followed."""
     return os.path.realpath(os.fsencode(path))
+
+
+def check_carried(path: Path) -> None:
+    """Raises InvalidArgument for a device, socket or pipe that the user gave by name. Of these ``/dev/stdin``, and what a shell
+    writes for ``<(…)``, lead to a place that no path names."""
+    with contextlib.suppress(NotFound), ours("looking at", os.fsencode(path)):
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise InvalidArgument(
+                f"{_shown(os.fsencode(path))} is {KIND_TEXTS[None]}", hint="the standard input is pushed with -"
+            )
 
 
 def look(path: bytes, name: bytes = b"") -> LocalEntry | None:
@@ -437,29 +450,49 @@ def remove_empty(path: bytes) -> None:
 
 
 def remove(path: bytes) -> None:
-    """Removes a file, or a folder with all below it."""
+    """Removes a file, or a folder with all below it. Raises Denied, and removes nothing, where a file system is mounted in it: its
+    mount point would stay, and only what the user keeps in it would go."""
     entry = look(path)
     with ours("removing", path):
         if entry is not None and entry.kind is Kind.DIRECTORY:
-            _remove_tree(path)
+            mounted = _mounted_in(path)
+            if mounted is not None:
+                raise Denied(f"removing {_shown(path)}: {_shown(mounted)} is a mount point", hint="unmount it first")
+            for folder in reversed(_folders(path)):
+                _remove_folder(folder)
         elif entry is not None:
             os.unlink(path)
 
 
-def _remove_tree(top: bytes) -> None:
+def _mounted_in(top: bytes) -> bytes | None:
+    """A mount point at or below a folder. Numbers of devices do not tell: a folder of the same file system may be bound there."""
+    real = os.path.realpath(top)
+    with open("/proc/self/mountinfo", "rb") as mounts:
+        for line in mounts:
+            # proc(5): blanks, newlines and backslashes of a path are octal.
+            where = re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), line.split(b" ")[4])
+            if where == real or where.startswith(real + b"/"):
+                return where
+    return None
+
+
+def _folders(top: bytes) -> list[bytes]:
+    """A folder and all below it, each before those in it."""
     # The standard library's rmtree calls itself for each level, and gives up some hundred levels down.
-    waiting, emptied = [top], []
+    waiting, found = [top], []
     while waiting:
         folder = waiting.pop()
-        emptied.append(folder)
-        with os.scandir(folder) as found:
-            for item in found:
-                if item.is_dir(follow_symlinks=False):
-                    waiting.append(item.path)
-                else:
-                    os.unlink(item.path)
-    for folder in reversed(emptied):
-        os.rmdir(folder)
+        found.append(folder)
+        with os.scandir(folder) as items:
+            waiting += [item.path for item in items if item.is_dir(follow_symlinks=False)]
+    return found
+
+
+def _remove_folder(folder: bytes) -> None:
+    with os.scandir(folder) as items:
+        for item in items:
+            os.unlink(item.path)
+    os.rmdir(folder)
 
 
 def current_umask() -> int:

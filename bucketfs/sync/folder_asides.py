@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,9 @@ from bucketfs.disk import Disk
 from bucketfs.errors import BucketfsError, Busy, NotFound
 
 ASIDE_PREFIX = b".bucketfs-aside-"
+
+UNNAMED_S = 3600.0
+"""After this time an entry without its name is a dead run's."""
 
 _NAME = re.compile(re.escape(ASIDE_PREFIX) + rb"([0-9a-f]{32})-[0-9]+")
 _TOKEN = re.compile(r"[0-9a-f]{32}")
@@ -75,6 +79,8 @@ class Asides:
         removed = 0
         disk = Disk()
         for token in sorted(os.listdir(self._place)):
+            if token.startswith("."):
+                _clear_unnamed(disk, self._place / token)
             if _TOKEN.fullmatch(token) is None or token == self._token:
                 continue
             file = self._place / token
@@ -109,11 +115,20 @@ def listed_asides(place: Path, local: Path) -> Iterator[Asides]:
             disk.unlink(file)
     except BaseException:
         if not asides.standing:
-            with suppress(BucketfsError):
-                disk.unlink(file)
+            # When the disk is full, it has its first name still.
+            for one in (new, file):
+                with suppress(BucketfsError):
+                    disk.unlink(one)
         raise
     finally:
         disk.close(lock)
+
+
+def _clear_unnamed(disk: Disk, file: Path) -> None:
+    """Removes the entry of a run that was killed before the entry had its name. A young one may be on its way to it."""
+    with suppress(FileNotFoundError):
+        if time.time() - file.stat().st_mtime > UNNAMED_S:
+            disk.unlink(file)
 
 
 def _clear_run(disk: Disk, file: Path, token: str, top: bytes) -> int:

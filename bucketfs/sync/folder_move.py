@@ -1,7 +1,7 @@
-"""Moving a file or folder inside a bucket by its tree: one new root, swapped in if the bucket is still as it was looked at.
+"""Moving or removing a file or folder of a bucket by its tree: a new root, swapped in if the bucket is as it was looked at.
 
-The rules are those of mv(1): a file takes the place of a file, and goes into a folder; a folder takes the place of an empty folder
-only; nothing takes the place of something of another kind.
+The rules of moving are those of mv(1): a file takes the place of a file, and goes into a folder; a folder takes the place of an
+empty folder only; nothing takes the place of something of another kind.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from bucketfs.vfs import run_steps
 
 ATTEMPTS_MAX = 6
 
+Changes = Mapping[Names, Link | None]
+
 
 async def move_path(remote: Remote, old: Names, new: Names, *, into: bool = False) -> None:
     """Moves what stands at ``old`` to ``new``, or into ``new`` where that is a folder or ``into`` is set; missing parents are made.
@@ -40,19 +42,37 @@ async def move_path(remote: Remote, old: Names, new: Names, *, into: bool = Fals
     """
     for name in (*old, *new):
         check_name(name)
+    await _edit(remote, lambda source, base: _changes(source, base, old, new, into))
+
+
+async def remove_path(remote: Remote, path: Names) -> None:
+    """Removes a file, or a folder with all that is in it. Raises NotFound, Denied for what is the Hub's own, RootMoved when others
+    change the bucket all the time, and what the Remote raises."""
+    if path[0] == SEED:
+        raise Denied(f"{SEED.decode()} is the Hub's own")
+
+    async def changes(source: NodeSource, base: Cid) -> Changes:
+        if await _find(source, base, path) is None:
+            raise NotFound(f"no such file or folder in the bucket: {path_text(path)}")
+        return {path: None}
+
+    await _edit(remote, changes)
+
+
+async def _edit(remote: Remote, wanted: Callable[[NodeSource, Cid], Awaitable[Changes]]) -> None:
     for attempt in range(1, ATTEMPTS_MAX + 1):
         try:
-            await _move_once(remote, old, new, into)
+            await _edit_once(remote, wanted)
             return
         except RootMoved:
             if attempt == ATTEMPTS_MAX:
                 raise
 
 
-async def _move_once(remote: Remote, old: Names, new: Names, into: bool) -> None:
+async def _edit_once(remote: Remote, wanted: Callable[[NodeSource, Cid], Awaitable[Changes]]) -> None:
     source = NodeSource(remote)
     base = await remote.root()
-    changes = await _changes(source, base, old, new, into)
+    changes = await wanted(source, base)
     if not changes:
         return
     built = await run_steps(edit_tree(base, changes), source)
@@ -66,7 +86,7 @@ async def _move_once(remote: Remote, old: Names, new: Names, into: bool) -> None
             raise
 
 
-async def _changes(source: NodeSource, base: Cid, old: Names, new: Names, into: bool) -> Mapping[Names, Link | None]:
+async def _changes(source: NodeSource, base: Cid, old: Names, new: Names, into: bool) -> Changes:
     """What to set and to remove in the tree; nothing when it stands there already."""
 
     async def look(path: Names) -> _Standing | None:

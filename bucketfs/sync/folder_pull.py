@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -62,8 +63,8 @@ async def pull_folder(
     """Makes ``local`` what stands at ``path`` of the bucket (at ``root``, else the root it has now).
 
     A folder is laid over a local one; what only that has stays unless ``options.delete``. A file goes to ``local``, or
-    into it when it is a folder. What cannot be written is in ``skipped`` of the result, and its old content stays. Raises
-    NotFound, Corrupt, NoSpace, and what the Remote raises; what was complete by then stays.
+    into it when it is a folder, or ``options.into`` makes it one. What cannot be written is in ``skipped`` of the result, and its
+    old content stays. Raises NotFound, Corrupt, NoSpace, and what the Remote raises; what was complete by then stays.
     """
     figures = Figures(root=root or await remote.root())
     await _Pull(remote, options, figures, progress, asides).run(figures.root or Cid(b""), path, local)
@@ -120,10 +121,11 @@ class _Pull:
             self._top = link.cid
             await self._walk(_PullFolder(link, where, path))
             return
-        if self._options.into:
-            await trio.to_thread.run_sync(partial(folder.make_folder, where, replace=False, new_mode=self._folder_mode))
         there = await trio.to_thread.run_sync(folder.look, where)
-        if there is not None and there.kind is Kind.DIRECTORY:
+        is_folder = there is not None and there.kind is Kind.DIRECTORY
+        if self._options.into and not is_folder:
+            await trio.to_thread.run_sync(partial(folder.make_folder, where, replace=False, new_mode=self._folder_mode))
+        if self._options.into or is_folder:
             item = replace(item, where=os.path.join(where, path[-1]))
         await self._take([item])
 
@@ -131,6 +133,15 @@ class _Pull:
         directory = await run_steps(list_directory(top.link.cid), self._source)
         await trio.to_thread.run_sync(self._make, top, directory)
         stack = [top]
+        try:
+            await self._walk_below(top, directory, stack)
+        except BaseException:
+            # Folders of the user that were made writable for us get their modes back. Those that we made stay private.
+            for at in reversed(stack):
+                self._give_back(at)
+            raise
+
+    async def _walk_below(self, top: _PullFolder, directory: Directory, stack: list[_PullFolder]) -> None:
         await self._open(top, directory)
         while stack:
             current = stack[-1]
@@ -143,6 +154,12 @@ class _Pull:
                 continue
             stack.pop()
             await self._close(current)
+
+    @staticmethod
+    def _give_back(at: _PullFolder) -> None:
+        if at.mode_before is not None:
+            with suppress(BucketfsError):
+                folder.set_attributes(at.where, NO_ATTRIBUTES, at.mode_before)
 
     def _make(self, at: _PullFolder, directory: Directory) -> None:
         at.attributes = directory.attributes

@@ -81,9 +81,9 @@ async def push_folder(
     that stands at ``path``.
 
     What only the bucket has stays unless ``options.delete``. What cannot be carried (devices, names that are not UTF-8, what
-    may not be read) is in ``skipped`` of the result. Raises NotFound, IsADirectory or NotADirectory for what would replace
-    something of another kind in the bucket without ``delete``, and what the Remote raises; trouble that passes is waited out a few
-    times.
+    may not be read) is in ``skipped`` of the result. Raises NotFound, InvalidArgument for a device, socket or pipe as ``local``,
+    IsADirectory or NotADirectory for what would replace something of another kind in the bucket without ``delete``, and what the
+    Remote raises; trouble that passes is waited out a few times.
     """
     backoff = Backoff()
     # The same for all attempts: what one has sent, the Hub keeps for the next.
@@ -148,6 +148,7 @@ class _Push:
         self.progress = progress
         self._source = NodeSource(remote)
         # The folder itself may be named by a symlink; below it none is followed.
+        self._given = local
         self._local = folder.real_path(local)
         self._name = os.fsencode(local.name)
         self._path = path
@@ -160,6 +161,7 @@ class _Push:
             check_name(name)
         if self._path and self._path[0] == SEED:
             raise Denied(f"{SEED.decode()} is the Hub's own")
+        await trio.to_thread.run_sync(folder.check_carried, self._given)
         entry = await trio.to_thread.run_sync(folder.look, self._local)
         if entry is None:
             raise NotFound(f"no such folder: {os.fsdecode(self._local)}")
@@ -297,9 +299,7 @@ class _Push:
 
     async def _close(self, at: _PushFolder) -> Link:
         wanted = self._attributes(at.entry)
-        built = await run_steps(
-            edit_directory(at.base, at.changes, wanted if self._options.attributes else None), self._source
-        )
+        built = await run_steps(edit_directory(at.base, at.changes, wanted), self._source)
         await self._emit(list(built.blocks.items()))
         self.figures.folders += 1
         return built.link
@@ -350,7 +350,8 @@ class _Push:
             if looks_equal(entry, node_info(existing.cid, block)):
                 # Only the mode can be another: the root block is written anew, nothing is read.
                 old = node_info(existing.cid, block).attributes
-                built = with_attributes(existing.cid, block, replace(old, mode=entry.mode), existing.tsize)
+                wanted = replace(old, mode=entry.mode) if self._options.attributes else NO_ATTRIBUTES
+                built = with_attributes(existing.cid, block, wanted, existing.tsize)
                 await self._emit(list(built.blocks.items()))
                 self.figures.bytes_done += entry.size_bytes
                 await self._set(at, entry, built.link)

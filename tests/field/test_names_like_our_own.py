@@ -40,3 +40,16 @@ def test_they_are_pushed_pulled_watched_and_kept(buck: Callable[..., str], tmp_p
     (mine / NAMES[0]).unlink()
     buck("watch", "--once", mine, "home")
     assert NAMES[0] not in {row["name"] for row in json.loads(buck("ls", "--json", "home"))}
+
+
+def test_the_name_of_the_hub_is_a_users_below_the_top(buck: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "tree/sub").mkdir(parents=True)
+    (tmp_path / "tree/sub/.textileseed").touch()
+    (tmp_path / "tree/sub/a.textileseed.txt").touch()
+    buck("push", tmp_path / "tree", "home")
+    assert buck("ls", "home").split() == ["sub/"]
+    assert buck("ls", "home/sub").split() == [".textileseed", "a.textileseed.txt"]
+    buck("rm", "home/sub/.textileseed")
+    buck("rm", "home/sub/a.textileseed.txt")
+    assert buck("ls", "home/sub") == ""
+    assert "the Hub's own" in buck("rm", "home/.textileseed", code=1)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from support.home import program
 from support.waiting import eventually
 
@@ -65,6 +66,29 @@ def test_what_a_stopped_run_kept_goes(buck: Callable[..., str], tmp_path: Path) 
         buck("push", "-", "home/next")
     assert not spools(tmp_path)
     assert buck("ls", "home") == "next\n"
+
+
+def test_a_file_may_be_called_as_the_standard_input_is(
+    buck: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "-").write_text("the file")
+    monkeypatch.chdir(tmp_path)
+    with standard_input(Path(os.devnull)):
+        buck("push", "./-", "home/")
+    assert buck("cat", "home/-") == "the file"
+
+
+def test_what_is_no_file_is_not_read(buck: Callable[..., str], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "f").touch()
+    buck("push", tmp_path / "f", "home/f")
+    for path in (tmp_path / "fifo", "/dev/zero", "/dev/null"):
+        assert f"{path} is neither file, folder nor symlink" in buck("push", path, "home/f", code=1)
+    read, write = os.pipe()
+    # What a shell writes for <(command).
+    assert "is pushed with -" in buck("push", f"/dev/fd/{read}", "home/f", code=1)
+    os.close(read)
+    os.close(write)
 
 
 def test_a_private_bucket_says_what_works(buck: Callable[..., str], tmp_path: Path) -> None:

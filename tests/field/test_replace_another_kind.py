@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.small_disk import small_disk
 
 Buck = Callable[..., str]
 
@@ -118,3 +119,22 @@ def test_a_moved_thing_replaces_nothing_of_another_kind(buck: Buck, folder: Path
     buck("mv", "home/doc", "home/docs")
     assert kinds(buck, "home") == {"a": "directory", "docs": "file", "to": "directory"}
     assert kinds(buck, "home/to") == {"a": "file", "doc": "directory"}
+
+
+def test_a_mounted_disk_is_not_emptied(buck: Buck, folder: Path, tmp_path: Path) -> None:
+    buck("push", folder, "home")
+    here = tmp_path / "here"
+    (here / "only here/deep").mkdir(parents=True)
+    (here / "only here/file").touch()
+    with small_disk(here / "only here/deep/disk", 1), small_disk(here / "inside", 1):
+        kept = [here / "only here/deep/disk/kept", here / "inside/kept"]
+        for path in kept:
+            path.write_text("kept")
+        # Neither in the way of a file, nor somewhere in a folder that the bucket has not.
+        said = buck("pull", "--delete", "home", here, code=1)
+        assert said.count("is a mount point") == 2
+        assert [path.read_text() for path in kept] == ["kept", "kept"]
+        assert (here / "only here/file").exists()
+    buck("pull", "--delete", "home", here)
+    assert os.listdir(here) == ["inside"]
+    assert (here / "inside").read_text() == "inside"

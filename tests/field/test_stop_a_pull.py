@@ -31,6 +31,10 @@ def test_nothing_of_it_is_left(hub: HubServer, buck: Callable[..., str], tmp_pat
     buck("push", tree, "home")
     tops = {number: tmp_path / f"here{number}" for number in ENDS}
     pulls = {}
+    for top in tops.values():
+        # A folder of the user's that takes no names as it is.
+        (top / "sub").mkdir(parents=True)
+        (top / "sub").chmod(0o555)
     with Proxy(hub.address, 1, SLOW) as proxy:
         known = CredentialsFile(find_places(os.environ).credentials_file)
         known.save(replace(known.profile("default"), name="slow", hub=proxy.address))
@@ -49,6 +53,7 @@ def test_nothing_of_it_is_left(hub: HubServer, buck: Callable[..., str], tmp_pat
     assert ended == ENDS
     killed = tops.pop(signal.SIGKILL)
     assert not any(asides(top) for top in tops.values())
+    assert {(top / "sub").stat().st_mode & 0o777 for top in tops.values()} == {0o555}
     assert asides(killed)
     (killed / ".bucketfs-aside-mine").touch()
     buck("pull", "home", killed)
