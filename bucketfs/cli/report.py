@@ -178,5 +178,5 @@ class Ticker:
         total = document.get("total_bytes")
         if not total:
             return text
-        done = document.get("done_bytes", 0)
+        done = min(document.get("done_bytes", 0), total)
         return f"{text} {size_text(done)} of {size_text(total)} ({100 * done // total} %)"

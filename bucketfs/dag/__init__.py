@@ -130,6 +130,7 @@ from bucketfs.dag.records import (
     seed_of_private_key,
     verify_record,
 )
+from bucketfs.dag.spans import Span, Subtree, subtrees
 from bucketfs.dag.steps import (
     BATCH_MAX,
     drive,
@@ -205,6 +206,8 @@ __all__ = [
     "PbLink",
     "PbNode",
     "Side",
+    "Span",
+    "Subtree",
     "TreePath",
     "Unfolding",
     "UnixFs",
@@ -274,6 +277,7 @@ __all__ = [
     "routing_key",
     "same_node",
     "seed_of_private_key",
+    "subtrees",
     "symlink",
     "uvarint_decode",
     "uvarint_encode",

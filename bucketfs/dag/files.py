@@ -62,7 +62,7 @@ def leaves(root: Cid, start: int = 0, stop: int | None = None, size_bytes: int |
         return [Leaf(root, 0, size, inline)] if _overlaps(0, size, start, stop) else []
     window = (start, stop)
     block = yield from fetch_one(root)
-    links, message = decode_node(block) if codec_of(root) == DAG_PB else _file_node(root, block)
+    links, message = decode_node(block) if codec_of(root) == DAG_PB else file_node(root, block)
     if message.type in (UnixFsType.DIRECTORY, UnixFsType.SHARD):
         raise IsADirectory(f"{cid_text(root)} is a directory")
     if message.type is UnixFsType.SYMLINK:
@@ -82,7 +82,7 @@ def leaf_data(cid: Cid, block: bytes, size: int | None = None) -> bytes:
     if codec_of(cid) == RAW:
         data = block
     else:
-        _, message = _file_node(cid, block)
+        _, message = file_node(cid, block)
         data = message.data
     if size is not None and len(data) != size:
         raise Corrupt(f"leaf {cid_text(cid)}: {len(data)} bytes where {size} were announced")
@@ -130,13 +130,14 @@ def _open_level(parts: Sequence[Leaf | _Subtree], window: _Window) -> Steps[list
             if isinstance(part, Leaf):
                 opened.append(part)
             else:
-                opened += _parts_of(part, *_file_node(part.cid, blocks[part.cid]), window)
+                opened += _parts_of(part, *file_node(part.cid, blocks[part.cid]), window)
         if len(opened) > LEAVES_MAX:
             raise TooLarge(f"file range with more than {LEAVES_MAX} leaves")
     return opened
 
 
-def _file_node(cid: Cid, block: bytes) -> tuple[list[PbLink], UnixFs]:
+def file_node(cid: Cid, block: bytes) -> tuple[list[PbLink], UnixFs]:
+    """The links of a dag-pb node of a file, and what it says. Raises Corrupt."""
     if codec_of(cid) != DAG_PB:
         raise Corrupt(f"file node {cid_text(cid)}: codec {codec_of(cid):#x}")
     links, message = decode_node(block)
@@ -200,7 +201,7 @@ def file_root(
     level = [_Part(cid, size, size) for cid, size in parts]
     message = UnixFs(UnixFsType.FILE).with_attributes(canonical_attributes(UnixFsType.FILE, attributes))
     if original is not None and codec_of(original[0]) == DAG_PB:
-        _, before = _file_node(*original)
+        _, before = file_node(*original)
         message = replace(message, unknown=before.unknown, mode_extra=before.mode_extra)
     if not level:
         level, whole = [_Part(cid_of(b""), 0, 0)], b""
@@ -222,6 +223,18 @@ class FileTree:
         """``count`` more leaves, each the raw block ``cid`` of ``size`` bytes."""
         self._add(0, _Part(cid, size, size), count)
 
+    def add_subtree(self, level: int, cid: Cid, size: int, tsize: int) -> None:
+        """A node over ``width ** level`` full leaves, of ``size`` bytes. What was added before must fill whole nodes of that level,
+        and one such node must not be all that is added."""
+        while len(self._levels) <= level:
+            self._levels.append([])
+        for below in range(level):
+            held = len(self._levels[below])
+            assert held in (0, self._width), "a subtree that does not begin where one of its size does"
+            if held:
+                self._close(below)
+        self._add(level, _Part(cid, size, tsize), 1)
+
     def take_blocks(self) -> dict[Cid, bytes]:
         """The nodes that became full since the last call, children first."""
         taken, self._blocks = self._blocks, {}
@@ -231,7 +244,8 @@ class FileTree:
         """The root over everything that was added, which must be more than one leaf; with the nodes not taken yet."""
         top = 0
         while top + 1 < len(self._levels):
-            self._close(top)
+            if self._levels[top]:
+                self._close(top)
             top += 1
         message = UnixFs(UnixFsType.FILE).with_attributes(canonical_attributes(UnixFsType.FILE, attributes))
         built = _grow(self._levels[top], message, None, width=self._width, cid_version=1, inline_max=0)

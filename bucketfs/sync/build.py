@@ -23,11 +23,13 @@ from bucketfs.dag import (
     Built,
     FileTree,
     Leaf,
+    Subtree,
     build_file,
     cid_of,
     codec_of,
     drive,
     edit_directory,
+    subtrees,
     symlink,
     with_attributes,
 )
@@ -267,8 +269,7 @@ class _Builder:
             if isinstance(run, list):
                 await rows.add(await self._gather(frozen, run))
             elif isinstance(run, BasePiece):
-                for start in range(run.start, run.stop, WINDOW_BYTES):
-                    await self._untouched(frozen, start, min(start + WINDOW_BYTES, run.stop), rows)
+                await self._kept(frozen, run, rows)
             else:
                 if not zeros_sent:
                     zeros_sent = True
@@ -277,6 +278,17 @@ class _Builder:
         built = await rows.finish(self._wanted(frozen.attributes))
         self.links[frozen.node] = built.link
         await self._emit(list(built.blocks.items()))
+
+    async def _kept(self, frozen: FrozenFile, run: BasePiece, rows: _Rows) -> None:
+        """Whole leaves of the base: subtrees that stand where the fixed layout has them, and the leaves between them."""
+        assert frozen.base is not None, "a piece of the base without a base"
+        steps = subtrees(frozen.base.cid, frozen.base_size_bytes, run.start, run.stop, frozen.size_bytes)
+        for part in await run_steps(steps, self._lens.source):
+            if isinstance(part, Subtree):
+                await rows.add(part)
+                continue
+            for start in range(part.start, part.stop, WINDOW_BYTES):
+                await self._untouched(frozen, start, min(start + WINDOW_BYTES, part.stop), rows)
 
     async def _untouched(self, frozen: FrozenFile, start: int, stop: int, rows: _Rows) -> None:
         """Whole leaves of the base. Those that stand where the fixed layout has them are kept, those of foreign layouts are cut
@@ -316,11 +328,11 @@ class _Rows:
         self._frozen = frozen
         self._emit = emit
         self._tree = FileTree()
-        self._row: list[_Ready | _Plan] = []
+        self._row: list[_Ready | _Plan | Subtree] = []
         self._plans = 0
 
-    async def add(self, item: _Ready | _Plan) -> None:
-        """The next leaf, or run of equal leaves."""
+    async def add(self, item: _Ready | _Plan | Subtree) -> None:
+        """The next leaf, or run of equal leaves, or subtree."""
         self._row.append(item)
         self._plans += isinstance(item, list)
         if self._plans >= LEAVES_PER_HOP or len(self._row) >= ROW_MAX:
@@ -362,13 +374,15 @@ def _runs(plan: Sequence[Piece], size_bytes: int) -> Iterator[BasePiece | ZeroPi
                 leaf = []
 
 
-def _plant(frozen: FrozenFile, tree: FileTree, row: Sequence[_Ready | _Plan]) -> list[Block]:
+def _plant(frozen: FrozenFile, tree: FileTree, row: Sequence[_Ready | _Plan | Subtree]) -> list[Block]:
     """Add a row of leaves to a tree; the blocks that this made, leaves first. Blocks: reads drafts and hashes. Raises
     DraftDamaged."""
     blocks: dict[Cid, bytes] = {}
     for item in row:
         if isinstance(item, tuple):
             tree.add(*item)
+        elif isinstance(item, Subtree):
+            tree.add_subtree(item.level, item.cid, item.size, item.tsize)
         else:
             data = _bytes_of(frozen, item)
             cid = cid_of(data)

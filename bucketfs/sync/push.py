@@ -41,6 +41,7 @@ from bucketfs.sync.aside import Aside
 from bucketfs.sync.build import Block, BuiltFile, Emit, FilesDamaged, build, built_files
 from bucketfs.sync.elsewhere import built_elsewhere
 from bucketfs.sync.lapse import leave, left
+from bucketfs.sync.load import Load
 from bucketfs.sync.refused import Place, part_pushed, parts_of, why_not
 from bucketfs.sync.remote import Look, Remote
 from bucketfs.sync.restore import Restorer, supply
@@ -48,7 +49,7 @@ from bucketfs.sync.send import Sent, send_all
 from bucketfs.types import Cid, DraftId, Link, UploadId
 from bucketfs.vfs import (
     BuiltNode,
-    FrozenFile,
+    FileNode,
     Invalidation,
     Limits,
     Node,
@@ -79,6 +80,10 @@ SUPPLIES_MAX = 64
 MOVES_MAX = 20
 """A root that moves this often under one push belongs to a Hub that answers nonsense; the push is tried again later."""
 
+ABANDONED_MAX = 3
+"""How often one push is begun anew because most of it was removed meanwhile. After that what was removed is only left out: a
+program that makes and removes large files without end keeps nothing else from the Hub."""
+
 REFUSALS_MAX = 5
 ATTEMPTS_MAX = 200
 """How many pushes may be spent to find out which of many changes are refused."""
@@ -86,6 +91,10 @@ ATTEMPTS_MAX = 200
 
 _REFUSALS = (Denied, OverQuota, InvalidArgument, NameInvalid, NameTooLong, TooLarge)
 """What a Hub says of something in what is pushed: it says so again however often it is tried, and does not mean the rest."""
+
+
+class _Abandoned(Exception):
+    """Most of what a push had to carry was removed while it ran."""
 
 
 class _SwapRefused(Exception):
@@ -151,10 +160,11 @@ class Pusher:
         self.aside = Aside(volume.key)
         self._attempts_left = 0
         self._upload = UploadId(secrets.token_bytes(16))
-        self._carried: Picture | None = None
+        self._load: Load | None = None
         self._moving = trio.Lock()
         self.now = Sent()
         self.total = Sent()
+        volume.on_gone = self._gone
 
     async def push(self) -> Pushed | None:
         """Push everything that is dirty now but what the Hub refuses; None when that is nothing. Raises what stands in the way,
@@ -190,8 +200,9 @@ class Pusher:
         conflicts: list[str] = []
         # Whoever lost the swap to another push is quicker the next time: what did not change meanwhile is at the Hub already.
         known: dict[Node, BuiltFile] = {}
+        abandoned = 0
         for _ in range(MOVES_MAX):
-            picture = self._carried = await self._picture(only)
+            picture = await self._picture(only)
             if picture is None:
                 self.aside.clear()
                 return
@@ -202,12 +213,18 @@ class Pusher:
                 continue
             grown_bytes = growth.grown_bytes
             self.now = Sent()
+            self._load = Load(picture, may_drop=abandoned < ABANDONED_MAX)
             try:
                 part = await self.aside.cut(picture, only)
                 links: Mapping[Node, Link] = {}
                 moved = None
                 if part.picture is not None:
                     links, moved = await self._carry(part.picture, known)
+            except _Abandoned:
+                abandoned += 1
+                thaw(picture)
+                self._slices.forget()
+                continue
             except FilesDamaged as error:
                 thaw(picture)
                 self._slices.forget()
@@ -217,7 +234,7 @@ class Pusher:
                 thaw(picture)
                 raise
             finally:
-                self._carried = None
+                self._load = None
                 self.total.add(self.now)
             if moved is None:
                 part_pushed(picture, part, links, partly=only is not None)
@@ -243,7 +260,11 @@ class Pusher:
         """Build and send a picture, and swap the root: the links of its nodes, and the Hub's root when it was another one. The
         links are none when another root turned up before everything could be built."""
         try:
-            links = await self._send(picture, known)
+            assert self._load is not None, "a picture that is pushed is loaded"
+            with self._load.scope:
+                links = await self._send(picture, known)
+            if self._load.scope.cancelled_caught:
+                raise _Abandoned
         except FilesDamaged:
             raise
         except _REFUSALS as error:
@@ -495,7 +516,8 @@ class Pusher:
             await self.checkpoint()
 
     def _read_by_push(self) -> set[DraftId]:
-        if self._carried is None:
-            return set()
-        files = (frozen for frozen in self._carried.nodes if isinstance(frozen, FrozenFile) and not frozen.node.orphan)
-        return {layer.draft.id for frozen in files for layer in frozen.layers}
+        return set() if self._load is None else self._load.drafts()
+
+    def _gone(self, node: FileNode) -> None:
+        if self._load is not None:
+            self._load.gone(node)

@@ -31,12 +31,13 @@ ASK_FROM_BYTES = 256 << 10
 
 @dataclass(slots=True)
 class Sent:
-    """What a push has carried so far. ``begun_s`` is of the monotonic clock."""
+    """What a push has carried so far. What is *through* was sent, or the Hub had it. ``begun_s`` is of the monotonic clock."""
 
     blocks_made: int = 0
     bytes_made: int = 0
     blocks_sent: int = 0
     bytes_sent: int = 0
+    bytes_through: int = 0
     begun_s: float = field(default_factory=time.monotonic)
 
     def add(self, other: Sent) -> None:
@@ -45,6 +46,7 @@ class Sent:
         self.bytes_made += other.bytes_made
         self.blocks_sent += other.blocks_sent
         self.bytes_sent += other.bytes_sent
+        self.bytes_through += other.bytes_through
 
 
 async def send_all(
@@ -67,20 +69,26 @@ async def send_all(
             await batcher.flush()
 
     async def lacking() -> AsyncGenerator[Sequence[Block], None]:
+        taken_bytes = 0
         async for batch in exit_:
-            if sum(len(data) for _, data in batch) > ASK_FROM_BYTES:
+            size_bytes = sum(len(data) for _, data in batch)
+            if size_bytes > ASK_FROM_BYTES:
                 wanted = await remote.missing([cid for cid, _ in batch], upload)
                 batch = [block for block in batch if block[0] in wanted]
             sent.blocks_sent += len(batch)
             sent.bytes_sent += sum(len(data) for _, data in batch)
             if batch:
                 yield batch
+            # The stream takes a batch before the Hub has it; when it takes the next one the former is on its way.
+            sent.bytes_through += taken_bytes
+            taken_bytes = size_bytes
 
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(produce)
             async with aclosing(lacking()) as batches:
                 await remote.put(batches, upload)
+                sent.bytes_through = sent.bytes_made
             # A Put that ends before its input does has failed without saying so; nothing is left to read then.
             exit_.close()
     except BaseExceptionGroup as group:

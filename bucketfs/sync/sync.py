@@ -59,7 +59,8 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A push at work: bytes read and hashed, bytes that had to be sent, seconds so far, bytes per second, seconds to go."""
+    """A push at work: bytes of files that are through (never more than wait), all bytes that had to be sent, seconds so far, bytes
+    per second, seconds to go."""
 
     done_bytes: int
     sent_bytes: int
@@ -167,9 +168,11 @@ class Syncer:
             return None
         now = self._pusher.now
         running_s = max(time.monotonic() - now.begun_s, 0.001)
-        rate = now.bytes_made / running_s
-        left = max(0, self.pending_bytes - now.bytes_made)
-        return Progress(now.bytes_made, now.bytes_sent, running_s, rate, left / rate if rate else None)
+        pending_bytes = self.pending_bytes
+        # What is sent beside the bytes of files, nodes and folders, is not what anybody waits for.
+        done_bytes = min(now.bytes_through, pending_bytes)
+        rate = done_bytes / running_s
+        return Progress(done_bytes, now.bytes_sent, running_s, rate, (pending_bytes - done_bytes) / rate if rate else None)
 
     async def settle(self) -> None:
         """Return when everything changed before the call is at the Hub and the Hub's root is shown here. Raises the reason

@@ -74,6 +74,8 @@ class Overlay(View):
         """Counts the renames that a plan of what to push in which order cannot outlive (see `slices`)."""
         self.on_change: Callable[[], None] = lambda: None
         self.on_garbage: Callable[[], None] = lambda: None
+        # A file lost its name.
+        self.on_gone: Callable[[FileNode], None] = lambda node: None
         # The base was one root and is another one, which was pushed from here or not.
         self.on_base: Callable[[Cid, Cid, bool], None] = lambda old, new, ours: None
 
@@ -156,6 +158,7 @@ class Overlay(View):
     def _gives_back(self, node: FileNode) -> None:
         if not self.replaying:  # what a replay brings is counted when it is done
             self.growth.note(-node.content.size_bytes)
+            self.on_gone(node)
 
     def apply_attributes(
         self, node: Node, mode: int | None, uid: int | None, gid: int | None, mtime_ns: int | None, now_ns: int

@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,11 +80,17 @@ class Foreground:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)
 
-    def ask(self, command: str, arguments: dict[str, Any] | None = None, timeout_s: float | None = None) -> dict[str, Any]:
+    def ask(
+        self,
+        command: str,
+        arguments: dict[str, Any] | None = None,
+        timeout_s: float | None = None,
+        on_progress: Callable[[dict[str, Any]], None] = lambda document: None,
+    ) -> dict[str, Any]:
         """A command of the control socket. Raises what the daemon raises."""
         home = self.home
         places = Places(home.config, home.state, home.data, home.cache, home.root / "run/bucketfs")
-        return ask(places.control_socket(self.place), command, arguments, timeout_s=timeout_s)
+        return ask(places.control_socket(self.place), command, arguments, on_progress=on_progress, timeout_s=timeout_s)
 
     def mounted(self) -> Mounted:
         """For the checks of `Mounted`; the log counts from its beginning."""
