@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -46,7 +45,7 @@ from bucketfs.errors import BucketfsError, NotFound, TimedOut, Unauthenticated, 
 from bucketfs.mount import KernelClock, Mount, MountSettings
 from bucketfs.sync import HubSource, Pace, Watcher
 from bucketfs.types import ROOT_INODE, BucketKey, ThreadId
-from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Owner
+from bucketfs.vfs import VFS, AttributesChanged, ContentChanged, InodeNumbers, Invalidation, Owner
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +100,7 @@ class _Daemon:
         self._listed = trio.Event()
         self._buckets: list[BucketInfo] = []
         self._asked_s = self._listed_s = 0.0
-        self._told: Callable[[Invalidation], None] = lambda invalidation: None
+        self._mount: Mount | None = None
         self._disk = Disk()
         mine = Running(options.mountpoint, options.places.control_socket(options.mountpoint), os.getpid())
         self._locks = Locks(self._disk, options.places, mine, self._waiting)
@@ -219,6 +218,7 @@ class _Daemon:
             owner=owner,
             space=lambda: volumes.space(*_space(folder)),
             notify=self._notify,
+            told=self._notify_now,
             buckets=None if options.bucket else volumes,
             read_only=options.read_only,
             make_room=volumes.make_room,
@@ -236,7 +236,7 @@ class _Daemon:
             negative_timeout_s=3600.0,
         )
         mount = Mount(vfs, options.mountpoint, settings)
-        self._told = mount.notify
+        self._mount = mount
         watcher = Watcher(
             lambda: self._ask(session, volumes),
             session.threads,
@@ -350,7 +350,12 @@ class _Daemon:
             await trio.lowlevel.checkpoint()
 
     def _notify(self, invalidation: Invalidation) -> None:
-        self._told(invalidation)
+        if self._mount is not None:
+            self._mount.notify(invalidation)
+
+    async def _notify_now(self, invalidation: AttributesChanged | ContentChanged) -> None:
+        if self._mount is not None:
+            await self._mount.told(invalidation)
 
     def _moved(self, volumes: Volumes, key: BucketKey) -> None:
         volumes.heard(key)

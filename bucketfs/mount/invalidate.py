@@ -7,7 +7,10 @@ the news, but by one worker thread, fed by ``Invalidator.run``.
 What waits is a set: the same news twice is told once. Its size is thereby bounded by the names and inodes that the VFS knows
 the kernel to hold; a producer of much news awaits ``drained`` between portions.
 
-The worker must be at rest before the session is torn down, because pyfuse3 hands the session to libfuse without looking at
+A mount has four of these, because each waits for other locks: for names; for attributes that a write waits for until they are
+dropped (`Mount.told`); for the pages of files; and for files whose length the kernel must take (`amend`).
+
+A worker must be at rest before the session is torn down, because pyfuse3 hands the session to libfuse without looking at
 it. Cancelling ``run`` makes the thread stop before its next announcement; ``at_rest`` waits for the one it is making. It
 cannot wait for ever: when nobody serves requests any more, an announcement may never come back.
 """
@@ -18,13 +21,13 @@ import errno
 import itertools
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import pyfuse3
 import trio
 
-from bucketfs.vfs import AttributesChanged, EntryChanged, EntryGone, Invalidation
+from bucketfs.vfs import AttributesChanged, ContentChanged, EntryChanged, EntryGone, Invalidation
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +35,12 @@ BATCH_MAX = 256
 
 
 class Invalidator:
-    """The way of news to the kernel, for one mount."""
+    """One way of news to the kernel. ``tell`` is called in the worker, with one piece of news."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[Invalidation], None] | None = None) -> None:
         self.told = 0
+        self._tell = tell if tell is not None else _tell
+        self._awaited: dict[Invalidation, list[tuple[int, trio.Event]]] = {}
         self._waiting: dict[Invalidation, int] = {}
         self._mentions = itertools.count()
         self._arrived = trio.Event()
@@ -57,6 +62,14 @@ class Invalidator:
         self._arrived.set()
         if self._drained.is_set():
             self._drained = trio.Event()
+
+    async def announced(self, news: Invalidation) -> None:
+        """Announce ``news`` and wait until that was done, or the mount ended."""
+        self.notify(news)
+        if self._open:
+            done = trio.Event()
+            self._awaited.setdefault(news, []).append((self._waiting[news], done))
+            await done.wait()
 
     async def drained(self) -> None:
         """Wait until the kernel was told everything, or the mount ended. Never from inside a handler: it would wait for
@@ -86,15 +99,29 @@ class Invalidator:
             self._open = False
             self._waiting.clear()
             self._drained.set()
+            for awaited in self._awaited.values():
+                for _, done in awaited:
+                    done.set()
 
     def _forget(self, batch: Mapping[Invalidation, int]) -> None:
         for news, mention in batch.items():
+            self._answer(news, mention)
             # News that was repeated meanwhile may have been told before what it is about happened; it is told again.
             if self._waiting[news] == mention:
                 del self._waiting[news]
         if not self._waiting:
             self._arrived = trio.Event()
             self._drained.set()
+
+    def _answer(self, news: Invalidation, mention: int) -> None:
+        later: list[tuple[int, trio.Event]] = []
+        for mentioned, done in self._awaited.pop(news, ()):
+            if mentioned <= mention:
+                done.set()
+            else:
+                later.append((mentioned, done))
+        if later:
+            self._awaited[news] = later
 
     def _tell_all(self, batch: Sequence[Invalidation]) -> None:
         # Cleared before the look at the cancellation: whoever cancelled and then finds us at rest may rely on it, since we
@@ -104,7 +131,7 @@ class Invalidator:
             for news in batch:
                 trio.from_thread.check_cancelled()
                 try:
-                    _tell(news)
+                    self._tell(news)
                 except OSError as error:
                     # ENOENT: the kernel does not hold it. ENODEV, ENOTCONN: the mount is going away. Nothing is lost in
                     # either.
@@ -128,3 +155,5 @@ def _tell(news: Invalidation) -> None:
             pyfuse3.invalidate_entry(parent, name)
         case AttributesChanged(inode):
             pyfuse3.invalidate_inode(inode, attr_only=True)
+        case ContentChanged(inode):
+            pyfuse3.invalidate_inode(inode, attr_only=False)

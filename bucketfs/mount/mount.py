@@ -28,13 +28,14 @@ import pyfuse3
 import trio
 
 from bucketfs.errors import BucketfsError, Busy, NotFound, TimedOut, Unsupported
+from bucketfs.mount.amend import Amender
 from bucketfs.mount.checks import prepare
 from bucketfs.mount.invalidate import Invalidator
 from bucketfs.mount.operations import Operations
 from bucketfs.mount.settings import MountSettings
 from bucketfs.mount.table import Mounted, mounted_at, unmount, write_back
 from bucketfs.mount.tuning import tune
-from bucketfs.vfs import VFS, Invalidation
+from bucketfs.vfs import VFS, AttributesChanged, ContentChanged, ContentLost, Invalidation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 
 CHECKS_TIMEOUT_S = 15.0
 HANDSHAKE_TIMEOUT_S = 5.0
+TOLD_TIMEOUT_S = 5.0
 DEFAULT_SETTINGS = MountSettings()
 
 
@@ -52,8 +54,11 @@ class Mount:
     def __init__(self, vfs: VFS, mountpoint: Path, settings: MountSettings = DEFAULT_SETTINGS) -> None:
         self.mountpoint = mountpoint
         self._settings = settings
-        self._operations = Operations(vfs, settings)
-        self._invalidator = Invalidator()
+        self._amender = Amender(vfs)
+        self._names, self._attributes, self._contents = Invalidator(), Invalidator(), Invalidator()
+        self._operations = Operations(vfs, settings, self._amender)
+        self._losses = Invalidator(self._amender)
+        self._lanes = (self._names, self._attributes, self._contents, self._losses)
         self._end = trio.Event()
         self._leaving = False
         self._serving = False
@@ -62,11 +67,25 @@ class Mount:
 
     def notify(self, news: Invalidation) -> None:
         """Tell the kernel soon. Never blocks; from the trio thread only."""
-        self._invalidator.notify(news)
+        match news:
+            case ContentLost():
+                self._losses.notify(news)
+            case ContentChanged():
+                self._contents.notify(news)
+            case _:
+                self._names.notify(news)
+
+    async def told(self, news: AttributesChanged | ContentChanged) -> None:
+        """Tell the kernel, and wait until that was done. Also from inside a write: dropping pages waits for writes of the same
+        file that are on their way, but not for direct ones, and dropping attributes waits for nothing."""
+        lane = self._attributes if isinstance(news, AttributesChanged) else self._contents
+        with trio.move_on_after(TOLD_TIMEOUT_S):
+            await lane.announced(news)
 
     async def drained(self) -> None:
         """Wait until the kernel knows all news. Never from inside a request."""
-        await self._invalidator.drained()
+        for lane in self._lanes:
+            await lane.drained()
 
     def leave(self) -> None:
         """Ask ``run`` to unmount and return."""
@@ -78,7 +97,7 @@ class Mount:
         return {
             "requests": dict(self._operations.requests),
             "overdue": self._operations.overdue,
-            "invalidations": self._invalidator.told,
+            "invalidations": sum(lane.told for lane in self._lanes),
             "kernel": dict(self._tuned),
         }
 
@@ -91,6 +110,7 @@ class Mount:
         _open_session(self._operations, place, self._settings)
         try:
             self._mounted = mounted_at(place)
+            self._amender.mounted = self._mounted
             if self._mounted is None:
                 raise Unsupported(f"the mount at {place} is not in sight", hint="was it unmounted in the same moment?")
             async with trio.open_nursery() as nursery:
@@ -108,7 +128,8 @@ class Mount:
                     # News goes first: a thread that waits for a lock of a request gets it only while requests are served.
                     telling.cancel()
                     with trio.CancelScope(shield=True):
-                        await self._invalidator.at_rest(self._settings.unmount_grace_s)
+                        for lane in self._lanes:
+                            await lane.at_rest(self._settings.unmount_grace_s)
                     serving.cancel()
         finally:
             self._close_session(place)
@@ -134,7 +155,9 @@ class Mount:
     async def _tell(self, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
         with trio.CancelScope(shield=True) as scope:
             task_status.started(scope)
-            await self._invalidator.run()
+            async with trio.open_nursery() as nursery:
+                for lane in self._lanes:
+                    nursery.start_soon(lane.run)
 
     async def _part(self, place: Path) -> None:
         """Unmount while we still serve. Bounded; what it cannot do is done without the kernel's consent afterwards."""
@@ -165,7 +188,7 @@ class Mount:
 
     def _close_session(self, place: Path) -> None:
         there = self._still_there(place)
-        if self._invalidator.resting:
+        if all(lane.resting for lane in self._lanes):
             pyfuse3.close(unmount=there and self._leaving)
             return
         # Its thread is stuck inside the session, which therefore must outlive it: until this process ends, which closes all.

@@ -37,6 +37,7 @@ from bucketfs.types import Caller, FileHandle, Inode, Kind
 from bucketfs.vfs import Attr, Opened, RenameFlags, SetAttr
 
 if TYPE_CHECKING:
+    from bucketfs.mount.amend import Amender
     from bucketfs.vfs import VFS
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class Operations(pyfuse3.Operations):
     enable_writeback_cache = True
     enable_acl = False
 
-    def __init__(self, vfs: VFS, settings: MountSettings) -> None:
+    def __init__(self, vfs: VFS, settings: MountSettings, amender: Amender) -> None:
         super().__init__()
         self.requests: Counter[str] = Counter()
         self.overdue = 0
@@ -95,6 +96,7 @@ class Operations(pyfuse3.Operations):
         self.deadline_s = settings.timeout_s + settings.grace_s
         self._fsync_deadline_s = max(self.deadline_s, settings.fsync_timeout_s)
         self._vfs = vfs
+        self._amender = amender
         self._entry_timeout_s = settings.entry_timeout_s
         self._attr_timeout_s = settings.attr_timeout_s
         self._negative_timeout_s = settings.negative_timeout_s
@@ -136,7 +138,11 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        return self._entry(await self._vfs.getattr(Inode(inode)))
+        attr = await self._vfs.getattr(Inode(inode))
+        if not attr.settled and ctx.pid != self._amender.thread:
+            await self._vfs.amends.settled(attr.inode)
+            attr = await self._vfs.getattr(Inode(inode))
+        return self._entry(attr)
 
     @_answers
     async def setattr(
@@ -184,14 +190,16 @@ class Operations(pyfuse3.Operations):
     @_answers
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         _check_name(name)
-        return self._entry(await self._vfs.mkdir(Inode(parent_inode), name, mode & PERMISSION_BITS, _caller(ctx)))
+        parent = Inode(parent_inode)
+        return self._entry(await self._vfs.mkdir(parent, name, mode & PERMISSION_BITS, _caller(ctx)))
 
     @_answers
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         _check_name(name)
-        return self._entry(await self._vfs.symlink(Inode(parent_inode), name, target, _caller(ctx)))
+        parent = Inode(parent_inode)
+        return self._entry(await self._vfs.symlink(parent, name, target, _caller(ctx)))
 
     @_answers
     async def link(
@@ -233,6 +241,8 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        if ctx.pid == self._amender.thread:
+            return _file_info(self._vfs.amends.open(Inode(inode)))
         return _file_info(await self._vfs.open(Inode(inode), flags, _caller(ctx)))
 
     @_answers
@@ -338,7 +348,7 @@ class Operations(pyfuse3.Operations):
         entry.st_ino = attr.inode
         entry.generation = attr.generation
         entry.entry_timeout = self._entry_timeout_s
-        entry.attr_timeout = self._attr_timeout_s
+        entry.attr_timeout = self._attr_timeout_s if attr.settled else 0
         entry.st_mode = _TYPE_BITS[attr.kind] | attr.mode
         entry.st_nlink = attr.nlink
         entry.st_uid = attr.uid

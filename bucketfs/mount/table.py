@@ -31,13 +31,15 @@ _UMOUNT_TIMEOUT_S = 60.0
 @dataclass(frozen=True, slots=True)
 class Mounted:
     """One line of mountinfo. ``device`` is ``major:minor``, empty for a mount of ours that the kernel has no more while its daemon
-    still runs; ``uid`` is who mounted, where a FUSE mount says so."""
+    still runs; ``uid`` is who mounted, where a FUSE mount says so; ``number`` the
+    kernel's own of the mount."""
 
     mountpoint: Path
     type: str
     source: str
     device: str
     uid: int | None = None
+    number: int = 0
 
     @property
     def detached(self) -> bool:
@@ -68,6 +70,7 @@ def parse_mountinfo(data: bytes) -> list[Mounted]:
                 source=os.fsdecode(_unescape(tail[1])),
                 device=os.fsdecode(fields[2]),
                 uid=_uid(tail),
+                number=int(fields[0]),
             )
         )
     return found
@@ -86,6 +89,15 @@ def _uid(tail: list[bytes]) -> int | None:
 def mounted_at(mountpoint: Path) -> Mounted | None:
     """The topmost mount at exactly this path (absolute, without symlinks), or ``None``."""
     return next((mount for mount in reversed(mounts()) if mount.mountpoint == mountpoint), None)
+
+
+def mount_number(descriptor: int) -> int:
+    """Through which mount a file was opened. Asks no file system but /proc."""
+    for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "mnt_id":
+            return int(value)
+    raise NotFound(f"/proc tells no mount of descriptor {descriptor}")
 
 
 def mount_above(path: Path) -> Mounted | None:

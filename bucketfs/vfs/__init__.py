@@ -18,6 +18,8 @@ from bucketfs.vfs.contested import contested_changes, without_folders
 from bucketfs.vfs.facts import (
     Attr,
     AttributesChanged,
+    ContentChanged,
+    ContentLost,
     DirEntry,
     EntryChanged,
     EntryGone,
@@ -58,6 +60,8 @@ __all__ = [
     "BuiltNode",
     "Choice",
     "Conflicts",
+    "ContentChanged",
+    "ContentLost",
     "DirEntry",
     "DirectoryNode",
     "DraftDamaged",

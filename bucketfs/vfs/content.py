@@ -121,6 +121,11 @@ class Content:
         stop = min(stop, self.size_bytes)
         return pieces(self.layers, self.base_size_bytes, start, stop) if start < stop else []
 
+    @property
+    def data_stop(self) -> int:
+        """Where the last bytes end that were written, or are of the base; zeros follow, if anything."""
+        return max((piece.stop for piece in self.pieces(0, self.size_bytes) if not isinstance(piece, ZeroPiece)), default=0)
+
     def writable(self, new_draft: Callable[[], Draft]) -> Layer:
         """The layer that takes writes now; a new one when there is none or the topmost is sealed."""
         if self.layers and not self.layers[-1].sealed:

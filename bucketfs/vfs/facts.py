@@ -10,7 +10,8 @@ from bucketfs.types import FileHandle, Inode, Kind
 
 @dataclass(frozen=True, slots=True)
 class Attr:
-    """What ``stat`` shows. Times are nanoseconds since 1970, ``blocks`` counts units of 512 bytes."""
+    """What ``stat`` shows. Times are nanoseconds since 1970, ``blocks`` counts units of 512 bytes. ``settled``: the kernel may
+    remember it."""
 
     inode: Inode
     generation: int
@@ -24,6 +25,7 @@ class Attr:
     mtime_ns: int
     ctime_ns: int
     rdev: int = 0
+    settled: bool = True
 
     @property
     def blocks(self) -> int:
@@ -108,4 +110,19 @@ class AttributesChanged:
     inode: Inode
 
 
-Invalidation = EntryGone | EntryChanged | AttributesChanged
+@dataclass(frozen=True, slots=True)
+class ContentChanged:
+    """Bytes that the kernel holds of a file, and attributes, may not be what they are here."""
+
+    inode: Inode
+
+
+@dataclass(frozen=True, slots=True)
+class ContentLost:
+    """As `ContentChanged`, after a write failed; and the kernel must take the length that the file has here, which takes more than
+    an announcement (see `losses`)."""
+
+    inode: Inode
+
+
+Invalidation = EntryGone | EntryChanged | AttributesChanged | ContentChanged | ContentLost

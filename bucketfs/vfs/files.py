@@ -180,7 +180,8 @@ def truncate(node: FileNode, size_bytes: int, mtime_ns: int | None = None, ctime
                     size_bytes=size_bytes,
                     mtime_ns=mtime_ns,
                     time_ns=ctime_ns,
-                )
+                ),
+                frees_space=size_bytes < content.size_bytes,
             )
     except BucketfsError:
         volume.growth.note(-more)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bucketfs.errors import Stale
+from bucketfs.errors import BucketfsError, Stale
 from bucketfs.types import FileHandle
 from bucketfs.vfs.nodes import FileNode, Node
 
@@ -17,11 +17,16 @@ the calls cost more than the waiting (measured: a Get of 4 MiB takes a sixth mor
 
 @dataclass(slots=True, eq=False)
 class OpenFile:
-    """One open file. ``next_offset`` is where a sequential reader would read next."""
+    """One open file. ``next_offset`` is where a sequential reader would read next. ``direct``: it writes past the kernel's
+    cache (O_DIRECT). ``amending``: the mount itself opened it, to set the kernel's length of it. ``owed``: a write failed, and
+    this handle was not told yet (see `losses`)."""
 
     node: FileNode
     writable: bool
     synchronous: bool
+    direct: bool = False
+    amending: bool = False
+    owed: BucketfsError | None = None
     next_offset: int = 0
     ahead_bytes: int = 0
     ahead_stop: int = 0
@@ -78,6 +83,10 @@ class Handles:
         if not isinstance(found, OpenFile):
             raise Stale(f"handle {handle} is not an open file")
         return found
+
+    def of(self, node: FileNode) -> list[OpenFile]:
+        """All that is open on one file. Looks at everything that is open."""
+        return [opened for opened in self._open.values() if isinstance(opened, OpenFile) and opened.node is node]
 
     def directory(self, handle: FileHandle) -> OpenDirectory:
         """The open directory of a number; Stale for anything else."""

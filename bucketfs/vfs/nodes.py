@@ -23,6 +23,7 @@ from bucketfs.types import NO_ATTRIBUTES, Inode, Kind, Link, NodeAttributes
 from bucketfs.vfs.content import Content
 
 if TYPE_CHECKING:
+    from bucketfs.vfs.losses import Loss
     from bucketfs.vfs.volume import Volume
 
 
@@ -131,9 +132,11 @@ class Node:
 
 class FileNode(Node):
     """A regular file. ``writers`` of its ``opens`` may write. ``damaged``: something of the base whose root block cannot be had; it
-    has its name, can be moved, removed and written anew, and no more."""
+    has its name, can be moved, removed and written anew, and no more. ``loss``: writes to it failed (see `losses`).
+    ``directs`` of the ``writers`` write past the kernel's cache. ``stretched``: its size was set, over that length, and what the
+    kernel holds for the room in between may not have been written here yet."""
 
-    __slots__ = ("content", "damaged", "writers")
+    __slots__ = ("content", "damaged", "directs", "loss", "stretched", "writers")
     kind = Kind.FILE
 
     def __init__(
@@ -149,7 +152,10 @@ class FileNode(Node):
         super().__init__(volume, inode, link, attributes, ctime_ns, fallback_ns)
         self.content = Content(link.cid if link is not None else None, size_bytes)
         self.damaged = False
+        self.loss: Loss | None = None
         self.writers = 0
+        self.directs = 0
+        self.stretched: int | None = None
 
 
 class SymlinkNode(Node):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -27,11 +28,14 @@ from bucketfs.errors import (
 )
 from bucketfs.ops import Conflict
 from bucketfs.types import ROOT_INODE, Caller, FileHandle, Inode
-from bucketfs.vfs import files
+from bucketfs.vfs import files, losses
 from bucketfs.vfs.ahead import Ahead
+from bucketfs.vfs.amends import Amends
 from bucketfs.vfs.displaced import bring_home
 from bucketfs.vfs.facts import (
     Attr,
+    AttributesChanged,
+    ContentChanged,
     DirEntry,
     Invalidation,
     Opened,
@@ -58,7 +62,8 @@ LISTING_BATCH = 256
 
 
 class VFS:
-    """One mount. ``notify`` takes what the kernel must be told; ``space`` tells (total, free) bytes that writes can use."""
+    """One mount. ``notify`` takes what the kernel must be told, ``told`` too, and awaits that it was; ``space`` tells (total, free)
+    bytes that writes can use."""
 
     def __init__(
         self,
@@ -68,6 +73,7 @@ class VFS:
         owner: Owner,
         space: Callable[[], tuple[int, int]],
         notify: Callable[[Invalidation], None] = lambda invalidation: None,
+        told: Callable[[AttributesChanged | ContentChanged], Awaitable[None]] | None = None,
         buckets: Buckets | None = None,
         read_only: bool = False,
         synced: Callable[[Volume], Awaitable[None]] | None = None,
@@ -88,6 +94,9 @@ class VFS:
         self._top: DirectoryNode | None = None
         self._handles = Handles()
         self._ahead = Ahead()
+        self._told = told
+        self._writing: dict[FileNode, trio.Lock] = {}
+        self.amends = Amends(registry, numbers, self._handles, self._all, notify)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep what reads and looks ahead going until cancelled."""
@@ -188,9 +197,9 @@ class VFS:
         if change.size_bytes is not None:
             if not isinstance(node, FileNode):
                 raise IsADirectory("only a file has a size to set")
-            file, size_bytes = node, change.size_bytes
-            times = change.mtime_ns, change.ctime_ns
-            await self._decided(node.volume, lambda: self._truncate(file, size_bytes, *times))
+            if handle is not None and self._handles.file(handle).amending:
+                return self._amended(node, change)
+            await self._set_size(node, change)
         if change != SetAttr(size_bytes=change.size_bytes):
             await self._decided(node.volume, lambda: node.volume.set_attributes(node, change))
             self.numbers.write_urgent()
@@ -266,10 +275,7 @@ class VFS:
         node = self._node(inode)
         if not isinstance(node, FileNode):
             raise IsADirectory("only files are opened")
-        _check_opening(node, flags)
-        if flags & os.O_TRUNC:
-            await self._decided(node.volume, lambda: self._empty(node))
-        return self._open(node, flags)
+        return await self._open(node, flags)
 
     async def create(self, parent: Inode, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Opened, Attr]:
         """Make a file and open it; an existing one is opened unless O_EXCL says otherwise."""
@@ -290,10 +296,7 @@ class VFS:
             return found
 
         node = await self._decided(volume, attempt)
-        _check_opening(node, flags)
-        if flags & os.O_TRUNC:
-            await self._decided(node.volume, lambda: self._empty(node))
-        opened = self._open(node, flags)
+        opened = await self._open(node, flags)
         return opened, self._referenced(node)
 
     async def read(self, handle: FileHandle, offset: int, size: int) -> bytes:
@@ -306,15 +309,32 @@ class VFS:
         """Write to an open file; the number of bytes taken."""
         opened = self._handles.file(handle)
         node = opened.node
-        taken = await self._decided(node.volume, lambda: self._write(node, offset, data), ROOM_BYTES + len(data))
+        try:
+            taken = await self._in_turn(node, lambda: self._write(node, offset, data), ROOM_BYTES + len(data))
+        except BaseException as error:
+            if self.amends.begin(node, error) and isinstance(error, Exception):
+                # Before the program hears of it: what it asks next must come here.
+                await self._tell(AttributesChanged(node.inode))
+            raise
+        if opened.direct and node.opens > node.directs:
+            # The kernel drops the pages under a direct write before that, and (AIO) not once more after it: a reader may have
+            # filled one from here in between.
+            await self._tell(ContentChanged(node.inode))
         if opened.synchronous:
             await self._sync_file(opened.node)
         return taken
 
     async def flush(self, handle: FileHandle) -> None:
         """A descriptor is closed: what was written is in the journal when this returns, or its error is close's."""
-        node = self._handles.file(handle).node
-        await self._decided(node.volume, lambda: files.record(node))
+        opened = self._handles.file(handle)
+        node = opened.node
+        try:
+            await self._decided(node.volume, lambda: files.record(node))
+        except BucketfsError as error:
+            losses.unrecorded(node, error)
+            raise
+        losses.written_back(node)
+        losses.tell(opened)
 
     async def release(self, handle: FileHandle) -> None:
         """The last descriptor of an open file is closed."""
@@ -323,15 +343,27 @@ class VFS:
             node = opened.node
             node.opens -= 1
             node.writers -= opened.writable
+            if opened.direct:
+                node.directs -= 1
+                self.notify(ContentChanged(node.inode))
+            if not node.writers:
+                losses.written_back(node)
+            self.amends.closed(opened)
             try:
                 files.record(node)
+            except BucketfsError as error:
+                losses.unrecorded(node, error)
+                raise
             finally:
                 closed(node)
                 node.volume.reclaim(node)
 
     async def fsync(self, handle: FileHandle, datasync: bool) -> None:
         """Return when the file survives a power cut."""
-        await self._sync_file(self._handles.file(handle).node)
+        opened = self._handles.file(handle)
+        await self._sync_file(opened.node)
+        losses.written_back(opened.node)
+        losses.tell(opened)
 
     # Directories
 
@@ -426,17 +458,55 @@ class VFS:
                 raise
         return await volume.lens.settle(attempt)
 
+    async def _in_turn(self, node: FileNode, attempt: Callable[[], T], room_bytes: int) -> T:
+        """As `_decided`, and after those that came before: while one waits for room, a smaller one that still finds some must not
+        leave a hole in its place."""
+        lock = self._writing.setdefault(node, trio.Lock())
+        try:
+            lock.acquire_nowait()
+        except trio.WouldBlock:
+            await lock.acquire()
+        try:
+            return await self._decided(node.volume, attempt, room_bytes)
+        finally:
+            lock.release()
+            if not lock.locked():
+                self._writing.pop(node, None)
+
+    async def _tell(self, news: AttributesChanged | ContentChanged) -> None:
+        if self._told is not None:
+            await self._told(news)
+
     def _write(self, node: FileNode, offset: int, data: bytes) -> int:
         """An attempt."""
+        losses.check_write(node, offset)
         if data:
             self._bring_home(node)
         return files.write(node, offset, data)
 
+    def _amended(self, node: FileNode, change: SetAttr) -> Attr:
+        """The mount itself sets the size: nothing is cut, the kernel takes it from the answer. Its times are as any others."""
+        losses.accept(node)
+        with suppress(BucketfsError):  # the disk may be full, and the kernel must get its answer
+            node.volume.set_attributes(node, SetAttr(mtime_ns=change.mtime_ns, ctime_ns=change.ctime_ns))
+        return self._attr(node)
+
+    async def _set_size(self, node: FileNode, change: SetAttr) -> None:
+        size_bytes, times = change.size_bytes or 0, (change.mtime_ns, change.ctime_ns)
+        try:
+            await self._decided(node.volume, lambda: self._truncate(node, size_bytes, *times))
+        except BucketfsError:
+            self.notify(ContentChanged(node.inode))
+            raise
+
     def _truncate(self, node: FileNode, size_bytes: int, mtime_ns: int | None = None, ctime_ns: int | None = None) -> None:
         """An attempt."""
-        if size_bytes != node.content.size_bytes:
+        losses.check_size(node, size_bytes)
+        old_bytes = node.content.size_bytes
+        if size_bytes != old_bytes:
             self._bring_home(node)
         files.truncate(node, size_bytes, mtime_ns, ctime_ns)
+        losses.resized(node, old_bytes)
 
     def _empty(self, node: FileNode) -> None:
         """An attempt. The kernel, which asked for it by an open, stamps the file itself, and tells of it when that is news."""
@@ -459,15 +529,26 @@ class VFS:
         self.numbers.write_urgent()
         return self._attr(node)
 
-    def _open(self, node: FileNode, flags: int) -> Opened:
+    async def _open(self, node: FileNode, flags: int) -> Opened:
+        _check_opening(node, flags)
         writable = flags & os.O_ACCMODE != os.O_RDONLY
         if writable and self._read_only:
             raise ReadOnly("the mount is read-only")
+        if flags & os.O_TRUNC:
+            # Does not wait: the kernel has locked the file meanwhile.
+            await self._decided(node.volume, lambda: self._empty(node))
+            losses.emptied(node)
+        elif node.loss is not None:
+            await self.amends.settled(node.inode)
+            losses.check_open(node)
+        # A remotely changed file gets a new inode, so what the kernel holds of this one is right, but for direct writes.
+        keep_cache = not node.directs
+        direct = writable and bool(flags & os.O_DIRECT)
         node.opens += 1
         node.writers += writable
-        handle = self._handles.add(OpenFile(node, writable, bool(flags & (os.O_SYNC | os.O_DSYNC))))
-        # A remotely changed file gets a new inode, so what the kernel holds of this one is always right.
-        return Opened(handle, keep_cache=True)
+        node.directs += direct
+        opened = OpenFile(node, writable, bool(flags & (os.O_SYNC | os.O_DSYNC)), direct)
+        return Opened(self._handles.add(opened), keep_cache=keep_cache)
 
 
 def _check_opening(node: FileNode, flags: int) -> None:

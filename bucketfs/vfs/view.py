@@ -187,8 +187,10 @@ class View(ABC):
     def attr(self, node: Node) -> Attr:
         """What ``stat`` shows for a node."""
         attributes = node.attributes
+        settled = True
         if isinstance(node, FileNode):
             size = node.content.size_bytes
+            settled = node.loss is None or node.loss.settled
         elif isinstance(node, SymlinkNode):
             size = len(node.target)
         else:
@@ -207,6 +209,7 @@ class View(ABC):
             atime_ns=node.atime_ns,
             mtime_ns=mtime_ns,
             ctime_ns=node.ctime_ns,
+            settled=settled,
         )
 
     def _materialize(self, directory: DirectoryNode, name: bytes, link: Link) -> Node:
@@ -292,6 +295,8 @@ class View(ABC):
                 return
             if isinstance(at, FileNode) and at in self.volume.short:
                 return  # what is written to it must not pass for newer than what it has lost
+            if isinstance(at, FileNode) and at.loss is not None and not at.orphan:
+                return  # who opens it next has to be told
             above = at.parent
             if above is not None:
                 if at.dirty or at.name in above.overrides:

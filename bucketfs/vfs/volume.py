@@ -217,9 +217,9 @@ class Volume(Overlay):
         self.owes_checkpoint = False
         self.footing.begin()
 
-    def append(self, op: ops.Op) -> None:
+    def append(self, op: ops.Op, *, frees_space: bool = False) -> None:
         """Write a journal record. Raises NoSpace, DiskFailed, and Corrupt for what builds on something that is stuck, with nothing
-        recorded.
+        recorded. ``frees_space``: as every removal does, so that it may use the room that is kept for these.
 
         After a rebase whose checkpoint found no room the journal still stands on the old base, and a record of what was done
         on the new one would mean something else there. Until the checkpoint is made up for, nothing is recorded.
@@ -229,7 +229,7 @@ class Volume(Overlay):
         if self.owes_checkpoint:
             raise NoSpace("the journal needs room to begin anew before it can take changes")
         stuck = beside(self.stuck, op) if self.stuck else self.stuck
-        self.journal.append(op, frees_space=isinstance(op, ops.Remove))
+        self.journal.append(op, frees_space=frees_space or isinstance(op, ops.Remove))
         self.stuck = stuck
 
     def check_unstuck(self, node: Node) -> None:

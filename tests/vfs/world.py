@@ -20,7 +20,21 @@ from bucketfs.errors import BlocksMissing, Corrupt, RootMoved, Unavailable
 from bucketfs.journal import Journal, Resources
 from bucketfs.sync import Look, Pusher
 from bucketfs.types import ROOT_INODE, BucketKey, Caller, Cid, Inode, Kind, Link, UploadId
-from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Lens, Owner, RenameFlags, SetAttr, Volume, find_lost, replay
+from bucketfs.vfs import (
+    VFS,
+    ContentLost,
+    FileNode,
+    InodeNumbers,
+    Invalidation,
+    Lens,
+    Owner,
+    RenameFlags,
+    SetAttr,
+    Volume,
+    find_lost,
+    replay,
+)
+from bucketfs.vfs.losses import mended
 
 ME = Caller(uid=1000, gid=1000)
 
@@ -172,7 +186,7 @@ class World:
             registry=registry,  # type: ignore[arg-type]
             owner=owner,
             space=lambda: (1 << 40, 1 << 39),
-            notify=self.told.append,
+            notify=self._hear,
         )
         self.volume = Volume(
             BucketKey("bafzbeitest"),
@@ -202,6 +216,14 @@ class World:
         """End as a kill does: nothing more is recorded or pushed."""
         self.journal.close()
         self.numbers.close()
+
+    def _hear(self, news: Invalidation) -> None:
+        """As a kernel that does at once what it is told."""
+        self.told.append(news)
+        if isinstance(news, ContentLost):
+            node = self.vfs.registry[news.inode]
+            assert isinstance(node, FileNode)
+            mended(node)
 
     async def inode(self, path: str) -> Inode:
         at = ROOT_INODE
