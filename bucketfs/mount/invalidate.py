@@ -10,6 +10,9 @@ the kernel to hold; a producer of much news awaits ``drained`` between portions.
 A mount has four of these, because each waits for other locks: for names; for attributes that a write waits for until they are
 dropped (`Mount.told`); for the pages of files; and for files whose length the kernel must take (`amend`).
 
+An answer to a request introduces a name to the kernel as it is. News about that name from before is not told any more
+(`introduced`): the kernel would drop the name that a program has just been given, and getcwd(2) fails in a folder so dropped.
+
 A worker must be at rest before the session is torn down, because pyfuse3 hands the session to libfuse without looking at
 it. Cancelling ``run`` makes the thread stop before its next announcement; ``at_rest`` waits for the one it is making. It
 cannot wait for ever: when nobody serves requests any more, an announcement may never come back.
@@ -27,6 +30,7 @@ from contextlib import suppress
 import pyfuse3
 import trio
 
+from bucketfs.types import Inode
 from bucketfs.vfs import AttributesChanged, ContentChanged, EntryChanged, EntryGone, Invalidation
 
 log = logging.getLogger(__name__)
@@ -42,6 +46,7 @@ class Invalidator:
         self._tell = tell if tell is not None else _tell
         self._awaited: dict[Invalidation, list[tuple[int, trio.Event]]] = {}
         self._waiting: dict[Invalidation, int] = {}
+        self._named: dict[tuple[Inode, bytes], set[Invalidation]] = {}
         self._mentions = itertools.count()
         self._arrived = trio.Event()
         self._drained = trio.Event()
@@ -59,9 +64,19 @@ class Invalidator:
         # Told in the order of the last mention: a name that went, came and went again ends as gone.
         self._waiting.pop(news, None)
         self._waiting[news] = next(self._mentions)
+        if isinstance(news, EntryGone | EntryChanged):
+            self._named.setdefault((news.parent, news.name), set()).add(news)
         self._arrived.set()
         if self._drained.is_set():
             self._drained = trio.Event()
+
+    def introduced(self, parent: Inode, name: bytes) -> None:
+        """The kernel is being told in an answer what ``name`` stands for."""
+        if not self._named:
+            return
+        for news in self._named.pop((parent, name), ()):
+            del self._waiting[news]
+        self._rest()
 
     async def announced(self, news: Invalidation) -> None:
         """Announce ``news`` and wait until that was done, or the mount ended."""
@@ -98,6 +113,7 @@ class Invalidator:
         finally:
             self._open = False
             self._waiting.clear()
+            self._named.clear()
             self._drained.set()
             for awaited in self._awaited.values():
                 for _, done in awaited:
@@ -107,8 +123,19 @@ class Invalidator:
         for news, mention in batch.items():
             self._answer(news, mention)
             # News that was repeated meanwhile may have been told before what it is about happened; it is told again.
-            if self._waiting[news] == mention:
+            if self._waiting.get(news) == mention:
                 del self._waiting[news]
+                if isinstance(news, EntryGone | EntryChanged):
+                    self._unname(news)
+        self._rest()
+
+    def _unname(self, news: EntryGone | EntryChanged) -> None:
+        named = self._named[news.parent, news.name]
+        named.discard(news)
+        if not named:
+            del self._named[news.parent, news.name]
+
+    def _rest(self) -> None:
         if not self._waiting:
             self._arrived = trio.Event()
             self._drained.set()
@@ -130,6 +157,8 @@ class Invalidator:
         try:
             for news in batch:
                 trio.from_thread.check_cancelled()
+                if news not in self._waiting:
+                    continue  # introduced meanwhile
                 try:
                     self._tell(news)
                 except OSError as error:

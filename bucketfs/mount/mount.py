@@ -56,7 +56,7 @@ class Mount:
         self._settings = settings
         self._amender = Amender(vfs)
         self._names, self._attributes, self._contents = Invalidator(), Invalidator(), Invalidator()
-        self._operations = Operations(vfs, settings, self._amender)
+        self._operations = Operations(vfs, settings, self._amender, self._names.introduced)
         self._losses = Invalidator(self._amender)
         self._lanes = (self._names, self._attributes, self._contents, self._losses)
         self._end = trio.Event()

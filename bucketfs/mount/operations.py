@@ -88,7 +88,10 @@ class Operations(pyfuse3.Operations):
     enable_writeback_cache = True
     enable_acl = False
 
-    def __init__(self, vfs: VFS, settings: MountSettings, amender: Amender) -> None:
+    def __init__(
+        self, vfs: VFS, settings: MountSettings, amender: Amender, introduced: Callable[[Inode, bytes], None]
+    ) -> None:
+        """``introduced`` hears of each name that an answer tells the kernel of."""
         super().__init__()
         self.requests: Counter[str] = Counter()
         self.overdue = 0
@@ -97,6 +100,7 @@ class Operations(pyfuse3.Operations):
         self._fsync_deadline_s = max(self.deadline_s, settings.fsync_timeout_s)
         self._vfs = vfs
         self._amender = amender
+        self._introduced = introduced
         self._entry_timeout_s = settings.entry_timeout_s
         self._attr_timeout_s = settings.attr_timeout_s
         self._negative_timeout_s = settings.negative_timeout_s
@@ -121,7 +125,7 @@ class Operations(pyfuse3.Operations):
             # To look for what cannot be there is no mistake; to make it is, and that is refused as such.
             raise NotFound(str(error)) from error
         try:
-            return self._entry(await self._vfs.lookup(parent, name))
+            return self._named(parent, name, await self._vfs.lookup(parent, name))
         except NotFound:
             if not self._negative_timeout_s:
                 raise
@@ -185,13 +189,13 @@ class Operations(pyfuse3.Operations):
         # The name exists now; a release that is cut short would leave the kernel without the inode it must forget later.
         with trio.CancelScope(shield=True):
             await self._vfs.release(opened.handle)
-        return self._entry(attr)
+        return self._named(Inode(parent_inode), name, attr)
 
     @_answers
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         _check_name(name)
         parent = Inode(parent_inode)
-        return self._entry(await self._vfs.mkdir(parent, name, mode & PERMISSION_BITS, _caller(ctx)))
+        return self._named(parent, name, await self._vfs.mkdir(parent, name, mode & PERMISSION_BITS, _caller(ctx)))
 
     @_answers
     async def symlink(
@@ -199,7 +203,7 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         _check_name(name)
         parent = Inode(parent_inode)
-        return self._entry(await self._vfs.symlink(parent, name, target, _caller(ctx)))
+        return self._named(parent, name, await self._vfs.symlink(parent, name, target, _caller(ctx)))
 
     @_answers
     async def link(
@@ -251,7 +255,7 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         _check_name(name)
         opened, attr = await self._vfs.create(Inode(parent_inode), name, mode & PERMISSION_BITS, flags, _caller(ctx))
-        return _file_info(opened), self._entry(attr)
+        return _file_info(opened), self._named(Inode(parent_inode), name, attr)
 
     @_answers
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -342,6 +346,10 @@ class Operations(pyfuse3.Operations):
         """
         now = not fields.update_ctime and 0 <= time.time_ns() - time_ns < NOW_WITHIN_NS
         return self._vfs.owner.now_ns() if now else time_ns
+
+    def _named(self, parent: Inode, name: bytes, attr: Attr) -> pyfuse3.EntryAttributes:
+        self._introduced(parent, name)
+        return self._entry(attr)
 
     def _entry(self, attr: Attr) -> pyfuse3.EntryAttributes:
         entry = pyfuse3.EntryAttributes()

@@ -110,3 +110,35 @@ async def test_what_the_kernel_does_not_hold_is_no_trouble(
     await invalidator.drained()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "odd" in caplog.text
+
+
+async def test_a_name_that_an_answer_introduced_is_not_announced_any_more(kernel: Kernel, nursery: trio.Nursery) -> None:
+    invalidator = Invalidator()
+    await nursery.start(invalidator.run)
+    kernel.gate.clear()
+    invalidator.notify(A)
+    await kernel.busy()
+    gone = EntryGone(Inode(1), b"b", Inode(7))
+    for news in (B, gone, AttributesChanged(Inode(7))):
+        invalidator.notify(news)
+    invalidator.introduced(Inode(1), b"b")
+    invalidator.introduced(Inode(2), b"a")
+    kernel.gate.set()
+    await invalidator.drained()
+    assert kernel.told == [A, AttributesChanged(Inode(7))]
+
+
+async def test_a_name_is_introduced_while_others_of_its_batch_are_told(kernel: Kernel, nursery: trio.Nursery) -> None:
+    invalidator = Invalidator()
+    kernel.gate.clear()
+    for news in (A, B):
+        invalidator.notify(news)
+    await nursery.start(invalidator.run)
+    await kernel.busy()
+    invalidator.introduced(Inode(1), b"b")
+    kernel.gate.set()
+    await invalidator.drained()
+    assert kernel.told == [A]
+    invalidator.notify(B)
+    await invalidator.drained()
+    assert kernel.told == [A, B]
