@@ -41,8 +41,9 @@ from bucketfs.wire import threads_net_pb2, threads_pb2
 pb: Any = threads_pb2
 CHALLENGE_BYTES = 32
 CHALLENGE_TIMEOUT_S = 60.0
-ACCOUNT_KEY = "this is the key of an account: ask with a session or key of that account"
-"""Whoever has seen the private key of an account, and may act for it no longer, gets no token with it."""
+ACCOUNT_KEY = "this is the key of an account: ask with a session or account key of that account"
+"""Whoever has seen the private key of an account, and may act for it no longer, gets no token with it. User group keys do not
+count: every user of an app has them."""
 ADMITTED_CHECK_S = 30.0
 """How often a listener asks whether its key still counts. One that ended through this process it learns of at once; another
 process over the same database tells nobody."""
@@ -108,7 +109,7 @@ class Tokens:
         if not verify_signature(raw, challenge, second.signature):
             raise Status(Code.UNKNOWN, "bad signature")
         subject, owner = public_key_text(raw), context.call.payer
-        if subject != owner and self._is_account(subject):
+        if subject != context.call.account and self._is_account(subject):
             raise Status(Code.PERMISSION_DENIED, ACCOUNT_KEY)
         yield self.messages.GetTokenReply(token=make_token(self.hub.host_key, subject, time.time_ns(), owner))
 

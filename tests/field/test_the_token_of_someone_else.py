@@ -237,10 +237,11 @@ def test_signing_out_is_for_sessions(world: World) -> None:
 def test_the_private_key_of_an_account_gets_a_token_beside_its_own_credentials_only(world: World) -> None:
     dora = world.callers["dora", "session"]
     identity = Identity.from_bytes(dora.call(HUB, "GetIdentity", hub_pb2.GetIdentityRequest()).identity)
-    assert get_token(world.callers["dora", "user key"], identity)
-    for kind in KINDS:
+    assert all(get_token(world.callers["dora", kind], identity) for kind in ("session", "account key", "insecure key"))
+    others = [("mallory", kind) for kind in KINDS] + [("dora", kind) for kind in (*USER_KINDS, "org key")]
+    for other in others:
         with pytest.raises(grpc.RpcError) as caught:
-            get_token(world.callers["mallory", kind], identity)
+            get_token(world.callers[other], identity)
         assert raised(caught.value)[0] == "PERMISSION_DENIED"
 
 

@@ -11,10 +11,10 @@ import grpc
 import pytest
 from support.bareclient import Caller
 from support.bucketuser import BucketUser, raised
-from support.keyring import USER, ApiKey, as_user, invalidate, make_key
+from support.keyring import USER, ApiKey, as_user, get_token, invalidate, make_key
 
 from bucketfs.hub import HubServer
-from bucketfs.hub.identity import Identity
+from bucketfs.hub.identity import Identity, make_token
 from bucketfs.hub.metadata import Metadata
 from bucketfs.hub.tables import sqlite_url
 from bucketfs.wire import blocks_pb2, hub_pb2, threads_pb2, users_pb2
@@ -184,13 +184,18 @@ def threads(caller: Caller) -> list[Any]:
     return list(listed.list)
 
 
-def test_a_user_group_key_never_reaches_what_its_owner_made(caller: Caller, alice: Caller) -> None:
+def test_a_user_group_key_never_reaches_what_its_owner_made(caller: Caller, alice: Caller, hub_server: HubServer) -> None:
     user = BucketUser.with_new_thread(alice)
     bucket = user.create("mine", private=True).root.key
     user.push(bucket, "f", b"content")
     account = Identity.from_bytes(alice.call(HUB, "GetIdentity", hub_pb2.GetIdentityRequest()).identity)
-    # Even with the owner's own token.
-    through = user.beside(as_user(with_key(caller, make_key(alice, USER)), account))
+    app = with_key(caller, make_key(alice, USER))
+    with pytest.raises(grpc.RpcError) as caught:
+        get_token(app, account)
+    assert raised(caught.value)[0] == "PERMISSION_DENIED"
+    # Even with a token of the owner, had they one.
+    token = make_token(hub_server.hub.host_key, account.public_key, 0, account.public_key)
+    through = user.beside(app.using(authorization=f"bearer {token}"))
     for method, fields in (("List", {}), ("Root", {"key": bucket}), ("PullPath", {"key": bucket, "path": "f"})):
         assert through.refused(method, **fields) == ("PERMISSION_DENIED", "Bad API key")
     with pytest.raises(grpc.RpcError) as caught:
