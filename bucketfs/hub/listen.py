@@ -84,6 +84,8 @@ def bind(server: Any, config: HubConfig) -> str:
             hint="leave out --auto-confirm, or listen on 127.0.0.1 or unix:/PATH",
         )
     if address.path is not None:
+        if not address.path.parent.is_dir():
+            raise Usage(f"cannot listen on {address.text()}: its folder does not exist", hint="make it, open to you alone")
         _clear_socket(address.path)
     try:
         if credentials is None:

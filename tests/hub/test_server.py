@@ -136,6 +136,11 @@ def test_a_unix_socket(start_hub: Callable[..., HubServer], dial: Callable[[str]
     dial(server.address).call(HUB, "IsUsernameAvailable", request)
 
 
+def test_a_socket_in_no_folder(start_hub: Callable[..., HubServer], short_folder: Path) -> None:
+    with pytest.raises(errors.Usage, match="its folder does not exist"):
+        start_hub(listen=f"unix:{short_folder}/none/hub")
+
+
 def test_a_socket_that_a_dead_hub_left(
     start_hub: Callable[..., HubServer], dial: Callable[[str], Any], short_folder: Path
 ) -> None:
