@@ -12,8 +12,7 @@ from itertools import count
 from bucketfs.client import BucketInfo
 from bucketfs.types import BucketKey
 
-PLAIN_BYTES_MAX = 180
-"""A name of a folder has 255 bytes; there must be room for a key."""
+NAME_BYTES_MAX = 255
 
 
 def folder_names(buckets: Iterable[BucketInfo], shown: Mapping[BucketKey, bytes]) -> dict[BucketKey, bytes]:
@@ -35,21 +34,30 @@ def folder_names(buckets: Iterable[BucketInfo], shown: Mapping[BucketKey, bytes]
 
 
 def _plain(info: BucketInfo) -> str:
-    name = info.name.replace("/", "_").replace("\0", "_").strip(".") or info.key
-    while len(name.encode()) > PLAIN_BYTES_MAX:
-        name = name[:-1]
-    return name
+    name = info.name.replace("/", "_").replace("\0", "_")
+    return info.key if name in ("", ".", "..") else _cut(name, NAME_BYTES_MAX)
+
+
+def _cut(name: str, bytes_max: int) -> str:
+    return name.encode()[:bytes_max].decode(errors="ignore")
 
 
 def _candidates(info: BucketInfo) -> Iterator[bytes]:
     name = _plain(info)
     yield name.encode()
-    yield f"{name} ({info.key[-8:]})".encode()
+    yield _with(name, f" ({info.key[-8:]})")
     for number in count(1):
         # Only for names that were chosen to look like these.
-        yield f"{name} ({info.key}) {number}".encode()
+        yield _with(name, f" ({info.key}) {number}")
+
+
+def _with(name: str, rest: str) -> bytes:
+    return (_cut(name, NAME_BYTES_MAX - len(rest)) + rest).encode()
 
 
 def _is_called(name: bytes, info: BucketInfo) -> bool:
-    plain = _plain(info).encode()
-    return name == plain or (name.startswith(plain + b" (") and info.key[-8:].encode() in name[len(plain) :])
+    plain = _plain(info)
+    if name == plain.encode():
+        return True
+    head, _, rest = name.decode(errors="replace").rpartition(" (")
+    return head == _cut(plain, NAME_BYTES_MAX - len(f" ({rest}".encode())) and info.key[-8:] in rest

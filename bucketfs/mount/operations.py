@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 NAME_BYTES_MAX = 255
 PERMISSION_BITS = 0o7777
+DOTS = (b".", b"..")
 FRAGMENT_BYTES = 4096
 NOW_WITHIN_NS = 15_000
 
@@ -285,13 +286,19 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        """Fill the kernel's buffer. Each entry it accepts counts as a lookup, unless the whole answer becomes an error."""
-        handle, position = FileHandle(fh), start_id
+        """Fill the kernel's buffer: ``.`` and ``..``, and behind them what the VFS lists. Each entry that the kernel accepts counts
+        as a lookup, unless the whole answer becomes an error; not so the first two, which it ignores (fs/fuse/readdir.c)."""
+        handle = FileHandle(fh)
+        if start_id < len(DOTS):
+            for number, (name, attr) in enumerate(zip(DOTS, self._vfs.dots(handle), strict=True), 1):
+                if number > start_id and not pyfuse3.readdir_reply(token, name, self._entry(attr), number):
+                    return
+        position = max(start_id - len(DOTS), 0)
         accepted: list[tuple[Inode, int]] = []
         try:
             while batch := await self._vfs.readdir(handle, position):
                 for entry in batch:
-                    if not pyfuse3.readdir_reply(token, entry.name, self._entry(entry.attr), entry.next_id):
+                    if not pyfuse3.readdir_reply(token, entry.name, self._entry(entry.attr), entry.next_id + len(DOTS)):
                         return
                     self._vfs.remember(entry.attr.inode)
                     accepted.append((entry.attr.inode, 1))

@@ -399,6 +399,15 @@ class VFS:
             start = stop
         return []
 
+    def dots(self, handle: FileHandle) -> tuple[Attr, Attr]:
+        """The attributes of an open directory, and of the one above it; of the mount's root that is itself."""
+        node = self._handles.directory(handle).node
+        if node is None:
+            return self._all.attr(), self._all.attr()
+        if node.inode == ROOT_INODE or (node.parent is None and self._top is not None):
+            return self._attr(node), self._attr(node)
+        return self._attr(node), self._all.attr() if node.parent is None else self._attr(node.parent)
+
     async def releasedir(self, handle: FileHandle) -> None:
         """Close a directory."""
         opened = self._handles.close(handle)
@@ -423,7 +432,8 @@ class VFS:
     def statfs(self) -> StatFs:
         """How much fits: the room for drafts on this machine."""
         total, free = self._space()
-        return StatFs(block_size=4096, blocks=total // 4096, blocks_free=free // 4096, files=1 << 32, files_free=1 << 31)
+        # Files are not counted, as on btrfs: `df -i` shows a dash, and no share that means nothing.
+        return StatFs(block_size=4096, blocks=total // 4096, blocks_free=free // 4096, files=0, files_free=0)
 
     # Inside
 

@@ -36,7 +36,14 @@ def test_another_name() -> None:
 def test_names_that_no_folder_can_have() -> None:
     assert named(bucket("a", "a/b"), bucket("b", ""), bucket("c", "..")) == ["a_b", "bafzbei0000000b", "bafzbei0000000c"]
     (long,) = named(bucket("a", "ü" * 200))
-    assert set(long) == {"ü"} and len(long.encode()) <= 180
+    assert set(long) == {"ü"} and len(long.encode()) == 254
+    for name in ("n" * 255, "n" * 256):
+        assert [len(each) for each in named(bucket("a", name, 1), bucket("b", name, 2))] == [255, 255]
+
+
+def test_dots_are_letters_like_others() -> None:
+    names = [".x1", "..x", "...", "x.", ".Trash-1000", "home."]
+    assert named(*(bucket(str(number), name) for number, name in enumerate(names))) == names
 
 
 few = st.sampled_from(["a", "b", "a (0000000a)", "a (0000000b)", "a (bafzbei0000000a) 1", "", "a/", "a_"])

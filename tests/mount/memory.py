@@ -26,7 +26,7 @@ from typing import Any
 import trio
 
 from bucketfs.errors import Exists, IsADirectory, NotADirectory, NotEmpty, NotFound, Unavailable
-from bucketfs.mount import Mount, MountSettings
+from bucketfs.mount import KernelClock, Mount, MountSettings
 from bucketfs.types import ROOT_INODE, Caller, FileHandle, Inode, Kind
 from bucketfs.vfs import (
     Attr,
@@ -36,6 +36,7 @@ from bucketfs.vfs import (
     EntryGone,
     Invalidation,
     Opened,
+    Owner,
     RenameFlags,
     SetAttr,
     StatFs,
@@ -68,6 +69,7 @@ class MemoryVFS:
         self.lookups: Counter[Inode] = Counter()
         self.synced = 0
         self.notify = notify
+        self.owner = Owner(os.getuid(), os.getgid(), KernelClock())
         self.held: trio.Event | None = None
 
     def attr(self, node: Node) -> Attr:
@@ -199,6 +201,10 @@ class MemoryVFS:
     async def readdir(self, handle: FileHandle, start: int) -> Sequence[DirEntry]:
         entries = sorted(self.open_nodes[handle].names.items())[start : start + 100]
         return [DirEntry(name, self.attr(node), start + index + 1) for index, (name, node) in enumerate(entries)]
+
+    def dots(self, handle: FileHandle) -> tuple[Attr, Attr]:
+        attr = self.attr(self.open_nodes[handle])
+        return attr, attr  # the one above is not noted here
 
     async def releasedir(self, handle: FileHandle) -> None:
         del self.open_nodes[handle]
