@@ -84,12 +84,14 @@ class SetAttributes:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """The times of what is at ``path`` that no bucket carries: its atime, the mtime that it shows when its node says none, and its
-    ctime. They belong to this machine, so this is no change that a push would send."""
+    """The figures of what is at ``path`` that no bucket carries: its atime, the mtime that it shows when its node says none, how
+    much of a file is no hole (of what it rests on; None: not known), and its ctime. They belong to this machine, so this is no
+    change that a push would send."""
 
     path: str
     atime_ns: int
     fallback_ns: int
+    held_bytes: int | None
     time_ns: int
 
 

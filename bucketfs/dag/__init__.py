@@ -70,7 +70,6 @@ from bucketfs.dag.directories import (
     symlink,
 )
 from bucketfs.dag.files import (
-    FILE_WIDTH,
     FileTree,
     Leaf,
     build_file,
@@ -97,6 +96,7 @@ from bucketfs.dag.multibase import (
     multibase_encode,
 )
 from bucketfs.dag.nodes import (
+    FILE_WIDTH,
     INLINE_MAX,
     LEAF_SIZE,
     NAME_MAX,

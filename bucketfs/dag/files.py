@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bucketfs.dag.cid import DAG_PB, RAW, cid_of, cid_text, codec_of, identity_block
-from bucketfs.dag.nodes import INLINE_MAX, LEAF_SIZE, Built, build_node, built_node, decode_node, file_size
+from bucketfs.dag.nodes import FILE_WIDTH, INLINE_MAX, LEAF_SIZE, Built, build_node, built_node, decode_node, file_size
 from bucketfs.dag.pb import PbLink
 from bucketfs.dag.steps import BATCH_MAX, fetch, fetch_one
 from bucketfs.dag.unixfs import UnixFs, UnixFsType, canonical_attributes
 from bucketfs.errors import Corrupt, InvalidArgument, IsADirectory, TooLarge
 from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes, Steps
 
-FILE_WIDTH = 174
 FILE_DEPTH_MAX = 10
 """Levels of nodes in a file from outside: ours needs four for 2⁶³ bytes."""
 

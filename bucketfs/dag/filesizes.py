@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bucketfs.dag.files import FILE_WIDTH
-from bucketfs.dag.nodes import LEAF_SIZE
+from bucketfs.dag.nodes import FILE_WIDTH, LEAF_SIZE
 
 
 def file_length_of_tsize(tsize: int) -> int | None:

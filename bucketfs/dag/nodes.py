@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 from bucketfs.dag.cid import BLOCK_MAX, DAG_PB, RAW, cid_of, cid_text, codec_of, verify
 from bucketfs.dag.pb import PbLink, encode_links, skip_links, split_pb
@@ -13,6 +14,11 @@ from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 
 LEAF_SIZE = 262_144
 """The bytes of a file that one leaf holds, in the layout we write."""
+
+FILE_WIDTH = 174
+"""The links of a node of a file, in that layout."""
+
+HOLE_MAX = 1 << 50
 
 INLINE_MAX = 4096
 """A file with attributes of at most so many bytes is one node that holds them; a larger one of one leaf is a node that links to
@@ -28,13 +34,15 @@ SYMLINK_TARGET_MAX = 4095
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """What a root block says by itself. ``size_bytes`` is the length of a file or of a symlink's target, else 0."""
+    """What a root block says by itself. ``size_bytes`` is the length of a file or of a symlink's target, else 0; ``hole_bytes`` how
+    much of it is holes, as far as one block shows that: links below which all is zeros."""
 
     kind: Kind
     attributes: NodeAttributes
     size_bytes: int
     target: bytes | None = None
     sharded: bool = False
+    hole_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +70,34 @@ def node_info(cid: Cid, block: bytes) -> NodeInfo:
     links_count, message = _look(cid, block)
     kind = _KINDS[message.type]
     if kind is Kind.FILE:
-        return NodeInfo(kind, message.attributes, file_size(message, links_count))
+        holes = _hole_bytes(block, message) if links_count else 0
+        return NodeInfo(kind, message.attributes, file_size(message, links_count), hole_bytes=holes)
     if kind is Kind.SYMLINK:
         return NodeInfo(kind, message.attributes, len(message.data), target=message.data)
     return NodeInfo(kind, message.attributes, 0, sharded=message.type is UnixFsType.SHARD)
+
+
+@cache
+def _holes() -> frozenset[Cid]:
+    """The CIDs of zeros in our layout: a leaf, and a full node of each level."""
+    found = []
+    size = tsize = LEAF_SIZE
+    cid = cid_of(bytes(LEAF_SIZE))
+    while size < HOLE_MAX:
+        found.append(cid)
+        size *= FILE_WIDTH
+        sizes = (size // FILE_WIDTH,) * FILE_WIDTH
+        link, _ = build_node(UnixFs(UnixFsType.FILE, blocksizes=sizes, filesize=size), [(cid, b"", tsize)] * FILE_WIDTH, 1)
+        cid, tsize = link.cid, link.tsize
+    return frozenset(found)
+
+
+def _hole_bytes(block: bytes, message: UnixFs) -> int:
+    holes = [cid for cid in _holes() if block.find(cid) >= 0]
+    if not holes:
+        return 0
+    links, _ = split_pb(block)
+    return sum(size for link, size in zip(links, message.blocksizes, strict=True) if link.cid in holes)
 
 
 def _look(cid: Cid, block: bytes) -> tuple[int, UnixFs]:

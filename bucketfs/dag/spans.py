@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bucketfs.dag.cid import DAG_PB, RAW, cid_text, codec_of
-from bucketfs.dag.files import FILE_DEPTH_MAX, FILE_WIDTH, file_node
-from bucketfs.dag.nodes import LEAF_SIZE, file_size
+from bucketfs.dag.files import FILE_DEPTH_MAX, file_node
+from bucketfs.dag.nodes import FILE_WIDTH, LEAF_SIZE, file_size
 from bucketfs.dag.steps import fetch, fetch_one
 from bucketfs.errors import Corrupt
 from bucketfs.types import Cid, Steps

@@ -142,8 +142,7 @@ class Acts:
                 parent.overrides.pop(ours.name, None)
             ours.link = theirs
             if isinstance(ours, FileNode):
-                ours.content.layers.clear()
-                ours.content.rest_on(theirs.cid, info.size_bytes, ())
+                ours.content.rest_on(theirs.cid, info.size_bytes, ours.content.seal())
             ours.attributes = spelled_out(ours.kind, attributes) if differs else info.attributes
             ours.changed = False
             if differs:

@@ -50,8 +50,7 @@ def agree(node: Node, theirs: Link, built: Mapping[Node, BuiltNode]) -> list[Nod
     settled: list[Node] = []
     unchanged = node.version == built[node].version
     if isinstance(node, FileNode) and unchanged:
-        node.content.layers.clear()
-        node.content.rest_on(theirs.cid, node.content.size_bytes, ())
+        node.content.rest_on(theirs.cid, node.content.size_bytes, node.content.seal())
     if isinstance(node, DirectoryNode) and unchanged:
         waiting = [node]
         for directory in waiting:  # which grows on the way
@@ -76,13 +75,12 @@ def _agree_inside(directory: DirectoryNode, all_built: Mapping[Node, BuiltNode],
             continue
         directory.overrides.pop(name, None)
         child.link = built.link
-        child.volume.remember(child)
         child.changed = False
         if isinstance(child, FileNode):
-            child.content.layers.clear()
-            child.content.rest_on(built.link.cid, child.content.size_bytes, ())
+            child.content.rest_on(built.link.cid, child.content.size_bytes, child.content.seal())
         elif isinstance(child, DirectoryNode):
             below.append(child)
+        child.volume.remember(child)
         settled.append(child)
     for name in all_built[directory].gone:
         if name in directory.overrides and directory.overrides[name] is None:

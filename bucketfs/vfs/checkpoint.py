@@ -20,7 +20,7 @@ from bucketfs.vfs.inodes import Number
 from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode, check_sound
 from bucketfs.vfs.salvage import prepare
 from bucketfs.vfs.stuck import beside, paths_of
-from bucketfs.vfs.volume import Volume
+from bucketfs.vfs.volume import Volume, stamp_of
 
 
 def overlay_ops(volume: Volume) -> Iterator[ops.Op]:
@@ -115,8 +115,11 @@ def _details(node: Node, path: str) -> Parts:
 
 
 def _stamp(node: Node, path: str) -> Parts:
-    if node.link is not None and (node.atime_ns != node.mtime_ns or node.attributes.mtime_ns is None):
-        yield ops.Stamp(path, node.atime_ns, node.fallback_ns, node.ctime_ns)
+    if node.link is None:
+        return
+    sparse = isinstance(node, FileNode) and node.content.base_held_bytes != node.content.base_size_bytes
+    if sparse or node.atime_ns != node.mtime_ns or node.attributes.mtime_ns is None:
+        yield stamp_of(node, path)
 
 
 def _attributes(node: Node, path: str) -> ops.SetAttributes:
@@ -264,7 +267,10 @@ def _apply(volume: Volume, op: ops.Op) -> None:
         volume.apply_attributes(node, op.mode, op.uid, op.gid, op.mtime_ns, op.time_ns)
         return
     if isinstance(op, ops.Stamp):
-        volume.stamp(node_at(volume, op.path), op.atime_ns, op.fallback_ns, op.time_ns)
+        node = node_at(volume, op.path)
+        if isinstance(node, FileNode) and op.held_bytes is not None:
+            node.content.base_held_bytes = op.held_bytes
+        volume.stamp(node, op.atime_ns, op.fallback_ns, op.time_ns)
         return
     if isinstance(op, ops.SetContent):
         node = node_at(volume, op.path)

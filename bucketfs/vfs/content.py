@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from bucketfs.journal import Draft, Extents
 from bucketfs.types import Cid
 
+COUNTED_EXTENTS_MAX = 512
+"""A stat must not go through all extents of a database; of more of them the holes are not counted one by one."""
+
 
 @dataclass(slots=True, eq=False)
 class Layer:
@@ -94,15 +97,30 @@ def pieces(layers: Sequence[Layer | FrozenLayer], base_size_bytes: int, start: i
     return found
 
 
+def _held(layers: Sequence[Layer | FrozenLayer], base_size_bytes: int, base_held_bytes: int, size_bytes: int) -> int:
+    if sum(len(layer.extents) for layer in layers) > COUNTED_EXTENTS_MAX:
+        written = sum(layer.extents.size_bytes for layer in layers)
+        return min(size_bytes, written + base_held_bytes)
+    written = below = 0
+    for piece in pieces(layers, base_size_bytes, 0, size_bytes):
+        if isinstance(piece, DraftPiece):
+            written += piece.stop - piece.start
+        elif isinstance(piece, BasePiece):
+            below += piece.stop - piece.start
+    return written + min(below, base_held_bytes)
+
+
 class Content:
     """The stack of one file. ``size_bytes`` is the file's length; ``changed`` says that it is not just the base; ``queued`` that it
     waits for its checksums (see `sealing`)."""
 
-    __slots__ = ("base", "base_size_bytes", "layers", "queued", "size_bytes")
+    __slots__ = ("base", "base_held_bytes", "base_size_bytes", "layers", "queued", "size_bytes")
 
     def __init__(self, base: Cid | None, base_size_bytes: int) -> None:
         self.base = base
         self.base_size_bytes = base_size_bytes
+        self.base_held_bytes = base_size_bytes
+        """How much of the base is no hole, as far as that is known."""
         self.layers: list[Layer] = []
         self.size_bytes = base_size_bytes
         self.queued = False
@@ -115,6 +133,12 @@ class Content:
     def unrecorded(self) -> bool:
         """Whether bytes were written that no journal record names yet."""
         return any(layer.unrecorded for layer in self.layers)
+
+    @property
+    def held_bytes(self) -> int:
+        """How much of the file is no hole. Where a base with holes is written over, nobody knows whether that filled one; then it
+        counts as if it had."""
+        return _held(self.layers, self.base_size_bytes, self.base_held_bytes, self.size_bytes)
 
     def pieces(self, start: int, stop: int) -> list[Piece]:
         """Where ``[start, stop)`` comes from; ``stop`` is cut to the file's length."""
@@ -186,6 +210,7 @@ class Content:
 
     def rest_on(self, base: Cid | None, base_size_bytes: int, frozen: tuple[FrozenLayer, ...]) -> None:
         """The frozen layers are part of ``base`` now: drop them, keep what was written since."""
+        self.base_held_bytes = _held(frozen, self.base_size_bytes, self.base_held_bytes, base_size_bytes)
         gone = {layer.draft.id for layer in frozen}
         self.layers = [layer for layer in self.layers if layer.draft.id not in gone]
         self.base = base

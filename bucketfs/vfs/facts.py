@@ -26,11 +26,12 @@ class Attr:
     ctime_ns: int
     rdev: int = 0
     settled: bool = True
+    hole_bytes: int = 0
 
     @property
     def blocks(self) -> int:
-        """Allocated size in units of 512 bytes, as ``st_blocks`` counts."""
-        return (self.size_bytes + 511) // 512
+        """What is there, holes left out, in units of 512 bytes, as ``st_blocks`` counts."""
+        return (self.size_bytes - self.hole_bytes + 511) // 512
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from bucketfs.vfs.content import BasePiece, Content, DraftPiece, Layer
 from bucketfs.vfs.lens import Lens
 from bucketfs.vfs.nodes import FileNode, check_sound
 
-SIZE_MAX = 16 << 40
-"""The longest file in bytes: that of ext4. Beyond it a slip of a program, as ``truncate -s 1E``, is more likely than a file."""
+SIZE_MAX = (16 << 40) - 4096
+"""The longest file in bytes: that of ext4, so that a draft can hold its end. Beyond it a slip of a program, as ``truncate -s 1E``,
+is more likely than a file."""
 
 LAYERS_MAX = 16
 """Layers of one file that are left alone. Each push that fails while the file is written to adds one."""

@@ -174,7 +174,6 @@ def _rest(frozen: Frozen, links: Mapping[Node, Link]) -> None:
     if node.link is not None and node.link.cid != links[node].cid:
         node.volume.lens.outdated(node.link)
     node.link = links[node]
-    node.volume.remember(node)
     if node.version == frozen.version:
         node.changed = False
     if isinstance(frozen, FrozenFile):
@@ -184,3 +183,4 @@ def _rest(frozen: Frozen, links: Mapping[Node, Link]) -> None:
         for name, then in frozen.overrides.items():
             if name in overrides and overrides[name] is then:
                 del overrides[name]
+    node.volume.remember(node)

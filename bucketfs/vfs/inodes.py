@@ -10,8 +10,8 @@ kill changes neither a number nor a time.
 
 Table ``inode``: ``parent`` and ``name`` are the place; ``ctime_ns`` and ``atime_ns`` as stat shows them; ``fallback_ns`` is the
 mtime shown for a node that carries none; ``print`` tells whether the same DAG still stands there (see `print_of`). A table of
-before there was that column is begun anew; ``atime_ns`` is null in rows that are older than it. A time beyond 64 bits is a blob of
-decimal digits.
+before there was that column is begun anew; ``atime_ns`` and ``held_bytes`` (see `Number`) are null in rows that are older than they
+are. A time beyond 64 bits is a blob of decimal digits.
 
 Table ``mark``: no number from ``next`` on was ever given out. It is written ahead, so that a number which a kill kept out of the
 other table, and which a journal may name, is not given to something else.
@@ -52,15 +52,17 @@ create table if not exists inode (
   ctime_ns integer not null,
   fallback_ns integer not null,
   print blob not null,
-  atime_ns integer
+  atime_ns integer,
+  held_bytes integer
 );
 create unique index if not exists inode_place on inode (parent, name);
 create table if not exists mark (id integer primary key check (id = 1), next integer not null);
 """
 
-INSERT = (
-    "insert or replace into inode (inode, parent, name, ctime_ns, fallback_ns, print, atime_ns) values (?, ?, ?, ?, ?, ?, ?)"
-)
+INSERT = """
+insert or replace into inode (inode, parent, name, ctime_ns, fallback_ns, print, atime_ns, held_bytes)
+values (?, ?, ?, ?, ?, ?, ?, ?)
+"""
 
 SQL_INTEGER_MAX = (1 << 63) - 1
 
@@ -75,6 +77,8 @@ class Number:
     print: bytes = b""
     atime_ns: int | None = None
     """None: the mtime."""
+    held_bytes: int | None = None
+    """How much of a file's base is no hole. None: as its root block lets guess."""
 
 
 def print_of(kind: Kind, link: Link | None) -> bytes:
@@ -94,7 +98,8 @@ Row = tuple[Inode, tuple[Place, Number] | None]
 
 def _row(inode: Inode, place: Place, number: Number) -> tuple[object, ...]:
     atime_ns = None if number.atime_ns is None else _stored(number.atime_ns)
-    return inode, *place, _stored(number.ctime_ns), _stored(number.fallback_ns), number.print, atime_ns
+    times = _stored(number.ctime_ns), _stored(number.fallback_ns)
+    return inode, *place, *times, number.print, atime_ns, number.held_bytes
 
 
 def _stored(time_ns: int) -> int | bytes:
@@ -132,8 +137,9 @@ class InodeNumbers:
                 columns = [row[1] for row in database.execute("pragma table_info(inode)")]
                 if columns and "print" not in columns:
                     database.execute("drop table inode")
-                elif columns and "atime_ns" not in columns:
-                    database.execute("alter table inode add column atime_ns integer")
+                for column in ("atime_ns", "held_bytes"):
+                    if "print" in columns and column not in columns:
+                        database.execute(f"alter table inode add column {column} integer")
                 database.executescript(SCHEMA)
                 database.execute("select count(*) from inode where inode < 0").fetchone()
             except sqlite3.DatabaseError as error:
@@ -177,11 +183,13 @@ class InodeNumbers:
             return self._places[place]
         with self._lock:
             row = self._database.execute(
-                "select inode, ctime_ns, fallback_ns, print, atime_ns from inode where parent = ? and name = ?", place
+                "select inode, ctime_ns, fallback_ns, print, atime_ns, held_bytes from inode where parent = ? and name = ?",
+                place,
             ).fetchone()
         if row is None or any(Inode(row[0]) in taken for taken in (self._pending, self._writing, self._claimed)):
             return None
-        return Number(Inode(row[0]), int(row[1]), int(row[2]), row[3], None if row[4] is None else int(row[4]))
+        atime_ns = None if row[4] is None else int(row[4])
+        return Number(Inode(row[0]), int(row[1]), int(row[2]), row[3], atime_ns, row[5])
 
     def keep(self, parent: Inode, name: bytes, number: Number) -> None:
         """Remember that ``number`` stands at a place now (and nowhere else)."""

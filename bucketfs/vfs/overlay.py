@@ -191,10 +191,9 @@ class Overlay(View):
         if node.parent is not None:
             place = node.parent.inode, node.name
         if place is not None:
-            self.numbers.keep(
-                *place,
-                Number(node.inode, node.ctime_ns, node.fallback_ns, print_of(node.kind, node.link), node.atime_ns),
-            )
+            held = node.content.base_held_bytes if isinstance(node, FileNode) else None
+            print_ = print_of(node.kind, node.link)
+            self.numbers.keep(*place, Number(node.inode, node.ctime_ns, node.fallback_ns, print_, node.atime_ns, held))
 
     def remember_root(self, parent: Inode, name: bytes) -> None:
         """Keep the number of the root, which stands at the top of an all-buckets mount, for the next mount."""

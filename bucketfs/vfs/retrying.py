@@ -169,7 +169,9 @@ class _Attempt:
         inode = volume.numbers.fresh()
         fresh = FileNode(volume, inode, node.link, node.attributes, node.ctime_ns, node.fallback_ns, node.content.size_bytes)
         fresh.content, fresh.changed = node.content, node.changed
+        held = node.content.base_held_bytes
         node.content = Content(node.content.base, node.content.base_size_bytes)
+        node.content.base_held_bytes = held
         node.replaced = True
         volume.registry[inode] = fresh
         overriding = name in parent.overrides

@@ -186,10 +186,11 @@ class View(ABC):
 
     def attr(self, node: Node) -> Attr:
         """What ``stat`` shows for a node."""
-        attributes = node.attributes
+        attributes, holes = node.attributes, 0
         settled = True
         if isinstance(node, FileNode):
             size = node.content.size_bytes
+            holes = size - node.content.held_bytes
             settled = node.loss is None or node.loss.settled
         elif isinstance(node, SymlinkNode):
             size = len(node.target)
@@ -210,6 +211,7 @@ class View(ABC):
             mtime_ns=mtime_ns,
             ctime_ns=node.ctime_ns,
             settled=settled,
+            hole_bytes=holes,
         )
 
     def _materialize(self, directory: DirectoryNode, name: bytes, link: Link) -> Node:
@@ -279,6 +281,8 @@ class View(ABC):
             node = SymlinkNode(*common, target=info.target or b"")
         else:
             node = FileNode(*common, size_bytes=info.size_bytes)
+            held = info.size_bytes - info.hole_bytes if number.held_bytes is None else number.held_bytes
+            node.content.base_held_bytes = held
         return self._registered(node, number)
 
     def _registered(self, node: Node, number: Number) -> Node:

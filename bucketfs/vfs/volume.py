@@ -195,7 +195,7 @@ class Volume(Overlay):
             self.numbers.urge(node.inode)
             return
         with suppress(BucketfsError):
-            self.append(ops.Stamp(node.path(), atime_ns, node.fallback_ns, ctime_ns))
+            self.append(stamp_of(node, node.path()))
 
     def propose(self, root: Cid) -> None:
         """The Hub is about to be asked for ``root``: remember it, also over a kill, in case the answer is lost."""
@@ -289,6 +289,12 @@ class Volume(Overlay):
     def _require(self, path: str, touch: Touch) -> None:
         if self.rights is not None and not self.rights.may(path, touch):
             raise Denied(f"{path!r} may not be {touch.value} by you", hint="the owner of the bucket grants roles")
+
+
+def stamp_of(node: Node, path: str) -> ops.Stamp:
+    """The record of what only this machine knows of ``node``, which is at ``path``."""
+    held = node.content.base_held_bytes if isinstance(node, FileNode) else None
+    return ops.Stamp(path, node.atime_ns, node.fallback_ns, held, node.ctime_ns)
 
 
 def _in_base(node: Node) -> bool:

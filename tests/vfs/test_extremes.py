@@ -16,6 +16,7 @@ from bucketfs.errors import TooLarge, Unavailable
 from bucketfs.sync import Pusher
 from bucketfs.types import ROOT_INODE, Cid, FileHandle, Inode, UploadId
 from bucketfs.vfs import FileNode
+from bucketfs.vfs.files import SIZE_MAX
 
 DEPTH = 1100
 """More folders in each other than Python has frames; a path of 2,200 bytes, which Linux allows."""
@@ -136,9 +137,9 @@ async def test_sparse_file_of_the_greatest_size_is_pushed_in_no_time(tmp_path: P
     await here.write("disk.img", b"x")
     with pytest.raises(TooLarge):
         await here.truncate("disk.img", 1 << 50)
-    await here.truncate("disk.img", 16 << 40)
+    await here.truncate("disk.img", SIZE_MAX)
     with pytest.raises(TooLarge):
-        await here.write("disk.img", b"x", 16 << 40, truncate=False)
+        await here.write("disk.img", b"x", SIZE_MAX, truncate=False)
     with pytest.raises(TooLarge):  # the next to open it is told of the write that was lost
         await here.read("disk.img")
     await here.write("disk.img", b"middle", 5 << 40, truncate=False)
@@ -147,9 +148,9 @@ async def test_sparse_file_of_the_greatest_size_is_pushed_in_no_time(tmp_path: P
     assert time.perf_counter() - begin_s < 5  # measured: 0.04 s
     there = await World(tmp_path / "there", here.remote).open()
     inode = await there.inode("disk.img")
-    assert (await there.vfs.getattr(inode)).size_bytes == 16 << 40
+    assert (await there.vfs.getattr(inode)).size_bytes == SIZE_MAX
     handle = (await there.vfs.open(inode, os.O_RDWR, ME)).handle
-    for offset, data in ((0, b"x\0"), (5 << 40, b"middle\0"), ((16 << 40) - 2, b"\0\0")):
+    for offset, data in ((0, b"x\0"), (5 << 40, b"middle\0"), (SIZE_MAX - 2, b"\0\0")):
         assert await there.vfs.read(handle, offset, len(data)) == data
 
 
