@@ -138,6 +138,7 @@ class Opener:
                 path,
             )
         await volume.open_root(base, inode, known)
+        volume.new_here = known is None
         volume.remember_root(ROOT_INODE, name)
         for op in recovered.unbacked:
             log.info("bucket %r: a power loss took bytes of %r that were never synced", info.name, op.path)

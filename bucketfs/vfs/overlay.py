@@ -57,6 +57,8 @@ class Overlay(View):
         """What a replay found written to parts of files whose other parts nobody has any more (see `salvage`)."""
         self.root_place: tuple[Inode, bytes] | None = None
         """Where the table of numbers keeps the root."""
+        self.new_here = False
+        """Whether no mount on this machine has shown the bucket before."""
         self.proposed: set[Cid] = set()
         self.arrived: Cid | None = None
         """The newest root of ours that the Hub is known to have taken, when a journal says so and the base is an older one."""

@@ -18,6 +18,9 @@ from bucketfs.vfs.inodes import InodeNumbers, Number
 from bucketfs.vfs.view import DIRECTORY_SIZE, Owner
 from bucketfs.vfs.volume import Volume, check_name
 
+PLACE = (Inode(0), b"")
+"""Where the table of numbers keeps the top."""
+
 
 class Buckets(Protocol):
     """What making and removing folders at the top of an all-buckets mount means."""
@@ -50,12 +53,25 @@ class Top:
         self._numbers = numbers
         self._notify = notify
         self._buckets = buckets
-        self._started_ns = owner.now_ns()
+        known = numbers.at(*PLACE)
+        self._changed_ns = owner.now_ns() if known is None else known.ctime_ns
+        """When a folder came, went or was renamed, as far as this machine saw it."""
+        self._keep_time()
+
+    def _changed(self) -> None:
+        self._changed_ns = self._owner.now_ns()
+        self._keep_time()
+
+    def _keep_time(self) -> None:
+        self._numbers.keep(*PLACE, Number(ROOT_INODE, self._changed_ns, self._changed_ns))
+        self._numbers.urge(ROOT_INODE)
 
     # Which folders there are
 
     def add(self, name: bytes, volume: Volume) -> None:
         """A folder with its volume, new or in the place of one that was held."""
+        if volume.new_here:
+            self._changed()
         self.held.pop(name, None)
         self.volumes[name] = volume
         self._notify(EntryChanged(ROOT_INODE, name))
@@ -71,12 +87,15 @@ class Top:
             now_ns = self._owner.now_ns()
             number = Number(self._numbers.fresh(), now_ns, now_ns)
             self._numbers.keep(ROOT_INODE, name, number)
+            self._changed()
         self.held[name] = Held(number.inode, error)
         self._notify(EntryChanged(ROOT_INODE, name))
 
     def rename(self, names: Mapping[bytes, bytes]) -> None:
         """Other names for folders, all at once, for two may swap theirs. Told as changes of names and not as a removal: the kernel
         finds the same number at the new name, with what is open below it."""
+        if names:
+            self._changed()
         volumes = {new: self.volumes.pop(old) for old, new in names.items() if old in self.volumes}
         held = {
             new: (self.held.pop(old), self._numbers.at(ROOT_INODE, old)) for old, new in names.items() if old in self.held
@@ -91,6 +110,7 @@ class Top:
 
     def drop(self, name: bytes) -> None:
         """A folder is gone."""
+        self._changed()
         held = self.held.pop(name, None)
         inode = held.inode if held is not None else self.volumes.pop(name).root.inode
         self._notify(EntryGone(ROOT_INODE, name, inode))
@@ -127,11 +147,11 @@ class Top:
 
     def attr(self) -> Attr:
         """What ``stat`` shows for the top."""
-        return self._attr(ROOT_INODE, max([self._started_ns, *(volume.updated_at_ns for volume in self.volumes.values())]))
+        return self._attr(ROOT_INODE, self._changed_ns)
 
     def held_attr(self, inode: Inode) -> Attr:
         """What ``stat`` shows for a folder without a volume."""
-        return self._attr(inode, self._started_ns)
+        return self._attr(inode, self._changed_ns)
 
     def _attr(self, inode: Inode, time_ns: int) -> Attr:
         return Attr(

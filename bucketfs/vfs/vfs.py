@@ -179,6 +179,7 @@ class VFS:
     async def getattr(self, inode: Inode) -> Attr:
         """The attributes of an inode."""
         if self._is_top(inode):
+            self.numbers.write_urgent()
             return self._all.attr()
         if self._all.is_held(inode):
             return self._all.held_attr(inode)

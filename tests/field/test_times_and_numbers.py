@@ -35,7 +35,7 @@ Stats = dict[str, dict[str, int]]
 
 def stats(top: Path) -> Stats:
     """All figures of all that is below ``top``, and of itself."""
-    found = {"": _figures(top)}
+    found = {"": _figures(top), "..": _figures(top.parent)}
     for folder, folders, names in os.walk(top):
         for name in folders + names:
             path = Path(folder, name)
