@@ -19,6 +19,7 @@ from pathlib import Path
 from bucketfs.dag import LEAF_SIZE, Built, build_file, cid_of, file_root, symlink
 from bucketfs.errors import (
     BucketfsError,
+    Corrupt,
     Denied,
     DiskFailed,
     InvalidArgument,
@@ -37,6 +38,10 @@ Block = tuple[Cid, bytes]
 ONE_PATH = (Denied, NotFound, NotADirectory, IsADirectory, NameInvalid, NameTooLong, DiskFailed)
 """What may be wrong with one path here: a name that the file system refuses, a path over 4,096 bytes, a right that is missing, a
 bad sector. Every command leaves such a path out, says so, and goes on with the others. A full disk is not among them."""
+
+ONE_FILE = (*ONE_PATH, Corrupt)
+"""What may be wrong with one file that is to be written here: also its bytes at the Hub, which somebody put together wrongly, or
+which the Hub has lost."""
 
 SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
 """Modes that make a program run with the rights of its owner, and new names belong to a folder's group."""
@@ -282,8 +287,9 @@ class Aside:
             raise
 
     def _make(self, size_bytes: int) -> None:
-        with ours("writing", self.path), self._folder_kept():
-            self.file = os.open(self._aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with ours("writing", self.path):
+            with self._folder_kept():
+                self.file = os.open(self._aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 os.ftruncate(self.file, size_bytes)
             except OSError:

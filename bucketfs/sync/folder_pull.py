@@ -23,11 +23,12 @@ from bucketfs.dag import (
     Directory,
     Unfolding,
     check_small_tree,
+    cid_text,
     codec_of,
     list_directory,
     resolve,
 )
-from bucketfs.errors import BucketfsError, NotFound
+from bucketfs.errors import BucketfsError, Corrupt, NotFound
 from bucketfs.sync import folder
 from bucketfs.sync.folder import LocalEntry
 from bucketfs.sync.folder_asides import Asides
@@ -42,6 +43,7 @@ from bucketfs.sync.transfer import (
     Progress,
     PullOptions,
     Skipped,
+    blocks_there,
     left_out,
     path_text,
     unwatched,
@@ -63,8 +65,8 @@ async def pull_folder(
     """Makes ``local`` what stands at ``path`` of the bucket (at ``root``, else the root it has now).
 
     A folder is laid over a local one; what only that has stays unless ``options.delete``. A file goes to ``local``, or
-    into it when it is a folder, or ``options.into`` makes it one. What cannot be written is in ``skipped`` of the result, and its
-    old content stays. Raises NotFound, Corrupt, NoSpace, and what the Remote raises; what was complete by then stays.
+    into it when it is a folder, or ``options.into`` makes it one. What cannot be written, and a file that is damaged at the Hub, is in
+    ``skipped`` of the result, and the old content stays. Raises NotFound, Corrupt, NoSpace, and what the Remote raises; what was complete by then stays.
     """
     figures = Figures(root=root or await remote.root())
     await _Pull(remote, options, figures, progress, asides).run(figures.root or Cid(b""), path, local)
@@ -147,7 +149,11 @@ class _Pull:
             current = stack[-1]
             if current.waiting:
                 child = current.waiting.pop()
-                directory = await run_steps(list_directory(child.link.cid), self._source)
+                try:
+                    directory = await run_steps(list_directory(child.link.cid), self._source)
+                except Corrupt as error:
+                    self._skip(child.path, error)
+                    continue
                 if await trio.to_thread.run_sync(self._made, child, directory):
                     stack.append(child)
                     await self._open(child, directory)
@@ -222,10 +228,13 @@ class _Pull:
         return rest
 
     async def _items(self, at: _PullFolder, window: Sequence[tuple[bytes, Link]]) -> list[Item]:
-        nodes = await self._source.get_many([link.cid for _, link in window if codec_of(link.cid) != RAW])
+        nodes = await blocks_there(self._source, [link.cid for _, link in window if codec_of(link.cid) != RAW])
         items: list[Item] = []
         for name, link in window:
             where, path = os.path.join(at.where, name), (*at.path, name)
+            if codec_of(link.cid) != RAW and link.cid not in nodes:
+                self._skip(path, f"the Hub lacks block {cid_text(link.cid)} of it")
+                continue
             item = item_of(link, where, path, nodes.get(link.cid, b""))
             if item is None:
                 at.waiting.append(_PullFolder(link, where, path))
@@ -267,7 +276,7 @@ class _Pull:
         stale = await trio.to_thread.run_sync(self._stale, items)
         small = [item for item in stale if item.small]
         for batch in batches(small):
-            blocks = await self._source.get_many(blocks_of(batch))
+            blocks = await blocks_there(self._source, blocks_of(batch))
             for item, error in await trio.to_thread.run_sync(self._writer.small, batch, blocks):
                 self._skip(item.path, error)
             self._progress(self._figures)
@@ -275,7 +284,7 @@ class _Pull:
             if not item.small:
                 try:
                     await self._writer.large(item)
-                except folder.ONE_PATH as error:
+                except folder.ONE_FILE as error:
                     self._skip(item.path, error)
         self._progress(self._figures)
 

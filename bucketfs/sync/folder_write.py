@@ -9,7 +9,20 @@ from dataclasses import dataclass
 
 import trio
 
-from bucketfs.dag import LEAF_SIZE, RAW, Leaf, NodeInfo, block_links, codec_of, file_root, leaf_data, leaves, node_info
+from bucketfs.dag import (
+    LEAF_SIZE,
+    RAW,
+    Leaf,
+    NodeInfo,
+    block_links,
+    cid_text,
+    codec_of,
+    file_root,
+    leaf_data,
+    leaves,
+    node_info,
+)
+from bucketfs.errors import Corrupt
 from bucketfs.sync import folder
 from bucketfs.sync.folder import LocalEntry
 from bucketfs.sync.folder_asides import Asides
@@ -103,14 +116,15 @@ class FileWriter:
         self._finish = finish
 
     def small(self, batch: Sequence[Item], blocks: Mapping[Cid, bytes]) -> list[tuple[Item, str]]:
-        """In a thread: items whose bytes are in one block each. Returns those that cannot be written, and why."""
+        """In a thread: items whose bytes are in one block each. Returns those that cannot be written, and why: also those whose
+        block is not among ``blocks``."""
         refused: list[tuple[Item, str]] = []
         ready: list[tuple[Item, _Ready]] = []
         try:
             for item in batch:
                 try:
                     ready.append((item, self._written(item, blocks)))
-                except folder.ONE_PATH as error:
+                except folder.ONE_FILE as error:
                     # Also a name that this file system cannot have: the others can be written.
                     refused.append((item, str(error)))
             self._placing([(item, one.entry) for item, one in ready])
@@ -128,6 +142,8 @@ class FileWriter:
         if item.info is not None and item.info.target is not None:
             link = folder.AsideLink(item.where, item.info.target, item.attributes, self._asides)
             return _Ready(link, link.entry)
+        if item.block is not None and item.block not in blocks:
+            raise Corrupt(f"the Hub lacks block {cid_text(item.block)} of it")
         data = b"" if item.block is None else leaf_data(item.block, blocks[item.block], item.size_bytes)
         aside = folder.Aside(item.where, len(data), self._asides)
         try:

@@ -42,7 +42,7 @@ from bucketfs.sync.mirror_remove import CHANGED, HELD, remove_seen
 from bucketfs.sync.mirror_source import MirrorSource
 from bucketfs.sync.mirror_state import MirrorState, Seen
 from bucketfs.sync.mirror_unfinished import Filling, Placing, Removing, Setting, Unfinished, finish_all, note_all
-from bucketfs.sync.transfer import SEED, Figures, Names, Progress, Skipped, left_out, path_text
+from bucketfs.sync.transfer import SEED, Figures, Names, Progress, Skipped, blocks_there, left_out, path_text
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 from bucketfs.vfs import run_steps
 
@@ -322,7 +322,7 @@ class Applier:
         self._note()
         for batch in batches([item for item in ready if item.small]):
             blocks = await trio.to_thread.run_sync(self._leaves_here, batch)
-            blocks |= await self._source.get_many([cid for cid in blocks_of(batch) if cid not in blocks])
+            blocks |= await blocks_there(self._source, [cid for cid in blocks_of(batch) if cid not in blocks])
             for item, error in await trio.to_thread.run_sync(self._writer.small, batch, blocks):
                 self._refuse(item, error)
             self._note()
@@ -341,7 +341,7 @@ class Applier:
                 await self._writer.large(item, copy_from)
             elif (aside := self._arrived(item, copy_from)) is not None:
                 await trio.to_thread.run_sync(self._writer.arrived, item, aside)
-        except folder.ONE_PATH as error:
+        except folder.ONE_FILE as error:
             self._refuse(item, str(error))
         self._note()
 

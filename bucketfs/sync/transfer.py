@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -142,6 +143,18 @@ class NodeSource:
         """A block that is in memory."""
         inline = identity_block(cid)
         return self._kept.get(cid) if inline is None else inline
+
+
+async def blocks_there(source: Blocks, cids: Collection[Cid]) -> dict[Cid, bytes]:
+    """Those of these blocks that the Hub has, whole. Awaits. What one file lacks is no reason not to have the others."""
+    try:
+        return await source.get_many(cids)
+    except Corrupt:
+        found: dict[Cid, bytes] = {}
+        for cid in dict.fromkeys(cids):
+            with suppress(Corrupt):
+                found[cid] = await source.get(cid)
+        return found
 
 
 async def read_content(source: NodeSource, link: Link) -> AsyncGenerator[bytes, None]:
