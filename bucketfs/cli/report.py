@@ -52,6 +52,9 @@ def status_lines(document: Mapping[str, Any], now_s: float) -> Iterator[str]:
         yield f"  bucket {_name(bucket, 'name')}: {waits}cannot be opened: {bucket.get('error')}{when}"
         if count and bucket.get("hint"):
             yield f"    {bucket['hint']}"
+    for bucket in document.get("removing") or ():
+        why = bucket.get("error") or "it is being asked"
+        yield f"  bucket {_name(bucket, 'name')}: removed here, and not at the Hub yet: {why}"
     conflicts = document.get("conflicts") or ()
     if conflicts:
         yield f"  conflicts: {len(conflicts)}, both versions are kept; 'bucketfs conflicts' lists them"

@@ -41,6 +41,7 @@ def commands_of(
         with trio.move_on_after(float("inf") if limit_s is None else float(limit_s)):
             await reporting(chosen, progress, lambda: settle_all(chosen))
             check_opened(volumes)
+            await volumes.removals.settle()
             await mount.drained()
             return {"buckets": [str(one.info.key) for one in chosen]}
         waiting = sum(one.syncer.pending_count for one in chosen)

@@ -90,8 +90,15 @@ async def drain(volumes: Volumes, deadline: float) -> None:
         except BucketfsError as error:
             log.info("bucket %r could not be pushed at the end: %s", one.info.name, error)
 
+    async def removals() -> None:
+        try:
+            await Retry()(volumes.removals.settle, give_up_after_s=AWAY_S)
+        except BucketfsError as error:
+            log.info("removed buckets could not be removed at the Hub at the end: %s", error)
+
     with trio.move_on_at(deadline):
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(removals)
             for one in volumes.open.values():
                 if one.syncer.dirty:
                     nursery.start_soon(one_volume, one)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bucketfs.client import BucketInfo
 from bucketfs.daemon.known import Known
+from bucketfs.daemon.removals import recorded
 from bucketfs.disk import Disk
 from bucketfs.journal import Glance, glance
 from bucketfs.types import BucketKey, ThreadId
@@ -23,7 +24,8 @@ JOURNALS = "buckets"
 def gone_buckets(folder: Path, listed: Iterable[BucketInfo], known: Known | None, thread: ThreadId) -> list[BucketInfo]:
     """The buckets that are not among ``listed`` and for which changes wait below ``folder``, the state folder of a mount. What they
     were called is in ``known``; else they go by a part of their key. Blocks."""
-    there = {info.key for info in listed}
+    # What was removed here on purpose is not missed.
+    there = {info.key for info in listed} | {removal.info.key for removal in recorded(folder)}
     remembered = {info.key: info for info in known.buckets} if known is not None else {}
     found: list[BucketInfo] = []
     journals = folder / JOURNALS

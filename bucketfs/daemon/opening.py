@@ -17,7 +17,7 @@ from bucketfs.disk import Disk
 from bucketfs.errors import DiskFailed, HubError, NoSpace, NotFound, Refused, Unauthenticated, Unsupported
 from bucketfs.journal import Journal, Resources, set_aside
 from bucketfs.sync import Keeper, NativeRemote, Pace, Pusher, Syncer
-from bucketfs.types import ROOT_INODE, Inode
+from bucketfs.types import ROOT_INODE, BucketKey, Inode
 from bucketfs.vfs import FileNode, InodeNumbers, Invalidation, Lens, Node, Owner, Room, Volume, draft_ids, find_lost, replay
 
 log = logging.getLogger(__name__)
@@ -106,6 +106,20 @@ class Opener:
         volume.growth.rooms = (room,) if self._session.guest else (self.room, room)
         volume.growth.note(_grown_by(volume))
         return OpenVolume(name, info, volume, journal, syncer, Keeper(volume, self._cache), room)
+
+    def release_reserve(self) -> bool:
+        """Give up a part of the room that is kept for changes that free room. False when none is left."""
+        return self._resources.reserve.release()
+
+    async def forget_changes(self, key: BucketKey) -> None:
+        """Nothing waits any more in the journal of a bucket that is not open. Raises NoSpace, DiskFailed."""
+        journal = await trio.to_thread.run_sync(Journal.open, Disk(), self._folder / key, self._resources)
+        try:
+            if journal.recovered.base is not None:
+                journal.checkpoint(journal.recovered.base, [])
+                await journal.settle()
+        finally:
+            await journal.aclose()
 
     def closing(self, journal: Journal) -> None:
         """Nothing is asked of a journal any more. Before it is closed."""

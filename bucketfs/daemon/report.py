@@ -14,6 +14,7 @@ from bucketfs.client import behind_text
 from bucketfs.daemon.config import MountOptions
 from bucketfs.daemon.descriptors import descriptor_figures
 from bucketfs.daemon.opening import OpenVolume
+from bucketfs.daemon.removals import Removal
 from bucketfs.daemon.session import Session
 from bucketfs.daemon.settling import conflict_documents
 from bucketfs.daemon.volumes import Volumes
@@ -65,6 +66,16 @@ def waiting_status(one: Waiting) -> Document:
         "pending_count": one.changes,
         "error": str(one.error),
         "hint": one.error.hint or None,
+        "next_try_s": one.next_try_s,
+    }
+
+
+def removal_status(one: Removal) -> Document:
+    """One bucket that was removed here and not at the Hub yet, why not, and when it is tried again (seconds since 1970)."""
+    return {
+        "name": one.info.name,
+        "key": str(one.info.key),
+        "error": None if one.error is None else str(one.error),
         "next_try_s": one.next_try_s,
     }
 
@@ -134,6 +145,7 @@ def mount_status(
         "conflicts": conflict_documents(volumes, where),
         "buckets": buckets,
         "unopened": unopened,
+        "removing": [removal_status(removal) for removal in volumes.removals.pending.values()],
         "cache": asdict(cache.figures()),
         "fetched": {"blocks": source.blocks_fetched, "bytes": source.bytes_fetched},
         "calls": dict(session.channel.counts),

@@ -4,6 +4,7 @@ State of a mount, in ``mounts/<tag>`` of the state folder; the tag stands for Hu
 
     lock              held by the daemon; a second one is refused
     inodes.db         numbers and ctimes for the kernel
+    removing/<key>    a bucket that was removed here and not at the Hub yet (see `removals`)
     buckets/<key>/    one journal per bucket
 """
 
@@ -24,16 +25,20 @@ from bucketfs.daemon.gone import JOURNALS
 from bucketfs.daemon.naming import folder_names
 from bucketfs.daemon.opening import Opener, OpenVolume
 from bucketfs.daemon.places import make_private
+from bucketfs.daemon.removals import PASSING, Removal, Removals
 from bucketfs.daemon.session import Session
 from bucketfs.daemon.waiting import Waiting
 from bucketfs.disk import Disk
-from bucketfs.errors import BucketfsError, Busy, NotEmpty, NotFound, OverQuota, Stale
+from bucketfs.errors import BucketfsError, Busy, NoSpace, NotEmpty, NotFound, OverQuota, Stale, TimedOut
 from bucketfs.journal import glance, inodes_named
 from bucketfs.sync import Feed, News, Pace, Turn
 from bucketfs.types import BucketKey, Cid, Inode
 from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Node, Owner, Volume
 
 log = logging.getLogger(__name__)
+
+REMOVE_PATIENCE_S = 2.0
+"""How long rmdir of a bucket waits for the Hub, to say at once what the Hub refuses."""
 
 OPEN_PATIENCE_S = 5.0
 """A listing waits for the buckets that it brings as long as one more is there within this time; the rest are shown as folders
@@ -68,7 +73,8 @@ class Volumes:
         self._nursery: trio.Nursery | None = None
         self._listing = trio.Lock()
         self._alone = trio.Lock()
-        self._removed: set[BucketKey] = set()
+        self.removals = Removals(folder, session.buckets, self._is_removed, self._bring_back)
+        self._removed: set[BucketKey] = set(self.removals.pending)
 
     @property
     def registry(self) -> dict[Inode, Node]:
@@ -88,6 +94,8 @@ class Volumes:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                for removal in self.removals.pending.values():
+                    nursery.start_soon(self.removals.finish, removal)
                 task_status.started()
                 await trio.sleep_forever()
         finally:
@@ -100,11 +108,22 @@ class Volumes:
         """Open a bucket and keep it in step from now on. Raises as `Opener.open` does."""
         opened = await self._opener.open(info, name, inode)
         opened.volume.on_base = partial(self._moved, opened)
-        assert self._nursery is not None, "volumes are opened while `run` runs"
-        self._nursery.start_soon(self._keep, opened)
+        self._start(opened)
         self.open[info.key] = opened
         self.feed.tell(started(opened))
         return opened
+
+    def _start(self, opened: OpenVolume) -> None:
+        """Keep a bucket in step."""
+        assert self._nursery is not None, "volumes are opened while `run` runs"
+        opened.scope, opened.ended = trio.CancelScope(), trio.Event()
+        self._nursery.start_soon(self._keep, opened)
+
+    async def _stop(self, opened: OpenVolume) -> None:
+        """Keep it in step no longer; a push that runs is cancelled."""
+        opened.scope.cancel()
+        with trio.CancelScope(shield=True):
+            await opened.ended.wait()
 
     async def _keep(self, opened: OpenVolume) -> None:
         try:
@@ -125,6 +144,8 @@ class Volumes:
             one.syncer.hurry()
         for waiting in self.waiting.values():
             waiting.hurry()
+        for removal in self.removals.pending.values():
+            removal.hurry()
 
     def heard(self, key: BucketKey) -> None:
         """The root of a bucket may have moved."""
@@ -295,32 +316,80 @@ class Volumes:
 
     async def create(self, name: str) -> None:
         """Make a bucket and show it."""
+        await self.removals.name_free(name)
         async with self._listing:
             made = await self._session.buckets.create(name)
             opened = await self.add(made.info, name.encode())
             self.vfs.add(opened.name, opened.volume)
 
     async def remove(self, volume: Volume) -> None:
-        """Remove a bucket that is empty at the Hub. What is shown here may be older than what others put into it since, so the
-        Hub is asked first. Raises NotEmpty, Busy when it changes meanwhile, and what stands in the way of a push."""
+        """Remove a bucket that is empty here, also when the Hub does not answer soon: then it is removed there later. What is shown
+        here may be older than what others put into it since, so the Hub has to have a root that is known here. Raises NotEmpty or
+        Busy when it is known to have another one, NoSpace, DiskFailed, and what the Hub refuses."""
         async with self._listing:
             opened = self.open.get(volume.key)
             if opened is None:
                 raise NotFound(f"bucket {volume.key} was taken off the mount")
+            # A push that runs has nothing left to carry.
+            await self._stop(opened)
             try:
-                with suppress(NotFound):  # whether that is the bucket itself is seen next
-                    await opened.syncer.settle()
-                theirs = (await self._session.buckets.root(volume.key)).root
-                if not await volume.lens.settle(lambda: volume.is_empty(volume.root)):
-                    raise NotEmpty("the bucket is not empty at the Hub")
-                if opened.syncer.dirty or theirs != volume.base:
-                    raise Busy("the bucket changed meanwhile")
-                await self._session.buckets.remove(volume.key)
-            except NotFound:
-                await volume.lens.settle(partial(_give_up_changes, opened))
-                log.info("bucket %s was gone already", volume.key)
+                removal = await self._begin_removal(opened)
+                done = await self._try_removal(removal)
+            except BaseException:
+                self._start(opened)
+                raise
+            if done is not None and not isinstance(done, PASSING):
+                await self.removals.forget(removal)
+                self._start(opened)
+                raise await self._why_it_stays(opened, done)
             self._removed.add(volume.key)
             await self._close(opened)
+            if done is None:
+                await self._opener.forget_changes(volume.key)
+                await self.removals.forget(removal)
+            else:
+                assert self._nursery is not None, "buckets are removed while `run` runs"
+                self._nursery.start_soon(self.removals.finish, removal)
+
+    async def _begin_removal(self, opened: OpenVolume) -> Removal:
+        roots = _roots_of(opened.volume)
+        try:
+            return await self.removals.begin(opened.info, roots)
+        except NoSpace:
+            # Removing frees room, so it may use what is kept for that.
+            if not self._opener.release_reserve():
+                raise
+        return await self.removals.begin(opened.info, roots)
+
+    async def _try_removal(self, removal: Removal) -> BucketfsError | None:
+        """Remove a bucket at the Hub within the time that a program may wait for rmdir; why that failed."""
+        try:
+            with trio.fail_after(REMOVE_PATIENCE_S):
+                await self.removals.attempt(removal)
+        except BucketfsError as error:
+            return error
+        except trio.TooSlowError:
+            return TimedOut("the Hub does not answer soon")
+        return None
+
+    async def _why_it_stays(self, opened: OpenVolume, error: BucketfsError) -> BucketfsError:
+        """The error for whoever wanted to remove a bucket: NotEmpty when what others put into it can be shown soon."""
+        volume = opened.volume
+        if isinstance(error, Busy):
+            with trio.move_on_after(REMOVE_PATIENCE_S), suppress(BucketfsError):
+                await opened.syncer.settle()
+                if not await volume.lens.settle(lambda: volume.is_empty(volume.root)):
+                    return NotEmpty("the bucket is not empty at the Hub")
+        return error
+
+    async def _is_removed(self, removal: Removal) -> None:
+        await self._opener.forget_changes(removal.info.key)
+
+    async def _bring_back(self, removal: Removal) -> None:
+        """The Hub does not let go of a bucket that was removed here: show it again, with what others made of it."""
+        self._removed.discard(removal.info.key)
+        async with self._listing:
+            await self._show([removal.info], folder_names([removal.info], self._names()))
 
     async def _close(self, opened: OpenVolume) -> None:
         """Take a bucket off the mount at once, and close its journal when nobody is at work with it."""
@@ -329,9 +398,9 @@ class Volumes:
         self.feed.tell(News(Turn.END, opened.info.key, opened.info.name, opened.name, opened.volume.base, None))
         if opened.name in self.vfs.names:
             self.vfs.drop(opened.name)
-        opened.scope.cancel()
+        await self._stop(opened)
+        opened.syncer.leave()
         with trio.CancelScope(shield=True):
-            await opened.ended.wait()
             self._opener.closing(opened.journal)
             await opened.journal.aclose()
 
@@ -360,12 +429,9 @@ def _holds_changes(opened: OpenVolume) -> bool:
     return opened.syncer.dirty or bool(opened.volume.stuck)
 
 
-def _give_up_changes(opened: OpenVolume) -> None:
-    """Forget what waits for a bucket that the Hub has no more, now that all in it was removed. Raises NotEmpty. An attempt."""
-    volume = opened.volume
-    if not volume.is_empty(volume.root):
-        raise NotEmpty("something was put into the bucket meanwhile")
-    opened.journal.checkpoint(volume.base, [])
+def _roots_of(volume: Volume) -> set[Cid]:
+    """The roots that the Hub may have with nothing in it that was not shown here."""
+    return {volume.base, *volume.proposed, *([volume.arrived] if volume.arrived is not None else [])}
 
 
 def _inodes_of(folder: Path) -> set[Inode]:

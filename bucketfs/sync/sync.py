@@ -99,6 +99,7 @@ class Syncer:
         self._progress = trio.Event()
         self._failed_asked = 0
         self._hurried = 0
+        self._left = False
         self._stuck_s = trio.current_time()
         self._garbage = trio.Event()
         self._freeing = trio.Lock()
@@ -182,7 +183,7 @@ class Syncer:
         self._pusher.forgive()
         patient_until = trio.current_time() + RECONNECT_S
         want = self._ask()
-        while self._done < want:
+        while self._done < want and not self._left:
             if self._failed_asked >= want and self.trouble is not None:
                 if not isinstance(self.trouble.error, Unavailable) or trio.current_time() >= patient_until:
                     raise self.trouble.error
@@ -198,6 +199,11 @@ class Syncer:
             others = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
             kind = OverQuota if first in self._pusher.aside.large else Denied
             raise kind(f"the Hub refuses {first!r}{others}: {refused[first]}", hint="'bucketfs status' lists what waits")
+
+    def leave(self) -> None:
+        """The bucket is off the mount: there is nothing more to wait for."""
+        self._left = True
+        self._tell()
 
     def _ask(self) -> int:
         """Have an attempt begun now; its number."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
-from manybuckets import MemorySession, many_buckets
+from manybuckets import ManyBuckets, MemorySession, many_buckets
 from world import ME, MemoryRemote, World
 
 from bucketfs.daemon import volumes
-from bucketfs.daemon.report import waiting_status
-from bucketfs.errors import Exists, NotEmpty, NotFound, Stale, Unavailable
+from bucketfs.daemon.gone import gone_buckets
+from bucketfs.daemon.report import removal_status, waiting_status
+from bucketfs.errors import Busy, Exists, NotEmpty, NotFound, Stale, Unavailable
 from bucketfs.sync import Pusher
-from bucketfs.types import ROOT_INODE, Cid, Kind
+from bucketfs.types import ROOT_INODE, BucketKey, Cid, Kind
 from bucketfs.vfs import EntryChanged, RenameFlags, SetAttr
 
 
@@ -69,23 +71,89 @@ async def test_rmdir_looks_at_the_hub_first(tmp_path: Path) -> None:
         assert await mount.read("theirs/f") == b"precious"
 
 
-async def test_rmdir_needs_the_hub(tmp_path: Path) -> None:
+async def rmdir_while_the_hub_is_away(mount: ManyBuckets, key: BucketKey) -> None:
+    """Of bucket b with a file f that is not at the Hub."""
+    await mount.write("b/f", b"x")
+    mount.session.remotes[key].away = True
+    with pytest.raises(NotEmpty):
+        await mount.vfs.rmdir(ROOT_INODE, b"b", ME)
+    await mount.vfs.unlink(await mount.inode("b"), b"f", ME)
+    await mount.vfs.rmdir(ROOT_INODE, b"b", ME)
+    assert await mount.names() == [] and key in mount.session.remotes
+
+
+async def test_rmdir_while_the_hub_is_away(tmp_path: Path) -> None:
     session = MemorySession()
     info = session.make("b")
     async with many_buckets(tmp_path / "mount", session) as mount:
-        await mount.write("b/f", b"x")
-        session.remotes[info.key].away = True
-        with pytest.raises(NotEmpty):
-            await mount.vfs.rmdir(ROOT_INODE, b"b", ME)
-        await mount.vfs.unlink(await mount.inode("b"), b"f", ME)
-        with pytest.raises(Unavailable):
-            await mount.vfs.rmdir(ROOT_INODE, b"b", ME)
-        session.remotes[info.key].away = False
-        await mount.vfs.rmdir(ROOT_INODE, b"b", ME)
-        assert session.remotes == {} and await mount.names() == []
-        # A listing that was asked for before must not bring it back.
+        await rmdir_while_the_hub_is_away(mount, info.key)
+        # A listing that was asked for before must not bring it back, nor one that still has it.
         await mount.volumes.listed([info], trio.current_time())
         assert await mount.names() == []
+        with pytest.raises(Unavailable):
+            await mount.volumes.removals.settle()
+        session.remotes[info.key].away = False
+        await mount.volumes.removals.settle()
+        assert session.remotes == {} and await mount.names() == []
+        await mount.vfs.mkdir(ROOT_INODE, b"b", 0o755, ME)
+        assert await mount.names() == ["b"]
+
+
+async def test_rmdir_while_the_hub_is_away_is_made_after_a_restart(tmp_path: Path) -> None:
+    session = MemorySession()
+    info = session.make("b")
+    async with many_buckets(tmp_path / "mount", session) as mount:
+        await rmdir_while_the_hub_is_away(mount, info.key)
+    async with many_buckets(tmp_path / "mount", session) as mount:
+        assert await mount.names() == []
+        assert [one["name"] for one in map(removal_status, mount.volumes.removals.pending.values())] == ["b"]
+        session.remotes[info.key].away = False
+        await mount.volumes.removals.settle()
+    assert session.remotes == {}
+    async with many_buckets(tmp_path / "mount", session) as mount:
+        assert await mount.names() == [] and not mount.volumes.removals.pending
+        assert gone_buckets(tmp_path / "mount", [], None, info.thread) == [], "nothing waits for a bucket that was removed"
+
+
+async def test_a_removed_bucket_that_somebody_filled_is_back(tmp_path: Path) -> None:
+    """With what others put into it, and without what was removed here."""
+    session = MemorySession()
+    info = session.make("b")
+    async with many_buckets(tmp_path / "mount", session) as mount:
+        await mount.write("b/old", b"old")
+        await mount.volumes.open[info.key].syncer.settle()
+        await mount.vfs.unlink(await mount.inode("b"), b"old", ME)
+        await elsewhere(tmp_path / "other", session.remotes[info.key], {"theirs": b"precious"})
+        await rmdir_while_the_hub_is_away(mount, info.key)
+        session.remotes[info.key].away = False
+        with suppress(Busy):  # unless an attempt by itself was earlier
+            await mount.volumes.removals.settle()
+        await mount.volumes.open[info.key].syncer.settle()
+        assert await mount.names() == ["b"] and await mount.names("b") == ["theirs"]
+        assert await mount.read("b/theirs") == b"precious"
+        assert not mount.volumes.removals.pending
+
+
+async def test_rmdir_of_a_bucket_ends_a_sync_that_waits_for_it(tmp_path: Path) -> None:
+    session = MemorySession()
+    info = session.make("b")
+    async with many_buckets(tmp_path / "mount", session) as mount:
+        opened = mount.volumes.open[info.key]
+        await mount.write("b/f", b"x")
+        put, pushes = session.put, trio.Event()
+
+        async def hanging(*_: object) -> None:
+            pushes.set()
+            await trio.sleep_forever()
+
+        session.put = hanging  # type: ignore[assignment, method-assign]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(opened.syncer.settle)
+            await pushes.wait()
+            await mount.vfs.unlink(await mount.inode("b"), b"f", ME)
+            await mount.vfs.rmdir(ROOT_INODE, b"b", ME)
+        assert session.remotes == {}
+        session.put = put  # type: ignore[method-assign]
 
 
 async def test_a_bucket_made_while_a_listing_was_asked_for_stays(tmp_path: Path) -> None:
