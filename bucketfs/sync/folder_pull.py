@@ -65,8 +65,9 @@ async def pull_folder(
     """Makes ``local`` what stands at ``path`` of the bucket (at ``root``, else the root it has now).
 
     A folder is laid over a local one; what only that has stays unless ``options.delete``. A file goes to ``local``, or
-    into it when it is a folder, or ``options.into`` makes it one. What cannot be written, and a file that is damaged at the Hub, is in
-    ``skipped`` of the result, and the old content stays. Raises NotFound, Corrupt, NoSpace, and what the Remote raises; what was complete by then stays.
+    into it when it is a folder, or ``options.into`` makes it one. What cannot be written, and a file that is damaged at the
+    Hub, is in ``skipped`` of the result, and the old content stays. Raises NotFound, Corrupt, NoSpace, and what the Remote
+    raises; what was complete by then stays.
     """
     figures = Figures(root=root or await remote.root())
     await _Pull(remote, options, figures, progress, asides).run(figures.root or Cid(b""), path, local)
