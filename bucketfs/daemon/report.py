@@ -27,6 +27,9 @@ from bucketfs.sync import HubSource, Watcher
 
 Document = dict[str, Any]
 
+FULL_BYTES = 1 << 20
+"""A disk with less room is full."""
+
 
 def bucket_status(one: OpenVolume, hub_data: Path | None = None) -> Document:
     """One bucket: its root, what waits, what went wrong. Times are seconds since 1970, ages seconds. ``hub_data`` is where the
@@ -45,7 +48,7 @@ def bucket_status(one: OpenVolume, hub_data: Path | None = None) -> Document:
         "pushing": None if progress is None else asdict(progress),
         "sent": {"blocks": syncer.sent.blocks_sent, "bytes": syncer.sent.bytes_sent},
         "last_push_s": syncer.last_push_s,
-        "paused": None if trouble is None else paused_by(trouble.error),
+        "paused": None if trouble is None else paused_by(trouble.error, hub_data),
         "error": None if trouble is None else str(trouble.error),
         "hint": None if trouble is None else _hint(trouble.error, hub_data) or None,
         "error_since_s": None if trouble is None else trouble.since_s,
@@ -80,23 +83,38 @@ def removal_status(one: Removal) -> Document:
     }
 
 
-def paused_by(error: BucketfsError) -> str:
+def paused_by(error: BucketfsError, hub_data: Path | None = None) -> str:
     """What has to change before pushes go on, in one word."""
+    if _lacks_room(error, hub_data):
+        return "room"
     if isinstance(error, Unauthenticated):
         return "key"
     if isinstance(error, OverQuota):
         return "limit"
-    if isinstance(error, HubFull):
-        return "room"
     if isinstance(error, NoSpace):
         return "disk"
     return "hub" if isinstance(error, (Unavailable, TimedOut)) else "other"
 
 
 def _hint(error: BucketfsError, hub_data: Path | None) -> str:
-    if isinstance(error, HubFull) and hub_data is not None:
+    if hub_data is None or not isinstance(error, Unavailable):
+        return error.hint
+    if _lacks_room(error, hub_data):
         return f"make room on the disk of {hub_data}: remove files, then run 'bucketfs hub gc'; it is tried again by itself"
-    return error.hint
+    return "the built-in Hub does not answer and is started again; its log says why"
+
+
+def _lacks_room(error: BucketfsError, hub_data: Path | None) -> bool:
+    """Whether the Hub's disk is full. A built-in Hub that finds no room at all does not even start, and so says nothing."""
+    return isinstance(error, HubFull) or (isinstance(error, Unavailable) and hub_data is not None and _is_full(hub_data))
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        figures = os.statvfs(folder)
+    except OSError:
+        return False
+    return figures.f_bavail * figures.f_frsize < FULL_BYTES
 
 
 def _state(error: BucketfsError | None) -> str:

@@ -195,6 +195,8 @@ def test_the_embedded_hub_has_no_room_at_all(home: Home) -> None:
             (folder / "waits").write_bytes(b"w")
             with pytest.raises(BucketfsError):
                 daemon.ask("sync")
+            (bucket,) = daemon.ask("status")["buckets"]
+            assert bucket["paused"] == "room" and f"make room on the disk of {home.data}" in bucket["hint"], bucket
             log = "".join(path.read_text() for path in (home.root / "state").rglob("*.log"))
             assert "the embedded Hub does not start" in log and "is full" in log and "Traceback" not in log
             somebody.unlink()

@@ -126,7 +126,7 @@ def test_a_path_and_the_text(mounted: Mounted) -> None:
         # What holds the path concerns it as well.
         folder.rename(mounted.path / "home/part of it")
         mounted.sync()
-        assert follower.line().endswith(f" local renamed part -> {mounted.path}/home/part of it")
+        assert follower.line().endswith(f" local renamed part -> '{mounted.path}/home/part of it'")
 
 
 @pytest.mark.timeout(240)

@@ -66,6 +66,7 @@ class Scene:
         assert status["conflicts"] == [], "a single writer is in conflict with nobody"
         mounted = self.daemon.mounted()
         mounted.expect("changes wait here: ")
+        mounted.expect("would pass a limit of the Hub")
         mounted.check_log()
 
 
