@@ -1,0 +1,162 @@
+"""Files that change or go while a push reads them, and drafts that are freed meanwhile: the push carries what it froze of files
+that are there, and nothing of those that are gone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from pathlib import Path
+
+import pytest
+from world import MemoryRemote, World
+
+from bucketfs.client import PutCounts
+from bucketfs.sync import Pusher
+from bucketfs.types import Cid, UploadId
+
+MIB = 1 << 20
+LARGE = random.Random(1).randbytes(20 * MIB)
+SMALL = random.Random(2).randbytes(3 * MIB)
+
+
+def pusher_of(world: World) -> Pusher:
+    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+
+
+def at_the_first_batch(remote: MemoryRemote, act: Callable[[], Awaitable[None]]) -> list[int]:
+    """Have ``act`` done when the Hub has the first batch of a push. How many bytes each Put brought."""
+    puts: list[int] = []
+    acted: list[bool] = []
+    put = remote.put
+
+    async def acting(batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
+        puts.append(0)
+
+        async def passing() -> AsyncIterable[Sequence[tuple[Cid, bytes]]]:
+            async for batch in batches:
+                puts[-1] += sum(len(data) for _, data in batch)
+                yield batch
+                if not acted:
+                    acted.append(True)
+                    await act()
+
+        return await put(passing(), upload)
+
+    remote.put = acting  # type: ignore[method-assign]
+    return puts
+
+
+async def forgotten(world: World, *paths: str) -> None:
+    """Nothing in the kernel holds these any more, as after rm."""
+    for path in paths:
+        inode = await world.inode(path)
+        await world.unlink(path)
+        node = world.volume.registry[inode]
+        world.vfs.forget([(inode, node.lookups)])
+
+
+async def theirs(folder: Path, remote: MemoryRemote) -> dict[str, object]:
+    """What another client sees."""
+    other = await World(folder, remote).open()
+    found = await other.tree()
+    other.close()
+    return found
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["new", "changed"])
+async def test_a_removed_file_is_left_out(tmp_path: Path, before: bool) -> None:
+    """The push has more to carry than what was removed, so it goes on."""
+    remote = MemoryRemote()
+    world = await World(tmp_path / "world", remote).open()
+    pusher = pusher_of(world)
+    if before:
+        await world.write("d gone", b"it was there before")
+        await pusher.push()
+    # A new file that was made first is built last, and one that was there before is built first, and is in the midst of it.
+    await world.write("d gone", LARGE)
+    await world.write("e kept", SMALL[::-1])
+    for name in "abc":
+        await world.write(name, LARGE[: 10 * MIB] + name.encode())
+    drafts = len(world.volume.journal.drafts.all())
+
+    async def act() -> None:
+        await forgotten(world, "d gone")
+        await world.write("e kept", b"changed", truncate=False)
+        await pusher.give_back()
+        assert len(world.volume.journal.drafts.all()) == drafts + 1 - 1, (
+            "one was begun, and that of the removed file is free"
+        )
+
+    at_the_first_batch(remote, act)
+    assert await pusher.push() is not None
+    seen = await theirs(tmp_path / "then", remote)
+    assert seen.pop("e kept") == SMALL[::-1], "what was frozen, also of a file that was written to since"
+    assert seen.pop("d gone", None) == (b"it was there before" if before else None)
+    assert seen == {name: LARGE[: 10 * MIB] + name.encode() for name in "abc"}
+    await pusher.push()
+    after = await theirs(tmp_path / "after", remote)
+    assert "d gone" not in after and after["e kept"] == b"changed" + SMALL[::-1][7:]
+    assert after == await world.tree()
+    world.close()
+
+
+async def test_a_push_that_lost_most_of_it_is_begun_anew(tmp_path: Path) -> None:
+    remote = MemoryRemote()
+    world = await World(tmp_path / "world", remote).open()
+    pusher = pusher_of(world)
+    await world.write("large", LARGE)
+    await world.write("small", SMALL)
+
+    async def act() -> None:
+        await forgotten(world, "large")
+
+    puts = at_the_first_batch(remote, act)
+    assert await pusher.push() is not None
+    assert puts[0] < 12 * MIB and remote.bytes_put < 18 * MIB
+    assert await theirs(tmp_path / "other", remote) == {"small": SMALL} == await world.tree()
+    assert await pusher.push() is None
+    world.close()
+
+
+async def test_a_file_is_cut_while_it_is_pushed(tmp_path: Path) -> None:
+    """And its room wanted back: the push still reads what it froze."""
+    remote = MemoryRemote()
+    world = await World(tmp_path / "world", remote).open()
+    pusher = pusher_of(world)
+    await world.write("f", LARGE)
+
+    async def act() -> None:
+        await world.write("f", b"short")
+        await pusher.give_back()
+
+    at_the_first_batch(remote, act)
+    assert await pusher.push() is not None
+    assert await theirs(tmp_path / "then", remote) == {"f": LARGE}
+    assert await world.read("f") == b"short"
+    await pusher.push()
+    assert await theirs(tmp_path / "after", remote) == {"f": b"short"}
+    assert len(world.volume.journal.drafts.all()) == 0
+    world.close()
+
+
+async def test_a_file_is_replaced_while_it_is_pushed(tmp_path: Path) -> None:
+    """As editors save: there is no root without the file."""
+    remote = MemoryRemote()
+    world = await World(tmp_path / "world", remote).open()
+    pusher = pusher_of(world)
+    await world.write("f", b"first")
+    await pusher.push()
+    await world.write("f", SMALL)
+    await world.write("other", LARGE)
+
+    async def act() -> None:
+        await world.write("f.new", b"second")
+        await world.rename("f.new", "f")
+        await pusher.give_back()
+
+    at_the_first_batch(remote, act)
+    await pusher.push()
+    assert await theirs(tmp_path / "then", remote) in ({"f": b"first", "other": LARGE}, {"f": SMALL, "other": LARGE})
+    await pusher.push()
+    assert await theirs(tmp_path / "after", remote) == {"f": b"second", "other": LARGE}
+    world.close()
