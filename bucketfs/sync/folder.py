@@ -483,12 +483,15 @@ def _mounted_in(top: bytes) -> bytes | None:
 
 
 def _folders(top: bytes) -> list[bytes]:
-    """A folder and all below it, each before those in it."""
+    """A folder and all below it, each before those in it, and all such that they can be emptied."""
     # The standard library's rmtree calls itself for each level, and gives up some hundred levels down.
     waiting, found = [top], []
     while waiting:
         folder = waiting.pop()
         found.append(folder)
+        mode = stat.S_IMODE(os.lstat(folder).st_mode)
+        if mode & 0o700 != 0o700:
+            os.chmod(folder, mode | 0o700)
         with os.scandir(folder) as items:
             waiting += [item.path for item in items if item.is_dir(follow_symlinks=False)]
     return found

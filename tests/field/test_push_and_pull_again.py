@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.home import Home, plain_user
 
 Buck = Callable[..., str]
 
@@ -58,3 +59,18 @@ def test_a_folder_that_a_file_goes_into_keeps_its_mode(buck: Buck, file: Path, t
     (tmp_path / "here").chmod(0o555)
     buck("pull", "home/file", f"{tmp_path}/here/")
     assert (tmp_path / "here").stat().st_mode & 0o777 == 0o555
+
+
+def test_delete_takes_read_only_folders_too(new_home: Callable[..., Home]) -> None:
+    home = new_home(plain_user())
+    source = home.root / "source"
+    home.run(["mkdir", "-p", source / "closed/below", home.root / "empty"])
+    home.run(["touch", source / "closed/below/file"])
+    home.run(["chmod", "0555", source / "closed/below", source / "closed"])
+    home.cli("buck", "create", "b")
+    home.cli("buck", "push", source, "b")
+    home.cli("buck", "pull", "b", home.root / "back")
+    home.cli("buck", "push", "--delete", home.root / "empty", "b")
+    home.cli("buck", "pull", "--delete", "b", home.root / "back")
+    assert not os.listdir(home.root / "back")
+    home.run(["chmod", "-R", "u+w", source])
