@@ -119,7 +119,7 @@ def serve_embedded(config: Config, ready_fd: int | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     with _lock(config.hub_data / "hub.lock", f"process {os.getpid()}, listens at {hub_socket(config)}"):
-        server = HubServer(HubConfig(data=config.hub_data, listen=address_of(config), auto_confirm=True))
+        server = HubServer(HubConfig(data=config.hub_data, listen=address_of(config), auto_confirm=True, single_user=True))
         address = server.start()
         users: int | None = None
         try:

@@ -90,9 +90,12 @@ class BlockStore:
         now_ns: Callable[[], int] = time.time_ns,
         pack_bytes_max: int = PACK_BYTES_MAX,
         reserve_bytes: int = RESERVE_BYTES,
+        nodes_reserve_bytes: int = NODES_RESERVE_BYTES,
         lease_s: float = LEASE_S,
+        make_scratch: Callable[[], object] = lambda: None,
     ) -> None:
-        """Opens or makes the store in ``folder``. Raises NoSpace, DiskFailed, Unsupported (a newer format)."""
+        """Opens or makes the store in ``folder``. ``make_scratch`` is called before each change, to have some room for it on a disk
+        that has none. Raises NoSpace, DiskFailed, Unsupported (a newer format)."""
         make_private_folder(folder)
         self.folder = folder
         self.now_ns = now_ns
@@ -100,6 +103,8 @@ class BlockStore:
         self.readers = PackReaders(folder)
         self._pack_bytes_max = pack_bytes_max
         self._reserve_bytes = reserve_bytes
+        self._nodes_reserve_bytes = min(reserve_bytes, nodes_reserve_bytes)
+        self._make_scratch = make_scratch
         self._lease_ns = int(lease_s * 1e9)
         # Taken in this order. _flush: one batch becomes durable at a time. _write: the batch being filled and the pack.
         self._flush_lock = threading.Lock()
@@ -269,6 +274,7 @@ class BlockStore:
 
     def lease(self, upload: bytes, multihashes: Iterable[bytes]) -> int | None:
         """These, and all that the upload named before, are kept for another lease time. The row of the index that says so."""
+        self._make_scratch()
         return self.index.lease(upload, multihashes, self.now_ns() + self._lease_ns)
 
     def release(self, upload: bytes) -> None:
@@ -346,7 +352,7 @@ class BlockStore:
         """How much must stay free when these blocks are stored."""
         if makes_room:
             return 0
-        return min(self._reserve_bytes, NODES_RESERVE_BYTES) if all(map(is_node, cids)) else self._reserve_bytes
+        return self._nodes_reserve_bytes if all(map(is_node, cids)) else self._reserve_bytes
 
     def check_room(self, size_bytes: int, reserve_bytes: int | None = None) -> None:
         """Raises NoSpace when that many bytes more do not fit on the disk beside what is kept free, DiskFailed."""

@@ -54,6 +54,10 @@ class HubConfig:
     """Where confirmation and invitation links go, one line each. ``None``: standard error. They are secrets: never the
     log."""
 
+    single_user: bool = False
+    """All clients are the user of this machine, as of the embedded hub: nodes that they send, which a removal needs, may take all
+    the room that there is."""
+
     refuse_insecure_keys: bool = False
     """Keys that need no signature are neither made nor accepted."""
 

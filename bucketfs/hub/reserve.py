@@ -1,7 +1,8 @@
 """Room that a hub keeps for hard times: a file whose blocks are given up when the disk is full.
 
 SQLite needs some room to open a database, and more to delete from one. So a hub takes a few MiB in advance, in the file ``reserve``
-of its data folder, and gives them up when it has to start, or to collect, without any.
+of its data folder. It gives them up when it has to start, or to collect, without any, and step by step for changes while the disk
+is full, since what removes something is written, too.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from pathlib import Path
 
 RESERVE_BYTES = 4 << 20
 
-SHORT_BYTES = 2 * RESERVE_BYTES
-"""With less than this the reserve is not taken, for others need it more, and is given up before work that needs room."""
+SCRATCH_BYTES = 512 << 10
+"""What one removal needs: its nodes, and the logs of index and metadata."""
+
+AMPLE_BYTES = 4 * RESERVE_BYTES
+"""With less than this the reserve is not taken: others need the room more."""
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +25,7 @@ log = logging.getLogger(__name__)
 def take_reserve(data: Path) -> None:
     """Take the reserve of the hub in ``data`` if there is ample room."""
     try:
-        if _free_bytes(data) < SHORT_BYTES:
+        if _free_bytes(data) < AMPLE_BYTES:
             return
         descriptor = os.open(_path(data), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -33,16 +37,17 @@ def take_reserve(data: Path) -> None:
         log.debug("no reserve is kept in %s: %s", data, error)
 
 
-def give_up_reserve(data: Path) -> bool:
-    """Give up the reserve if the disk is short of room. Whether there was one to give up."""
+def give_up_reserve(data: Path, step_bytes: int = RESERVE_BYTES) -> bool:
+    """Give up ``step_bytes`` of the reserve if the disk has less room than that. Whether there was any to give up."""
     try:
-        if _free_bytes(data) >= SHORT_BYTES or not _path(data).stat().st_size:
+        if _free_bytes(data) >= step_bytes:
             return False
-        os.truncate(_path(data), 0)
+        held_bytes = _path(data).stat().st_size
+        os.truncate(_path(data), max(0, held_bytes - step_bytes))
     except OSError as error:
         log.debug("no reserve is given up in %s: %s", data, error)
         return False
-    return True
+    return held_bytes > 0
 
 
 def _path(data: Path) -> Path:

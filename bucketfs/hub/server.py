@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
 
 import grpc
@@ -21,7 +22,7 @@ from bucketfs.disk import make_private_folder
 from bucketfs.errors import DiskFailed, NoSpace
 from bucketfs.hub import accounts, blocks, buckets, threads, users
 from bucketfs.hub.auth import Authenticator
-from bucketfs.hub.blockstore import BlockStore
+from bucketfs.hub.blockstore import NODES_RESERVE_BYTES, BlockStore
 from bucketfs.hub.config import HubConfig
 from bucketfs.hub.confirm import Confirmations
 from bucketfs.hub.deps import Hub
@@ -32,7 +33,7 @@ from bucketfs.hub.listen import bind
 from bucketfs.hub.metadata import Metadata
 from bucketfs.hub.pledges import Pledges
 from bucketfs.hub.private import bucket_size
-from bucketfs.hub.reserve import give_up_reserve, take_reserve
+from bucketfs.hub.reserve import SCRATCH_BYTES, give_up_reserve, take_reserve
 from bucketfs.hub.rpc import Gate, in_pool
 from bucketfs.hub.service import Service
 from bucketfs.hub.tables import sqlite_url
@@ -250,7 +251,11 @@ def _opened(config: HubConfig) -> Hub:
             f"the disk of the hub's data in {config.data} is full", hint="make room there, then it starts"
         ) from error
     try:
-        blockstore = BlockStore(config.data / "blocks")
+        blockstore = BlockStore(
+            config.data / "blocks",
+            nodes_reserve_bytes=0 if config.single_user else NODES_RESERVE_BYTES,
+            make_scratch=partial(give_up_reserve, config.data, SCRATCH_BYTES),
+        )
     except BaseException:
         metadata.close()
         raise

@@ -45,6 +45,9 @@ GARBAGE_SHARE = 4
 """Drafts that are needed no more may take one part in so many of the room that is left on their disk; past that they are freed at
 once. So a full disk gives back what is removed, and what that costs falls as there is room again."""
 
+FORGET_S = 1.0
+"""How long a write that finds no room waits for the kernel to let go of files that were removed."""
+
 ROOM_LOOK_S = 5.0
 """How often the room is looked at while there are such drafts: others write to the disk, too."""
 
@@ -377,7 +380,7 @@ class Syncer:
     async def give_back(self) -> bool:
         """Free what removed files held here; whether there was anything. A push that had no room tries again. Raises NoSpace,
         DiskFailed."""
-        if not self.volume.garbage_bytes:
+        if not self.volume.garbage_bytes and not self._freeing.locked() and not await self._forgotten():
             return False
         async with self._freeing:
             if self.volume.garbage_bytes:
@@ -385,6 +388,16 @@ class Syncer:
                 if self.trouble is not None and isinstance(self.trouble.error, NoSpace | HubFull):
                     self.hurry()
         return True
+
+    async def _forgotten(self) -> bool:
+        """Whether the kernel lets go of a removed file within a moment. It says so behind the removal, and a program that removes a
+        file may write the next one before we have heard it."""
+        volume = self.volume
+        removed = (node for node in volume.registry.values() if isinstance(node, FileNode) and node.volume is volume)
+        if any(node.orphan and not node.opens and node.content.layers for node in removed):
+            with trio.move_on_after(FORGET_S):
+                await self._garbage.wait()
+        return volume.garbage_bytes > 0 or self._freeing.locked()
 
     def _tell(self) -> None:
         self._progress.set()
