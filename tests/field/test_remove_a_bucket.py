@@ -22,17 +22,17 @@ def test_rm_of_a_bucket_that_is_being_pushed(home: Home) -> None:
         home.extra["BUCKETFS_HUB"] = proxy.address
         daemon = Foreground.start(home)
         bucket = daemon.place / "B2"
-        proxy.weather = Weather(bytes_per_s=MIB)
+        proxy.weather = Weather(bytes_per_s=4 * MIB)
         (bucket / "d").mkdir()
         for number in range(8):
-            (bucket / f"d/{number}").write_bytes(os.urandom(8 * MIB))
+            (bucket / f"d/{number}").write_bytes(os.urandom(6 * MIB))
         eventually(lambda: proxy.up_bytes > MIB, "the push did not begin")
         done = home.run(["rm", "-rf", bucket])
         assert done.stderr == "" and not bucket.exists()
         # What else there is to say to the Hub is said soon.
         (daemon.place / "B3/f").write_bytes(b"f")
         daemon.ask("sync")
-        assert proxy.up_bytes < 32 * MIB, "a push went on for files that were gone"
+        assert proxy.up_bytes < 24 * MIB, "a push went on for files that were gone"
         home.extra["BUCKETFS_HUB"] = hub.address
         assert "B2" not in home.cli("buck", "ls").stdout
         status = daemon.ask("status")
