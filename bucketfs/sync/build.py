@@ -282,8 +282,13 @@ class _Builder:
     async def _kept(self, frozen: FrozenFile, run: BasePiece, rows: _Rows) -> None:
         """Whole leaves of the base: subtrees that stand where the fixed layout has them, and the leaves between them."""
         assert frozen.base is not None, "a piece of the base without a base"
+        if run.stop - run.start < WINDOW_BYTES:
+            # No subtree fits.
+            await self._untouched(frozen, run.start, run.stop, rows)
+            return
         steps = subtrees(frozen.base.cid, frozen.base_size_bytes, run.start, run.stop, frozen.size_bytes)
-        for part in await run_steps(steps, self._lens.source):
+        # In a thread: up to a few hundred nodes are decoded on each level.
+        for part in await trio.to_thread.run_sync(drive, steps, self._get_from_thread):
             if isinstance(part, Subtree):
                 await rows.add(part)
                 continue
