@@ -44,7 +44,7 @@ from bucketfs.cli.buck_place import (
     with_session,
 )
 from bucketfs.cli.buck_watch import watch
-from bucketfs.cli.options import configured
+from bucketfs.cli.options import LocalPath, configured
 from bucketfs.cli.printing import named, say
 from bucketfs.client import Role, find_bucket, public_raw_of_text, thread_text
 from bucketfs.daemon import Session, make_private
@@ -206,7 +206,7 @@ def push(local: str, place: str, delete: bool, no_attributes: bool, reread: bool
 
 @buck.command()
 @click.argument("place", metavar="BUCKET[/PATH]")
-@click.argument("local", type=click.Path())
+@click.argument("local", type=LocalPath())
 @click.option("--delete", is_flag=True, help="Remove from LOCAL what is not in the bucket, or of another kind there.")
 @_reread
 @rights_options

@@ -17,7 +17,7 @@ import trio
 
 from bucketfs.cli.buck_place import acting, asides_place, bucket_of, need_native, rights_of, rights_options
 from bucketfs.cli.buck_watch_output import WatchShown
-from bucketfs.cli.options import configured
+from bucketfs.cli.options import LocalPath, configured
 from bucketfs.client import BucketInfo, thread_from_text, thread_text
 from bucketfs.daemon import Config, Places, Session, Watched, announced, make_private, open_session, raise_descriptor_limit
 from bucketfs.disk import Disk
@@ -46,7 +46,7 @@ ONCE_ROUNDS_MAX = 3
 
 
 @click.command(short_help="Keep a folder and a bucket the same, without a mount.")
-@click.argument("local", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("local", metavar="DIR", type=LocalPath(path_type=Path))
 @click.argument("bucket")
 @click.option("--once", is_flag=True, help="Do it once, and end.")
 @click.option("--anew", is_flag=True, help="Forget what was agreed before: both sides are put together, nothing is removed.")

@@ -59,6 +59,8 @@ def _mount(places: tuple[str, ...], foreground: bool, ready_fd: int | None, opti
             "mount takes a mount point, and before it perhaps a bucket", hint="bucketfs mount [BUCKET[/FOLDER]] MOUNTPOINT"
         )
     bucket, mountpoint = places if len(places) == 2 else ("", places[0])
+    if not mountpoint:
+        raise Usage("the path of the mount point is empty", hint="the current folder is written .")
     config = configured("mount", options)
     name, _, prefix = bucket.strip("/").partition("/")
     bucket.encode()  # fails here and not in the daemon when it is no text

@@ -14,6 +14,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
 
 
+class LocalPath(click.Path):
+    """A path here. An empty one, which a script makes of a variable that is not set, is not the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the path is empty, and the current folder is written .", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def settings(*keys: str) -> Callable[[F], F]:
     """Add an option for each key; with that of the Hub's address comes the one about its transport. The command receives them under
     the last part of the key; ``None`` is not given."""

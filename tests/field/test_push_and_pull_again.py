@@ -31,6 +31,18 @@ def test_the_current_folder_is_gone(buck: Buck, file: Path, tmp_path: Path, monk
         assert "the current folder was removed: 'cd'" in buck(*command, code=1)
 
 
+def test_an_empty_path_is_not_the_current_folder(
+    buck: Buck, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/mine").touch()
+    monkeypatch.chdir(tmp_path / "work")
+    buck("push", file, "home")
+    for command in (("pull", "--delete", "home", ""), ("watch", "--once", "", "home")):
+        assert "the path is empty" in buck(*command, code=2)
+    assert os.listdir() == ["mine"]
+
+
 def test_attributes_are_left_out_also_where_there_were_some(buck: Buck, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)
