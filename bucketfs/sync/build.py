@@ -5,8 +5,8 @@ different. Drafts are read and hashed in a thread, in batches, so that one hop c
 are handed on as they are made and never kept, so memory is bounded whatever the size of the push.
 
 A file whose draft is damaged on the disk here is no part of any tree. All such files of a picture are found before that is said.
-A file that was removed since the picture was taken is left out, also in the midst of it: its name stays what it is in the base
-until the removal is pushed. So a file of terabytes holds nothing up once it is gone, and its drafts need not wait for the push.
+A file that was removed since the picture was taken is built all the same: a picture is one moment, and a folder without some of its
+files may never have been. When that is not worth it the push is given up as a whole (see `load`).
 """
 
 from __future__ import annotations
@@ -103,8 +103,7 @@ NOTHING_KNOWN: Mapping[Node, BuiltFile] = {}
 async def build(
     picture: Picture, emit: Emit, *, attributes: bool = True, known: Mapping[Node, BuiltFile] = NOTHING_KNOWN
 ) -> dict[Node, Link]:
-    """The link of every node of the picture, files that were removed since left out; new blocks go to ``emit``, children before
-    parents.
+    """The link of every node of the picture; new blocks go to ``emit``, children before parents.
 
     ``attributes`` False leaves mode, mtime and owners out of everything that is built. ``known`` are files that were built before,
     with the same ``attributes``, and the blocks of which are where ``emit`` brings them: those that are still the same are not
@@ -134,7 +133,7 @@ def built_files(picture: Picture, links: Mapping[Node, Link]) -> dict[Node, Buil
     return {
         frozen.node: BuiltFile(frozen.version, frozen.base, frozen.size_bytes, frozen.attributes, links[frozen.node])
         for frozen in picture.nodes
-        if isinstance(frozen, FrozenFile) and frozen.node in links
+        if isinstance(frozen, FrozenFile)
     }
 
 
@@ -151,10 +150,6 @@ _Ready = tuple[Cid, int, int]
 
 _Plan = list[bytes | DraftPiece]
 """The bytes of a leaf that must be hashed, or where in drafts they are."""
-
-
-class _Gone(Exception):
-    """The file that is being built was removed."""
 
 
 class _Builder:
@@ -176,8 +171,6 @@ class _Builder:
         await self._emit(list(built.blocks.items()))
 
     async def file(self, frozen: FrozenFile) -> None:
-        if frozen.node.orphan:
-            return
         if not frozen.layers and frozen.base is not None:
             await self._other_attributes(frozen, frozen.base)
         elif frozen.size_bytes <= LEAF_SIZE:
@@ -185,25 +178,15 @@ class _Builder:
         else:
             try:
                 await self._large(frozen)
-            except _Gone:
-                return
             except DraftDamaged as error:
-                self._damage(frozen, error)
-
-    def _damage(self, frozen: FrozenFile, error: DraftDamaged) -> None:
-        # The draft of a file that was removed meanwhile may have been given back.
-        if not frozen.node.orphan:
-            self.damaged[frozen] = error
+                self.damaged[frozen] = error
 
     async def directory(self, frozen: FrozenDirectory) -> None:
         if self.damaged:
             return  # nothing comes of it, and only the files are worth the work
         changes: dict[bytes, Link | None] = {}
         for name, change in frozen.changes.items():
-            if change is None or isinstance(change, Link):
-                changes[name] = change
-            elif change.node in self.links:
-                changes[name] = self.links[change.node]
+            changes[name] = change if change is None or isinstance(change, Link) else self.links[change.node]
         base = frozen.base.cid if frozen.base is not None else None
         steps = edit_directory(base, changes, self._wanted(frozen.attributes))
         if len(changes) <= CHANGES_IN_LOOP_MAX:
@@ -237,13 +220,12 @@ class _Builder:
         """Build the small files that wait."""
         if not self._small:
             return
-        batch = [small for small in self._small if not small.frozen.node.orphan]
-        self._small, self._small_bytes = [], 0
+        batch, self._small, self._small_bytes = self._small, [], 0
         built = await trio.to_thread.run_sync(self._build_small, batch)
         blocks: list[Block] = []
         for small, made in zip(batch, built, strict=True):
             if isinstance(made, DraftDamaged):
-                self._damage(small.frozen, made)
+                self.damaged[small.frozen] = made
             else:
                 self.links[small.frozen.node] = made.link
                 blocks += made.blocks.items()
@@ -350,8 +332,6 @@ class _Rows:
 
     async def _hash(self) -> None:
         row, self._row, self._plans = self._row, [], 0
-        if self._frozen.node.orphan:
-            raise _Gone
         if row:
             await self._emit(await trio.to_thread.run_sync(_plant, self._frozen, self._tree, row))
 

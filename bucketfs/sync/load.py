@@ -1,8 +1,8 @@
 """What a push carries, and when it is no longer worth carrying: most of its bytes belong to files that were removed since.
 
-Files that are removed one by one are left out of a push while it goes on (see `build`). But what was built of them already waits to
-be sent, and over a slow link that is minutes in which nothing else gets to the Hub. So a push that has lost most of what it carries
-is given up, and another one begins with what is there now.
+A push carries one moment of the bucket, with the files that were removed since. Over a slow link that may be minutes in which
+nothing else gets to the Hub, and their drafts take room all that time. So a push that has lost most of what it carries is given up,
+and so is one that holds the drafts of removed files when the disk is short of room; another one begins with what is there now.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ LOST_BYTES_MIN = 1 << 20
 
 
 class Load:
-    """What one push carries. ``scope`` is around the sending; with ``may_drop`` it is cancelled when that is not worth it."""
+    """What one push carries. ``scope`` is around the sending; with ``may_drop`` it is cancelled when that is not worth it. ``over``
+    is set when nothing is read for the push any more."""
 
     def __init__(self, picture: Picture, *, may_drop: bool) -> None:
         self.scope = trio.CancelScope()
+        self.over = trio.Event()
         self._may_drop = may_drop
         self._files: dict[Node, FrozenFile] = {
             frozen.node: frozen for frozen in picture.nodes if isinstance(frozen, FrozenFile) and frozen.layers
@@ -39,9 +41,15 @@ class Load:
         if self._may_drop and self._lost_bytes >= LOST_BYTES_MIN and self._lost_bytes * 2 > self._bytes:
             self.scope.cancel()
 
+    def give_up(self) -> bool:
+        """Room is short: end the push if removed files have drafts in it. Whether it ends."""
+        if self._may_drop and self._lost:
+            self.scope.cancel()
+        return self.scope.cancel_called
+
     def drafts(self) -> set[DraftId]:
-        """The drafts that the push has to read: not those of files that were removed."""
-        return {layer.draft.id for node, frozen in self._files.items() if not node.orphan for layer in frozen.layers}
+        """The drafts that the push has to read."""
+        return {layer.draft.id for frozen in self._files.values() for layer in frozen.layers}
 
 
 def _drafted(frozen: FrozenFile) -> int:

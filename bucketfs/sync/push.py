@@ -81,8 +81,8 @@ MOVES_MAX = 20
 """A root that moves this often under one push belongs to a Hub that answers nonsense; the push is tried again later."""
 
 ABANDONED_MAX = 3
-"""How often one push is begun anew because most of it was removed meanwhile. After that what was removed is only left out: a
-program that makes and removes large files without end keeps nothing else from the Hub."""
+"""How often one push is begun anew because most of it was removed meanwhile. After that it goes on whatever is removed: a program
+that makes and removes large files without end keeps nothing else from the Hub."""
 
 REFUSALS_MAX = 5
 ATTEMPTS_MAX = 200
@@ -213,7 +213,7 @@ class Pusher:
                 continue
             grown_bytes = growth.grown_bytes
             self.now = Sent()
-            self._load = Load(picture, may_drop=abandoned < ABANDONED_MAX)
+            load = self._load = Load(picture, may_drop=abandoned < ABANDONED_MAX)
             try:
                 part = await self.aside.cut(picture, only)
                 links: Mapping[Node, Link] = {}
@@ -235,6 +235,7 @@ class Pusher:
                 raise
             finally:
                 self._load = None
+                load.over.set()
                 self.total.add(self.now)
             if moved is None:
                 part_pushed(picture, part, links, partly=only is not None)
@@ -510,8 +511,12 @@ class Pusher:
         await volume.journal.settle(draft_ids(volume) | self._read_by_push())
 
     async def give_back(self) -> None:
-        """A checkpoint for the room that it frees. Any task may call it, also during a push: that loses no draft that it has to
-        read, but for files that were removed since, which it leaves out. Waits while the base moves. Raises NoSpace, DiskFailed."""
+        """A checkpoint for the room that it frees. Any task may call it, also during a push: that keeps the drafts that it has to
+        read, or, where files among them were removed since, is given up and begun anew. Waits while the base moves. Raises NoSpace,
+        DiskFailed."""
+        load = self._load
+        if load is not None and load.give_up():
+            await load.over.wait()
         async with self._moving:
             await self.checkpoint()
 

@@ -25,7 +25,7 @@ class BuiltNode:
 
 
 def built_of(picture: Picture, links: Mapping[Node, Link]) -> dict[Node, BuiltNode]:
-    """What a push made of the nodes of ``picture``. ``links`` has the link of each that was built."""
+    """What a push made of the nodes of ``picture``. ``links`` has the link of each."""
     places: dict[Node, tuple[DirectoryNode, bytes]] = {}
     gone: dict[Node, frozenset[bytes]] = {}
     for frozen in picture.nodes:
@@ -37,8 +37,6 @@ def built_of(picture: Picture, links: Mapping[Node, Link]) -> dict[Node, BuiltNo
     built: dict[Node, BuiltNode] = {}
     for frozen in picture.nodes:
         node = frozen.node
-        if node not in links:
-            continue
         parent, name = places.get(node, (None, b""))
         built[node] = BuiltNode(frozen.version, links[node], parent, name, gone.get(node, frozenset()))
     return built

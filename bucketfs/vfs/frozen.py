@@ -150,17 +150,15 @@ def thaw(picture: Picture) -> None:
 def pushed(picture: Picture, links: Mapping[Node, Link]) -> None:
     """The Hub's root is the tree that was built from ``picture``: let the overlay rest on it.
 
-    ``links`` has what was built for every node of the picture; files that were removed meanwhile may lack. What changed since the
-    picture stays dirty, on the new base.
+    ``links`` has what was built for every node of the picture. What changed since the picture stays dirty, on the new base.
     """
     volume = picture.volume
     volume.base = links[volume.root].cid
-    carried = [frozen for frozen in picture.nodes if frozen.node in links]
-    for frozen in carried:
+    for frozen in picture.nodes:
         _rest(frozen, links)
-    for frozen in carried:
+    for frozen in picture.nodes:
         frozen.node.settle()
-    for frozen in carried:
+    for frozen in picture.nodes:
         volume.reclaim(frozen.node)
     if volume.root.dirty:
         if volume.changed_since_ns is None:

@@ -1,5 +1,5 @@
-"""Files that change or go while a push reads them, and drafts that are freed meanwhile: the push carries what it froze of files
-that are there, and nothing of those that are gone."""
+"""Files that change or go while a push reads them, and drafts that are freed meanwhile: a push carries the moment that it froze, or
+begins anew with a later one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
+import trio
 from world import MemoryRemote, World
 
 from bucketfs.client import PutCounts
@@ -64,8 +65,10 @@ async def theirs(folder: Path, remote: MemoryRemote) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["new", "changed"])
-async def test_a_removed_file_is_left_out(tmp_path: Path, before: bool) -> None:
-    """The push has more to carry than what was removed, so it goes on."""
+@pytest.mark.parametrize("short", [False, True], ids=["room", "no room"])
+async def test_a_file_is_removed_while_it_is_pushed(tmp_path: Path, before: bool, short: bool) -> None:
+    """The push has more to carry than what was removed, so it goes on, with all of its moment; but where its room is wanted it is
+    begun anew. There is no root that was no moment of the bucket."""
     remote = MemoryRemote()
     world = await World(tmp_path / "world", remote).open()
     pusher = pusher_of(world)
@@ -75,28 +78,27 @@ async def test_a_removed_file_is_left_out(tmp_path: Path, before: bool) -> None:
     # A new file that was made first is built last, and one that was there before is built first, and is in the midst of it.
     await world.write("d gone", LARGE)
     await world.write("e kept", SMALL[::-1])
-    for name in "abc":
-        await world.write(name, LARGE[: 10 * MIB] + name.encode())
+    others = {name: LARGE[: 10 * MIB] + name.encode() for name in "abc"}
+    for name, data in others.items():
+        await world.write(name, data)
+    frozen = {"d gone": LARGE, "e kept": SMALL[::-1], **others}
+    now = {"e kept": b"changed" + SMALL[::-1][7:], **others}
     drafts = len(world.volume.journal.drafts.all())
 
-    async def act() -> None:
-        await forgotten(world, "d gone")
-        await world.write("e kept", b"changed", truncate=False)
-        await pusher.give_back()
-        assert len(world.volume.journal.drafts.all()) == drafts + 1 - 1, (
-            "one was begun, and that of the removed file is free"
-        )
+    async with trio.open_nursery() as nursery:
 
-    at_the_first_batch(remote, act)
-    assert await pusher.push() is not None
-    seen = await theirs(tmp_path / "then", remote)
-    assert seen.pop("e kept") == SMALL[::-1], "what was frozen, also of a file that was written to since"
-    assert seen.pop("d gone", None) == (b"it was there before" if before else None)
-    assert seen == {name: LARGE[: 10 * MIB] + name.encode() for name in "abc"}
+        async def act() -> None:
+            await forgotten(world, "d gone")
+            await world.write("e kept", b"changed", truncate=False)
+            if short:
+                nursery.start_soon(pusher.give_back)
+
+        at_the_first_batch(remote, act)
+        assert await pusher.push() is not None
+    assert await theirs(tmp_path / "then", remote) == (now if short else frozen)
+    assert not short or len(world.volume.journal.drafts.all()) < drafts
     await pusher.push()
-    after = await theirs(tmp_path / "after", remote)
-    assert "d gone" not in after and after["e kept"] == b"changed" + SMALL[::-1][7:]
-    assert after == await world.tree()
+    assert await theirs(tmp_path / "after", remote) == now == await world.tree()
     world.close()
 
 
@@ -149,14 +151,16 @@ async def test_a_file_is_replaced_while_it_is_pushed(tmp_path: Path) -> None:
     await world.write("f", SMALL)
     await world.write("other", LARGE)
 
-    async def act() -> None:
-        await world.write("f.new", b"second")
-        await world.rename("f.new", "f")
-        await pusher.give_back()
+    async with trio.open_nursery() as nursery:
 
-    at_the_first_batch(remote, act)
-    await pusher.push()
-    assert await theirs(tmp_path / "then", remote) in ({"f": b"first", "other": LARGE}, {"f": SMALL, "other": LARGE})
+        async def act() -> None:
+            await world.write("f.new", b"second")
+            await world.rename("f.new", "f")
+            nursery.start_soon(pusher.give_back)
+
+        at_the_first_batch(remote, act)
+        await pusher.push()
+    assert await theirs(tmp_path / "then", remote) in ({"f": SMALL, "other": LARGE}, {"f": b"second", "other": LARGE})
     await pusher.push()
     assert await theirs(tmp_path / "after", remote) == {"f": b"second", "other": LARGE}
     world.close()
