@@ -152,14 +152,19 @@ def line_of(error: Exception) -> str:
 def _failed(error: Exception, verbose: bool) -> int:
     code = _say(line_of(error), WRONG if isinstance(error, Usage) else FAILED)
     if verbose:
-        if not isinstance(error, BucketfsError):
-            for line in "".join(traceback.format_exception(error)).splitlines():
-                print(visible(line), file=sys.stderr)
-        cause = error.__cause__
-        while cause is not None:
-            print(f"  because of {type(cause).__name__}: {_flat(str(cause))}", file=sys.stderr)
-            cause = cause.__cause__
+        with suppress(OSError):
+            _explain(error)
     return code
+
+
+def _explain(error: Exception) -> None:
+    if not isinstance(error, BucketfsError):
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            print(visible(line), file=sys.stderr)
+    cause = error.__cause__
+    while cause is not None:
+        print(f"  because of {type(cause).__name__}: {_flat(str(cause))}", file=sys.stderr)
+        cause = cause.__cause__
 
 
 def _click_line(error: click.ClickException) -> str:

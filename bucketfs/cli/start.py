@@ -35,6 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return interrupts.INTERRUPTED
     finally:
         interrupts.at_once()
+        _drop_unheard()
+
+
+def _drop_unheard() -> None:
+    """What standard error did not take (a full disk, a descriptor for reading) stays in its buffer. Python would try once more at
+    exit, and end with 120 in place of the exit code."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def open_missing_streams() -> None:

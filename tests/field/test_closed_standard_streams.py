@@ -42,7 +42,8 @@ def test_a_mount_has_its_log_and_writes_nowhere_else(home: Home) -> None:
 @pytest.mark.parametrize("streams", ["2>/dev/full", "2</dev/null", "0>/dev/null"])
 def test_odd(home: Home, streams: str) -> None:
     assert run(home, streams, "status").returncode == 0
-    assert run(home, streams, "status", home.root, check=False).returncode == 1
+    for words in (("status", home.root), ("-v", "status", home.root)):
+        assert run(home, streams, *words, check=False).returncode == 1
 
 
 def test_an_output_that_takes_nothing_is_told(home: Home) -> None:
