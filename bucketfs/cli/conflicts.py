@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from bucketfs.cli.options import LocalPath
 from bucketfs.cli.outcome import raise_all
 from bucketfs.cli.printing import named, say
 from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around, places_of_user
@@ -20,7 +21,7 @@ TIMEOUT_S = 60.0
 
 
 @click.command(short_help="What was changed here and elsewhere; choose a version.")
-@click.argument("path", required=False)
+@click.argument("path", required=False, type=LocalPath())
 @click.option(
     "--resolve",
     "keep",

@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
+from bucketfs.cli.options import LocalPath
 from bucketfs.cli.printing import named, say
 from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around, places_of_user
 from bucketfs.errors import Usage
 
 
 @click.command(short_help="Show what changes at the Hub, as it happens.")
-@click.argument("path", required=False)
+@click.argument("path", required=False, type=LocalPath())
 @click.option("--json", "as_json", is_flag=True, help="For programs: one object per line.")
 def events(path: str | None, as_json: bool) -> None:
     """Show what changes at the Hub in the mount around PATH, or below PATH, until interrupted or unmounted.

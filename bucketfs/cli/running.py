@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from bucketfs.cli.options import LocalPath
 from bucketfs.cli.outcome import raise_all
 from bucketfs.cli.printing import named, say
 from bucketfs.cli.reach import (
@@ -35,7 +36,7 @@ SILENCE_S = 120.0
 
 
 @click.command()
-@click.argument("mountpoint", required=False)
+@click.argument("mountpoint", required=False, type=LocalPath())
 @click.option("--json", "as_json", is_flag=True, help="For programs: the whole document.")
 def status(mountpoint: str | None, as_json: bool) -> None:
     """Show what a mount, or each mount of yours, is doing."""
@@ -65,7 +66,7 @@ def _show(documents: list[dict[str, Any]]) -> None:
 
 
 @click.command(short_help="Wait until all changes are at the Hub.")
-@click.argument("path", required=False)
+@click.argument("path", required=False, type=LocalPath())
 @click.option("--timeout", metavar="TIME", default=None, help="Give up after this long; the daemon goes on by itself.")
 def sync(path: str | None, timeout: str | None) -> None:
     """Wait until all changes of the mount around PATH (default: of each mount) are at the Hub."""
@@ -98,7 +99,7 @@ def _synced(places: Places, mounted: Mounted, limit_s: float | None) -> Bucketfs
 
 
 @click.command(short_help="Push the last changes, and unmount.")
-@click.argument("mountpoint")
+@click.argument("mountpoint", type=LocalPath())
 @click.option("--lazy", is_flag=True, help="Also while in use; programs keep what they have open.")
 @click.option("--no-wait", is_flag=True, help="Leave the last changes to the next mount; they are kept.")
 def umount(mountpoint: str, lazy: bool, no_wait: bool) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from support.home import Home, plain_user
 
+from bucketfs.cli import main
+
 Buck = Callable[..., str]
 
 
@@ -86,3 +88,9 @@ def test_delete_takes_read_only_folders_too(new_home: Callable[..., Home]) -> No
     home.cli("buck", "pull", "--delete", "b", home.root / "back")
     assert not os.listdir(home.root / "back")
     home.run(["chmod", "-R", "u+w", source])
+
+
+@pytest.mark.parametrize("command", ["status", "sync", "umount", "conflicts", "events"])
+def test_an_empty_path_names_no_mount(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, ""]) == 2
+    assert "the path is empty" in capsys.readouterr().err
