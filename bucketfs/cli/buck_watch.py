@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,17 @@ from bucketfs.cli.buck_place import acting, asides_place, bucket_of, need_native
 from bucketfs.cli.buck_watch_output import WatchShown
 from bucketfs.cli.options import LocalPath, configured
 from bucketfs.client import BucketInfo, thread_from_text, thread_text
-from bucketfs.daemon import Config, Places, Session, Watched, announced, make_private, open_session, raise_descriptor_limit
+from bucketfs.daemon import (
+    EMBEDDED,
+    Config,
+    Places,
+    Session,
+    Watched,
+    announced,
+    make_private,
+    open_session,
+    raise_descriptor_limit,
+)
 from bucketfs.disk import Disk
 from bucketfs.errors import Busy, NotFound, Refused, TimedOut, Unavailable, Usage
 from bucketfs.mount import mount_above, mounts
@@ -116,10 +126,23 @@ class _Wanted:
         if self._state is None:
             name = _tag("\n".join([place, who, self.bucket]))
             file = self.place / f"{name}.db"
+            if place.startswith(EMBEDDED):
+                self._bring_along(file, who)
             if self.anew:
                 forget_state(Disk(), file)
             self._state = MirrorState(file)
         return self._state
+
+    def _bring_along(self, file: Path, who: str) -> None:
+        """The embedded Hub was known by its socket once, which stood in the runtime folder. The log goes before its database, which
+        without it would be one of some time ago."""
+        socket = self.config.places.hub_socket(self.config.hub_data)
+        name = _tag("\n".join([f"unix:{socket}", who, self.bucket]))
+        before = self.place / f"{name}.db"
+        if before.exists() and not file.exists():
+            for end in ("-wal", "-shm", ""):
+                with suppress(FileNotFoundError):
+                    os.rename(f"{before}{end}", f"{file}{end}")
 
     def close(self) -> None:
         if self._state is not None:

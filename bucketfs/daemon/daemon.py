@@ -31,7 +31,7 @@ from bucketfs.daemon.descriptors import raise_descriptor_limit
 from bucketfs.daemon.draining import drain, left_of, reporting
 from bucketfs.daemon.gone import gone_buckets
 from bucketfs.daemon.known import Known, recall, remember
-from bucketfs.daemon.places import OWNER_ONLY, make_private
+from bucketfs.daemon.places import OWNER_ONLY, close_to_others, make_private
 from bucketfs.daemon.ready import tell_ready, tell_waiting
 from bucketfs.daemon.reload import follow_settings
 from bucketfs.daemon.report import mount_status
@@ -64,6 +64,7 @@ READY_MARGIN_S = 120.0
 def run_daemon(options: MountOptions) -> None:
     """Serve one mount until it is unmounted or told to stop. Blocks. Raises what stands in the way, as one error."""
     os.umask(OWNER_ONLY)
+    close_to_others(options.places)
     raise_descriptor_limit()
     trio.run(_Daemon(options).run)
 
@@ -154,8 +155,16 @@ class _Daemon:
         # The embedded Hub was known by its socket once, which stood in the runtime folder.
         before = folder.with_name(self._tag(f"unix:{self._options.places.hub_socket(self._hub_data)}", acting))
         if place.startswith(EMBEDDED) and before.is_dir() and not folder.exists():
-            before.rename(folder)
+            self._move_state(before, folder)
         return make_private(folder)
+
+    def _move_state(self, before: Path, folder: Path) -> None:
+        """With the lock of its journals held: a daemon that has them goes by their paths. Raises Busy."""
+        lock = self._disk.lock_file(before / "lock")
+        try:
+            before.rename(folder)
+        finally:
+            self._disk.close(lock)
 
     def _tag(self, place: str, acting: str) -> str:
         who = f"{place}\n{acting}\n{self._options.bucket}\n{self._options.prefix}"

@@ -11,6 +11,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,9 +89,17 @@ def make_private(folder: Path) -> Path:
         )
     if facts.st_mode & 0o077:
         folder.chmod(0o700)
-    if APPLICATION in folder.parts[:-1] and folder.name != APPLICATION:
-        make_private(folder.parent)
     return folder
+
+
+def close_to_others(places: Places) -> None:
+    """Our own top folders are this user's alone, also those that an open umask left otherwise. What stands above them, or behind a
+    symlink to somewhere else, is the user's affair."""
+    for folder in (places.config, places.state, places.data, places.cache):
+        with suppress(OSError):
+            facts = folder.lstat()
+            if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid() and facts.st_mode & 0o077:
+                folder.chmod(0o700)
 
 
 def _runtime(environ: Mapping[str, str]) -> Path:

@@ -12,6 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,7 +99,8 @@ class Removals:
 
     async def forget(self, removal: Removal) -> None:
         """It is made, or taken back."""
-        await trio.to_thread.run_sync(self._disk.unlink, self._folder / removal.info.key)
+        with suppress(NotFound):
+            await trio.to_thread.run_sync(self._disk.unlink, self._folder / removal.info.key)
         self.pending.pop(removal.info.key, None)
         removal.ended.set()
         removal.tell()
@@ -155,7 +157,7 @@ class Removals:
         for removal in list(self.pending.values()):
             removal.hurry()
             before = removal.attempts
-            while removal.attempts == before:
+            while removal.attempts == before and not removal.ended.is_set():
                 await removal.news.wait()
             if removal.error is not None:
                 raise removal.error
@@ -180,7 +182,8 @@ def recorded(folder: Path) -> list[Removal]:
     for file in files:
         try:
             document = json.loads(file.read_bytes())
-            if document["version"] != VERSION:
+            # What a kill left of a file that was being written has another name: nobody was told of that removal.
+            if document["version"] != VERSION or document["key"] != file.name:
                 continue
             roots = frozenset(cid_from_text(root) for root in document["roots"])
             thread = ThreadId(bytes.fromhex(document["thread"]))

@@ -26,6 +26,8 @@ from bucketfs.mount import mounted_at
 log = logging.getLogger(__name__)
 
 LOOK_PERIOD_S = 0.2
+OVERDUE_S = 30.0
+"""A daemon that should have ended so long ago hangs, and is waited for no more."""
 UNKNOWN_TRIES = 10
 TELL_PERIOD_S = 5.0
 
@@ -115,6 +117,8 @@ class Locks:
                     unknown += 1
                     if unknown > UNKNOWN_TRIES or (other is not None and mounted_at(other.mountpoint) is not None):
                         raise _busy(other) from error
+                elif time.time() > other.ends_s + OVERDUE_S:
+                    raise _busy(other) from error
                 elif trio.current_time() - told_s > TELL_PERIOD_S:
                     told_s = trio.current_time()
                     self._waiting(_waiting_text(other))

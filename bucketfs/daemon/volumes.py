@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 REMOVE_PATIENCE_S = 2.0
 """How long rmdir of a bucket waits for the Hub, to say at once what the Hub refuses."""
 
+GIVE_BACK_PATIENCE_S = 5.0
+"""How long a write that found the disk full waits for one bucket to free what removed files held."""
+
 OPEN_PATIENCE_S = 5.0
 """A listing waits for the buckets that it brings as long as one more is there within this time; the rest are shown as folders
 without content."""
@@ -176,12 +179,16 @@ class Volumes:
 
     async def make_room(self, size_bytes: int) -> int:
         """Free so many bytes, or more, for writes that found the disk full: what removed files held, else clean blocks of the
-        cache. How many were freed, roughly. Raises NoSpace, DiskFailed."""
+        cache. How many were freed, roughly. A bucket in which that fails, or takes long, keeps the others from nothing."""
         freed_bytes = 0
         for one in list(self.open.values()):
             garbage_bytes = one.volume.garbage_bytes
-            if await one.syncer.give_back():
-                freed_bytes += garbage_bytes
+            with trio.move_on_after(GIVE_BACK_PATIENCE_S):
+                try:
+                    if await one.syncer.give_back():
+                        freed_bytes += garbage_bytes
+                except BucketfsError as error:
+                    log.debug("bucket %r gives nothing back now: %s", one.info.name, error)
         return freed_bytes or await self._cache.make_room(size_bytes)
 
     async def settle(self, volume: Volume) -> None:
@@ -333,23 +340,44 @@ class Volumes:
             # A push that runs has nothing left to carry.
             await self._stop(opened)
             try:
+                # Whoever asked has seen it empty. What others put into it may have been shown since; from here on nothing is.
+                if not await volume.lens.settle(lambda: volume.is_empty(volume.root)):
+                    raise NotEmpty("the bucket is not empty")
                 removal = await self._begin_removal(opened)
-                done = await self._try_removal(removal)
             except BaseException:
                 self._start(opened)
                 raise
-            if done is not None and not isinstance(done, PASSING):
-                await self.removals.forget(removal)
+            try:
+                done = await self._try_removal(removal)
+            except BaseException:
+                with trio.CancelScope(shield=True), suppress(BucketfsError):
+                    await self.removals.forget(removal)
                 self._start(opened)
-                raise await self._why_it_stays(opened, done)
-            self._removed.add(volume.key)
-            await self._close(opened)
-            if done is None:
-                await self._opener.forget_changes(volume.key)
-                await self.removals.forget(removal)
-            else:
+                raise
+            # A program that gives up on rmdir must not leave a record behind that no task looks after.
+            with trio.CancelScope(shield=True):
+                if done is not None and not isinstance(done, PASSING):
+                    try:
+                        await self.removals.forget(removal)
+                    finally:
+                        self._start(opened)
+                    raise await self._why_it_stays(opened, done)
+                self._removed.add(volume.key)
+                await self._close(opened)
+                if done is None and await self._removal_made(removal):
+                    return
                 assert self._nursery is not None, "buckets are removed while `run` runs"
                 self._nursery.start_soon(self.removals.finish, removal)
+
+    async def _removal_made(self, removal: Removal) -> bool:
+        """Whether it could be written down that the Hub has removed a bucket. Else another attempt finds that, and tries again."""
+        try:
+            await self._opener.forget_changes(removal.info.key)
+            await self.removals.forget(removal)
+        except BucketfsError as error:
+            log.info("that bucket %r is removed is written down later: %s", removal.info.name, error)
+            return False
+        return True
 
     async def _begin_removal(self, opened: OpenVolume) -> Removal:
         roots = _roots_of(opened.volume)

@@ -5,8 +5,8 @@ may put new things in the place of old ones, and only the swap knows, which coun
 and redeemed when a root of its upload leads to it: by name, for a root that leads to something else pays for nothing. What no root
 ever leads to stays pledged until its lease has run out, after which it is collected.
 
-The count is kept in memory and per process. Of a block 12 bytes are kept; beyond NAMES_MAX blocks they are only counted, and wait
-for the end of their lease.
+The count is kept in memory and per process. Of a block 12 bytes are kept; beyond ACCOUNT_NAMES_MAX of an account they are only
+counted, and wait for the end of their lease.
 
 Nodes are counted by themselves, against the same limit: whoever removes something from full buckets sends new nodes first.
 """
@@ -31,6 +31,9 @@ UPLOADS_MAX = 1000
 
 NAMES_MAX = 4_000_000
 """Blocks whose names are kept, over all accounts."""
+
+ACCOUNT_NAMES_MAX = 400_000
+"""Of one account, so that an account that sends very many tiny blocks takes no other's."""
 
 _NODE = 1 << 31
 _THE_OLDEST = bytes(65)
@@ -135,10 +138,12 @@ class Pledges:
     def _note(self, mine: OrderedDict[bytes, _Pledge], upload: bytes, blocks: Mapping[Cid, int]) -> None:
         pledge = mine.setdefault(upload, _Pledge(0.0))
         pledge.expires_s = self._now_s() + LEASE_S
+        room = min(ACCOUNT_NAMES_MAX - sum(len(one.names) for one in mine.values()), NAMES_MAX - self._names_count)
         for cid, size_bytes in blocks.items():
             node = codec_of(cid) == DAG_PB
             pledge.count(size_bytes, node=node)
-            if self._names_count < NAMES_MAX:
+            if room > 0:
+                room -= 1
                 self._names_count += 1
                 pledge.names.append(hash(multihash_of(cid)))
                 pledge.sizes.append(size_bytes | (_NODE if node else 0))

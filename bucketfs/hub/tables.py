@@ -201,14 +201,25 @@ def open_engine(url: str | sa.URL) -> sa.Engine:
 
 
 def _check_transport(url: sa.URL) -> None:
-    """PostgreSQL's clients go on in clear text with a server, or with whoever answers for it, that offers no encryption."""
-    if url.get_backend_name() != "postgresql" or not url.host or "sslmode" in url.query or os.environ.get("PGSSLMODE"):
+    """PostgreSQL's clients go on in clear text with a server, or with whoever answers for it, that offers no encryption, unless the
+    mode says otherwise. A host may be named in the query, too, and there may be several."""
+    if url.get_backend_name() != "postgresql":
         return
-    if not Address(url.host).local:
+    mode = _words(url, "sslmode") or [os.environ.get("PGSSLMODE", "")]
+    if not set(mode) & {"", "allow", "prefer"}:
+        return
+    hosts = [url.host or "", *_words(url, "host"), *_words(url, "hostaddr")]
+    elsewhere = [host for host in hosts if host and not host.startswith("/") and not Address(host).local]
+    if elsewhere:
         raise Usage(
-            f"the connection to the database at {url.host} may not be encrypted, and it carries every secret of the hub",
+            f"the connection to the database at {elsewhere[0]} may not be encrypted, and it carries every secret of the hub",
             hint="add ?sslmode=verify-full to serve.database, or ?sslmode=disable if that network is your own",
         )
+
+
+def _words(url: sa.URL, name: str) -> list[str]:
+    """What the query of a URL says under a name: once or several times, each perhaps a list."""
+    return [word for said in url.normalized_query.get(name, ()) for word in said.split(",")]
 
 
 def _sqlite_connected(connection: Any, _record: Any) -> None:

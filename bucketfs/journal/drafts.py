@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bucketfs.disk import Disk, OpenFile, PathLike, Workers
-from bucketfs.errors import BucketfsError, DiskFailed, NotFound
+from bucketfs.errors import BucketfsError, DiskFailed, NotFound, TooManyOpen
 from bucketfs.journal.checked import Checked
 from bucketfs.journal.descriptors import Descriptors
 from bucketfs.journal.extents import Interval
@@ -189,12 +189,15 @@ class Drafts:
         return SyncWork(written, names, tuple(sorted(folders, reverse=True)))
 
     def perform_sync(self, work: SyncWork) -> dict[DraftId, BucketfsError]:
-        """Does it. Blocks: for a thread. Returns the drafts that failed; a failing folder raises."""
+        """Does it. Blocks: for a thread. Returns the drafts that failed; a failing folder raises, and so does a used-up limit of
+        open files, with which no fsync was tried."""
         failed: dict[DraftId, BucketfsError] = {}
         for draft, _ in work.drafts:
             try:
                 with self._borrow(draft) as file:
                     self._disk.fsync(file)
+            except TooManyOpen:
+                raise
             except BucketfsError as error:
                 if draft in self._known:  # else it was discarded meanwhile, and nobody needs it
                     failed[draft] = error

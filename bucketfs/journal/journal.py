@@ -224,7 +224,7 @@ class Journal:
             wanted = {draft: extents[draft] for draft in drafts}
             found, failed, error = await self._sealer.run(self._perform_seal, work, wanted, read_back_bytes)
             if error is not None:
-                if self._newest is not None:
+                if self._newest is not None and not isinstance(error, TooManyOpen):
                     self._newest.happens(Event.DISK_FAILED)
                 raise error
             self.drafts.note_synced(work, failed)
@@ -250,6 +250,9 @@ class Journal:
 
     async def _trim(self) -> None:
         """Give back what was cut off drafts before the segment that is durable now."""
+        newest = self._newest
+        if newest is None or newest.number > self._durable:
+            return  # another checkpoint came meanwhile, and the older segment may name the bytes: the next settle trims
         work = self.drafts.decide_trim()
         try:
             if work:

@@ -23,6 +23,7 @@ class Load:
     def __init__(self, picture: Picture, *, may_drop: bool) -> None:
         self.scope = trio.CancelScope()
         self.over = trio.Event()
+        self.garbage_bytes = 0  # of drafts that wait for the push to be over
         self._may_drop = may_drop
         self._files: dict[Node, FrozenFile] = {
             frozen.node: frozen for frozen in picture.nodes if isinstance(frozen, FrozenFile) and frozen.layers

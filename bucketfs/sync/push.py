@@ -236,6 +236,8 @@ class Pusher:
             finally:
                 self._load = None
                 load.over.set()
+                if load.garbage_bytes:
+                    self._volume.leave_garbage(load.garbage_bytes)
                 self.total.add(self.now)
             if moved is None:
                 part_pushed(picture, part, links, partly=only is not None)
@@ -506,9 +508,18 @@ class Pusher:
         volume = self._volume
         # Of what was pushed the journal says nothing from here on.
         volume.numbers.flush()
+        garbage_bytes, needed = volume.garbage_bytes, draft_ids(volume)
+        kept = self._read_by_push() - needed
         volume.journal.checkpoint(volume.base, _Head(volume))
         volume.checkpointed()
-        await volume.journal.settle(draft_ids(volume) | self._read_by_push())
+        try:
+            await volume.journal.settle(needed | kept)
+        except BaseException:
+            volume.leave_garbage(garbage_bytes)
+            raise
+        if kept and self._load is not None:
+            # The push reads some of it. It is counted again when that is over.
+            self._load.garbage_bytes += garbage_bytes
 
     async def give_back(self) -> None:
         """A checkpoint for the room that it frees. Any task may call it, also during a push: that keeps the drafts that it has to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection
 from contextlib import suppress
@@ -10,12 +11,15 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from manybuckets import ManyBuckets, MemorySession, many_buckets
 from world import ME, MemoryRemote, World
 
 from bucketfs.daemon import volumes
 from bucketfs.daemon.gone import gone_buckets
+from bucketfs.daemon.removals import recorded
 from bucketfs.daemon.report import removal_status, waiting_status
+from bucketfs.dag import cid_text, empty_directory
 from bucketfs.errors import Busy, Exists, NotEmpty, NotFound, Stale, Unavailable
 from bucketfs.sync import Pusher
 from bucketfs.types import ROOT_INODE, BucketKey, Cid, Kind
@@ -69,6 +73,39 @@ async def test_rmdir_looks_at_the_hub_first(tmp_path: Path) -> None:
             await mount.vfs.rmdir(ROOT_INODE, b"theirs", ME)
         assert info.key in session.remotes
         assert await mount.read("theirs/f") == b"precious"
+
+
+async def test_rmdir_of_a_bucket_that_was_filled_while_it_waited(tmp_path: Path) -> None:
+    """What others put into it was shown here after the look into it, and before the removal."""
+    session = MemorySession()
+    info = session.make("theirs")
+    async with many_buckets(tmp_path / "mount", session) as mount:
+        assert await mount.names("theirs") == []
+        async with mount.volumes._listing, trio.open_nursery() as nursery:
+
+            async def remove() -> None:
+                with pytest.raises(NotEmpty):
+                    await mount.vfs.rmdir(ROOT_INODE, b"theirs", ME)
+
+            nursery.start_soon(remove)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            await elsewhere(tmp_path / "other", session.remotes[info.key], {"f": b"precious"})
+            await mount.volumes.open[info.key].syncer.settle()
+            mount.volumes._listing.release()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            await mount.volumes._listing.acquire()
+        assert info.key in session.remotes
+        assert await mount.read("theirs/f") == b"precious"
+        assert not mount.volumes.removals.pending and not recorded(tmp_path / "mount")
+
+
+def test_a_removal_that_was_being_written_down_is_none(tmp_path: Path) -> None:
+    (tmp_path / "removing").mkdir()
+    said = {"version": 1, "key": "k", "name": "b", "thread": "", "roots": [cid_text(empty_directory().link.cid)]}
+    (tmp_path / "removing/k.new").write_text(json.dumps(said))
+    assert recorded(tmp_path) == []
+    (tmp_path / "removing/k").write_text(json.dumps(said))
+    assert [removal.info.name for removal in recorded(tmp_path)] == ["b"]
 
 
 async def rmdir_while_the_hub_is_away(mount: ManyBuckets, key: BucketKey) -> None:

@@ -238,6 +238,16 @@ def test_pledges() -> None:
     pledges.add("a", b"2", {leaf(2): 10, inner(2): 10})
 
 
+def test_very_many_tiny_blocks_take_no_other_accounts_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bucketfs.hub.pledges.ACCOUNT_NAMES_MAX", 2)
+    monkeypatch.setattr("bucketfs.hub.pledges.NAMES_MAX", 3)
+    pledges = Pledges(100)
+    pledges.add("flood", b"1", {leaf(number): 1 for number in range(10)})
+    pledges.add("b", b"1", {leaf(20): 90})
+    pledges.redeem("b", b"1", [leaf(20)])
+    pledges.add("b", b"2", {leaf(21): 90})
+
+
 def test_a_pledge_is_redeemed_by_what_it_was_made_for() -> None:
     """Not by a root that leads to something else, nor by one that leads to it for the second time, nor by making many uploads."""
     now = [0.0]

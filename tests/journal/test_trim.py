@@ -139,3 +139,27 @@ def state(ops: list[Op]) -> tuple[Extents, int, DraftId]:
                 extents.add(start, stop)
             size, draft = op.size_bytes, op.draft
     return extents, size, draft
+
+
+async def test_a_checkpoint_that_comes_while_the_one_before_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the durable segment names stays until the newer one is durable, too."""
+    disk = fresh_disk()
+    journal = open_journal(disk)
+    draft = journal.drafts.new()
+    draft.write(0, BYTES)
+    journal.checkpoint(None, [MADE, content(draft.id, SIZE, (0, SIZE))])
+    decide = journal._decide_settle
+
+    def another_meanwhile(candidates: set[DraftId]) -> list[str]:
+        paths = decide(candidates)
+        journal.append(content(draft.id, CUT))
+        draft.cut(CUT)
+        journal.checkpoint(None, [MADE, content(draft.id, CUT, (0, CUT))])
+        return paths
+
+    monkeypatch.setattr(journal, "_decide_settle", another_meanwhile)
+    await journal.settle({draft.id})
+    monkeypatch.undo()
+    assert disk.file_size(PATH) == SIZE
+    await journal.settle({draft.id})
+    assert disk.file_size(PATH) == 2 * BLOCK_SIZE
