@@ -16,8 +16,8 @@ from pathlib import Path
 import cachetools
 import trio
 
+from bucketfs.cache.disk_tier import QUEUE_BYTES, DiskTier
 from bucketfs.cache.source import Shelter, Source
-from bucketfs.cache.tier import QUEUE_BYTES, DiskTier
 from bucketfs.disk import Disk
 from bucketfs.errors import BucketfsError, Corrupt, NotFound
 from bucketfs.types import Cid

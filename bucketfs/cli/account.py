@@ -25,7 +25,8 @@ from bucketfs.client import (
     ThreadsClient,
     behind_text,
 )
-from bucketfs.daemon import DEFAULT_PROFILE, EMBEDDED, Config, CredentialsFile, Profile, Session, open_session
+from bucketfs.config import DEFAULT_PROFILE, EMBEDDED, Config, CredentialsFile, Profile
+from bucketfs.daemon import Session, open_session
 from bucketfs.errors import Denied, InvalidArgument, NotFound, Unauthenticated, Unsupported, Usage
 from bucketfs.quoting import visible
 

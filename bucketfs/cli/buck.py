@@ -22,7 +22,7 @@ from bucketfs.cli.buck_output import (
     symlink_target,
 )
 from bucketfs.cli.buck_pipe import spool, spooled
-from bucketfs.cli.buck_place import (
+from bucketfs.cli.buck_target import (
     NAME_WANTED,
     acting,
     as_json_option,
@@ -47,9 +47,10 @@ from bucketfs.cli.buck_watch import watch
 from bucketfs.cli.options import LocalPath, configured
 from bucketfs.cli.printing import named, say
 from bucketfs.client import Role, find_bucket, public_raw_of_text, thread_text
-from bucketfs.daemon import Session, make_private
+from bucketfs.config import make_private
+from bucketfs.daemon import Session
 from bucketfs.errors import CrossDevice, InvalidArgument, IsADirectory, Usage
-from bucketfs.sync import (
+from bucketfs.transfer import (
     Asides,
     PullOptions,
     PushOptions,

@@ -17,7 +17,7 @@ from bucketfs.cli.printing import listed, named, say
 from bucketfs.client import BucketInfo, PathItem, thread_text
 from bucketfs.dag import RAW, cid_text, codec_of, node_info
 from bucketfs.errors import Refused
-from bucketfs.sync import Figures, NodeSource
+from bucketfs.transfer import Figures, NodeSource
 from bucketfs.types import Kind
 
 NODES_PER_ASK = 32

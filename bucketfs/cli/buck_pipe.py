@@ -15,7 +15,7 @@ from pathlib import Path
 
 import trio
 
-from bucketfs.daemon import make_private
+from bucketfs.config import make_private
 from bucketfs.disk import Disk
 from bucketfs.errors import Busy, DiskFailed, NoSpace, NotFound
 

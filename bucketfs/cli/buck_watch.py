@@ -15,36 +15,18 @@ from typing import Any
 import click
 import trio
 
-from bucketfs.cli.buck_place import acting, asides_place, bucket_of, need_native, rights_of, rights_options
+from bucketfs.cli.buck_target import acting, asides_place, bucket_of, need_native, rights_of, rights_options
 from bucketfs.cli.buck_watch_output import WatchShown
 from bucketfs.cli.options import LocalPath, configured
 from bucketfs.client import BucketInfo, thread_from_text, thread_text
-from bucketfs.daemon import (
-    EMBEDDED,
-    Config,
-    Places,
-    Session,
-    Watched,
-    announced,
-    make_private,
-    open_session,
-    raise_descriptor_limit,
-)
+from bucketfs.config import EMBEDDED, Config, Places, make_private
+from bucketfs.daemon import Session, Watched, announced, open_session, raise_descriptor_limit
 from bucketfs.disk import Disk
 from bucketfs.errors import Busy, NotFound, Refused, TimedOut, Unavailable, Usage
+from bucketfs.mirror import Mirror, MirrorPace, MirrorRunner, MirrorState, forget_state
 from bucketfs.mount import mount_above, mounts
-from bucketfs.sync import (
-    Asides,
-    Mirror,
-    MirrorPace,
-    MirrorRunner,
-    MirrorState,
-    NativeRemote,
-    Rights,
-    Watcher,
-    forget_state,
-    listed_asides,
-)
+from bucketfs.remote import NativeRemote, Watcher
+from bucketfs.transfer import Asides, Rights, listed_asides
 from bucketfs.types import BucketKey, ThreadId
 from bucketfs.vfs import conflict_name
 

@@ -13,7 +13,8 @@ import click
 from bucketfs.cli.printing import named, say
 from bucketfs.dag import cid_text
 from bucketfs.errors import BucketfsError
-from bucketfs.sync import Figures, Round
+from bucketfs.mirror import Round
+from bucketfs.transfer import Figures
 
 PROGRESS_PERIOD_S = 10.0
 

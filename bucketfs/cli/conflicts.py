@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
+from bucketfs.cli.find_mounts import ask_mount, listening_mounts, mount_around, places_of_user
 from bucketfs.cli.options import LocalPath
 from bucketfs.cli.outcome import raise_all
 from bucketfs.cli.printing import named, say
-from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around, places_of_user
-from bucketfs.daemon import Places
+from bucketfs.config import Places
 from bucketfs.errors import BucketfsError, Usage
 from bucketfs.mount import Mounted
 

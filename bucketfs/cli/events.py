@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
+from bucketfs.cli.find_mounts import ask_mount, listening_mounts, mount_around, places_of_user
 from bucketfs.cli.options import LocalPath
 from bucketfs.cli.printing import named, say
-from bucketfs.cli.reach import ask_mount, listening_mounts, mount_around, places_of_user
 from bucketfs.errors import Usage
 
 

@@ -16,14 +16,12 @@ from bucketfs.cli.orgs import org
 from bucketfs.cli.outcome import telling
 from bucketfs.cli.printing import say
 from bucketfs.cli.report import size_text
+from bucketfs.config import OWNER_ONLY, Config, parse_seconds
 from bucketfs.daemon import (
-    OWNER_ONLY,
-    Config,
     give_back_now_and_then,
     keep_freed_memory,
     notify_ready,
     notify_stopping,
-    parse_seconds,
     raise_descriptor_limit,
     serve_embedded,
 )
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from bucketfs.hub import HubConfig
 
 GRACE_LEAST_S = 3600.0
-"""What is younger, mounts count on being there (sync/restore.py)."""
+"""What is younger, mounts count on being there (sync/rollback.py)."""
 
 
 @click.group()

@@ -14,7 +14,8 @@ from bucketfs.cli.account import in_session
 from bucketfs.cli.options import configured, org_option, settings
 from bucketfs.cli.printing import say
 from bucketfs.client import Credentials, KeyInfo, KeyType
-from bucketfs.daemon import EMBEDDED, CredentialsFile, Profile, Session
+from bucketfs.config import EMBEDDED, CredentialsFile, Profile
+from bucketfs.daemon import Session
 from bucketfs.errors import NotFound, Usage
 
 _TYPES = {KeyType.ACCOUNT: "account", KeyType.USER: "user"}

@@ -11,7 +11,8 @@ import click
 from bucketfs.cli.options import configured, settings
 from bucketfs.cli.outcome import telling
 from bucketfs.cli.printing import named, say
-from bucketfs.daemon import MountOptions, running_at, spawn, watched_above
+from bucketfs.config import MountOptions
+from bucketfs.daemon import running_at, spawn, watched_above
 from bucketfs.errors import Usage
 from bucketfs.mount import MountSettings, is_dead, mounted_at, prepare, real_path
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bucketfs.daemon import SETTINGS, Config, Setting, load_config
+from bucketfs.config import SETTINGS, Config, Setting, load_config
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -12,7 +12,8 @@ from bucketfs.cli.account import in_session
 from bucketfs.cli.options import configured, settings
 from bucketfs.cli.printing import named, say
 from bucketfs.client import OrgInfo, public_key_text
-from bucketfs.daemon import Config, Session
+from bucketfs.config import Config
+from bucketfs.daemon import Session
 from bucketfs.errors import Exists, Usage
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")

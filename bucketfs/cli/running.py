@@ -12,10 +12,7 @@ from typing import Any
 
 import click
 
-from bucketfs.cli.options import LocalPath
-from bucketfs.cli.outcome import raise_all
-from bucketfs.cli.printing import named, say
-from bucketfs.cli.reach import (
+from bucketfs.cli.find_mounts import (
     ask_mount,
     listening_mounts,
     mount_around,
@@ -25,8 +22,12 @@ from bucketfs.cli.reach import (
     places_of_user,
     socket_of,
 )
+from bucketfs.cli.options import LocalPath
+from bucketfs.cli.outcome import raise_all
+from bucketfs.cli.printing import named, say
 from bucketfs.cli.report import Ticker, status_lines
-from bucketfs.daemon import Places, ask, parse_seconds
+from bucketfs.config import Places, parse_seconds
+from bucketfs.daemon import ask
 from bucketfs.errors import BucketfsError, NotFound, TimedOut, Unavailable, Usage
 from bucketfs.mount import Mounted, is_dead, unmount, write_back
 

@@ -12,31 +12,9 @@ have been done. Blocks that come from here are checked against their CIDs; conte
 of the tree, not of the bytes.
 """
 
-from bucketfs.client.auth import NO_CREDENTIALS, Credentials, api_signature, metadata, signature_message, token_subject
+from bucketfs.client.accounts import AccountInfo, HubClient, KeyInfo, KeyType, Member, OrgInfo, SessionInfo
 from bucketfs.client.blocks import NO_UPLOAD, BlocksClient, PutCounts
-from bucketfs.client.buckets import BucketsClient
-from bucketfs.client.channel import Channel
-from bucketfs.client.clock import behind_text
-from bucketfs.client.connection import (
-    BUCKETS_THREAD,
-    Connection,
-    buckets_thread,
-    connect,
-    find_bucket,
-    find_or_create_bucket,
-)
-from bucketfs.client.endpoint import Endpoint
-from bucketfs.client.hub import AccountInfo, HubClient, KeyInfo, KeyType, Member, OrgInfo, SessionInfo
-from bucketfs.client.identity import Identity, public_key_text, public_raw_of_text, signature_holds
-from bucketfs.client.ids import (
-    cid_of_root_path,
-    parse_thread,
-    root_path,
-    thread_from_text,
-    thread_of_random,
-    thread_text,
-)
-from bucketfs.client.info import (
+from bucketfs.client.bucket_info import (
     BucketDetails,
     BucketInfo,
     Created,
@@ -48,6 +26,21 @@ from bucketfs.client.info import (
     Pushed,
     Role,
 )
+from bucketfs.client.buckets import BucketsClient
+from bucketfs.client.channel import Channel
+from bucketfs.client.connection import (
+    BUCKETS_THREAD,
+    Connection,
+    buckets_thread,
+    connect,
+    find_bucket,
+    find_or_create_bucket,
+)
+from bucketfs.client.endpoint import Endpoint
+from bucketfs.client.headers import NO_CREDENTIALS, Credentials, api_signature, metadata, signature_message, token_subject
+from bucketfs.client.hub_clock import behind_text
+from bucketfs.client.identity import Identity, public_key_text, public_raw_of_text, signature_holds
+from bucketfs.client.ids import cid_of_root_path, parse_thread, root_path, thread_from_text, thread_of_random, thread_text
 from bucketfs.client.mail import Letter, letter, opened, sealed
 from bucketfs.client.retry import Backoff, Retry
 from bucketfs.client.streams import Dialogue, Replies

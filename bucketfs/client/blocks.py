@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
+from bucketfs.client.bucket_info import BucketInfo, Holdings, Limits
 from bucketfs.client.channel import Channel
 from bucketfs.client.ids import parse_thread
-from bucketfs.client.info import BucketInfo, Holdings, Limits
 from bucketfs.dag import parse_cid, verify
 from bucketfs.errors import Corrupt, InvalidArgument, Unsupported
 from bucketfs.types import BucketKey, Cid, ThreadId, UploadId

@@ -32,10 +32,10 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from bucketfs.client.answers import Failure, error_of, warning_of
-from bucketfs.client.auth import Credentials, metadata
-from bucketfs.client.clock import hub_time
 from bucketfs.client.endpoint import Endpoint
+from bucketfs.client.headers import Credentials, metadata
+from bucketfs.client.hub_clock import hub_time
+from bucketfs.client.status_errors import Failure, error_of, warning_of
 from bucketfs.client.streams import Call, Dialogue, Encodable, Outbox, Replies, closing, limit
 from bucketfs.errors import BucketfsError, Unauthenticated, Unavailable
 from bucketfs.types import ThreadId

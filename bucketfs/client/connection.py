@@ -12,14 +12,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bucketfs.client.auth import Credentials
+from bucketfs.client.accounts import HubClient
 from bucketfs.client.blocks import BlocksClient
+from bucketfs.client.bucket_info import BucketInfo
 from bucketfs.client.buckets import BucketsClient
 from bucketfs.client.channel import TIMEOUT_S, Channel
 from bucketfs.client.endpoint import Endpoint
-from bucketfs.client.hub import HubClient
+from bucketfs.client.headers import Credentials
 from bucketfs.client.ids import THREAD_RANDOM_BYTES, thread_of_random
-from bucketfs.client.info import BucketInfo
 from bucketfs.client.threads import ThreadsClient
 from bucketfs.client.token import TokenBearer
 from bucketfs.client.users import UsersClient

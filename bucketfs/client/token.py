@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import trio
 
-from bucketfs.client.auth import Credentials
+from bucketfs.client.headers import Credentials
 from bucketfs.client.identity import Identity
 
 

@@ -23,27 +23,26 @@ import trio
 
 from bucketfs.cache import BlockCache
 from bucketfs.client import BucketInfo
-from bucketfs.daemon.allocator import give_back_now_and_then
-from bucketfs.daemon.commands import commands_of
-from bucketfs.daemon.config import EMBEDDED, MountOptions, load_config
-from bucketfs.daemon.control import ControlServer, Document, Progress
-from bucketfs.daemon.descriptors import raise_descriptor_limit
-from bucketfs.daemon.draining import drain, left_of, reporting
-from bucketfs.daemon.gone import gone_buckets
-from bucketfs.daemon.known import Known, recall, remember
-from bucketfs.daemon.places import OWNER_ONLY, close_to_others, make_private
-from bucketfs.daemon.ready import tell_ready, tell_waiting
-from bucketfs.daemon.reload import follow_settings
-from bucketfs.daemon.report import mount_status
-from bucketfs.daemon.running import Locks, Running
+from bucketfs.config import EMBEDDED, OWNER_ONLY, MountOptions, close_to_others, follow_settings, load_config, make_private
+from bucketfs.daemon.buckets.deleted import gone_buckets
+from bucketfs.daemon.buckets.draining import drain, left_of, reporting
+from bucketfs.daemon.buckets.hub_cache import Known, recall, remember
+from bucketfs.daemon.buckets.volumes import Volumes
+from bucketfs.daemon.control.commands import commands_of
+from bucketfs.daemon.control.socket import ControlServer, Document, Progress
+from bucketfs.daemon.control.status import mount_status
+from bucketfs.daemon.host.allocator import give_back_now_and_then
+from bucketfs.daemon.host.descriptors import raise_descriptor_limit
+from bucketfs.daemon.host.mount_registry import Locks, Running
+from bucketfs.daemon.host.ready import tell_ready, tell_waiting
+from bucketfs.daemon.host.systemd import more_time, notify_ready, notify_status, notify_stopping, watchdog
+from bucketfs.daemon.mount_paths import Where
 from bucketfs.daemon.session import Session, open_session
-from bucketfs.daemon.systemd import more_time, notify_ready, notify_status, notify_stopping, watchdog
-from bucketfs.daemon.volumes import Volumes
-from bucketfs.daemon.where import Where
 from bucketfs.disk import Disk
 from bucketfs.errors import BucketfsError, NotFound, TimedOut, Unauthenticated, Unavailable, Unsupported
 from bucketfs.mount import KernelClock, Mount, MountSettings
-from bucketfs.sync import HubSource, Pace, Watcher
+from bucketfs.remote import HubSource, Watcher
+from bucketfs.sync import Pace
 from bucketfs.types import ROOT_INODE, BucketKey, ThreadId
 from bucketfs.vfs import VFS, AttributesChanged, ContentChanged, InodeNumbers, Invalidation, Owner
 

@@ -24,10 +24,9 @@ from bucketfs.client import (
     thread_from_text,
     token_subject,
 )
-from bucketfs.daemon.allocator import keep_freed_memory
-from bucketfs.daemon.config import DEFAULT_PROFILE, EMBEDDED, Config
-from bucketfs.daemon.credentials import CredentialsFile, Profile, chosen_for, identity_of
-from bucketfs.daemon.embedded import address_of, embedded_hub, place_of_embedded
+from bucketfs.config import DEFAULT_PROFILE, EMBEDDED, Config, CredentialsFile, Profile, chosen_for, identity_of
+from bucketfs.daemon.embedded_hub import address_of, embedded_hub, place_of_embedded
+from bucketfs.daemon.host.allocator import keep_freed_memory
 from bucketfs.errors import InvalidArgument, NotFound, Unsupported, Usage
 from bucketfs.types import BucketKey, ThreadId
 

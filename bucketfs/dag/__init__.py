@@ -13,7 +13,7 @@ What we write, for ever, because it is part of every CID:
 * A directory is sharded (HAMT, fan-out 256, murmur3) when the bytes of its names and CIDs are more than 262,144, and plain
   otherwise, whatever its history.
 
-What both of two sides changed since they agreed is judged in one place, ``verdict``: by ``merge`` for trees that only their CIDs
+What both of two sides changed since they agreed is judged in one place, `rules`: by ``merge_trees`` for trees that only their CIDs
 are known of, and by whoever knows more of what was done.
 
 What we read: any layout of files, CIDv0, mixed versions, both spellings of defaults, within the limits on data from outside:
@@ -22,18 +22,8 @@ depth, fan-out, sizes, names.
 
 from __future__ import annotations
 
-from bucketfs.dag.cars import (
-    EMPTY_ROOT,
-    Archive,
-    car_read,
-    car_write,
-)
-from bucketfs.dag.changes import (
-    Change,
-    diff,
-    directory_changes,
-)
-from bucketfs.dag.cid import (
+from bucketfs.dag.car import EMPTY_ROOT, Archive, car_read, car_write
+from bucketfs.dag.codec.cid import (
     BLOCK_MAX,
     DAG_PB,
     LIBP2P_KEY,
@@ -49,12 +39,32 @@ from bucketfs.dag.cid import (
     same_node,
     verify,
 )
-from bucketfs.dag.deltas import (
-    Comparison,
-    Delta,
-    compare,
+from bucketfs.dag.codec.dag_pb import PbLink, PbNode, decode_pb, encode_pb
+from bucketfs.dag.codec.multibase import base58_decode, base58_encode, multibase_decode, multibase_encode
+from bucketfs.dag.codec.nodes import (
+    FILE_WIDTH,
+    INLINE_MAX,
+    LEAF_SIZE,
+    NAME_MAX,
+    SYMLINK_TARGET_MAX,
+    Built,
+    NodeInfo,
+    block_links,
+    check_block,
+    check_name,
+    node_info,
+    with_attributes,
 )
-from bucketfs.dag.directories import (
+from bucketfs.dag.codec.unixfs import (
+    DIRECTORY_MODE_DEFAULT,
+    FILE_MODE_DEFAULT,
+    UnixFs,
+    UnixFsType,
+    decode_unixfs,
+    encode_unixfs,
+)
+from bucketfs.dag.codec.varint import uvarint_decode, uvarint_encode
+from bucketfs.dag.dirs.directory import (
     SHARD_THRESHOLD,
     Directory,
     DirectoryBlock,
@@ -69,53 +79,11 @@ from bucketfs.dag.directories import (
     resolve,
     symlink,
 )
-from bucketfs.dag.files import (
-    FileTree,
-    Leaf,
-    build_file,
-    file_root,
-    leaf_data,
-    leaves,
-    read_file,
-)
-from bucketfs.dag.filesizes import file_length_of_tsize
-from bucketfs.dag.graphs import (
-    new_blocks,
-    reachable,
-)
-from bucketfs.dag.merging import (
-    ConflictName,
-    Merge,
-    MergeConflict,
-    merge,
-)
-from bucketfs.dag.multibase import (
-    base58_decode,
-    base58_encode,
-    multibase_decode,
-    multibase_encode,
-)
-from bucketfs.dag.nodes import (
-    FILE_WIDTH,
-    INLINE_MAX,
-    LEAF_SIZE,
-    NAME_MAX,
-    SYMLINK_TARGET_MAX,
-    Built,
-    NodeInfo,
-    block_links,
-    check_block,
-    check_name,
-    node_info,
-    with_attributes,
-)
-from bucketfs.dag.pb import (
-    PbLink,
-    PbNode,
-    decode_pb,
-    encode_pb,
-)
-from bucketfs.dag.records import (
+from bucketfs.dag.dirs.edit import TreePath, edit_tree
+from bucketfs.dag.files.file import FileTree, Leaf, build_file, file_root, leaf_data, leaves, read_file
+from bucketfs.dag.files.sizes import file_length_of_tsize
+from bucketfs.dag.files.spans import Span, Subtree, subtrees
+from bucketfs.dag.ipns import (
     RECORD_LIFETIME_NS,
     RECORD_TTL_NS,
     NameRecord,
@@ -130,45 +98,13 @@ from bucketfs.dag.records import (
     seed_of_private_key,
     verify_record,
 )
-from bucketfs.dag.spans import Span, Subtree, subtrees
-from bucketfs.dag.steps import (
-    BATCH_MAX,
-    drive,
-    fetch,
-    gather,
-)
-from bucketfs.dag.trees import (
-    TreePath,
-    edit_tree,
-)
-from bucketfs.dag.unfolding import (
-    Unfolding,
-    check_small_tree,
-    check_unfolding,
-    count_entries,
-)
-from bucketfs.dag.unixfs import (
-    DIRECTORY_MODE_DEFAULT,
-    FILE_MODE_DEFAULT,
-    UnixFs,
-    UnixFsType,
-    decode_unixfs,
-    encode_unixfs,
-)
-from bucketfs.dag.varint import (
-    uvarint_decode,
-    uvarint_encode,
-)
-from bucketfs.dag.verdict import (
-    Act,
-    Entry,
-    Side,
-    Verdict,
-    content_of,
-    entry_of,
-    judge,
-    merge_attributes,
-)
+from bucketfs.dag.merge.changes import Change, diff, directory_changes
+from bucketfs.dag.merge.diff import Comparison, Delta, compare
+from bucketfs.dag.merge.merging import ConflictName, Merge, MergeConflict, merge_trees
+from bucketfs.dag.merge.rules import Act, Entry, Side, Verdict, content_of, entry_of, judge, merge_attributes
+from bucketfs.dag.steps import BATCH_MAX, drive, fetch, gather
+from bucketfs.dag.unfolding import Unfolding, check_small_tree, check_unfolding, count_entries
+from bucketfs.dag.walk import new_blocks, reachable
 
 __all__ = [
     "BATCH_MAX",
@@ -257,8 +193,8 @@ __all__ = [
     "list_directory",
     "lookup",
     "make_record",
-    "merge",
     "merge_attributes",
+    "merge_trees",
     "multibase_decode",
     "multibase_encode",
     "multihash_of",

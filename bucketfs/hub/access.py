@@ -18,7 +18,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from bucketfs.errors import Denied
-from bucketfs.hub.rows import BucketRow, PathEntry
+from bucketfs.hub.db.models import BucketRow, PathEntry
 
 NONE = 0
 READER = 1

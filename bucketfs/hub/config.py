@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bucketfs.hub.rows import Limits
+from bucketfs.hub.db.models import Limits
 
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 

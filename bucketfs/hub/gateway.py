@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 from bucketfs.errors import NotFound, Stale, Unavailable, Usage
 from bucketfs.hub.config import HubConfig
-from bucketfs.hub.deps import Hub
-from bucketfs.hub.listen import Address
+from bucketfs.hub.context import Hub
+from bucketfs.hub.rpc.listen import Address
 
 REQUEST_TIMEOUT_S = 10.0
 

@@ -32,17 +32,18 @@ import sqlalchemy as sa
 
 from bucketfs.dag import multihash_of, reachable
 from bucketfs.errors import BucketfsError, Corrupt, NoSpace
-from bucketfs.hub import blockindex, tables
-from bucketfs.hub.blockindex import Place
-from bucketfs.hub.blockstore import BlockStore
 from bucketfs.hub.config import HubConfig
-from bucketfs.hub.database import Database
-from bucketfs.hub.packs import PackWriter, open_pack, pack_path, punch
-from bucketfs.hub.private import PrivateTree, bucket_size
-from bucketfs.hub.reserve import give_up_reserve, take_reserve
-from bucketfs.hub.sizes import Scales
-from bucketfs.hub.tree import WorkingSet
-from bucketfs.hub.usage import Accounting
+from bucketfs.hub.db import schema as tables
+from bucketfs.hub.db.engine import Database
+from bucketfs.hub.db.usage import Accounting
+from bucketfs.hub.store import blockindex
+from bucketfs.hub.store.blockindex import Place
+from bucketfs.hub.store.blockstore import BlockStore
+from bucketfs.hub.store.packs import PackWriter, open_pack, pack_path, punch
+from bucketfs.hub.store.reserve import give_up_reserve, take_reserve
+from bucketfs.hub.trees.private import PrivateTree, bucket_size
+from bucketfs.hub.trees.public import WorkingSet
+from bucketfs.hub.trees.size_check import Scales
 from bucketfs.types import Cid
 
 GRACE_S = 3600.0

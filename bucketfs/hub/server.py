@@ -20,23 +20,24 @@ from sqlalchemy.exc import OperationalError
 
 from bucketfs.disk import make_private_folder
 from bucketfs.errors import DiskFailed, NoSpace
-from bucketfs.hub import accounts, blocks, buckets, threads, users
-from bucketfs.hub.auth import Authenticator
-from bucketfs.hub.blockstore import NODES_RESERVE_BYTES, BlockStore
 from bucketfs.hub.config import HubConfig
-from bucketfs.hub.confirm import Confirmations
-from bucketfs.hub.deps import Hub
-from bucketfs.hub.feed import Feed
+from bucketfs.hub.context import Hub
+from bucketfs.hub.db.buckets import Metadata
+from bucketfs.hub.db.schema import sqlite_url
+from bucketfs.hub.events import Feed
 from bucketfs.hub.gateway import Gateway
 from bucketfs.hub.identity import Identity
-from bucketfs.hub.listen import bind
-from bucketfs.hub.metadata import Metadata
-from bucketfs.hub.pledges import Pledges
-from bucketfs.hub.private import bucket_size
-from bucketfs.hub.reserve import SCRATCH_BYTES, give_up_reserve, take_reserve
-from bucketfs.hub.rpc import Gate, in_pool
-from bucketfs.hub.service import Service
-from bucketfs.hub.tables import sqlite_url
+from bucketfs.hub.rpc.authentication import Authenticator
+from bucketfs.hub.rpc.dispatch import Gate, in_pool
+from bucketfs.hub.rpc.listen import bind
+from bucketfs.hub.rpc.service import Service
+from bucketfs.hub.services import accounts, blocks, threads, users
+from bucketfs.hub.services.buckets import service as buckets
+from bucketfs.hub.services.confirm import Confirmations
+from bucketfs.hub.store.blockstore import NODES_RESERVE_BYTES, BlockStore
+from bucketfs.hub.store.reserve import SCRATCH_BYTES, give_up_reserve, take_reserve
+from bucketfs.hub.store.upload_quota import Pledges
+from bucketfs.hub.trees.private import bucket_size
 
 log = logging.getLogger("bucketfs.hub")
 

@@ -42,11 +42,11 @@ Invariants. The crash tests hold them for a stop at every disk call.
     wants other bytes there begins another draft. So every seal that is found is right, and bytes without their sum are damage.
 """
 
-from bucketfs.journal.aside import set_aside
-from bucketfs.journal.base import BaseBlocks
+from bucketfs.journal.base_pins import BaseBlocks
 from bucketfs.journal.drafts import Draft, Drafts
 from bucketfs.journal.extents import Extents, Interval
 from bucketfs.journal.journal import Journal, JournalFigures, Resources
+from bucketfs.journal.quarantine import set_aside
 from bucketfs.journal.recovery import Glance, Recovery, glance, inodes_named
 
 __all__ = [

@@ -18,10 +18,10 @@ from functools import partial
 
 from bucketfs.disk import Disk, OpenFile, PathLike, Workers
 from bucketfs.errors import BucketfsError, DiskFailed, NotFound, TooManyOpen
-from bucketfs.journal.checked import Checked
+from bucketfs.journal.checked_io import Checked
+from bucketfs.journal.checksums import BLOCK_SIZE, Sums, Survey, records_of, survey
 from bucketfs.journal.descriptors import Descriptors
 from bucketfs.journal.extents import Interval
-from bucketfs.journal.sums import BLOCK_SIZE, Sums, Survey, records_of, survey
 from bucketfs.ops import Seal
 from bucketfs.types import DraftId
 

@@ -16,7 +16,8 @@ import trio
 
 from bucketfs.disk import Disk, OpenFile, PathLike, Workers
 from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, NotFound, Stale, TooManyOpen
-from bucketfs.journal.base import BaseBlocks
+from bucketfs.journal.base_pins import BaseBlocks
+from bucketfs.journal.checksums import Survey
 from bucketfs.journal.descriptors import Descriptors
 from bucketfs.journal.drafts import Drafts, SyncWork
 from bucketfs.journal.extents import Interval
@@ -24,7 +25,6 @@ from bucketfs.journal.record import HEAD_END, Header, encode_frame, encode_heade
 from bucketfs.journal.recovery import Recovery, find_segment, move_drafts_aside, recovery_of, segment_path
 from bucketfs.journal.reserve import Reserve
 from bucketfs.journal.state import Event, Life, next_life
-from bucketfs.journal.sums import Survey
 from bucketfs.ops import Op, Record, SetContent
 from bucketfs.types import Cid, DraftId
 

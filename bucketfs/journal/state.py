@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bucketfs.errors import Corrupt
+from bucketfs.journal.checksums import Sums
 from bucketfs.journal.record import FRAME_HEADER_SIZE, HEAD_END, Header, decode_header, decode_op, frame_at
-from bucketfs.journal.sums import Sums
 from bucketfs.ops import Op, Seal, SetContent
 from bucketfs.types import DraftId
 

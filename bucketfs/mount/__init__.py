@@ -18,8 +18,8 @@ this process.
 from typing import TYPE_CHECKING
 
 from bucketfs.mount.checks import prepare, real_path
-from bucketfs.mount.clock import KernelClock
 from bucketfs.mount.errno import errno_of
+from bucketfs.mount.kernel_clock import KernelClock
 from bucketfs.mount.settings import MountSettings
 from bucketfs.mount.table import Mounted, detached, is_dead, mount_above, mounted_at, mounts, unmount, write_back
 

@@ -28,7 +28,7 @@ import pyfuse3
 import trio
 
 from bucketfs.errors import BucketfsError, Busy, NotFound, TimedOut, Unsupported
-from bucketfs.mount.amend import Amender
+from bucketfs.mount.amending import Amender
 from bucketfs.mount.checks import prepare
 from bucketfs.mount.invalidate import Invalidator
 from bucketfs.mount.operations import Operations

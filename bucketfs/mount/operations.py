@@ -37,7 +37,7 @@ from bucketfs.types import Caller, FileHandle, Inode, Kind
 from bucketfs.vfs import Attr, Opened, RenameFlags, SetAttr
 
 if TYPE_CHECKING:
-    from bucketfs.mount.amend import Amender
+    from bucketfs.mount.amending import Amender
     from bucketfs.vfs import VFS
 
 log = logging.getLogger(__name__)

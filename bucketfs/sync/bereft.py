@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from bucketfs.dag import NodeInfo
-from bucketfs.sync.refused import Frozen, Parts, Place, Unit
+from bucketfs.sync.partial_push import Frozen, Parts, Place, Unit
 from bucketfs.types import Cid, Kind, Link
 from bucketfs.vfs import FrozenDirectory, FrozenFile, Picture
 

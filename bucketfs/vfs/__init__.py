@@ -10,12 +10,31 @@ must survive a crash is what `overlay_ops` writes and `replay` reads. What waits
 theirs any more are `DraftDamaged`, for readers and for pushes.
 """
 
-from bucketfs.vfs.checkpoint import draft_ids, overlay_ops, replay
-from bucketfs.vfs.conflict import conflict_name
-from bucketfs.vfs.conflicts import Conflicts
-from bucketfs.vfs.content import BasePiece, DraftPiece, FrozenLayer, Piece, ZeroPiece, pieces
-from bucketfs.vfs.contested import contested_changes, without_folders
-from bucketfs.vfs.facts import (
+from bucketfs.vfs.buckets_root import Buckets
+from bucketfs.vfs.conflicts import Keep, stands
+from bucketfs.vfs.rebase.permission_change import apply_rights
+from bucketfs.vfs.rebase.rebasing import BuiltNode, Rebased, built_of, rebase_onto
+from bucketfs.vfs.recovery.checkpoint import draft_ids, overlay_ops, replay
+from bucketfs.vfs.recovery.overtaken import links_of_stuck, move_aside
+from bucketfs.vfs.recovery.retry import note_base, retry
+from bucketfs.vfs.recovery.salvage import find_lost
+from bucketfs.vfs.sealing import left_open, seal
+from bucketfs.vfs.snapshot.batches import Choice, Limits, Slices
+from bucketfs.vfs.snapshot.contested import contested_changes, without_folders
+from bucketfs.vfs.snapshot.freezing import FrozenDirectory, FrozenFile, FrozenSymlink, Picture, freeze, pushed, thaw
+from bucketfs.vfs.tree.base_pins import Footing, Note, Stand, stuck_paths, survey
+from bucketfs.vfs.tree.base_tree import Lens, run_steps
+from bucketfs.vfs.tree.conflict_index import Conflicts
+from bucketfs.vfs.tree.conflict_name import conflict_name
+from bucketfs.vfs.tree.content import BasePiece, DraftPiece, FrozenLayer, Piece, ZeroPiece, pieces
+from bucketfs.vfs.tree.deferred import waits
+from bucketfs.vfs.tree.file_io import DraftDamaged, draft_bytes, read_base, record
+from bucketfs.vfs.tree.inode_table import InodeNumbers
+from bucketfs.vfs.tree.namespace import Owner
+from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode
+from bucketfs.vfs.tree.permissions import Rights, Roles, Touch, rights_of
+from bucketfs.vfs.tree.quota import Growth, Room
+from bucketfs.vfs.tree.stat_types import (
     Attr,
     AttributesChanged,
     ContentChanged,
@@ -29,27 +48,8 @@ from bucketfs.vfs.facts import (
     SetAttr,
     StatFs,
 )
-from bucketfs.vfs.files import DraftDamaged, draft_bytes, read_base, record
-from bucketfs.vfs.footing import Footing, Note, Stand, stuck_paths, survey
-from bucketfs.vfs.frozen import FrozenDirectory, FrozenFile, FrozenSymlink, Picture, freeze, pushed, thaw
-from bucketfs.vfs.inodes import InodeNumbers
-from bucketfs.vfs.lens import Lens, run_steps
-from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
-from bucketfs.vfs.overtaken import links_of_stuck, move_aside
-from bucketfs.vfs.rebase import BuiltNode, Rebased, built_of, rebase_onto
-from bucketfs.vfs.resolve import Keep, stands
-from bucketfs.vfs.retrying import note_base, retry
-from bucketfs.vfs.rights import Rights, Roles, Touch, rights_of
-from bucketfs.vfs.room import Growth, Room
-from bucketfs.vfs.salvage import find_lost
-from bucketfs.vfs.sealing import left_open, seal
-from bucketfs.vfs.sharing import apply_rights
-from bucketfs.vfs.slices import Choice, Limits, Slices
-from bucketfs.vfs.stuck import waits
-from bucketfs.vfs.top import Buckets
+from bucketfs.vfs.tree.volume import Volume
 from bucketfs.vfs.vfs import VFS
-from bucketfs.vfs.view import Owner
-from bucketfs.vfs.volume import Volume
 
 __all__ = [
     "VFS",

@@ -1,63 +1,92 @@
-"""The conflicts of a bucket that nobody has settled yet, by the paths of their copies. Pure.
+"""Settling a conflict as the user wants it: which of the two versions takes the name. Pure.
 
-The list lives in the journal: a `Conflict` record goes in where a copy is made, beside the records of the copy or in the head
-of the checkpoint that holds both, and every checkpoint says the list again. So a kill at any moment leaves a copy with its
-conflict, or neither, and a replay ends with the list that was.
-
-It follows what is done here: a folder above that is renamed takes its conflicts along; a copy that is renamed or removed, or that
-its original is laid over, is settled by that. Another file that is renamed over a copy is the copy from then on: so editors save.
+What is done is what a rename or an unlink would do, with the same journal records, the same checks and the same push; only the
+kernel did not ask for it, so it has to be told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+import enum
 
-from bucketfs.ops import Conflict
-
-
-class Conflicts:
-    """What is to be settled, oldest first."""
-
-    def __init__(self) -> None:
-        self._items: dict[str, Conflict] = {}
-
-    def __iter__(self) -> Iterator[Conflict]:
-        return iter(list(self._items.values()))
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def get(self, copy: str) -> Conflict | None:
-        """The conflict whose copy stands at a path."""
-        return self._items.get(copy)
-
-    def add(self, conflict: Conflict) -> None:
-        """A copy was made."""
-        self._items[conflict.copy] = conflict
-
-    def settle(self, copy: str) -> None:
-        """The conflict of a copy, if there is one, is settled."""
-        self._items.pop(copy, None)
-
-    def moved(self, old: str, new: str, *, exchange: bool) -> None:
-        """What stood at ``old`` stands at ``new`` now; what stood there is gone, or at ``old`` when ``exchange``."""
-        if not self._items:
-            return
-        there, back = f"{old}/", f"{new}/"
-        kept: dict[str, Conflict] = {}
-        for item in self._items.values():
-            if item.copy == old or (item.copy == new and (exchange or item.original == old)):
-                continue  # somebody gave the copy a name of its own, or chose the other version
-            moved = _moved(item, there, back)
-            if moved is item and exchange:
-                moved = _moved(item, back, there)
-            kept[moved.copy] = moved
-        self._items = kept
+from bucketfs.errors import IsADirectory, NotFound
+from bucketfs.ops import Conflict, Settled
+from bucketfs.types import Kind, Link
+from bucketfs.vfs.tree.node import DirectoryNode, Node
+from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged, EntryGone, Invalidation, RenameFlags
+from bucketfs.vfs.tree.volume import Volume
 
 
-def _moved(item: Conflict, old: str, new: str) -> Conflict:
-    """An item whose copy, and so its original, stands below a folder (written with a slash at the end) that was moved."""
-    if not item.copy.startswith(old):
-        return item
-    return replace(item, copy=new + item.copy[len(old) :], original=new + item.original[len(old) :])
+class Keep(enum.Enum):
+    """Which version is kept under the name; with `BOTH` the files stay as they are."""
+
+    MINE = "keep-mine"
+    THEIRS = "keep-theirs"
+    BOTH = "keep-both"
+
+
+def resolve(volume: Volume, conflict: Conflict, keep: Keep) -> list[Invalidation]:
+    """Settle ``conflict``; what the kernel must be told.
+
+    An attempt. Raises NotFound when the conflict is on the list no more, or its copy is gone (then it is taken off), or what is
+    to be kept is; IsADirectory when a folder is in the way; and as `Volume.rename` and `Volume.remove`.
+    """
+    if volume.conflicts.get(conflict.copy) != conflict:
+        raise NotFound(f"{conflict.copy!r} is no conflict any more", hint="'bucketfs conflicts' lists what is")
+    above, _, copy_name = conflict.copy.rpartition("/")
+    name = conflict.original.rpartition("/")[2].encode()
+    parent = _directory(volume, above)
+    copy = None if parent is None else volume.find(parent, copy_name.encode())
+    if parent is None or copy is None:
+        volume.conflicts.settle(conflict.copy)
+        raise NotFound(f"{conflict.copy!r} is gone", hint="there is nothing to choose any more")
+    if keep is Keep.BOTH:
+        volume.append(Settled(conflict.copy, volume.owner.now_ns()))
+        volume.conflicts.settle(conflict.copy)
+        return []
+    there = volume.find(parent, name)
+    if (keep is Keep.MINE) == conflict.ours:
+        if isinstance(there, DirectoryNode):
+            raise IsADirectory(f"{conflict.original!r} is a folder", hint="move it away, or keep both")
+        volume.rename(parent, copy.name, parent, name, RenameFlags.NONE)
+        return [
+            EntryChanged(parent.inode, copy_name.encode()),
+            EntryChanged(parent.inode, name),
+            AttributesChanged(parent.inode),
+            AttributesChanged(copy.inode),
+        ]
+    if there is None:
+        raise NotFound(
+            f"{conflict.original!r} is gone, and the copy is all that is left", hint="choose the copy, or keep both"
+        )
+    if isinstance(copy, DirectoryNode):
+        raise IsADirectory(f"{conflict.copy!r} is a folder", hint="remove it yourself, or keep both")
+    volume.remove(parent, copy.name, directory=False)
+    return [EntryGone(parent.inode, copy_name.encode(), copy.inode), AttributesChanged(parent.inode)]
+
+
+def _directory(volume: Volume, path: str) -> DirectoryNode | None:
+    """The directory at a path, taken into memory with those above it; None when there is none."""
+    at = volume.root
+    for name in path.encode().split(b"/") if path else []:
+        found = volume.find(at, name)
+        if not isinstance(found, DirectoryNode):
+            return None
+        at = found
+    return at
+
+
+def stands(volume: Volume, path: str) -> bool:
+    """Whether anything is at a path. An attempt; takes nothing into memory."""
+    at: Node | Link = volume.root
+    for name in path.encode().split(b"/"):
+        found: Node | Link | None = None
+        if isinstance(at, DirectoryNode):
+            found = at.children.get(name)
+            if found is None and name not in at.overrides:
+                found = volume.base_entry(at, name)
+        elif isinstance(at, Link) and volume.lens.info(at).kind is Kind.DIRECTORY:
+            found = volume.lens.directory(at.cid).entries.get(name)
+        if found is None:
+            return False
+        at = found
+    return True

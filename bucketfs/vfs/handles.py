@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from bucketfs.errors import BucketfsError, Stale
 from bucketfs.types import FileHandle
-from bucketfs.vfs.nodes import FileNode, Node
+from bucketfs.vfs.tree.node import FileNode, Node
 
 AHEAD_MIN_BYTES = 1 << 20
 AHEAD_MAX_BYTES = 16 << 20

@@ -11,9 +11,9 @@ from __future__ import annotations
 from bucketfs.errors import BucketfsError
 from bucketfs.journal import Interval
 from bucketfs.types import DraftId
-from bucketfs.vfs.files import LAYERS_MAX
-from bucketfs.vfs.nodes import FileNode
-from bucketfs.vfs.volume import Volume
+from bucketfs.vfs.tree.file_io import LAYERS_MAX
+from bucketfs.vfs.tree.node import FileNode
+from bucketfs.vfs.tree.volume import Volume
 
 FILES_MAX = 128
 """How many files are sealed in one go."""

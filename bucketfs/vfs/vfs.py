@@ -28,11 +28,19 @@ from bucketfs.errors import (
 )
 from bucketfs.ops import Conflict
 from bucketfs.types import ROOT_INODE, Caller, FileHandle, Inode
-from bucketfs.vfs import files, losses
-from bucketfs.vfs.ahead import Ahead
-from bucketfs.vfs.amends import Amends
-from bucketfs.vfs.displaced import bring_home
-from bucketfs.vfs.facts import (
+from bucketfs.vfs.buckets_root import Buckets, Top
+from bucketfs.vfs.conflicts import Keep, resolve
+from bucketfs.vfs.handles import Handles, OpenDirectory, OpenFile
+from bucketfs.vfs.kernel_amends import Amends
+from bucketfs.vfs.readahead import Ahead
+from bucketfs.vfs.recovery.displaced import bring_home
+from bucketfs.vfs.sealing import closed
+from bucketfs.vfs.tree import file_io as files
+from bucketfs.vfs.tree import write_failures as losses
+from bucketfs.vfs.tree.inode_table import InodeNumbers
+from bucketfs.vfs.tree.namespace import Owner
+from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode
+from bucketfs.vfs.tree.stat_types import (
     Attr,
     AttributesChanged,
     ContentChanged,
@@ -43,14 +51,7 @@ from bucketfs.vfs.facts import (
     SetAttr,
     StatFs,
 )
-from bucketfs.vfs.handles import Handles, OpenDirectory, OpenFile
-from bucketfs.vfs.inodes import InodeNumbers
-from bucketfs.vfs.nodes import DirectoryNode, FileNode, Node, SymlinkNode
-from bucketfs.vfs.resolve import Keep, resolve
-from bucketfs.vfs.sealing import closed
-from bucketfs.vfs.top import Buckets, Top
-from bucketfs.vfs.view import Owner
-from bucketfs.vfs.volume import Volume, check_name
+from bucketfs.vfs.tree.volume import Volume, check_name
 
 T = TypeVar("T")
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from bucketfs.cli import main
-from bucketfs.daemon import Watched, announced, find_places, into_itself, make_private
+from bucketfs.config import find_places, make_private
+from bucketfs.daemon import Watched, announced, into_itself
 from bucketfs.disk import Disk
 from bucketfs.hub import HubServer
 from bucketfs.mount import Mounted

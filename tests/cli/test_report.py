@@ -9,7 +9,7 @@ import pytest
 
 from bucketfs.cli.buck_watch_output import PROGRESS_PERIOD_S, WatchShown
 from bucketfs.cli.report import Ticker, size_text, status_lines, time_text
-from bucketfs.sync import Figures
+from bucketfs.transfer import Figures
 
 DOCUMENT: dict[str, Any] = {
     "mountpoint": "/m",

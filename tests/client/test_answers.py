@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bucketfs.client.answers import MISSING_TRAILER, Failure, error_of
+from bucketfs.client.status_errors import MISSING_TRAILER, Failure, error_of
 from bucketfs.errors import (
     BlocksMissing,
     BucketfsError,

@@ -13,9 +13,9 @@ import grpc
 import pytest
 
 from bucketfs.client import Channel, Credentials, Endpoint, HubClient, KeyType, behind_text, connect
-from bucketfs.client.answers import BAD_SIGNATURE, Failure, error_of
-from bucketfs.client.auth import SIGNATURE_LIFETIME, api_signature, signature_message
-from bucketfs.client.clock import hub_time
+from bucketfs.client.headers import SIGNATURE_LIFETIME, api_signature, signature_message
+from bucketfs.client.hub_clock import hub_time
+from bucketfs.client.status_errors import BAD_SIGNATURE, Failure, error_of
 from bucketfs.errors import HubError, Unauthenticated
 from bucketfs.hub import HubConfig, HubServer
 from bucketfs.wire import hub_pb2

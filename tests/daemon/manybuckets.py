@@ -19,7 +19,7 @@ from world import ME, Clock, MemoryRemote
 
 from bucketfs.cache import BlockCache
 from bucketfs.client import BucketDetails, BucketInfo, Created, Credentials, Links, PutCounts
-from bucketfs.daemon.volumes import Volumes
+from bucketfs.daemon.buckets.volumes import Volumes
 from bucketfs.errors import Corrupt, NotFound
 from bucketfs.sync import Pace
 from bucketfs.types import ROOT_INODE, BucketKey, Cid, Inode, ThreadId, UploadId

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bucketfs.daemon import SETTINGS, load_config
-from bucketfs.daemon import values as reading
+from bucketfs.config import SETTINGS, load_config
+from bucketfs.config import parsers as reading
 from bucketfs.errors import Usage
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bucketfs.client import Credentials, thread_of_random
-from bucketfs.daemon import CredentialsFile, Profile
+from bucketfs.config import CredentialsFile, Profile
 from bucketfs.daemon.session import choose
 from bucketfs.errors import NotFound, Usage
 

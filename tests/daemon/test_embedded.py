@@ -12,7 +12,8 @@ import trio
 from support import leftovers
 
 from bucketfs.client import Channel, Credentials, Endpoint, HubClient
-from bucketfs.daemon import Config, CredentialsFile, answers, load_config, open_session
+from bucketfs.config import Config, CredentialsFile, load_config
+from bucketfs.daemon import answers, open_session
 from bucketfs.errors import BucketfsError, NotFound, Unavailable
 
 PATIENCE_S = 30

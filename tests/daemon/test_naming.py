@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bucketfs.client import BucketInfo
-from bucketfs.daemon.naming import folder_names
+from bucketfs.daemon.buckets.mount_names import folder_names
 from bucketfs.types import BucketKey, Cid, ThreadId
 
 

@@ -11,7 +11,9 @@ import pytest
 import trio
 import trio.testing
 
-from bucketfs.daemon import await_ready, find_places, make_private, systemd, tell_failed, tell_ready
+from bucketfs.config import find_places, make_private
+from bucketfs.daemon import await_ready, tell_failed, tell_ready
+from bucketfs.daemon.host import systemd
 from bucketfs.errors import Exists, NotPermitted, TimedOut, Unavailable
 
 

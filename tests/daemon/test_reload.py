@@ -12,8 +12,8 @@ import trio
 import trio.testing
 
 from bucketfs.client import Credentials
-from bucketfs.daemon import CredentialsFile, Profile, find_places, reload
-from bucketfs.daemon.reload import follow, follow_settings
+from bucketfs.config import CredentialsFile, Profile, find_places, reload
+from bucketfs.config.reload import follow, follow_settings
 
 PATIENCE_S = 10.0
 

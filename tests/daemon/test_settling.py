@@ -10,8 +10,8 @@ import pytest
 from manybuckets import ManyBuckets, MemorySession, many_buckets
 from world import ME, MemoryRemote, World
 
-from bucketfs.daemon.settling import conflict_documents, settle_conflicts
-from bucketfs.daemon.where import Where
+from bucketfs.daemon.control.conflicts import conflict_documents, settle_conflicts
+from bucketfs.daemon.mount_paths import Where
 from bucketfs.errors import IsADirectory, NotFound, Usage
 from bucketfs.sync import Pusher
 from bucketfs.vfs import Keep

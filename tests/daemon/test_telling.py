@@ -12,8 +12,8 @@ import trio.testing
 from manybuckets import ManyBuckets, MemorySession, many_buckets
 from world import ME
 
-from bucketfs.daemon import telling
-from bucketfs.daemon.where import Where
+from bucketfs.daemon.control import events as telling
+from bucketfs.daemon.mount_paths import Where
 from bucketfs.dag import cid_text
 from bucketfs.types import BucketKey
 

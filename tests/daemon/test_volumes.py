@@ -15,10 +15,10 @@ import trio.testing
 from manybuckets import ManyBuckets, MemorySession, many_buckets
 from world import ME, MemoryRemote, World
 
-from bucketfs.daemon import volumes
-from bucketfs.daemon.gone import gone_buckets
-from bucketfs.daemon.removals import recorded
-from bucketfs.daemon.report import removal_status, waiting_status
+from bucketfs.daemon.buckets import volumes
+from bucketfs.daemon.buckets.deleted import gone_buckets
+from bucketfs.daemon.buckets.removals import recorded
+from bucketfs.daemon.control.status import removal_status, waiting_status
 from bucketfs.dag import cid_text, empty_directory
 from bucketfs.errors import Busy, Exists, NotEmpty, NotFound, Stale, Unavailable
 from bucketfs.sync import Pusher

@@ -36,7 +36,7 @@ from bucketfs.dag import (
     symlink,
     with_attributes,
 )
-from bucketfs.dag.nodes import build_node
+from bucketfs.dag.codec.nodes import build_node
 from bucketfs.errors import InvalidArgument, NotADirectory, NotFound, Unavailable
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 

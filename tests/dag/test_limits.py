@@ -24,12 +24,11 @@ from bucketfs.dag import (
     edit_directory,
     encode_pb,
     encode_unixfs,
-    files,
     leaf_data,
     leaves,
     list_directory,
     lookup,
-    merge,
+    merge_trees,
     multibase_decode,
     new_blocks,
     node_info,
@@ -40,18 +39,11 @@ from bucketfs.dag import (
     symlink,
     verify,
 )
-from bucketfs.dag.hamt import name_hash
-from bucketfs.dag.nodes import build_node
-from bucketfs.dag.pb import PbLink, PbNode
-from bucketfs.errors import (
-    Corrupt,
-    InvalidArgument,
-    IsADirectory,
-    NameInvalid,
-    NameTooLong,
-    NotADirectory,
-    TooLarge,
-)
+from bucketfs.dag.codec.dag_pb import PbLink, PbNode
+from bucketfs.dag.codec.nodes import build_node
+from bucketfs.dag.dirs.hamt import name_hash
+from bucketfs.dag.files import file as files
+from bucketfs.errors import Corrupt, InvalidArgument, IsADirectory, NameInvalid, NameTooLong, NotADirectory, TooLarge
 from bucketfs.types import Cid, Link
 
 X = cid_of(b"x")
@@ -183,7 +175,7 @@ def test_names(store: Any, name: bytes) -> None:
         assert store.run(list_directory(emptied.cid)).impossible == ()
         assert store.run(diff(emptied.cid, one.cid)) == []
         assert store.run(compare(emptied.cid, one.cid)).top.impossible == (name,)
-        merged = store.run(merge(emptied.cid, edited.cid, one.cid, lambda wanted, _taken: wanted + b"2"))
+        merged = store.run(merge_trees(emptied.cid, edited.cid, one.cid, lambda wanted, _taken: wanted + b"2"))
         store.blocks |= merged.blocks
         assert store.run(list_directory(merged.link.cid)).impossible == (name,)
 
@@ -224,7 +216,7 @@ def test_fanouts(store: Any, fanout: int) -> None:
 def test_other_fanouts_are_read_and_kept(store: Any) -> None:
     """A fan-out of 1,024 takes ten bits a level and three digits a name."""
     names = [b"n%d" % n for n in range(300)]
-    from bucketfs.dag.hamt import ShardEditor
+    from bucketfs.dag.dirs.hamt import ShardEditor
 
     built = ShardEditor(1024).edit({}, dict.fromkeys(names, LINK), UnixFs(UnixFsType.SHARD))
     root = store.keep(built)

@@ -24,16 +24,15 @@ from bucketfs.dag import (
     edit_directory,
     judge,
     list_directory,
-    merge,
-    merging,
+    merge_trees,
     node_info,
     reachable,
     read_file,
-    renames,
     symlink,
 )
-from bucketfs.dag.deltas import DEPTH_MAX
-from bucketfs.dag.nodes import built_node, decode_node
+from bucketfs.dag.codec.nodes import built_node, decode_node
+from bucketfs.dag.merge import merging, renames
+from bucketfs.dag.merge.diff import DEPTH_MAX
 from bucketfs.errors import Corrupt, InvalidArgument, NotADirectory, TooLarge
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 
@@ -120,7 +119,7 @@ class Merger:
 
     def of(self, base: Cid | None, ours: Cid, theirs: Cid) -> Merge:
         self.store.forget_questions()
-        result: Merge = self.store.run(merge(base, ours, theirs, copy_name, threshold=self.threshold))
+        result: Merge = self.store.run(merge_trees(base, ours, theirs, copy_name, threshold=self.threshold))
         assert not result.blocks.keys() & self.store.blocks.keys() or all(
             self.store.blocks[cid] == block for cid, block in result.blocks.items() if cid in self.store.blocks
         )
@@ -275,7 +274,7 @@ def test_copies_of_two_names_that_would_be_one(merger: Merger) -> None:
     def always_the_same(name: bytes, taken: Callable[[bytes], bool]) -> bytes:
         return next(copy for copy in (b"c1", b"c2", b"c3") if not taken(copy))
 
-    merged = store.run(merge(base, ours, theirs, always_the_same))
+    merged = store.run(merge_trees(base, ours, theirs, always_the_same))
     assert [conflict.copy for conflict in merged.conflicts] == [(b"c1",), (b"c2",)]
 
 
@@ -283,9 +282,9 @@ def test_who_insists_on_a_name_that_is_taken(merger: Merger) -> None:
     store = merger.store
     base, ours, theirs = (put(store, d(x=f(n), y=f("s"))).cid for n in "123")
     with pytest.raises(InvalidArgument):
-        store.run(merge(base, ours, theirs, lambda name, taken: name))
+        store.run(merge_trees(base, ours, theirs, lambda name, taken: name))
     with pytest.raises(InvalidArgument):
-        store.run(merge(base, ours, theirs, lambda name, taken: b"y"))
+        store.run(merge_trees(base, ours, theirs, lambda name, taken: b"y"))
 
 
 def test_the_seed_is_the_hubs(merger: Merger) -> None:
@@ -517,7 +516,7 @@ def test_only_what_all_three_have_otherwise_is_asked_for(merger: Merger) -> None
         both = shape.entries["both"]
         allowed |= {put(store, one).cid for one in (shape, both, both.entries["deep"])}
     store.forget_questions()
-    store.run(merge(*(put(store, one).cid for one in (base, ours, theirs)), copy_name))
+    store.run(merge_trees(*(put(store, one).cid for one in (base, ours, theirs)), copy_name))
     assert set(store.asked) == allowed
     assert len(store.asked) == len(allowed)
     assert store.requests == 6
@@ -537,7 +536,7 @@ def test_the_base_is_left_alone_where_it_makes_no_difference(merger: Merger) -> 
     store = merger.store
     shapes = d(x=f("1", mtime_ns=1)), d(x=f("2", mtime_ns=2)), d(x=d(y=f("3", mtime_ns=3)))
     roots = [put(store, shape).cid for shape in shapes]
-    store.run(merge(*roots, copy_name))
+    store.run(merge_trees(*roots, copy_name))
     assert put(store, shapes[0].entries["x"]).cid not in store.asked
     assert {put(store, shape.entries["x"]).cid for shape in shapes[1:]} <= set(store.asked)
 
@@ -561,7 +560,7 @@ def test_a_name_deleted_in_vain_costs_no_search(merger: Merger) -> None:
     made = D({f"n{n}": D({"x": f(str(n), mtime_ns=n)}) for n in range(100)})
     shapes = d(a=f("1"), b=f("1")), D({"b": f("1"), "new": made}), d(a=f("1"), b=f("2"))
     roots = [put(store, shape).cid for shape in shapes]
-    store.run(merge(*roots, copy_name))
+    store.run(merge_trees(*roots, copy_name))
     assert store.asked == [*roots[1:], roots[0]]
 
 
@@ -574,7 +573,7 @@ def test_a_large_directory_costs_the_shards_that_changed(merger: Merger) -> None
     ours = store.make(edit_directory(base.cid, {b"n7": new["1"], b"o": new["1"], b"n9": None}))
     theirs = store.make(edit_directory(base.cid, {b"n70": new["2"], b"t": new["2"], b"n9": new["2"]}))
     store.forget_questions()
-    merged = store.run(merge(base.cid, ours.cid, theirs.cid, copy_name))
+    merged = store.run(merge_trees(base.cid, ours.cid, theirs.cid, copy_name))
     asked = len(store.asked)
     store.keep(merged)
     expected = {**names, b"n7": new["1"], b"o": new["1"], b"n70": new["2"], b"t": new["2"], b"n9": new["2"]}
@@ -603,13 +602,13 @@ def chain(store: Any, levels: int, **leaves: str) -> Cid:
 def test_a_tree_deeper_than_the_stack(merger: Merger) -> None:
     levels = sys.getrecursionlimit() + 100
     roots = [chain(merger.store, levels, **leaves) for leaves in ({"x": "1"}, {"x": "1", "o": "o"}, {"x": "2"})]
-    assert merger.store.run(merge(*roots, copy_name)).link.cid == chain(merger.store, levels, x="2", o="o")
+    assert merger.store.run(merge_trees(*roots, copy_name)).link.cid == chain(merger.store, levels, x="2", o="o")
 
 
 def test_a_tree_deeper_than_is_allowed(merger: Merger) -> None:
     roots = [chain(merger.store, DEPTH_MAX + 1, x=text) for text in "123"]
     with pytest.raises(Corrupt):
-        merger.store.run(merge(*roots, copy_name))
+        merger.store.run(merge_trees(*roots, copy_name))
 
 
 def test_a_small_dag_that_claims_to_be_a_large_tree(merger: Merger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -617,10 +616,10 @@ def test_a_small_dag_that_claims_to_be_a_large_tree(merger: Merger, monkeypatch:
     monkeypatch.setattr(merging, "DIRECTORIES_MAX", 2000)
     roots = [doubled(merger.store, text) for text in "123"]
     with pytest.raises(TooLarge):
-        merger.store.run(merge(*roots, copy_name))
+        merger.store.run(merge_trees(*roots, copy_name))
     monkeypatch.setattr(merging, "CHANGES_MAX", 1000)
     with pytest.raises(TooLarge):
-        merger.store.run(merge(*roots, copy_name))
+        merger.store.run(merge_trees(*roots, copy_name))
 
 
 def doubled(store: Any, text: str) -> Cid:
@@ -639,7 +638,7 @@ def test_a_search_for_what_moved_ends(merger: Merger, monkeypatch: pytest.Monkey
     made = {b"b": links[b"a"], b"k": links[b"k"], b"made": Link(doubled(store, "x"), 0)}
     ours = store.make(edit_directory(None, made))
     theirs = store.make(edit_directory(None, {b"a": links[b"a2"], b"k": links[b"k"]}))
-    merged = store.run(merge(base.cid, ours.cid, theirs.cid, copy_name))
+    merged = store.run(merge_trees(base.cid, ours.cid, theirs.cid, copy_name))
     assert merged.link.cid == store.make(edit_directory(None, {**made, b"a": links[b"a2"]})).cid
 
 
@@ -901,7 +900,7 @@ def test_nobody_looks_where_two_agree(new_store: Any, base: D, ours: list[Edit],
     trees = [base, done(base, ours), done(base, theirs)]
     roots = [put(merger.store, tree).cid for tree in trees]
     merger.store.forget_questions()
-    merger.store.run(merge(*roots, copy_name))
+    merger.store.run(merge_trees(*roots, copy_name))
     differing = [()]
     lost = False
     for path in {path for tree in trees for path in all_paths(tree)}:

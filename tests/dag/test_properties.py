@@ -45,7 +45,7 @@ from bucketfs.dag import (
     uvarint_decode,
     uvarint_encode,
 )
-from bucketfs.dag.nodes import build_node
+from bucketfs.dag.codec.nodes import build_node
 from bucketfs.errors import BucketfsError, Corrupt, InvalidArgument
 from bucketfs.types import Cid, Link, NodeAttributes
 
@@ -318,7 +318,7 @@ def make_layout(store: Any, layout: Any, identity: bool) -> tuple[Link, bytes]:
 @example(length=174 * 262144 + 1)
 @example(length=174 * 174 * 262144 + 1)
 def test_a_length_is_found_from_its_cumulative_size(length: int) -> None:
-    from bucketfs.dag.filesizes import tsize_of_file_length
+    from bucketfs.dag.files.sizes import tsize_of_file_length
 
     tsize = tsize_of_file_length(length)
     assert file_length_of_tsize(tsize) == length

@@ -40,7 +40,7 @@ from bucketfs.dag import (
     symlink,
     verify_record,
 )
-from bucketfs.dag.hamt import name_hash
+from bucketfs.dag.dirs.hamt import name_hash
 from bucketfs.errors import Corrupt
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 

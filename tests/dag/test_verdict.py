@@ -28,7 +28,7 @@ from bucketfs.dag import (
     symlink,
     with_attributes,
 )
-from bucketfs.dag.pb import encode_links
+from bucketfs.dag.codec.dag_pb import encode_links
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 
 A = NodeAttributes

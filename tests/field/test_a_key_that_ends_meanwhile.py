@@ -18,7 +18,9 @@ from support.keyring import HUB, invalidate, make_key, sign_up
 from support.waiting import eventually
 
 from bucketfs.dag import cid_of
-from bucketfs.hub import HubConfig, HubServer, rpc, seats
+from bucketfs.hub import HubConfig, HubServer
+from bucketfs.hub.rpc import admission as seats
+from bucketfs.hub.rpc import dispatch as rpc
 from bucketfs.wire import hub_pb2
 
 INVALID = ("NOT_FOUND", "API key not found or is invalid")

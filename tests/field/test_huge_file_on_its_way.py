@@ -13,11 +13,11 @@ import trio
 from support.home import program
 from support.waiting import eventually
 
-from bucketfs.cli.buck_place import bucket_of, remote_of
+from bucketfs.cli.buck_target import bucket_of, remote_of
 from bucketfs.cli.options import configured
 from bucketfs.daemon import open_session
 from bucketfs.dag import LEAF_SIZE, cid_of, edit_tree, file_root
-from bucketfs.sync import NodeSource
+from bucketfs.transfer import NodeSource
 from bucketfs.types import NO_ATTRIBUTES, Cid, UploadId
 from bucketfs.vfs import run_steps
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from support.plainclient import PlainClient
 
-from bucketfs.daemon import CredentialsFile, find_places
+from bucketfs.config import CredentialsFile, find_places
 from bucketfs.hub import HubServer
 
 FILES = {"a": b"a", "to/a/full": b"x", "to/folder": b"x", "folder/x": b"x", "report": b"report"}

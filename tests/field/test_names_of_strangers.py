@@ -18,7 +18,7 @@ from support.keyring import sign_up
 from support.planting import names_in, plant
 
 from bucketfs.dag import DAG_PB, PbLink, PbNode, UnixFs, UnixFsType, cid_of, cid_text, decode_pb, encode_pb, encode_unixfs
-from bucketfs.dag.hamt import name_hash
+from bucketfs.dag.dirs.hamt import name_hash
 from bucketfs.types import Cid
 
 BAD = {b"..": b"up", b".": b"here", b"a/b": b"slash", b"a\0b": b"nul", b"": b"empty", b"\xff": b"bytes", b"n" * 300: b"long"}

@@ -17,12 +17,13 @@ from support.bareclient import Caller
 from support.keyring import HUB
 from support.waiting import eventually
 
-from bucketfs.hub import HubConfig, HubServer, confirm
-from bucketfs.hub.accounts import create_developer
-from bucketfs.hub.call import Call
-from bucketfs.hub.confirm import WAITING_MAX, WAITING_PER_NAME, WAITING_PER_PEER, Confirmations
-from bucketfs.hub.peers import peer_of
-from bucketfs.hub.status import Status
+from bucketfs.hub import HubConfig, HubServer
+from bucketfs.hub.rpc.call import Call
+from bucketfs.hub.rpc.peers import peer_of
+from bucketfs.hub.rpc.status import Status
+from bucketfs.hub.services import confirm
+from bucketfs.hub.services.accounts import create_developer
+from bucketfs.hub.services.confirm import WAITING_MAX, WAITING_PER_NAME, WAITING_PER_PEER, Confirmations
 from bucketfs.wire import hub_pb2 as pb
 
 

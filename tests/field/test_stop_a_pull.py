@@ -13,7 +13,7 @@ from support.home import program
 from support.proxy import Proxy, Weather
 from support.waiting import eventually
 
-from bucketfs.daemon import CredentialsFile, find_places
+from bucketfs.config import CredentialsFile, find_places
 from bucketfs.hub import HubServer
 
 SLOW = Weather(bytes_per_s=1 << 18)

@@ -12,8 +12,8 @@ import pytest
 from support.bareclient import Caller
 
 from bucketfs.hub import HubConfig, HubServer
-from bucketfs.hub.metadata import Metadata
-from bucketfs.hub.tables import sqlite_url
+from bucketfs.hub.db.buckets import Metadata
+from bucketfs.hub.db.schema import sqlite_url
 from bucketfs.wire import hub_pb2
 
 VECTORS = Path(__file__).parents[1] / "vectors"

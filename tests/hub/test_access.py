@@ -22,7 +22,7 @@ from bucketfs.hub.access import (
     role_at,
     visible,
 )
-from bucketfs.hub.rows import BucketRow, PathEntry
+from bucketfs.hub.db.models import BucketRow, PathEntry
 from bucketfs.types import BucketKey, Cid, ThreadId
 
 OWNER, BOB, EVE = "owner-key", "bob-key", "eve-key"

@@ -23,8 +23,8 @@ from bucketfs.dag import cid_of, drive, edit_tree
 from bucketfs.errors import Denied
 from bucketfs.hub import HubConfig, HubServer
 from bucketfs.hub.access import Touch, check_changes, check_save, may_read, visible
+from bucketfs.hub.db.models import BucketRow, PathEntry
 from bucketfs.hub.identity import Identity
-from bucketfs.hub.rows import BucketRow, PathEntry
 from bucketfs.types import BucketKey, Cid, Link, ThreadId
 from bucketfs.wire import hub_pb2
 

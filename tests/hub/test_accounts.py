@@ -16,8 +16,8 @@ from support.keyring import USER, as_user, make_key
 from bucketfs.dag import multibase_encode
 from bucketfs.errors import NotFound, Stale
 from bucketfs.hub import HubServer, names
-from bucketfs.hub.accounts import NO_ORG_IDENTITY
 from bucketfs.hub.identity import Identity, public_key_bytes
+from bucketfs.hub.services.accounts import NO_ORG_IDENTITY
 from bucketfs.wire import hub_pb2 as pb
 
 HUB = "api.hubd.pb.APIService"

@@ -11,13 +11,23 @@ import pytest
 
 from bucketfs.dag import multibase_encode
 from bucketfs.hub import ids
-from bucketfs.hub.auth import BLOCKS, BUCKETS, HUB, SESSION_NS, THREADS, THREADS_NET, USERS, Authenticator, headers_of
-from bucketfs.hub.call import AccountKind, Call, KeyType
+from bucketfs.hub.db.buckets import Metadata
+from bucketfs.hub.db.models import AccountRow, KeyRow, ThreadRow
 from bucketfs.hub.identity import Identity, make_link_token, make_token
-from bucketfs.hub.metadata import Metadata
-from bucketfs.hub.rows import AccountRow, KeyRow, ThreadRow
+from bucketfs.hub.rpc.authentication import (
+    BLOCKS,
+    BUCKETS,
+    HUB,
+    SESSION_NS,
+    THREADS,
+    THREADS_NET,
+    USERS,
+    Authenticator,
+    headers_of,
+)
+from bucketfs.hub.rpc.call import AccountKind, Call, KeyType
+from bucketfs.hub.rpc.status import Status
 from bucketfs.hub.signatures import signature_of
-from bucketfs.hub.status import Status
 from bucketfs.types import ThreadId
 
 NOW = 1_700_000_000 * 10**9

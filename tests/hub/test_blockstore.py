@@ -14,9 +14,9 @@ import pytest
 
 from bucketfs.dag import DAG_PB, RAW, cid_of, multihash_of
 from bucketfs.errors import Corrupt, NoSpace, NotFound, Unsupported
-from bucketfs.hub import packs
-from bucketfs.hub.blockindex import LEASE_BYTES_FREE, BlockIndex, leased, pack_multihashes, unpack_multihashes
-from bucketfs.hub.blockstore import SMALL_MAX, BlockStore
+from bucketfs.hub.store import packs
+from bucketfs.hub.store.blockindex import LEASE_BYTES_FREE, BlockIndex, leased, pack_multihashes, unpack_multihashes
+from bucketfs.hub.store.blockstore import SMALL_MAX, BlockStore
 from bucketfs.types import Cid
 
 LARGE = SMALL_MAX * 4
@@ -268,7 +268,7 @@ WRITER = """
 import os, sys
 from pathlib import Path
 from bucketfs.dag import cid_of
-from bucketfs.hub.blockstore import BlockStore
+from bucketfs.hub.store.blockstore import BlockStore
 store = BlockStore(Path(sys.argv[1]), pack_bytes_max=1 << 20)
 number = 0
 while True:

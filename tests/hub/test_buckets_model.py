@@ -16,12 +16,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from bucketfs.hub import HubConfig, buckets
-from bucketfs.hub.call import Call
+from bucketfs.hub import HubConfig
+from bucketfs.hub.db.models import ThreadRow
 from bucketfs.hub.gc import collect
-from bucketfs.hub.rows import ThreadRow
+from bucketfs.hub.rpc.call import Call
+from bucketfs.hub.rpc.status import Status
 from bucketfs.hub.server import open_hub
-from bucketfs.hub.status import Status
+from bucketfs.hub.services.buckets import service as buckets
 from bucketfs.types import ThreadId
 from bucketfs.wire import buckets_pb2
 

@@ -13,9 +13,9 @@ from support.bucketuser import BucketUser
 from bucketfs.dag import build_file, cid_from_text, cid_of, drive, edit_tree, multihash_of, reachable
 from bucketfs.errors import Corrupt
 from bucketfs.hub import HubServer
-from bucketfs.hub.blockstore import BlockStore
 from bucketfs.hub.gc import Collection, Roots, collect
-from bucketfs.hub.packs import pack_path
+from bucketfs.hub.store.blockstore import BlockStore
+from bucketfs.hub.store.packs import pack_path
 from bucketfs.types import Cid
 
 LARGE = 65_536

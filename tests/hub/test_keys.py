@@ -14,9 +14,9 @@ from support.bucketuser import BucketUser, raised
 from support.keyring import USER, ApiKey, as_user, get_token, invalidate, make_key
 
 from bucketfs.hub import HubServer
+from bucketfs.hub.db.buckets import Metadata
+from bucketfs.hub.db.schema import sqlite_url
 from bucketfs.hub.identity import Identity, make_token
-from bucketfs.hub.metadata import Metadata
-from bucketfs.hub.tables import sqlite_url
 from bucketfs.wire import blocks_pb2, hub_pb2, threads_pb2, users_pb2
 
 HUB = "api.hubd.pb.APIService"
@@ -132,7 +132,7 @@ def test_a_running_listener_ends_with_its_session(caller: Caller, alice: Caller)
 def test_a_listener_finds_out_what_another_process_ended(
     caller: Caller, alice: Caller, hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bucketfs.hub.threads.ADMITTED_CHECK_S", 0.05)
+    monkeypatch.setattr("bucketfs.hub.services.threads.ADMITTED_CHECK_S", 0.05)
     key = make_key(alice)
     stream = listening(with_key(caller, key), BucketUser.with_new_thread(alice).thread)
     beside = Metadata(sqlite_url(hub_server.config.data))

@@ -29,13 +29,13 @@ from bucketfs.dag import (
 )
 from bucketfs.errors import BucketfsError, OverQuota
 from bucketfs.hub import HubConfig, HubServer, collect
+from bucketfs.hub.db.buckets import Metadata
+from bucketfs.hub.db.models import BucketRow, Limits, PathEntry, ThreadRow, Usage
+from bucketfs.hub.db.schema import sqlite_url
 from bucketfs.hub.identity import Identity
-from bucketfs.hub.metadata import Metadata
-from bucketfs.hub.pledges import Pledges
-from bucketfs.hub.private import PrivateTree
-from bucketfs.hub.rows import BucketRow, Limits, PathEntry, ThreadRow, Usage
-from bucketfs.hub.tables import sqlite_url
-from bucketfs.hub.tree import WorkingSet
+from bucketfs.hub.store.upload_quota import Pledges
+from bucketfs.hub.trees.private import PrivateTree
+from bucketfs.hub.trees.public import WorkingSet
 from bucketfs.types import BucketKey, Cid, ThreadId
 from bucketfs.wire import blocks_pb2, threads_pb2
 
@@ -239,8 +239,8 @@ def test_pledges() -> None:
 
 
 def test_very_many_tiny_blocks_take_no_other_accounts_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bucketfs.hub.pledges.ACCOUNT_NAMES_MAX", 2)
-    monkeypatch.setattr("bucketfs.hub.pledges.NAMES_MAX", 3)
+    monkeypatch.setattr("bucketfs.hub.store.upload_quota.ACCOUNT_NAMES_MAX", 2)
+    monkeypatch.setattr("bucketfs.hub.store.upload_quota.NAMES_MAX", 3)
     pledges = Pledges(100)
     pledges.add("flood", b"1", {leaf(number): 1 for number in range(10)})
     pledges.add("b", b"1", {leaf(20): 90})

@@ -11,7 +11,7 @@ from support.bucketuser import BucketUser, raised
 
 from bucketfs.dag import build_file, cid_from_text, cid_text, decode_pb, decode_unixfs, drive, edit_directory, symlink
 from bucketfs.hub import HubServer
-from bucketfs.hub.crypt import OVERHEAD_BYTES, decrypt
+from bucketfs.hub.trees.crypt import OVERHEAD_BYTES, decrypt
 from bucketfs.types import NodeAttributes
 
 UNKNOWN = "UNKNOWN"

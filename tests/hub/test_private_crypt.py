@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bucketfs.errors import Corrupt, InvalidArgument
-from bucketfs.hub.crypt import DAMAGED, OVERHEAD_BYTES, decrypt, decrypt_stream, encrypt, encrypt_stream, key_text, new_key
+from bucketfs.hub.trees.crypt import (
+    DAMAGED,
+    OVERHEAD_BYTES,
+    decrypt,
+    decrypt_stream,
+    encrypt,
+    encrypt_stream,
+    key_text,
+    new_key,
+)
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "vectors" / "hub-auth.json").read_text())["dcrypto"]
 

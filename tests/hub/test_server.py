@@ -26,13 +26,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from bucketfs import errors
 from bucketfs.hub import HubConfig, HubServer, serve
-from bucketfs.hub.listen import Address
-from bucketfs.hub.metadata import Metadata
-from bucketfs.hub.rows import BucketRow, PathEntry, ThreadRow
+from bucketfs.hub.db.buckets import Metadata
+from bucketfs.hub.db.models import BucketRow, PathEntry, ThreadRow
+from bucketfs.hub.db.schema import sqlite_url
+from bucketfs.hub.rpc.listen import Address
+from bucketfs.hub.rpc.service import Service
+from bucketfs.hub.rpc.status import Code, Status, status_of
 from bucketfs.hub.server import SERVICES
-from bucketfs.hub.service import Service
-from bucketfs.hub.status import Code, Status, status_of
-from bucketfs.hub.tables import sqlite_url
 from bucketfs.types import BucketKey, Cid, ThreadId
 from bucketfs.wire import blocks_pb2 as blocks
 from bucketfs.wire import hub_pb2

@@ -14,11 +14,12 @@ import pytest
 
 from bucketfs.dag import cid_of, cid_text, multibase_encode
 from bucketfs.errors import InvalidArgument
-from bucketfs.hub import HubServer, ids, query
-from bucketfs.hub.feed import PENDING_MAX, Action, Feed
+from bucketfs.hub import HubServer, ids
+from bucketfs.hub.db.models import BucketRow, PathEntry
+from bucketfs.hub.events import PENDING_MAX, Action, Feed
 from bucketfs.hub.identity import Identity, make_link_token, make_token, token_subject
-from bucketfs.hub.rows import BucketRow, PathEntry
-from bucketfs.hub.threads import Tokens
+from bucketfs.hub.services import query
+from bucketfs.hub.services.threads import Tokens
 from bucketfs.types import BucketKey, ThreadId
 from bucketfs.wire import hub_pb2, threads_net_pb2, threads_pb2, users_pb2
 

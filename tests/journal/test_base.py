@@ -13,7 +13,7 @@ from bucketfs.dag import cid_of
 from bucketfs.disk import Disk, OpenFile
 from bucketfs.errors import DiskFailed, NoSpace
 from bucketfs.journal import BaseBlocks
-from bucketfs.journal import base as base_module
+from bucketfs.journal import base_pins as base_module
 from bucketfs.types import Cid
 
 Blocks = dict[Cid, bytes]

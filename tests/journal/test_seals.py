@@ -9,7 +9,7 @@ from support.faulty_disk import FaultyDisk
 from bucketfs.disk import OpenFile
 from bucketfs.errors import Corrupt, DiskFailed, NoSpace
 from bucketfs.journal import Draft, Journal, Resources
-from bucketfs.journal.sums import BLOCK_SIZE
+from bucketfs.journal.checksums import BLOCK_SIZE
 from bucketfs.ops import SetContent
 
 FOLDER = "/journal"

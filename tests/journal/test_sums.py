@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bucketfs.journal import Extents
-from bucketfs.journal.sums import (
+from bucketfs.journal.checksums import (
     BLOCK_SIZE,
     HOLE_BLOCKS_MAX,
     Sums,

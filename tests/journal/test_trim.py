@@ -10,7 +10,7 @@ from support.faulty_disk import FaultyDisk, Stopped
 from support.journal_histories import FOLDER, open_journal
 
 from bucketfs.journal import Extents, Journal
-from bucketfs.journal.sums import BLOCK_SIZE
+from bucketfs.journal.checksums import BLOCK_SIZE
 from bucketfs.ops import Create, Op, SetContent
 from bucketfs.types import DraftId, Inode
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from support.outcomes import COPY
 from world import MemoryRemote, World
 
-from bucketfs.dag import drive, merge
+from bucketfs.dag import drive, merge_trees
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid
 from bucketfs.vfs import conflict_name
@@ -87,7 +87,7 @@ async def both(folder: Path, before: Sequence[Step], ours: Sequence[Step], their
     def name(original: bytes, taken: object) -> bytes:
         return conflict_name(original, "host", "2026-11-21 143005", taken)  # type: ignore[arg-type]
 
-    merged = drive(merge(base, our_root, their_root, name), lambda cids: {cid: blocks[cid] for cid in cids})
+    merged = drive(merge_trees(base, our_root, their_root, name), lambda cids: {cid: blocks[cid] for cid in cids})
     blocks |= merged.blocks
     assert await shown(folder / "merged", blocks, merged.link.cid) == await shown(folder / "rebased", blocks, rebased)
     for world in (there, here, alone):

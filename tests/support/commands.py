@@ -11,7 +11,7 @@ import trio
 
 from bucketfs.cli import main
 from bucketfs.client import Channel, Credentials, Endpoint, HubClient, KeyType
-from bucketfs.daemon import CredentialsFile, Profile, find_places
+from bucketfs.config import CredentialsFile, Profile, find_places
 from bucketfs.hub import HubConfig, HubServer
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from support.home import Home, Mounted, program
 
-from bucketfs.daemon import Places, ask
+from bucketfs.config import Places
+from bucketfs.daemon import ask
 
 
 @dataclass(eq=False)

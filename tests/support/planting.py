@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from bucketfs.dag import DAG_PB, PbLink, PbNode, cid_of, decode_pb, drive, edit_directory, encode_pb
-from bucketfs.hub.blockstore import BlockStore
-from bucketfs.hub.metadata import Metadata
-from bucketfs.hub.rows import BucketRow
-from bucketfs.hub.tables import sqlite_url
+from bucketfs.hub.db.buckets import Metadata
+from bucketfs.hub.db.models import BucketRow
+from bucketfs.hub.db.schema import sqlite_url
+from bucketfs.hub.store.blockstore import BlockStore
 from bucketfs.types import Cid, Link
 
 

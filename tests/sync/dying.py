@@ -12,7 +12,9 @@ import pytest
 from world import MemoryRemote
 
 from bucketfs.client import PutCounts
-from bucketfs.sync import Look, MirrorState, folder
+from bucketfs.mirror import MirrorState
+from bucketfs.remote import Look
+from bucketfs.transfer import local_fs as folder
 from bucketfs.types import Cid, UploadId
 
 CALLS = (

@@ -13,8 +13,9 @@ from pathlib import Path
 from dying import Life, MortalRemote, living
 from world import MemoryRemote
 
-from bucketfs.sync import Mirror, MirrorState, Round, listed_asides
-from bucketfs.sync.folder import PLAIN
+from bucketfs.mirror import Mirror, MirrorState, Round
+from bucketfs.transfer import listed_asides
+from bucketfs.transfer.local_fs import PLAIN
 
 _times = itertools.count(1_600_000_000_000_000_000, 1_000_000_007)
 

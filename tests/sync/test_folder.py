@@ -33,11 +33,12 @@ from bucketfs.errors import (
     RootMoved,
     Unavailable,
 )
-from bucketfs.sync import Look, folder
-from bucketfs.sync.folder_move import move_path
-from bucketfs.sync.folder_pull import pull_folder
-from bucketfs.sync.folder_push import push_folder
-from bucketfs.sync.transfer import PullOptions, PushOptions
+from bucketfs.remote import Look
+from bucketfs.transfer import local_fs as folder
+from bucketfs.transfer.move import move_path
+from bucketfs.transfer.options import PullOptions, PushOptions
+from bucketfs.transfer.pulling import pull_folder
+from bucketfs.transfer.pushing import push_folder
 from bucketfs.types import Cid, Link, UploadId
 
 LEAF = 262144

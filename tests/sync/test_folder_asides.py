@@ -12,8 +12,9 @@ from machine import Machine, settle
 from test_mirror_guard import hub_names
 from world import MemoryRemote
 
-from bucketfs.sync import Asides, folder, listed_asides, pull_folder, push_folder
-from bucketfs.sync.transfer import PullOptions
+from bucketfs.transfer import Asides, listed_asides, pull_folder, push_folder
+from bucketfs.transfer import local_fs as folder
+from bucketfs.transfer.options import PullOptions
 from bucketfs.types import NO_ATTRIBUTES
 
 

@@ -13,10 +13,10 @@ import pytest
 from bucketfs.client import BucketInfo, Channel, Connection, Credentials, Endpoint, HubClient, connect
 from bucketfs.dag import cid_of
 from bucketfs.hub import HubConfig, HubServer
-from bucketfs.sync import NativeRemote
-from bucketfs.sync.folder_pull import pull_folder
-from bucketfs.sync.folder_push import push_folder
-from bucketfs.sync.transfer import PushOptions
+from bucketfs.remote import NativeRemote
+from bucketfs.transfer.options import PushOptions
+from bucketfs.transfer.pulling import pull_folder
+from bucketfs.transfer.pushing import push_folder
 
 MIB = 1 << 20
 

@@ -28,9 +28,11 @@ from bucketfs.dag import (
     resolve,
 )
 from bucketfs.errors import DiskFailed, NotADirectory, NotFound, Refused, Unavailable
-from bucketfs.sync import Look, MirrorState, Round, folder
-from bucketfs.sync.mirror_apply import Applied, Applier
-from bucketfs.sync.mirror_lapse import Agreed
+from bucketfs.mirror import MirrorState, Round
+from bucketfs.mirror.apply import Applied, Applier
+from bucketfs.mirror.rollback_check import Agreed
+from bucketfs.remote import Look
+from bucketfs.transfer import local_fs as folder
 from bucketfs.types import Cid, Kind, Link, NodeAttributes, UploadId
 
 LEAF = 262144

@@ -21,7 +21,8 @@ from world import MemoryRemote
 
 from bucketfs.dag import build_file, drive, edit_directory, edit_tree, node_info, resolve, symlink
 from bucketfs.errors import Unavailable
-from bucketfs.sync import PullOptions, Rights, folder, pull_folder
+from bucketfs.transfer import PullOptions, Rights, pull_folder
+from bucketfs.transfer import local_fs as folder
 from bucketfs.types import Cid, NodeAttributes
 
 LARGE = 600_000

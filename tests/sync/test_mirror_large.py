@@ -17,8 +17,9 @@ from world import MemoryRemote
 from bucketfs.client import PutCounts
 from bucketfs.dag import RAW, build_file, codec_of, drive, edit_tree, resolve
 from bucketfs.errors import OverQuota
-from bucketfs.sync import Asides, Mirror, MirrorState
-from bucketfs.sync.mirror_large import INLINE_BYTES
+from bucketfs.mirror import Mirror, MirrorState
+from bucketfs.mirror.large_files import INLINE_BYTES
+from bucketfs.transfer import Asides
 from bucketfs.types import Cid, NodeAttributes, UploadId
 
 SIZE = INLINE_BYTES + (1 << 20)

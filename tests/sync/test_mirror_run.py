@@ -18,7 +18,8 @@ from world import MemoryRemote
 
 from bucketfs.client import Backoff
 from bucketfs.errors import BucketfsError, NotFound
-from bucketfs.sync import Mirror, MirrorPace, MirrorRunner, MirrorState, Round, mirror_run
+from bucketfs.mirror import Mirror, MirrorPace, MirrorRunner, MirrorState, Round
+from bucketfs.mirror import rounds as mirror_run
 
 PATIENCE_S = 30.0
 QUICK = MirrorPace(quiet_s=0.05, longest_s=0.5, rescan_s=3600)

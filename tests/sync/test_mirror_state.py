@@ -9,9 +9,9 @@ import pytest
 from bucketfs.dag import build_file, empty_directory
 from bucketfs.disk import Disk
 from bucketfs.errors import DiskFailed
-from bucketfs.sync import MirrorState, forget_state
-from bucketfs.sync.folder import LocalEntry
-from bucketfs.sync.mirror_state import Attempt, Position, Seen
+from bucketfs.mirror import MirrorState, forget_state
+from bucketfs.mirror.state import Attempt, Position, Seen
+from bucketfs.transfer.local_fs import LocalEntry
 from bucketfs.types import Kind, Link, NodeAttributes
 
 ROOT = empty_directory().link.cid

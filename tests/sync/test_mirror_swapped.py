@@ -13,9 +13,10 @@ from world import MemoryRemote
 
 from bucketfs.dag import drive, list_directory, resolve
 from bucketfs.errors import DiskFailed, Refused
-from bucketfs.sync import Mirror, MirrorState, folder
-from bucketfs.sync.mirror_apply import Applier
-from bucketfs.sync.mirror_refusals import RETRY_NS
+from bucketfs.mirror import Mirror, MirrorState
+from bucketfs.mirror.apply import Applier
+from bucketfs.mirror.refusals import RETRY_NS
+from bucketfs.transfer import local_fs as folder
 
 
 @pytest.fixture

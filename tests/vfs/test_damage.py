@@ -16,7 +16,7 @@ from bucketfs.dag import cid_of, drive, edit_directory
 from bucketfs.errors import Corrupt
 from bucketfs.sync import Pace, Pusher, Syncer
 from bucketfs.types import Cid, Link
-from bucketfs.vfs import lens as lens_module
+from bucketfs.vfs.tree import base_tree as lens_module
 
 BIG = 300_000
 

@@ -16,7 +16,7 @@ from bucketfs.errors import TooLarge, Unavailable
 from bucketfs.sync import Pusher
 from bucketfs.types import ROOT_INODE, Cid, FileHandle, Inode, UploadId
 from bucketfs.vfs import FileNode
-from bucketfs.vfs.files import SIZE_MAX
+from bucketfs.vfs.tree.file_io import SIZE_MAX
 
 DEPTH = 1100
 """More folders in each other than Python has frames; a path of 2,200 bytes, which Linux allows."""

@@ -14,7 +14,7 @@ from bucketfs.dag import cid_of, directory_block, drive, edit_directory, list_di
 from bucketfs.disk import Disk
 from bucketfs.errors import DiskFailed, NoSpace
 from bucketfs.sync import Keeper, Pusher
-from bucketfs.sync import keeper as keeper_module
+from bucketfs.sync import base_pinner as keeper_module
 from bucketfs.types import Cid, Link
 
 BIG = 300_000

@@ -12,8 +12,9 @@ from world import ME, MemoryRemote, World
 
 from bucketfs.errors import BucketfsError, Corrupt, Denied, DiskFailed, NoSpace, OverQuota, ReadOnly
 from bucketfs.types import FileHandle, Inode
-from bucketfs.vfs import AttributesChanged, ContentLost, FileNode, Invalidation, SetAttr, files
-from bucketfs.vfs.losses import mended
+from bucketfs.vfs import AttributesChanged, ContentLost, FileNode, Invalidation, SetAttr
+from bucketfs.vfs.tree import file_io as files
+from bucketfs.vfs.tree.write_failures import mended
 
 ERRORS = [NoSpace, OverQuota, DiskFailed, Corrupt, Denied, ReadOnly]
 

@@ -11,7 +11,7 @@ from world import MemoryRemote, World
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid
 from bucketfs.vfs import rebase_onto
-from bucketfs.vfs.lens import WINDOW_BYTES, Wanted
+from bucketfs.vfs.tree.base_tree import WINDOW_BYTES, Wanted
 
 ROUNDS = 8
 

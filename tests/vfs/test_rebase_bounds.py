@@ -10,7 +10,8 @@ from world import MemoryRemote, World
 from bucketfs.dag import cid_of, drive, edit_directory
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid, Link
-from bucketfs.vfs import bounds, ghosts
+from bucketfs.vfs.rebase import limits as bounds
+from bucketfs.vfs.rebase import resurrected as ghosts
 
 LEVELS = 40
 

@@ -11,7 +11,7 @@ from world import MemoryRemote, World
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid
 from bucketfs.vfs import Lens, rebase_onto
-from bucketfs.vfs.lens import Weighted
+from bucketfs.vfs.tree.base_tree import Weighted
 
 PER_LEVEL = 3
 """The names that differ, shard by shard at the most; what stands at them; and the shards of a folder that is looked at whole."""

@@ -12,7 +12,8 @@ from world import MemoryRemote, World
 
 from bucketfs.dag import Change, diff, drive, list_directory
 from bucketfs.errors import Denied
-from bucketfs.sync import Look, Pusher
+from bucketfs.remote import Look
+from bucketfs.sync import Pusher
 from bucketfs.types import Cid, UploadId
 from bucketfs.vfs import Rights, Touch, rights_of
 

@@ -12,7 +12,8 @@ import trio
 from world import MemoryRemote, World
 
 from bucketfs.errors import BlocksMissing, Corrupt, Denied
-from bucketfs.sync import Look, Pace, Pusher, Syncer
+from bucketfs.remote import Look
+from bucketfs.sync import Pace, Pusher, Syncer
 from bucketfs.types import Cid, UploadId
 
 NAMED_MAX = 20

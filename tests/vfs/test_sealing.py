@@ -11,12 +11,12 @@ import trio
 from world import ME, MemoryRemote, World
 
 from bucketfs.errors import Corrupt, NoSpace, Unavailable
-from bucketfs.journal.sums import BLOCK_SIZE
+from bucketfs.journal.checksums import BLOCK_SIZE
 from bucketfs.sync import Pace, Pusher, Syncer
-from bucketfs.sync import sync as sync_module
+from bucketfs.sync import scheduler as sync_module
 from bucketfs.types import DraftId
 from bucketfs.vfs import DraftDamaged, FileNode, left_open, seal
-from bucketfs.vfs.files import LAYERS_MAX
+from bucketfs.vfs.tree.file_io import LAYERS_MAX
 
 
 async def world(tmp_path: Path, remote: MemoryRemote | None = None) -> World:

@@ -11,7 +11,7 @@ from bucketfs.cache import DictSource
 from bucketfs.dag import cid_of, drive, edit_directory
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid, Link
-from bucketfs.vfs.sight import Sight, Unseen
+from bucketfs.vfs.rebase.tree_reader import Sight, Unseen
 
 
 def link_of(text: str) -> Link:

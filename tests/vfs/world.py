@@ -18,7 +18,8 @@ from bucketfs.dag import cid_of, drive, edit_directory, new_blocks, verify
 from bucketfs.disk import Disk
 from bucketfs.errors import BlocksMissing, Corrupt, RootMoved, Unavailable
 from bucketfs.journal import Journal, Resources
-from bucketfs.sync import Look, Pusher
+from bucketfs.remote import Look
+from bucketfs.sync import Pusher
 from bucketfs.types import ROOT_INODE, BucketKey, Caller, Cid, Inode, Kind, Link, UploadId
 from bucketfs.vfs import (
     VFS,
@@ -34,7 +35,7 @@ from bucketfs.vfs import (
     find_lost,
     replay,
 )
-from bucketfs.vfs.losses import mended
+from bucketfs.vfs.tree.write_failures import mended
 
 ME = Caller(uid=1000, gid=1000)
 

@@ -1,0 +1,241 @@
+"""What a failed call means: status code and text of a Hub, as one of our errors.
+
+A Go Hub answers most failures with code UNKNOWN, so the text counts more than the code; texts are looked for in the order of
+the table, codes after them (textileio/textile ``api/*``, go-threads ``api/service.go``; the texts are what its own command
+line and tests look for). These texts are matched nowhere else. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from google.protobuf.message import DecodeError
+
+from bucketfs.client.headers import SIGNATURE_LIFETIME
+from bucketfs.client.hub_clock import HINT, TIME_TRAILER, behind_text, hub_time
+from bucketfs.errors import (
+    BlocksMissing,
+    BucketfsError,
+    Corrupt,
+    Denied,
+    Exists,
+    HubError,
+    HubFull,
+    InvalidArgument,
+    IsADirectory,
+    NotADirectory,
+    NotEmpty,
+    NotFound,
+    NotPermitted,
+    OverQuota,
+    RootMoved,
+    TimedOut,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    Unsupported,
+)
+from bucketfs.wire import blocks_pb2
+
+MISSING_TRAILER = "bucketfs-missing-bin"
+"""The trailer of ``SwapRoot`` that lists blocks the Hub lacks (``MissingBlocks`` of blocks.proto)."""
+
+DETAIL_TRAILER = "bucketfs-detail"
+"""The trailer of a refusal that says which it is of the reasons that share one text of the protocol."""
+
+WARNING_TRAILER = "bucketfs-warning"
+"""The trailer of an answer that went well with something that the user should be told."""
+
+DISK_FULL = "the disk of the hub is full"
+"""What a Hub of ours says, with UNAVAILABLE, when its disk has no room."""
+
+BAD_SIGNATURE = "Bad API key signature"
+NON_FAST_FORWARD = "update is non-fast-forward"
+
+_TEXTS: tuple[tuple[str, type[BucketfsError]], ...] = (
+    (NON_FAST_FORWARD, RootMoved),
+    ("API key not found or is invalid", Unauthenticated),
+    ("invalid thread token", Unauthenticated),
+    ("thread token not found", Unauthenticated),
+    ("invalid token public key", Unauthenticated),
+    ("Bad authorization", Unauthenticated),
+    ("session not found", Unauthenticated),
+    # These two are about who calls, not about a path.
+    (BAD_SIGNATURE, Unauthenticated),
+    ("Bad API key", Unauthenticated),
+    ("User is not an org member", Unauthenticated),
+    ("exceeds quota", OverQuota),
+    ("quota exhausted", OverQuota),
+    ("exceeds free quota", OverQuota),
+    ("paths containing .textileseed are not allowed", NotPermitted),
+    ("E11000 duplicate key error", Exists),
+    ("db already exists", Exists),
+    ("thread already exists", Exists),
+    ("collection already registered", Exists),
+    ("Account exists", Exists),
+    ("is already taken", Exists),
+    ("is not available", Exists),
+    ("delete buckets first", NotEmpty),
+    ("delete orgs first", NotEmpty),
+    ("message corrupt or incorrect password", Corrupt),
+    ("node is a directory", IsADirectory),
+    ("not a directory", NotADirectory),
+    ("permission denied", Denied),
+    ("app denied net record body", Denied),
+    ("User does not own", Denied),
+    ("no link named", NotFound),
+    ("no link by that name", NotFound),
+    ("could not resolve path", NotFound),
+    ("instance not found", NotFound),
+    ("collection not found", NotFound),
+    ("thread not found", NotFound),
+    ("Thread not found", NotFound),
+    ("db not found", NotFound),
+    ("mail not found", NotFound),
+    ("mongo: no documents in result", NotFound),
+    ("method failed: unknown service", Unsupported),
+    ("archiving feature is disabled", Unsupported),
+    ("billing is not enabled", Unsupported),
+    ("account type not supported", Unsupported),
+    ("db required", InvalidArgument),
+    ("source is root directory", InvalidArgument),
+    ("invalid bootstrap cid", InvalidArgument),
+    ("invalid remote cid", InvalidArgument),
+    # What gRPC itself says of a message beyond a limit, and what it and a Hub say when all places are taken.
+    ("message larger than max", TooLarge),
+    ("too many calls at once", Unavailable),
+    ("Concurrent RPC limit exceeded", Unavailable),
+    # A proxy or a dying server that resets the stream answers INTERNAL or CANCELLED with this.
+    ("RST_STREAM", Unavailable),
+)
+
+_CODES: dict[str, type[BucketfsError]] = {
+    "CANCELLED": Unavailable,
+    "INVALID_ARGUMENT": InvalidArgument,
+    "DEADLINE_EXCEEDED": TimedOut,
+    "NOT_FOUND": NotFound,
+    "ALREADY_EXISTS": Exists,
+    "PERMISSION_DENIED": Denied,
+    "RESOURCE_EXHAUSTED": OverQuota,
+    "ABORTED": Unavailable,
+    "UNIMPLEMENTED": Unsupported,
+    "UNAVAILABLE": Unavailable,
+    "DATA_LOSS": Corrupt,
+    "UNAUTHENTICATED": Unauthenticated,
+}
+
+_HINTS: dict[type[BucketfsError], str] = {
+    Unavailable: "is the Hub running, and is its address right?",
+    HubFull: "make room on the Hub's disk: remove files, then run 'bucketfs hub gc' there; it is tried again by itself",
+    TimedOut: "the Hub or the way to it is slow; try again, or with a longer --timeout",
+    Unauthenticated: "check the API key and secret (or the session) of this profile",
+    OverQuota: "remove something, or ask the owner of the Hub for more",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a call ended: the name of its status code, its text, its trailers (and the headers before it, if any)."""
+
+    code: str
+    details: str
+    trailers: Sequence[tuple[str, str | bytes]] = ()
+
+
+def error_of(failure: Failure, attempted: str, now: datetime | None = None) -> BucketfsError:
+    """The error that ``failure`` is. ``attempted`` ("Root at 127.0.0.1:3006") goes into its message. ``now`` is our clock, for
+    a refusal that is about time."""
+    missing = _missing_of(failure.trailers)
+    text = _plain(failure)
+    if missing:
+        return BlocksMissing(f"{attempted}: the Hub lacks {len(missing)} blocks that the new root needs", cids=missing)
+    kind = _kind_of(failure)
+    detail = _text_of(failure.trailers, DETAIL_TRAILER)
+    message = f"{attempted}: {text}" + (f" ({detail})" if detail else "")
+    hint = _HINTS.get(kind, "")
+    clocks = _clocks_apart(failure, now) if now is not None else ""
+    if clocks:
+        message, hint = f"{attempted}: the signature has expired: {clocks}", HINT
+    if issubclass(kind, HubError):
+        return kind(message, hint=hint, code=failure.code, details=failure.details)
+    return kind(message, hint=hint)
+
+
+_PLAIN: tuple[tuple[str, str], ...] = (
+    (NON_FAST_FORWARD, "somebody else has changed the bucket meanwhile"),
+    ("no link named", "there is no such file or folder"),
+    ("no link by that name", "there is no such file or folder"),
+    ("could not resolve path", "there is no such file or folder"),
+    ("instance not found", "there is no such bucket, or it is not shared with you"),
+    ("mongo: no documents in result", "there is no such thing at the Hub, or no more"),
+    ("E11000 duplicate key error", "there is one of that name already"),
+    ("collection not found", "there is no such collection"),
+    ("db not found", "there is no such thread"),
+    ("failed to connect to all addresses", "it cannot be reached"),
+    ("DNS resolution failed", "the name of its machine is not known"),
+    ("Deadline Exceeded", "it did not answer in time"),
+    ("Socket closed", "the connection broke"),
+    ("Stream removed", "the connection broke"),
+    ("RST_STREAM", "the connection broke"),
+    ("recvmsg:", "the connection broke"),
+    ("GOAWAY", "the connection broke"),
+    ("Broken pipe", "the connection broke"),
+)
+"""Texts of a Hub's parts (MongoDB, go-ipfs) and of gRPC in words of ours; what is not here is shown as it came. The original is in
+``details``, and ``-v`` shows it."""
+
+_ERRNO_TEXT = re.compile(
+    r"(Connection refused|No such file or directory|Network is unreachable|No route to host|Connection timed out)"
+)
+
+
+def _plain(failure: Failure) -> str:
+    plain = next((ours for theirs, ours in _PLAIN if theirs in failure.details), "")
+    if not plain:
+        return " ".join(failure.details.split()) or failure.code
+    why = _ERRNO_TEXT.search(failure.details) if failure.code == "UNAVAILABLE" else None
+    return f"{plain} ({why[1].lower()})" if why else plain
+
+
+def _kind_of(failure: Failure) -> type[BucketfsError]:
+    if failure.code == "UNAVAILABLE" and DISK_FULL in failure.details:
+        return HubFull
+    if failure.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNAUTHENTICATED"):
+        return _CODES[failure.code]
+    for text, kind in _TEXTS:
+        if text in failure.details:
+            return kind
+    return _CODES.get(failure.code, HubError)
+
+
+def warning_of(trailers: Sequence[tuple[str, str | bytes]]) -> str:
+    """What the Hub wants the user to be told beside an answer that went well, as one line; empty for nothing."""
+    return _text_of(trailers, WARNING_TRAILER)
+
+
+def _clocks_apart(failure: Failure, now: datetime) -> str:
+    """By how much the clocks differ, in words, if that is why the signature was refused."""
+    told = hub_time(failure.trailers)
+    if told is None or BAD_SIGNATURE not in failure.details:
+        return ""
+    # With the trailer the Hub says that it was the date. From an HTTP date that is only known if what we sign is over by then.
+    if all(name != TIME_TRAILER for name, _ in failure.trailers) and told - now < SIGNATURE_LIFETIME:
+        return ""
+    return behind_text(told - now)
+
+
+def _text_of(trailers: Sequence[tuple[str, str | bytes]], wanted: str) -> str:
+    return next((" ".join(value.split()) for name, value in trailers if name == wanted and isinstance(value, str)), "")
+
+
+def _missing_of(trailers: Sequence[tuple[str, str | bytes]]) -> tuple[bytes, ...]:
+    for name, value in trailers:
+        if name == MISSING_TRAILER and isinstance(value, bytes):
+            try:
+                return tuple(blocks_pb2.MissingBlocks.FromString(value).cids)
+            except DecodeError:
+                return ()
+    return ()

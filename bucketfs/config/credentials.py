@@ -1,0 +1,233 @@
+"""The file of secrets: profiles with the keys of a Hub each.
+
+::
+
+    [default]
+    hub = "hub.example.org:443"
+    api_key = "b…"
+    api_secret = "b…"
+
+The file must be readable by its owner alone; otherwise it is refused, with the chmod to type. Its text is looked at again
+when it has changed, so that a key can be replaced while a mount uses it; a change that cannot be read is logged and the keys
+read before stay in use.
+
+A profile may hold a session beside a key. The key is for mounts and buckets; the session, which can do everything the account
+can, is sent only where the account itself is managed, or where an organization is acted for.
+
+The identity of a user is in a file of its own, which is made when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import stat
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import tomli_w
+
+from bucketfs.client import Credentials, Identity, thread_from_text, thread_text
+from bucketfs.config.parsers import is_identity
+from bucketfs.disk import Disk, make_private_folder
+from bucketfs.errors import BucketfsError, InvalidArgument, NotFound, Usage
+from bucketfs.types import ThreadId
+
+log = logging.getLogger(__name__)
+
+SECRETS = ("api_key", "api_secret", "session", "org", "token", "identity")
+_KEYS = ("hub", "thread", *SECRETS)
+
+Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One table of the file: a Hub, the credentials for it, and the thread of the buckets when it is not the usual one."""
+
+    name: str
+    hub: str
+    credentials: Credentials
+    thread: ThreadId | None = None
+
+
+class CredentialsFile:
+    """The profiles of one file. Reading it raises Usage when it is open to others, is no TOML, or has unknown keys."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str] | None = None) -> None:
+        self.path = path
+        self._environ = os.environ if environ is None else environ
+        self._stamp: Stamp | None = None
+        self._profiles: dict[str, Profile] = {}
+
+    def profiles(self) -> dict[str, Profile]:
+        """All profiles by name; none when there is no file. Reads the file only when it has changed since."""
+        stamp = self._look()
+        if stamp != self._stamp:
+            self._profiles = self._read() if stamp is not None else {}
+            self._stamp = stamp
+        return dict(self._profiles)
+
+    def profile(self, name: str) -> Profile:
+        """The profile of that name, with the variables ``BUCKETFS_API_KEY`` and so on laid over it. Raises NotFound."""
+        profile = self.profiles().get(name)
+        given = {
+            key: self._environ[f"BUCKETFS_{key.upper()}"] for key in SECRETS if self._environ.get(f"BUCKETFS_{key.upper()}")
+        }
+        if "identity" in given and not is_identity(given["identity"]):
+            del given["identity"]  # the path of a file, which is a setting
+        if profile is None and not given:
+            raise NotFound(f"{self.path} has no profile {name!r}", hint="'bucketfs hub login' makes one")
+        profile = profile or Profile(name, "", Credentials())
+        return replace(profile, credentials=replace(profile.credentials, **given)) if given else profile
+
+    def current(
+        self, name: str, chosen: Callable[[Credentials], Credentials] = lambda all: all
+    ) -> Callable[[], Credentials]:
+        """What a channel asks on every call: those that ``chosen`` takes of the credentials as the file has them now. Raises
+        what ``chosen`` raises at first, and never once it was right."""
+        last = chosen(self.profile(name).credentials)
+        troubled: Stamp | None = None
+
+        def credentials() -> Credentials:
+            nonlocal last, troubled
+            try:
+                last = chosen(self.profile(name).credentials)
+            except BucketfsError as error:
+                stamp = self._look()
+                if stamp != troubled:
+                    log.warning("keeping the keys read before: %s", error)
+                troubled = stamp
+            return last
+
+        return credentials
+
+    def save(self, profile: Profile) -> None:
+        """Put one profile into the file, durably, with mode 0600; the other profiles stay. Raises Usage, NoSpace,
+        DiskFailed."""
+        self._write({**self.profiles(), profile.name: profile})
+
+    def remove(self, name: str) -> None:
+        """Take one profile out of the file. Raises NotFound."""
+        profiles = self.profiles()
+        if profiles.pop(name, None) is None:
+            raise NotFound(f"{self.path} has no profile {name!r}")
+        self._write(profiles)
+
+    def _write(self, profiles: Mapping[str, Profile]) -> None:
+        make_private_folder(self.path.parent)
+        document = {name: _table(profile) for name, profile in profiles.items()}
+        # Disk makes files with mode 0600, so that the secrets are at no moment open to others.
+        Disk().replace_file(self.path, tomli_w.dumps(document).encode())
+
+    def look(self) -> Stamp | None:
+        """What changes when the file does; None when there is none. Raises Usage."""
+        return self._look()
+
+    def _look(self) -> Stamp | None:
+        try:
+            facts = self.path.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Usage(f"{self.path} cannot be read: {error.strerror}") from error
+        return facts.st_mtime_ns, facts.st_ino, facts.st_ctime_ns
+
+    def _read(self) -> dict[str, Profile]:
+        try:
+            _check_private(self.path)
+            document = tomllib.loads(self.path.read_bytes().decode())
+        except (OSError, UnicodeDecodeError) as error:
+            raise Usage(f"{self.path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise Usage(f"{self.path} is not TOML: {error}", hint="correct that line") from None
+        return {name: self._profile(name, table) for name, table in document.items()}
+
+    def _profile(self, name: str, table: object) -> Profile:
+        if not isinstance(table, dict):
+            raise Usage(f"{self.path}: {name!r} stands outside of a profile", hint="begin with a line like [default]")
+        for key, value in table.items():
+            if key not in _KEYS:
+                raise Usage(f"{self.path}: unknown key {key!r} in [{name}]", hint=f"known keys: {', '.join(_KEYS)}")
+            if not isinstance(value, str):
+                raise Usage(f"{self.path}: {key!r} in [{name}] is not a text", hint="put it in quotes")
+        try:
+            thread = thread_from_text(table["thread"]) if table.get("thread") else None
+        except InvalidArgument:
+            raise Usage(
+                f"{self.path}: 'thread' in [{name}] is none", hint="write one as 'bucketfs buck get' shows it"
+            ) from None
+        return Profile(
+            name, table.get("hub", ""), Credentials(**{key: table[key] for key in SECRETS if key in table}), thread
+        )
+
+
+def chosen_for(*, org: str = "", manage: bool = False, identity: str = "") -> Callable[[Credentials], Credentials]:
+    """Which of the credentials that a profile holds are sent; a session wins over a key at every Hub, so never both.
+
+    ``org``: the slug of an organization to act for, with the session. ``manage``: what only a session may do everywhere, so
+    the session when there is one. ``identity``: the private-key text of the user to be. What is returned raises Usage when
+    the profile lacks what is needed.
+    """
+
+    def choose(held: Credentials) -> Credentials:
+        if org or (held.org and not held.api_key):
+            if not held.session:
+                raise Usage("acting for an organization needs a session", hint="'bucketfs hub login NAME' gets one")
+            return Credentials(session=held.session, org=org or held.org)
+        if held.session and ((manage and not identity) or not held.api_key):
+            return Credentials(session=held.session)
+        found = replace(held, session="", org="")
+        # A token belongs to the identity it was given to.
+        return replace(found, identity=identity, token="") if identity else found
+
+    return choose
+
+
+def identity_of(path: Path) -> Identity:
+    """The identity in a file; made there, with mode 0600, when there is no file. Raises Usage when the file is open to others
+    or holds no identity, NoSpace, DiskFailed."""
+    for _ in range(2):
+        try:
+            _check_private(path)
+            return Identity.from_text(path.read_bytes().decode())
+        except FileNotFoundError:
+            _make_identity(path)
+        except InvalidArgument as error:
+            raise Usage(f"{path} holds no identity: {error}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise Usage(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
+    raise Usage(f"{path} comes and goes")
+
+
+def _make_identity(path: Path) -> None:
+    """Another process that does the same at the same time must not get another identity: the first to link it wins."""
+    disk = Disk()
+    make_private_folder(path.parent)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    disk.replace_file(aside, Identity.generate().private_key_text.encode() + b"\n")
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        log.debug("%s was made by another process", path)
+    except OSError as error:
+        raise Usage(f"{path} cannot be made: {error.strerror}") from error
+    finally:
+        disk.unlink(aside)
+    disk.fsync_folder(path.parent)
+
+
+def _check_private(path: Path) -> None:
+    facts = path.stat()
+    if facts.st_uid not in (0, os.geteuid()) or stat.S_IMODE(facts.st_mode) & 0o077:
+        raise Usage(f"{path} holds secrets and is open to others", hint=f"chmod 600 {path}")
+
+
+def _table(profile: Profile) -> dict[str, str]:
+    known = {field.name: getattr(profile.credentials, field.name) for field in fields(Credentials)}
+    table = {"hub": profile.hub, "thread": thread_text(profile.thread) if profile.thread else ""}
+    table |= {key: known[key] for key in SECRETS}
+    return {key: value for key, value in table.items() if value}

@@ -1,0 +1,215 @@
+"""Opening a bucket of a mount: its last base and what waits in its journal, or the Hub's root when it was never here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from bucketfs.cache import BlockCache
+from bucketfs.client import BucketInfo, Credentials
+from bucketfs.config import make_private
+from bucketfs.daemon.session import Session
+from bucketfs.disk import Disk
+from bucketfs.errors import DiskFailed, HubError, NoSpace, NotFound, Refused, Unauthenticated, Unsupported
+from bucketfs.journal import Journal, Resources, set_aside
+from bucketfs.remote import NativeRemote
+from bucketfs.sync import Keeper, Pace, Pusher, Syncer
+from bucketfs.types import ROOT_INODE, BucketKey, Inode
+from bucketfs.vfs import FileNode, InodeNumbers, Invalidation, Lens, Node, Owner, Room, Volume, draft_ids, find_lost, replay
+
+log = logging.getLogger(__name__)
+
+SWEEPS_MAX = 16
+"""So many journals are made durable at a time when a mount with many starts: each takes a thread and a descriptor for it."""
+
+
+@dataclass(slots=True, eq=False)
+class OpenVolume:
+    """One bucket of the mount. ``name`` is its folder's name at the top, empty when it is the root of the mount."""
+
+    name: bytes
+    info: BucketInfo
+    volume: Volume
+    journal: Journal
+    syncer: Syncer
+    keeper: Keeper
+    room: Room
+    opened_s: float = field(default_factory=trio.current_time)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+
+    def rename(self, name: bytes, info: BucketInfo) -> None:
+        """The bucket, and its folder at the top, are called otherwise."""
+        self.name, self.info = name, info
+        self.volume.remember_root(ROOT_INODE, name)
+
+
+class Opener:
+    """Opens the buckets of one mount. ``registry`` and ``lens`` are common to them, and ``room`` is what the account has left."""
+
+    def __init__(
+        self,
+        session: Session,
+        folder: Path,
+        cache: BlockCache,
+        numbers: InodeNumbers,
+        owner: Owner,
+        notify: Callable[[Invalidation], None],
+        *,
+        read_only: bool,
+        pace: Pace,
+    ) -> None:
+        self.registry: dict[Inode, Node] = {}
+        self.lens = Lens(cache)
+        self.room = Room("the account")
+        self._session = session
+        self._folder = folder
+        self._resources = Resources.below(Disk(), folder.parent)
+        self._sweeping = trio.CapacityLimiter(SWEEPS_MAX)
+        self._cache = cache
+        self._numbers = numbers
+        self._owner = owner
+        self._notify = notify
+        self._read_only = read_only
+        self._pace = pace
+        self._known_me: tuple[Credentials, str] | None = None
+
+    async def open(self, info: BucketInfo, name: bytes, inode: Inode | None) -> OpenVolume:
+        """Open a bucket; ``inode`` is its root's number when it is given already. Raises Unsupported for a private one, NotFound
+        when nothing of it is shared, and what its journal and the Hub raise."""
+        if info.private:
+            raise Unsupported(
+                f"bucket {info.name!r} is private (encrypted); mounting one is not possible yet",
+                hint="use 'bucketfs buck get' and 'bucketfs buck push'",
+            )
+        folder = make_private(self._folder / info.key)
+        journal = await trio.to_thread.run_sync(Journal.open, Disk(), folder, self._resources)
+        # Before anything is looked up: the tree that the journal stands on may be nowhere else.
+        self._cache.shelters.append(journal.base)
+        try:
+            volume = await self._volume(info, journal, name, inode)
+            remote = NativeRemote(self._session.blocks, self._session.buckets, info.thread, info.key)
+            pusher = Pusher(volume, remote, self._cache, self._notify, me=self._me)
+            if volume.owes_checkpoint:
+                await self._begin_anew(pusher, info)
+            if self._session.guest:
+                await self._look_as_guest(pusher, remote, info)
+        except BaseException:
+            self.closing(journal)
+            journal.close()
+            raise
+        syncer = Syncer(volume, remote, self._cache, pusher, self._pace)
+        room = Room(f"bucket {info.name!r}")
+        volume.growth.rooms = (room,) if self._session.guest else (self.room, room)
+        volume.growth.note(_grown_by(volume))
+        return OpenVolume(name, info, volume, journal, syncer, Keeper(volume, self._cache), room)
+
+    def release_reserve(self) -> bool:
+        """Give up a part of the room that is kept for changes that free room. False when none is left."""
+        return self._resources.reserve.release()
+
+    async def forget_changes(self, key: BucketKey) -> None:
+        """Nothing waits any more in the journal of a bucket that is not open. Raises NoSpace, DiskFailed."""
+        journal = await trio.to_thread.run_sync(Journal.open, Disk(), self._folder / key, self._resources)
+        try:
+            if journal.recovered.base is not None:
+                journal.checkpoint(journal.recovered.base, [])
+                await journal.settle()
+        finally:
+            await journal.aclose()
+
+    def closing(self, journal: Journal) -> None:
+        """Nothing is asked of a journal any more. Before it is closed."""
+        self._cache.shelters.remove(journal.base)
+
+    async def _volume(self, info: BucketInfo, journal: Journal, name: bytes, inode: Inode | None) -> Volume:
+        volume = Volume(
+            info.key,
+            journal=journal,
+            lens=self.lens,
+            numbers=self._numbers,
+            registry=self.registry,
+            owner=self._owner,
+            updated_at_ns=info.updated_at_ns,
+            read_only=self._read_only,
+        )
+        recovered = journal.recovered
+        base = recovered.base
+        if base is None:
+            base = info.root
+            journal.begin(base)
+        known = self._numbers.at(ROOT_INODE, name)
+        if inode is None:
+            inode = known.inode if known is not None else self._numbers.fresh()
+        for path in await find_lost(self.lens, base, info.root, recovered.ops):
+            log.log(
+                logging.WARNING if recovered.ops else logging.INFO,
+                "bucket %r: nobody has the folder %r any more as it was when this mount last saw it",
+                info.name,
+                path,
+            )
+        await volume.open_root(base, inode, known)
+        volume.new_here = known is None
+        volume.remember_root(ROOT_INODE, name)
+        for op in recovered.unbacked:
+            log.info("bucket %r: a power loss took bytes of %r that were never synced", info.name, op.path)
+        for path in recovered.set_aside:
+            log.warning("bucket %r: part of the journal is damaged; what could not be read is kept in %s", info.name, path)
+        lost = zip(recovered.unbacked_at, recovered.unbacked, strict=True)
+        for complaint in await replay(volume, recovered.ops, lost):
+            log.warning("bucket %r: %s", info.name, complaint)
+        await self._set_aside(info, journal, volume)
+        async with self._sweeping:
+            await journal.sweep(draft_ids(volume))
+        # Also for a mount that was ended before it could free what removed files held.
+        volume.garbage_bytes = await trio.to_thread.run_sync(journal.unneeded_bytes, draft_ids(volume))
+        return volume
+
+    async def _begin_anew(self, pusher: Pusher, info: BucketInfo) -> None:
+        """Have no record in the journal any more of what a power loss took: what is written next may stand in the same draft. When
+        there is no room for that the syncer goes on trying, and until then nothing can be changed."""
+        try:
+            await pusher.checkpoint()
+        except (NoSpace, DiskFailed) as error:
+            log.warning("bucket %r: nothing can be changed in it until the journal can begin anew: %s", info.name, error)
+
+    async def _set_aside(self, info: BucketInfo, journal: Journal, volume: Volume) -> None:
+        """Keep what was written to parts of files the rest of which is lost."""
+        if volume.partless:
+            paths = {op.draft: journal.drafts.path(op.draft) for op in volume.partless}
+            for copy in await trio.to_thread.run_sync(set_aside, Disk(), self._folder / info.key, paths):
+                log.warning("bucket %r: what was written to part of a file that is lost is kept in %s", info.name, copy)
+
+    async def _look_as_guest(self, pusher: Pusher, remote: NativeRemote, info: BucketInfo) -> None:
+        """Know the rights in someone else's bucket before anything of it is shown. Raises NotFound when there are none."""
+        await pusher.learn(await remote.look())
+        rights = pusher.rights
+        if rights is not None and not rights.shows(""):
+            raise NotFound(
+                f"nothing of bucket {info.key} is shared with you",
+                hint=f"its owner runs 'bucketfs buck roles grant BUCKET {rights.me} --role reader'",
+            )
+
+    async def _me(self) -> str:
+        """The public key of whoever acts, asked for once for each key that is used; empty when the Hub does not tell."""
+        credentials = self._session.credentials()
+        if self._known_me is None or self._known_me[0] != credentials:
+            try:
+                me = await self._session.me()
+            except (Refused, HubError) as error:
+                if isinstance(error, Unauthenticated):
+                    raise
+                log.info("the Hub does not say who acts here, so it alone decides about rights: %s", error)
+                me = ""
+            self._known_me = (credentials, me)
+        return self._known_me[1]
+
+
+def _grown_by(volume: Volume) -> int:
+    """What a replayed overlay adds to the base, in lengths of files."""
+    dirty = [node.content for node in volume.dirty_nodes() if isinstance(node, FileNode)]
+    return sum(content.size_bytes - content.base_size_bytes for content in dirty)

@@ -1,0 +1,173 @@
+"""What ``status`` says: one document of plain values about a running mount."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bucketfs import __version__
+from bucketfs.cache import BlockCache
+from bucketfs.client import behind_text
+from bucketfs.config import MountOptions
+from bucketfs.daemon.buckets.opening import OpenVolume
+from bucketfs.daemon.buckets.pending import Waiting
+from bucketfs.daemon.buckets.removals import Removal
+from bucketfs.daemon.buckets.volumes import Volumes
+from bucketfs.daemon.control.conflicts import conflict_documents
+from bucketfs.daemon.host.descriptors import descriptor_figures
+from bucketfs.daemon.mount_paths import Where
+from bucketfs.daemon.session import Session
+from bucketfs.dag import cid_text
+from bucketfs.errors import BucketfsError, HubFull, NoSpace, OverQuota, TimedOut, Unauthenticated, Unavailable
+from bucketfs.mount import Mount
+from bucketfs.remote import HubSource, Watcher
+
+Document = dict[str, Any]
+
+FULL_BYTES = 1 << 20
+"""A disk with less room is full."""
+
+
+def bucket_status(one: OpenVolume, hub_data: Path | None = None) -> Document:
+    """One bucket: its root, what waits, what went wrong. Times are seconds since 1970, ages seconds. ``hub_data`` is where the
+    embedded Hub keeps its stores, if that is the Hub."""
+    syncer, volume = one.syncer, one.volume
+    trouble, progress = syncer.trouble, syncer.progress()
+    since_ns = volume.changed_since_ns
+    return {
+        "name": one.info.name,
+        "key": str(one.info.key),
+        "root": cid_text(volume.base),
+        "remote": "native",
+        "pending_count": syncer.pending_count,
+        "pending_bytes": syncer.pending_bytes,
+        "oldest_age_s": None if since_ns is None else max(0.0, (volume.owner.now_ns() - since_ns) / 1e9),
+        "pushing": None if progress is None else asdict(progress),
+        "sent": {"blocks": syncer.sent.blocks_sent, "bytes": syncer.sent.bytes_sent},
+        "last_push_s": syncer.last_push_s,
+        "paused": None if trouble is None else paused_by(trouble.error, hub_data),
+        "error": None if trouble is None else str(trouble.error),
+        "hint": None if trouble is None else _hint(trouble.error, hub_data) or None,
+        "error_since_s": None if trouble is None else trouble.since_s,
+        "next_try_s": None if trouble is None else trouble.next_try_s,
+        "conflicts": [conflict.copy for conflict in volume.conflicts],
+        "refused": [{"path": path, "reason": reason} for path, reason in syncer.refused.items()],
+        "damaged": [{"path": path, "reason": reason} for path, reason in syncer.damaged.items()],
+        "journal": asdict(one.journal.figures()) | {"base_waiting": one.keeper.waiting_count},
+    }
+
+
+def waiting_status(one: Waiting) -> Document:
+    """One bucket that cannot be opened: the name of its folder, what waits for it here, why it cannot, and when it is tried again
+    (seconds since 1970)."""
+    return {
+        "name": one.name.decode(),
+        "key": str(one.info.key),
+        "pending_count": one.changes,
+        "error": str(one.error),
+        "hint": one.error.hint or None,
+        "next_try_s": one.next_try_s,
+    }
+
+
+def removal_status(one: Removal) -> Document:
+    """One bucket that was removed here and not at the Hub yet, why not, and when it is tried again (seconds since 1970)."""
+    return {
+        "name": one.info.name,
+        "key": str(one.info.key),
+        "error": None if one.error is None else str(one.error),
+        "next_try_s": one.next_try_s,
+    }
+
+
+def paused_by(error: BucketfsError, hub_data: Path | None = None) -> str:
+    """What has to change before pushes go on, in one word."""
+    if _lacks_room(error, hub_data):
+        return "room"
+    if isinstance(error, Unauthenticated):
+        return "key"
+    if isinstance(error, OverQuota):
+        return "limit"
+    if isinstance(error, NoSpace):
+        return "disk"
+    return "hub" if isinstance(error, (Unavailable, TimedOut)) else "other"
+
+
+def _hint(error: BucketfsError, hub_data: Path | None) -> str:
+    if hub_data is None or not isinstance(error, Unavailable):
+        return error.hint
+    if _lacks_room(error, hub_data):
+        return f"make room on the disk of {hub_data}: remove files, then run 'bucketfs hub gc'; it is tried again by itself"
+    return "the built-in Hub does not answer and is started again; its log says why"
+
+
+def _lacks_room(error: BucketfsError, hub_data: Path | None) -> bool:
+    """Whether the Hub's disk is full. A built-in Hub that finds no room at all does not even start, and so says nothing."""
+    return isinstance(error, HubFull) or (isinstance(error, Unavailable) and hub_data is not None and _is_full(hub_data))
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        figures = os.statvfs(folder)
+    except OSError:
+        return False
+    return figures.f_bavail * figures.f_frsize < FULL_BYTES
+
+
+def _state(error: BucketfsError | None) -> str:
+    if error is None:
+        return "connected"
+    return "refused" if isinstance(error, Unauthenticated) else "away"
+
+
+def mount_status(
+    options: MountOptions,
+    where: Where,
+    session: Session,
+    volumes: Volumes,
+    watcher: Watcher,
+    cache: BlockCache,
+    source: HubSource,
+    mount: Mount,
+    started_s: float,
+) -> Document:
+    """The whole mount."""
+    hub_data = options.places.data if session.embedded else None
+    buckets = [bucket_status(one, hub_data) for one in volumes.open.values()]
+    ages = [bucket["oldest_age_s"] for bucket in buckets if bucket["oldest_age_s"] is not None]
+    unopened = [waiting_status(one) for one in volumes.waiting.values()]
+    behind = session.channel.behind
+    errors = [bucket["error"] for bucket in [*buckets, *unopened] if bucket["error"]]
+    return {
+        "mountpoint": str(options.mountpoint),
+        "bucket": options.bucket + (f"/{options.prefix}" if options.prefix else ""),
+        "hub": session.hub_text,
+        "version": __version__,
+        "pid": os.getpid(),
+        "started_s": started_s,
+        "read_only": options.read_only,
+        "connection": {
+            "state": _state(watcher.error),
+            "error": str(watcher.error) if watcher.error is not None else None,
+            "hears": "feed" if watcher.listening else "poll",
+            "heard_age_s": None if watcher.looked_s is None else max(0.0, time.time() - watcher.looked_s),
+            "clock": None if behind is None else behind_text(behind) or None,
+        },
+        "pending_count": sum(bucket["pending_count"] for bucket in [*buckets, *unopened]),
+        "pending_bytes": sum(bucket["pending_bytes"] for bucket in buckets),
+        "oldest_age_s": max(ages, default=None),
+        "error": errors[0] if errors else None,
+        "conflicts": conflict_documents(volumes, where),
+        "buckets": buckets,
+        "unopened": unopened,
+        "removing": [removal_status(removal) for removal in volumes.removals.pending.values()],
+        "cache": asdict(cache.figures()),
+        "fetched": {"blocks": source.blocks_fetched, "bytes": source.bytes_fetched},
+        "calls": dict(session.channel.counts),
+        "mount": mount.figures(),
+        "open_files": volumes.vfs.open_count,
+        "descriptors": descriptor_figures(),
+    }

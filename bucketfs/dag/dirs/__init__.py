@@ -1,0 +1,3 @@
+"""Directories, plain and sharded: list, look up, edit."""
+
+__all__: list[str] = []

@@ -1,0 +1,178 @@
+"""Editing many paths of a tree at once: each directory on the way is read once and written once.
+
+The changes are laid out as a tree of their own. Going down, level by level, the directories that it names are found; going
+up, each is edited with what became of its children. Both passes ask for all blocks of a level together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bucketfs.dag.codec.cid import DAG_PB, codec_of
+from bucketfs.dag.codec.nodes import Built, with_attributes
+from bucketfs.dag.dirs.directory import (
+    SHARD_THRESHOLD,
+    decode_directory,
+    edit_directory,
+    empty_directory,
+    plain_entries,
+    resolve,
+)
+from bucketfs.dag.dirs.hamt import ShardEditor
+from bucketfs.dag.steps import fetch_one, gather
+from bucketfs.errors import NotADirectory, NotFound
+from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes, Steps
+
+TreePath = tuple[bytes, ...]
+
+
+@dataclass(slots=True, eq=False)
+class _Spot:
+    """A path that changes, or that has changes below it.
+
+    ``base`` is what stands there before the changes below: the link given for this very path, or the original's.
+    """
+
+    path: TreePath
+    replaced: bool = False
+    base: Link | None = None
+    attributes: NodeAttributes | None = None
+    below: dict[bytes, _Spot] = field(default_factory=dict)
+    result: Link | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing has to be looked up: what stands here is what was given."""
+        return not self.below and self.attributes is None
+
+
+def edit_tree(
+    root: Cid | None,
+    changes: Mapping[TreePath, Link | None],
+    attributes: Mapping[TreePath, NodeAttributes] | None = None,
+    *,
+    new_directory: NodeAttributes = NO_ATTRIBUTES,
+    shard: bool = True,
+    cid_version: int = 1,
+    threshold: int = SHARD_THRESHOLD,
+) -> Steps[Built]:
+    """The tree ``root`` (None: an empty directory) with links set at paths, or removed where a change is None.
+
+    A change is applied before those below its path, so a directory can be put somewhere and changed inside in one go; its
+    blocks must be known to whoever drives this. Missing parents of what is set are made, with ``new_directory`` as their
+    attributes; removing what is not there changes nothing, and directories that become empty stay. ``attributes`` replaces
+    those of files, directories and symlinks at paths, after all else.
+
+    Raises NotADirectory when something is set below a file, NotFound for attributes of nothing, and what ``edit_directory``
+    raises.
+    """
+    levels = _lay_out(root, changes, attributes or {})
+    blocks: dict[Cid, bytes] = {}
+    for level in levels:
+        yield from gather([_look_below(spot) for spot in level if spot.below], blocks)
+    made: dict[Cid, bytes] = {}
+    for level in reversed(levels):
+        edits = [
+            _edit_spot(spot, new_directory, shard=shard, cid_version=cid_version, threshold=threshold)
+            for spot in level
+            if not spot.is_final
+        ]
+        for built in (yield from gather(edits, blocks)):
+            made |= built.blocks
+    top = levels[0][0]
+    if top.result is None:
+        empty = empty_directory(new_directory, cid_version=cid_version)
+        return Built(empty.link, made | dict(empty.blocks))
+    if top.result.tsize < 0:
+        return Built((yield from resolve(top.result.cid, ())) or top.result, made)
+    return Built(top.result, made)
+
+
+def _lay_out(
+    root: Cid | None, changes: Mapping[TreePath, Link | None], attributes: Mapping[TreePath, NodeAttributes]
+) -> list[list[_Spot]]:
+    """The spots of all paths, by depth; the first level is the root alone."""
+    top = _Spot(())
+    levels = [[top]]
+    if root is not None:
+        # The cumulative size is computed when the block comes by.
+        top.base = top.result = Link(root, -1)
+    for path in sorted([*changes, *attributes], key=len):
+        spot = top
+        for depth, name in enumerate(path, start=1):
+            if name not in spot.below:
+                spot.below[name] = _Spot(path[:depth])
+                if depth == len(levels):
+                    levels.append([])
+                levels[depth].append(spot.below[name])
+            spot = spot.below[name]
+        if path in changes:
+            spot.replaced = True
+            spot.base = spot.result = changes[path]
+        if path in attributes:
+            spot.attributes = attributes[path]
+    return levels
+
+
+def _look_below(spot: _Spot) -> Steps[None]:
+    """Find what stands at the children of a spot, where that is not given and is needed."""
+    names = [name for name, child in spot.below.items() if not child.replaced and not child.is_final]
+    if spot.base is None:
+        return
+    block = b"" if codec_of(spot.base.cid) != DAG_PB else (yield from fetch_one(spot.base.cid))
+    directory = decode_directory(spot.base.cid, block)
+    if directory is None:
+        if _sets_anything(spot):
+            raise NotADirectory(f"{_shown(spot.path)} is not a directory")
+        # Only removals: there is nothing to remove below a file.
+        spot.below.clear()
+        return
+    spot.base = spot.base if spot.path else directory.link
+    if not names:
+        return
+    if directory.sharded:
+        top = directory.shard()
+        found: Mapping[bytes, Link] = yield from ShardEditor(top.fanout).load(top, names)
+    else:
+        found = plain_entries(directory.links)
+    for name in names:
+        spot.below[name].base = spot.below[name].result = found.get(name)
+
+
+def _sets_anything(spot: _Spot) -> bool:
+    """Whether something below a spot is more than a removal."""
+    waiting = list(spot.below.values())
+    while waiting:
+        child = waiting.pop()
+        if child.attributes is not None or (child.replaced and child.result is not None):
+            return True
+        waiting += child.below.values()
+    return False
+
+
+def _edit_spot(spot: _Spot, new_directory: NodeAttributes, *, shard: bool, cid_version: int, threshold: int) -> Steps[Built]:
+    """What becomes of a spot with changes below it or new attributes; its children are done."""
+    base = spot.base
+    if base is not None and base.tsize < 0:
+        base = yield from resolve(base.cid, ())
+    below = {name: child.result for name, child in spot.below.items() if child.replaced or child.result != child.base}
+    if base is None:
+        below = {name: link for name, link in below.items() if link is not None}
+        if not below:
+            if spot.attributes is not None:
+                raise NotFound(f"{_shown(spot.path)} does not exist: it can have no attributes")
+            return Built(Link(Cid(b""), 0))
+    block = b"" if base is None or spot.below else (yield from fetch_one(base.cid))
+    if base is None or spot.below or decode_directory(base.cid, block) is not None:
+        attributes = spot.attributes if spot.attributes is not None or base is not None else new_directory
+        cid = None if base is None else base.cid
+        built = yield from edit_directory(cid, below, attributes, shard=shard, cid_version=cid_version, threshold=threshold)
+    else:
+        built = with_attributes(base.cid, block, spot.attributes or NO_ATTRIBUTES, base.tsize)
+    spot.result = built.link
+    return built
+
+
+def _shown(path: TreePath) -> str:
+    return "/" + b"/".join(path).decode(errors="replace")

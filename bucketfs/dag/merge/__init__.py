@@ -1,0 +1,3 @@
+"""Comparing and merging trees: differences, renames, and the one table of rules."""
+
+__all__: list[str] = []

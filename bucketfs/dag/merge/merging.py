@@ -1,0 +1,378 @@
+"""Three trees into one: what both sides changed since they agreed, name by name, by the rules of ``verdict``.
+
+A walk from the root looks only where base, ours and theirs all differ. The result of a directory is theirs with what only ours
+changed put in, and what had to be judged. Going down, names are judged; going up, from the deepest level, the directories are
+written. Both directions ask for the blocks of many directories at once, and neither calls itself: a tree may be deeper than
+Python's stack.
+
+Files and folders that were renamed are followed (``renames``), but only once a name is found that one side removed and the
+other changed: then the three trees are rewritten, so that the change stands where the file went, and walked again. Whoever has
+no such name pays nothing for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from bucketfs.dag.codec.cid import same_node
+from bucketfs.dag.codec.nodes import Built, block_links, build_node, decode_node, with_attributes
+from bucketfs.dag.dirs.directory import (
+    SHARD_THRESHOLD,
+    OpenDirectory,
+    edit_directory,
+    empty_directory,
+    entries_named,
+    is_possible,
+    open_directory,
+)
+from bucketfs.dag.dirs.edit import TreePath
+from bucketfs.dag.merge.changes import CHANGES_MAX
+from bucketfs.dag.merge.diff import DEPTH_MAX, directory_differences
+from bucketfs.dag.merge.renames import Three, follow
+from bucketfs.dag.merge.rules import Act, Entry, Side, Verdict, judge
+from bucketfs.dag.merge.triple import (
+    Fields,
+    LostName,
+    Named,
+    Opened,
+    Spot,
+    Triple,
+    base_matters,
+    directory_at,
+    entry_at,
+    fields_to_set,
+    nodes_of,
+    same,
+)
+from bucketfs.dag.steps import fetch, fetch_one, gather
+from bucketfs.dag.unfolding import check_unfolding
+from bucketfs.errors import Corrupt, InvalidArgument, NotADirectory, TooLarge
+from bucketfs.types import Cid, Link, Steps
+
+SEED = b".textileseed"
+"""The name at a bucket's root that is the Hub's own: theirs stays."""
+
+DIRECTORIES_MAX = 500_000
+"""Directories that both sides changed. A small DAG that links a directory again and again can claim more."""
+
+DIRECTORIES_FREE = 10_000
+"""So many of them whatever they are; more only as long as they are not the same few again and again."""
+
+TRIPLES_AT_ONCE = 128
+"""Names that are judged at a time, each with up to three blocks. One request can ask for both sides of all."""
+
+ConflictName = Callable[[bytes, Callable[[bytes], bool]], bytes]
+"""Gives the name of a conflict copy for a name; it may ask of any candidate whether it is taken, and must not return such a one."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergeConflict:
+    """A name that both sides claim: who keeps it stands at ``path``, the other, whose ``side`` is told, at ``copy``."""
+
+    path: TreePath
+    copy: TreePath
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """The tree of a merge: its link, the blocks that no side had, the conflicts in the order of their paths."""
+
+    link: Link
+    blocks: Mapping[Cid, bytes] = field(default_factory=dict)
+    conflicts: tuple[MergeConflict, ...] = ()
+
+
+def merge_trees(
+    base: Cid | None, ours: Cid, theirs: Cid, conflict_name: ConflictName, *, threshold: int = SHARD_THRESHOLD
+) -> Steps[Merge]:
+    """What becomes of two trees that both came from ``base`` (None: they never agreed on anything).
+
+    Of the base only what both sides changed is asked for, and, when one removed what the other changed, what that one removed.
+    ``conflict_name`` gets a name and a function that says what names are taken beside it. Merging the other way round gives the
+    same tree but for who keeps a name in conflict. ``threshold`` is as for `edit_directory`.
+
+    Raises NotADirectory when a root is none, Corrupt, also beyond DEPTH_MAX levels, TooLarge beyond CHANGES_MAX changes or
+    DIRECTORIES_MAX directories of both sides, InvalidArgument when ``conflict_name`` insists on a name that is taken.
+    """
+    walk = _Walk(conflict_name, threshold)
+    merged = yield from _merge_three(walk, base, ours, theirs)
+    if base is None or not walk.lost:
+        return merged
+    lost = [one.fact() for one in walk.lost]
+    followed = yield from follow(Three(base, ours, theirs), lost, threshold=threshold)
+    if followed is None:
+        return merged
+    trees, made = followed
+    again = _merge_three(_Walk(conflict_name, threshold), trees.base, trees.ours, trees.theirs)
+    (merged,) = yield from gather([again], dict(made))
+    return replace(merged, blocks=_reachable(merged.link.cid, {**made, **merged.blocks}))
+
+
+def _merge_three(walk: _Walk, base: Cid | None, ours: Cid, theirs: Cid) -> Steps[Merge]:
+    agreed = base or empty_directory().link.cid
+    if same_node(ours, theirs) or same_node(agreed, ours):
+        return Merge((yield from _root_link(theirs)))
+    if same_node(agreed, theirs):
+        return Merge((yield from _root_link(ours)))
+    return (yield from walk.merge(base, ours, theirs))
+
+
+def _root_link(cid: Cid) -> Steps[Link]:
+    directory = yield from open_directory(cid)
+    return directory.link
+
+
+def _reachable(root: Cid, blocks: Mapping[Cid, bytes]) -> dict[Cid, bytes]:
+    """Those of the new blocks that the result is made of: what a step on the way made may be in none."""
+    found: dict[Cid, bytes] = {}
+    waiting = [root]
+    while waiting:
+        cid = waiting.pop()
+        if cid in blocks and cid not in found:
+            found[cid] = blocks[cid]
+            waiting += block_links(cid, blocks[cid])
+    return found
+
+
+# The walk
+
+
+class _Walk:
+    """One walk over three trees."""
+
+    def __init__(self, conflict_name: ConflictName, threshold: int) -> None:
+        self.lost: list[LostName] = []
+        self._conflict_name = conflict_name
+        self._threshold = threshold
+        self._conflicts: list[MergeConflict] = []
+        self._made: dict[Cid, bytes] = {}
+        self._waiting: list[Triple] = []
+        self._levels: list[list[Spot]] = []
+        self._held: dict[Cid, bytes] = {}
+        """The blocks of directories that will be edited."""
+        self._names_count = 0
+        self._spots_count = 0
+        self._distinct: set[tuple[Cid | None, ...]] = set()
+        """The directories that were met, as threes of base, ours and theirs."""
+
+    def merge(self, base: Cid | None, ours: Cid, theirs: Cid) -> Steps[Merge]:
+        # The cumulative sizes of the roots are not known yet; nobody looks at them.
+        links = [None if cid is None else Link(cid, 0) for cid in (base, ours, theirs)]
+        self._waiting.append(Triple(None, b"", 0, *links))
+        while self._waiting:
+            batch = self._waiting[-TRIPLES_AT_ONCE:]
+            del self._waiting[-TRIPLES_AT_ONCE:]
+            opened = yield from self._judge_all(batch)
+            names = yield from gather([self._differing(both) for both in opened])
+            for one, found in zip(opened, names, strict=True):
+                self._sort_out(one.spot, found)
+        link = yield from self._write_all(theirs)
+        self._conflicts.sort(key=lambda conflict: conflict.path)
+        return Merge(link, _reachable(link.cid, self._made), tuple(self._conflicts))
+
+    # Going down
+
+    def _judge_all(self, triples: Sequence[Triple]) -> Steps[list[Opened]]:
+        """Decide about names; returns the directories among them that have to be looked into."""
+        blocks = yield from fetch(nodes_of(link for triple in triples for link in (triple.ours, triple.theirs)))
+        sides = [(entry_at(triple.ours, blocks), entry_at(triple.theirs, blocks)) for triple in triples]
+        # Of the base nothing is asked for where it makes no difference: nobody may have it at hand any more.
+        asked = [triple.base for triple, both in zip(triples, sides, strict=True) if base_matters(*both)]
+        base_blocks = yield from fetch(nodes_of(asked))
+        opened: list[Opened] = []
+        settling: list[Steps[None]] = []
+        for triple, (ours, theirs) in zip(triples, sides, strict=True):
+            base = entry_at(triple.base, base_blocks) if base_matters(ours, theirs) else None
+            verdict = judge(base, ours, theirs)
+            if triple.parent is None and verdict.act is not Act.MERGE_INSIDE:
+                raise NotADirectory("the root of a tree to be merged is not a directory")
+            if base is not None and (ours is None or theirs is None):
+                self._note_lost(triple, base, ours, theirs)
+            if verdict.act in (Act.MERGE_INSIDE, Act.OURS_INSIDE, Act.THEIRS_INSIDE):
+                opened.append(self._open(triple, verdict, base_blocks, blocks))
+            else:
+                settling.append(self._settle(triple, verdict, blocks))
+        yield from gather(settling)
+        return opened
+
+    def _note_lost(self, triple: Triple, base: Entry, ours: Entry | None, theirs: Entry | None) -> None:
+        survivor = ours or theirs
+        if survivor is not None and survivor.kind is base.kind:
+            self.lost.append(LostName(triple, Side.OURS if ours is None else Side.THEIRS))
+
+    def _open(
+        self, triple: Triple, verdict: Verdict, base_blocks: Mapping[Cid, bytes], blocks: Mapping[Cid, bytes]
+    ) -> Opened:
+        self._spots_count += 1
+        if self._spots_count > DIRECTORIES_MAX:
+            raise TooLarge(f"trees with more than {DIRECTORIES_MAX} directories that both sides changed")
+        self._distinct.add(tuple(None if one is None else one.cid for one in (triple.base, triple.ours, triple.theirs)))
+        check_unfolding(self._spots_count, len(self._distinct), DIRECTORIES_FREE)
+        if triple.depth > DEPTH_MAX:
+            raise Corrupt(f"directories more than {DEPTH_MAX} levels deep")
+        base, ours, theirs = (
+            directory_at(triple.base, base_blocks),
+            directory_at(triple.ours, blocks),
+            directory_at(triple.theirs, blocks),
+        )
+        if verdict.act is Act.MERGE_INSIDE:
+            assert ours is not None and theirs is not None
+            self._held[theirs.link.cid] = blocks[theirs.link.cid]
+        spot = Spot(triple, verdict, fields_to_set(base, ours, theirs))
+        if triple.depth == len(self._levels):
+            self._levels.append([])
+        self._levels[triple.depth].append(spot)
+        return Opened(spot, base, ours, theirs)
+
+    def _settle(self, triple: Triple, verdict: Verdict, blocks: Mapping[Cid, bytes]) -> Steps[None]:
+        """Note what stands at a name that needs no look inside."""
+        spot, name = triple.parent, triple.name
+        assert spot is not None
+        match verdict.act:
+            case Act.NOTHING:
+                spot.changes[name] = None
+            case Act.OURS | Act.THEIRS_BESIDE:
+                spot.changes[name] = triple.ours
+            case Act.THEIRS | Act.OURS_BESIDE:
+                spot.changes[name] = triple.theirs
+            case _:
+                spot.changes[name] = yield from self._with_attributes(triple, verdict, blocks)
+        if verdict.act in (Act.OURS_BESIDE, Act.THEIRS_BESIDE):
+            side = Side.OURS if verdict.act is Act.OURS_BESIDE else Side.THEIRS
+            link = triple.side(side)
+            assert link is not None
+            spot.beside.append((name, side, link))
+
+    def _with_attributes(self, triple: Triple, verdict: Verdict, blocks: Mapping[Cid, bytes]) -> Steps[Link]:
+        """One side's file or symlink with merged attributes."""
+        link = triple.side(verdict.content or Side.THEIRS)
+        assert link is not None
+        # Only here a raw leaf is asked for: what was merged says more than it can hold.
+        block = blocks[link.cid] if link.cid in blocks else (yield from fetch_one(link.cid))
+        return self._keep(with_attributes(link.cid, block, verdict.attributes, link.tsize))
+
+    def _keep(self, built: Built) -> Link:
+        self._made |= built.blocks
+        return built.link
+
+    def _differing(self, opened: Opened) -> Steps[list[Named]]:
+        """The names in a directory that matter: those whose result is not what theirs (or the only one that is left) has."""
+        base, ours, theirs = opened.base, opened.ours, opened.theirs
+        if ours is None or theirs is None:
+            changed = ours or theirs
+            assert base is not None and changed is not None
+            differences = yield from directory_differences(base, changed)
+            if ours is None:
+                return [(name, was, None, now) for name, was, now in differences]
+            return [(name, was, now, None) for name, was, now in differences]
+        if base is None:
+            differences = yield from directory_differences(theirs, ours)
+            return [(name, None, our, their) for name, their, our in differences]
+        differences = yield from directory_differences(base, ours)
+        names = [name for name, _, _ in differences]
+        # Shards of theirs are held: they are edited soon.
+        (their_entries,) = yield from gather([entries_named(theirs, names)], self._held)
+        return [(name, was, now, their_entries.get(name)) for name, was, now in differences]
+
+    def _sort_out(self, spot: Spot, names: Sequence[Named]) -> None:
+        """Names that only one side changed are done; the others wait to be judged."""
+        self._names_count += len(names)
+        if self._names_count > CHANGES_MAX:
+            raise TooLarge(f"trees with more than {CHANGES_MAX} differences")
+        for name, base, ours, theirs in names:
+            if (spot.triple.parent is None and name == SEED) or same(ours, theirs) or not is_possible(name):
+                # What stands at an impossible name in theirs stays there.
+                continue
+            if same(theirs, base):
+                spot.changes[name] = ours
+            elif same(ours, base):
+                if not spot.merged and theirs is not None:
+                    spot.changes[name] = theirs
+            else:
+                self._waiting.append(Triple(spot, name, spot.triple.depth + 1, base, ours, theirs))
+
+    # Going up
+
+    def _write_all(self, theirs: Cid) -> Steps[Link]:
+        """Write the directories, children first; returns the root's link."""
+        for level in reversed(self._levels):
+            for start in range(0, len(level), TRIPLES_AT_ONCE):
+                batch = level[start : start + TRIPLES_AT_ONCE]
+                links = yield from gather([self._write(spot) for spot in batch], self._held)
+                for spot, link in zip(batch, links, strict=True):
+                    parent = spot.triple.parent
+                    if parent is None:
+                        assert link is not None
+                        return link
+                    parent.changes[spot.triple.name] = link
+        raise AssertionError("a walk without a root")
+
+    def _write(self, spot: Spot) -> Steps[Link | None]:
+        """What became of a directory; None when nothing in it is left that would keep it."""
+        triple, attributes = spot.triple, spot.verdict.attributes
+        if not spot.merged:
+            left = {name: link for name, link in spot.changes.items() if link is not None}
+            if not left and not spot.verdict.keep:
+                return None
+            built = yield from edit_directory(None, left, attributes, threshold=self._threshold)
+        else:
+            assert triple.theirs is not None
+            yield from self._place_copies(spot)
+            built = yield from edit_directory(triple.theirs.cid, spot.changes, attributes, threshold=self._threshold)
+        link = built.link if spot.fields is None else (yield from self._with_fields(built, spot.fields))
+        self._made |= built.blocks
+        if triple.parent is None:
+            return link
+        # The cumulative size is a hint that others may have written otherwise: what is theirs, or ours, is so to the last bit.
+        return next((one for one in (triple.theirs, triple.ours) if one is not None and one.cid == link.cid), link)
+
+    def _with_fields(self, built: Built, fields: Fields) -> Steps[Link]:
+        """Write fields that nobody here knows into a directory."""
+        link = built.link
+        block = built.blocks[link.cid] if link.cid in built.blocks else (yield from fetch_one(link.cid))
+        links, message = decode_node(block)
+        new, new_block = build_node(replace(message, mode_extra=fields[0], unknown=fields[1]), list(links))
+        self._made[new.cid] = new_block
+        return Link(new.cid, link.tsize - len(block) + len(new_block))
+
+    def _place_copies(self, spot: Spot) -> Steps[None]:
+        """Find names for what stands beside a name that both sides claim."""
+        triple = spot.triple
+        if not spot.beside:
+            return
+        assert triple.ours is not None and triple.theirs is not None
+        blocks = yield from fetch((triple.ours.cid, triple.theirs.cid))
+        sides = [one for link in (triple.ours, triple.theirs) if (one := directory_at(link, blocks)) is not None]
+        taken: dict[bytes, bool] = {}
+        path = triple.path
+        for name, side, link in sorted(spot.beside, key=lambda one: one[0]):
+            copy = yield from self._free_name(name, sides, taken)
+            taken[copy] = True
+            spot.changes[copy] = link
+            self._conflicts.append(MergeConflict((*path, name), (*path, copy), side))
+
+    def _free_name(self, name: bytes, sides: Sequence[OpenDirectory], taken: dict[bytes, bool]) -> Steps[bytes]:
+        """A name for a copy that neither side has. ``taken`` says what is known, and learns.
+
+        The function that makes names cannot wait for shards. So what it asks for and nobody knows yet is called free, looked
+        up, and if that was a mistake it is asked again.
+        """
+        asked: list[bytes] = []
+
+        def is_taken(candidate: bytes) -> bool:
+            if candidate not in taken:
+                asked.append(candidate)
+            return taken.get(candidate, False)
+
+        while True:
+            copy = self._conflict_name(name, is_taken)
+            if taken.get(copy, False):
+                raise InvalidArgument(f"a conflict copy of {name!r} under a name that is taken: {copy!r}")
+            asked.append(copy)
+            found = yield from gather([entries_named(side, asked) for side in sides])
+            taken.update((candidate, any(candidate in names for names in found)) for candidate in asked)
+            asked.clear()
+            if not taken[copy]:
+                return copy

@@ -1,0 +1,3 @@
+"""Where handlers meet gRPC: admission, authentication, status, and fair queueing of calls."""
+
+__all__: list[str] = []

@@ -1,0 +1,147 @@
+"""How many calls may wait for their clients at once: in all, for one account, and for the users of one key owner.
+
+A call that waits for its client holds a thread. Whoever opens many and lets them wait would have all threads, so no account gets
+more than half of them, the users of one owner's keys no more than three quarters, and those who are nobody yet a quarter: one
+for sign-ups, another for sign-ins, and a quarter of each for one address.
+Where it gets full all the same, those who have waited longest without any progress are sent away (``Patience``): in a hub with
+room to spare nobody is, for a reader may stop for as long as its user reads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from bucketfs.hub.rpc.call import Call
+from bucketfs.hub.rpc.status import Code, Status
+
+TOO_MANY = "too many calls at once"
+"""How a refusal for want of seats begins: clients look for it and try again later."""
+MESSAGE_S = 15.0
+"""How long the one message of a single call may take. Clients send it together with the headers."""
+IDLE_S = 60.0
+"""How long a stream may stand still where seats are scarce."""
+ASK_EVERY_S = 10.0
+"""How long a stream that stands still goes without a look at whether its key still counts."""
+LOOK_EVERY_S = 1.0
+
+
+class Visit:
+    """One call in its seat. ``waiting_since_s`` is set while it waits for the client."""
+
+    def __init__(self, cancel: Callable[[], None], *, single: bool, admitted: Callable[[], bool] = lambda: True) -> None:
+        """``admitted`` says whether the call would still be let in."""
+        self.cancel = cancel
+        self.single = single
+        self.admitted = admitted
+        self.waiting_since_s: float | None = None
+        self._asked_s = time.monotonic()
+
+    def ended(self, now_s: float) -> bool:
+        """Whether the call stands still and would not be let in any more. Asks now and then."""
+        if self.single or self.waiting_since_s is None or now_s - self._asked_s < ASK_EVERY_S:
+            return False
+        self._asked_s = now_s
+        return not self.admitted()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While the client is waited for."""
+        self.waiting_since_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self.waiting_since_s = None
+
+    def waited_s(self, now_s: float) -> float:
+        """For how long the client has let us wait; 0 when it does not."""
+        since_s = self.waiting_since_s
+        return 0.0 if since_s is None else now_s - since_s
+
+
+class Seats:
+    """The seats of one kind of call. Thread-safe."""
+
+    def __init__(self, seats: int) -> None:
+        self.seats = seats
+        self._lock = threading.Lock()
+        self._visits: set[Visit] = set()
+        self._by_account: Counter[str] = Counter()
+        self._by_payer: Counter[str] = Counter()
+        self._by_peer: Counter[tuple[str, str]] = Counter()
+
+    @contextmanager
+    def taken(self, call: Call, visit: Visit) -> Iterator[None]:
+        """Holds a seat. Raises Status RESOURCE_EXHAUSTED when there is none for this caller."""
+        account, peer = call.holder or call.crowd, (call.crowd, call.peer)
+        with self._lock:
+            self._check(call, account, peer)
+            self._visits.add(visit)
+            self._by_account[account] += 1
+            self._by_payer[call.payer] += 1
+            if call.crowd:
+                self._by_peer[peer] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._visits.discard(visit)
+                self._by_account -= Counter((account,))
+                self._by_payer -= Counter((call.payer,))
+                self._by_peer -= Counter((peer,))
+
+    def idle(self, now_s: float) -> list[Visit]:
+        """Those that have to go, now."""
+        visits = self.visits()
+        late = [visit for visit in visits if visit.single and visit.waited_s(now_s) > MESSAGE_S]
+        scarce = len(visits) > self.seats * 3 // 4
+        return late + [visit for visit in visits if scarce and not visit.single and visit.waited_s(now_s) > IDLE_S]
+
+    def visits(self) -> list[Visit]:
+        """Those that have a seat now."""
+        with self._lock:
+            return list(self._visits)
+
+    def _check(self, call: Call, account: str, peer: tuple[str, str]) -> None:
+        if len(self._visits) >= self.seats:
+            raise Status(Code.RESOURCE_EXHAUSTED, f"{TOO_MANY}: all {self.seats} places of this hub are taken")
+        most = max(2, self.seats // 16)
+        if self._by_peer[peer] >= most:
+            raise Status(Code.RESOURCE_EXHAUSTED, f"{TOO_MANY}: one address may have {most} of this hub's {self.seats} open")
+        most = max(1, self.seats // (2 if call.holder else 4))
+        if self._by_account[account] >= most:
+            raise Status(Code.RESOURCE_EXHAUSTED, f"{TOO_MANY}: one account may have {most} of this hub's {self.seats} open")
+        most = max(1, self.seats * 3 // 4)
+        if self._by_payer[call.payer] >= most:
+            text = f"{TOO_MANY}: the users of one key owner may have {most} of this hub's {self.seats} open"
+            raise Status(Code.RESOURCE_EXHAUSTED, text)
+
+
+class Patience:
+    """A thread that sends away who waits too long, or with a key that counts no more. ``start`` and ``stop`` once each."""
+
+    def __init__(self, *seats: Seats) -> None:
+        self._seats = seats
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="hub-patience", daemon=True)
+
+    def start(self) -> None:
+        """From now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """The end; does not wait for it."""
+        self._over.set()
+
+    def _run(self) -> None:
+        while not self._over.wait(LOOK_EVERY_S):
+            now_s = time.monotonic()
+            for seats in self._seats:
+                for visit in seats.idle(now_s):
+                    visit.cancel()
+                for visit in seats.visits():
+                    if visit.ended(now_s):
+                        visit.cancel()

@@ -1,0 +1,328 @@
+"""``api.hubd.pb``: developers, orgs, sessions and keys."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import bucketfs
+from bucketfs.errors import Denied, Exists, NotFound, Refused
+from bucketfs.hub import ids, names
+from bucketfs.hub.context import Hub
+from bucketfs.hub.db.accounts import OWNER
+from bucketfs.hub.db.models import AccountRow, KeyRow
+from bucketfs.hub.identity import Identity, public_key_bytes
+from bucketfs.hub.rpc.authentication import HUB, INSECURE_KEY, SESSION_NS, WARNING_TRAILER
+from bucketfs.hub.rpc.call import AccountKind, Call, Context, KeyType
+from bucketfs.hub.rpc.service import Service
+from bucketfs.hub.rpc.status import Code, Status
+from bucketfs.wire import hub_pb2 as pb
+
+NO_ORG_IDENTITY = "the private key of an organization stays at the hub: a member would keep it after leaving"
+INVITE_NS = 210 * 24 * 3600 * 10**9
+
+
+def service(hub: Hub) -> Service:
+    """The service over this hub."""
+    return Service(
+        HUB,
+        {
+            **_signing(Signing(hub)),
+            **_keys(KeyRing(hub)),
+            **_orgs(Orgs(hub)),
+            "BuildInfo": lambda _request, _context: pb.BuildInfoResponse(version=bucketfs.__version__),
+            "SetupBilling": _no_billing,
+            "GetBillingSession": _no_billing,
+            "ListBillingUsers": _no_billing,
+        },
+        waiting=frozenset({"Signup", "Signin"}),
+    )
+
+
+def _no_billing(_request: Any, _context: Context) -> NoReturn:
+    raise Status(Code.UNKNOWN, "billing is not enabled")
+
+
+def _signing(it: Signing) -> dict[str, Any]:
+    return {
+        "Signup": it.signup,
+        "Signin": it.signin,
+        "Signout": it.signout,
+        "GetSessionInfo": it.session_info,
+        "GetIdentity": it.identity,
+        "IsUsernameAvailable": it.is_username_available,
+        "DestroyAccount": it.destroy,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """Coming, going, and who one is."""
+
+    hub: Hub
+
+    def signup(self, request: Any, context: Context) -> Any:
+        if not self.hub.config.signups:
+            raise Status(Code.UNKNOWN, "signups are disabled")
+        if not names.is_username(request.username):
+            raise Status(Code.FAILED_PRECONDITION, names.USERNAME_TEXT)
+        if not names.is_email(request.email):
+            raise Status(Code.FAILED_PRECONDITION, "Email address in not valid")
+        self.hub.confirmations.ask("sign-up", request.username, context)
+        account = create_developer(self.hub, request.username, request.email)
+        return pb.SignupResponse(key=public_key_bytes(account), session=create_session(self.hub, account))
+
+    def signin(self, request: Any, context: Context) -> Any:
+        account = self.hub.metadata.developer(request.username_or_email)
+        self.hub.confirmations.ask("sign-in", account.username, context)
+        session = create_session(self.hub, account.account)
+        return pb.SigninResponse(key=public_key_bytes(account.account), session=session)
+
+    def signout(self, _request: Any, context: Context) -> Any:
+        session = context.call.session
+        if session is None or not self.hub.metadata.delete_session(session):
+            raise Status(Code.NOT_FOUND, "session not found")
+        self.hub.feed.look_again()
+        return pb.SignoutResponse()
+
+    def session_info(self, _request: Any, context: Context) -> Any:
+        row = self.hub.metadata.account(developer_of(context.call))
+        return pb.GetSessionInfoResponse(key=public_key_bytes(row.account), username=row.username, email=row.email)
+
+    def identity(self, _request: Any, context: Context) -> Any:
+        account = account_of(context.call)
+        if context.call.account_kind is AccountKind.ORG:
+            raise Status(Code.PERMISSION_DENIED, NO_ORG_IDENTITY)
+        row = self.hub.metadata.account(account)
+        return pb.GetIdentityResponse(identity=Identity(row.seed).private_bytes)
+
+    def is_username_available(self, request: Any, _context: Context) -> Any:
+        if not names.is_username(request.username):
+            raise Status(Code.FAILED_PRECONDITION, names.USERNAME_TEXT)
+        if self.hub.metadata.name_taken(request.username):
+            raise Status(Code.FAILED_PRECONDITION, f"username '{request.username}' is not available")
+        return pb.IsUsernameAvailableResponse()
+
+    def destroy(self, _request: Any, context: Context) -> Any:
+        try:
+            self.hub.metadata.delete_account(developer_of(context.call))
+        except Exists as error:
+            raise Status(Code.FAILED_PRECONDITION, str(error)) from error
+        self.hub.feed.look_again()
+        return pb.DestroyAccountResponse()
+
+
+def _keys(it: KeyRing) -> dict[str, Any]:
+    return {"CreateKey": it.create, "ListKeys": it.list, "InvalidateKey": it.invalidate}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """API keys of the acting account."""
+
+    hub: Hub
+
+    def create(self, request: Any, context: Context) -> Any:
+        owner = account_of(context.call)
+        try:
+            kind = KeyType(request.type or KeyType.ACCOUNT.value)
+        except ValueError:
+            raise Status(Code.INVALID_ARGUMENT, f"invalid key type: {request.type}") from None
+        if not request.secure:
+            self._warn_of_insecure(owner, context)
+        return pb.CreateKeyResponse(key_info=_key_info(create_key(self.hub, owner, kind, secure=request.secure)))
+
+    def _warn_of_insecure(self, owner: str, context: Context) -> None:
+        if self.hub.config.refuse_insecure_keys:
+            raise Status(Code.FAILED_PRECONDITION, "this hub refuses keys that need no signature: make a secure one")
+        # Not the key: it alone is enough to act.
+        name = self.hub.metadata.account(owner).username
+        self.hub.log.warning("%s makes a key that needs no signature: whoever sees it can use it", name)
+        context.set_trailers({WARNING_TRAILER: INSECURE_KEY})
+
+    def list(self, _request: Any, context: Context) -> Any:
+        return pb.ListKeysResponse(list=[_key_info(row) for row in self.hub.metadata.keys(account_of(context.call))])
+
+    def invalidate(self, request: Any, context: Context) -> Any:
+        owner = account_of(context.call)
+        try:
+            self.hub.metadata.invalidate_key(request.key, owner)
+        except NotFound as error:
+            raise Status(Code.UNKNOWN, str(error)) from error
+        except Denied as error:
+            raise Status(Code.PERMISSION_DENIED, str(error)) from error
+        self.hub.feed.look_again()
+        return pb.InvalidateKeyResponse()
+
+
+def _orgs(it: Orgs) -> dict[str, Any]:
+    return {
+        "CreateOrg": it.create,
+        "GetOrg": it.get,
+        "ListOrgs": it.list,
+        "RemoveOrg": it.remove,
+        "InviteToOrg": it.invite,
+        "LeaveOrg": it.leave,
+        "IsOrgNameAvailable": it.is_name_available,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Orgs:
+    """Organizations of developers."""
+
+    hub: Hub
+
+    def create(self, request: Any, context: Context) -> Any:
+        owner = developer_of(context.call)
+        slug = names.slug_of(request.name)
+        if not slug:
+            raise Status(Code.UNKNOWN, f"name '{request.name}' is not available")
+        try:
+            org = _create(self.hub, AccountKind.ORG, slug, request.name, "", owner)
+        except Exists as error:
+            raise Status(Code.UNKNOWN, str(error)) from error
+        return pb.CreateOrgResponse(org_info=self._info(self.hub.metadata.account(org)))
+
+    def get(self, _request: Any, context: Context) -> Any:
+        # An organization's own key may ask too (the original wants a developer): it has no other way to learn whose it is.
+        account_of(context.call)
+        if context.call.account_kind is not AccountKind.ORG:
+            raise Status(Code.FAILED_PRECONDITION, "organization account required")
+        return pb.GetOrgResponse(org_info=self._info(self.hub.metadata.account(context.call.account)))
+
+    def list(self, _request: Any, context: Context) -> Any:
+        orgs = self.hub.metadata.orgs_of(developer_of(context.call))
+        return pb.ListOrgsResponse(list=[self._info(org) for org in orgs])
+
+    def remove(self, _request: Any, context: Context) -> Any:
+        org, developer = self._org(context.call)
+        if self.hub.metadata.role_in(org, developer) != OWNER:
+            raise Status(Code.PERMISSION_DENIED, "User must be an org owner")
+        try:
+            self.hub.metadata.delete_account(org)
+        except Exists as error:
+            raise Status(Code.FAILED_PRECONDITION, str(error)) from error
+        self.hub.feed.look_again()
+        return pb.RemoveOrgResponse()
+
+    def invite(self, request: Any, context: Context) -> Any:
+        org, developer = self._org(context.call)
+        if not names.is_email(request.email):
+            raise Status(Code.FAILED_PRECONDITION, "Email address in not valid")
+        token = ids.random_text(ids.SESSION_BYTES)
+        self.hub.metadata.create_invite(token, org, developer, request.email, time.time_ns() + INVITE_NS)
+        name = self.hub.metadata.account(org).name
+        self.hub.confirmations.announce(
+            f"invitation of {request.email} to {name}: {self.hub.config.gateway_url}/consent/{token}"
+        )
+        return pb.InviteToOrgResponse(token=token)
+
+    def leave(self, _request: Any, context: Context) -> Any:
+        org, developer = self._org(context.call)
+        try:
+            self.hub.metadata.leave_org(org, developer)
+        except Refused as error:
+            raise Status(Code.UNKNOWN, str(error)) from error
+        self.hub.feed.look_again()
+        return pb.LeaveOrgResponse()
+
+    def is_name_available(self, request: Any, _context: Context) -> Any:
+        slug = names.slug_of(request.name)
+        if not slug or self.hub.metadata.name_taken(slug):
+            raise Status(Code.FAILED_PRECONDITION, f"the name '{request.name}' is already taken")
+        return pb.IsOrgNameAvailableResponse(slug=slug, host=self.hub.config.gateway_url)
+
+    def _org(self, call: Call) -> tuple[str, str]:
+        developer = developer_of(call)
+        if call.account_kind is not AccountKind.ORG:
+            raise Status(Code.INVALID_ARGUMENT, "organization account required")
+        return call.account, developer
+
+    def _info(self, org: AccountRow) -> Any:
+        members = [
+            pb.OrgInfo.Member(key=public_key_bytes(account.account), username=account.username, role=member.role)
+            for member, account in self.hub.metadata.members(org.account)
+        ]
+        return pb.OrgInfo(
+            key=public_key_bytes(org.account),
+            name=org.name,
+            slug=org.username,
+            host=self.hub.config.gateway_url,
+            members=members,
+            created_at=org.created_at_ns // 10**9,
+        )
+
+
+def account_of(call: Call) -> str:
+    """The acting developer or org. Raises Status for a user key, which has no account."""
+    if call.account_kind not in (AccountKind.DEVELOPER, AccountKind.ORG):
+        raise Status(Code.INVALID_ARGUMENT, "account type not supported")
+    return call.account
+
+
+def developer_of(call: Call) -> str:
+    """The developer behind a call. Raises Status for a user key and for an org's key."""
+    account_of(call)
+    if call.user is None:
+        raise Status(Code.INVALID_ARGUMENT, "developer account required")
+    return call.user
+
+
+def create_developer(hub: Hub, username: str, email: str) -> str:
+    """Makes a developer, and a member of every org whose invitation waits for that email. Raises Status when taken."""
+    try:
+        account = _create(hub, AccountKind.DEVELOPER, username, username, email, None)
+    except Exists as error:
+        raise Status(Code.FAILED_PRECONDITION, "Account exists") from error
+    hub.metadata.join_invited(account, email, time.time_ns())
+    return account
+
+
+def create_session(hub: Hub, account: str) -> str:
+    """A fresh session of a developer."""
+    session = ids.random_text(ids.SESSION_BYTES)
+    hub.metadata.create_session(session, account, time.time_ns() + SESSION_NS)
+    return session
+
+
+def create_key(hub: Hub, owner: str, kind: KeyType, *, secure: bool) -> KeyRow:
+    """A fresh API key of an account."""
+    row = KeyRow(
+        key=ids.random_text(ids.API_KEY_BYTES),
+        secret=ids.random_text(ids.API_SECRET_BYTES),
+        owner=owner,
+        type=kind,
+        secure=secure,
+        valid=True,
+    )
+    hub.metadata.create_key(row, time.time_ns())
+    return row
+
+
+def _create(hub: Hub, kind: AccountKind, username: str, name: str, email: str, owner: str | None) -> str:
+    identity = Identity.generate()
+    now_ns = time.time_ns()
+    row = AccountRow(
+        account=identity.public_key,
+        kind=kind,
+        username=username,
+        name=name,
+        email=email,
+        seed=identity.seed,
+        created_at_ns=now_ns,
+    )
+    hub.metadata.create_account(row, owner)
+    return row.account
+
+
+def _key_info(row: KeyRow) -> Any:
+    return pb.KeyInfo(
+        key=row.key,
+        secret=row.secret,
+        type=pb.KeyType.Name(row.type.value),
+        valid=row.valid,
+        threads=row.threads,
+        secure=row.secure,
+    )

@@ -1,0 +1,3 @@
+"""``api.bucketsd.pb.APIService``: buckets by path."""
+
+__all__: list[str] = []

@@ -1,0 +1,211 @@
+"""Changing buckets by path, without content from the client: ``SetPath``, ``MovePath``, ``RemovePath``, ``Remove`` and the roles.
+
+Where the original compares paths as strings (so that moving ``a.txt`` to ``a`` keeps the source, and removing ``a`` drops the entry
+of ``ab``), names are compared here. What a move leaves behind is nothing; the original kept the source's entry.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from bucketfs.errors import InvalidArgument, NotFound, NotPermitted
+from bucketfs.hub import access
+from bucketfs.hub.db.models import BucketRow, PathEntry
+from bucketfs.hub.events import Action
+from bucketfs.hub.identity import parse_public_key, public_key_text
+from bucketfs.hub.rpc.call import Context
+from bucketfs.hub.rpc.status import Code, Status
+from bucketfs.hub.services.buckets.messages import root_message
+from bucketfs.hub.services.buckets.new_roots import check_sealable, fetch_remote, with_new_seed
+from bucketfs.hub.services.buckets.paths import Path, file_key, path_text, removed, touched, write_path
+from bucketfs.hub.services.buckets.write import WRAPPED, BucketTree, Desk, Metadata, Plan, denied_as
+from bucketfs.hub.trees.crypt import new_key
+from bucketfs.hub.trees.private import PrivateTree
+from bucketfs.hub.trees.public import PathNotFound, total_size
+from bucketfs.types import Link
+from bucketfs.wire import buckets_pb2 as pb
+
+
+class Editing:
+    """The methods."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    # SetPath
+
+    def set_path(self, request: Any, context: Context) -> Any:
+        """``SetPath``: an existing DAG at a path; at ``""`` it becomes the whole bucket, with a new seed."""
+        path = _write_path(request.path, seed_allowed=True)
+
+        def plan(row: BucketRow, tree: BucketTree) -> Plan:
+            metadata = touched(row.metadata, [path], time.time_ns())
+            self._desk.check_write(context.call, row, metadata, self._desk.bare_files(context.call, row, tree, [path]))
+            return Plan(metadata, lambda: self._set(row, metadata, tree, path, request.cid))
+
+        with denied_as():
+            saved = self._desk.write(context.call, request.key, plan, check=context.check_active)
+        return pb.SetPathResponse(pinned=saved.grown_bytes if saved else 0)
+
+    def _set(self, row: BucketRow, metadata: Metadata, tree: BucketTree, path: Path, cid_text: str) -> Link:
+        remote = fetch_remote(self._desk, tree, cid_text)
+
+        def key_of(place: Path) -> bytes | None:
+            return file_key(row, metadata, place)
+
+        check_sealable(self._desk, row, tree, remote)
+        link = tree.bring_in(remote, key_of, path)
+        if path:
+            return tree.edit(row.root, {path: link})
+        if not tree.is_directory(link.cid):
+            raise Status(Code.UNKNOWN, "not a directory")
+        return with_new_seed(tree, link, key_of(())).root
+
+    # MovePath
+
+    def move_path(self, request: Any, context: Context) -> Any:
+        """``MovePath``: rename, replace a file, or move into a directory."""
+        source, target = _write_path(request.from_path), _write_path(request.to_path)
+
+        def plan(row: BucketRow, tree: BucketTree) -> Plan | None:
+            if source == target:
+                return None
+            if not source:
+                raise Status(Code.UNKNOWN, "source is root directory")
+            self._desk.check_sight(context.call, row, source)
+            link = self._desk.find(row, tree, source)
+            place = self._move_target(row, tree, source, link, target)
+            if place == source:
+                return None
+            if place[: len(source)] == source and not tree.is_directory(link.cid):
+                raise Status(Code.UNKNOWN, "not a directory")
+            access.check_changes(row, [(path_text(source), access.Touch.REMOVE)], context.call.writer)
+            metadata = touched(removed(row.metadata, source), [place], time.time_ns())
+            self._desk.check_write(context.call, row, metadata, self._desk.bare_files(context.call, row, tree, [place]))
+            return Plan(metadata, lambda: _move(row, metadata, tree, source, place, link))
+
+        with denied_as(WRAPPED):
+            self._desk.write(context.call, request.key, plan, check=context.check_active)
+        return pb.MovePathResponse()
+
+    def _move_target(self, row: BucketRow, tree: BucketTree, source: Path, link: Link, target: Path) -> Path:
+        """Where the source will stand: in a directory that exists at the target, under its own name; else at the target."""
+        try:
+            found = tree.find(row.root, target)
+        except PathNotFound:
+            return target
+        if tree.is_directory(found.cid):
+            return (*target, source[-1])
+        if tree.is_directory(link.cid):
+            raise Status(Code.UNKNOWN, "not a directory")
+        return target
+
+    # RemovePath, Remove
+
+    def remove_path(self, request: Any, context: Context) -> Any:
+        """``RemovePath``: a file, or a directory with everything below."""
+        path = _write_path(request.path)
+        if not path:
+            raise InvalidArgument("the root of a bucket cannot be removed; remove the bucket")
+
+        def plan(row: BucketRow, tree: BucketTree) -> Plan:
+            self._desk.check_sight(context.call, row, path)
+            try:
+                tree.find(row.root, path)
+            except PathNotFound as error:
+                text = f"remove node failed: {error}" if row.private else "no link by that name"
+                raise Status(Code.UNKNOWN, text) from error
+            # Asked of the tree: entries alone show no removal of what has none.
+            access.check_changes(row, [(path_text(path), access.Touch.REMOVE)], context.call.writer)
+            metadata = removed(row.metadata, path)
+            self._desk.check_write(context.call, row, metadata)
+            return Plan(metadata, lambda: tree.edit(row.root, {path: None}))
+
+        with denied_as():
+            saved = self._desk.write(context.call, request.key, plan, expected=request.root, check=context.check_active)
+        assert saved is not None
+        root = root_message(access.visible(saved.row, context.call.writer))
+        return pb.RemovePathResponse(root=root, pinned=saved.grown_bytes)
+
+    def remove(self, request: Any, context: Context) -> Any:
+        """``Remove``: the whole bucket, by its owner."""
+        row = self._desk.row(context.call, request.key)
+        with denied_as():
+            access.check_delete(row, context.call.writer)
+        try:
+            self._desk.hub.metadata.delete_bucket(row.key)
+        except NotFound as error:
+            raise Status(Code.UNKNOWN, str(error)) from error
+        self._desk.hub.feed.publish(row.thread, row.key, Action.DELETE)
+        return pb.RemoveResponse(pinned=-total_size(row.root, self._desk.tree(row).blocks.get(row.root)))
+
+    # Roles
+
+    def push_roles(self, request: Any, context: Context) -> Any:
+        """``PushPathAccessRoles``: grants and takes away roles on a path; in a private bucket it gets a key of its own."""
+        path = _write_path(request.path)
+        roles = _roles(request.roles)
+
+        def plan(row: BucketRow, tree: BucketTree) -> Plan | None:
+            self._desk.check_sight(context.call, row, path)
+            link = self._desk.find(row, tree, path)
+            text = path_text(path)
+            entry = row.metadata.get(text, PathEntry())
+            merged = {who: role for who, role in {**entry.roles, **roles}.items() if role}
+            if merged == dict(entry.roles):
+                return None
+            key = new_key() if row.private and row.version else entry.key
+            metadata = {**row.metadata, text: replace(entry, key=key, roles=merged, updated_at_ns=time.time_ns())}
+            self._desk.check_write(context.call, row, metadata)
+            return Plan(metadata, lambda: _rekey(row, metadata, tree, path, link))
+
+        with denied_as():
+            saved = self._desk.write(context.call, request.key, plan, check=context.check_active)
+        return pb.PushPathAccessRolesResponse(pinned=saved.grown_bytes if saved else 0)
+
+
+def _move(row: BucketRow, metadata: Metadata, tree: BucketTree, source: Path, place: Path, link: Link) -> Link:
+    if isinstance(tree, PrivateTree):
+        link = tree.rekey(
+            link,
+            lambda below: file_key(row, row.metadata, source + below),
+            lambda below: file_key(row, metadata, place + below),
+        )
+    if place[: len(source)] == source:
+        # Into itself: what it was comes to stand below its own name, and nothing else stays there.
+        return tree.edit(tree.edit(row.root, {source: None}).cid, {place: link})
+    return tree.edit(row.root, {source: None, place: link})
+
+
+def _rekey(row: BucketRow, metadata: Metadata, tree: BucketTree, path: Path, link: Link) -> Link:
+    if not isinstance(tree, PrivateTree):
+        return tree.find(row.root, ())
+    fresh = tree.rekey(
+        link, lambda below: file_key(row, row.metadata, path + below), lambda below: file_key(row, metadata, path + below)
+    )
+    return tree.edit(row.root, {path: fresh})
+
+
+def _roles(asked: Mapping[str, int]) -> dict[str, int]:
+    """Roles by grantee, each public key in its one spelling."""
+    roles = {}
+    for who, role in asked.items():
+        if who != access.EVERYBODY:
+            try:
+                who = public_key_text(parse_public_key(who))
+            except InvalidArgument as error:
+                raise Status(Code.UNKNOWN, f"unmarshaling role public key: {error}") from error
+        if role not in (access.NONE, access.READER, access.WRITER, access.ADMIN):
+            raise InvalidArgument(f"there is no role {role}")
+        roles[who] = role
+    return roles
+
+
+def _write_path(text: str, *, seed_allowed: bool = False) -> Path:
+    try:
+        return write_path(text, seed_allowed=seed_allowed)
+    except NotPermitted as error:
+        raise Status(Code.UNKNOWN, str(error)) from error

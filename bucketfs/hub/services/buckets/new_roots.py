@@ -1,0 +1,96 @@
+"""The roots that buckets begin with: a seed, and a DAG from elsewhere if one is named.
+
+Every bucket's root holds ``.textileseed``, 32 random bytes, so that no two buckets (also empty ones) share their root.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from bucketfs.dag import check_unfolding, cid_from_text, cid_of, count_entries, empty_directory, reachable
+from bucketfs.errors import Corrupt, InvalidArgument, NotFound
+from bucketfs.hub.db.models import BucketRow
+from bucketfs.hub.rpc.status import Code, Status
+from bucketfs.hub.services.buckets.paths import SEED_NAME
+from bucketfs.hub.services.buckets.write import BucketTree, Desk
+from bucketfs.hub.trees.crypt import encrypt
+from bucketfs.hub.trees.entry_check import check_nodes
+from bucketfs.hub.trees.public import PublicTree, WorkingSet, total_size
+from bucketfs.hub.trees.size_check import SIZE_MAX, Scales, check_sizes
+from bucketfs.types import Cid, Link
+
+SEED_BYTES = 32
+
+_EMPTY = {**empty_directory().blocks, **empty_directory(cid_version=0).blocks, cid_of(b""): b""}
+"""Blocks that everybody knows: a client names them without having sent them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seeded:
+    """A root with a fresh seed in it."""
+
+    root: Link
+    seed: bytes
+    seed_cid: Cid
+    seed_size_bytes: int
+
+
+def with_new_seed(tree: BucketTree, root: Link, key: bytes | None) -> Seeded:
+    """The directory ``root`` with a new seed; its content is encrypted when there is a key."""
+    seed = secrets.token_bytes(SEED_BYTES)
+    stored = seed if key is None else encrypt(seed, key)
+    cid = cid_of(stored)
+    tree.blocks.add({cid: stored})
+    link = tree.edit(root.cid, {(SEED_NAME.encode(),): Link(cid, len(stored))})
+    return Seeded(link, seed, cid, len(stored))
+
+
+def fetch_remote(desk: Desk, tree: BucketTree, text: str, *, what: str = "invalid remote cid") -> Link:
+    """The DAG that a client names by the text of its CID: all of it must be on this hub, and where bytes are limited its links
+    must tell the sizes that are there.
+
+    Raises Status ``<what>: …`` for a text that is no CID and for nodes that make no sense, NotFound when a block is missing.
+    """
+    try:
+        cid = cid_from_text(text.removeprefix("/ipfs/"))
+    except InvalidArgument as error:
+        raise Status(Code.UNKNOWN, f"{what}: {error}") from error
+    store = desk.hub.blockstore
+    tree.blocks.add(_EMPTY)
+    visitor = WorkingSet(store, absent=NotFound, check=tree.blocks.check)
+    visitor.add(_EMPTY)
+    # A swap trusts that everything below a bucket's root is here, so nothing gets below one that is not.
+    try:
+        below = visitor.run(reachable(cid))
+        check_nodes(visitor, below)
+        size_bytes = total_size(cid, visitor.get(cid))
+    except Corrupt as error:
+        # Nodes that make no sense are the client's, which named them, and no loss of ours.
+        raise Status(Code.UNKNOWN, f"{what}: {error}") from error
+    if size_bytes > SIZE_MAX:
+        raise Status(Code.UNKNOWN, f"{what}: its links claim {size_bytes} bytes")
+    missing = store.missing([one for one in below if one not in _EMPTY], tree.blocks.upload)
+    if missing:
+        raise NotFound(f"{len(missing)} blocks of {text} are not on this hub")
+    if desk.counts_bytes:
+        try:
+            check_sizes(visitor, below)
+        except Corrupt as error:
+            raise Status(Code.UNKNOWN, f"{what}: {error}") from error
+    return Link(cid, size_bytes)
+
+
+def check_sealable(desk: Desk, row: BucketRow, tree: BucketTree, link: Link, *, new: bool = False) -> None:
+    """Refuse what a private bucket cannot take in, before any of it is encrypted: every path of it gets blocks of its own there,
+    however many paths lead to one block in the clear.
+
+    Raises OverQuota, NoSpace, and TooLarge for a tree that unfolds too far. A public tree takes in anything as it is.
+    """
+    if not row.private:
+        return
+    if PublicTree(tree.blocks).is_directory(link.cid):
+        check_unfolding(*tree.blocks.run(count_entries(link.cid)))
+    size_bytes = Scales(tree.blocks).weigh(link.cid)
+    desk.check_quota(row, size_bytes, new=new)
+    desk.hub.blockstore.check_room(size_bytes)

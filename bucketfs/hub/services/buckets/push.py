@@ -1,0 +1,355 @@
+"""Pushing files: ``PushPath`` and ``PushPaths`` of api.bucketsd.pb.
+
+Content is received first and the bucket changed afterwards, in one short step that starts over when somebody else changed it in
+between (or fails, when the caller named the root that it must still have). A client that is slow, or gone, holds no lock.
+"""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bucketfs.dag import cid_text, reachable
+from bucketfs.errors import InvalidArgument, NotPermitted, Refused, Unavailable
+from bucketfs.hub import access
+from bucketfs.hub.db.models import BucketRow
+from bucketfs.hub.rpc.call import Context
+from bucketfs.hub.rpc.status import Code, Status
+from bucketfs.hub.services.buckets.messages import root_message
+from bucketfs.hub.services.buckets.paths import Path, file_key, path_text, touched, write_path
+from bucketfs.hub.services.buckets.write import (
+    WRAPPED,
+    Allowance,
+    BucketTree,
+    Desk,
+    Metadata,
+    Plan,
+    Saved,
+    denied_as,
+    may_all,
+)
+from bucketfs.hub.trees.private import PrivateTree
+from bucketfs.hub.trees.public import FileWriter, WorkingSet, total_size
+from bucketfs.types import Cid, Link
+from bucketfs.wire import buckets_pb2 as pb
+
+PROGRESS_BYTES = 262144
+HEADER_WANTED = "push bucket path header is required"
+PATHS_SHOWN_MAX = 100
+"""Entries of a bucket above which the interim roots of a push leave them out: a root for each of n files would cost n * n."""
+_GATHERED_MAX = 256
+_QUEUED_MAX = 1024
+_OPEN_MAX = 256
+"""Files of one push that may be unfinished: each holds up to a leaf of 256 KiB in memory, the first few up to eight."""
+_OPEN_FEW = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file that was received whole. ``key`` is the one that its content was encrypted with."""
+
+    path: Path
+    link: Link
+    key: bytes | None
+
+
+class Pushing:
+    """The methods."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def push_path(self, requests: Iterator[Any], context: Context) -> Iterator[Any]:
+        """``PushPath``: one file."""
+        header = _header(requests)
+        if header is None:
+            return
+        path = _one_path(header.path)
+        row = self._desk.row(context.call, header.key)
+        self._desk.check_fast_forward(row, header.root)
+        with denied_as():
+            self.check(context, row, [path])
+        upload = secrets.token_bytes(16)
+        key = file_key(row, row.metadata, path)
+        with self._desk.receive(context.call, upload) as receiving:
+            writer = FileWriter(receiving, key)
+            allowance = Allowance(self._desk, row)
+            told = 0
+            for request in requests:
+                if request.WhichOneof("payload") != "chunk":
+                    raise Status(Code.UNKNOWN, "invalid request")
+                allowance.take(len(request.chunk))
+                writer.feed(request.chunk)
+                while writer.bytes_taken - told >= PROGRESS_BYTES:
+                    told += PROGRESS_BYTES
+                    yield _progress(told)
+            link = writer.finish()
+            yield _progress(writer.bytes_taken)
+            receiving.finish()
+        context.check_active()
+        with denied_as():
+            saved = self._link(context, header.key, header.root, [_File(path, link, key)], upload)
+        event = pb.PushPathResponse.Event(
+            path=f"/ipfs/{cid_text(link.cid)}",
+            size=str(link.tsize),
+            root=root_message(access.visible(saved.row, context.call.writer)),
+            pinned=saved.grown_bytes,
+        )
+        yield pb.PushPathResponse(event=event)
+
+    def push_paths(self, requests: Iterator[Any], context: Context) -> Iterator[Any]:
+        """``PushPaths``: many files, saved once; what was complete is saved also when the call fails later."""
+        header = _header(requests)
+        if header is None:
+            return
+        row = self._desk.row(context.call, header.key)
+        self._desk.check_fast_forward(row, header.root)
+        with denied_as(WRAPPED, Code.PERMISSION_DENIED):
+            self.check(context, row, [_announced(path) for path in header.paths])
+        yield from _PushPaths(self, self._desk, context, header, row).run(requests)
+
+    def check(self, context: Context, row: BucketRow, paths: list[Path]) -> None:
+        if not may_all(row, context.call.writer):
+            tree = self._desk.tree(row, check=context.check_active)
+            files = self._desk.bare_files(context.call, row, tree, paths)
+            self._desk.check_write(context.call, row, touched(row.metadata, paths, time.time_ns()), files)
+
+    def check_present(self, files: list[_File], upload: bytes) -> set[Cid]:
+        """All blocks of these files. Raises Unavailable when some have been collected: a stream may outlive its lease."""
+        store = self._desk.hub.blockstore
+        blocks = WorkingSet(store, upload, absent=Unavailable)
+        needed: set[Cid] = set()
+        for file in files:
+            needed |= blocks.run(reachable(file.link.cid, needed))
+        if store.missing(needed, upload):
+            raise Unavailable("some of what was pushed is not here any more; push it again")
+        return needed
+
+    def _link(self, context: Context, key: str, expected: str, files: list[_File], upload: bytes) -> Saved:
+        """Puts received files into the bucket as it is now."""
+        blocks = self.check_present(files, upload)
+        paths = [file.path for file in files]
+
+        def plan(row: BucketRow, tree: BucketTree) -> Plan:
+            self.check(context, row, paths)
+            metadata = touched(row.metadata, paths, time.time_ns())
+            return Plan(metadata, lambda: _edit(row, metadata, tree, files))
+
+        saved = self._desk.write(context.call, key, plan, expected=expected, upload=upload, check=context.check_active)
+        assert saved is not None
+        self._desk.hub.pledges.redeem(context.call.payer, upload, blocks)
+        return saved
+
+
+def _edit(row: BucketRow, metadata: Metadata, tree: BucketTree, files: list[_File]) -> Link:
+    changes: dict[Path, Link | None] = {}
+    for file in files:
+        link = file.link
+        key = file_key(row, metadata, file.path)
+        if isinstance(tree, PrivateTree) and key != file.key:
+            # Roles were granted between receiving and linking, and with them the place got another key.
+            link = tree.write(tree.read(link.cid, file.key), key)
+        changes[file.path] = link
+    return tree.edit(row.root, changes)
+
+
+class _PushPaths:
+    """One call of ``PushPaths``.
+
+    A thread of its own reads the requests and stores content. The handler's thread links what is complete, everything that has
+    queued up meanwhile in one edit, and answers for each file with a root that has it.
+    """
+
+    def __init__(self, pushing: Pushing, desk: Desk, context: Context, header: Any, row: BucketRow) -> None:
+        self._pushing = pushing
+        self._desk = desk
+        self._context = context
+        self._header = header
+        self._row = row
+        self._upload = secrets.token_bytes(16)
+        self._complete: queue.Queue[_File | BaseException | None] = queue.Queue(_QUEUED_MAX)
+        self._given_up = threading.Event()
+        self._announced = {path.removeprefix("/") for path in header.paths}
+        self._linked: dict[Path, _File] = {}
+        self._folders: set[Path] = set()
+        self._allowance = Allowance(desk, row)
+        self._root: Cid = row.root
+        self._size_bytes = 0
+        # Filled by the reader, finished by the save, which must not miss that some of it could not be made durable.
+        self._receiving = desk.receive(context.call, self._upload)
+
+    def run(self, requests: Iterator[Any]) -> Iterator[Any]:
+        reader = threading.Thread(target=self._read, args=(requests,), name="hub-push", daemon=True)
+        reader.start()
+        error: BaseException | None = None
+        try:
+            tree = self._desk.tree(self._row, self._upload)
+            self._size_bytes = total_size(self._root, tree.blocks.get(self._root))
+            ended = False
+            while not ended:
+                files, error, ended = self._next()
+                if files:
+                    yield from self._interim(tree, files)
+        finally:
+            # Also when the client is gone and nobody takes the answers any more: complete files stay.
+            self._given_up.set()
+            if self._linked:
+                with denied_as(WRAPPED, Code.PERMISSION_DENIED):
+                    self._save(tree)
+            # The reader ends with the stream, of which a call that failed early has not seen the end.
+        if error is not None:
+            raise error
+
+    def _next(self) -> tuple[list[_File], BaseException | None, bool]:
+        """What is complete by now, at least one thing; why the stream failed; whether it is over."""
+        files: list[_File] = []
+        item = self._complete.get()
+        while isinstance(item, _File):
+            files.append(item)
+            if len(files) >= _GATHERED_MAX:
+                return files, None, False
+            try:
+                item = self._complete.get_nowait()
+            except queue.Empty:
+                return files, None, False
+        return files, item, True
+
+    def _interim(self, tree: BucketTree, files: list[_File]) -> Iterator[Any]:
+        try:
+            link = tree.edit(self._root, {file.path: file.link for file in files})
+        except Refused as error:
+            if len(files) > 1:
+                # One of them does not fit in: those before it stay.
+                for file in files:
+                    yield from self._interim(tree, [file])
+                return
+            raise Status(Code.UNKNOWN, f"adding bucket link: {error}") from error
+        grown = link.tsize - self._size_bytes
+        self._root, self._size_bytes = link.cid, link.tsize
+        tree.blocks.forget_all_but(self._root)
+        for file in files:
+            self._note(file)
+        interim = replace(self._row, root=self._root)
+        is_large = len(self._row.metadata) + len(self._linked) > PATHS_SHOWN_MAX
+        if not is_large:
+            interim = replace(interim, metadata=touched(self._row.metadata, self._linked, time.time_ns()))
+        root = root_message(access.visible(interim, self._context.call.writer), with_paths=not is_large)
+        for file in files:
+            yield pb.PushPathsResponse(
+                path=path_text(file.path), cid=cid_text(file.link.cid), size=file.link.tsize, pinned=grown, root=root
+            )
+            grown = 0
+
+    def _note(self, file: _File) -> None:
+        """Remembers what the interim root holds: a file that took the place of a folder took it from files pushed before."""
+        if file.path in self._folders:
+            below = [path for path in self._linked if path[: len(file.path)] == file.path]
+            for path in below:
+                del self._linked[path]
+        self._linked[file.path] = file
+        self._folders.update(file.path[:length] for length in range(1, len(file.path)))
+
+    def _save(self, interim: BucketTree) -> None:
+        files = list(self._linked.values())
+        self._receiving.finish()
+        blocks = self._pushing.check_present(files, self._upload)
+
+        def plan(row: BucketRow, tree: BucketTree) -> Plan:
+            paths = [file.path for file in files]
+            metadata = touched(row.metadata, paths, time.time_ns())
+            if (row.root, row.revision) == (self._row.root, self._row.revision):
+                # Nothing happened in between: the root that was answered last is the one to save.
+                return Plan(metadata, lambda: self._hand_over(interim, tree))
+            self._pushing.check(self._context, row, paths)
+            return Plan(metadata, lambda: _edit(row, metadata, tree, files))
+
+        self._desk.write(self._context.call, self._header.key, plan, expected=self._header.root, upload=self._upload)
+        self._desk.hub.pledges.redeem(self._context.call.payer, self._upload, blocks)
+
+    def _hand_over(self, interim: BucketTree, tree: BucketTree) -> Link:
+        tree.blocks = interim.blocks
+        return Link(self._root, self._size_bytes)
+
+    # In the reader's thread
+
+    def _read(self, requests: Iterator[Any]) -> None:
+        writers: dict[str, tuple[Path, bytes | None, FileWriter]] = {}
+        outcome: BaseException | None = None
+        try:
+            for request in requests:
+                if self._given_up.is_set():
+                    return
+                self._take(request, writers)
+            if writers:
+                raise Status(Code.UNKNOWN, f"adding file: the stream ended before {next(iter(writers))} did")
+        except Exception as error:
+            outcome = error
+        self._hand(outcome)
+
+    def _take(self, request: Any, writers: dict[str, tuple[Path, bytes | None, FileWriter]]) -> None:
+        if request.WhichOneof("payload") != "chunk":
+            raise Status(Code.UNKNOWN, "invalid request")
+        name = request.chunk.path
+        if name not in writers:
+            path = _announced(name)
+            if len(writers) >= _OPEN_MAX:
+                raise Status(Code.RESOURCE_EXHAUSTED, f"enqueueing file: {_OPEN_MAX} files are unfinished already")
+            if name.removeprefix("/") not in self._announced:
+                with denied_as("enqueueing file: " + WRAPPED):
+                    self._pushing.check(self._context, self._row, [path])
+            key = file_key(self._row, self._row.metadata, path)
+            few = {} if len(writers) < _OPEN_FEW else {"leaves_at_once": 1}
+            writers[name] = (path, key, FileWriter(self._receiving, key, **few))
+        path, key, writer = writers[name]
+        if request.chunk.data:
+            self._allowance.take(len(request.chunk.data))
+            writer.feed(request.chunk.data)
+            return
+        del writers[name]
+        link = writer.finish()
+        # Not synced here: the save does that, once for all files.
+        self._hand(_File(path, link, key))
+
+    def _hand(self, item: _File | BaseException | None) -> None:
+        while not self._given_up.is_set():
+            try:
+                self._complete.put(item, timeout=0.5)
+            except queue.Full:
+                continue
+            return
+
+
+def _header(requests: Iterator[Any]) -> Any:
+    """The header that opens the stream; ``None`` for a stream that is closed at once."""
+    first = next(requests, None)
+    if first is None:
+        return None
+    if first.WhichOneof("payload") != "header":
+        raise Status(Code.UNKNOWN, HEADER_WANTED)
+    return first.header
+
+
+def _one_path(text: str) -> Path:
+    try:
+        path = write_path(text)
+    except NotPermitted as error:
+        raise Status(Code.UNKNOWN, str(error)) from error
+    if not path:
+        raise InvalidArgument("a file cannot take the place of the bucket's root")
+    return path
+
+
+def _announced(text: str) -> Path:
+    try:
+        return _one_path(text)
+    except (Status, InvalidArgument) as error:
+        raise Status(Code.UNKNOWN, f"parsing path: {getattr(error, 'text', error)}") from error
+
+
+def _progress(size_bytes: int) -> Any:
+    return pb.PushPathResponse(event=pb.PushPathResponse.Event(bytes=size_bytes))

@@ -1,0 +1,151 @@
+"""The bucket service, ``api.bucketsd.pb.APIService``: the table of its methods, and making buckets.
+
+Reading is in buckets_read.py, pushing in buckets_push.py, other changes in buckets_edit.py; all of them go through one ``Desk``
+(bucketwrite.py). Archiving needs a Filecoin service behind the Hub, which this one has not.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import replace
+from typing import Any
+
+from bucketfs.dag import cid_text, empty_directory
+from bucketfs.errors import Corrupt, NotFound
+from bucketfs.hub import access
+from bucketfs.hub.context import Hub
+from bucketfs.hub.db.models import BUCKET_VERSION, BucketRow, PathEntry
+from bucketfs.hub.events import Action
+from bucketfs.hub.ids import fresh_bucket_key
+from bucketfs.hub.rpc.call import Context
+from bucketfs.hub.rpc.service import Service
+from bucketfs.hub.rpc.status import Code, Status
+from bucketfs.hub.services.buckets.edit import Editing
+from bucketfs.hub.services.buckets.messages import link_token, links_message, root_message
+from bucketfs.hub.services.buckets.new_roots import Seeded, check_sealable, fetch_remote, with_new_seed
+from bucketfs.hub.services.buckets.paths import SEED_NAME, Path
+from bucketfs.hub.services.buckets.push import Pushing
+from bucketfs.hub.services.buckets.read import Reading
+from bucketfs.hub.services.buckets.write import BucketTree, Desk
+from bucketfs.hub.trees.crypt import new_key
+from bucketfs.hub.trees.private import PrivateTree
+from bucketfs.hub.trees.public import PublicTree, WorkingSet
+from bucketfs.types import Cid, Link, bucket_name_fault
+from bucketfs.wire import buckets_pb2 as pb
+
+NAME = "api.bucketsd.pb.APIService"
+
+
+def service(hub: Hub) -> Service:
+    """The service over these stores."""
+    desk = Desk(hub)
+    reading, pushing, editing = Reading(desk), Pushing(desk), Editing(desk)
+    return Service(
+        NAME,
+        {
+            "List": reading.list_buckets,
+            "Create": Making(desk).create,
+            "Root": reading.root,
+            "Links": reading.links,
+            "ListPath": reading.list_path,
+            "ListIpfsPath": reading.list_ipfs_path,
+            "PushPath": pushing.push_path,
+            "PushPaths": pushing.push_paths,
+            "PullPath": reading.pull_path,
+            "PullIpfsPath": reading.pull_ipfs_path,
+            "SetPath": editing.set_path,
+            "MovePath": editing.move_path,
+            "Remove": editing.remove,
+            "RemovePath": editing.remove_path,
+            "PushPathAccessRoles": editing.push_roles,
+            "PullPathAccessRoles": reading.pull_roles,
+            "Archives": reading.archives,
+        },
+        unimplemented="is not offered: this hub has no archive (Filecoin) service",
+    )
+
+
+class Making:
+    """``Create``."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def create(self, request: Any, context: Context) -> Any:
+        """A new bucket: a seed, and what a bootstrap CID brings, encrypted when it is to be private."""
+        thread = self._desk.thread(context.call)
+        if request.unfreeze:
+            raise Status(Code.UNIMPLEMENTED, "unfreezing is not offered: this hub has no archive (Filecoin) service")
+        fault = bucket_name_fault(request.name)
+        if fault:
+            raise Status(Code.INVALID_ARGUMENT, f"no bucket can be called that: {fault}")
+        hub = self._desk.hub
+        hub.metadata.thread(thread)
+        link_key, key = (new_key(), new_key()) if request.private else (None, None)
+        upload = secrets.token_bytes(16)
+        admission = hub.pledges.of(context.call.payer, upload)
+        blocks = WorkingSet(hub.blockstore, upload, check=context.check_active, admission=admission)
+        tree = PublicTree(blocks) if link_key is None else PrivateTree(blocks, link_key)
+        owner = context.call.writer or ""
+        now_ns = time.time_ns()
+        row = BucketRow(
+            key=fresh_bucket_key(),
+            thread=thread,
+            owner=owner,
+            name=request.name,
+            version=BUCKET_VERSION,
+            link_key=link_key,
+            root=Cid(b""),
+            metadata={
+                "": PathEntry(key, _first_roles(owner, request.private), now_ns),
+                SEED_NAME: PathEntry(None, {}, now_ns),
+            },
+            created_at_ns=now_ns,
+            updated_at_ns=now_ns,
+        )
+        access.check_create(row, context.call.writer)
+        made = self._first_root(row, tree, request.bootstrap_cid, key)
+        size_bytes = made.root.tsize if link_key is None else PrivateTree(blocks, link_key).growth(None, made.root)
+        self._desk.check_quota(row, size_bytes, new=True)
+        blocks.store_for(made.root.cid)
+        row = hub.metadata.create_bucket(replace(row, root=made.root.cid, size_bytes=size_bytes), hub.config.limits)
+        hub.blockstore.release(upload)
+        hub.pledges.drop(context.call.payer, upload)
+        hub.feed.publish(thread, row.key, Action.CREATE)
+        return pb.CreateResponse(
+            root=root_message(row),
+            links=links_message(hub.config, row, (), link_token(hub.host_key, row, (), context.call.writer, now_ns)),
+            seed=made.seed,
+            seed_cid=cid_text(made.seed_cid),
+            pinned=made.root.tsize + (made.seed_size_bytes if row.private else 0),
+        )
+
+    def _first_root(self, row: BucketRow, tree: BucketTree, bootstrap: str, key: bytes | None) -> Seeded:
+        def key_of(_path: Path) -> bytes | None:
+            return key
+
+        try:
+            if bootstrap:
+                remote = fetch_remote(self._desk, tree, bootstrap, what="invalid bootstrap cid")
+                check_sealable(self._desk, row, tree, remote, new=True)
+                start = tree.bring_in(remote, key_of, ())
+                if not tree.is_directory(start.cid):
+                    raise Status(Code.UNKNOWN, "creating prepared bucket: not a directory")
+            else:
+                start = _empty(tree)
+            return with_new_seed(tree, start, key)
+        except (NotFound, Corrupt) as error:
+            raise Status(Code.UNKNOWN, f"creating prepared bucket: {error}") from error
+
+
+def _empty(tree: BucketTree) -> Link:
+    empty = empty_directory()
+    tree.blocks.add(empty.blocks)
+    return tree.bring_in(empty.link, lambda _path: None, ())
+
+
+def _first_roles(owner: str, private: bool) -> dict[str, int]:
+    if not owner:
+        return {}
+    return {owner: access.ADMIN} if private else {owner: access.ADMIN, access.EVERYBODY: access.READER}

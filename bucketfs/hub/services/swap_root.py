@@ -1,0 +1,197 @@
+"""``SwapRoot``: a bucket gets another root, if it still has the one that the client built on, may have it, and has all of it.
+
+That everything under the new root is here is checked by walking it in step with the expected one: what stands at the same place
+in both is not entered, because a bucket's root was complete when it became one. Rights are asked for every path that differs, as if
+each had been pushed by itself. Where bytes are limited, the sizes that the new links claim are checked, for they are what is
+counted.
+
+Entries of paths: those of changed paths get the time, those of removed ones go. A file without one gets an (empty) one, as by path,
+while there are few; a row per file of every tree ever pushed would be too much, and access.py treats a file that exists as if it
+had one.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bucketfs.dag import DAG_PB, codec_of, compare, drive, new_blocks, node_info, parse_cid, reachable
+from bucketfs.errors import Corrupt, Denied, InvalidArgument, NotFound, RootMoved, TooLarge
+from bucketfs.hub import access
+from bucketfs.hub.db.models import BucketRow
+from bucketfs.hub.events import Action
+from bucketfs.hub.rpc.call import Context
+from bucketfs.hub.rpc.status import NON_FAST_FORWARD, Code, Status
+from bucketfs.hub.services.buckets.paths import SEED_NAME, SEED_REFUSED
+from bucketfs.hub.services.buckets.write import ATTEMPTS_MAX, Desk, may_all
+from bucketfs.hub.store.blockstore import BlockStore
+from bucketfs.hub.trees.entry_check import check_nodes
+from bucketfs.hub.trees.public import PublicTree, WorkingSet, total_size
+from bucketfs.hub.trees.root_diff import Touches, entries_after
+from bucketfs.hub.trees.size_check import SIZE_MAX, check_sizes
+from bucketfs.types import Cid, Kind, Link
+from bucketfs.wire import blocks_pb2 as pb
+
+MISSING_TRAILER = "bucketfs-missing-bin"
+MISSING_NAMED_MAX = 100
+"""CIDs named in the trailer: metadata of more than 8 KiB is dropped by gRPC clients."""
+PRIVATE_REFUSED = "a private bucket is changed by path: the hub encrypts it, so its blocks cannot be pushed"
+
+
+class Swapping:
+    """The method."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def swap_root(self, request: Any, context: Context) -> Any:
+        """``SwapRoot``."""
+        expected, new = parse_cid(request.expected), parse_cid(request.new)
+        if len(request.upload) > 64:
+            raise InvalidArgument("an upload identifier is too long")
+        upload = request.upload or secrets.token_bytes(16)
+        for attempt in range(ATTEMPTS_MAX):
+            row = self._desk.row(context.call, request.key)
+            if row.private:
+                raise Status(Code.FAILED_PRECONDITION, PRIVATE_REFUSED)
+            if row.root != expected:
+                raise Status(Code.FAILED_PRECONDITION, NON_FAST_FORWARD)
+            if new == expected:
+                return pb.SwapRootReply(root=row.root, updated_at=row.updated_at_ns)
+            below = self._check_complete(context, expected, new, upload)
+            after = self._planned(context, row, new)
+            try:
+                saved = self._desk.hub.metadata.save_bucket(after, expected, self._desk.hub.config.limits)
+            except RootMoved:
+                # Perhaps only roles changed; what is allowed is asked again then.
+                if attempt == ATTEMPTS_MAX - 1:
+                    raise
+            except NotFound as error:
+                raise Status(Code.UNKNOWN, str(error)) from error
+            else:
+                break
+        self._desk.hub.blockstore.release(upload)
+        self._desk.hub.pledges.redeem(context.call.payer, request.upload, below)
+        self._desk.hub.feed.publish(saved.thread, saved.key, Action.SAVE)
+        return pb.SwapRootReply(root=saved.root, updated_at=saved.updated_at_ns)
+
+    def _check_complete(self, context: Context, expected: Cid, new: Cid, upload: bytes) -> set[Cid]:
+        """What is new below ``new``, all of which is leased. Raises Status NOT_FOUND, with names in the trailer, unless all blocks
+        below ``new`` are here, and INVALID_ARGUMENT for a root that no bucket may have."""
+        store = self._desk.hub.blockstore
+        try:
+            walk = walked(store, expected, new, context.check_active)
+            missing = walk.missing(store, upload)
+            if not missing:
+                if node_info(new, store.get(new)).kind is not Kind.DIRECTORY:
+                    raise InvalidArgument("the new root is not a directory")
+                blocks = WorkingSet(store, check=context.check_active)
+                check_nodes(blocks, walk.below, walk.seen - walk.below)
+                if self._desk.counts_bytes:
+                    check_sizes(blocks, walk.below, walk.seen - walk.below)
+        except Corrupt as error:
+            raise Status(Code.INVALID_ARGUMENT, f"the new root: {error}") from error
+        if missing:
+            named = pb.MissingBlocks(cids=missing[:MISSING_NAMED_MAX]).SerializeToString()
+            text = f"{len(missing)} blocks under the new root are not on this hub"
+            raise Status(Code.NOT_FOUND, text, trailers={MISSING_TRAILER: named})
+        return walk.below
+
+    def _planned(self, context: Context, row: BucketRow, new: Cid) -> BucketRow:
+        """The row after the swap. Raises Denied, OverQuota, Corrupt, Status."""
+        blocks = WorkingSet(self._desk.hub.blockstore, check=context.check_active)
+        try:
+            comparison = blocks.run(compare(row.root, new))
+        except (Corrupt, TooLarge) as error:
+            # All blocks are here, so it is what the new nodes say, unless the old ones are damaged: that shows when they are read.
+            blocks.run(reachable(row.root))
+            raise Status(Code.INVALID_ARGUMENT, f"the new root: {error}") from error
+        top = comparison.top
+        is_directory = _Kinds(blocks).is_directory
+        if not may_all(row, context.call.writer):
+            access.check_changes(row, Touches(row, comparison, is_directory), context.call.writer)
+            if any(delta.impossible for delta in comparison.deltas):
+                # Names that no path has stand under no entry, so that only who may do everything may touch them.
+                raise Denied(access.DENIED)
+        if SEED_NAME.encode() in top.whole or SEED_NAME.encode() in top.below:
+            raise Status(Code.PERMISSION_DENIED, SEED_REFUSED)
+        claimed_bytes = total_size(new, blocks.get(new))
+        if claimed_bytes > SIZE_MAX:
+            raise Status(Code.INVALID_ARGUMENT, f"the new root: its links claim {claimed_bytes} bytes")
+        size_bytes = PublicTree(blocks).size_after(row.root, row.size_bytes, Link(new, claimed_bytes))
+        if size_bytes > row.size_bytes:
+            self._desk.check_quota(row, size_bytes)
+        now_ns = max(time.time_ns(), row.updated_at_ns + 1)
+        entries = entries_after(row, top, now_ns, is_directory)
+        return replace(row, root=new, metadata=entries, updated_at_ns=now_ns, size_bytes=size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """What was met on the way through a new root beside the old one: what is new ``below`` it, all nodes that were ``seen``, and
+    those of them that are ``absent``."""
+
+    below: set[Cid]
+    seen: set[Cid]
+    absent: set[Cid]
+
+    def missing(self, store: BlockStore, upload: bytes) -> list[Cid]:
+        """New CIDs that are not here; those that are stay while the upload's lease lasts.
+
+        Below a node that is missing nothing can be seen, so an empty answer is the only complete one.
+        """
+        gone = set(store.missing(self.below, upload)) | (self.absent & self.below)
+        return [cid for cid in self.below if cid in gone]
+
+
+def walked(store: BlockStore, expected: Cid, new: Cid, check: Callable[[], None]) -> Walk:
+    """``check`` raises when the walk is not wanted any more. Raises Corrupt when ``new`` is no tree that a bucket may hold."""
+    seen: set[Cid] = set()
+    absent: set[Cid] = set()
+
+    def fetch(cids: Iterable[Cid]) -> dict[Cid, bytes]:
+        check()
+        wanted = list(cids)
+        seen.update(wanted)
+        found = _readable(store, wanted)
+        for cid in wanted:
+            if cid not in found:
+                absent.add(cid)
+                # A node without links: the walk goes on beside it.
+                found[cid] = b""
+        return found
+
+    return Walk(drive(new_blocks(expected, new), fetch), seen, absent)
+
+
+def _readable(store: BlockStore, cids: list[Cid]) -> dict[Cid, bytes]:
+    """The blocks that are here and sound: a damaged one is as good as missing, and mended when it is sent again."""
+    try:
+        return store.get_many(cids)
+    except Corrupt:
+        found = {}
+        for cid in cids:
+            try:
+                found.update(store.get_many((cid,)))
+            except Corrupt:
+                continue
+        return found
+
+
+class _Kinds:
+    """Which nodes are directories; each is looked at once."""
+
+    def __init__(self, blocks: WorkingSet) -> None:
+        self._blocks = blocks
+        self._known: dict[Cid, bool] = {}
+
+    def is_directory(self, link: Link) -> bool:
+        """Whether what stands at a link is one."""
+        if codec_of(link.cid) != DAG_PB:
+            return False
+        if link.cid not in self._known:
+            self._known[link.cid] = node_info(link.cid, self._blocks.get(link.cid)).kind is Kind.DIRECTORY
+        return self._known[link.cid]

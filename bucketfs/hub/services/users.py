@@ -1,0 +1,54 @@
+"""``api.usersd.pb``: the threads of an account. Mail and archives are not offered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from bucketfs.errors import NotFound
+from bucketfs.hub.context import Hub
+from bucketfs.hub.db.models import ThreadRow
+from bucketfs.hub.rpc.authentication import USERS
+from bucketfs.hub.rpc.call import Context
+from bucketfs.hub.rpc.service import Service
+from bucketfs.hub.rpc.status import Code, Status
+from bucketfs.wire import users_pb2 as pb
+
+
+def service(hub: Hub) -> Service:
+    """The service over this hub."""
+    it = Users(hub)
+    return Service(
+        USERS,
+        {"GetThread": it.get_thread, "ListThreads": it.list_threads, "GetUsage": _no_billing},
+        unimplemented="is not offered by this hub: it carries no mail and no archives",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Threads by name, and all of them."""
+
+    hub: Hub
+
+    def get_thread(self, request: Any, context: Context) -> Any:
+        # Nameless threads cannot be asked for by their missing name.
+        if not request.name:
+            raise Status(Code.NOT_FOUND, "Thread not found")
+        try:
+            return _thread(self.hub.metadata.thread_named(context.call.account, request.name, context.call.realm))
+        except NotFound as error:
+            raise Status(Code.NOT_FOUND, "Thread not found") from error
+
+    def list_threads(self, _request: Any, context: Context) -> Any:
+        # The original lists a user's threads under all keys; but users of another owner's key are other users.
+        rows = self.hub.metadata.threads_of(context.call.account, context.call.realm)
+        return pb.ListThreadsResponse(list=[_thread(row) for row in rows])
+
+
+def _thread(row: ThreadRow) -> Any:
+    return pb.GetThreadResponse(id=row.id, name=row.name, is_db=row.is_db)
+
+
+def _no_billing(_request: Any, _context: Context) -> NoReturn:
+    raise Status(Code.UNKNOWN, "billing is not enabled")

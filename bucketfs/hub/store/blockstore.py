@@ -1,0 +1,467 @@
+"""The Hub's blocks: bytes by multihash, on the disk of one machine.
+
+A block of 16 KiB or more goes to a pack file, a smaller one becomes a row of the index (measured: as rows large blocks are
+five times slower, as files small ones are). Nothing wrong goes in or out: bytes are hashed when they come and when they
+leave.
+
+What a caller may count on:
+
+1. ``Receiving.put`` stores a batch whole or not at all, and readers of this process see it when it returns.
+2. After ``Receiving.finish`` (or ``put_many``) everything that it put survives a power cut. A batch costs one sync of the
+   pack and one of the index, however many blocks it has, and streams that finish together share them.
+3. A row is written after its pack was synced; so after a crash every row names bytes that are there, and bytes that no row
+   names are cut off or written over.
+4. A block that an upload put, or was told that the Hub has, is not collected before the upload's lease ends, also by another
+   process: leases are written before the index is asked for the last time (gc.py has the other half of this).
+5. Several processes may open one folder. Each appends to a pack of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from bucketfs.dag import DAG_PB, codec_of, identity_block, multihash_of, verify
+from bucketfs.disk import make_private_folder
+from bucketfs.errors import BucketfsError, Corrupt, NoSpace, NotFound
+from bucketfs.hub.store.blockindex import BlockIndex, Found, Place
+from bucketfs.hub.store.counts import PutCounts, StoreFigures
+from bucketfs.hub.store.packs import PackReaders, PackWriter, disk_error, pack_path
+from bucketfs.types import Cid
+
+SMALL_MAX = 16 * 1024
+"""Blocks shorter than this are rows."""
+PACK_BYTES_MAX = 512 * 1024 * 1024
+PENDING_BYTES_MAX = 64 * 1024 * 1024
+RESERVE_BYTES = 32 * 1024 * 1024
+"""Room on the disk that contents of files never take, so that nodes, the index and the metadata can still be written: what removes
+something from a bucket is new nodes, too."""
+NODES_RESERVE_BYTES = RESERVE_BYTES // 2
+"""What nodes that clients send leave of it. What the hub itself writes to make a bucket smaller may take all there is."""
+LEASE_S = 3600.0
+ITERATED_AT_ONCE = 128
+"""Places that ``iterate`` looks up in one question. The bytes of small blocks come with the answer."""
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Blocks written but not yet durable. ``done`` is set when they are, or when ``error`` says why they never will be."""
+
+    large: dict[bytes, Place] = field(default_factory=dict)
+    small: dict[bytes, bytes] = field(default_factory=dict)
+    writers: list[PackWriter] = field(default_factory=list)
+    size_bytes: int = 0
+    error: BucketfsError | None = None
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def holds(self, multihash: bytes) -> bool:
+        return multihash in self.large or multihash in self.small
+
+
+def is_node(cid: Cid) -> bool:
+    """Whether a block has structure, and is not the content of a file alone."""
+    return codec_of(cid) == DAG_PB
+
+
+class Admission(Protocol):
+    """Who has a say in what is stored."""
+
+    def admit(self, blocks: Mapping[Cid, int]) -> None:
+        """These blocks, by their lengths, are about to be stored. Raises what forbids it."""
+
+    def take_back(self, blocks: Iterable[Cid]) -> None:
+        """They could not be stored."""
+
+
+class BlockStore:
+    """Thread-safe. ``close`` it when every user is gone."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        now_ns: Callable[[], int] = time.time_ns,
+        pack_bytes_max: int = PACK_BYTES_MAX,
+        reserve_bytes: int = RESERVE_BYTES,
+        nodes_reserve_bytes: int = NODES_RESERVE_BYTES,
+        lease_s: float = LEASE_S,
+        make_scratch: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Opens or makes the store in ``folder``. ``make_scratch`` is called before each change, to have some room for it on a disk
+        that has none. Raises NoSpace, DiskFailed, Unsupported (a newer format)."""
+        make_private_folder(folder)
+        self.folder = folder
+        self.now_ns = now_ns
+        self.index = BlockIndex(folder / "index.sqlite")
+        self.readers = PackReaders(folder)
+        self._pack_bytes_max = pack_bytes_max
+        self._reserve_bytes = reserve_bytes
+        self._nodes_reserve_bytes = min(reserve_bytes, nodes_reserve_bytes)
+        self._make_scratch = make_scratch
+        self._lease_ns = int(lease_s * 1e9)
+        # Taken in this order. _flush: one batch becomes durable at a time. _write: the batch being filled and the pack.
+        self._flush_lock = threading.Lock()
+        self._write_lock = threading.Lock()
+        self._batch = _Batch()
+        self._flushing: _Batch | None = None
+        self._pack: PackWriter | None = None
+
+    def close(self) -> None:
+        """Makes what is pending durable, then closes all files."""
+        try:
+            self._flush(self._batch)
+        finally:
+            self.give_up_pack()
+            self.readers.close()
+            self.index.close()
+
+    # Reading
+
+    def has(self, cid: Cid) -> bool:
+        """Whether the bytes of this CID are here (an identity CID carries them)."""
+        return not self.missing((cid,))
+
+    def get(self, cid: Cid) -> bytes:
+        """The bytes of one block. Raises NotFound, Corrupt (never wrong bytes), DiskFailed."""
+        found = self.get_many((cid,))
+        if cid not in found:
+            raise NotFound("the hub does not hold a block that was asked for")
+        return found[cid]
+
+    def get_many(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
+        """The blocks that are here; others are left out. Raises Corrupt, DiskFailed."""
+        found: dict[Cid, bytes] = {}
+        wanted: dict[bytes, list[Cid]] = {}
+        for cid in cids:
+            inline = identity_block(cid)
+            if inline is not None:
+                found[cid] = inline
+            else:
+                wanted.setdefault(multihash_of(cid), []).append(cid)
+        places = self._look_up(wanted)
+        for multihash, at in places.items():
+            same = wanted[multihash]
+            data = self._bytes_at(same[0], multihash, at)
+            if data is not None:
+                found.update((cid, data) for cid in same)
+        return found
+
+    def iterate(self, cids: Sequence[Cid]) -> Iterator[tuple[Cid, bytes | None]]:
+        """Blocks one by one, in the order asked; ``None`` for one that is not here. Holds few of them at a time.
+
+        Raises Corrupt at a block that is damaged, DiskFailed.
+        """
+        for start in range(0, len(cids), ITERATED_AT_ONCE):
+            part = cids[start : start + ITERATED_AT_ONCE]
+            places = self._look_up({multihash_of(cid) for cid in part})
+            for cid in part:
+                data = identity_block(cid)
+                multihash = multihash_of(cid)
+                if data is None and multihash in places:
+                    data = self._bytes_at(cid, multihash, places[multihash])
+                yield cid, data
+
+    def missing(self, cids: Collection[Cid], upload: bytes = b"") -> list[Cid]:
+        """Those that are not here, each once, in the order asked. With an ``upload`` the rest stays until its lease ends."""
+        wanted = {cid: multihash_of(cid) for cid in cids if identity_block(cid) is None}
+        present = self._present(set(wanted.values()))
+        if upload:
+            # Only what is here is leased: anyone can make up names of what is not. And then it is looked for again, see promise 4.
+            self.lease(upload, present)
+            present = self._present(present)
+        return [cid for cid, multihash in wanted.items() if multihash not in present]
+
+    def lengths(self, cids: Collection[Cid]) -> dict[Cid, int]:
+        """The length of each of these blocks that is here, in bytes; no block is read."""
+        inline = {cid: len(data) for cid in cids if (data := identity_block(cid)) is not None}
+        names = {cid: multihash_of(cid) for cid in cids if cid not in inline}
+        found = self._look_up(set(names.values()))
+        return inline | {cid: found[name].place.size for cid, name in names.items() if name in found}
+
+    def read_checked(self, multihash: bytes, place: Place) -> bytes | None:
+        """The bytes at a place, for the collector; ``None`` (and marked) when they are not the block that belongs there."""
+        data = self.readers.read(place.pack, place.offset, place.size)
+        try:
+            verify(Cid(b"\x01\x55" + multihash), data)
+        except Corrupt:
+            self.index.mark_damaged(multihash, place)
+            return None
+        return data
+
+    def _look_up(self, names: Collection[bytes]) -> dict[bytes, Found]:
+        # Pending first: a batch that becomes durable in between is then found in the index, never in neither.
+        found: dict[bytes, Found] = {}
+        for batch in (self._batch, self._flushing):
+            if batch is None:
+                continue
+            for name in names:
+                if name in batch.small:
+                    found[name] = Found(Place(0, 0, len(batch.small[name])), False, batch.small[name])
+                elif name in batch.large:
+                    found[name] = Found(batch.large[name], False, None)
+        found.update(self.index.find([name for name in names if name not in found]))
+        return found
+
+    def _present(self, names: set[bytes]) -> set[bytes]:
+        pending = self._pending_names(names)
+        return self.index.present(names - pending) | pending
+
+    def _pending_names(self, names: set[bytes]) -> set[bytes]:
+        with self._write_lock:
+            batches = (self._batch, self._flushing)
+            return {name for batch in batches if batch for name in names if batch.holds(name)}
+
+    def _bytes_at(self, cid: Cid, multihash: bytes, found: Found) -> bytes | None:
+        """Reads and checks. ``None`` when the collector took the block away meanwhile; Corrupt when its pack is gone."""
+        if found.damaged:
+            raise Corrupt(
+                "a block of the hub is damaged on its disk", hint="it is mended when a client that has it pushes it again"
+            )
+        data = found.data
+        if data is None:
+            try:
+                data = self.readers.read(found.place.pack, found.place.offset, found.place.size)
+            except NotFound:
+                # Packs are removed only after their live blocks moved: look again where it is now.
+                again = self.index.find((multihash,)).get(multihash)
+                if again is None:
+                    return None
+                if again.place != found.place:
+                    return self._bytes_at(cid, multihash, again)
+                data = b""
+        try:
+            if len(data) != found.place.size:
+                raise Corrupt(f"{len(data)} bytes where {found.place.size} were stored")
+            verify(cid, data)
+        except Corrupt as error:
+            if multihash not in self.index.find((multihash,)):
+                return None  # collected meanwhile, and its room given back
+            self.index.mark_damaged(multihash, found.place)
+            raise Corrupt("a block of the hub is damaged on its disk") from error
+        return data
+
+    # Writing
+
+    def receive(self, upload: bytes = b"", admission: Admission | None = None) -> Receiving:
+        """Begins a stream of batches for one upload; ``with`` it, and ``finish`` makes all of them durable. ``admission`` is asked
+        before blocks are stored that are not here yet."""
+        return Receiving(self, upload, admission)
+
+    def put_many(
+        self,
+        blocks: Mapping[Cid, bytes] | Iterable[tuple[Cid, bytes]],
+        *,
+        upload: bytes = b"",
+        verified: bool = False,
+        makes_room: bool = False,
+    ) -> PutCounts:
+        """Stores blocks, durable on return. ``verified``: the caller made the CIDs from these bytes itself. ``makes_room``: a
+        bucket becomes smaller by them, so that they may take what is kept free.
+
+        Raises Corrupt (nothing stored), NoSpace (nothing stored), DiskFailed.
+        """
+        with self.receive(upload) as receiving:
+            counts = receiving.put(blocks, verified=verified, makes_room=makes_room)
+            receiving.finish()
+        return counts
+
+    def lease(self, upload: bytes, multihashes: Iterable[bytes]) -> int | None:
+        """These, and all that the upload named before, are kept for another lease time. The row of the index that says so."""
+        self._make_scratch()
+        return self.index.lease(upload, multihashes, self.now_ns() + self._lease_ns)
+
+    def release(self, upload: bytes) -> None:
+        """The upload is over: a root (or nothing) holds its blocks now."""
+        self.index.release(upload, self.now_ns())
+
+    def figures(self) -> StoreFigures:
+        """Counts over what is durable. Walks the index: for status, not for every call."""
+        blocks, size_bytes, damaged = self.index.totals()
+        sizes = [path.stat().st_size for path in self.folder.glob("*.pack")]
+        return StoreFigures(blocks, size_bytes, damaged, len(sizes), sum(sizes), self.index.lease_count(self.now_ns()))
+
+    def _store(self, blocks: Mapping[bytes, bytes], reserve_bytes: int) -> tuple[list[_Batch], int, int]:
+        """Writes those that are new, if so much stays free; the batches that make all of them durable, the number of new ones
+        and their bytes."""
+        present = self.index.present(blocks)
+        with self._write_lock:
+            absent = {name: data for name, data in blocks.items() if name not in present}
+            waiting = [batch for batch in (self._flushing,) if batch and any(batch.holds(name) for name in absent)]
+            new = {
+                name: data
+                for name, data in absent.items()
+                if not self._batch.holds(name) and not any(batch.holds(name) for batch in waiting)
+            }
+            size_bytes = sum(map(len, new.values()))
+            if size_bytes:
+                self.check_room(size_bytes, reserve_bytes)
+            large = {name: data for name, data in new.items() if len(data) >= SMALL_MAX}
+            if large:
+                self._append(large)
+            batch = self._batch
+            batch.small.update((name, data) for name, data in new.items() if name not in large)
+            batch.size_bytes += size_bytes
+            is_full = batch.size_bytes >= PENDING_BYTES_MAX
+        if is_full:
+            self._flush(batch)
+        return [*waiting, batch], len(new), size_bytes
+
+    def _append(self, large: Mapping[bytes, bytes]) -> None:
+        pack = self._current_pack()
+        offset = pack.append(list(large.values()))
+        for name, data in large.items():
+            self._batch.large[name] = Place(pack.number, offset, len(data))
+            offset += len(data)
+        if pack not in self._batch.writers:
+            self._batch.writers.append(pack)
+
+    def _current_pack(self) -> PackWriter:
+        if self._pack is not None and self._pack.end >= self._pack_bytes_max:
+            # Its blocks may still be pending: the batch that holds them closes it after its sync.
+            retired, self._pack = self._pack, None
+            if retired not in self._batch.writers and (self._flushing is None or retired not in self._flushing.writers):
+                retired.close()
+        if self._pack is None:
+            self._pack = self._adopt_pack() or self.begin_pack()
+        return self._pack
+
+    def begin_pack(self) -> PackWriter:
+        """A new pack for the caller alone, who closes it. Raises NoSpace, DiskFailed."""
+        number = self.index.new_pack()
+        return PackWriter.create(pack_path(self.folder, number), number)
+
+    def _adopt_pack(self) -> PackWriter | None:
+        """A pack that a process which ended left half full."""
+        for number, (_, end) in sorted(self.index.pack_usage().items()):
+            if end < self._pack_bytes_max // 2:
+                pack = PackWriter.adopt(pack_path(self.folder, number), number)
+                if pack is not None:
+                    # Asked again under the lock: whoever held it before may have added rows since.
+                    pack.cut(self.index.pack_end(number))
+                    return pack
+        return None
+
+    def reserve_for(self, cids: Iterable[Cid], *, makes_room: bool = False) -> int:
+        """How much must stay free when these blocks are stored."""
+        if makes_room:
+            return 0
+        return self._nodes_reserve_bytes if all(map(is_node, cids)) else self._reserve_bytes
+
+    def check_room(self, size_bytes: int, reserve_bytes: int | None = None) -> None:
+        """Raises NoSpace when that many bytes more do not fit on the disk beside what is kept free, DiskFailed."""
+        try:
+            disk = os.statvfs(self.folder)
+        except OSError as error:
+            raise disk_error(error, "asking for the room of the disk") from error
+        if disk.f_bavail * disk.f_frsize < size_bytes + (self._reserve_bytes if reserve_bytes is None else reserve_bytes):
+            raise NoSpace("storing blocks: the disk of the hub is full")
+
+    def _flush(self, batch: _Batch) -> None:
+        """Makes a batch durable; returns when it is, whoever did it. Raises what kept it from becoming so."""
+        if not batch.done.is_set():
+            with self._flush_lock:
+                if not batch.done.is_set():
+                    self._flush_next()
+        if batch.error is not None:
+            raise type(batch.error)(str(batch.error)) from batch.error
+
+    def _flush_next(self) -> None:
+        with self._write_lock:
+            batch = self._flushing = self._batch
+            self._batch = _Batch()
+        try:
+            for writer in batch.writers:
+                writer.sync()
+            if batch.large or batch.small:
+                self.index.add(list(batch.large.items()), list(batch.small.items()), self.now_ns())
+        except BucketfsError as error:
+            batch.error = error
+        finally:
+            self.readers.prune_removed()
+            with self._write_lock:
+                self._flushing = None
+                for writer in batch.writers:
+                    if writer is not self._pack and writer not in self._batch.writers:
+                        writer.close()
+            if not batch.done.is_set():
+                batch.done.set()
+
+    def give_up_pack(self) -> None:
+        """Closes the pack that this process appends to, so that the collector may rewrite it; another is begun next."""
+        self._flush(self._batch)
+        with self._write_lock:
+            pack, self._pack = self._pack, None
+            if pack is not None and pack not in self._batch.writers:
+                pack.close()
+
+
+class Receiving:
+    """Batches of one upload on their way in. Used by one thread."""
+
+    def __init__(self, store: BlockStore, upload: bytes, admission: Admission | None = None) -> None:
+        self._store = store
+        self._admission = admission
+        # Without an upload of the client's the blocks need a lease as well, until a root holds them or the grace age does.
+        self._upload = upload or secrets.token_bytes(16)
+        self._batches: list[_Batch] = []
+
+    def __enter__(self) -> Receiving:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._batches.clear()
+
+    def put(
+        self,
+        blocks: Mapping[Cid, bytes] | Iterable[tuple[Cid, bytes]],
+        *,
+        verified: bool = False,
+        makes_room: bool = False,
+    ) -> PutCounts:
+        """Stores a batch, whole or not at all. Raises Corrupt when a block is not what its CID says, NoSpace, DiskFailed."""
+        pairs = list(blocks.items() if isinstance(blocks, Mapping) else blocks)
+        if not verified:
+            for cid, data in pairs:
+                verify(cid, data)
+        new = self._admitted(pairs)
+        try:
+            batches, stored, stored_bytes = self._leased(pairs, makes_room)
+        except BucketfsError:
+            if self._admission is not None:
+                self._admission.take_back(new)
+            raise
+        self._batches.extend(batch for batch in batches if not any(batch is known for known in self._batches))
+        return PutCounts(len(pairs), stored, sum(len(data) for _, data in pairs), stored_bytes)
+
+    def _admitted(self, pairs: Sequence[tuple[Cid, bytes]]) -> Mapping[Cid, int]:
+        """Those of the blocks that are not here, by their lengths, once they are admitted."""
+        if self._admission is None:
+            return {}
+        absent = set(self._store.missing([cid for cid, _ in pairs]))
+        new = {cid: len(data) for cid, data in pairs if cid in absent}
+        self._admission.admit(new)
+        return new
+
+    def _leased(self, pairs: Sequence[tuple[Cid, bytes]], makes_room: bool) -> tuple[list[_Batch], int, int]:
+        named = {multihash_of(cid): data for cid, data in pairs if identity_block(cid) is None}
+        # Before the store is asked what it has: see promise 4.
+        row = self._store.lease(self._upload, named)
+        try:
+            return self._store._store(named, self._store.reserve_for((cid for cid, _ in pairs), makes_room=makes_room))
+        except BucketfsError:
+            # What was not stored must not stay in the index as if it were.
+            self._store.index.take_back_lease(row)
+            raise
+
+    def finish(self) -> None:
+        """Everything put is durable on return. Raises NoSpace or DiskFailed when some of it could not be made so."""
+        for batch in self._batches:
+            self._store._flush(batch)
+        self._batches.clear()

@@ -1,0 +1,135 @@
+"""When a mirror's rounds are due: soon after something changed on either side, and now and then unasked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from bucketfs.client import Backoff
+from bucketfs.errors import (
+    BlocksMissing,
+    BucketfsError,
+    Corrupt,
+    DiskFailed,
+    NoSpace,
+    OverQuota,
+    RootMoved,
+    TimedOut,
+    Unauthenticated,
+    Unavailable,
+)
+from bucketfs.mirror.engine import Mirror, Round
+from bucketfs.mirror.inotify import POLL_S, LocalChanges, local_changes
+from bucketfs.remote import first_error
+
+PASSING = (
+    Unavailable,
+    TimedOut,
+    Unauthenticated,
+    RootMoved,
+    BlocksMissing,
+    OverQuota,
+    Corrupt,
+    NoSpace,
+    DiskFailed,
+)
+"""What may be another way the next time: the Hub is back, has another key, more room or its block again; so for the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorPace:
+    """A round is due when nothing changed for ``quiet_s``, at the latest ``longest_s`` after the first change, and every
+    ``rescan_s`` in any case: inotify does not hear what a network's other machines do."""
+
+    quiet_s: float = 2.0
+    longest_s: float = 30.0
+    rescan_s: float = 600.0
+
+
+class MirrorRunner:
+    """Runs the rounds of a mirror. ``told`` hears of each, ``troubled`` of an error and how long it is waited for (seconds),
+    ``say`` of what a user should know besides."""
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        local: Path,
+        spare: Path,
+        *,
+        pace: MirrorPace,
+        told: Callable[[Round], None],
+        troubled: Callable[[BucketfsError, float], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._mirror = mirror
+        self._local = local
+        self._spare = spare
+        self._pace = pace
+        self._told = told
+        self._troubled = troubled
+        self._say = say
+        self._backoff = Backoff()
+        self._soon_s = pace.quiet_s
+        self._changed = trio.Event()
+        self._again = trio.Event()
+
+    def changed(self) -> None:
+        """Something changed, here or at the Hub."""
+        self._changed.set()
+
+    def hurry(self) -> None:
+        """What stood in the way may be gone."""
+        self._backoff.reset()
+        self._again.set()
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Rounds until cancelled. Raises what does not pass: the folder is another one, the bucket is gone, a right is missing."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._mirror.carry, self.changed)
+                await self._rounds()
+        except BaseExceptionGroup as group:
+            raise first_error(group) from group
+
+    async def _rounds(self) -> None:
+        async with local_changes(self._local, self._spare, self.changed, self._say, self._mirror.made) as changes:
+            while True:
+                # Renewed before the round: what changes while it runs is for the next one.
+                self._changed, self._again = trio.Event(), trio.Event()
+                try:
+                    done = await self._mirror.round()
+                except PASSING as error:
+                    delay_s = self._backoff.next_s()
+                    self._troubled(error, delay_s)
+                    with trio.move_on_after(delay_s):
+                        await self._again.wait()
+                    continue
+                self._backoff.reset()
+                self._told(done)
+                await trio.to_thread.run_sync(changes.check)
+                await self._until_due(changes, self._next_s(done))
+
+    def _next_s(self, done: Round) -> float:
+        """When to look again for what was changing, unasked: later and later while nothing comes of it."""
+        if not done.soon:
+            self._soon_s = self._pace.quiet_s
+            return math.inf
+        wait_s = self._soon_s
+        self._soon_s = self._pace.quiet_s if done.did_something else min(self._soon_s * 2, self._pace.rescan_s)
+        return wait_s
+
+    async def _until_due(self, changes: LocalChanges, wait_s: float) -> None:
+        with trio.move_on_after(min(wait_s, POLL_S if changes.polling else self._pace.rescan_s)):
+            await self._changed.wait()
+        latest = trio.current_time() + self._pace.longest_s
+        while True:
+            self._changed = trio.Event()
+            with trio.move_on_after(min(self._pace.quiet_s, latest - trio.current_time())) as quiet:
+                await self._changed.wait()
+            if quiet.cancelled_caught:
+                return

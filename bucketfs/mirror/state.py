@@ -1,0 +1,411 @@
+"""What a mirror remembers between its rounds: the tree it agreed on with the Hub, and which local status stood for what.
+
+One SQLite file per folder, bucket and account; every change of it is one transaction, so that a kill at any instant leaves an
+earlier state and no mixture. An earlier one costs hashing, never bytes.
+
+Table ``seen``: a local status (kind, inode, size, mode, mtime, ctime) at a place (folder and name, relative to the top), and the
+link of the bucket that it stands for; of a folder, the attributes. As long as the status is the same, so is the link: that
+spares hashing, and it is how a file that another client made without mtime stays as that client made it. ``fresh``: the file
+was so young when it was looked at that a later write may have left its status the same. ``crossed``: it is a mount point.
+
+Table ``block``: the nodes of the agreed tree (folders, and the root nodes of files, which hold the bytes of small ones): the old
+tree is needed to tell who changed what, and a Hub may have collected it as garbage meanwhile.
+
+Table ``unfinished``: what is being done to single paths (`mirror_unfinished`), from before the first step to after the last.
+
+Table ``meta``: who and what is mirrored, and the `Position`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import threading
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bucketfs.dag import (
+    BATCH_MAX,
+    DAG_PB,
+    UnixFsType,
+    block_links,
+    cid_from_text,
+    cid_text,
+    codec_of,
+    decode_pb,
+    decode_unixfs,
+)
+from bucketfs.disk import Disk, make_private_file
+from bucketfs.errors import DiskFailed, NoSpace, NotFound
+from bucketfs.transfer import LocalEntry, Names
+from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
+
+VERSION = 1
+
+SCHEMA = """
+create table if not exists meta (key text primary key, value text not null) without rowid;
+create table if not exists seen (
+  folder blob not null, name blob not null,
+  kind text not null, inode integer not null, size integer not null, mode integer not null,
+  mtime_ns integer not null, ctime_ns integer not null,
+  cid blob, tsize integer, attributes text,
+  fresh integer not null, crossed integer not null,
+  primary key (folder, name)
+) without rowid;
+create index if not exists seen_inode on seen (inode);
+create index if not exists seen_cid on seen (cid);
+create table if not exists unfinished (
+  folder blob not null, name blob not null, said text not null,
+  primary key (folder, name)
+) without rowid;
+create table if not exists block (cid blob primary key, data blob not null) without rowid;
+"""
+
+INODE_SHIFT = 1 << 63
+"""Inode numbers have 64 bits and no sign, SQLite's integers have one."""
+
+DIRECTORIES = (UnixFsType.DIRECTORY, UnixFsType.SHARD)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A local status and what it stands for: a file or symlink for a link, a folder for attributes."""
+
+    entry: LocalEntry
+    link: Link | None = None
+    attributes: NodeAttributes = NO_ATTRIBUTES
+    fresh: bool = False
+    crossed: bool = False
+
+    def is_still(self, entry: LocalEntry | None) -> bool:
+        """Whether a status is this one. Devices are renumbered by a reboot; they do not count."""
+        return entry is not None and _status(entry) == _status(self.entry)
+
+
+def _status(entry: LocalEntry) -> tuple[object, ...]:
+    return (entry.kind, entry.inode, entry.size_bytes, entry.mode, entry.mtime_ns, entry.ctime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A swap that was about to be tried and may have been done: the folder's tree it was made from, the new root, and which
+    paths went to which conflict copies."""
+
+    ours: Cid
+    merged: Cid
+    conflicts: tuple[tuple[Names, Names], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a mirror is. ``base``: a tree that the folder had and that the Hub's tree took in; None before the first round.
+    ``applying``: a tree of the Hub that the folder is on the way to. ``attempt``: the swap whose end is not known."""
+
+    base: Cid | None = None
+    applying: Cid | None = None
+    attempt: Attempt | None = None
+
+
+class MirrorState:
+    """All methods block, shortly. One task uses it at a time. Raises DiskFailed, NoSpace."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        with self._ours():
+            make_private_file(file)
+            self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+            # What is said here must not be ahead of the files it is about; these are synced before.
+            self._database.execute("pragma journal_mode = wal")
+            self._database.execute("pragma synchronous = full")
+            self._database.executescript(SCHEMA)
+        said = self.fact("version")
+        if said is None:
+            self.note_fact("version", str(VERSION))
+        elif said != str(VERSION):
+            self.close()
+            raise DiskFailed(
+                f"{file} was written by another version of bucketfs ({said})",
+                hint="begin anew with --anew, or use that version",
+            )
+
+    def close(self) -> None:
+        """Ends a transaction that is open as if it had not begun."""
+        self._database.close()
+
+    @contextlib.contextmanager
+    def _ours(self) -> Iterator[None]:
+        try:
+            with self._lock:
+                yield
+        except sqlite3.Error as error:
+            if "full" in str(error):
+                raise NoSpace(f"writing {self._file}: {error}") from error
+            raise DiskFailed(f"{self._file}: {error}", hint="begin anew with --anew if that lasts") from error
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What is written inside is there as a whole, or, after an error, not at all."""
+        self.begin()
+        try:
+            yield
+        except BaseException:
+            self.rollback()
+            raise
+        self.commit()
+
+    def begin(self) -> None:
+        """Begins a transaction."""
+        with self._ours():
+            self._database.execute("begin immediate")
+
+    def commit(self) -> None:
+        """Ends the transaction; what it wrote is on the disk."""
+        with self._ours():
+            self._database.execute("commit")
+
+    def rollback(self) -> None:
+        """Ends the transaction, if there is one, as if it had not begun."""
+        with self._ours():
+            if self._database.in_transaction:
+                self._database.execute("rollback")
+
+    # Facts
+
+    def fact(self, key: str) -> str | None:
+        """A fact by its name."""
+        with self._ours():
+            row = self._database.execute("select value from meta where key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def note_fact(self, key: str, value: str) -> None:
+        """Notes a fact."""
+        with self._ours():
+            self._database.execute("insert or replace into meta values (?, ?)", (key, value))
+
+    @property
+    def position(self) -> Position:
+        """Where the mirror is."""
+        said = json.loads(self.fact("position") or "{}")
+        attempt = said.get("attempt")
+        return Position(
+            _cid(said.get("base")),
+            _cid(said.get("applying")),
+            None
+            if attempt is None
+            else Attempt(
+                cid_from_text(attempt["ours"]),
+                cid_from_text(attempt["merged"]),
+                tuple((_names(path), _names(copy)) for path, copy in attempt["conflicts"]),
+            ),
+        )
+
+    @position.setter
+    def position(self, position: Position) -> None:
+        said: dict[str, object] = {"base": _text(position.base), "applying": _text(position.applying)}
+        if position.attempt is not None:
+            said["attempt"] = {
+                "ours": cid_text(position.attempt.ours),
+                "merged": cid_text(position.attempt.merged),
+                "conflicts": [
+                    [[name.hex() for name in path], [name.hex() for name in copy]]
+                    for path, copy in position.attempt.conflicts
+                ],
+            }
+        self.note_fact("position", json.dumps(said))
+
+    # What was seen
+
+    def seen(self, folder: Names) -> dict[bytes, Seen]:
+        """What was seen in a folder, by name."""
+        with self._ours():
+            rows = self._database.execute(f"select {_COLUMNS} from seen where folder = ?", (_key(folder),)).fetchall()
+        return {row[1]: _seen(row) for row in rows}
+
+    def seen_at(self, path: Names) -> Seen | None:
+        """What was seen at a path."""
+        with self._ours():
+            row = self._database.execute(
+                f"select {_COLUMNS} from seen where folder = ? and name = ?", _place(path)
+            ).fetchone()
+        return None if row is None else _seen(row)
+
+    def same_inode(self, entry: LocalEntry) -> Seen | None:
+        """What this very status was seen to stand for at another place: a file keeps it when a folder above it is moved."""
+        with self._ours():
+            rows = self._database.execute(
+                f"select {_COLUMNS} from seen where inode = ?", (entry.inode - INODE_SHIFT,)
+            ).fetchall()
+        return next((seen for seen in map(_seen, rows) if seen.is_still(entry) and seen.link is not None), None)
+
+    def places_of(self, cid: Cid) -> list[tuple[Names, Seen]]:
+        """Where content of this link was seen."""
+        with self._ours():
+            rows = self._database.execute(f"select {_COLUMNS} from seen where cid = ? limit 8", (cid,)).fetchall()
+        return [((*_path(row[0]), row[1]), _seen(row)) for row in rows]
+
+    def some_seen(self) -> dict[bytes, Seen]:
+        """Some of what was seen directly in the top folder."""
+        with self._ours():
+            rows = self._database.execute(
+                f"select {_COLUMNS} from seen where folder = ? and name != ? limit 100", (b"", b"")
+            ).fetchall()
+        return {row[1]: _seen(row) for row in rows}
+
+    def note(self, path: Names, seen: Seen) -> None:
+        """Notes what was seen at a path; nothing is unfinished there then."""
+        entry, attributes = seen.entry, seen.attributes
+        said = [attributes.mode, attributes.mtime_ns, attributes.uid, attributes.gid]
+        row = (
+            *_place(path),
+            (entry.kind or Kind.FILE).value,
+            entry.inode - INODE_SHIFT,
+            entry.size_bytes,
+            entry.mode,
+            _figure(entry.mtime_ns),
+            _figure(entry.ctime_ns),
+            None if seen.link is None else seen.link.cid,
+            None if seen.link is None else seen.link.tsize,
+            json.dumps(said),
+            int(seen.fresh),
+            int(seen.crossed),
+        )
+        with self._ours():
+            self._database.execute("insert or replace into seen values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            self._database.execute("delete from unfinished where folder = ? and name = ?", _place(path))
+
+    def forget(self, path: Names) -> None:
+        """Forgets what was seen at a path and below it."""
+        below = _key(path)
+        with self._ours():
+            self._database.execute("delete from seen where folder = ? and name = ?", _place(path))
+            self._database.execute(
+                "delete from seen where folder = ? or (folder > ? and folder < ?)", (below, below + b"/", below + b"0")
+            )
+
+    # What is unfinished
+
+    def unfinished(self) -> list[tuple[Names, str]]:
+        """What was begun at paths and not noted to be done."""
+        with self._ours():
+            rows = self._database.execute("select folder, name, said from unfinished").fetchall()
+        return [((*_path(row[0]), row[1]) if row[1] else (), str(row[2])) for row in rows]
+
+    def note_unfinished(self, path: Names, said: str) -> None:
+        """Something is begun at a path."""
+        with self._ours():
+            self._database.execute("insert or replace into unfinished values (?, ?, ?)", (*_place(path), said))
+
+    def forget_unfinished(self, path: Names) -> None:
+        """Nothing is unfinished at a path."""
+        with self._ours():
+            self._database.execute("delete from unfinished where folder = ? and name = ?", _place(path))
+
+    # Blocks
+
+    def blocks(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
+        """Those of these blocks that are here."""
+        found: dict[Cid, bytes] = {}
+        wanted = list(cids)
+        with self._ours():
+            for start in range(0, len(wanted), BATCH_MAX):
+                batch = wanted[start : start + BATCH_MAX]
+                marks = ", ".join("?" * len(batch))
+                rows = self._database.execute(f"select cid, data from block where cid in ({marks})", batch)
+                found.update((Cid(cid), data) for cid, data in rows)
+        return found
+
+    def keep(self, blocks: Iterable[tuple[Cid, bytes]]) -> None:
+        """Keeps blocks."""
+        with self._ours():
+            self._database.executemany("insert or ignore into block values (?, ?)", blocks)
+
+    def sweep(self) -> None:
+        """Forgets blocks that the position does not need, when there may be as many of them as of others."""
+        with self._ours():
+            count = int(self._database.execute("select count(*) from block").fetchone()[0])
+        if count < 2 * int(self.fact("blocks_kept") or "0") + 1000:
+            return
+        position = self.position
+        roots = [position.base, position.applying]
+        if position.attempt is not None:
+            roots += [position.attempt.ours, position.attempt.merged]
+        live = self._live([root for root in roots if root is not None])
+        with self.together():
+            with self._ours():
+                self._database.execute("create temp table if not exists live (cid blob primary key) without rowid")
+                self._database.execute("delete from live")
+                self._database.executemany("insert into live values (?)", ((cid,) for cid in live))
+                self._database.execute("delete from block where cid not in (select cid from live)")
+                self._database.execute("delete from live")
+            self.note_fact("blocks_kept", str(len(live)))
+
+    def _live(self, roots: Collection[Cid]) -> set[Cid]:
+        live: set[Cid] = set(roots)
+        waiting = list(live)
+        while waiting:
+            batch = waiting[-BATCH_MAX:]
+            del waiting[-BATCH_MAX:]
+            for cid, data in self.blocks(batch).items():
+                said = decode_pb(data).data
+                if said is not None and decode_unixfs(said).type in DIRECTORIES:
+                    below = {child for child in block_links(cid, data) if codec_of(child) == DAG_PB} - live
+                    live |= below
+                    waiting += below
+        return live
+
+
+_COLUMNS = "folder, name, kind, inode, size, mode, mtime_ns, ctime_ns, cid, tsize, attributes, fresh, crossed"
+
+
+def _seen(row: tuple[object, ...]) -> Seen:
+    _, name, kind, inode, size, mode, mtime_ns, ctime_ns, cid, tsize, attributes, fresh, crossed = row
+    assert isinstance(name, bytes)
+    assert isinstance(inode, int)
+    length, bits, mtime, ctime = (
+        int(figure if isinstance(figure, bytes) else str(figure)) for figure in (size, mode, mtime_ns, ctime_ns)
+    )
+    entry = LocalEntry(name, Kind(kind), length, bits, mtime, ctime, inode + INODE_SHIFT, 0)
+    link = Link(Cid(cid), int(str(tsize))) if isinstance(cid, bytes) else None
+    said = NodeAttributes(*json.loads(str(attributes)))
+    return Seen(entry, link, said, bool(fresh), bool(crossed))
+
+
+def _figure(time_ns: int) -> int | bytes:
+    """As SQLite takes it: its integers have 64 bits, of a time in nanoseconds only the seconds have. In a blob, for a column of
+    integers makes a rounded number of a text."""
+    return time_ns if -(1 << 63) <= time_ns < 1 << 63 else b"%d" % time_ns
+
+
+def _key(folder: Names) -> bytes:
+    return b"/".join(folder)
+
+
+def _place(path: Names) -> tuple[bytes, bytes]:
+    """The top folder itself has the empty name in it."""
+    return (_key(path[:-1]), path[-1]) if path else (b"", b"")
+
+
+def _path(key: bytes) -> Names:
+    return tuple(key.split(b"/")) if key else ()
+
+
+def _names(said: Iterable[str]) -> Names:
+    return tuple(bytes.fromhex(name) for name in said)
+
+
+def _cid(said: str | None) -> Cid | None:
+    return None if said is None else cid_from_text(said)
+
+
+def _text(cid: Cid | None) -> str | None:
+    return None if cid is None else cid_text(cid)
+
+
+def forget_state(disk: Disk, file: Path) -> None:
+    """Throws a state away, so that the next round begins anew."""
+    for name in (file.name, f"{file.name}-wal", f"{file.name}-shm"):
+        with contextlib.suppress(NotFound):
+            disk.unlink(file.with_name(name))

@@ -1,0 +1,82 @@
+"""Keeping the list of conflicts true while the base changes: what another client did to a copy.
+
+What is done here the list follows by itself (`vfs.conflicts`). After a change of the base each copy is looked for: one that is
+gone, or has another name now, is settled by whoever did that; a folder above it that was renamed takes it along, as far as equal
+CIDs tell that it was. Nothing of this is needed for the copies themselves: losing an item of the list loses no byte.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from functools import partial
+
+from bucketfs.dag import diff
+from bucketfs.errors import BucketfsError
+from bucketfs.ops import Conflict, Settled
+from bucketfs.sync.change_feed import Kind, events_of
+from bucketfs.types import Cid
+from bucketfs.vfs import Volume, run_steps, stands, waits
+
+log = logging.getLogger(__name__)
+
+
+class ConflictKeeper:
+    """Looks for the copies of one volume. Belongs to the task that alone changes the base."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        self._looked_at: Cid | None = None
+        self._waiting = False
+
+    async def look(self) -> None:
+        """Look for the copies if the base changed since the last look. Raises nothing: what cannot be seen now is on the list
+        until it can."""
+        volume = self._volume
+        old, base = self._looked_at, volume.base
+        if old == base and not self._waiting:
+            return
+        # What waits for damaged blocks is not in the tree, and yet not gone.
+        items = [item for item in volume.conflicts if not waits(volume.stuck, item.copy)]
+        self._waiting = len(items) < len(volume.conflicts)
+        try:
+            lost = [item for item in items if not await volume.lens.settle(partial(stands, volume, item.copy))]
+            if lost:
+                await self._follow(lost, await self._renamed(old))
+        except BucketfsError as error:
+            log.debug("%s: the conflicts are looked at later: %s", volume.key, error)
+        else:
+            self._looked_at = base
+
+    async def _renamed(self, old: Cid | None) -> dict[str, str]:
+        """What another client gave a new name since the base was ``old``. At a start nobody knows."""
+        if old is None:
+            return {}
+        changes = await run_steps(diff(old, self._volume.base), self._volume.lens.source)
+        return {event.was: event.path for event in events_of(changes) if event.kind is Kind.RENAMED}
+
+    async def _follow(self, lost: list[Conflict], renamed: dict[str, str]) -> None:
+        volume = self._volume
+        for item in lost:
+            moved = _moved(item, renamed)
+            stays = moved is not None and await volume.lens.settle(partial(stands, volume, moved.copy))
+            if volume.conflicts.get(item.copy) is not item:
+                continue  # somebody settled it, or renamed something, meanwhile
+            if stays and moved is not None:
+                volume.append(moved)
+                volume.conflicts.add(moved)
+            else:
+                log.info("%s: the copy %r of %r is gone", volume.key, item.copy, item.original)
+            volume.append(Settled(item.copy, volume.owner.now_ns()))
+            volume.conflicts.settle(item.copy)
+
+
+def _moved(item: Conflict, renamed: dict[str, str]) -> Conflict | None:
+    """The item where it is when the nearest folder above that was renamed took it along; None when none was."""
+    above = item.copy.rpartition("/")[0]
+    while above:
+        if above in renamed:
+            new, cut = renamed[above], len(above)
+            return replace(item, copy=new + item.copy[cut:], original=new + item.original[cut:])
+        above = above.rpartition("/")[0]
+    return None

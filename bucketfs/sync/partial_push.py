@@ -1,0 +1,254 @@
+"""Taking a picture apart, so that what the Hub refuses stays here and the rest is pushed.
+
+A *unit* is what is pushed or set aside by itself: a name that was made, replaced or taken away (a new folder with all that is in
+it), a file changed in its place, or the attributes of a folder that stays where it is. A unit that is set aside stays dirty and
+in the journal, like anything that waits.
+
+Two rules keep a part of a picture safe to push. What was moved exists at the Hub only under its old name: while its new place
+is set aside, nothing that the base has is taken away or replaced as a whole. And a folder whose entries change gets a new mtime
+by that; where the user may not write the folder itself, the mtime does not travel, and that is no loss to report.
+
+A file that the disk here has damaged is left out alone, also of a new folder, which goes without it: the Hub keeps what it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+from bucketfs.types import Kind, Link, NodeAttributes
+from bucketfs.vfs import FrozenDirectory, FrozenFile, FrozenSymlink, Node, Picture, Rights, Touch, pushed, thaw
+
+Place = tuple[bytes, ...]
+Frozen = FrozenFile | FrozenSymlink | FrozenDirectory
+
+DIRECTORY_MODE = 0o755
+
+_REASONS = {
+    Touch.ADD: "only the owner of the bucket adds names",
+    Touch.REPLACE: "changing it takes the role of a writer",
+    Touch.REMOVE: "removing it takes the role of an admin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """``touches`` is what pushing it does at the Hub. ``carries``: something of the base appears there. ``takes``: what the base
+    has there goes. ``minor``: nothing but a folder's mtime."""
+
+    touches: tuple[Touch, ...]
+    carries: bool = False
+    takes: bool = False
+    minor: bool = False
+
+
+@dataclass(slots=True)
+class Parts:
+    """The units of a picture; its folders that stay in their places, with where that is and their attributes in the base."""
+
+    units: dict[Place, Unit] = field(default_factory=dict)
+    places: dict[Node, Place] = field(default_factory=dict)
+    plain: dict[Node, NodeAttributes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Cut:
+    """A part of a picture, None when it has none of the wanted units. ``still``: folders of it whose own attributes wait here.
+    ``settled``: folders outside of it, of which nothing but an mtime would not travel."""
+
+    picture: Picture | None
+    still: list[Node] = field(default_factory=list)
+    settled: list[FrozenDirectory] = field(default_factory=list)
+
+
+async def parts_of(picture: Picture) -> Parts:
+    """Take a picture apart. Awaits only for directories of the base that are not at hand."""
+    return await picture.volume.lens.settle(lambda: _parts(picture))
+
+
+def _parts(picture: Picture) -> Parts:
+    """An attempt."""
+    parts = Parts()
+    # No recursion here and below: a tree may be deeper than Python's stack.
+    waiting: list[tuple[FrozenDirectory, Place]] = [(picture.root, ())]
+    while waiting:
+        directory, at = waiting.pop()
+        parts.places[directory.node] = at
+        _folder(picture, directory, at, parts)
+        for name, change in directory.changes.items():
+            place = (*at, name)
+            if name in directory.overrides:
+                parts.units[place] = _override(picture, directory, name, change)
+            elif isinstance(change, FrozenDirectory):
+                waiting.append((change, place))
+            else:
+                parts.units[place] = Unit((Touch.REPLACE,))
+    return parts
+
+
+def _folder(picture: Picture, directory: FrozenDirectory, at: Place, parts: Parts) -> None:
+    if directory.base is None:
+        return
+    plain = picture.volume.lens.info(directory.base).attributes
+    parts.plain[directory.node] = plain
+    if _spelt(directory.attributes) != _spelt(plain):
+        minor = _spelt(replace(directory.attributes, mtime_ns=plain.mtime_ns)) == _spelt(plain)
+        parts.units[at] = Unit((Touch.REPLACE,), minor=minor)
+
+
+def _spelt(attributes: NodeAttributes) -> NodeAttributes:
+    """With the mode that a folder has which carries none (the format leaves it out)."""
+    return replace(attributes, mode=DIRECTORY_MODE) if attributes.mode is None else attributes
+
+
+def _override(picture: Picture, directory: FrozenDirectory, name: bytes, change: Frozen | Link | None) -> Unit:
+    lens = picture.volume.lens
+    known = lens.directory(directory.base.cid).entries.get(name) if directory.base is not None else None
+    if change is None:
+        return Unit((Touch.REMOVE,) if known is not None else (), takes=True)
+    carries = _carries(change)
+    if known is None:
+        return Unit((Touch.ADD,), carries=carries)
+    # A folder that something else replaces loses what is in it.
+    emptied = lens.info(known).kind is Kind.DIRECTORY
+    return Unit((Touch.REPLACE, Touch.REMOVE) if emptied else (Touch.REPLACE,), carries=carries, takes=True)
+
+
+def _carries(change: Frozen | Link) -> bool:
+    """Whether something of the base is in what was made or moved: a new folder may have taken in what is old."""
+    waiting: list[Frozen | Link | None] = [change]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Link) or (isinstance(one, FrozenFile | FrozenDirectory) and one.base is not None):
+            return True
+        if isinstance(one, FrozenDirectory):
+            waiting += one.changes.values()
+    return False
+
+
+def why_not(rights: Rights | None, place: Place, unit: Unit) -> str:
+    """Why the Hub will refuse a unit, as far as the known roles tell; empty when they do not."""
+    path = b"/".join(place).decode(errors="replace")
+    for touch in unit.touches:
+        if rights is not None and not rights.may(path, touch):
+            return _REASONS[touch]
+    return ""
+
+
+def wanted_of(
+    units: Mapping[Place, Unit], refused: Collection[Place], only: Collection[Place] | None, *, carried: bool = False
+) -> set[Place]:
+    """The units to push: those that were not refused, of ``only`` these when given, as far as that is safe. ``carried``: something
+    of the base appears in what is left out of them."""
+    wanted = {place for place in units if place not in refused and (only is None or place in only)}
+    if carried or any(unit.carries for place, unit in units.items() if place not in wanted):
+        wanted = {place for place in wanted if not units[place].takes}
+    return wanted
+
+
+def moved_among(picture: Picture, nodes: Collection[Node]) -> bool:
+    """Whether something of the base was moved to where one of ``nodes`` is."""
+    return any(
+        then is not None and then in nodes and then.link is not None
+        for frozen in picture.nodes
+        if isinstance(frozen, FrozenDirectory)
+        for then in frozen.overrides.values()
+    )
+
+
+def cut(picture: Picture, parts: Parts, wanted: Collection[Place], damaged: Collection[Node] = ()) -> Cut:
+    """The part of a picture that pushes these units and no others, and nothing of what is ``damaged``."""
+    cutter = _Cutter(parts, wanted, damaged)
+    # Children stand before their parents.
+    for frozen in picture.nodes:
+        if isinstance(frozen, FrozenDirectory) and frozen.node in parts.places:
+            cutter.directory(frozen, parts.places[frozen.node])
+    root = cutter.kept.get(picture.root.node)
+    if not isinstance(root, FrozenDirectory):
+        return Cut(None, [], cutter.settled)
+    nodes = [cutter.kept[frozen.node] for frozen in picture.nodes if frozen.node in cutter.kept]
+    return Cut(Picture(picture.volume, picture.base, root, picture.since_ns, nodes), cutter.still, cutter.settled)
+
+
+def part_pushed(picture: Picture, part: Cut, links: Mapping[Node, Link], *, partly: bool) -> None:
+    """A part of a picture is at the Hub. What waits because it was refused asks for no further push; what waits because only some
+    of the rest was tried (``partly``) does."""
+    if part.picture is picture:
+        pushed(picture, links)
+        return
+    volume = picture.volume
+    changed_since_ns = volume.changed_since_ns
+    thaw(picture)
+    if part.picture is not None:
+        pushed(part.picture, links)
+    for frozen in part.settled:
+        if frozen.node.version == frozen.version:
+            frozen.node.changed = False
+            frozen.node.settle()
+    for node in part.still:
+        node.changed = True
+        node.spread()
+    volume.changed_since_ns = picture.since_ns if partly and volume.root.dirty else changed_since_ns
+
+
+class _Cutter:
+    def __init__(self, parts: Parts, wanted: Collection[Place], damaged: Collection[Node]) -> None:
+        self.kept: dict[Node, Frozen] = {}
+        self.still: list[Node] = []
+        self.settled: list[FrozenDirectory] = []
+        self._quiet: set[Frozen | Link | None] = set()
+        self._parts = parts
+        self._wanted = wanted
+        self._damaged = damaged
+
+    def directory(self, directory: FrozenDirectory, at: Place) -> None:
+        """Keep a folder that stays in its place, with what is wanted of its changes, unless that is nothing."""
+        changes: dict[bytes, Frozen | Link | None] = {}
+        for name, change in directory.changes.items():
+            if name not in directory.overrides and isinstance(change, FrozenDirectory):
+                if change.node in self.kept:
+                    changes[name] = self.kept[change.node]
+            elif (*at, name) in self._wanted and not self._is_damaged(change):
+                changes[name] = change
+                self._keep(change)
+        unit = self._parts.units.get(at)
+        own = unit is None or at in self._wanted
+        if not changes and (unit is None or not own):
+            if (unit is None or unit.minor) and self._quiet.issuperset(directory.changes.values()):
+                self.settled.append(directory)
+                self._quiet.add(directory)
+            return
+        if unit is not None and not own and not unit.minor:
+            self.still.append(directory.node)
+        self.kept[directory.node] = replace(
+            directory,
+            changes=changes,
+            overrides={name: node for name, node in directory.overrides.items() if name in changes},
+            attributes=directory.attributes if own else self._parts.plain[directory.node],
+        )
+
+    def _keep(self, change: Frozen | Link | None) -> None:
+        """Keep something with all that is in it."""
+        waiting = [change]
+        while waiting:
+            one = waiting.pop()
+            if one is None or isinstance(one, Link):
+                continue
+            if isinstance(one, FrozenDirectory):
+                one = self._sound(one)
+                waiting += one.changes.values()
+            self.kept[one.node] = one
+
+    def _sound(self, directory: FrozenDirectory) -> FrozenDirectory:
+        """A folder without the files in it that are damaged."""
+        lacking = {name for name, change in directory.changes.items() if self._is_damaged(change)}
+        if not lacking:
+            return directory
+        return replace(
+            directory,
+            changes={name: change for name, change in directory.changes.items() if name not in lacking},
+            overrides={name: node for name, node in directory.overrides.items() if name not in lacking},
+        )
+
+    def _is_damaged(self, change: Frozen | Link | None) -> bool:
+        return isinstance(change, FrozenFile) and change.node in self._damaged

@@ -1,0 +1,411 @@
+"""`Syncer`: when a volume is pushed, how a failure is waited out, and what the user is told meanwhile.
+
+One task per volume does all that touches base and Hub root, in order: so a push never meets a rebase. It pushes when the overlay
+was quiet for a while, at the latest some time after the oldest change, and at once when asked. After a failure it waits with
+full jitter and tries again, for ever; the journal keeps everything meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+import trio
+
+from bucketfs.cache import BlockCache
+from bucketfs.client import Backoff
+from bucketfs.dag import cid_text
+from bucketfs.errors import BucketfsError, Corrupt, Denied, HubFull, NoSpace, OverQuota, Unavailable
+from bucketfs.remote import Remote, Sent
+from bucketfs.sync.conflict_tracker import ConflictKeeper
+from bucketfs.sync.pusher import Pusher
+from bucketfs.sync.rollback_check import saw
+from bucketfs.vfs import FileNode, Volume, left_open, record, seal
+
+log = logging.getLogger(__name__)
+
+RECONNECT_S = 1.5
+"""A Hub that has just come back is still unavailable for as long as gRPC pauses between attempts to connect (client/channel.py)."""
+
+STUCK_S = 3600.0
+"""What waits for blocks that the Hub has lost is tried at each look at the Hub, and at least this often."""
+
+SEAL_EVERY_S = 20.0
+SEAL_QUIET_S = 30.0
+"""A file that waits here gets its checksums when nobody has changed it for that long, which is looked for that often."""
+
+GARBAGE_DRAFTS_MAX = 4096
+GARBAGE_BYTES_MAX = 256 << 20
+RECORDS_MAX = 500_000
+"""Past these the journal is written anew although nothing could be pushed."""
+
+GARBAGE_SHARE = 4
+"""Drafts that are needed no more may take one part in so many of the room that is left on their disk; past that they are freed at
+once. So a full disk gives back what is removed, and what that costs falls as there is room again."""
+
+FORGET_S = 1.0
+"""How long a write that finds no room waits for the kernel to let go of files that were removed."""
+
+ROOM_LOOK_S = 5.0
+"""How often the room is looked at while there are such drafts: others write to the disk, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When to push, in seconds: after ``quiet_s`` without a change, at the latest ``oldest_s`` after the first."""
+
+    quiet_s: float = 2.0
+    oldest_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A push at work: bytes of files that are through (never more than wait), all bytes that had to be sent, seconds so far, bytes
+    per second, seconds to go."""
+
+    done_bytes: int
+    sent_bytes: int
+    running_s: float
+    rate_bytes: float
+    left_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why the newest attempt failed, and since when attempts fail (seconds since 1970)."""
+
+    error: BucketfsError
+    since_s: float
+    next_try_s: float
+
+
+class Syncer:
+    """Keeps one volume and its bucket at the Hub the same."""
+
+    def __init__(self, volume: Volume, remote: Remote, cache: BlockCache, pusher: Pusher, pace: Pace) -> None:
+        self.volume = volume
+        self.trouble: Trouble | None = None
+        self.pushing = False
+        self.last_push_s: float | None = None
+        self._remote = remote
+        self._cache = cache
+        self._pusher = pusher
+        self._keeper = ConflictKeeper(volume)
+        self._pace = pace
+        self._backoff = Backoff()
+        self._changed = trio.Event()
+        self._look = False
+        self._asked = 0
+        self._done = 0
+        self._progress = trio.Event()
+        self._failed_asked = 0
+        self._hurried = 0
+        self._left = False
+        self._stuck_s = trio.current_time()
+        self._garbage = trio.Event()
+        self._freeing = trio.Lock()
+        volume.on_change = self._wake
+        volume.on_garbage = self._note_garbage
+        if volume.garbage_bytes:
+            self._note_garbage()
+
+    def heard(self) -> None:
+        """The Hub's root may have moved: look at it soon."""
+        self._look = True
+        self._wake()
+
+    def hurry(self) -> None:
+        """What stood in the way may be gone (another key, a Hub that is back): try again now, not when the delay is over."""
+        self._backoff.reset()
+        self._hurried += 1
+        self._pusher.forgive()
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+
+    @property
+    def pending_count(self) -> int:
+        """How many files, folders and links wait to be pushed."""
+        return sum(1 for _ in self.volume.dirty_nodes())
+
+    @property
+    def pending_bytes(self) -> int:
+        """The length of the drafts that wait to be pushed."""
+        return sum(
+            layer.extents.size_bytes
+            for node in self.volume.dirty_nodes()
+            if isinstance(node, FileNode)
+            for layer in node.content.layers
+        )
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Paths that wait because the Hub refuses them, with why."""
+        return self._pusher.aside.refused
+
+    @property
+    def room_wanted_bytes(self) -> int | None:
+        """How much room the smallest file waits for that passes a limit of the Hub; None when there is none."""
+        return self._pusher.aside.room_wanted_bytes
+
+    @property
+    def damaged(self) -> dict[str, str]:
+        """Paths of files that wait because the disk here has damaged what they hold, with why."""
+        return self._pusher.aside.damaged
+
+    @property
+    def dirty(self) -> bool:
+        """Whether anything waits to be pushed."""
+        return self.volume.root.dirty or bool(self.volume.unrecorded)
+
+    @property
+    def sent(self) -> Sent:
+        """What all pushes since the start have carried, those that failed too."""
+        return self._pusher.total
+
+    def progress(self) -> Progress | None:
+        """How far the push that runs is; None when none does."""
+        if not self.pushing:
+            return None
+        now = self._pusher.now
+        running_s = max(time.monotonic() - now.begun_s, 0.001)
+        pending_bytes = self.pending_bytes
+        # What is sent beside the bytes of files, nodes and folders, is not what anybody waits for.
+        done_bytes = min(now.bytes_through, pending_bytes)
+        rate = done_bytes / running_s
+        return Progress(done_bytes, now.bytes_sent, running_s, rate, (pending_bytes - done_bytes) / rate if rate else None)
+
+    async def settle(self) -> None:
+        """Return when everything changed before the call is at the Hub and the Hub's root is shown here. Raises the reason
+        of the first attempt begun from now on that fails; the attempts go on behind it. Raises Denied when all is at the Hub
+        but what it refuses, OverQuota when it is all but what passes a limit, Corrupt when it is all but what the disk here has
+        damaged."""
+        self._pusher.forgive()
+        patient_until = trio.current_time() + RECONNECT_S
+        want = self._ask()
+        while self._done < want and not self._left:
+            if self._failed_asked >= want and self.trouble is not None:
+                if not isinstance(self.trouble.error, Unavailable) or trio.current_time() >= patient_until:
+                    raise self.trouble.error
+                await trio.sleep(RECONNECT_S / 10)
+                want = self._ask()
+            else:
+                await self._progress.wait()
+        for reason in self.damaged.values():
+            raise Corrupt(reason, hint="write the file again or delete it; 'bucketfs status' lists what waits")
+        refused = self.refused
+        if refused:
+            first = next(iter(refused))
+            others = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+            kind = OverQuota if first in self._pusher.aside.large else Denied
+            raise kind(f"the Hub refuses {first!r}{others}: {refused[first]}", hint="'bucketfs status' lists what waits")
+
+    def leave(self) -> None:
+        """The bucket is off the mount: there is nothing more to wait for."""
+        self._left = True
+        self._tell()
+
+    def _ask(self) -> int:
+        """Have an attempt begun now; its number."""
+        self._asked += 1
+        self._look = True
+        self._backoff.reset()
+        self._wake()
+        return self._asked
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Push and follow until cancelled."""
+        task_status.started()
+        async with trio.open_nursery() as nursery:
+            # By itself: a push of many hours must not keep what waits for it from its checksums.
+            nursery.start_soon(self.seal)
+            # So does what a full disk is short of: the push may be what has no room.
+            nursery.start_soon(self._keep_room)
+            await self._push_and_follow()
+
+    async def _push_and_follow(self) -> None:
+        while True:
+            await self._until_due()
+            asked, hurried = self._asked, self._hurried
+            try:
+                await self._round()
+            except BucketfsError as error:
+                await self._failed(error, asked, hurried)
+                continue
+            except Exception as error:
+                # A mistake of ours in one bucket must not take the mount down: reads, writes and other buckets go on.
+                log.exception("%s: a push failed in a way nobody foresaw", self.volume.key)
+                await self._failed(BucketfsError(f"the push failed: {error!r}", hint="the log has more"), asked, hurried)
+                continue
+            self._backoff.reset()
+            if self.trouble is not None:
+                log.info("%s: the Hub takes changes again", self.volume.key)
+            self.trouble = None
+            self._done = max(self._done, asked)
+            self._tell()
+
+    async def seal(self) -> None:
+        """Give closed files their checksums as time goes by, until cancelled."""
+        left_open(self.volume)
+        while True:
+            await trio.sleep(SEAL_EVERY_S)
+            try:
+                await seal(self.volume, SEAL_QUIET_S)
+            except BucketfsError as error:
+                log.debug("%s: checksums cannot be written now: %s", self.volume.key, error)
+            except Exception:
+                log.exception("%s: checksums were not written in a way nobody foresaw", self.volume.key)
+
+    async def _until_due(self) -> None:
+        while True:
+            if self._asked > self._done or self._look:
+                return
+            wait_s = self._due_in_s()
+            if wait_s <= 0:
+                return
+            if self.volume.stuck:
+                stuck_s = self._stuck_s + STUCK_S - trio.current_time()
+                if stuck_s <= 0:
+                    self._look = True
+                    return
+                wait_s = min(wait_s, stuck_s)
+            self._changed = trio.Event()
+            with trio.move_on_after(wait_s):
+                await self._changed.wait()
+
+    def _due_in_s(self) -> float:
+        volume = self.volume
+        if volume.changed_since_ns is None:
+            return float("inf")
+        now_ns = volume.owner.now_ns()
+        # A clock that was set back must not put a push off: a change from the future counts as made now, and once so.
+        volume.changed_last_ns = min(volume.changed_last_ns, now_ns)
+        volume.changed_since_ns = min(volume.changed_since_ns, now_ns)
+        quiet_ns, age_ns = now_ns - volume.changed_last_ns, now_ns - volume.changed_since_ns
+        return max(0.0, min(self._pace.quiet_s - quiet_ns / 1e9, self._pace.oldest_s - age_ns / 1e9))
+
+    async def _round(self) -> None:
+        look, self._look = self._look, False
+        try:
+            if self.volume.journal.failed or self.volume.owes_checkpoint:
+                # A disk that failed once may have lost what it was told; a new segment says all of it again.
+                await self._pusher.checkpoint()
+            if look and self.volume.stuck:
+                self._stuck_s = trio.current_time()
+                # What it waits for may have been replaced: then that is what it is to be done on.
+                await self._follow()
+                await self._pusher.retry()
+            # Not because somebody else pushed: two busy mounts would answer each other's pushes with theirs, without end.
+            if self.dirty and (self._asked > self._done or self._due_in_s() <= 0):
+                self.pushing = True
+                done = await self._pusher.push()
+                if done is not None:
+                    # Also for the time that the Hub gave our root: should it go back one day, that tells.
+                    look = True
+                    self.last_push_s = time.time()
+                    log.debug("%s: root %s, %d bytes sent", self.volume.key, cid_text(done.root), done.sent.bytes_sent)
+            if look:
+                await self._follow()
+            await self._keeper.look()
+        except BaseException:
+            self._look = self._look or look
+            raise
+        finally:
+            self.pushing = False
+
+    async def _follow(self) -> None:
+        """Look at the Hub, and show what it has."""
+        seen = await self._remote.look()
+        self.volume.learn_times(seen.updated_at_ns, seen.path_times)
+        await self._pusher.learn(seen)
+        if seen.root != self.volume.base and await self._pusher.restored(seen):
+            seen = await self._remote.look()
+        if seen.root != self.volume.base:
+            await self._pusher.follow(seen.root)
+        saw(self.volume, seen)
+
+    async def _failed(self, error: BucketfsError, asked: int, hurried: int) -> None:
+        delay_s = self._backoff.next_s()
+        now_s = time.time()
+        since_s = self.trouble.since_s if self.trouble is not None else now_s
+        if self.trouble is None or str(self.trouble.error) != str(error):
+            log.warning("%s: changes wait here: %s", self.volume.key, error)
+        self.trouble = Trouble(error, since_s, now_s + delay_s)
+        self._failed_asked = asked
+        self._tell()
+        try:
+            await self._tidy()
+        except BucketfsError as cause:
+            log.warning("%s: the journal cannot be written anew now: %s", self.volume.key, cause)
+        deadline = trio.current_time() + delay_s
+        while trio.current_time() < deadline and self._asked == asked and self._hurried == hurried:
+            self._changed = trio.Event()
+            with trio.move_on_at(deadline):
+                await self._changed.wait()
+
+    async def _tidy(self) -> None:
+        """While nothing can be pushed the journal must not grow without end."""
+        volume = self.volume
+        garbage = volume.garbage_drafts > GARBAGE_DRAFTS_MAX or volume.garbage_bytes > GARBAGE_BYTES_MAX
+        if garbage or volume.journal.figures().records > RECORDS_MAX:
+            await self._pusher.checkpoint()
+
+    # Room
+
+    def _note_garbage(self) -> None:
+        self._garbage.set()
+
+    async def _keep_room(self) -> None:
+        """Free what removed files held as soon as their disk is short of room, until cancelled."""
+        told = ""
+        while True:
+            await self._garbage.wait()
+            self._garbage = trio.Event()
+            while self.volume.garbage_bytes:
+                try:
+                    if self.volume.garbage_bytes * GARBAGE_SHARE > self.volume.journal.free_bytes():
+                        await self.give_back()
+                    told = ""
+                except BucketfsError as error:
+                    if told != str(error):
+                        told = str(error)
+                        log.warning("%s: what removed files held cannot be freed now: %s", self.volume.key, error)
+                with trio.move_on_after(ROOM_LOOK_S):
+                    await self._garbage.wait()
+                self._garbage = trio.Event()
+
+    async def give_back(self) -> bool:
+        """Free what removed files held here; whether there was anything. A push that had no room tries again. Raises NoSpace,
+        DiskFailed."""
+        if not self.volume.garbage_bytes and not self._freeing.locked() and not await self._forgotten():
+            return False
+        async with self._freeing:
+            if self.volume.garbage_bytes:
+                await self._pusher.give_back()
+                if self.trouble is not None and isinstance(self.trouble.error, NoSpace | HubFull):
+                    self.hurry()
+        return True
+
+    async def _forgotten(self) -> bool:
+        """Whether the kernel lets go of a removed file within a moment. It says so behind the removal, and a program that removes a
+        file may write the next one before we have heard it."""
+        volume = self.volume
+        removed = (node for node in volume.registry.values() if isinstance(node, FileNode) and node.volume is volume)
+        if any(node.orphan and not node.opens and node.content.layers for node in removed):
+            with trio.move_on_after(FORGET_S):
+                await self._garbage.wait()
+        return volume.garbage_bytes > 0 or self._freeing.locked()
+
+    def _tell(self) -> None:
+        self._progress.set()
+        self._progress = trio.Event()
+
+    def record_open_files(self) -> None:
+        """Write records for what long-open files hold by now, so that a kill loses none of it. Raises NoSpace, DiskFailed."""
+        if self.volume.journal.failed or self.volume.owes_checkpoint:
+            self.heard()
+            return
+        for node in list(self.volume.unrecorded):
+            record(node)

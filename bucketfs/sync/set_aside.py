@@ -1,0 +1,198 @@
+"""What of a volume waits by itself while the rest is pushed: what the Hub refuses, what stands on blocks that nobody has any more,
+what the disk here has damaged, and files that the Hub has no room for. Each with its reason, for as long as it is as it was when
+that was found.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Iterator
+
+from bucketfs.errors import BucketfsError, Corrupt
+from bucketfs.sync.bereft import let_go
+from bucketfs.sync.partial_push import Cut, Place, Unit, cut, moved_among, parts_of, wanted_of
+from bucketfs.sync.tree_builder import FilesDamaged
+from bucketfs.types import BucketKey
+from bucketfs.vfs import FrozenFile, Node, Picture
+
+log = logging.getLogger(__name__)
+
+NODES_SHARE, NODES_BYTES = 1000, 4096
+"""What the nodes of a file and of the folder it is in take at the Hub, roughly: so large a part of its bytes, and so many more."""
+
+
+class Aside:
+    """What waits by itself of the bucket ``key``."""
+
+    def __init__(self, key: BucketKey) -> None:
+        self._key = key
+        self._refused: dict[Place, str] = {}
+        self._minor: set[Place] = set()
+        self._lost: set[Place] = set()
+        self._damaged: dict[Node, tuple[int, str]] = {}  # what was found in which version
+        self._large: dict[Node, tuple[int, str, int]] = {}  # which version, why, and what it takes at the Hub
+        self._large_at_once = 1
+        self._again = False
+
+    def __bool__(self) -> bool:
+        """Whether anything does."""
+        return bool(self._refused or self._damaged or self._large)
+
+    def __contains__(self, place: Place) -> bool:
+        return place in self._refused
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """The paths that wait because the Hub refuses them, with why."""
+        return {_text(place): reason for place, reason in self._refused.items() if place not in self._minor} | self.large
+
+    @property
+    def large(self) -> dict[str, str]:
+        """The paths of files that wait because they would pass a limit of the Hub, with why."""
+        return {node.path(): reason for node, (version, reason, _) in self._large.items() if _is_as_it_was(node, version)}
+
+    @property
+    def room_wanted_bytes(self) -> int | None:
+        """What the smallest of these files takes at the Hub; None when there is none."""
+        sizes = [size for node, (version, _, size) in self._large.items() if _is_as_it_was(node, version)]
+        return min(sizes, default=None)
+
+    @property
+    def damaged(self) -> dict[str, str]:
+        """The paths of files that wait because what they hold here is damaged, with why."""
+        return {node.path(): reason for node, (version, reason) in self._damaged.items() if _is_as_it_was(node, version)}
+
+    @property
+    def files_count(self) -> int:
+        """How many files are left out by themselves, also of new folders."""
+        return len(self._damaged) + len(self._large)
+
+    def clear(self) -> None:
+        """Nothing waits any more."""
+        self._refused, self._damaged, self._large = {}, {}, {}
+
+    def forgive(self) -> None:
+        """All of it is to be tried again. What was found damaged is told until then: whoever asked for the attempt that found it
+        may not have looked yet."""
+        self._refused, self._large, self._again = {}, {}, True
+
+    def refuse(self, place: Place, reason: str, *, minor: bool = False) -> None:
+        """The Hub refuses what is at ``place``. ``minor``: nobody need be told."""
+        self._refused[place] = reason
+        if minor:
+            self._minor.add(place)
+        else:
+            log.warning("%s: %r cannot go to the Hub and waits here: %s", self._key, _text(place), reason)
+
+    def refuse_all(self, places: Iterable[Place], error: BucketfsError) -> None:
+        """The Hub refuses ``places`` with ``error``, which is Corrupt when they need bytes that are lost."""
+        lost = isinstance(error, Corrupt)
+        why = f"it needs bytes that are lost: {error}; remove it or write it anew" if lost else str(error)
+        for place in places:
+            self.refuse(place, why)
+            if lost:
+                self._lost.add(place)
+
+    def damage(self, error: FilesDamaged) -> None:
+        """Files turned out to be damaged on the disk here."""
+        for frozen, reason in error.files.items():
+            if frozen.node not in self._damaged:
+                log.warning("%s: %s", self._key, reason)
+            self._damaged[frozen.node] = frozen.version, str(reason)
+
+    def fit(self, picture: Picture, free_bytes: int | None) -> bool:
+        """Leave out the largest files of a picture, until the rest takes no more than the Hub has free; whether there are any. What
+        is sent and cannot be linked would fill the room of what can."""
+        if free_bytes is None or picture.volume.growth.grown_bytes <= free_bytes:
+            return False
+        wanted = picture.volume.growth.grown_bytes - sum(
+            _grown(file) for file in _files(picture) if file.node in self._large
+        )
+        found = False
+        for file in self._largest(picture):
+            if wanted <= free_bytes or _grown(file) <= 0:
+                break
+            wanted -= _grown(file)
+            self._leave_out(file, f"it takes {_taken(file)} bytes more, and the Hub has {free_bytes} left")
+            found = True
+        return found
+
+    def leave_out_largest(self, picture: Picture, error: BucketfsError) -> bool:
+        """The Hub says that a picture passes a limit: leave out its largest file, more each time this is said again. Whether there
+        was one."""
+        files = self._largest(picture)[: self._large_at_once]
+        for file in files:
+            self._leave_out(file, str(error))
+        self._large_at_once *= 2
+        return bool(files)
+
+    def took(self) -> None:
+        """The Hub took a push."""
+        self._large_at_once = 1
+
+    def _largest(self, picture: Picture) -> list[FrozenFile]:
+        """The files of a picture that bring bytes and are not left out yet, the largest first."""
+        files = [file for file in _files(picture) if file.layers and not self._is_large(file)]
+        return sorted(files, key=lambda file: (_grown(file), file.size_bytes), reverse=True)
+
+    def _leave_out(self, file: FrozenFile, reason: str) -> None:
+        log.warning("%s: %r would pass a limit of the Hub and waits here: %s", self._key, file.node.path(), reason)
+        self._large[file.node] = file.version, reason, _taken(file)
+
+    def _is_large(self, file: FrozenFile) -> bool:
+        return self._large.get(file.node, (None,))[0] == file.version
+
+    async def cut(self, picture: Picture, only: Collection[Place] | None) -> Cut:
+        """What of a picture to push, of all or of ``only`` some places; all of it, without a further look, as long as nothing
+        waits. What was undone since, or written anew, waits no more. Awaits only for directories of the base not at hand."""
+        if self._again:
+            self._damaged, self._again = {}, False
+        damaged = self._still_damaged(picture) | self._still_large(picture)
+        if only is None and not self._refused and not damaged:
+            return Cut(picture)
+        parts = await parts_of(picture)
+        # What was undone here since is nothing that could be refused.
+        still: dict[Place, Unit] = {
+            place: unit for place, unit in parts.units.items() if place in self._refused and unit.touches
+        }
+        self._refused = {place: self._refused[place] for place in still}
+        self._minor = {place for place, unit in still.items() if unit.minor}
+        self._lost &= still.keys()
+        units, held = await let_go(picture, parts, self._lost)
+        wanted = wanted_of(units, still.keys() | held, only, carried=moved_among(picture, damaged))
+        return cut(picture, parts, wanted, damaged)
+
+    def _still_damaged(self, picture: Picture) -> set[Node]:
+        """The damaged files of a picture: not those that were written anew."""
+        if not self._damaged:
+            return set()
+        versions: dict[Node, int] = {frozen.node: frozen.version for frozen in picture.nodes}
+        self._damaged = {node: found for node, found in self._damaged.items() if versions.get(node) == found[0]}
+        return set(self._damaged)
+
+    def _still_large(self, picture: Picture) -> set[Node]:
+        """The files of a picture that pass a limit: not those that were written anew."""
+        self._large = {file.node: self._large[file.node] for file in _files(picture) if self._is_large(file)}
+        return set(self._large)
+
+
+def _files(picture: Picture) -> Iterator[FrozenFile]:
+    return (frozen for frozen in picture.nodes if isinstance(frozen, FrozenFile))
+
+
+def _grown(file: FrozenFile) -> int:
+    return file.size_bytes - file.base_size_bytes
+
+
+def _taken(file: FrozenFile) -> int:
+    """What a file takes at the Hub that it did not take before, roughly."""
+    grown = max(0, _grown(file))
+    return grown + grown // NODES_SHARE + NODES_BYTES
+
+
+def _is_as_it_was(node: Node, version: int) -> bool:
+    return node.version == version and node.dirty and not node.orphan
+
+
+def _text(place: Place) -> str:
+    return b"/".join(place).decode(errors="replace")

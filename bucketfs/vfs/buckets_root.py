@@ -1,0 +1,200 @@
+"""The top of an all-buckets mount: a folder whose folders are buckets.
+
+A bucket that cannot be opened yet (the Hub is away and nothing is cached, a journal or a root block is damaged) stands there as a
+folder without a volume. Its name and attributes are answered, all else is refused as Unavailable: were it missing, a program that
+mirrors what it sees would take it for deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
+
+from bucketfs.errors import BucketfsError, Exists, NotEmpty, NotFound, ReadOnly, Unavailable
+from bucketfs.types import ROOT_INODE, Inode, Kind
+from bucketfs.vfs.handles import OpenDirectory
+from bucketfs.vfs.tree.inode_table import InodeNumbers, Number
+from bucketfs.vfs.tree.namespace import DIRECTORY_SIZE, Owner
+from bucketfs.vfs.tree.stat_types import Attr, DirEntry, EntryChanged, EntryGone, Invalidation
+from bucketfs.vfs.tree.volume import Volume, check_name
+
+PLACE = (Inode(0), b"")
+"""Where the table of numbers keeps the top."""
+
+
+class Buckets(Protocol):
+    """What making and removing folders at the top of an all-buckets mount means."""
+
+    async def create(self, name: str) -> None:
+        """Make a bucket and `VFS.add` its volume. Raises what the Hub answers."""
+
+    async def remove(self, volume: Volume) -> None:
+        """Remove an empty bucket at the Hub and `VFS.drop` its volume."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A folder without a volume: the number that the kernel knows it by, and why it cannot be opened."""
+
+    inode: Inode
+    error: BucketfsError
+
+
+class Top:
+    """The volumes of a mount by the names of their folders. ``notify`` takes what the kernel must be told of these; ``buckets``
+    None: none can be made or removed."""
+
+    def __init__(
+        self, owner: Owner, numbers: InodeNumbers, notify: Callable[[Invalidation], None], buckets: Buckets | None
+    ) -> None:
+        self.volumes: dict[bytes, Volume] = {}
+        self.held: dict[bytes, Held] = {}
+        self._owner = owner
+        self._numbers = numbers
+        self._notify = notify
+        self._buckets = buckets
+        known = numbers.at(*PLACE)
+        self._changed_ns = owner.now_ns() if known is None else known.ctime_ns
+        """When a folder came, went or was renamed, as far as this machine saw it."""
+        self._keep_time()
+
+    def _changed(self) -> None:
+        self._changed_ns = self._owner.now_ns()
+        self._keep_time()
+
+    def _keep_time(self) -> None:
+        self._numbers.keep(*PLACE, Number(ROOT_INODE, self._changed_ns, self._changed_ns))
+        self._numbers.urge(ROOT_INODE)
+
+    # Which folders there are
+
+    def add(self, name: bytes, volume: Volume) -> None:
+        """A folder with its volume, new or in the place of one that was held."""
+        if volume.new_here:
+            self._changed()
+        self.held.pop(name, None)
+        self.volumes[name] = volume
+        self._notify(EntryChanged(ROOT_INODE, name))
+
+    def hold(self, name: bytes, error: BucketfsError) -> None:
+        """A folder without a volume, or another reason why it has none."""
+        held = self.held.get(name)
+        if held is not None:
+            self.held[name] = Held(held.inode, error)
+            return
+        number = self._numbers.at(ROOT_INODE, name)
+        if number is None:
+            now_ns = self._owner.now_ns()
+            number = Number(self._numbers.fresh(), now_ns, now_ns)
+            self._numbers.keep(ROOT_INODE, name, number)
+            self._changed()
+        self.held[name] = Held(number.inode, error)
+        self._notify(EntryChanged(ROOT_INODE, name))
+
+    def rename(self, names: Mapping[bytes, bytes]) -> None:
+        """Other names for folders, all at once, for two may swap theirs. Told as changes of names and not as a removal: the kernel
+        finds the same number at the new name, with what is open below it."""
+        if names:
+            self._changed()
+        volumes = {new: self.volumes.pop(old) for old, new in names.items() if old in self.volumes}
+        held = {
+            new: (self.held.pop(old), self._numbers.at(ROOT_INODE, old)) for old, new in names.items() if old in self.held
+        }
+        self.volumes.update(volumes)
+        for new, (folder, number) in held.items():
+            self.held[new] = folder
+            if number is not None:
+                self._numbers.keep(ROOT_INODE, new, number)
+        for name in {*names, *names.values()}:
+            self._notify(EntryChanged(ROOT_INODE, name))
+
+    def drop(self, name: bytes) -> None:
+        """A folder is gone."""
+        self._changed()
+        held = self.held.pop(name, None)
+        inode = held.inode if held is not None else self.volumes.pop(name).root.inode
+        self._notify(EntryGone(ROOT_INODE, name, inode))
+
+    # What they are
+
+    def volume(self, name: bytes) -> Volume:
+        """The volume of a name; raises NotFound, or Unavailable for a folder without one."""
+        volume = self.volumes.get(name)
+        if volume is None:
+            if name in self.held:
+                self._refuse(name)
+            raise NotFound(f"no bucket {name.decode(errors='replace')!r}")
+        return volume
+
+    @property
+    def names(self) -> Collection[bytes]:
+        """The names of all folders."""
+        return self.volumes.keys() | self.held.keys()
+
+    def is_held(self, inode: Inode) -> bool:
+        """Whether a number stands for a folder without a volume."""
+        return any(held.inode == inode for held in self.held.values())
+
+    def check_held(self, inode: Inode) -> None:
+        """Raise Unavailable, with the reason, for the number of a folder without a volume."""
+        for name, held in self.held.items():
+            if held.inode == inode:
+                self._refuse(name)
+
+    def _refuse(self, name: bytes) -> NoReturn:
+        error = self.held[name].error
+        raise Unavailable(f"bucket {name.decode()!r} cannot be opened now: {error}", hint=error.hint) from error
+
+    def attr(self) -> Attr:
+        """What ``stat`` shows for the top."""
+        return self._attr(ROOT_INODE, self._changed_ns)
+
+    def held_attr(self, inode: Inode) -> Attr:
+        """What ``stat`` shows for a folder without a volume."""
+        return self._attr(inode, self._changed_ns)
+
+    def _attr(self, inode: Inode, time_ns: int) -> Attr:
+        return Attr(
+            inode=inode,
+            generation=0,
+            kind=Kind.DIRECTORY,
+            mode=0o755,
+            nlink=1,
+            uid=self._owner.uid,
+            gid=self._owner.gid,
+            size_bytes=DIRECTORY_SIZE,
+            atime_ns=time_ns,
+            mtime_ns=time_ns,
+            ctime_ns=time_ns,
+        )
+
+    def entries(self, opened: OpenDirectory, start: int) -> Sequence[DirEntry]:
+        """The folders from position ``start`` on."""
+        if opened.names is None or start == 0:
+            opened.names = sorted(self.names)
+        found: list[DirEntry] = []
+        for index, name in enumerate(opened.names[start:], start):
+            if (volume := self.volumes.get(name)) is not None:
+                found.append(DirEntry(name, volume.attr(volume.root), index + 1))
+            elif (held := self.held.get(name)) is not None:
+                found.append(DirEntry(name, self.held_attr(held.inode), index + 1))
+        return found
+
+    async def create(self, name: bytes) -> Volume:
+        """Make a bucket; raises Exists, ReadOnly and what the Hub answers."""
+        check_name(name)
+        if name in self.names:
+            raise Exists("a bucket of this name exists")
+        if self._buckets is None:
+            raise ReadOnly("buckets cannot be made here")
+        await self._buckets.create(name.decode())
+        return self.volume(name)
+
+    async def remove(self, name: bytes) -> None:
+        """Remove an empty bucket; raises NotEmpty, ReadOnly and what the Hub answers."""
+        volume = self.volume(name)
+        if not await volume.lens.settle(lambda: volume.is_empty(volume.root)):
+            raise NotEmpty("the bucket is not empty")
+        if self._buckets is None:
+            raise ReadOnly("buckets cannot be removed here")
+        await self._buckets.remove(volume)

@@ -1,0 +1,3 @@
+"""Moving pending changes onto a newer base."""
+
+__all__: list[str] = []

@@ -1,0 +1,66 @@
+"""How much of folders that differ a rebase goes into, so that no tree keeps a mount from going on. Pure.
+
+Where neither side's folder rests on the other's, every folder below them is compared. A tree of forty small blocks may have a
+million million folders, for nothing keeps a folder from holding another one twice. Past a limit two such folders are two things:
+each stands whole, under a name of its own.
+"""
+
+from __future__ import annotations
+
+from bucketfs.vfs.rebase.tree_reader import Sight, Unseen
+from bucketfs.vfs.tree.node import DirectoryNode
+from bucketfs.vfs.tree.volume import Volume
+
+FOLDERS_MAX = 10_000
+NAMES_MAX = 200_000
+"""Below one folder; a node in memory for each."""
+
+
+class Unbounded(Exception):
+    """There is too much below a folder to be compared: the plan is to be made anew without. Internal to a rebase."""
+
+    def __init__(self, node: DirectoryNode) -> None:
+        super().__init__("too many folders to be compared")
+        self.node = node
+
+
+class Bounds:
+    """What one plan has taken into memory, by the topmost folder that it did so for."""
+
+    def __init__(self, volume: Volume, sight: Sight) -> None:
+        self._volume = volume
+        self._sight = sight
+        self._top: dict[DirectoryNode, DirectoryNode] = {}
+        self._below: dict[DirectoryNode, set[DirectoryNode]] = {}
+        self._names: dict[DirectoryNode, int] = {}
+
+    def bring_in(self, node: DirectoryNode) -> None:
+        """All names of a folder that came from elsewhere as nodes in memory, so that each can be told apart. Raises Unseen,
+        Unbounded."""
+        if node.link is None:
+            return
+        entries, lacking = self._sight.entries(node.link.cid, ours=True), False
+        self._enter(node, len(entries))
+        for name, link in entries.items():
+            if name in node.children or name in node.overrides:
+                continue
+            try:
+                seen = self._sight.seen(link)
+            except Unseen:
+                lacking = True
+            else:
+                self._volume.bring_in(node, name, link, seen.info)
+        if lacking:
+            raise Unseen
+
+    def _enter(self, node: DirectoryNode, names_count: int) -> None:
+        """A folder is gone into, again or not."""
+        top = self._top.get(node) or (self._top.get(node.parent, node) if node.parent is not None else node)
+        self._top[node] = top
+        below = self._below.setdefault(top, set())
+        if node is top or node in below:
+            return
+        below.add(node)
+        self._names[top] = self._names.get(top, 0) + names_count
+        if len(below) > FOLDERS_MAX or self._names[top] > NAMES_MAX:
+            raise Unbounded(top)

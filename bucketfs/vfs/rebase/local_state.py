@@ -1,0 +1,75 @@
+"""What stands here, as facts that `bucketfs.dag.judge` can compare with what stands in a tree.
+
+A node that was not built yet has no CID. What it is made of is known all the same when only its attributes were changed, when it
+is empty, or when a push has built it; else it is like nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from bucketfs.dag import Act, Entry, cid_of, content_of, entry_of, judge, symlink
+from bucketfs.types import Kind, Link
+from bucketfs.vfs.rebase.tree_reader import Sight
+from bucketfs.vfs.snapshot.proposal import BuiltNode
+from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode
+
+NEW_HERE = b"changed here"
+"""The content of what nobody knows the CID of: no CID is this."""
+
+NO_BYTES = content_of(cid_of(b""))
+
+
+def entry_here(node: Node, sight: Sight, all_built: Mapping[Node, BuiltNode]) -> Entry:
+    """What a node is. Raises Unseen."""
+    if not node.dirty and node.link is not None:
+        return sight.seen(node.link).entry
+    attributes = node.attributes
+    if isinstance(node, SymlinkNode):
+        made = symlink(node.target, attributes)
+        return entry_of(made.link, made.blocks[made.link.cid])
+    if isinstance(node, DirectoryNode):
+        return Entry(Kind.DIRECTORY, NEW_HERE, attributes)
+    assert isinstance(node, FileNode)
+    built = all_built.get(node)
+    content, empty = NEW_HERE, node.content.size_bytes == 0
+    if empty:
+        content = NO_BYTES
+    elif not node.content.layers and node.link is not None:
+        content = sight.seen(node.link).entry.content
+    elif built is not None and built.version == node.version:
+        content = sight.seen(built.link).entry.content
+    return Entry(Kind.FILE, content, attributes, empty)
+
+
+def as_it_was(directory: DirectoryNode, was: Link, sight: Sight, built: Mapping[Node, BuiltNode]) -> bool:
+    """Whether nothing in a directory is other than in the base, although something was set to what it was. Raises Unseen."""
+    if directory.link is None or directory.link.cid != was.cid:
+        return False
+    waiting: list[Node] = [directory]
+    for node in waiting:  # which grows on the way
+        assert node.link is not None, "what has no link is an override"
+        entry, base = entry_here(node, sight, built), sight.seen(node.link).entry
+        if isinstance(node, DirectoryNode):
+            if node.overrides:
+                return False
+            waiting += node.dirty_children
+            entry = replace(entry, content=base.content)
+        if judge(base, entry, None).act is not Act.NOTHING:
+            return False
+    return True
+
+
+def against_memory(node: DirectoryNode, new: Mapping[bytes, Link]) -> dict[bytes, tuple[Link | None, Link | None]]:
+    """The names that differ between a folder whose base is lost and the Hub's, ``new``, as far as memory tells. What was removed
+    here is not known to have been there, and so comes back; what was made or replaced here meets the Hub's as if both had made
+    it."""
+    found: dict[bytes, tuple[Link | None, Link | None]] = {}
+    for name in dict.fromkeys([*new, *node.children]):
+        child = node.children.get(name)
+        was = None if child is None or name in node.overrides else child.link
+        now = new.get(name)
+        if (was and was.cid) != (now and now.cid):
+            found[name] = was, now
+    return found

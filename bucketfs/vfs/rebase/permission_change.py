@@ -1,0 +1,85 @@
+"""Other rights while a mount is in use: what may be seen appears, what may not be seen any more goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from bucketfs.types import Link
+from bucketfs.vfs.rebase.tree_reader import Sight, Unseen
+from bucketfs.vfs.tree.namespace import SEED
+from bucketfs.vfs.tree.node import DirectoryNode, Node
+from bucketfs.vfs.tree.permissions import Rights
+from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged, Invalidation
+from bucketfs.vfs.tree.volume import Volume
+
+
+async def apply_rights(volume: Volume, rights: Rights | None) -> list[Invalidation]:
+    """Let ``rights`` hold for a volume from now on; what the kernel must be told. Nothing that waits to be pushed is let go, and
+    nothing that is open.
+
+    Awaits only while it fetches directories that the kernel knows. Raises Unavailable, TimedOut, Corrupt with nothing changed.
+    """
+    if rights == volume.rights:
+        return []
+    sight = Sight(volume.lens.source)
+    while True:
+        try:
+            return _apply(volume, rights, sight)
+        except Unseen:
+            await sight.supply()
+
+
+def _apply(volume: Volume, rights: Rights | None, sight: Sight) -> list[Invalidation]:
+    """Raises Unseen, with nothing changed, when not all directories were looked at yet."""
+    told: list[Invalidation] = []
+    gone: list[Callable[[], None]] = []
+    known = [volume.root, *(node for node in volume.root.walk() if isinstance(node, DirectoryNode) and not node.orphan)]
+    for directory, names in _names(known, sight):
+        changed = False
+        for name in names:
+            path = volume.path_under(directory, name)
+            if name == SEED or name in directory.overrides or _shows(volume.rights, path) == _shows(rights, path):
+                continue
+            changed = True
+            told.append(EntryChanged(directory.inode, name))
+            child = directory.children.get(name)
+            if child is not None and not child.dirty and not _in_use(child) and not _shows(rights, path):
+                gone.append(_letting_go(volume, directory, child))
+        if changed:
+            told.append(AttributesChanged(directory.inode))
+    for act in gone:
+        act()
+    volume.rights = rights
+    return told
+
+
+def _names(directories: Sequence[DirectoryNode], sight: Sight) -> list[tuple[DirectoryNode, Mapping[bytes, Link]]]:
+    """The names that the base has in each. Raises Unseen when all that is lacking is noted."""
+    found: list[tuple[DirectoryNode, Mapping[bytes, Link]]] = []
+    lacking = False
+    for directory in directories:
+        try:
+            if directory.link is not None:
+                found.append((directory, sight.entries(directory.link.cid)))
+        except Unseen:
+            lacking = True
+    if lacking:
+        raise Unseen
+    return found
+
+
+def _letting_go(volume: Volume, directory: DirectoryNode, child: Node) -> Callable[[], None]:
+    def act() -> None:
+        directory.detach(child)
+        volume.reclaim(child)
+
+    return act
+
+
+def _in_use(node: Node) -> bool:
+    """Whether something is open in or below ``node``: what is written to it must still find its name."""
+    return node.opens > 0 or (isinstance(node, DirectoryNode) and any(below.opens for below in node.walk()))
+
+
+def _shows(rights: Rights | None, path: str) -> bool:
+    return rights is None or rights.shows(path)

@@ -1,0 +1,286 @@
+"""Renames that meet changes of the other side: the change goes with the name.
+
+A rename is a name that is gone, and whose node, the very same CID, stands at another name of the same side. It is told from a copy
+and from chance by there being one such node and one such name. Whose side it was makes the difference in how it is found: here by
+the links of the overlay's nodes, there by comparing the Hub's tree with the base, which is done only when something that was
+changed here lost its name there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from bucketfs.dag import DAG_PB, codec_of
+from bucketfs.types import Cid, Kind, Link
+from bucketfs.vfs.rebase.edits import Acts
+from bucketfs.vfs.rebase.tree_reader import Seen, Sight, Unseen
+from bucketfs.vfs.recovery.displaced import may_be_written
+from bucketfs.vfs.tree.node import DirectoryNode, Node
+from bucketfs.vfs.tree.volume import Volume
+
+FOLDERS_LOOKED_INTO_MAX = 2000
+"""New folders of the Hub's in which something that lost its name is looked for."""
+
+Path = tuple[bytes, ...]
+"""Names from the root of the Hub's tree."""
+
+
+class Unfollowed(Exception):
+    """The renames of these nodes cannot be followed: the plan is to be made anew without. Internal to a rebase."""
+
+    def __init__(self, nodes: Collection[Node]) -> None:
+        super().__init__("renames that cannot be followed")
+        self.nodes = nodes
+
+
+class RenamedHere:
+    """What was renamed here since the base. ``followed`` are the nodes that took in what the Hub's side changed."""
+
+    def __init__(self, volume: Volume, sight: Sight, alone: frozenset[Node]) -> None:
+        self._sight = sight
+        self._alone = alone
+        self._placed: dict[Cid, list[Node]] = {}
+        self._vanished: list[tuple[DirectoryNode, bytes]] = []
+        self._left: Counter[Cid] | None = None
+        self._contested: set[Node] = set()
+        self._twice: set[Node] = set()
+        self.followed: set[Node] = set()
+        for node in volume.dirty_nodes():
+            if isinstance(node, DirectoryNode):
+                for name, override in node.overrides.items():
+                    if override is None:
+                        self._vanished.append((node, name))
+                    elif override.link is not None:
+                        self._placed.setdefault(override.link.cid, []).append(override)
+
+    def target(self, was: Link, parent: DirectoryNode | None, name: bytes) -> Node | None:
+        """Where ``was`` stands now that was taken off ``name`` in ``parent`` (or, with None, went with the folder it was in)."""
+        placed = self._placed.get(was.cid, [])
+        if len(placed) != 1 or placed[0] in self._alone or placed[0].parent is None:
+            return None
+        node = placed[0]
+        assert node.parent is not None
+        there = self._base_at(node.parent, node.name)
+        if there is not None and there.cid == was.cid:
+            return None
+        return node if self._others(was.cid, parent, name) == 0 else None
+
+    def _others(self, cid: Cid, parent: DirectoryNode | None, name: bytes) -> int:
+        """How many other names the same was taken off."""
+        itself = parent is not None and parent.overrides.get(name, parent) is None
+        return self._left_names()[cid] - itself
+
+    def _left_names(self) -> Counter[Cid]:
+        if self._left is None:
+            left = [link for link in self._look(self._vanished) if link is not None]
+            self._left = Counter(link.cid for link in left)
+        return self._left
+
+    def _look(self, names: list[tuple[DirectoryNode, bytes]]) -> list[Link | None]:
+        found: list[Link | None] = []
+        lacking = False
+        for parent, name in names:
+            try:
+                found.append(self._base_at(parent, name))
+            except Unseen:
+                lacking = True
+        if lacking:
+            raise Unseen
+        return found
+
+    def left_there(
+        self, node: Node, theirs: Mapping[DirectoryNode, Link | None], left_one_name: Callable[[Cid], bool]
+    ) -> bool:
+        """Whether the Hub's side took ``node`` off its old name, too. ``left_one_name`` answers for what was in a folder that was
+        removed here."""
+        assert node.link is not None
+        if node in self._alone or len(self._placed.get(node.link.cid, [])) != 1:
+            return False
+        links = self._look(self._vanished)
+        old = [place for place, link in zip(self._vanished, links, strict=True) if link and link.cid == node.link.cid]
+        if not old:
+            return left_one_name(node.link.cid)
+        if len(old) > 1:
+            return False
+        parent, name = old[0]
+        there = theirs.get(parent, parent.link)
+        return there is None or self._sight.entry(there.cid, name) is None
+
+    def _base_at(self, parent: DirectoryNode, name: bytes) -> Link | None:
+        return None if parent.link is None else self._sight.entry(parent.link.cid, name, ours=True)
+
+    def follow(self, node: Node) -> None:
+        """``node`` is to take in what the Hub's side made of it at its old name."""
+        if node in self.followed:
+            self._twice.add(node)
+        self.followed.add(node)
+
+    def contest(self, node: Node) -> None:
+        """The Hub's side has something at the name that ``node`` was given, be it the very same."""
+        self._contested.add(node)
+
+    def check(self) -> None:
+        """Raise Unfollowed for nodes that are to take in a change and meet another at their own name, or that two names claim:
+        of equal things in folders that were removed here only one was moved, and nobody knows which."""
+        both = (self.followed & self._contested) | self._twice
+        if both:
+            raise Unfollowed(both)
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """A node that goes to ``path``, where the Hub's tree has ``link``."""
+
+    node: Node
+    path: Path
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """A directory of the Hub's tree: the node ``top`` here, and those below it that are not in memory yet."""
+
+    top: DirectoryNode
+    below: tuple[tuple[bytes, Link, Seen], ...]
+
+
+class RenamedThere:
+    """What the Hub's side renamed since the base, as far as it was changed here."""
+
+    def __init__(self, volume: Volume, sight: Sight, acts: Acts, alone: frozenset[Node]) -> None:
+        self._volume = volume
+        self._sight = sight
+        self._acts = acts
+        self._alone = alone
+        self._stands: dict[tuple[DirectoryNode, bytes], DirectoryNode] = {}
+        self._homes: dict[Node, _Home] = {}
+        self._moves: list[_Move] = []
+        self._old = self._new = Cid(b"")
+        self._places: tuple[dict[Cid, list[Path]], Counter[Cid]] | None = None
+
+    def begin(self, old: Cid, new: Cid) -> None:
+        """The roots of the two trees."""
+        self._old, self._new = old, new
+
+    def stands(self, parent: DirectoryNode, name: bytes, node: DirectoryNode) -> None:
+        """What the Hub's tree has at ``name`` in ``parent`` is ``node``, which was renamed here."""
+        self._stands[parent, name] = node
+
+    def follow(self, ours: Node, was: Link) -> bool:
+        """Whether the Hub's side moved to one other name what ``ours`` is a changed state of; then ours goes there, too."""
+        if ours in self._alone:
+            return False
+        resting = ours.link is not None and ours.link.cid == was.cid
+        if not resting and self._sight.seen(was).entry.kind is not ours.kind:
+            return False
+        added, gone = self._look()
+        places = added.get(was.cid, [])
+        if len(places) != 1 or gone[was.cid] > 1:
+            return False
+        self._moves.append(_Move(ours, places[0], was))
+        return True
+
+    def left_one_name(self, cid: Cid) -> bool:
+        """Whether the Hub's side took it off a name, and only one."""
+        return self._look()[1][cid] == 1
+
+    def _look(self) -> tuple[dict[Cid, list[Path]], Counter[Cid]]:
+        """Where each CID stands that came to a name, and how many names each was taken off."""
+        if self._places is None:
+            changes = [one for one in self._sight.tree_changes(self._old, self._new) if not one.attributes_only]
+            gone = Counter(one.old.cid for one in changes if one.old is not None and one.new is None)
+            added: dict[Cid, list[Path]] = {}
+            level = [(one.path, one.new) for one in changes if one.new is not None]
+            looked_into = 0
+            while level:
+                for path, link in level:
+                    added.setdefault(link.cid, []).append(path)
+                folders = [(path, link) for path, link in level if link.cid not in gone and codec_of(link.cid) == DAG_PB]
+                looked_into += len(folders)
+                level = [] if looked_into > FOLDERS_LOOKED_INTO_MAX else self._inside(folders)
+            self._places = added, gone
+        return self._places
+
+    def _inside(self, nodes: list[tuple[Path, Link]]) -> list[tuple[Path, Link]]:
+        found: list[tuple[Path, Link]] = []
+        lacking = False
+        for path, link in nodes:
+            try:
+                if self._sight.seen(link).entry.kind is Kind.DIRECTORY:
+                    found += [((*path, name), below) for name, below in self._sight.entries(link.cid).items()]
+            except Unseen:
+                lacking = True
+        if lacking:
+            raise Unseen
+        return found
+
+    def resolve(self, theirs: Mapping[DirectoryNode, Link | None], followed: Collection[Node]) -> None:
+        """Find where the moves go. Raises Unfollowed with those that cannot be made."""
+        homes: dict[Node, _Home] = {}
+        refused: set[Node] = set()
+        taken: dict[Path, Node] = {}
+        for move in self._moves:
+            home = self._home(move, theirs)
+            if home is None or move.path in taken:
+                refused |= {move.node, taken.get(move.path, move.node)}
+                continue
+            taken[move.path] = move.node
+            homes[move.node] = home
+        for node in homes:
+            refused |= _cycle(node, homes, followed)
+        if refused:
+            raise Unfollowed(refused)
+        self._homes = homes
+
+    def plan(self) -> None:
+        """Plan the moves, which `resolve` found places for."""
+        for move in self._moves:
+            self._acts.move(move.node, partial(self._find, self._homes[move.node]), move.path[-1], move.link)
+
+    def _home(self, move: _Move, theirs: Mapping[DirectoryNode, Link | None]) -> _Home | None:
+        """The directory that the Hub's side moved something to; None when ours has other ideas about it."""
+        node = self._volume.root
+        link = theirs[node]
+        below: list[tuple[bytes, Link, Seen]] = []
+        for name in move.path[:-1]:
+            link = None if link is None else self._sight.entry(link.cid, name)
+            assert link is not None, "the Hub's tree has the path"
+            if not below:
+                found = self._stands.get((node, name), node.children.get(name))
+                if isinstance(found, DirectoryNode):
+                    meets = theirs.get(found, found.link)
+                    if meets is not None and meets.cid == link.cid:
+                        node = found
+                        continue
+                if name in node.overrides or (found is not None and found.dirty):
+                    return None
+            below.append((name, link, self._sight.seen(link)))
+        name = move.path[-1]
+        there = None if below else node.children.get(name)
+        if not below and name in node.overrides:
+            return None
+        if there is not None and (there.dirty or isinstance(there, DirectoryNode) or may_be_written(there)):
+            return None
+        return _Home(node, tuple(below))
+
+    def _find(self, home: _Home) -> DirectoryNode:
+        at = home.top
+        for name, link, seen in home.below:
+            child = at.children.get(name)
+            at = child if isinstance(child, DirectoryNode) else self._acts.attach(at, name, link, seen)
+        return at
+
+
+def _cycle(node: Node, homes: Mapping[Node, _Home], followed: Collection[Node]) -> set[Node]:
+    """The followed renames that together would put ``node`` below itself; none when they do not."""
+    passed: list[Node] = []
+    at: Node | None = node
+    while at is not None:
+        if at in passed:
+            return {one for one in passed if one in homes or one in followed} if at is node else set()
+        passed.append(at)
+        at = homes[at].top if at in homes else at.parent
+    return set()

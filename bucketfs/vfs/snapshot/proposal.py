@@ -1,0 +1,91 @@
+"""What a push has made of dirty nodes, and how they come to rest on it when the Hub turns out to have just that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bucketfs.types import Link
+from bucketfs.vfs.snapshot.freezing import FrozenDirectory, Picture
+from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltNode:
+    """What a push made of a dirty node when it had ``version`` and stood at ``name`` in ``parent`` (the root in none).
+
+    ``gone`` are the names of a directory that the push took away.
+    """
+
+    version: int
+    link: Link
+    parent: DirectoryNode | None
+    name: bytes
+    gone: frozenset[bytes] = frozenset()
+
+
+def built_of(picture: Picture, links: Mapping[Node, Link]) -> dict[Node, BuiltNode]:
+    """What a push made of the nodes of ``picture``. ``links`` has the link of each."""
+    places: dict[Node, tuple[DirectoryNode, bytes]] = {}
+    gone: dict[Node, frozenset[bytes]] = {}
+    for frozen in picture.nodes:
+        if isinstance(frozen, FrozenDirectory):
+            gone[frozen.node] = frozenset(name for name, change in frozen.changes.items() if change is None)
+            for name, change in frozen.changes.items():
+                if change is not None and not isinstance(change, Link):
+                    places[change.node] = frozen.node, name
+    built: dict[Node, BuiltNode] = {}
+    for frozen in picture.nodes:
+        node = frozen.node
+        parent, name = places.get(node, (None, b""))
+        built[node] = BuiltNode(frozen.version, links[node], parent, name, gone.get(node, frozenset()))
+    return built
+
+
+def agree(node: Node, theirs: Link, built: Mapping[Node, BuiltNode]) -> list[Node]:
+    """Both sides made the same of a node: it rests on theirs, dirty only if it changed since it was built. The nodes that may
+    be clean now."""
+    settled: list[Node] = []
+    unchanged = node.version == built[node].version
+    if isinstance(node, FileNode) and unchanged:
+        node.content.rest_on(theirs.cid, node.content.size_bytes, node.content.seal())
+    if isinstance(node, DirectoryNode) and unchanged:
+        waiting = [node]
+        for directory in waiting:  # which grows on the way
+            waiting += _agree_inside(directory, built, settled)
+    node.link = theirs
+    node.volume.remember(node)
+    node.changed = not unchanged
+    settled.append(node)
+    return settled
+
+
+def _agree_inside(directory: DirectoryNode, all_built: Mapping[Node, BuiltNode], settled: list[Node]) -> list[DirectoryNode]:
+    """The directory has the names that it was built with, and rests on what was built: so does all in it that is still as it
+    was. What was moved or changed since stands as it is, as an override. The directories of which the same holds next."""
+    below: list[DirectoryNode] = []
+    for child in list(directory.children.values()):
+        name, built = child.name, all_built.get(child)
+        if built is None or (built.parent, built.name) != (directory, name):
+            continue
+        if built.version != child.version:
+            directory.overrides[name] = child
+            continue
+        directory.overrides.pop(name, None)
+        child.link = built.link
+        child.changed = False
+        if isinstance(child, FileNode):
+            child.content.rest_on(built.link.cid, child.content.size_bytes, child.content.seal())
+        elif isinstance(child, DirectoryNode):
+            below.append(child)
+        child.volume.remember(child)
+        settled.append(child)
+    for name in all_built[directory].gone:
+        if name in directory.overrides and directory.overrides[name] is None:
+            del directory.overrides[name]
+    return below
+
+
+def without_folders(built: Mapping[Node, BuiltNode]) -> dict[Node, BuiltNode]:
+    """What a push made of files and links: a folder that was built with some of its changes must not be taken for all of it."""
+    return {node: one for node, one in built.items() if not isinstance(node, DirectoryNode)}

@@ -1,0 +1,327 @@
+"""The bytes of files: reads that plan before they wait, writes that go to a draft before they are acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from bucketfs import ops
+from bucketfs.dag import Leaf, leaf_data
+from bucketfs.errors import BucketfsError, Corrupt, DiskFailed, NoSpace, NotFound, ReadOnly, TooLarge
+from bucketfs.types import Cid
+from bucketfs.vfs.tree.base_tree import Lens
+from bucketfs.vfs.tree.content import BasePiece, Content, DraftPiece, Layer
+from bucketfs.vfs.tree.node import FileNode, check_sound
+
+SIZE_MAX = (16 << 40) - 4096
+"""The longest file in bytes: that of ext4, so that a draft can hold its end. Beyond it a slip of a program, as ``truncate -s 1E``,
+is more likely than a file."""
+
+LAYERS_MAX = 16
+"""Layers of one file that are left alone. Each push that fails while the file is written to adds one."""
+
+SQUASH_BYTES_MAX = 16 << 20
+"""A layer with more bytes is not copied: ten milliseconds in which nothing else is served."""
+
+SQUASH_STEP_BYTES = 1 << 20
+
+CUT_BYTES_MIN = 1 << 20
+"""A cut that takes more from a draft leaves garbage that a full disk makes worth a checkpoint."""
+
+
+async def read(node: FileNode, offset: int, size: int) -> bytes:
+    """Up to ``size`` bytes from ``offset``; fewer only at the end of the file. Awaits only for what is not in memory.
+
+    Drafts are read before the first await, so a push or a write that comes between cannot mix two states of the file.
+    """
+    check_sound(node)
+    content = node.content
+    plan = content.pieces(offset, offset + size)
+    base, lens = content.base, node.volume.lens
+    parts: list[bytes | BasePiece] = []
+    for piece in plan:
+        if isinstance(piece, DraftPiece):
+            parts.append(draft_bytes(node, piece))
+        elif isinstance(piece, BasePiece):
+            parts.append(piece)
+        else:
+            parts.append(bytes(piece.stop - piece.start))
+    if len(parts) == 1 and isinstance(parts[0], bytes):
+        return parts[0]
+    done: list[bytes] = []
+    for part in parts:
+        if isinstance(part, BasePiece):
+            assert base is not None, "a piece of the base without a base"
+            done.append(await read_base(lens, base, part.start, part.stop))
+        else:
+            done.append(part)
+    return b"".join(done)
+
+
+class DraftDamaged(Corrupt):
+    """Bytes that wait here for the Hub are not what was written: the disk of this machine has damaged or lost them."""
+
+
+def draft_bytes(node: FileNode, piece: DraftPiece) -> bytes:
+    """The bytes of ``piece``, a part of ``node``'s content. Blocks, shortly; any thread may call. Raises DraftDamaged."""
+    size = piece.stop - piece.start
+    try:
+        data = piece.draft.read(piece.start, size)
+        if len(data) == size:
+            return data
+        why = f"draft {piece.draft.id} has {len(data)} of these bytes"
+    except (Corrupt, DiskFailed, NotFound) as error:
+        why = str(error)
+    name = node.name.decode() if node.orphan else node.path()
+    raise DraftDamaged(
+        f"bytes {piece.start} to {piece.stop} of {name!r}, not at the Hub yet, are damaged on this disk ({why})",
+        hint="write the file again or delete it",
+    )
+
+
+async def read_base(lens: Lens, base: Cid, start: int, stop: int) -> bytes:
+    """Bytes ``[start, stop)`` of an immutable file."""
+    leaves = await lens.settle(lambda: lens.leaves(base, start, stop))
+    blocks = await blocks_of(lens, leaves)
+    parts: list[bytes] = []
+    for leaf in leaves:
+        data = bytes_of(leaf, blocks)
+        parts.append(data[max(start - leaf.offset, 0) : stop - leaf.offset])
+    found = parts[0] if len(parts) == 1 else b"".join(parts)
+    if len(found) != stop - start:
+        raise Corrupt(f"a file of the bucket holds {len(found)} bytes where its index promises {stop - start}")
+    return found
+
+
+async def blocks_of(lens: Lens, leaves: Sequence[Leaf]) -> dict[Cid, bytes]:
+    """The blocks of leaves that are blocks of their own; from memory without awaiting when all are there."""
+    blocks: dict[Cid, bytes] = {}
+    lacking: list[Cid] = []
+    for leaf in leaves:
+        if leaf.inline is not None:
+            continue
+        block = lens.source.peek(leaf.cid)
+        if block is None:
+            lacking.append(leaf.cid)
+        else:
+            blocks[leaf.cid] = block
+    if lacking:
+        blocks.update(await lens.source.get_many(lacking))
+    return blocks
+
+
+def bytes_of(leaf: Leaf, blocks: dict[Cid, bytes]) -> bytes:
+    """The file bytes of one leaf; Corrupt when their number is not what the index says."""
+    return leaf.inline if leaf.inline is not None else leaf_data(leaf.cid, blocks[leaf.cid], leaf.size)
+
+
+def write(node: FileNode, offset: int, data: bytes) -> int:
+    """Write into the draft; the number of bytes taken (all). Raises NoSpace, DiskFailed or OverQuota with nothing
+    changed."""
+    volume = node.volume
+    if volume.read_only:
+        raise ReadOnly("the mount is read-only")
+    if offset + len(data) > SIZE_MAX:
+        raise TooLarge("the file would be larger than any size can say")
+    if not data:
+        return 0
+    check_sound(node)
+    volume.check_unstuck(node)
+    layer = node.content.writable(volume.journal.drafts.new)
+    more = 0 if node.orphan else max(0, offset + len(data) - node.content.size_bytes)
+    volume.growth.grow(more)
+    try:
+        if not layer.draft.take(offset, data):
+            # It has its checksums, or is damaged there.
+            layer = node.content.begin(volume.journal.drafts.new)
+            layer.draft.write(offset, data)
+    except BucketfsError:
+        volume.growth.note(-more)
+        raise
+    node.content.wrote(layer, offset, offset + len(data))
+    # The kernel keeps the times of a file that it caches writes for, and this may be a write of half a minute ago: its mtime has
+    # come by setattr, or will come before the close. It does not come when it is the one that we know, as after two writes within a
+    # tick of the kernel's clock; a time of our own would then differ from what programs see.
+    _modified(node, node.mtime_ns, node.ctime_ns)
+    return len(data)
+
+
+def truncate(node: FileNode, size_bytes: int, mtime_ns: int | None = None, ctime_ns: int | None = None) -> None:
+    """Cut or grow; recorded at once, because what a cut took away must not come back by a later growth. The times are those that
+    the kernel tells, or now."""
+    volume = node.volume
+    if volume.read_only:
+        raise ReadOnly("the mount is read-only")
+    if size_bytes > SIZE_MAX:
+        raise TooLarge("the file would be larger than any size can say")
+    if size_bytes:
+        check_sound(node)
+    if size_bytes == node.content.size_bytes and not node.damaged:
+        return
+    record(node)
+    content, now_ns = node.content, volume.owner.now_ns()
+    mtime_ns, ctime_ns = now_ns if mtime_ns is None else mtime_ns, now_ns if ctime_ns is None else ctime_ns
+    more = 0 if node.orphan else size_bytes - content.size_bytes
+    volume.growth.grow(more)
+    try:
+        top = content.layers[-1] if content.layers else None
+        cut_bytes = _bytes_beyond(content, size_bytes)
+        # Sealed bytes stay what they are: their draft can only go as a whole.
+        anew = top is not None and cut_bytes > CUT_BYTES_MIN and top.draft.sealed_in(size_bytes, content.size_bytes)
+        layer = content.begin(volume.journal.drafts.new) if anew else content.writable(volume.journal.drafts.new)
+        if not node.orphan:
+            # Memory changes behind the record: a cut that could not be recorded must not be seen, for a restart would undo it.
+            volume.append(
+                ops.SetContent(
+                    path=node.path(),
+                    draft=layer.draft.id,
+                    extents=(),
+                    lower_limit_bytes=min(layer.lower_limit_bytes, size_bytes),
+                    size_bytes=size_bytes,
+                    mtime_ns=mtime_ns,
+                    time_ns=ctime_ns,
+                ),
+                frees_space=size_bytes < content.size_bytes,
+            )
+    except BucketfsError:
+        volume.growth.note(-more)
+        raise
+    content.truncate(layer, size_bytes)
+    layer.draft.cut(size_bytes)
+    node.damaged = False
+    _modified(node, mtime_ns, ctime_ns)
+    volume.unrecorded.discard(node)
+    if cut_bytes > CUT_BYTES_MIN:
+        if layer is top:
+            volume.leave_garbage(cut_bytes)
+        else:
+            _give_back(node)
+
+
+def _bytes_beyond(content: Content, size_bytes: int) -> int:
+    """How much of the topmost draft a cut to ``size_bytes`` takes away."""
+    if not content.layers or size_bytes >= content.size_bytes:
+        return 0
+    return sum(stop - start for start, stop in content.layers[-1].extents.intersect(size_bytes, content.size_bytes))
+
+
+def _give_back(node: FileNode) -> None:
+    """After a large cut that began a new layer: let go of the drafts below, as far as little of them still shows. What shows is
+    copied up; a draft of which more shows keeps its file until it is pushed or written anew, and so it is where there is no room
+    for the copy."""
+    content = node.content
+    for index in range(len(content.layers) - 2, -1, -1):
+        shown = content.squashed(index)
+        if shown:
+            try:
+                if not _may_go(content, index) or not _copied(node, index):
+                    return
+            except (NoSpace, DiskFailed):
+                return
+            if not node.orphan:
+                node.volume.unrecorded.add(node)
+        _drop(node, index)
+
+
+def record(node: FileNode) -> None:
+    """Write the journal record of what was written since the last one. Orphans have no records."""
+    volume = node.volume
+    if node.orphan:
+        volume.unrecorded.discard(node)
+        return
+    layers = node.content.layers
+    for layer in layers:
+        if layer.unrecorded:
+            volume.append(
+                ops.SetContent(
+                    path=node.path(),
+                    draft=layer.draft.id,
+                    extents=layer.unrecorded.items(),
+                    lower_limit_bytes=layer.lower_limit_bytes,
+                    size_bytes=node.content.size_bytes,
+                    mtime_ns=node.mtime_ns,
+                    time_ns=node.ctime_ns,
+                )
+            )
+            layer.unrecorded.clear()
+    volume.unrecorded.discard(node)
+
+
+def squash(node: FileNode) -> None:
+    """Keep the layers few that writes between failing pushes leave behind. Only while no push reads them.
+
+    Bytes are copied into the draft of the layer above, where no extent names them yet. The records that there are go on naming
+    the lower draft, and what they make lies under the upper layer and shows the same, whether that was recorded anew or not.
+    The next checkpoint names the upper one alone. A layer of many bytes stays as it is; there cannot be many of those. Nor does
+    anything go into bytes that have their checksums. The topmost layer of a file of too many gets none until it has taken them in
+    (see `sealing`).
+    """
+    content = node.content
+    for index in range(len(content.layers) - 2, -1, -1):
+        if not content.squashed(index):  # as after a file was cut to nothing and written anew
+            _drop(node, index)
+    left: list[Layer] = []
+    while len(content.layers) > LAYERS_MAX:
+        found = [index for index, layer in enumerate(content.layers[:-1]) if layer not in left and _may_go(content, index)]
+        if not found:
+            return
+        index = min(found, key=lambda at: content.layers[at].extents.size_bytes)
+        try:
+            if not _copied(node, index):
+                left.append(content.layers[index])
+                continue
+        except (NoSpace, DiskFailed):
+            # Nothing has changed, and nothing was promised: the layers do as well as they are.
+            return
+        _drop(node, index)
+        if not node.orphan:
+            node.volume.unrecorded.add(node)
+
+
+def _drop(node: FileNode, index: int) -> None:
+    """The layer above a layer has everything of it now."""
+    size_bytes = 0
+    with suppress(BucketfsError):  # what cannot be looked at counts for nothing
+        size_bytes = node.content.layers[index].draft.size_bytes
+    node.content.squash(index)
+    node.volume.garbage_drafts += 1
+    node.volume.leave_garbage(size_bytes)
+
+
+def _may_go(content: Content, index: int) -> bool:
+    upper = content.layers[index + 1].draft
+    small = sum(stop - start for start, stop in content.squashed(index)) <= SQUASH_BYTES_MAX
+    return small and not any(upper.sealed_in(start, stop) for start, stop in content.squashed(index))
+
+
+def _copied(node: FileNode, index: int) -> bool:
+    """Copy what shows of a layer into the draft of the next. False when something is damaged, which is not passed on."""
+    content = node.content
+    lower, upper = content.layers[index].draft, content.layers[index + 1].draft
+    try:
+        for start, stop in content.squashed(index):
+            for at in range(start, stop, SQUASH_STEP_BYTES):
+                data = draft_bytes(node, DraftPiece(lower, at, min(at + SQUASH_STEP_BYTES, stop)))
+                if not upper.take(at, data):
+                    return False
+    except DraftDamaged:
+        return False
+    return True
+
+
+async def fsync(node: FileNode) -> None:
+    """Return when everything written to the file so far survives a power cut."""
+    record(node)
+    await node.volume.journal.sync()
+
+
+def _modified(node: FileNode, mtime_ns: int, ctime_ns: int) -> None:
+    volume = node.volume
+    node.attributes = replace(node.attributes, mtime_ns=mtime_ns)
+    node.ctime_ns = ctime_ns
+    node.touch()
+    if not node.orphan:
+        volume.unrecorded.add(node)
+        volume.remember(node)
+        volume.noted(volume.owner.now_ns())

@@ -1,0 +1,250 @@
+"""The nodes in memory: what base ⊕ overlay looks like where somebody has looked.
+
+A node stands for one file, directory or symlink that the kernel holds, that was changed, or that lies above such a one. Its
+``link`` is the DAG it has in the base (``None`` for what was made here since). A node that is not dirty is exactly its link.
+
+A directory's entries are those of its link, replaced name by name by its ``overrides``: a node, or ``None`` for a name that is
+gone. ``children`` holds the nodes in memory, by name, overriding or not. So a renamed directory is one override at its new
+place (with its link, and all below it untouched) and one ``None`` at its old.
+
+Invariants
+ 1. A node with a parent is ``parent.children[name]``; every overriding node is also a child.
+ 2. A node is in ``parent.dirty_children`` exactly when it is dirty and has a parent.
+ 3. A node without a parent is a root, or it was unlinked and lives for its open handles and the kernel's references only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from bucketfs.errors import Corrupt
+from bucketfs.types import NO_ATTRIBUTES, Inode, Kind, Link, NodeAttributes
+from bucketfs.vfs.tree.content import Content
+
+if TYPE_CHECKING:
+    from bucketfs.vfs.tree.volume import Volume
+    from bucketfs.vfs.tree.write_failures import Loss
+
+
+class Node:
+    """What a name stands for. Identity matters, not value."""
+
+    __slots__ = (
+        "atime_ns",
+        "attributes",
+        "changed",
+        "ctime_ns",
+        "fallback_ns",
+        "inode",
+        "link",
+        "lookups",
+        "name",
+        "opens",
+        "parent",
+        "replaced",
+        "version",
+        "volume",
+    )
+    kind: ClassVar[Kind]
+
+    def __init__(
+        self, volume: Volume, inode: Inode, link: Link | None, attributes: NodeAttributes, ctime_ns: int, fallback_ns: int
+    ) -> None:
+        self.volume = volume
+        self.inode = inode
+        self.link = link
+        self.attributes = attributes
+        self.ctime_ns = ctime_ns
+        self.fallback_ns = fallback_ns
+        self.atime_ns = self.mtime_ns
+        """As it was set last, at first the mtime. Reading does not move it, nor does writing."""
+        self.parent: DirectoryNode | None = None
+        self.name = b""
+        self.lookups = 0
+        self.opens = 0
+        self.changed = False
+        self.replaced = False
+        """Whether a rebase took it off its name with nobody who could write to it: nothing brings it back."""
+        self.version = 0
+
+    @property
+    def dirty(self) -> bool:
+        """Whether this node, or anything below it, differs from its link."""
+        return self.changed
+
+    @property
+    def mtime_ns(self) -> int:
+        """The mtime to show: the node's own, or what was settled on when it was first seen without one."""
+        own = self.attributes.mtime_ns
+        return self.fallback_ns if own is None else own
+
+    @property
+    def stale(self) -> bool:
+        """Whether a rebase took it, or a directory above it, off its name for good. What was changed on it would be lost, and
+        whoever comes by its name now has been told an old number."""
+        at = self
+        while at.parent is not None:
+            at = at.parent
+        return at.replaced
+
+    def touch(self) -> None:
+        """Mark as changed here; all directories above learn of it."""
+        self.version += 1
+        self.changed = True
+        self.spread()
+        self.volume.footing.stands_on(self)
+
+    def spread(self) -> None:
+        """Tell the directories above that there is something dirty below them."""
+        node: Node = self
+        while node.parent is not None and node not in node.parent.dirty_children:
+            node.parent.dirty_children.add(node)
+            node = node.parent
+
+    def settle(self) -> None:
+        """Tell the directories above when nothing here is dirty any more."""
+        node: Node = self
+        while node.parent is not None and not node.dirty and node in node.parent.dirty_children:
+            node.parent.dirty_children.discard(node)
+            node = node.parent
+
+    def path(self) -> str:
+        """The path inside the bucket, ``""`` for its root. Only for nodes that are not orphans."""
+        names: list[str] = []
+        node: Node = self
+        while node.parent is not None:
+            names.append(node.name.decode())
+            node = node.parent
+        return "/".join(reversed(names))
+
+    @property
+    def orphan(self) -> bool:
+        """Whether no path leads here any more."""
+        node: Node = self
+        while node.parent is not None:
+            node = node.parent
+        return node is not self.volume.root
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.inode} {self.name!r}{' dirty' if self.dirty else ''}>"
+
+
+class FileNode(Node):
+    """A regular file. ``writers`` of its ``opens`` may write. ``damaged``: something of the base whose root block cannot be had; it
+    has its name, can be moved, removed and written anew, and no more. ``loss``: writes to it failed (see `losses`).
+    ``directs`` of the ``writers`` write past the kernel's cache. ``stretched``: its size was set, over that length, and what the
+    kernel holds for the room in between may not have been written here yet."""
+
+    __slots__ = ("content", "damaged", "directs", "loss", "stretched", "writers")
+    kind = Kind.FILE
+
+    def __init__(
+        self,
+        volume: Volume,
+        inode: Inode,
+        link: Link | None,
+        attributes: NodeAttributes,
+        ctime_ns: int,
+        fallback_ns: int,
+        size_bytes: int,
+    ) -> None:
+        super().__init__(volume, inode, link, attributes, ctime_ns, fallback_ns)
+        self.content = Content(link.cid if link is not None else None, size_bytes)
+        self.damaged = False
+        self.loss: Loss | None = None
+        self.writers = 0
+        self.directs = 0
+        self.stretched: int | None = None
+
+
+class SymlinkNode(Node):
+    """A symbolic link; its target never changes."""
+
+    __slots__ = ("target",)
+    kind = Kind.SYMLINK
+
+    def __init__(
+        self,
+        volume: Volume,
+        inode: Inode,
+        link: Link | None,
+        attributes: NodeAttributes,
+        ctime_ns: int,
+        fallback_ns: int,
+        target: bytes,
+    ) -> None:
+        super().__init__(volume, inode, link, attributes, ctime_ns, fallback_ns)
+        self.target = target
+
+
+class DirectoryNode(Node):
+    """A directory: its link's entries under its overrides. ``renamed``: that was made here, and got its name by a rename.
+    ``fetched`` is how many lookups of single names had to fetch something."""
+
+    __slots__ = ("children", "dirty_children", "fetched", "overrides", "renamed")
+    kind = Kind.DIRECTORY
+
+    def __init__(
+        self, volume: Volume, inode: Inode, link: Link | None, attributes: NodeAttributes, ctime_ns: int, fallback_ns: int
+    ) -> None:
+        super().__init__(volume, inode, link, attributes, ctime_ns, fallback_ns)
+        self.overrides: dict[bytes, Node | None] = {}
+        self.children: dict[bytes, Node] = {}
+        self.dirty_children: set[Node] = set()
+        self.renamed = False
+        self.fetched = 0
+
+    @property
+    def dirty(self) -> bool:
+        return self.changed or bool(self.overrides) or bool(self.dirty_children)
+
+    def attach(self, name: bytes, node: Node) -> None:
+        """Make ``node`` the child in memory under ``name``, without making it an override."""
+        node.parent = self
+        node.name = name
+        self.children[name] = node
+        if node.dirty:
+            node.spread()
+
+    def detach(self, node: Node) -> None:
+        """Take a child out of memory, or off its name."""
+        del self.children[node.name]
+        self.dirty_children.discard(node)
+        node.parent = None
+
+    def override(self, name: bytes, node: Node | None) -> None:
+        """Let ``name`` stand for ``node`` here, or for nothing; what stood there before must be detached already."""
+        self.overrides[name] = node
+        if node is not None:
+            self.attach(name, node)
+        self.spread()
+
+    def walk(self) -> Iterator[Node]:
+        """Every node in memory below this one, parents first."""
+        # With a list of its own, as everything that goes down a tree here: a path may have more levels than Python has frames.
+        waiting = list(reversed(self.children.values()))
+        while waiting:
+            node = waiting.pop()
+            yield node
+            if isinstance(node, DirectoryNode):
+                waiting += reversed(node.children.values())
+
+
+def check_sound(node: Node) -> None:
+    """Raise Corrupt when the Hub has no right root block for ``node``: what was there cannot be read, nor changed in part."""
+    if isinstance(node, FileNode) and node.damaged:
+        raise Corrupt(f"the Hub has no right block for {node.name!r}", hint="remove it or write it anew")
+
+
+def is_below(node: Node, ancestor: Node) -> bool:
+    """Whether ``node`` is ``ancestor`` or lies under it."""
+    at: Node | None = node
+    while at is not None:
+        if at is ancestor:
+            return True
+        at = at.parent
+    return False
+
+
+__all__ = ["NO_ATTRIBUTES", "DirectoryNode", "FileNode", "Node", "SymlinkNode", "check_sound", "is_below"]
