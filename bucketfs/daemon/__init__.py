@@ -1,8 +1,8 @@
 """The processes that live on: sessions, and the wiring of a mount.
 
 ``open_session`` makes a Hub ready for use out of settings and secrets, and starts the embedded one when no other is named.
-A running mount is asked by ``ask`` over its control socket. Processes that live on are started by ``spawn`` and report through ``tell_ready``
-and ``tell_failed``. ``daemon.py`` alone knows every room.
+A running mount is asked by ``ask`` over its control socket. Processes that live on are started by ``spawn`` and report through
+``tell_ready`` and ``tell_failed``. ``daemon.py`` alone knows every room.
 """
 
 from typing import TYPE_CHECKING
