@@ -10,6 +10,6 @@ miss asks no disk; disk reads and checks run on threads (``store``), writes behi
 """
 
 from bucketfs.cache.cache import BlockCache, CacheFigures
-from bucketfs.cache.source import DictSource, Shelter, Source
+from bucketfs.cache.source import DictSource, Shelter, Source, run_steps
 
-__all__ = ["BlockCache", "CacheFigures", "DictSource", "Shelter", "Source"]
+__all__ = ["BlockCache", "CacheFigures", "DictSource", "Shelter", "Source", "run_steps"]

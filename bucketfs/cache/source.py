@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from bucketfs.errors import NotFound
-from bucketfs.types import Cid
+from bucketfs.types import Cid, Steps
+
+T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -39,6 +41,22 @@ class Shelter(Protocol):
     async def get_many(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
         """Those of the blocks that are there; raises nothing."""
         ...
+
+
+async def run_steps(steps: Steps[T], source: Source) -> T:
+    """Run a computation over blocks, fetching what it asks for from ``source``."""
+    try:
+        wanted = next(steps)
+        while True:
+            try:
+                blocks = await source.get_many(list(wanted))
+            except Exception as error:
+                wanted = steps.throw(error)
+            else:
+                wanted = steps.send(blocks)
+    except StopIteration as done:
+        result: T = done.value
+        return result
 
 
 class DictSource:

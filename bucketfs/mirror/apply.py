@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
+from bucketfs.cache import run_steps
 from bucketfs.dag import (
     DAG_PB,
     DIRECTORY_MODE_DEFAULT,
@@ -60,7 +61,6 @@ from bucketfs.transfer import (
 )
 from bucketfs.transfer import local_fs as folder
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
-from bucketfs.vfs import run_steps
 
 BEFORE_NS = 2 * 10**9
 """A file without mtime gets one so long ago, so that any write after it moves it, however coarse the clock is."""

@@ -28,6 +28,7 @@ from pathlib import Path
 
 import trio
 
+from bucketfs.cache import run_steps
 from bucketfs.dag import (
     RAW,
     Change,
@@ -54,7 +55,6 @@ from bucketfs.remote import Look, Remote, send_all
 from bucketfs.transfer import PLAIN, Asides, Figures, Names, Progress, Rights, Skipped, path_text, unwatched
 from bucketfs.transfer import local_fs as folder
 from bucketfs.types import Cid, Kind, Link, NodeAttributes, UploadId
-from bucketfs.vfs import run_steps
 
 ATTEMPTS_MAX = 6
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import trio
 
+from bucketfs.cache import run_steps
 from bucketfs.dag import Built, leaves
 from bucketfs.mirror.background import Beside, Work
 from bucketfs.remote import Remote, send_all
@@ -34,7 +35,6 @@ from bucketfs.transfer import (
 )
 from bucketfs.transfer import local_fs as folder
 from bucketfs.types import Cid, UploadId
-from bucketfs.vfs import run_steps
 
 INLINE_BYTES = 16 << 20
 STEP_BYTES = 64 << 20

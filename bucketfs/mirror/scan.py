@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
+from bucketfs.cache import run_steps
 from bucketfs.dag import DAG_PB, Built, check_name, codec_of, edit_directory, list_directory, node_info
 from bucketfs.errors import BucketfsError, InvalidArgument, NameInvalid, NameTooLong, NotFound
 from bucketfs.mirror.block_source import MirrorSource, Recorded
@@ -45,7 +46,6 @@ from bucketfs.transfer import (
 )
 from bucketfs.transfer import local_fs as folder
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
-from bucketfs.vfs import run_steps
 
 FRESH_NS = 100_000_000
 """Clocks of file systems go in steps of up to some hundredths of a second: of a file that was written so shortly before it was

@@ -1,7 +1,7 @@
 """Keeping what the overlay stands on beside its journal, so that what waits can be replayed and rebased whatever becomes of the
 cache, and of the tree at the Hub.
 
-`bucketfs.vfs.Footing` says what is needed. It is taken from where it is at hand: the cache, the directories that the lens has
+`bucketfs.vfs.Footing` says what is needed. It is taken from where it is at hand: the cache, the directories that the base tree has
 decoded, and only then the Hub. Of a folder that was moved or removed the folders below are kept as far as they are on this machine:
 nobody downloads a tree for having it renamed.
 
@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import trio
 
-from bucketfs.cache import BlockCache
+from bucketfs.cache import BlockCache, run_steps
 from bucketfs.dag import (
     DAG_PB,
     DirectoryBlock,
@@ -31,7 +31,7 @@ from bucketfs.dag import (
 )
 from bucketfs.errors import BucketfsError, Corrupt, NotADirectory, NotFound
 from bucketfs.types import Cid, Kind, Link
-from bucketfs.vfs import Note, Stand, Volume, run_steps, stuck_paths, survey
+from bucketfs.vfs import Note, Stand, Volume, stuck_paths, survey
 
 log = logging.getLogger(__name__)
 
@@ -244,7 +244,7 @@ class Keeper:
 
     async def _entries(self, cid: Cid) -> Mapping[bytes, Link] | None:
         """The names of a folder, as far as it is on this machine; None else. What is no folder has none."""
-        known = self._volume.lens.known_directory(cid)
+        known = self._volume.base_tree.known_directory(cid)
         if known is not None:
             return known.entries
         try:
@@ -307,10 +307,10 @@ class Keeper:
         """Those of the entries of a tree that may be folders nobody has looked into yet."""
         if self._looked_blocks > TREE_BLOCKS_MAX or self._looked_bytes > TREE_BYTES_MAX:
             return []
-        lens, found = self._volume.lens, []
+        base_tree, found = self._volume.base_tree, []
         for cid in entries:
             if codec_of(cid) == DAG_PB and cid not in self._trees and identity_block(cid) is None:
-                info = lens.known_info(cid)
+                info = base_tree.known_info(cid)
                 if info is None or info.kind is Kind.DIRECTORY:
                     found.append(cid)
         return found
@@ -326,9 +326,9 @@ class Keeper:
         return found
 
     async def _rebuilt(self, cid: Cid) -> Mapping[Cid, bytes]:
-        """The block of a folder that the lens has decoded, while a cache that is small has lost it. Nothing when it does not come
+        """The block of a folder that the base tree has decoded, while a small cache has lost it. Nothing when it does not come
         out as it was: another client wrote it in its own way."""
-        directory = self._volume.lens.known_directory(cid)
+        directory = self._volume.base_tree.known_directory(cid)
         if directory is None:
             return {}
         steps = edit_directory(None, directory.entries, directory.attributes)

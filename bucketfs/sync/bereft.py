@@ -21,7 +21,7 @@ async def let_go(picture: Picture, parts: Parts, lost: Collection[Place]) -> tup
     Awaits only for directories of the base that are not at hand."""
     if not lost:
         return parts.units, set()
-    return await picture.volume.lens.settle(lambda: _let_go(picture, parts, lost))
+    return await picture.volume.base_tree.load(lambda: _let_go(picture, parts, lost))
 
 
 def _let_go(picture: Picture, parts: Parts, lost: Collection[Place]) -> tuple[Mapping[Place, Unit], set[Place]]:
@@ -39,9 +39,9 @@ def _let_go(picture: Picture, parts: Parts, lost: Collection[Place]) -> tuple[Ma
     for directory, place, _ in _changes(picture, parts):
         unit = units.get(place)
         if carried and unit is not None and unit.takes and directory.base is not None:
-            lens = picture.volume.lens
-            taken = lens.directory(directory.base.cid).entries.get(place[-1])
-            if taken is not None and (taken.cid in carried or _may_hold(lens.shown(taken))):
+            base_tree = picture.volume.base_tree
+            taken = base_tree.directory(directory.base.cid).entries.get(place[-1])
+            if taken is not None and (taken.cid in carried or _may_hold(base_tree.shown(taken))):
                 held.add(place)
     return units, held
 

@@ -11,12 +11,13 @@ import logging
 from dataclasses import replace
 from functools import partial
 
+from bucketfs.cache import run_steps
 from bucketfs.dag import diff
 from bucketfs.errors import BucketfsError
 from bucketfs.ops import Conflict, Settled
 from bucketfs.sync.change_feed import Kind, events_of
 from bucketfs.types import Cid
-from bucketfs.vfs import Volume, run_steps, stands, waits
+from bucketfs.vfs import Volume, stands, waits
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class ConflictKeeper:
         items = [item for item in volume.conflicts if not waits(volume.stuck, item.copy)]
         self._waiting = len(items) < len(volume.conflicts)
         try:
-            lost = [item for item in items if not await volume.lens.settle(partial(stands, volume, item.copy))]
+            lost = [item for item in items if not await volume.base_tree.load(partial(stands, volume, item.copy))]
             if lost:
                 await self._follow(lost, await self._renamed(old))
         except BucketfsError as error:
@@ -52,14 +53,14 @@ class ConflictKeeper:
         """What another client gave a new name since the base was ``old``. At a start nobody knows."""
         if old is None:
             return {}
-        changes = await run_steps(diff(old, self._volume.base), self._volume.lens.source)
+        changes = await run_steps(diff(old, self._volume.base), self._volume.base_tree.source)
         return {event.was: event.path for event in events_of(changes) if event.kind is Kind.RENAMED}
 
     async def _follow(self, lost: list[Conflict], renamed: dict[str, str]) -> None:
         volume = self._volume
         for item in lost:
             moved = _moved(item, renamed)
-            stays = moved is not None and await volume.lens.settle(partial(stands, volume, moved.copy))
+            stays = moved is not None and await volume.base_tree.load(partial(stands, volume, moved.copy))
             if volume.conflicts.get(item.copy) is not item:
                 continue  # somebody settled it, or renamed something, meanwhile
             if stays and moved is not None:

@@ -63,7 +63,7 @@ class Cut:
 
 async def parts_of(picture: Picture) -> Parts:
     """Take a picture apart. Awaits only for directories of the base that are not at hand."""
-    return await picture.volume.lens.settle(lambda: _parts(picture))
+    return await picture.volume.base_tree.load(lambda: _parts(picture))
 
 
 def _parts(picture: Picture) -> Parts:
@@ -89,7 +89,7 @@ def _parts(picture: Picture) -> Parts:
 def _folder(picture: Picture, directory: FrozenDirectory, at: Place, parts: Parts) -> None:
     if directory.base is None:
         return
-    plain = picture.volume.lens.info(directory.base).attributes
+    plain = picture.volume.base_tree.info(directory.base).attributes
     parts.plain[directory.node] = plain
     if _spelt(directory.attributes) != _spelt(plain):
         minor = _spelt(replace(directory.attributes, mtime_ns=plain.mtime_ns)) == _spelt(plain)
@@ -102,15 +102,15 @@ def _spelt(attributes: NodeAttributes) -> NodeAttributes:
 
 
 def _override(picture: Picture, directory: FrozenDirectory, name: bytes, change: Frozen | Link | None) -> Unit:
-    lens = picture.volume.lens
-    known = lens.directory(directory.base.cid).entries.get(name) if directory.base is not None else None
+    base_tree = picture.volume.base_tree
+    known = base_tree.directory(directory.base.cid).entries.get(name) if directory.base is not None else None
     if change is None:
         return Unit((Touch.REMOVE,) if known is not None else (), takes=True)
     carries = _carries(change)
     if known is None:
         return Unit((Touch.ADD,), carries=carries)
     # A folder that something else replaces loses what is in it.
-    emptied = lens.info(known).kind is Kind.DIRECTORY
+    emptied = base_tree.info(known).kind is Kind.DIRECTORY
     return Unit((Touch.REPLACE, Touch.REMOVE) if emptied else (Touch.REPLACE,), carries=carries, takes=True)
 
 

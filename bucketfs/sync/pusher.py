@@ -287,7 +287,7 @@ class Pusher:
         if only is not None or self.aside:
             return freeze(volume)
         try:
-            return await volume.lens.settle(lambda: freeze(volume, self._slices.next()))
+            return await volume.base_tree.load(lambda: freeze(volume, self._slices.next()))
         except Corrupt:
             # A folder of the base cannot be read. The whole finds out who waits for that.
             return freeze(volume)

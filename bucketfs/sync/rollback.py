@@ -16,14 +16,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 
-from bucketfs.cache import BlockCache
+from bucketfs.cache import BlockCache, run_steps
 from bucketfs.dag import merge_trees, new_blocks
 from bucketfs.errors import BlocksMissing, Corrupt, Denied, NotFound, RootMoved
 from bucketfs.remote import Look, Remote, Sent, send_all
 from bucketfs.sync.rollback_check import went_back
 from bucketfs.sync.tree_builder import Emit
 from bucketfs.types import Cid, UploadId
-from bucketfs.vfs import Volume, conflict_name, run_steps
+from bucketfs.vfs import Volume, conflict_name
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class Restorer:
         host, when = socket.gethostname(), datetime.now().astimezone().strftime("%Y-%m-%d %H%M%S")
         try:
             steps = merge_trees(agreed, volume.base, theirs, lambda name, taken: conflict_name(name, host, when, taken))
-            merged = await run_steps(steps, volume.lens.source)
+            merged = await run_steps(steps, volume.base_tree.source)
         except (Corrupt, NotFound) as error:
             raise _gone(error) from error
         for conflict in merged.conflicts:

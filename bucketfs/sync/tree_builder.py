@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import trio
 
+from bucketfs.cache import run_steps
 from bucketfs.dag import (
     FILE_WIDTH,
     LEAF_SIZE,
@@ -37,12 +38,12 @@ from bucketfs.errors import Corrupt
 from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes
 from bucketfs.vfs import (
     BasePiece,
+    BaseTree,
     DraftDamaged,
     DraftPiece,
     FrozenDirectory,
     FrozenFile,
     FrozenSymlink,
-    Lens,
     Node,
     Picture,
     Piece,
@@ -50,7 +51,6 @@ from bucketfs.vfs import (
     draft_bytes,
     pieces,
     read_base,
-    run_steps,
 )
 
 Block = tuple[Cid, bytes]
@@ -109,7 +109,7 @@ async def build(
     with the same ``attributes``, and the blocks of which are where ``emit`` brings them: those that are still the same are not
     built again. Raises what the base's source raises, and FilesDamaged when nothing else is in the way.
     """
-    builder = _Builder(picture.volume.lens, emit, attributes)
+    builder = _Builder(picture.volume.base_tree, emit, attributes)
     for frozen in picture.nodes:
         if isinstance(frozen, FrozenFile):
             earlier = known.get(frozen.node)
@@ -153,10 +153,10 @@ _Plan = list[bytes | DraftPiece]
 
 
 class _Builder:
-    def __init__(self, lens: Lens, emit: Emit, attributes: bool) -> None:
+    def __init__(self, base_tree: BaseTree, emit: Emit, attributes: bool) -> None:
         self.links: dict[Node, Link] = {}
         self.damaged: dict[FrozenFile, DraftDamaged] = {}
-        self._lens = lens
+        self._base_tree = base_tree
         self._emit = emit
         self._attributes = attributes
         self._small: list[_Small] = []
@@ -190,7 +190,7 @@ class _Builder:
         base = frozen.base.cid if frozen.base is not None else None
         steps = edit_directory(base, changes, self._wanted(frozen.attributes))
         if len(changes) <= CHANGES_IN_LOOP_MAX:
-            built = await run_steps(steps, self._lens.source)
+            built = await run_steps(steps, self._base_tree.source)
         else:
             # The generator's own work is what takes long; only its fetches come back to the loop.
             built = await trio.to_thread.run_sync(drive, steps, self._get_from_thread)
@@ -198,11 +198,11 @@ class _Builder:
         await self._emit(list(built.blocks.items()))
 
     def _get_from_thread(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
-        return trio.from_thread.run(self._lens.source.get_many, list(cids))
+        return trio.from_thread.run(self._base_tree.source.get_many, list(cids))
 
     async def _other_attributes(self, frozen: FrozenFile, base: Link) -> None:
         """Only mode, owner or mtime changed: the root block is written anew, no leaf is touched."""
-        block = await self._lens.source.get(base.cid)
+        block = await self._base_tree.source.get(base.cid)
         built = with_attributes(base.cid, block, self._wanted(frozen.attributes), base.tsize)
         self.links[frozen.node] = built.link
         await self._emit(list(built.blocks.items()))
@@ -281,10 +281,10 @@ class _Builder:
         """Whole leaves of the base. Those that stand where the fixed layout has them are kept, those of foreign layouts are cut
         anew. One window of them is looked up at a time: all of a base's leaves may be more than memory holds."""
         assert frozen.base is not None, "a piece of the base without a base"
-        base, lens = frozen.base.cid, self._lens
+        base, base_tree = frozen.base.cid, self._base_tree
         found: list[Leaf] = []
         if frozen.base_size_bytes > LEAF_SIZE:
-            found = await lens.settle(lambda: lens.leaves(base, start, stop))
+            found = await base_tree.load(lambda: base_tree.leaves(base, start, stop))
         at_offset = {leaf.offset: leaf for leaf in found if leaf.inline is None and codec_of(leaf.cid) == RAW}
         for offset in range(start, stop, LEAF_SIZE):
             size = min(LEAF_SIZE, stop - offset)
@@ -301,7 +301,7 @@ class _Builder:
                 parts.append(piece)
             elif isinstance(piece, BasePiece):
                 assert frozen.base is not None, "a piece of the base without a base"
-                parts.append(await read_base(self._lens, frozen.base.cid, piece.start, piece.stop))
+                parts.append(await read_base(self._base_tree, frozen.base.cid, piece.start, piece.stop))
             else:
                 size = piece.stop - piece.start
                 parts.append(_ZERO_LEAF if size == LEAF_SIZE else bytes(size))

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from bucketfs.cache import run_steps
 from bucketfs.client import BucketsClient
 from bucketfs.dag import check_name, edit_tree, list_directory, resolve
 from bucketfs.errors import (
@@ -26,7 +27,6 @@ from bucketfs.errors import (
 from bucketfs.remote import Remote, Sent, send_all
 from bucketfs.transfer.options import SEED, Names, NodeSource, path_text
 from bucketfs.types import BucketKey, Cid, Link, UploadId
-from bucketfs.vfs import run_steps
 
 ATTEMPTS_MAX = 6
 

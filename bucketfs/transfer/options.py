@@ -9,12 +9,12 @@ from typing import Protocol
 
 from cachetools import LRUCache
 
+from bucketfs.cache import run_steps
 from bucketfs.dag import RAW, Leaf, cid_text, codec_of, identity_block, leaf_data, leaves
 from bucketfs.errors import Corrupt
 from bucketfs.remote import Remote, Sent
 from bucketfs.transfer.local_fs import PLAIN, Rights
 from bucketfs.types import Cid, Link
-from bucketfs.vfs import run_steps
 
 Names = tuple[bytes, ...]
 

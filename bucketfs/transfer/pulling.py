@@ -17,6 +17,7 @@ from pathlib import Path
 
 import trio
 
+from bucketfs.cache import run_steps
 from bucketfs.dag import LEAF_SIZE, RAW, Directory, Unfolding, check_small_tree, cid_text, codec_of, list_directory, resolve
 from bucketfs.errors import BucketfsError, Corrupt, NotFound
 from bucketfs.remote import Remote
@@ -39,7 +40,6 @@ from bucketfs.transfer.options import (
 from bucketfs.transfer.temporaries import Asides
 from bucketfs.transfer.write import FileWriter, Item, batches, blocks_of, item_of, windows
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
-from bucketfs.vfs import run_steps
 
 
 async def pull_folder(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import trio
 
+from bucketfs.cache import run_steps
 from bucketfs.client import Backoff
 from bucketfs.dag import LEAF_SIZE, RAW, check_name, codec_of, edit_directory, list_directory, node_info, with_attributes
 from bucketfs.errors import (
@@ -51,7 +52,6 @@ from bucketfs.transfer.options import (
 )
 from bucketfs.transfer.temporaries import Asides
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes, UploadId
-from bucketfs.vfs import run_steps
 
 ATTEMPTS_MAX = 6
 PREFETCH_MAX = 256

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import trio
 
+from bucketfs.cache import run_steps
 from bucketfs.dag import (
     LEAF_SIZE,
     RAW,
@@ -39,7 +40,6 @@ from bucketfs.transfer.options import (
 )
 from bucketfs.transfer.temporaries import Asides
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
-from bucketfs.vfs import run_steps
 
 WINDOW_ENTRIES = 256
 COPY_LEAVES_PER_HOP = 64

@@ -1,8 +1,8 @@
 """The file system without FUSE: what names, attributes and bytes mean while a bucket is mounted.
 
 A `Volume` is one bucket as base ⊕ overlay. Its parts are kept apart: numbers (`inodes`), names and attributes (`volume`, on the
-nodes of `nodes`), bytes (`files`, on the layers of `content`). The base is seen through the `Lens`, which never waits; the rule
-that makes this work stands in `lens`. `VFS` puts volumes together to a mount.
+nodes of `nodes`), bytes (`files`, on the layers of `content`). The base is seen through the `BaseTree`, which never waits; the rule
+that makes this work stands in `base_tree`. `VFS` puts volumes together to a mount.
 
 Writes go to a draft and the journal and touch no network. A push takes a `Picture` of what is dirty (`freeze`; of a large
 backlog one of its `Slices`), builds the new tree from it, and says `pushed`; a new root of the Hub comes in by `rebase_onto`. What
@@ -23,7 +23,7 @@ from bucketfs.vfs.snapshot.batches import Choice, Limits, Slices
 from bucketfs.vfs.snapshot.contested import contested_changes, without_folders
 from bucketfs.vfs.snapshot.freezing import FrozenDirectory, FrozenFile, FrozenSymlink, Picture, freeze, pushed, thaw
 from bucketfs.vfs.tree.base_pins import Footing, Note, Stand, stuck_paths, survey
-from bucketfs.vfs.tree.base_tree import Lens, run_steps
+from bucketfs.vfs.tree.base_tree import BaseTree
 from bucketfs.vfs.tree.conflict_index import Conflicts
 from bucketfs.vfs.tree.conflict_name import conflict_name
 from bucketfs.vfs.tree.content import BasePiece, DraftPiece, FrozenLayer, Piece, ZeroPiece, pieces
@@ -56,6 +56,7 @@ __all__ = [
     "Attr",
     "AttributesChanged",
     "BasePiece",
+    "BaseTree",
     "Buckets",
     "BuiltNode",
     "Choice",
@@ -78,7 +79,6 @@ __all__ = [
     "InodeNumbers",
     "Invalidation",
     "Keep",
-    "Lens",
     "Limits",
     "Node",
     "Note",
@@ -120,7 +120,6 @@ __all__ = [
     "replay",
     "retry",
     "rights_of",
-    "run_steps",
     "seal",
     "stands",
     "stuck_paths",

@@ -193,7 +193,7 @@ class Top:
     async def remove(self, name: bytes) -> None:
         """Remove an empty bucket; raises NotEmpty, ReadOnly and what the Hub answers."""
         volume = self.volume(name)
-        if not await volume.lens.settle(lambda: volume.is_empty(volume.root)):
+        if not await volume.base_tree.load(lambda: volume.is_empty(volume.root)):
             raise NotEmpty("the bucket is not empty")
         if self._buckets is None:
             raise ReadOnly("buckets cannot be removed here")

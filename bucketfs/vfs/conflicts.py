@@ -84,8 +84,8 @@ def stands(volume: Volume, path: str) -> bool:
             found = at.children.get(name)
             if found is None and name not in at.overrides:
                 found = volume.base_entry(at, name)
-        elif isinstance(at, Link) and volume.lens.info(at).kind is Kind.DIRECTORY:
-            found = volume.lens.directory(at.cid).entries.get(name)
+        elif isinstance(at, Link) and volume.base_tree.info(at).kind is Kind.DIRECTORY:
+            found = volume.base_tree.directory(at.cid).entries.get(name)
         if found is None:
             return False
         at = found

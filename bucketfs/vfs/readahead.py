@@ -46,12 +46,12 @@ class Ahead:
             self._nursery.start_soon(self._look, directory, name)
 
     async def _read(self, opened: OpenFile, start: int, stop: int) -> None:
-        node, lens = opened.node, opened.node.volume.lens
+        node, base_tree = opened.node, opened.node.volume.base_tree
         try:
             base, held = node.content.base, node.content.base_size_bytes
             if base is not None and start < min(stop, held):
-                leaves = await lens.settle(lambda: lens.leaves(base, start, min(stop, held)))
-                await files.blocks_of(lens, leaves)
+                leaves = await base_tree.load(lambda: base_tree.leaves(base, start, min(stop, held)))
+                await files.blocks_of(base_tree, leaves)
         except BucketfsError:
             opened.ahead_stop = 0
         finally:
@@ -61,6 +61,6 @@ class Ahead:
         volume = directory.volume
         try:
             with suppress(BucketfsError):
-                await volume.lens.settle(lambda: volume.look_ahead(directory, name))
+                await volume.base_tree.load(lambda: volume.look_ahead(directory, name))
         finally:
             self._folders.discard(directory)

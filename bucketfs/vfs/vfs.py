@@ -387,12 +387,12 @@ class VFS:
         assert isinstance(directory, DirectoryNode)
         volume = directory.volume
         if opened.names is None or start == 0:
-            opened.names = await volume.lens.settle(lambda: volume.names(directory))
+            opened.names = await volume.base_tree.load(lambda: volume.names(directory))
         names = opened.names
         while start < len(names):
             stop = min(start + LISTING_BATCH, len(names))
             batch = names[start:stop]
-            nodes = await volume.lens.settle(partial(volume.materialize_all, directory, batch))
+            nodes = await volume.base_tree.load(partial(volume.materialize_all, directory, batch))
             positions = {name: start + index + 1 for index, name in enumerate(batch)}
             self.numbers.write_urgent()
             entries = [DirEntry(node.name, self._attr(node), positions[node.name]) for node in nodes]
@@ -459,16 +459,16 @@ class VFS:
 
     async def _child(self, directory: DirectoryNode, name: bytes) -> Node:
         volume = directory.volume
-        return await volume.lens.settle(lambda: volume.child(directory, name))
+        return await volume.base_tree.load(lambda: volume.child(directory, name))
 
     async def _decided(self, volume: Volume, attempt: Callable[[], T], room_bytes: int = ROOM_BYTES) -> T:
         """Make an attempt; when the disk is full, once more after what can be given up was."""
         try:
-            return await volume.lens.settle(attempt)
+            return await volume.base_tree.load(attempt)
         except NoSpace:
             if self._make_room is None or not await self._make_room(room_bytes):
                 raise
-        return await volume.lens.settle(attempt)
+        return await volume.base_tree.load(attempt)
 
     async def _in_turn(self, node: FileNode, attempt: Callable[[], T], room_bytes: int) -> T:
         """As `_decided`, and after those that came before: while one waits for room, a smaller one that still finds some must not

@@ -13,13 +13,13 @@ import trio
 from support.home import program
 from support.waiting import eventually
 
+from bucketfs.cache import run_steps
 from bucketfs.cli.buck_target import bucket_of, remote_of
 from bucketfs.cli.options import configured
 from bucketfs.daemon import open_session
 from bucketfs.dag import LEAF_SIZE, cid_of, edit_tree, file_root
 from bucketfs.transfer import NodeSource
 from bucketfs.types import NO_ATTRIBUTES, Cid, UploadId
-from bucketfs.vfs import run_steps
 
 HUGE_BYTES = 1 << 37
 """All zeros, so that it is small on the disk, here and at the Hub; to fetch it takes a minute or more all the same."""

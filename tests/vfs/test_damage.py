@@ -16,7 +16,7 @@ from bucketfs.dag import cid_of, drive, edit_directory
 from bucketfs.errors import Corrupt
 from bucketfs.sync import Pace, Pusher, Syncer
 from bucketfs.types import Cid, Link
-from bucketfs.vfs.tree import base_tree as lens_module
+from bucketfs.vfs.tree import base_tree as base_tree_module
 
 BIG = 300_000
 
@@ -33,7 +33,7 @@ async def bucket(tmp_path: Path) -> tuple[World, Cid, bytes]:
     for name in "abc":
         await maker.write(f"d/{name}", name.encode() * BIG)
     await pusher(maker).push()
-    cid = (await maker.volume.lens.resolve(remote.at, [b"d", b"b"])).cid
+    cid = (await maker.volume.base_tree.resolve(remote.at, [b"d", b"b"])).cid
     maker.close()
     here = await World(tmp_path / "here", remote).open()
     return here, cid, remote.store.pop(cid)
@@ -68,12 +68,12 @@ async def test_damaged_root_block_can_be_unlinked_moved_and_written_anew(tmp_pat
 
 
 async def test_damaged_root_block_that_comes_back_is_shown_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lens_module, "DAMAGED_S", 0.2)
+    monkeypatch.setattr(base_tree_module, "DAMAGED_S", 0.2)
     here, cid, block = await bucket(tmp_path)
     damaged = (await here.vfs.lookup(await here.inode("d"), b"b")).inode
     here.remote.store[cid] = block
-    lens = here.volume.lens
-    lens._damaged.clear()  # the time is over
+    base_tree = here.volume.base_tree
+    base_tree._damaged.clear()  # the time is over
     assert await here.read("d/b") == b"b" * BIG
     assert await here.inode("d/b") != damaged
     with pytest.raises(Corrupt):
@@ -125,7 +125,7 @@ async def stuck(tmp_path: Path) -> tuple[World, Cid, bytes]:
 
 def heal(world: World, cid: Cid, block: bytes) -> None:
     world.remote.store[cid] = block
-    world.volume.lens._damaged.clear()  # the minute is over
+    world.volume.base_tree._damaged.clear()  # the minute is over
 
 
 @asynccontextmanager
@@ -282,7 +282,7 @@ async def test_a_link_to_what_is_no_file_is_listed_and_keeps_nothing_else_from_b
     await here.mkdir("d")
     await here.write("d/file", b"d")
     await pusher(here).push()
-    folder = await here.volume.lens.resolve(remote.at, [b"d"])
+    folder = await here.volume.base_tree.resolve(remote.at, [b"d"])
     remote.store[cid] = block
     inner = drive(edit_directory(folder.cid, {b"odd": Link(cid, len(block))}), remote._get)
     remote.store.update(inner.blocks)
@@ -313,7 +313,7 @@ async def test_a_folder_that_is_lost_keeps_no_rename_from_being_dealt_with(tmp_p
     await there.rename("file", "moved")
     await there.write("d/new", b"new")
     await pusher(there).push()
-    lost = (await there.volume.lens.resolve(remote.at, [b"d"])).cid
+    lost = (await there.volume.base_tree.resolve(remote.at, [b"d"])).cid
     there.close()
     here.source.forget()
     del remote.store[lost]

@@ -167,6 +167,6 @@ async def test_large_files_are_built_as_from_their_bytes(tmp_path: Path, leaves:
             await here.write("f", b"abc", place, truncate=False)
             bytes_now[place : place + 3] = b"abc"
         await pusher(here).push()
-        link = await here.volume.lens.resolve(here.remote.at, [b"f"])
+        link = await here.volume.base_tree.resolve(here.remote.at, [b"f"])
         attributes = here.volume.root.children[b"f"].attributes
         assert link == build_file(bytes(bytes_now), attributes).link

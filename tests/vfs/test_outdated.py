@@ -22,18 +22,18 @@ def pusher_of(world: World) -> Pusher:
 
 async def named_by_the_base(world: World) -> set[Cid]:
     """The root blocks of the root, a folder and a file, once all of it was looked at as `ls -l` and `cat` do."""
-    lens, at = world.volume.lens, world.volume.base
+    base_tree, at = world.volume.base_tree, world.volume.base
     found = {at}
     assert await world.read("folder/file") != await world.read("folder/still")
     for name in (b"folder", b"file"):
-        at = (await lens.resolve(at, [name])).cid
+        at = (await base_tree.resolve(at, [name])).cid
         found.add(at)
     return found
 
 
 def known(world: World, cids: set[Cid]) -> set[Cid]:
-    lens = world.volume.lens
-    return {cid for cid in cids if lens.known_directory(cid) is not None or lens.known_info(cid) is not None}
+    base_tree = world.volume.base_tree
+    return {cid for cid in cids if base_tree.known_directory(cid) is not None or base_tree.known_info(cid) is not None}
 
 
 async def test_what_the_base_names_no_longer_is_not_kept_in_memory(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ async def test_what_the_base_names_no_longer_is_not_kept_in_memory(tmp_path: Pat
         assert known(world, former) == set()
         assert await world.read("folder/file") == b"change %d " % (ROUNDS - 1) * 1000
     # What did not change stays known.
-    still = (await here.volume.lens.resolve(here.volume.base, [b"folder", b"still"])).cid
+    still = (await here.volume.base_tree.resolve(here.volume.base, [b"folder", b"still"])).cid
     assert known(here, {still}) == {still}
     for world in worlds:
         world.close()
@@ -79,7 +79,7 @@ async def test_nor_is_what_was_removed(tmp_path: Path) -> None:
         await there.chmod(name, 0o600)
     await pusher_of(there).push()
     here = await World(tmp_path / "here", remote).open()
-    listed = {(await here.volume.lens.resolve(here.volume.base, [name.encode()])).cid for name in names}
+    listed = {(await here.volume.base_tree.resolve(here.volume.base, [name.encode()])).cid for name in names}
     for name in names:
         await here.read(name)
     assert known(here, listed) == listed
@@ -97,7 +97,7 @@ async def test_nor_is_what_was_removed(tmp_path: Path) -> None:
 
 async def test_nor_is_the_index_of_a_large_file_as_it_was(tmp_path: Path) -> None:
     world = await World(tmp_path / "here", MemoryRemote()).open()
-    lens = world.volume.lens
+    base_tree = world.volume.base_tree
     former: list[Cid] = []
     await world.write("log", b"0")
     # A hole has leaves as other bytes have.
@@ -105,11 +105,11 @@ async def test_nor_is_the_index_of_a_large_file_as_it_was(tmp_path: Path) -> Non
     for number in range(3):
         await world.write("log", b"%d" % number, truncate=False)
         await pusher_of(world).push()
-        cid = (await lens.resolve(world.volume.base, [b"log"])).cid
-        assert len(await lens.settle(partial(lens.leaves, cid, 0, WINDOW_BYTES + 1))) == 175
+        cid = (await base_tree.resolve(world.volume.base, [b"log"])).cid
+        assert len(await base_tree.load(partial(base_tree.leaves, cid, 0, WINDOW_BYTES + 1))) == 175
         former.append(cid)
     for cid in former[:-1]:
         for window in (0, 1):
             with pytest.raises(Wanted):
-                lens.leaves(cid, window * WINDOW_BYTES, window * WINDOW_BYTES + 1)
+                base_tree.leaves(cid, window * WINDOW_BYTES, window * WINDOW_BYTES + 1)
     world.close()

@@ -10,7 +10,7 @@ from world import MemoryRemote, World
 
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid
-from bucketfs.vfs import Lens, rebase_onto
+from bucketfs.vfs import BaseTree, rebase_onto
 from bucketfs.vfs.tree.base_tree import Weighted
 
 PER_LEVEL = 3
@@ -56,8 +56,8 @@ async def both_changed(tmp_path: Path, folders: Sequence[str], *, entries_held: 
         await here.write(f"{folder}/new", b"n")
     await pusher_of(there).push()
     if entries_held is not None:
-        here.volume.lens = Lens(here.source)
-        here.volume.lens._directories = Weighted(entries_held)
+        here.volume.base_tree = BaseTree(here.source)
+        here.volume.base_tree._directories = Weighted(entries_held)
     asked = await requests_of_a_rebase(here)
     await pusher_of(here).push()
     await pusher_of(there).follow(remote.at)

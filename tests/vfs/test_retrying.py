@@ -30,7 +30,7 @@ async def stuck(tmp_path: Path, ours: Act) -> tuple[World, World, Cid, bytes]:
     here = await World(tmp_path / "here", remote).open()
     await ours(here)
     here.close()
-    cid = (await there.volume.lens.resolve(remote.at, [b"d"])).cid
+    cid = (await there.volume.base_tree.resolve(remote.at, [b"d"])).cid
     block = remote.store.pop(cid)
     shutil.rmtree(tmp_path / "here/journal/base", ignore_errors=True)
     here = await World(tmp_path / "here", remote).open()

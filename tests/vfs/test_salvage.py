@@ -21,12 +21,12 @@ def pusher(world: World) -> Pusher:
 
 
 def collect(world: World) -> None:
-    """The Hub forgets what its root does not need; and so do a cache and what the lens has decoded."""
+    """The Hub forgets what its root does not need; and so do a cache and what the base tree has decoded."""
     remote = world.remote
     needed = drive(reachable(remote.at), lambda cids: {cid: remote.store[cid] for cid in cids})
     remote.store = {cid: block for cid, block in remote.store.items() if cid in needed}
     world.source.forget()
-    world.volume.lens = type(world.volume.lens)(world.source)
+    world.volume.base_tree = type(world.volume.base_tree)(world.source)
 
 
 async def two(tmp_path: Path) -> tuple[World, World]:
@@ -106,7 +106,7 @@ async def test_a_start_takes_lost_folders_for_empty(tmp_path: Path, caplog: pyte
         "e/theirs": b"theirs",
     }
     assert "nobody has 1 of the folders any more" in caplog.text
-    assert again.volume.lens.lost == set()
+    assert again.volume.base_tree.lost == set()
     assert not again.volume.root.dirty
 
 
@@ -151,7 +151,7 @@ async def test_a_rename_there_is_followed_past_a_folder_that_is_lost(tmp_path: P
 async def test_what_the_hub_still_names_is_damaged_and_not_lost(tmp_path: Path) -> None:
     """It may be mended, so changes of it wait."""
     here, there = await two(tmp_path)
-    folder = (await there.volume.lens.resolve(there.volume.base, [b"d"])).cid
+    folder = (await there.volume.base_tree.resolve(there.volume.base, [b"d"])).cid
     await here.write("d/new", b"new")
     here.close()
     await there.write("e/theirs", b"theirs")
@@ -170,7 +170,7 @@ async def test_a_folder_of_the_hubs_that_is_lost_does_stop_a_rebase(tmp_path: Pa
     here, there = await two(tmp_path)
     await here.write("d/new", b"new")
     await change_there(there)
-    folder = (await there.volume.lens.resolve(there.volume.base, [b"d"])).cid
+    folder = (await there.volume.base_tree.resolve(there.volume.base, [b"d"])).cid
     block = here.remote.store.pop(folder)
     with pytest.raises(Corrupt):
         await pusher(here).push()

@@ -23,11 +23,11 @@ from bucketfs.sync import Pusher
 from bucketfs.types import ROOT_INODE, BucketKey, Caller, Cid, Inode, Kind, Link, UploadId
 from bucketfs.vfs import (
     VFS,
+    BaseTree,
     ContentLost,
     FileNode,
     InodeNumbers,
     Invalidation,
-    Lens,
     Owner,
     RenameFlags,
     SetAttr,
@@ -192,7 +192,7 @@ class World:
         self.volume = Volume(
             BucketKey("bafzbeitest"),
             journal=self.journal,
-            lens=Lens(self.source),
+            base_tree=BaseTree(self.source),
             numbers=self.numbers,
             registry=registry,  # type: ignore[arg-type]
             owner=owner,
@@ -204,7 +204,7 @@ class World:
             base = await self.remote.root()
             self.journal.checkpoint(base, [])
         if not self.remote.away:
-            await find_lost(self.volume.lens, base, self.remote.at, recovered.ops)
+            await find_lost(self.volume.base_tree, base, self.remote.at, recovered.ops)
         await self.volume.open_root(base, ROOT_INODE)
         lost = zip(recovered.unbacked_at, recovered.unbacked, strict=True)
         self.complaints = await replay(self.volume, recovered.ops, lost)

@@ -19,7 +19,19 @@ from bucketfs.journal import Journal, Resources, set_aside
 from bucketfs.remote import NativeRemote
 from bucketfs.sync import Keeper, Pace, Pusher, Syncer
 from bucketfs.types import ROOT_INODE, BucketKey, Inode
-from bucketfs.vfs import FileNode, InodeNumbers, Invalidation, Lens, Node, Owner, Room, Volume, draft_ids, find_lost, replay
+from bucketfs.vfs import (
+    BaseTree,
+    FileNode,
+    InodeNumbers,
+    Invalidation,
+    Node,
+    Owner,
+    Room,
+    Volume,
+    draft_ids,
+    find_lost,
+    replay,
+)
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +61,7 @@ class OpenVolume:
 
 
 class Opener:
-    """Opens the buckets of one mount. ``registry`` and ``lens`` are common to them, and ``room`` is what the account has left."""
+    """Opens the buckets of one mount. ``registry`` and ``base_tree`` are shared by them; ``room`` is what the account has left."""
 
     def __init__(
         self,
@@ -64,7 +76,7 @@ class Opener:
         pace: Pace,
     ) -> None:
         self.registry: dict[Inode, Node] = {}
-        self.lens = Lens(cache)
+        self.base_tree = BaseTree(cache)
         self.room = Room("the account")
         self._session = session
         self._folder = folder
@@ -130,7 +142,7 @@ class Opener:
         volume = Volume(
             info.key,
             journal=journal,
-            lens=self.lens,
+            base_tree=self.base_tree,
             numbers=self._numbers,
             registry=self.registry,
             owner=self._owner,
@@ -145,7 +157,7 @@ class Opener:
         known = self._numbers.at(ROOT_INODE, name)
         if inode is None:
             inode = known.inode if known is not None else self._numbers.fresh()
-        for path in await find_lost(self.lens, base, info.root, recovered.ops):
+        for path in await find_lost(self.base_tree, base, info.root, recovered.ops):
             log.log(
                 logging.WARNING if recovered.ops else logging.INFO,
                 "bucket %r: nobody has the folder %r any more as it was when this mount last saw it",

@@ -163,7 +163,7 @@ class Volumes:
         for one in list(self.open.values()):
             volume, room = one.volume, one.room
             if limits.bucket_bytes_limit:
-                room.used_bytes = await volume.lens.settle(partial(_size_of_base, volume))
+                room.used_bytes = await volume.base_tree.load(partial(_size_of_base, volume))
             room.limit_bytes = limits.bucket_bytes_limit
             if _has_room(one):
                 one.syncer.hurry()
@@ -341,7 +341,7 @@ class Volumes:
             await self._stop(opened)
             try:
                 # Whoever asked has seen it empty. What others put into it may have been shown since; from here on nothing is.
-                if not await volume.lens.settle(lambda: volume.is_empty(volume.root)):
+                if not await volume.base_tree.load(lambda: volume.is_empty(volume.root)):
                     raise NotEmpty("the bucket is not empty")
                 removal = await self._begin_removal(opened)
             except BaseException:
@@ -406,7 +406,7 @@ class Volumes:
         if isinstance(error, Busy):
             with trio.move_on_after(REMOVE_PATIENCE_S), suppress(BucketfsError):
                 await opened.syncer.settle()
-                if not await volume.lens.settle(lambda: volume.is_empty(volume.root)):
+                if not await volume.base_tree.load(lambda: volume.is_empty(volume.root)):
                     return NotEmpty("the bucket is not empty at the Hub")
         return error
 
@@ -478,4 +478,4 @@ def started(opened: OpenVolume) -> News:
 
 def _size_of_base(volume: Volume) -> int:
     """The cumulative size of the tree at the Hub, as its top directory tells it. An attempt."""
-    return sum(link.tsize for link in volume.lens.directory(volume.base).entries.values())
+    return sum(link.tsize for link in volume.base_tree.directory(volume.base).entries.values())

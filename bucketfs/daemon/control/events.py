@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from bucketfs.cache import Source
+from bucketfs.cache import Source, run_steps
 from bucketfs.daemon.buckets.volumes import Volumes, started
 from bucketfs.daemon.control.socket import Progress
 from bucketfs.daemon.mount_paths import Where, is_under
@@ -14,7 +14,7 @@ from bucketfs.dag import cid_text, diff
 from bucketfs.errors import BucketfsError, TooLarge
 from bucketfs.sync import Event, Kind, News, PoliteSource, Turn, events_of
 from bucketfs.types import Cid
-from bucketfs.vfs import Rights, run_steps
+from bucketfs.vfs import Rights
 
 Document = dict[str, Any]
 

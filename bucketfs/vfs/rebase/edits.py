@@ -77,7 +77,7 @@ class Acts:
         for node in self._settled:
             node.settle()
         for link in self._outdated:
-            volume.lens.outdated(link)
+            volume.base_tree.forget(link)
         conflicts = [copy.conflict(new, volume.owner.now_ns()) for copy in self._copies]
         for conflict in conflicts:
             volume.conflicts.add(conflict)

@@ -21,7 +21,7 @@ async def apply_rights(volume: Volume, rights: Rights | None) -> list[Invalidati
     """
     if rights == volume.rights:
         return []
-    sight = Sight(volume.lens.source)
+    sight = Sight(volume.base_tree.source)
     while True:
         try:
             return _apply(volume, rights, sight)

@@ -46,7 +46,7 @@ async def rebase_onto(
     Awaits only while it fetches what the plan needs, one or two requests for each level of folders; the change itself is made at
     once. Raises Unavailable, TimedOut, Corrupt (for folders of the Hub's) with nothing changed.
     """
-    sight = Sight(volume.lens.source, volume.lens.lost)
+    sight = Sight(volume.base_tree.source, volume.base_tree.lost)
     for _ in range(ATTEMPTS_MAX):
         alone: frozenset[Node] = frozenset()
         whole: frozenset[Node] = frozenset()
@@ -69,7 +69,7 @@ async def rebase_onto(
                 done = acts.carry_out(new)
                 done.lost_count = len(sight.lost)
                 # Nothing stands on them any more, and should the Hub have them again they are what they are.
-                volume.lens.lost.difference_update(sight.lost)
+                volume.base_tree.lost.difference_update(sight.lost)
                 return done
         await _explore(plan, sight)
     raise Unavailable("the folders change faster than they can be compared")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
-from bucketfs.cache import Source
+from bucketfs.cache import Source, run_steps
 from bucketfs.dag import (
     RAW,
     Change,
@@ -34,7 +34,6 @@ from bucketfs.dag import (
 )
 from bucketfs.errors import Corrupt, NotFound, TooLarge
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, Steps
-from bucketfs.vfs.tree.base_tree import run_steps
 
 T = TypeVar("T")
 

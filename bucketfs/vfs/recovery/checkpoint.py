@@ -185,13 +185,13 @@ async def replay(volume: Volume, records: Iterable[ops.Op], lost: Iterable[tuple
             volume.stuck.append(op)
             continue
         try:
-            await volume.lens.settle(partial(replayed, volume, op))
+            await volume.base_tree.load(partial(replayed, volume, op))
         except Corrupt as error:
             volume.stuck.append(op)
             complaints.append(f"{type(op).__name__} {paths_of(op)[0]!r} waits for the Hub to have its blocks again: {error}")
         except (NotFound, AssertionError) as error:
             complaints.append(misfit(op, error))
-            if volume.lens.lost and isinstance(op, ops.SetContent):
+            if volume.base_tree.lost and isinstance(op, ops.SetContent):
                 volume.partless.append(op)
         else:
             volume.stuck = stuck
@@ -203,7 +203,7 @@ async def replay(volume: Volume, records: Iterable[ops.Op], lost: Iterable[tuple
 async def _losers(volume: Volume, op: ops.SetContent) -> set[FileNode]:
     """The file that a record was of; none when that cannot be known, or something was done to it that needed the record."""
     with suppress(Corrupt, NotFound):
-        node = await volume.lens.settle(partial(node_at, volume, op.path))
+        node = await volume.base_tree.load(partial(node_at, volume, op.path))
         if isinstance(node, FileNode):
             return {node}
     return set()
@@ -227,7 +227,7 @@ def replayed(volume: Volume, op: ops.Op) -> None:
     """An attempt to do what a record says, without writing another one."""
     volume.replaying = True
     try:
-        if volume.lens.lost:
+        if volume.base_tree.lost:
             prepare(volume, op)
         _apply(volume, op)
     finally:
@@ -282,7 +282,7 @@ def _apply(volume: Volume, op: ops.Op) -> None:
     parent, name = place_at(volume, op.path)
     at = volume.find(parent, name)
     if isinstance(op, ops.Place):
-        volume.lens.shown(Link(op.cid, op.tsize))  # look first
+        volume.base_tree.shown(Link(op.cid, op.tsize))  # look first
     if at is not None:
         volume.take_away(parent, at, op.time_ns)
     if isinstance(op, ops.Remove):

@@ -27,7 +27,7 @@ async def links_of_stuck(volume: Volume, root: Cid) -> dict[DraftId, Link]:
         for look in (partial(_link_at, volume, path), partial(_look_along, volume, root, path)):
             # Where folders are lost, too, nobody knows what the file was, or is.
             with suppress(Corrupt, NotFound, NotADirectory):
-                link = await volume.lens.settle(look)
+                link = await volume.base_tree.load(look)
                 if link is not None:
                     found[draft] = link
     return found
@@ -39,7 +39,7 @@ async def move_aside(volume: Volume, links: Mapping[DraftId, Link], *, host: str
     for path, draft in _files(volume).items():
         if draft in links:
             with suppress(Corrupt, NotFound, NotADirectory):
-                await volume.lens.settle(partial(_move_aside, volume, path, links[draft], host, when))
+                await volume.base_tree.load(partial(_move_aside, volume, path, links[draft], host, when))
 
 
 def _files(volume: Volume) -> dict[str, DraftId]:
@@ -54,7 +54,7 @@ def _look_along(volume: Volume, root: Cid, path: str) -> None:
     """See the folders of a path in another tree."""
     cid = root
     for name in path.encode().split(b"/"):
-        link = volume.lens.directory(cid).entries.get(name)
+        link = volume.base_tree.directory(cid).entries.get(name)
         if link is None or _kind(volume, link) is not Kind.DIRECTORY:
             return
         cid = link.cid
@@ -103,7 +103,7 @@ def _found(volume: Volume, path: str) -> Node | Link | None:
             if found is None and name not in at.overrides:
                 found = volume.base_entry(at, name)
         elif isinstance(at, Link) and _kind(volume, at) is Kind.DIRECTORY:
-            found = volume.lens.directory(at.cid).entries.get(name)
+            found = volume.base_tree.directory(at.cid).entries.get(name)
         if found is None:
             return None
         at = found
@@ -113,7 +113,7 @@ def _found(volume: Volume, path: str) -> Node | Link | None:
 def _kind(volume: Volume, at: Node | Link) -> Kind | None:
     if isinstance(at, Node):
         return at.kind
-    info = volume.lens.shown(at)
+    info = volume.base_tree.shown(at)
     return None if info is None else info.kind
 
 

@@ -41,7 +41,7 @@ async def retry(volume: Volume, *, host: str, when: str) -> Retried:
         op = volume.stuck[at]
         same = {path: await _as_it_was(volume, path) for path in paths_of(op)}
         try:
-            off = await volume.lens.settle(_Attempt(volume, op, same, host, when, done).make)
+            off = await volume.base_tree.load(_Attempt(volume, op, same, host, when, done).make)
         except Corrupt:
             off = False
         except (NotFound, AssertionError) as error:
@@ -79,7 +79,7 @@ async def _as_it_was(volume: Volume, path: str) -> bool:
 
 
 async def _entries(volume: Volume, link: Link) -> Mapping[bytes, Link]:
-    return (await volume.lens.settle(partial(volume.lens.directory, link.cid))).entries
+    return (await volume.base_tree.load(partial(volume.base_tree.directory, link.cid))).entries
 
 
 @dataclass(frozen=True, slots=True)

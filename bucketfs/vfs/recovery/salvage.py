@@ -17,15 +17,15 @@ from collections.abc import Iterable, Mapping
 from bucketfs.errors import Corrupt, NotADirectory, NotFound
 from bucketfs.ops import Create, MakeDirectory, MakeSymlink, Op, Place, Remove, SetContent
 from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes
-from bucketfs.vfs.tree.base_tree import Lens
+from bucketfs.vfs.tree.base_tree import BaseTree
 from bucketfs.vfs.tree.deferred import paths_of
 from bucketfs.vfs.tree.namespace import DEFAULT_MODE
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode
 from bucketfs.vfs.tree.volume import Volume
 
 
-async def find_lost(lens: Lens, base: Cid, theirs: Cid, ops: Iterable[Op]) -> list[str]:
-    """Find the folders of ``base`` that ``ops`` need, nobody has, and the Hub's newest tree ``theirs`` does not name; have the lens
+async def find_lost(base_tree: BaseTree, base: Cid, theirs: Cid, ops: Iterable[Op]) -> list[str]:
+    """Find the folders of ``base`` that ``ops`` need, nobody has, and the Hub's newest tree ``theirs`` does not name; have the tree
     take them for empty. Their paths. Raises Unavailable, TimedOut."""
     if base == theirs:
         return []
@@ -34,33 +34,33 @@ async def find_lost(lens: Lens, base: Cid, theirs: Cid, ops: Iterable[Op]) -> li
     # The root is needed even when nothing waits.
     needed = {""} | {parent for op in ops for path in paths_of(op) for parent in _folders(path)}
     for path in sorted(needed, key=lambda path: path.count("/") if path else -1):
-        cid = folders[path] = await _below(lens, folders.get(path.rpartition("/")[0]), path) if path else base
+        cid = folders[path] = await _below(base_tree, folders.get(path.rpartition("/")[0]), path) if path else base
         # The Hub's tree is looked at only where it matters: a start must not wait for what it does not need.
-        if cid is not None and await _entries(lens, cid) is None and await _at(lens, theirs, path) != cid:
-            lens.lost.add(cid)
+        if cid is not None and await _entries(base_tree, cid) is None and await _at(base_tree, theirs, path) != cid:
+            base_tree.lost.add(cid)
             lost.append(path)
     return lost
 
 
-async def _below(lens: Lens, folder: Cid | None, path: str) -> Cid | None:
+async def _below(base_tree: BaseTree, folder: Cid | None, path: str) -> Cid | None:
     """What a folder has at the last name of a path."""
-    entries = None if folder is None else await _entries(lens, folder)
+    entries = None if folder is None else await _entries(base_tree, folder)
     link = (entries or {}).get(path.rpartition("/")[2].encode())
     return None if link is None else link.cid
 
 
-async def _at(lens: Lens, root: Cid, path: str) -> Cid | None:
+async def _at(base_tree: BaseTree, root: Cid, path: str) -> Cid | None:
     """What a tree has at a path."""
     cid: Cid | None = root
     for name in path.split("/") if path else []:
-        cid = await _below(lens, cid, name)
+        cid = await _below(base_tree, cid, name)
     return cid
 
 
-async def _entries(lens: Lens, cid: Cid) -> Mapping[bytes, Link] | None:
+async def _entries(base_tree: BaseTree, cid: Cid) -> Mapping[bytes, Link] | None:
     """The names of a folder, None when nobody has it. What is there and no folder has none."""
     try:
-        return (await lens.settle(lambda: lens.directory(cid))).entries
+        return (await base_tree.load(lambda: base_tree.directory(cid))).entries
     except (Corrupt, NotFound):
         return None
     except NotADirectory:
@@ -98,7 +98,7 @@ def prepare(volume: Volume, op: Op) -> None:
 
 
 def _is_lost(directory: DirectoryNode) -> bool:
-    return directory.link is not None and directory.link.cid in directory.volume.lens.lost
+    return directory.link is not None and directory.link.cid in directory.volume.base_tree.lost
 
 
 def _put(parent: DirectoryNode, name: str, node: FileNode | DirectoryNode, time_ns: int) -> None:

@@ -348,7 +348,7 @@ class _Planner:
         held = self._folders.get(cid)
         if held is None:
             try:
-                info = self._volume.lens.shown(link)
+                info = self._volume.base_tree.shown(link)
             except Wanted:
                 self._lacking_infos[cid] = None
                 return False
@@ -361,7 +361,7 @@ class _Planner:
         key = (directory.link.cid, name)
         if key not in self._known:
             try:
-                self._known[key] = self._volume.lens.directory(directory.link.cid).entries.get(name)
+                self._known[key] = self._volume.base_tree.directory(directory.link.cid).entries.get(name)
             except Wanted:
                 self._lacking_directories[directory.link.cid] = None
                 return None

@@ -30,8 +30,8 @@ def contested_changes(volume: Volume, root: Cid) -> Choice:
         if directory.link is not None and directory.link.cid == theirs.cid:
             continue
         try:
-            new = volume.lens.directory(theirs.cid).entries
-            old = {} if directory.link is None else volume.lens.directory(directory.link.cid).entries
+            new = volume.base_tree.directory(theirs.cid).entries
+            old = {} if directory.link is None else volume.base_tree.directory(directory.link.cid).entries
         except Wanted as wanted:
             lacking.append(wanted)
             continue
@@ -40,7 +40,7 @@ def contested_changes(volume: Volume, root: Cid) -> Choice:
             if link is None or (known is not None and known.cid == link.cid):
                 continue
             try:
-                info = volume.lens.shown(link)
+                info = volume.base_tree.shown(link)
             except Wanted as wanted:
                 lacking.append(wanted)
                 continue

@@ -170,7 +170,7 @@ def pushed(picture: Picture, links: Mapping[Node, Link]) -> None:
 def _rest(frozen: Frozen, links: Mapping[Node, Link]) -> None:
     node = frozen.node
     if node.link is not None and node.link.cid != links[node].cid:
-        node.volume.lens.outdated(node.link)
+        node.volume.base_tree.forget(node.link)
     node.link = links[node]
     if node.version == frozen.version:
         node.changed = False

@@ -1,8 +1,8 @@
 """A look at the base tree that never waits, and the one way to wait for what it could not see.
 
 Everything the VFS decides, it decides in plain functions that run between two awaits, so that nothing interleaves with a
-decision. Such a function (an *attempt*) looks at the base through the `Lens`. When something is not in memory the lens raises
-`Wanted`; the attempt has changed nothing by then (a rule every attempt keeps: look first, then change). `Lens.settle` catches it,
+decision. Such a function (an *attempt*) looks at the base through the `BaseTree`. When something is not in memory the tree raises
+`Wanted`; the attempt has changed nothing by then (a rule every attempt keeps: look first, then change). `BaseTree.load` catches it,
 fetches what was wanted, and makes the attempt anew. When all is in memory, an operation does not await at all.
 """
 
@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from bucketfs.cache import Source
+from bucketfs.cache import Source, run_steps
 from bucketfs.dag import (
     RAW,
     Directory,
@@ -28,7 +28,7 @@ from bucketfs.dag import (
     node_info,
 )
 from bucketfs.errors import Corrupt, NotFound, Unavailable
-from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, Steps
+from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -65,7 +65,7 @@ ATTEMPTS_MAX = 10_000
 
 
 class Wanted(Exception):
-    """Something of the base is not in memory. Internal to the VFS: `Lens.settle` never lets it out."""
+    """Something of the base is not in memory. Internal to the VFS: `BaseTree.load` never lets it out."""
 
     def __init__(
         self,
@@ -114,23 +114,7 @@ class Weighted(Generic[K, V]):
             self._weight -= gone
 
 
-async def run_steps(steps: Steps[T], source: Source) -> T:
-    """Run a computation over blocks, fetching what it asks for from ``source``."""
-    try:
-        wanted = next(steps)
-        while True:
-            try:
-                blocks = await source.get_many(list(wanted))
-            except Exception as error:
-                wanted = steps.throw(error)
-            else:
-                wanted = steps.send(blocks)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-
-
-class Lens:
+class BaseTree:
     """The base tree of one Hub, decoded and in memory, by CID."""
 
     def __init__(self, source: Source) -> None:
@@ -214,7 +198,7 @@ class Lens:
             raise Wanted(blocks=[cid])
         return block
 
-    async def settle(self, attempt: Callable[[], T]) -> T:
+    async def load(self, attempt: Callable[[], T]) -> T:
         """Make an attempt until it has all it needs of the base; its result. Awaits only when something has to be fetched."""
         for _ in range(ATTEMPTS_MAX):
             try:
@@ -284,7 +268,7 @@ class Lens:
         """A base directory that is in memory."""
         return self._directories.get(cid)
 
-    def outdated(self, link: Link) -> None:
+    def forget(self, link: Link) -> None:
         """The base names this node no longer: what is known of it goes before its turn, or a folder that changes every second would
         fill the memory with what it was. If somebody still reads it (an open file does) it is decoded again."""
         self._directories.drop(link.cid)
@@ -301,7 +285,7 @@ class Lens:
             def step(cid: Cid = link.cid, name: bytes = name) -> Link | None:
                 return self.directory(cid).entries.get(name)
 
-            found = await self.settle(step)
+            found = await self.load(step)
             if found is None:
                 raise NotFound(f"no entry named {name.decode(errors='replace')!r}")
             link = found

@@ -10,7 +10,7 @@ from bucketfs import ops
 from bucketfs.dag import Leaf, leaf_data
 from bucketfs.errors import BucketfsError, Corrupt, DiskFailed, NoSpace, NotFound, ReadOnly, TooLarge
 from bucketfs.types import Cid
-from bucketfs.vfs.tree.base_tree import Lens
+from bucketfs.vfs.tree.base_tree import BaseTree
 from bucketfs.vfs.tree.content import BasePiece, Content, DraftPiece, Layer
 from bucketfs.vfs.tree.node import FileNode, check_sound
 
@@ -38,7 +38,7 @@ async def read(node: FileNode, offset: int, size: int) -> bytes:
     check_sound(node)
     content = node.content
     plan = content.pieces(offset, offset + size)
-    base, lens = content.base, node.volume.lens
+    base, base_tree = content.base, node.volume.base_tree
     parts: list[bytes | BasePiece] = []
     for piece in plan:
         if isinstance(piece, DraftPiece):
@@ -53,7 +53,7 @@ async def read(node: FileNode, offset: int, size: int) -> bytes:
     for part in parts:
         if isinstance(part, BasePiece):
             assert base is not None, "a piece of the base without a base"
-            done.append(await read_base(lens, base, part.start, part.stop))
+            done.append(await read_base(base_tree, base, part.start, part.stop))
         else:
             done.append(part)
     return b"".join(done)
@@ -80,10 +80,10 @@ def draft_bytes(node: FileNode, piece: DraftPiece) -> bytes:
     )
 
 
-async def read_base(lens: Lens, base: Cid, start: int, stop: int) -> bytes:
+async def read_base(base_tree: BaseTree, base: Cid, start: int, stop: int) -> bytes:
     """Bytes ``[start, stop)`` of an immutable file."""
-    leaves = await lens.settle(lambda: lens.leaves(base, start, stop))
-    blocks = await blocks_of(lens, leaves)
+    leaves = await base_tree.load(lambda: base_tree.leaves(base, start, stop))
+    blocks = await blocks_of(base_tree, leaves)
     parts: list[bytes] = []
     for leaf in leaves:
         data = bytes_of(leaf, blocks)
@@ -94,20 +94,20 @@ async def read_base(lens: Lens, base: Cid, start: int, stop: int) -> bytes:
     return found
 
 
-async def blocks_of(lens: Lens, leaves: Sequence[Leaf]) -> dict[Cid, bytes]:
+async def blocks_of(base_tree: BaseTree, leaves: Sequence[Leaf]) -> dict[Cid, bytes]:
     """The blocks of leaves that are blocks of their own; from memory without awaiting when all are there."""
     blocks: dict[Cid, bytes] = {}
     lacking: list[Cid] = []
     for leaf in leaves:
         if leaf.inline is not None:
             continue
-        block = lens.source.peek(leaf.cid)
+        block = base_tree.source.peek(leaf.cid)
         if block is None:
             lacking.append(leaf.cid)
         else:
             blocks[leaf.cid] = block
     if lacking:
-        blocks.update(await lens.source.get_many(lacking))
+        blocks.update(await base_tree.source.get_many(lacking))
     return blocks
 
 

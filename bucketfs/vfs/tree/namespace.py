@@ -1,6 +1,6 @@
 """Looking into a bucket: what names stand for, from the overlay where it has them, else from the base.
 
-All methods but `open_root` are attempts in the sense of `lens`, or immediate.
+All methods but `open_root` are attempts in the sense of `base_tree`, or immediate.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bucketfs.dag import NodeInfo
 from bucketfs.errors import NotADirectory, NotFound
 from bucketfs.types import NO_ATTRIBUTES, BucketKey, Cid, Inode, Kind, Link
-from bucketfs.vfs.tree.base_tree import Lens, Wanted
+from bucketfs.vfs.tree.base_tree import BaseTree, Wanted
 from bucketfs.vfs.tree.inode_table import InodeNumbers, Number, print_of
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode
 from bucketfs.vfs.tree.permissions import Rights
@@ -63,14 +63,14 @@ class View(ABC):
         self,
         key: BucketKey,
         *,
-        lens: Lens,
+        base_tree: BaseTree,
         numbers: InodeNumbers,
         registry: Registry,
         owner: Owner,
         updated_at_ns: int,
     ) -> None:
         self.key = key
-        self.lens = lens
+        self.base_tree = base_tree
         self.numbers = numbers
         self.registry = registry
         self.owner = owner
@@ -84,7 +84,7 @@ class View(ABC):
     async def open_root(self, base: Cid, inode: Inode, known: Number | None = None) -> None:
         """Begin with ``base`` and nothing changed. ``known``: what the table has of the root."""
         link = Link(base, 0)
-        info = await self.lens.settle(lambda: self.lens.info(link))
+        info = await self.base_tree.load(lambda: self.base_tree.info(link))
         if info.kind is not Kind.DIRECTORY:
             raise NotADirectory("the root of the bucket is not a directory; a private bucket cannot be mounted yet")
         fallback = self.updated_at_ns
@@ -111,7 +111,7 @@ class View(ABC):
         """A damaged node, or, when its block is there again, a node for what it truly is, with a number of its own: what the
         kernel knows under the old one is wrong."""
         assert node.link is not None, "only the base can be damaged"
-        info = self.lens.shown(node.link)
+        info = self.base_tree.shown(node.link)
         if info is None:
             return node
         own = info.attributes.mtime_ns
@@ -142,14 +142,14 @@ class View(ABC):
             return None
         if self.rights is not None and not self.rights.shows(self.path_under(directory, name)):
             return None
-        return self.lens.directory(directory.link.cid).entries.get(name)
+        return self.base_tree.directory(directory.link.cid).entries.get(name)
 
     def names(self, directory: DirectoryNode) -> list[bytes]:
         """All names of a directory: the base's in byte order, then those made here, oldest first."""
         names: list[bytes] = []
         overrides = directory.overrides
         if directory.link is not None:
-            entries = self.lens.directory(directory.link.cid).entries
+            entries = self.base_tree.directory(directory.link.cid).entries
             names = [name for name in entries if name not in overrides] if overrides else list(entries)
         if directory is self.root and SEED in names:
             names.remove(SEED)
@@ -162,11 +162,11 @@ class View(ABC):
         """The nodes of several names, with one fetch for all that is lacking. Names that are gone are left out."""
         lacking: list[Cid] = []
         if directory.link is not None:
-            entries = self.lens.directory(directory.link.cid).entries
+            entries = self.base_tree.directory(directory.link.cid).entries
             for name in names:
                 if name not in directory.children and name not in directory.overrides:
                     link = entries.get(name)
-                    if link is not None and not self.lens.damaged(link.cid) and self.lens.lacks_info(link):
+                    if link is not None and not self.base_tree.damaged(link.cid) and self.base_tree.lacks_info(link):
                         lacking.append(link.cid)
         if lacking:
             raise Wanted(infos=lacking, doubtful=True)
@@ -180,7 +180,7 @@ class View(ABC):
             return False
         if directory.link is None:
             return True
-        entries = self.lens.directory(directory.link.cid).entries
+        entries = self.base_tree.directory(directory.link.cid).entries
         hidden = {SEED} if directory is self.root else frozenset[bytes]()
         return all(name in directory.overrides or name in hidden for name in entries)
 
@@ -216,7 +216,7 @@ class View(ABC):
 
     def _materialize(self, directory: DirectoryNode, name: bytes, link: Link) -> Node:
         try:
-            info = self.lens.shown(link)
+            info = self.base_tree.shown(link)
         except Wanted:
             directory.fetched += 1
             raise
@@ -230,11 +230,11 @@ class View(ABC):
         count = min(LOOK_AHEAD_MAX, LOOK_AHEAD_GROWTH ** (directory.fetched - 1 + above)) if directory.fetched else 0
         if count <= 1 or directory.link is None:
             return
-        entries = self.lens.directory(directory.link.cid).entries
+        entries = self.base_tree.directory(directory.link.cid).entries
         names = list(entries)
         first = bisect_right(names, name)
         links = [entries[other] for other in names[first : first + count]]
-        lacking = [link.cid for link in links if self.lens.lacks_info(link) and not self.lens.damaged(link.cid)]
+        lacking = [link.cid for link in links if self.base_tree.lacks_info(link) and not self.base_tree.damaged(link.cid)]
         if lacking:
             raise Wanted(infos=lacking, doubtful=True)
 
@@ -262,7 +262,7 @@ class View(ABC):
 
     def node_of(self, link: Link, number: Number) -> Node:
         """A clean node for a DAG of the base. An attempt."""
-        return self.node_from(link, self.lens.shown(link), number)
+        return self.node_from(link, self.base_tree.shown(link), number)
 
     def node_from(self, link: Link, info: NodeInfo | None, number: Number) -> Node:
         """A clean node for a DAG of the base whose root block says ``info``, or is damaged (None)."""
@@ -312,7 +312,7 @@ class View(ABC):
                 if isinstance(at, FileNode):
                     self.forsake(at)
                 if at.link is not None:
-                    self.lens.outdated(at.link)
+                    self.base_tree.forget(at.link)
             if self.registry.get(at.inode) is at:
                 del self.registry[at.inode]
             at = above

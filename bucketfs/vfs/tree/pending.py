@@ -14,7 +14,7 @@ from bucketfs import ops
 from bucketfs.journal import Journal
 from bucketfs.types import BucketKey, Cid, Inode
 from bucketfs.vfs.tree.base_pins import Footing
-from bucketfs.vfs.tree.base_tree import Lens
+from bucketfs.vfs.tree.base_tree import BaseTree
 from bucketfs.vfs.tree.conflict_index import Conflicts
 from bucketfs.vfs.tree.inode_table import InodeNumbers, Number, print_of
 from bucketfs.vfs.tree.namespace import Owner, Registry, View
@@ -30,14 +30,16 @@ class Overlay(View):
         key: BucketKey,
         *,
         journal: Journal,
-        lens: Lens,
+        base_tree: BaseTree,
         numbers: InodeNumbers,
         registry: Registry,
         owner: Owner,
         updated_at_ns: int,
         read_only: bool = False,
     ) -> None:
-        super().__init__(key, lens=lens, numbers=numbers, registry=registry, owner=owner, updated_at_ns=updated_at_ns)
+        super().__init__(
+            key, base_tree=base_tree, numbers=numbers, registry=registry, owner=owner, updated_at_ns=updated_at_ns
+        )
         self.journal = journal
         self.read_only = read_only
         self.unrecorded: set[FileNode] = set()

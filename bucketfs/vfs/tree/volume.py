@@ -1,6 +1,6 @@
 """One bucket as base ⊕ overlay: its names, and every change to them.
 
-The methods here are attempts in the sense of `lens`: they look first, then write the journal record, then change memory, and
+The methods here are attempts in the sense of `base_tree`: they look first, then write the journal record, then change memory, and
 nothing can fail after the record. Replaying a record runs the same change without writing it again, so what a restart brings
 back is what the live operation did.
 """
