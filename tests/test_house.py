@@ -20,6 +20,7 @@ HOUSE = Path(__file__).resolve().parents[1] / "bucketfs"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "ops", "quoting", "disk"),
     ("dag", "wire"),
+    ("keys",),
     ("client", "hub", "cache", "journal"),
     ("vfs", "config"),
     ("remote",),
@@ -43,7 +44,7 @@ PURE = (
     "quoting.py",
     "dag/*",
     "client/headers.py",
-    "client/identity.py",
+    "keys/*",
     "hub/access.py",
     "cache/policy.py",
     "journal/record.py",

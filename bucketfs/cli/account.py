@@ -14,20 +14,11 @@ import trio
 
 from bucketfs.cli.options import configured, org_option, settings
 from bucketfs.cli.printing import say
-from bucketfs.client import (
-    NO_CREDENTIALS,
-    Channel,
-    Credentials,
-    Endpoint,
-    HubClient,
-    Identity,
-    KeyInfo,
-    ThreadsClient,
-    behind_text,
-)
+from bucketfs.client import NO_CREDENTIALS, Channel, Credentials, Endpoint, HubClient, KeyInfo, ThreadsClient, behind_text
 from bucketfs.config import DEFAULT_PROFILE, EMBEDDED, Config, CredentialsFile, Profile
 from bucketfs.daemon import Session, open_session
 from bucketfs.errors import Denied, InvalidArgument, NotFound, Unauthenticated, Unsupported, Usage
+from bucketfs.keys import Identity
 from bucketfs.quoting import visible
 
 T = TypeVar("T")

@@ -46,10 +46,11 @@ from bucketfs.cli.buck_target import (
 from bucketfs.cli.buck_watch import watch
 from bucketfs.cli.options import LocalPath, configured
 from bucketfs.cli.printing import named, say
-from bucketfs.client import Role, find_bucket, public_raw_of_text, thread_text
+from bucketfs.client import Role, find_bucket
 from bucketfs.config import make_private
 from bucketfs.daemon import Session
 from bucketfs.errors import CrossDevice, InvalidArgument, IsADirectory, Usage
+from bucketfs.keys import parse_public_key, thread_text
 from bucketfs.transfer import (
     Asides,
     PullOptions,
@@ -350,7 +351,7 @@ def grant(place: str, grantee: str, name: str, **options: Any) -> None:
     who = EVERYBODY if grantee in ("everyone", EVERYBODY) else grantee
     if who != EVERYBODY:
         try:
-            public_raw_of_text(who)
+            parse_public_key(who)
         except InvalidArgument as error:
             raise Usage(
                 f"{grantee!r} is no public key", hint="'bucketfs hub whoami' shows one, or write everyone"

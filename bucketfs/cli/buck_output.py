@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
 from bucketfs.cli.printing import listed, named, say
-from bucketfs.client import BucketInfo, PathItem, thread_text
+from bucketfs.client import BucketInfo, PathItem
 from bucketfs.dag import RAW, cid_text, codec_of, node_info
 from bucketfs.errors import Refused
+from bucketfs.keys import thread_text
 from bucketfs.transfer import Figures, NodeSource
 from bucketfs.types import Kind
 

@@ -18,11 +18,12 @@ import trio
 from bucketfs.cli.buck_target import acting, asides_place, bucket_of, need_native, rights_of, rights_options
 from bucketfs.cli.buck_watch_output import WatchShown
 from bucketfs.cli.options import LocalPath, configured
-from bucketfs.client import BucketInfo, thread_from_text, thread_text
+from bucketfs.client import BucketInfo
 from bucketfs.config import EMBEDDED, Config, Places, make_private
 from bucketfs.daemon import Session, Watched, announced, open_session, raise_descriptor_limit
 from bucketfs.disk import Disk
 from bucketfs.errors import Busy, NotFound, Refused, TimedOut, Unavailable, Usage
+from bucketfs.keys import thread_from_text, thread_text
 from bucketfs.mirror import Mirror, MirrorPace, MirrorRunner, MirrorState, forget_state
 from bucketfs.mount import mount_above, mounts
 from bucketfs.remote import NativeRemote, Watcher

@@ -13,10 +13,11 @@ import click
 from bucketfs.cli.account import in_session
 from bucketfs.cli.options import configured, org_option, settings
 from bucketfs.cli.printing import say
-from bucketfs.client import Credentials, KeyInfo, KeyType
+from bucketfs.client import Credentials, KeyInfo
 from bucketfs.config import EMBEDDED, CredentialsFile, Profile
 from bucketfs.daemon import Session
 from bucketfs.errors import NotFound, Usage
+from bucketfs.keys import KeyType
 
 _TYPES = {KeyType.ACCOUNT: "account", KeyType.USER: "user"}
 

@@ -11,10 +11,11 @@ import click
 from bucketfs.cli.account import in_session
 from bucketfs.cli.options import configured, settings
 from bucketfs.cli.printing import named, say
-from bucketfs.client import OrgInfo, public_key_text
+from bucketfs.client import OrgInfo
 from bucketfs.config import Config
 from bucketfs.daemon import Session
 from bucketfs.errors import Exists, Usage
+from bucketfs.keys import public_key_text
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
 

@@ -12,7 +12,7 @@ have been done. Blocks that come from here are checked against their CIDs; conte
 of the tree, not of the bytes.
 """
 
-from bucketfs.client.accounts import AccountInfo, HubClient, KeyInfo, KeyType, Member, OrgInfo, SessionInfo
+from bucketfs.client.accounts import AccountInfo, HubClient, KeyInfo, Member, OrgInfo, SessionInfo
 from bucketfs.client.blocks import NO_UPLOAD, BlocksClient, PutCounts
 from bucketfs.client.bucket_info import (
     BucketDetails,
@@ -37,10 +37,8 @@ from bucketfs.client.connection import (
     find_or_create_bucket,
 )
 from bucketfs.client.endpoint import Endpoint
-from bucketfs.client.headers import NO_CREDENTIALS, Credentials, api_signature, metadata, signature_message, token_subject
+from bucketfs.client.headers import NO_CREDENTIALS, Credentials, metadata
 from bucketfs.client.hub_clock import behind_text
-from bucketfs.client.identity import Identity, public_key_text, public_raw_of_text, signature_holds
-from bucketfs.client.ids import cid_of_root_path, parse_thread, root_path, thread_from_text, thread_of_random, thread_text
 from bucketfs.client.mail import Letter, letter, opened, sealed
 from bucketfs.client.retry import Backoff, Retry
 from bucketfs.client.streams import Dialogue, Replies
@@ -67,10 +65,8 @@ __all__ = [
     "Endpoint",
     "Holdings",
     "HubClient",
-    "Identity",
     "InstanceChange",
     "KeyInfo",
-    "KeyType",
     "Letter",
     "Limits",
     "Links",
@@ -91,25 +87,13 @@ __all__ = [
     "ThreadsClient",
     "TokenBearer",
     "UsersClient",
-    "api_signature",
     "behind_text",
     "buckets_thread",
-    "cid_of_root_path",
     "connect",
     "find_bucket",
     "find_or_create_bucket",
     "letter",
     "metadata",
     "opened",
-    "parse_thread",
-    "public_key_text",
-    "public_raw_of_text",
-    "root_path",
     "sealed",
-    "signature_holds",
-    "signature_message",
-    "thread_from_text",
-    "thread_of_random",
-    "thread_text",
-    "token_subject",
 ]

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bucketfs.client.channel import Channel
+from bucketfs.keys import KeyType
 from bucketfs.wire import hub_pb2 as pb
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["APIService"]
 MAIL_TIMEOUT_S = 31 * 60.0
 """Signup and signin block until the link of a mail was opened, for at most half an hour."""
-
-
-class KeyType(enum.IntEnum):
-    """Whom an API key lets act: the account itself, or any user who brings a token."""
-
-    ACCOUNT = 1
-    USER = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from bucketfs.client.bucket_info import BucketInfo, Holdings, Limits
 from bucketfs.client.channel import Channel
-from bucketfs.client.ids import parse_thread
 from bucketfs.dag import parse_cid, verify
 from bucketfs.errors import Corrupt, InvalidArgument, Unsupported
+from bucketfs.keys import parse_thread
 from bucketfs.types import BucketKey, Cid, ThreadId, UploadId
 from bucketfs.wire import blocks_pb2
 from bucketfs.wire.blockmessage import BlockMessage

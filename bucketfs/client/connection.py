@@ -6,7 +6,6 @@ ones.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,11 +18,11 @@ from bucketfs.client.buckets import BucketsClient
 from bucketfs.client.channel import TIMEOUT_S, Channel
 from bucketfs.client.endpoint import Endpoint
 from bucketfs.client.headers import Credentials
-from bucketfs.client.ids import THREAD_RANDOM_BYTES, thread_of_random
 from bucketfs.client.threads import ThreadsClient
 from bucketfs.client.token import TokenBearer
 from bucketfs.client.users import UsersClient
 from bucketfs.errors import Exists, NotFound
+from bucketfs.keys import fresh_thread
 from bucketfs.types import ThreadId
 
 BUCKETS_THREAD = "buckets"
@@ -88,7 +87,7 @@ async def buckets_thread(
     try:
         return (await users.thread(name)).id
     except NotFound:
-        made = thread_of_random(secrets.token_bytes(THREAD_RANDOM_BYTES))
+        made = fresh_thread()
     try:
         await threads.create(made, name)
     except Exists:

@@ -6,22 +6,12 @@ Sources: textileio/textile ``api/common/common.go``, go-threads ``core/thread/co
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
-import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
-from bucketfs.client.ids import thread_text
-from bucketfs.dag import multibase_decode, multibase_encode
-from bucketfs.errors import InvalidArgument
+from bucketfs.dag import multibase_encode
+from bucketfs.keys import api_signature, signature_message, thread_text
 from bucketfs.types import ThreadId
-
-SIGNATURE_LIFETIME = timedelta(hours=1)
-"""How long a signature is made to hold: as the original command line does. A Hub allows no clock skew on the early side and
-has no upper bound, so this is also how far our clock may be behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +37,6 @@ class Credentials:
 NO_CREDENTIALS = Credentials()
 
 
-def api_signature(secret: str, message: str) -> str:
-    """The ``x-textile-api-sig`` of ``message``: HMAC-SHA256 with the *decoded* secret. Raises InvalidArgument for a bad
-    secret."""
-    try:
-        key = multibase_decode(secret)
-    except InvalidArgument:
-        raise InvalidArgument("the API secret is none that a Hub gave out: letters are missing, or wrong") from None
-    return multibase_encode(hmac.digest(key, message.encode(), hashlib.sha256))
-
-
-def signature_message(now: datetime) -> str:
-    """The date that is signed: RFC 3339 in UTC with milliseconds, ``SIGNATURE_LIFETIME`` after ``now``."""
-    until = (now + SIGNATURE_LIFETIME).astimezone(UTC)
-    return until.strftime("%Y-%m-%dT%H:%M:%S.") + f"{until.microsecond // 1000:03d}Z"
-
-
 def metadata(
     credentials: Credentials, now: datetime, thread: ThreadId | None = None, thread_name: str = ""
 ) -> list[tuple[str, str]]:
@@ -74,7 +48,7 @@ def metadata(
     signature, signed = credentials.api_sig, credentials.api_sig_msg
     if credentials.api_secret:
         signed = signature_message(now)
-        signature = api_signature(credentials.api_secret, signed)
+        signature = multibase_encode(api_signature(credentials.api_secret, signed))
     headers = (
         ("x-textile-session", credentials.session),
         ("x-textile-org", credentials.org),
@@ -87,16 +61,3 @@ def metadata(
     )
     # An empty value is an absent header to every Hub, and some proxies refuse one.
     return [(name, value) for name, value in headers if value]
-
-
-def token_subject(token: str) -> str:
-    """The public-key text a token was given to. The signature is the Hub's to check. Raises InvalidArgument."""
-    parts = token.split(".")
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        subject = claims["sub"]
-    except (IndexError, KeyError, TypeError, ValueError, binascii.Error) as error:
-        raise InvalidArgument("not a token of a Hub") from error
-    if len(parts) != 3 or not isinstance(subject, str):
-        raise InvalidArgument("not a token of a Hub")
-    return subject

@@ -18,8 +18,8 @@ from nacl.public import Box, PrivateKey, PublicKey
 from nacl.signing import SigningKey, VerifyKey
 from nacl.utils import random as random_bytes
 
-from bucketfs.client.identity import Identity, public_raw_of_text
 from bucketfs.errors import Corrupt, InvalidArgument
+from bucketfs.keys import Identity, parse_public_key
 
 _NONCE_BYTES = 24
 _KEY_BYTES = 32
@@ -38,7 +38,7 @@ class Letter:
 
 def letter(sender: Identity, recipient: str, text: bytes) -> Letter:
     """``text`` as a letter. Raises InvalidArgument when ``recipient`` is no public-key text."""
-    to_body = sealed(public_raw_of_text(recipient), text)
+    to_body = sealed(parse_public_key(recipient), text)
     from_body = sealed(sender.public_raw, text)
     return Letter(recipient, to_body, sender.sign(to_body), from_body, sender.sign(from_body))
 

@@ -14,7 +14,6 @@ from datetime import datetime
 
 from google.protobuf.message import DecodeError
 
-from bucketfs.client.headers import SIGNATURE_LIFETIME
 from bucketfs.client.hub_clock import HINT, TIME_TRAILER, behind_text, hub_time
 from bucketfs.errors import (
     BlocksMissing,
@@ -38,6 +37,7 @@ from bucketfs.errors import (
     Unavailable,
     Unsupported,
 )
+from bucketfs.keys import SIGNATURE_LIFETIME
 from bucketfs.wire import blocks_pb2
 
 MISSING_TRAILER = "bucketfs-missing-bin"

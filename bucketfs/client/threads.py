@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bucketfs.client.channel import Channel
-from bucketfs.client.identity import Identity
 from bucketfs.client.streams import Replies
 from bucketfs.errors import Unauthenticated
+from bucketfs.keys import Identity
 from bucketfs.types import ThreadId
 from bucketfs.wire import threads_pb2 as pb
 
@@ -59,7 +59,7 @@ class ThreadsClient:
     async def token(self, identity: Identity) -> str:
         """A token for the user ``identity`` is: the Hub sends a challenge, which is signed. Tokens do not expire."""
         async with self._channel.stream_both(_SERVICE, "GetToken", _token_reply) as dialogue:
-            await dialogue.send(pb.GetTokenRequest(key=identity.public_key_text))
+            await dialogue.send(pb.GetTokenRequest(key=identity.public_key))
             challenge = await dialogue.receive()
             if challenge is None or not challenge.challenge:
                 raise Unauthenticated("GetToken: the Hub sent no challenge")

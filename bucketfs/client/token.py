@@ -12,7 +12,7 @@ from dataclasses import replace
 import trio
 
 from bucketfs.client.headers import Credentials
-from bucketfs.client.identity import Identity
+from bucketfs.keys import Identity
 
 
 class TokenBearer:

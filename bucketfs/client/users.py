@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bucketfs.client.channel import Channel
-from bucketfs.client.ids import parse_thread
 from bucketfs.client.mail import Letter
+from bucketfs.keys import parse_thread
 from bucketfs.types import ThreadId
 from bucketfs.wire import users_pb2 as pb
 

@@ -30,10 +30,11 @@ from pathlib import Path
 
 import tomli_w
 
-from bucketfs.client import Credentials, Identity, thread_from_text, thread_text
+from bucketfs.client import Credentials
 from bucketfs.config.parsers import is_identity
 from bucketfs.disk import Disk, make_private_folder
 from bucketfs.errors import BucketfsError, InvalidArgument, NotFound, Usage
+from bucketfs.keys import Identity, thread_from_text, thread_text
 from bucketfs.types import ThreadId
 
 log = logging.getLogger(__name__)
@@ -208,7 +209,7 @@ def _make_identity(path: Path) -> None:
     disk = Disk()
     make_private_folder(path.parent)
     aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    disk.replace_file(aside, Identity.generate().private_key_text.encode() + b"\n")
+    disk.replace_file(aside, Identity.generate().private_key.encode() + b"\n")
     try:
         os.link(aside, path)
     except FileExistsError:

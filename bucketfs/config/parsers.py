@@ -84,7 +84,7 @@ def path(value: object) -> Path | None:
 def thread(value: object) -> str:
     """The text of a thread ID; the empty text stands for none."""
     if value:
-        from bucketfs.client import thread_from_text  # only here: it brings gRPC along
+        from bucketfs.keys import thread_from_text  # only here: it brings the cryptography along
 
         try:
             thread_from_text(text(value))

@@ -15,19 +15,16 @@ from bucketfs.client import (
     Endpoint,
     Holdings,
     HubClient,
-    Identity,
     Limits,
     ThreadsClient,
     UsersClient,
     connect,
-    public_key_text,
-    thread_from_text,
-    token_subject,
 )
 from bucketfs.config import DEFAULT_PROFILE, EMBEDDED, Config, CredentialsFile, Profile, chosen_for, identity_of
 from bucketfs.daemon.embedded_hub import address_of, embedded_hub, place_of_embedded
 from bucketfs.daemon.host.allocator import keep_freed_memory
 from bucketfs.errors import InvalidArgument, NotFound, Unsupported, Usage
+from bucketfs.keys import Identity, claimed_subject, public_key_text, thread_from_text
 from bucketfs.types import BucketKey, ThreadId
 
 NO_THREAD = ThreadId(b"")
@@ -103,7 +100,7 @@ class Session:
         """The public key of whoever acts, as it stands in roles and owners."""
         credentials = self.credentials()
         if credentials.identity:
-            return Identity.from_text(credentials.identity).public_key_text
+            return Identity.from_text(credentials.identity).public_key
         try:
             key = (await self.hub.org()).key if credentials.org else (await self.hub.account()).key
         except InvalidArgument:
@@ -112,7 +109,7 @@ class Session:
             # Only beside a user group key does a token say who acts.
             if not credentials.token:
                 raise
-            return token_subject(credentials.token)
+            return claimed_subject(credentials.token)
         return public_key_text(key[4:])
 
     async def _org_of_key(self) -> str:
@@ -120,7 +117,7 @@ class Session:
             return public_key_text((await self.hub.org()).key[4:])
         except InvalidArgument:
             # Textile's Hub tells the key of an organization of its account by no other call.
-            return Identity.from_bytes(await self.hub.identity()).public_key_text
+            return Identity.from_bytes(await self.hub.identity()).public_key
 
 
 @asynccontextmanager
@@ -144,7 +141,7 @@ async def open_session(
         embedded = chosen.name == EMBEDDED
         place = place_of_embedded(config) if embedded else str(Endpoint.parse(chosen.hub, insecure=config.insecure))
         identity = identity_of(config.identity) if config.identity is not None else None
-        who = _who(chosen.name, config, "" if identity is None else identity.public_key_text)
+        who = _who(chosen.name, config, "" if identity is None else identity.public_key)
         known = None if manage else recall(place, who)
         if embedded:
             # Who knows what is in the buckets can show that while the Hub cannot be started, as with any Hub that is away.
@@ -153,7 +150,7 @@ async def open_session(
         endpoint = Endpoint.parse(address_of(config) if embedded else chosen.hub, insecure=config.insecure)
         credentials = file.current(
             chosen.name,
-            chosen_for(org=config.org, manage=manage, identity="" if identity is None else identity.private_key_text),
+            chosen_for(org=config.org, manage=manage, identity="" if identity is None else identity.private_key),
         )
         thread = thread_from_text(config.thread) if config.thread else None
         connection = await stack.enter_async_context(

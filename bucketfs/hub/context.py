@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from bucketfs.hub.config import HubConfig
 from bucketfs.hub.db.buckets import Metadata
 from bucketfs.hub.events import Feed
-from bucketfs.hub.identity import Identity
 from bucketfs.hub.services.confirm import Confirmations
 from bucketfs.hub.store.upload_quota import Pledges
+from bucketfs.keys import Identity
 
 if TYPE_CHECKING:
     from bucketfs.hub.store.blockstore import BlockStore

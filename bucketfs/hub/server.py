@@ -26,7 +26,6 @@ from bucketfs.hub.db.buckets import Metadata
 from bucketfs.hub.db.schema import sqlite_url
 from bucketfs.hub.events import Feed
 from bucketfs.hub.gateway import Gateway
-from bucketfs.hub.identity import Identity
 from bucketfs.hub.rpc.authentication import Authenticator
 from bucketfs.hub.rpc.dispatch import Gate, in_pool
 from bucketfs.hub.rpc.listen import bind
@@ -38,6 +37,7 @@ from bucketfs.hub.store.blockstore import NODES_RESERVE_BYTES, BlockStore
 from bucketfs.hub.store.reserve import SCRATCH_BYTES, give_up_reserve, take_reserve
 from bucketfs.hub.store.upload_quota import Pledges
 from bucketfs.hub.trees.private import bucket_size
+from bucketfs.keys import Identity
 
 log = logging.getLogger("bucketfs.hub")
 

@@ -12,8 +12,9 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from bucketfs.client import Channel, Connection, Credentials, Endpoint, HubClient, KeyType, connect
+from bucketfs.client import Channel, Connection, Credentials, Endpoint, HubClient, connect
 from bucketfs.hub import HubConfig, HubServer
+from bucketfs.keys import KeyType
 
 Handler = Callable[[Any, grpc.ServicerContext], Any]
 

@@ -12,12 +12,13 @@ from typing import Any
 import grpc
 import pytest
 
-from bucketfs.client import Channel, Credentials, Endpoint, HubClient, KeyType, behind_text, connect
-from bucketfs.client.headers import SIGNATURE_LIFETIME, api_signature, signature_message
+from bucketfs.client import Channel, Credentials, Endpoint, HubClient, behind_text, connect
 from bucketfs.client.hub_clock import hub_time
 from bucketfs.client.status_errors import BAD_SIGNATURE, Failure, error_of
+from bucketfs.dag import multibase_encode
 from bucketfs.errors import HubError, Unauthenticated
 from bucketfs.hub import HubConfig, HubServer
+from bucketfs.keys import SIGNATURE_LIFETIME, KeyType, api_signature, signature_message
 from bucketfs.wire import hub_pb2
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -114,7 +115,9 @@ async def test_a_stream_that_is_refused_names_it_too(hub: HubServer, developer: 
 
 async def test_a_signature_of_elsewhere_that_is_over_is_no_matter_of_clocks(hub: HubServer, developer: Credentials) -> None:
     signed = signature_message(datetime.now(UTC) - SIGNATURE_LIFETIME - timedelta(minutes=5))
-    given = Credentials(api_key=developer.api_key, api_sig=api_signature(developer.api_secret, signed), api_sig_msg=signed)
+    given = Credentials(
+        api_key=developer.api_key, api_sig=multibase_encode(api_signature(developer.api_secret, signed)), api_sig_msg=signed
+    )
     async with Channel(Endpoint.parse(hub.address), lambda: given) as channel:
         with pytest.raises(Unauthenticated, match=r"Bad API key signature \(the signed date passed 30\d s ago"):
             await HubClient(channel).keys()

@@ -16,13 +16,10 @@ from bucketfs.client import (
     Credentials,
     Endpoint,
     HubClient,
-    Identity,
-    KeyType,
     Role,
     connect,
     find_bucket,
     find_or_create_bucket,
-    thread_of_random,
 )
 from bucketfs.dag import build_file, cid_of, drive, edit_directory, file_root
 from bucketfs.errors import (
@@ -38,6 +35,7 @@ from bucketfs.errors import (
     Unauthenticated,
 )
 from bucketfs.hub import HubServer
+from bucketfs.keys import Identity, KeyType, fresh_thread
 from bucketfs.types import BucketKey, Cid, Link, UploadId
 
 UPLOAD = UploadId(bytes(range(16)))
@@ -108,13 +106,13 @@ async def test_every_client_finds_the_same_thread(hub: HubServer, developer: Cre
             assert [(entry.name, entry.is_db) for entry in await connection.users.threads()] == [("buckets", True)]
             assert (await connection.threads.info(connection.thread)).name == "buckets"
     assert found[0] == found[1]
-    given = thread_of_random(os.urandom(32))
+    given = fresh_thread()
     for _ in range(2):
         async with connect(endpoint, lambda: developer, thread=given, thread_name="other") as connection:
             assert connection.thread == given
     async with connect(endpoint, lambda: developer) as connection:
         with pytest.raises(Exists):
-            await connection.threads.create(thread_of_random(os.urandom(32)), "Buckets")
+            await connection.threads.create(fresh_thread(), "Buckets")
         await connection.buckets.create("b")
         with pytest.raises(NotEmpty):
             await connection.threads.delete(connection.thread)
@@ -124,11 +122,11 @@ async def test_every_client_finds_the_same_thread(hub: HubServer, developer: Cre
 async def test_a_user_brings_an_identity_and_gets_a_token(hub: HubServer, connection: Connection) -> None:
     key = await connection.hub.create_key(KeyType.USER, secure=True)
     user = Identity.generate()
-    credentials = Credentials(api_key=key.key, api_secret=key.secret, identity=user.private_key_text)
+    credentials = Credentials(api_key=key.key, api_secret=key.secret, identity=user.private_key)
     async with connect(Endpoint.parse(hub.address), lambda: credentials) as theirs:
         assert theirs.thread != connection.thread
         made = await theirs.buckets.create("mine")
-        assert made.info.owner == user.public_key_text
+        assert made.info.owner == user.public_key
         with pytest.raises(Denied):
             await type(theirs.buckets)(theirs.channel, connection.thread).list()
 
@@ -225,7 +223,7 @@ async def test_set_path_and_roles(connection: Connection) -> None:
     pushed = await buckets.push_path(key, "a", pieces(b"hello"))
     await buckets.set_path(key, "sub/b", pushed.cid)
     assert b"".join([chunk async for chunk in buckets.pull_path(key, "sub/b")]) == b"hello"
-    friend = Identity.generate().public_key_text
+    friend = Identity.generate().public_key
     await buckets.set_roles(key, "sub", {friend: Role.WRITER})
     assert (await buckets.roles(key, "sub"))[friend] is Role.WRITER
     details = await buckets.details(key)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from bucketfs.client import Connection, Credentials, Endpoint, Identity, KeyInfo, KeyType, connect
+from bucketfs.client import Connection, Credentials, Endpoint, KeyInfo, connect
 from bucketfs.errors import Unauthenticated
 from bucketfs.hub import HubConfig, HubServer
+from bucketfs.keys import Identity, KeyType
 from bucketfs.types import ThreadId
 
 
@@ -22,7 +23,7 @@ async def key(connection: Connection) -> AsyncIterator[KeyInfo]:
 
 
 def user_of(key: KeyInfo) -> Credentials:
-    return Credentials(api_key=key.key, api_secret=key.secret, identity=Identity.generate().private_key_text)
+    return Credentials(api_key=key.key, api_secret=key.secret, identity=Identity.generate().private_key)
 
 
 def tokens_asked_for(connection: Connection) -> int:

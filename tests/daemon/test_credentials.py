@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from bucketfs.client import Credentials, thread_of_random
+from bucketfs.client import Credentials
 from bucketfs.config import CredentialsFile, Profile
 from bucketfs.daemon.session import choose
 from bucketfs.errors import NotFound, Usage
+from bucketfs.types import ThreadId
 
-MINE = Profile("default", "hub.example:443", Credentials(api_key="bkey", api_secret="bsecret"), thread_of_random(bytes(32)))
+MINE = Profile(
+    "default", "hub.example:443", Credentials(api_key="bkey", api_secret="bsecret"), ThreadId(b"\x01\x55" + bytes(32))
+)
 
 
 @pytest.fixture

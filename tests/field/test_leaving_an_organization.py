@@ -16,7 +16,7 @@ from support.keyring import ACCOUNT, HUB, USER, get_token, make_key, sign_up
 
 from bucketfs.dag import multibase_encode
 from bucketfs.hub import HubConfig, HubServer
-from bucketfs.hub.identity import Identity
+from bucketfs.keys import Identity
 from bucketfs.wire import hub_pb2
 
 

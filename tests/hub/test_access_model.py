@@ -24,7 +24,7 @@ from bucketfs.errors import Denied
 from bucketfs.hub import HubConfig, HubServer
 from bucketfs.hub.access import Touch, check_changes, check_save, may_read, visible
 from bucketfs.hub.db.models import BucketRow, PathEntry
-from bucketfs.hub.identity import Identity
+from bucketfs.keys import Identity
 from bucketfs.types import BucketKey, Cid, Link, ThreadId
 from bucketfs.wire import hub_pb2
 

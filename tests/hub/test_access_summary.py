@@ -25,7 +25,7 @@ from support.keyring import ACCOUNT, USER, get_token, make_key, sign_up
 
 from bucketfs.dag import drive, edit_directory, empty_directory
 from bucketfs.hub import HubConfig, HubServer
-from bucketfs.hub.identity import Identity
+from bucketfs.keys import Identity
 from bucketfs.types import Cid
 from bucketfs.wire import blocks_pb2, hub_pb2, threads_pb2, users_pb2
 

@@ -16,8 +16,8 @@ from support.keyring import USER, as_user, make_key
 from bucketfs.dag import multibase_encode
 from bucketfs.errors import NotFound, Stale
 from bucketfs.hub import HubServer, names
-from bucketfs.hub.identity import Identity, public_key_bytes
 from bucketfs.hub.services.accounts import NO_ORG_IDENTITY
+from bucketfs.keys import Identity, make_token, public_key_bytes
 from bucketfs.wire import hub_pb2 as pb
 
 HUB = "api.hubd.pb.APIService"
@@ -187,8 +187,6 @@ def test_keys(caller: Any, alice: Any, bob: Any) -> None:
 
 
 def test_user_keys_have_no_account(caller: Any, alice: Any, hub_server: HubServer) -> None:
-    from bucketfs.hub.identity import make_token
-
     key = alice.call(HUB, "CreateKey", pb.CreateKeyRequest(type=pb.KEY_TYPE_USER)).key_info.key
     owner = multibase_encode(alice.call(HUB, "GetSessionInfo", pb.GetSessionInfoRequest()).key)
     token = make_token(hub_server.hub.host_key, Identity.generate().public_key, 0, owner)

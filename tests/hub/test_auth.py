@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from bucketfs.dag import multibase_encode
-from bucketfs.hub import ids
 from bucketfs.hub.db.buckets import Metadata
 from bucketfs.hub.db.models import AccountRow, KeyRow, ThreadRow
-from bucketfs.hub.identity import Identity, make_link_token, make_token
 from bucketfs.hub.rpc.authentication import (
     BLOCKS,
     BUCKETS,
@@ -25,9 +23,9 @@ from bucketfs.hub.rpc.authentication import (
     Authenticator,
     headers_of,
 )
-from bucketfs.hub.rpc.call import AccountKind, Call, KeyType
+from bucketfs.hub.rpc.call import AccountKind, Call
 from bucketfs.hub.rpc.status import Status
-from bucketfs.hub.signatures import signature_of
+from bucketfs.keys import Identity, KeyType, api_signature, make_link_token, make_token, random_text
 from bucketfs.types import ThreadId
 
 NOW = 1_700_000_000 * 10**9
@@ -54,7 +52,7 @@ def account(metadata: Metadata) -> Callable[..., str]:
 @pytest.fixture
 def key(metadata: Metadata) -> Callable[..., KeyRow]:
     def make(owner: str, kind: KeyType = KeyType.ACCOUNT, *, secure: bool = False, valid: bool = True) -> KeyRow:
-        row = KeyRow(ids.random_text(16), ids.random_text(24), owner, kind, secure, valid)
+        row = KeyRow(random_text(16), random_text(24), owner, kind, secure, valid)
         metadata.create_key(row, NOW)
         return row
 
@@ -64,7 +62,7 @@ def key(metadata: Metadata) -> Callable[..., KeyRow]:
 @pytest.fixture
 def thread(metadata: Metadata) -> Callable[..., ThreadId]:
     def make(owner: str, api_key: str = "") -> ThreadId:
-        made = ThreadId(b"\x01\x55" + ids.random_text(20).encode())
+        made = ThreadId(b"\x01\x55" + random_text(20).encode())
         metadata.create_thread(ThreadRow(made, owner, "", "unnamed", api_key, True, bytes(64), NOW))
         return made
 
@@ -161,7 +159,7 @@ def test_signatures(gate: Authenticator, account: Callable[..., str], key: Calla
     past = (moment - datetime.timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def headers(message: str, base: str = "b") -> dict[str, str]:
-        signature = multibase_encode(signature_of(row.secret, message), base)
+        signature = multibase_encode(api_signature(row.secret, message), base)
         return {"x_textile_api_key": row.key, "x_textile_api_sig_msg": message, "x_textile_api_sig": signature}
 
     assert admit(gate, **headers(soon)).api_key == row.key

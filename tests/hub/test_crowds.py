@@ -18,13 +18,13 @@ from support.keyring import USER, as_user, make_key, sign_up
 from support.waiting import eventually
 
 from bucketfs.hub import HubConfig, HubServer
-from bucketfs.hub.identity import Identity
 from bucketfs.hub.rpc import admission as seats
 from bucketfs.hub.rpc import dispatch as rpc
 from bucketfs.hub.rpc.admission import Seats, Visit
 from bucketfs.hub.rpc.call import NOBODY, AccountKind, Call
 from bucketfs.hub.rpc.fair_queue import Turns
 from bucketfs.hub.rpc.status import Status
+from bucketfs.keys import Identity
 from bucketfs.wire import buckets_pb2, hub_pb2, threads_pb2, users_pb2
 
 HUB = "api.hubd.pb.APIService"

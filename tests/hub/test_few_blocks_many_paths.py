@@ -16,7 +16,7 @@ from support.keyring import USER, as_user, make_key, sign_up
 
 from bucketfs.dag import cid_of, cid_text, drive, edit_directory, multibase_encode
 from bucketfs.hub import HubServer, collect
-from bucketfs.hub.identity import Identity
+from bucketfs.keys import Identity
 from bucketfs.types import Cid, Link
 from bucketfs.wire import hub_pb2
 

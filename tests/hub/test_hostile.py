@@ -35,10 +35,10 @@ from bucketfs.dag import (
 )
 from bucketfs.errors import NotADirectory
 from bucketfs.hub import HubConfig, HubServer, collect
-from bucketfs.hub.identity import Identity
 from bucketfs.hub.server import SERVICES
 from bucketfs.hub.trees.public import WorkingSet
 from bucketfs.hub.trees.size_check import SIZE_MAX, Scales, check_sizes
+from bucketfs.keys import Identity
 from bucketfs.types import Cid, Link, NodeAttributes
 from bucketfs.wire import blocks_pb2, buckets_pb2, hub_pb2, threads_pb2, users_pb2
 

@@ -16,7 +16,7 @@ from support.keyring import USER, ApiKey, as_user, get_token, invalidate, make_k
 from bucketfs.hub import HubServer
 from bucketfs.hub.db.buckets import Metadata
 from bucketfs.hub.db.schema import sqlite_url
-from bucketfs.hub.identity import Identity, make_token
+from bucketfs.keys import Identity, make_token
 from bucketfs.wire import blocks_pb2, hub_pb2, threads_pb2, users_pb2
 
 HUB = "api.hubd.pb.APIService"

@@ -32,10 +32,10 @@ from bucketfs.hub import HubConfig, HubServer, collect
 from bucketfs.hub.db.buckets import Metadata
 from bucketfs.hub.db.models import BucketRow, Limits, PathEntry, ThreadRow, Usage
 from bucketfs.hub.db.schema import sqlite_url
-from bucketfs.hub.identity import Identity
 from bucketfs.hub.store.upload_quota import Pledges
 from bucketfs.hub.trees.private import PrivateTree
 from bucketfs.hub.trees.public import WorkingSet
+from bucketfs.keys import Identity
 from bucketfs.types import BucketKey, Cid, ThreadId
 from bucketfs.wire import blocks_pb2, threads_pb2
 

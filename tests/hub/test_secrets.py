@@ -18,8 +18,7 @@ from support.keyring import USER, get_token, invalidate, make_key, sign_up
 
 from bucketfs.dag import multibase_decode
 from bucketfs.hub import HubServer, collect
-from bucketfs.hub.identity import Identity
-from bucketfs.hub.ids import thread_id_from_text
+from bucketfs.keys import Identity, thread_from_text
 from bucketfs.wire import blocks_pb2, hub_pb2, threads_pb2, users_pb2
 
 HUB = "api.hubd.pb.APIService"
@@ -155,7 +154,7 @@ def use(client: Caller, secrets: dict[str, Any], server: HubServer) -> None:
     assert row.link_key is not None
     secrets[f"link key {key}"] = row.link_key
     secrets.update((f"file key {key} {path}", entry.key) for path, entry in row.metadata.items() if entry.key)
-    secrets[f"thread key {key}"] = server.hub.metadata.thread(thread_id_from_text(user.root(key).thread)).key
+    secrets[f"thread key {key}"] = server.hub.metadata.thread(thread_from_text(user.root(key).thread)).key
     assert row.link_key.hex() not in repr(row)
 
 

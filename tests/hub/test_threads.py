@@ -14,12 +14,12 @@ import pytest
 
 from bucketfs.dag import cid_of, cid_text, multibase_encode
 from bucketfs.errors import InvalidArgument
-from bucketfs.hub import HubServer, ids
+from bucketfs.hub import HubServer
 from bucketfs.hub.db.models import BucketRow, PathEntry
 from bucketfs.hub.events import PENDING_MAX, Action, Feed
-from bucketfs.hub.identity import Identity, make_link_token, make_token, token_subject
 from bucketfs.hub.services import query
 from bucketfs.hub.services.threads import Tokens
+from bucketfs.keys import Identity, fresh_bucket_key, make_link_token, make_token, token_subject
 from bucketfs.types import BucketKey, ThreadId
 from bucketfs.wire import hub_pb2, threads_net_pb2, threads_pb2, users_pb2
 
@@ -181,7 +181,7 @@ def bucket(alice: Any, hub_server: HubServer) -> BucketRow:
     new_db(alice, RAW_ID, "buckets")
     owner = hub_server.hub.metadata.account_named("alice").account
     paths = {"": PathEntry(None, {owner: 3}, 5), "open": PathEntry(b"file key", {"*": 1}, 5), "it's": PathEntry(b"k", {}, 5)}
-    key = ids.fresh_bucket_key()
+    key = fresh_bucket_key()
     row = BucketRow(key, ThreadId(RAW_ID), owner, "photos", 1, b"link key", ROOT, paths, 4, 5)
     return hub_server.hub.metadata.create_bucket(row)
 

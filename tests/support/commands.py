@@ -10,9 +10,10 @@ import pytest
 import trio
 
 from bucketfs.cli import main
-from bucketfs.client import Channel, Credentials, Endpoint, HubClient, KeyType
+from bucketfs.client import Channel, Credentials, Endpoint, HubClient
 from bucketfs.config import CredentialsFile, Profile, find_places
 from bucketfs.hub import HubConfig, HubServer
+from bucketfs.keys import KeyType
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bucketfs.dag import multibase_encode
-from bucketfs.hub.identity import Identity
-from bucketfs.hub.signatures import signature_of
+from bucketfs.keys import Identity, api_signature
 from bucketfs.wire import hub_pb2, threads_pb2
 
 HUB = "api.hubd.pb.APIService"
@@ -26,7 +25,7 @@ class ApiKey:
 
     def headers(self, date: str = FAR_DATE) -> dict[str, str]:
         """The headers of a signed call, for ``Caller.using``."""
-        signature = multibase_encode(signature_of(self.secret, date))
+        signature = multibase_encode(api_signature(self.secret, date))
         return {"x_textile_api_key": self.key, "x_textile_api_sig": signature, "x_textile_api_sig_msg": date}
 
 

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bucketfs.client import BucketInfo, thread_from_text, thread_text
+from bucketfs.client import BucketInfo
 from bucketfs.dag import cid_from_text, cid_text
 from bucketfs.disk import Disk
 from bucketfs.errors import BucketfsError
+from bucketfs.keys import thread_from_text, thread_text
 from bucketfs.types import BucketKey, ThreadId
 
 VERSION = 1

@@ -14,7 +14,8 @@ from bucketfs.errors import Denied, Exists, NotFound, Refused, Stale
 from bucketfs.hub.db import schema as tables
 from bucketfs.hub.db.engine import DUPLICATE_KEY, Database
 from bucketfs.hub.db.models import AccountRow, InviteRow, KeyRow, MemberRow, SessionRow
-from bucketfs.hub.rpc.call import AccountKind, KeyType
+from bucketfs.hub.rpc.call import AccountKind
+from bucketfs.keys import KeyType
 
 OWNER = "owner"
 MEMBER = "member"

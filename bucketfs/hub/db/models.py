@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bucketfs.hub.rpc.call import AccountKind, KeyType
+from bucketfs.hub.rpc.call import AccountKind
+from bucketfs.keys import KeyType
 from bucketfs.types import BucketKey, Cid, ThreadId
 
 BUCKET_VERSION = 1

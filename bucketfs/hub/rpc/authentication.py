@@ -16,11 +16,19 @@ from bucketfs.dag import multibase_decode
 from bucketfs.errors import InvalidArgument, NotFound
 from bucketfs.hub.db.buckets import Metadata
 from bucketfs.hub.db.models import AccountRow, KeyRow
-from bucketfs.hub.identity import Identity, TokenForged, TokenMalformed, token_subject
-from bucketfs.hub.ids import parse_thread_id, thread_id_from_text
-from bucketfs.hub.rpc.call import NOBODY, AccountKind, Call, KeyType
+from bucketfs.hub.rpc.call import NOBODY, AccountKind, Call
 from bucketfs.hub.rpc.status import Code, Status
-from bucketfs.hub.signatures import parse_date_ns, signature_matches
+from bucketfs.keys import (
+    Identity,
+    KeyType,
+    TokenForged,
+    TokenMalformed,
+    parse_date_ns,
+    parse_thread,
+    signature_matches,
+    thread_from_text,
+    token_subject,
+)
 from bucketfs.types import ThreadId
 
 HUB = "api.hubd.pb.APIService"
@@ -131,7 +139,7 @@ class Authenticator:
         field, methods = THREAD_FIELDS.get(service, ("", frozenset()))
         if method in methods:
             try:
-                named.add(parse_thread_id(getattr(request, field)))
+                named.add(parse_thread(getattr(request, field)))
             except InvalidArgument as error:
                 raise Status(Code.INVALID_ARGUMENT, str(error)) from error
         for thread in named:
@@ -150,7 +158,7 @@ class Authenticator:
         if service == THREADS and method in CROSS_USER[THREADS] and hasattr(request, "dbID"):
             # What is no thread ID is answered by the method itself.
             with suppress(InvalidArgument):
-                named.add(parse_thread_id(request.dbID))
+                named.add(parse_thread(request.dbID))
         for thread in named:
             self._check_owner(call, thread, open_to_strangers=True)
 
@@ -336,7 +344,7 @@ def _acting(account: AccountRow, *, user: str | None, session: str | None = None
 def _with_headers(call: Call, headers: Mapping[str, str]) -> Call:
     thread: ThreadId | None
     try:
-        thread = thread_id_from_text(headers.get("x-textile-thread", ""))
+        thread = thread_from_text(headers.get("x-textile-thread", ""))
     except InvalidArgument:
         thread = None  # the protocol takes a header that does not decode for an absent one
     return replace(call, thread=thread, thread_name=headers.get("x-textile-thread-name", ""))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from bucketfs.keys import KeyType
 from bucketfs.types import ThreadId
 
 
@@ -22,13 +23,6 @@ class AccountKind(enum.Enum):
     DEVELOPER = "developer"
     ORG = "org"
     USER = "user"
-
-
-class KeyType(enum.Enum):
-    """The two kinds of API key, by their numbers on the wire (api.hubd.pb KeyType)."""
-
-    ACCOUNT = 1
-    USER = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,15 @@ from typing import Any, NoReturn
 
 import bucketfs
 from bucketfs.errors import Denied, Exists, NotFound, Refused
-from bucketfs.hub import ids, names
+from bucketfs.hub import names
 from bucketfs.hub.context import Hub
 from bucketfs.hub.db.accounts import OWNER
 from bucketfs.hub.db.models import AccountRow, KeyRow
-from bucketfs.hub.identity import Identity, public_key_bytes
 from bucketfs.hub.rpc.authentication import HUB, INSECURE_KEY, SESSION_NS, WARNING_TRAILER
-from bucketfs.hub.rpc.call import AccountKind, Call, Context, KeyType
+from bucketfs.hub.rpc.call import AccountKind, Call, Context
 from bucketfs.hub.rpc.service import Service
 from bucketfs.hub.rpc.status import Code, Status
+from bucketfs.keys import API_KEY_BYTES, API_SECRET_BYTES, SESSION_BYTES, Identity, KeyType, public_key_bytes, random_text
 from bucketfs.wire import hub_pb2 as pb
 
 NO_ORG_IDENTITY = "the private key of an organization stays at the hub: a member would keep it after leaving"
@@ -211,7 +211,7 @@ class Orgs:
         org, developer = self._org(context.call)
         if not names.is_email(request.email):
             raise Status(Code.FAILED_PRECONDITION, "Email address in not valid")
-        token = ids.random_text(ids.SESSION_BYTES)
+        token = random_text(SESSION_BYTES)
         self.hub.metadata.create_invite(token, org, developer, request.email, time.time_ns() + INVITE_NS)
         name = self.hub.metadata.account(org).name
         self.hub.confirmations.announce(
@@ -282,7 +282,7 @@ def create_developer(hub: Hub, username: str, email: str) -> str:
 
 def create_session(hub: Hub, account: str) -> str:
     """A fresh session of a developer."""
-    session = ids.random_text(ids.SESSION_BYTES)
+    session = random_text(SESSION_BYTES)
     hub.metadata.create_session(session, account, time.time_ns() + SESSION_NS)
     return session
 
@@ -290,8 +290,8 @@ def create_session(hub: Hub, account: str) -> str:
 def create_key(hub: Hub, owner: str, kind: KeyType, *, secure: bool) -> KeyRow:
     """A fresh API key of an account."""
     row = KeyRow(
-        key=ids.random_text(ids.API_KEY_BYTES),
-        secret=ids.random_text(ids.API_SECRET_BYTES),
+        key=random_text(API_KEY_BYTES),
+        secret=random_text(API_SECRET_BYTES),
         owner=owner,
         type=kind,
         secure=secure,

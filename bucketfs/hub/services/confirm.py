@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from bucketfs.hub.config import HubConfig
-from bucketfs.hub.ids import SESSION_BYTES, random_text
 from bucketfs.hub.rpc.call import Context
 from bucketfs.hub.rpc.status import Code, Status
+from bucketfs.keys import SESSION_BYTES, random_text
 
 WAITING_MAX = 128
 """Of each kind. One that waits holds a thread."""

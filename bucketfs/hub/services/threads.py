@@ -22,14 +22,13 @@ from bucketfs.hub.context import Hub
 from bucketfs.hub.db.buckets import INSTANCE_NOT_FOUND
 from bucketfs.hub.db.models import BucketRow, ThreadRow
 from bucketfs.hub.events import Action, Change
-from bucketfs.hub.identity import Identity, make_token, parse_public_key, public_key_text, verify_signature
-from bucketfs.hub.ids import parse_thread_id
 from bucketfs.hub.rpc.authentication import THREADS, THREADS_NET
 from bucketfs.hub.rpc.call import Context
 from bucketfs.hub.rpc.service import Service
 from bucketfs.hub.rpc.status import Code, Status
 from bucketfs.hub.services import query
 from bucketfs.hub.services.instance import COLLECTION, instance_json, instance_of
+from bucketfs.keys import Identity, make_token, parse_public_key, parse_thread, public_key_text, verify_signature
 from bucketfs.types import ThreadId
 from bucketfs.wire import threads_net_pb2, threads_pb2
 
@@ -155,7 +154,7 @@ class Databases:
             if name and not names.is_thread_name(name):
                 raise Status(Code.UNKNOWN, names.THREAD_NAME_TEXT)
         row = ThreadRow(
-            id=parse_thread_id(request.dbID),
+            id=parse_thread(request.dbID),
             owner=call.account,
             name=call.thread_name,
             db_name=db_name,
@@ -172,12 +171,12 @@ class Databases:
         return pb.NewDBReply()
 
     def info(self, request: Any, _context: Context) -> Any:
-        row = self.hub.metadata.thread(parse_thread_id(request.dbID))
+        row = self.hub.metadata.thread(parse_thread(request.dbID))
         return pb.GetDBInfoReply(addrs=[_address(self.hub.host_key, row.id)], key=row.key, name=row.db_name)
 
     def delete(self, request: Any, _context: Context) -> Any:
         try:
-            self.hub.metadata.delete_thread(parse_thread_id(request.dbID))
+            self.hub.metadata.delete_thread(parse_thread(request.dbID))
         except Exists as error:
             raise Status(Code.FAILED_PRECONDITION, str(error)) from error
         return pb.DeleteDBReply()
@@ -248,7 +247,7 @@ class Collection:
         return reply
 
     def _thread(self, data: bytes, collection: str) -> ThreadId:
-        thread = self.hub.metadata.thread(parse_thread_id(data)).id
+        thread = self.hub.metadata.thread(parse_thread(data)).id
         if collection != COLLECTION:
             raise Status(Code.NOT_FOUND, "collection not found")
         return thread

@@ -15,7 +15,6 @@ from bucketfs.errors import InvalidArgument, NotFound, NotPermitted
 from bucketfs.hub import access
 from bucketfs.hub.db.models import BucketRow, PathEntry
 from bucketfs.hub.events import Action
-from bucketfs.hub.identity import parse_public_key, public_key_text
 from bucketfs.hub.rpc.call import Context
 from bucketfs.hub.rpc.status import Code, Status
 from bucketfs.hub.services.buckets.messages import root_message
@@ -25,6 +24,7 @@ from bucketfs.hub.services.buckets.write import WRAPPED, BucketTree, Desk, Metad
 from bucketfs.hub.trees.crypt import new_key
 from bucketfs.hub.trees.private import PrivateTree
 from bucketfs.hub.trees.public import PathNotFound, total_size
+from bucketfs.keys import parse_public_key, public_key_text
 from bucketfs.types import Link
 from bucketfs.wire import buckets_pb2 as pb
 

@@ -10,11 +10,10 @@ from bucketfs.dag import cid_text
 from bucketfs.hub.access import nearest_entry
 from bucketfs.hub.config import HubConfig
 from bucketfs.hub.db.models import BucketRow, PathEntry
-from bucketfs.hub.identity import Identity, make_link_token
-from bucketfs.hub.ids import thread_id_text
 from bucketfs.hub.services.buckets.paths import Path, path_text
 from bucketfs.hub.trees.crypt import key_text
 from bucketfs.hub.trees.public import Item, Listing
+from bucketfs.keys import Identity, make_link_token, thread_text
 from bucketfs.types import Cid
 from bucketfs.wire import buckets_pb2 as pb
 
@@ -49,7 +48,7 @@ def root_message(row: BucketRow, *, with_paths: bool = True) -> pb.Root:
         path=root_path(row.root),
         created_at=row.created_at_ns,
         updated_at=row.updated_at_ns,
-        thread=thread_id_text(row.thread),
+        thread=thread_text(row.thread),
         owner=row.owner,
         version=row.version,
         link_key=key_text(row.link_key),
@@ -101,7 +100,7 @@ def links_message(config: HubConfig, row: BucketRow, path: Path, token: str | No
     gateway = config.gateway_url.rstrip("/")
     website = f"{urlsplit(gateway).scheme}://{row.key}.{config.bucket_domain}{tail}" if config.bucket_domain else ""
     return pb.LinksResponse(
-        url=f"{gateway}/thread/{thread_id_text(row.thread)}/buckets/{row.key}{tail}",
+        url=f"{gateway}/thread/{thread_text(row.thread)}/buckets/{row.key}{tail}",
         www=website,
         ipns=f"{gateway}/ipns/{row.key}{tail}",
     )

@@ -17,7 +17,6 @@ from bucketfs.hub import access
 from bucketfs.hub.context import Hub
 from bucketfs.hub.db.models import BUCKET_VERSION, BucketRow, PathEntry
 from bucketfs.hub.events import Action
-from bucketfs.hub.ids import fresh_bucket_key
 from bucketfs.hub.rpc.call import Context
 from bucketfs.hub.rpc.service import Service
 from bucketfs.hub.rpc.status import Code, Status
@@ -31,6 +30,7 @@ from bucketfs.hub.services.buckets.write import BucketTree, Desk
 from bucketfs.hub.trees.crypt import new_key
 from bucketfs.hub.trees.private import PrivateTree
 from bucketfs.hub.trees.public import PublicTree, WorkingSet
+from bucketfs.keys import fresh_bucket_key
 from bucketfs.types import Cid, Link, bucket_name_fault
 from bucketfs.wire import buckets_pb2 as pb
 
