@@ -22,6 +22,7 @@ from bucketfs.types import Cid, UploadId
 
 T = TypeVar("T")
 Block = tuple[Cid, bytes]
+Emit = Callable[[Sequence[Block]], Awaitable[None]]
 
 BATCH_BYTES = 8 << 20
 BATCH_BLOCKS = 4096
@@ -52,7 +53,7 @@ class Sent:
 async def send_all(
     remote: Remote,
     upload: UploadId,
-    make: Callable[[Callable[[Sequence[Block]], Awaitable[None]]], Awaitable[T]],
+    make: Callable[[Emit], Awaitable[T]],
     sent: Sent,
 ) -> T:
     """Run ``make(emit)`` and send what it emits; its result once everything has arrived. ``sent`` counts along.

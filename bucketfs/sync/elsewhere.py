@@ -9,7 +9,8 @@ from functools import partial
 from bucketfs.cache import BlockCache
 from bucketfs.dag import RAW, codec_of
 from bucketfs.errors import Corrupt
-from bucketfs.sync.tree_builder import Block, FilesDamaged, build
+from bucketfs.remote import Block
+from bucketfs.sync.tree_builder import FilesDamaged, build
 from bucketfs.types import Cid
 from bucketfs.vfs import BuiltNode, Node, Picture, Volume, built_of, contested_changes, freeze, thaw, without_folders
 

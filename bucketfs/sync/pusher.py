@@ -37,14 +37,14 @@ from bucketfs.errors import (
     Unavailable,
 )
 from bucketfs.ops import Arrived, Op, Proposed
-from bucketfs.remote import Look, Remote, Sent, send_all
+from bucketfs.remote import Block, Emit, Look, Remote, Sent, send_all
 from bucketfs.sync.elsewhere import built_elsewhere
 from bucketfs.sync.partial_push import Place, part_pushed, parts_of, why_not
 from bucketfs.sync.push_size import Load
 from bucketfs.sync.rollback import Restorer, supply
 from bucketfs.sync.rollback_check import leave, left
 from bucketfs.sync.set_aside import Aside
-from bucketfs.sync.tree_builder import Block, BuiltFile, Emit, FilesDamaged, build, built_files
+from bucketfs.sync.tree_builder import BuiltFile, FilesDamaged, build, built_files
 from bucketfs.types import Cid, DraftId, Link, UploadId
 from bucketfs.vfs import (
     BuiltNode,

@@ -19,9 +19,8 @@ from datetime import datetime
 from bucketfs.cache import BlockCache, run_steps
 from bucketfs.dag import merge_trees, new_blocks
 from bucketfs.errors import BlocksMissing, Corrupt, Denied, NotFound, RootMoved
-from bucketfs.remote import Look, Remote, Sent, send_all
+from bucketfs.remote import Emit, Look, Remote, Sent, send_all
 from bucketfs.sync.rollback_check import went_back
-from bucketfs.sync.tree_builder import Emit
 from bucketfs.types import Cid, UploadId
 from bucketfs.vfs import Volume, conflict_name
 

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from bucketfs.dag import (
     DAG_PB,
+    LEAF_SIZE,
     Change,
+    FileTree,
     UnixFs,
     UnixFsType,
     base58_decode,
@@ -269,6 +271,25 @@ def test_a_file_is_read_as_it_was_built(
     if raw_leaves and data:
         every = store.run(leaves(built.link.cid))
         assert file_root([(leaf.cid, leaf.size) for leaf in every], width=width).link == built.link
+
+
+@pytest.mark.parametrize("leaves_count", [0, 1, 2, 174, 175])
+@pytest.mark.parametrize("attributes", [NodeAttributes(), NodeAttributes(mode=0o600, mtime_ns=5)])
+def test_a_file_given_leaf_by_leaf_is_the_file_built_as_a_whole(leaves_count: int, attributes: NodeAttributes) -> None:
+    """Otherwise the same bytes would get another CID by each way to push them, and everything would be sent anew."""
+    tree = FileTree()
+    blocks: dict[Cid, bytes] = {}
+    data = b""
+    for number in range(leaves_count):
+        leaf = bytes([number]) * (LEAF_SIZE if number + 1 < leaves_count else 7)
+        data += leaf
+        tree.add_data(leaf)
+        if leaves_count > 1:
+            blocks |= tree.take_blocks()
+    built = tree.finish(attributes)
+    whole = build_file(data, attributes)
+    assert built.link == whole.link
+    assert blocks | dict(built.blocks) == whole.blocks
 
 
 def joined(store: Any, found: list[Any]) -> bytes:

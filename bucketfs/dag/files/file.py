@@ -217,14 +217,27 @@ class FileTree:
         self._width = width
         self._levels: list[list[_Part]] = [[]]
         self._blocks: dict[Cid, bytes] = {}
+        self._only_leaf: bytes | None = b""
+        """All bytes of a file that is at most one leaf so far: its root may hold them itself."""
+
+    def add_data(self, data: bytes) -> None:
+        """One more leaf by its bytes; its block is taken with the nodes."""
+        cid = cid_of(data)
+        self._blocks[cid] = data
+        only = data if self._only_leaf == b"" else None
+        self.add(cid, len(data))
+        self._only_leaf = only
 
     def add(self, cid: Cid, size: int, count: int = 1) -> None:
-        """``count`` more leaves, each the raw block ``cid`` of ``size`` bytes."""
+        """``count`` more leaves, each the raw block ``cid`` of ``size`` bytes. The leaf of a file that has only one is added by its
+        bytes: the root may hold them itself."""
+        self._only_leaf = None
         self._add(0, _Part(cid, size, size), count)
 
     def add_subtree(self, level: int, cid: Cid, size: int, tsize: int) -> None:
         """A node over ``width ** level`` full leaves, of ``size`` bytes. What was added before must fill whole nodes of that level,
         and one such node must not be all that is added."""
+        self._only_leaf = None
         while len(self._levels) <= level:
             self._levels.append([])
         for below in range(level):
@@ -235,12 +248,14 @@ class FileTree:
         self._add(level, _Part(cid, size, tsize), 1)
 
     def take_blocks(self) -> dict[Cid, bytes]:
-        """The nodes that became full since the last call, children first."""
+        """The leaves that were added by their bytes, and the nodes that became full, since the last call; children first."""
         taken, self._blocks = self._blocks, {}
         return taken
 
     def finish(self, attributes: NodeAttributes = NO_ATTRIBUTES) -> Built:
-        """The root over everything that was added, which must be more than one leaf; with the nodes not taken yet."""
+        """The root over everything that was added, with the blocks not taken yet."""
+        if self._only_leaf is not None:
+            return build_file(self._only_leaf, attributes)
         top = 0
         while top + 1 < len(self._levels):
             if self._levels[top]:
