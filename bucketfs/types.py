@@ -20,23 +20,6 @@ BucketKey = NewType("BucketKey", str)
 ThreadId = NewType("ThreadId", bytes)
 """A binary thread ID (version, variant, random bytes)."""
 
-BUCKET_NAME_BYTES_MAX = 255
-"""A bucket is a folder of a mount."""
-
-
-def bucket_name_fault(name: str) -> str:
-    """Why a bucket cannot be called so, in words; empty when it can. The protocol allows an empty name, which names nothing."""
-    if name in (".", ".."):
-        return f"{name!r} has a meaning of its own"
-    if "/" in name:
-        return "it has a '/', which ends a name in a path"
-    if any(not c.isprintable() and (c < " " or "\x7f" <= c < "\xa0" or c in "\u2028\u2029") for c in name):
-        return "it has a line break or another control character"
-    if len(name.encode("utf-8", "surrogateescape")) > BUCKET_NAME_BYTES_MAX:
-        return f"it has more than {BUCKET_NAME_BYTES_MAX} bytes"
-    return ""
-
-
 RootPath = NewType("RootPath", str)
 """``/ipfs/<cid>``, the spelling of a Root on the plain wire."""
 

@@ -18,7 +18,7 @@ import pytest
 HOUSE = Path(__file__).resolve().parents[1] / "bucketfs"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "ops", "quoting", "disk"),
+    ("types", "errors", "names", "ops", "quoting", "roles", "disk"),
     ("dag", "wire"),
     ("keys",),
     ("client", "hub", "cache", "journal"),
@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
-LOBBY = frozenset({"types", "errors", "ops", "quoting", "disk"})
+LOBBY = frozenset({"types", "errors", "names", "ops", "quoting", "roles", "disk"})
 """Single files on the ground floor; they may see each other."""
 
 OPEN_HOUSE = frozenset({"wire"})
@@ -40,6 +40,7 @@ OPEN_HOUSE = frozenset({"wire"})
 PURE = (
     "types.py",
     "errors.py",
+    "names.py",
     "ops.py",
     "quoting.py",
     "dag/*",

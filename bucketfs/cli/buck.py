@@ -46,11 +46,13 @@ from bucketfs.cli.buck_target import (
 from bucketfs.cli.buck_watch import watch
 from bucketfs.cli.options import LocalPath, configured
 from bucketfs.cli.printing import named, say
-from bucketfs.client import Role, find_bucket
+from bucketfs.client import find_bucket
 from bucketfs.config import make_private
 from bucketfs.daemon import Session
 from bucketfs.errors import CrossDevice, InvalidArgument, IsADirectory, Usage
 from bucketfs.keys import parse_public_key, thread_text
+from bucketfs.names import SEED_NAME, bucket_name_fault
+from bucketfs.roles import EVERYBODY, Role
 from bucketfs.transfer import (
     Asides,
     PullOptions,
@@ -63,10 +65,7 @@ from bucketfs.transfer import (
     read_content,
     remove_path,
 )
-from bucketfs.types import Link, bucket_name_fault
-
-EVERYBODY = "*"
-SEED = ".textileseed"
+from bucketfs.types import Link
 
 _reread = click.option("--reread", is_flag=True, help="Compare large files by content even if size and mtime agree.")
 
@@ -128,7 +127,7 @@ def ls(place: str, long: bool, as_json: bool, **options: Any) -> None:
         info, path = await place_of(session, place)
         item = await item_at(session, info, path, place)
         # The Hub's own at the top of a bucket; below it the name is a user's.
-        items = [child for child in item.items if path or child.name != SEED] if item.is_directory else [item]
+        items = [child for child in item.items if path or child.name != SEED_NAME] if item.is_directory else [item]
         rows = [row_of(child) for child in items]
         if long and await is_native(session, info):
             await add_attributes(source_of(session, info), items, rows)
@@ -265,7 +264,7 @@ def rm(place: str, recursive: bool, **options: Any) -> None:
         item = await item_at(session, info, path, place)
         if item.is_directory and not recursive:
             raise IsADirectory(f"{named(place)} is a folder", hint="-r removes it with all that is in it")
-        if SEED in path and await is_native(session, info):
+        if SEED_NAME in path and await is_native(session, info):
             # Hubs take any path with this in it for their own.
             await remove_path(remote_of(session, info), names_of(path))
         else:

@@ -24,7 +24,6 @@ from bucketfs.client.bucket_info import (
     PathItem,
     PathRights,
     Pushed,
-    Role,
 )
 from bucketfs.client.buckets import BucketsClient
 from bucketfs.client.channel import Channel
@@ -80,7 +79,6 @@ __all__ = [
     "ReadStatus",
     "Replies",
     "Retry",
-    "Role",
     "SessionInfo",
     "ThreadEntry",
     "ThreadInfo",

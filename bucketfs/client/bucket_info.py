@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bucketfs.roles import Role
 from bucketfs.types import BucketKey, Cid, ThreadId
-
-
-class Role(enum.IntEnum):
-    """What a user may do to a path and everything below it (``PathAccessRole`` of the bucket service)."""
-
-    NONE = 0
-    READER = 1
-    WRITER = 2
-    ADMIN = 3
 
 
 @dataclass(frozen=True, slots=True)

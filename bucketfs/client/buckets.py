@@ -16,12 +16,13 @@ from typing import TypeVar, cast
 import trio
 from google.protobuf.message import Message
 
-from bucketfs.client.bucket_info import BucketDetails, BucketInfo, Created, Links, PathItem, PathRights, Pushed, Role
+from bucketfs.client.bucket_info import BucketDetails, BucketInfo, Created, Links, PathItem, PathRights, Pushed
 from bucketfs.client.channel import Channel
 from bucketfs.client.streams import Dialogue, closing
 from bucketfs.dag import cid_from_text, cid_text
 from bucketfs.errors import BucketfsError, Corrupt, InvalidArgument, NotFound
 from bucketfs.keys import cid_of_root_path, root_path, thread_from_text
+from bucketfs.roles import Role
 from bucketfs.types import BucketKey, Cid, ThreadId
 from bucketfs.wire import buckets_pb2 as pb
 

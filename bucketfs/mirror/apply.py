@@ -39,9 +39,9 @@ from bucketfs.mirror.refusals import Refusals
 from bucketfs.mirror.remove import CHANGED, HELD, remove_seen
 from bucketfs.mirror.state import MirrorState, Seen
 from bucketfs.mirror.unfinished import Filling, Placing, Removing, Setting, Unfinished, finish_all, note_all
+from bucketfs.names import SEED
 from bucketfs.transfer import (
     PLAIN,
-    SEED,
     Asides,
     Figures,
     FileWriter,

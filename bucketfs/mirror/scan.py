@@ -19,14 +19,14 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from bucketfs.cache import run_steps
-from bucketfs.dag import DAG_PB, Built, check_name, codec_of, edit_directory, list_directory, node_info
+from bucketfs.dag import DAG_PB, Built, codec_of, edit_directory, list_directory, node_info
 from bucketfs.errors import BucketfsError, InvalidArgument, NameInvalid, NameTooLong, NotFound
 from bucketfs.mirror.block_source import MirrorSource, Recorded
 from bucketfs.mirror.large_files import Outgoing
 from bucketfs.mirror.refusals import Over, Refusals
 from bucketfs.mirror.state import MirrorState, Seen
+from bucketfs.names import SEED, check_name
 from bucketfs.transfer import (
-    SEED,
     SEED_IS_TAKEN,
     Asides,
     BuiltSmall,

@@ -30,9 +30,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 import pyfuse3
 import trio
 
-from bucketfs.errors import InvalidArgument, NameInvalid, NameTooLong, NotFound, NotPermitted, TimedOut
+from bucketfs.errors import InvalidArgument, NameInvalid, NotFound, NotPermitted, TimedOut
 from bucketfs.mount.errno import errno_of
 from bucketfs.mount.settings import MountSettings
+from bucketfs.names import check_name_bytes
 from bucketfs.types import Caller, FileHandle, Inode, Kind
 from bucketfs.vfs import Attr, Opened, RenameFlags, SetAttr
 
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NAME_BYTES_MAX = 255
 PERMISSION_BITS = 0o7777
 DOTS = (b".", b"..")
 FRAGMENT_BYTES = 4096
@@ -121,7 +121,7 @@ class Operations(pyfuse3.Operations):
             self._vfs.remember(parent)
             return self._entry(attr)
         try:
-            _check_name(name)
+            check_name_bytes(name)
         except NameInvalid as error:
             # To look for what cannot be there is no mistake; to make it is, and that is refused as such.
             raise NotFound(str(error)) from error
@@ -185,7 +185,7 @@ class Operations(pyfuse3.Operations):
         """An empty regular file (what an NFS server makes, too). Raises NotPermitted for any other kind."""
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             raise NotPermitted("a bucket holds files, folders and symlinks only")
-        _check_name(name)
+        check_name_bytes(name)
         opened, attr = await self._vfs.create(Inode(parent_inode), name, mode & PERMISSION_BITS, 0, _caller(ctx))
         # The name exists now; a release that is cut short would leave the kernel without the inode it must forget later.
         with trio.CancelScope(shield=True):
@@ -194,7 +194,7 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        _check_name(name)
+        check_name_bytes(name)
         parent = Inode(parent_inode)
         return self._named(parent, name, await self._vfs.mkdir(parent, name, mode & PERMISSION_BITS, _caller(ctx)))
 
@@ -202,7 +202,7 @@ class Operations(pyfuse3.Operations):
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        _check_name(name)
+        check_name_bytes(name)
         parent = Inode(parent_inode)
         return self._named(parent, name, await self._vfs.symlink(parent, name, target, _caller(ctx)))
 
@@ -214,12 +214,12 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        _check_name(name)
+        check_name_bytes(name)
         await self._vfs.unlink(Inode(parent_inode), name, _caller(ctx))
 
     @_answers
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        _check_name(name)
+        check_name_bytes(name)
         await self._vfs.rmdir(Inode(parent_inode), name, _caller(ctx))
 
     @_answers
@@ -234,8 +234,8 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         """Rename; the flags are renameat2(2)'s. RENAME_WHITEOUT is for overlay file systems, which need device nodes
         anyway."""
-        _check_name(name_old)
-        _check_name(name_new)
+        check_name_bytes(name_old)
+        check_name_bytes(name_new)
         if flags not in (RenameFlags.NONE, RenameFlags.NOREPLACE, RenameFlags.EXCHANGE):
             raise InvalidArgument(f"rename flags {flags:#x}")
         await self._vfs.rename(
@@ -254,7 +254,7 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        _check_name(name)
+        check_name_bytes(name)
         opened, attr = await self._vfs.create(Inode(parent_inode), name, mode & PERMISSION_BITS, flags, _caller(ctx))
         return _file_info(opened), self._named(Inode(parent_inode), name, attr)
 
@@ -380,18 +380,6 @@ class Operations(pyfuse3.Operations):
 
 def _never_again() -> NoReturn:
     raise pyfuse3.FUSEError(errno.ENOSYS)
-
-
-def _check_name(name: bytes) -> None:
-    """Raise NameTooLong over 255 bytes, NameInvalid for bytes that are not UTF-8 (a dag-pb link's name is text)."""
-    if len(name) > NAME_BYTES_MAX:
-        raise NameTooLong(f"a name of {len(name)} bytes; {NAME_BYTES_MAX} is the limit")
-    if name.isascii():
-        return
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        raise NameInvalid(f"a name that is not UTF-8: {name!r}") from None
 
 
 def _caller(ctx: pyfuse3.RequestContext) -> Caller:

@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from bucketfs.roles import PathChange
 from bucketfs.types import Kind, Link, NodeAttributes
-from bucketfs.vfs import FrozenDirectory, FrozenFile, FrozenSymlink, Node, Picture, Rights, Touch, pushed, thaw
+from bucketfs.vfs import FrozenDirectory, FrozenFile, FrozenSymlink, Node, Picture, Rights, pushed, thaw
 
 Place = tuple[bytes, ...]
 Frozen = FrozenFile | FrozenSymlink | FrozenDirectory
@@ -25,9 +26,9 @@ Frozen = FrozenFile | FrozenSymlink | FrozenDirectory
 DIRECTORY_MODE = 0o755
 
 _REASONS = {
-    Touch.ADD: "only the owner of the bucket adds names",
-    Touch.REPLACE: "changing it takes the role of a writer",
-    Touch.REMOVE: "removing it takes the role of an admin",
+    PathChange.ADD: "only the owner of the bucket adds names",
+    PathChange.REPLACE: "changing it takes the role of a writer",
+    PathChange.REMOVE: "removing it takes the role of an admin",
 }
 
 
@@ -36,7 +37,7 @@ class Unit:
     """``touches`` is what pushing it does at the Hub. ``carries``: something of the base appears there. ``takes``: what the base
     has there goes. ``minor``: nothing but a folder's mtime."""
 
-    touches: tuple[Touch, ...]
+    touches: tuple[PathChange, ...]
     carries: bool = False
     takes: bool = False
     minor: bool = False
@@ -82,7 +83,7 @@ def _parts(picture: Picture) -> Parts:
             elif isinstance(change, FrozenDirectory):
                 waiting.append((change, place))
             else:
-                parts.units[place] = Unit((Touch.REPLACE,))
+                parts.units[place] = Unit((PathChange.REPLACE,))
     return parts
 
 
@@ -93,7 +94,7 @@ def _folder(picture: Picture, directory: FrozenDirectory, at: Place, parts: Part
     parts.plain[directory.node] = plain
     if _spelt(directory.attributes) != _spelt(plain):
         minor = _spelt(replace(directory.attributes, mtime_ns=plain.mtime_ns)) == _spelt(plain)
-        parts.units[at] = Unit((Touch.REPLACE,), minor=minor)
+        parts.units[at] = Unit((PathChange.REPLACE,), minor=minor)
 
 
 def _spelt(attributes: NodeAttributes) -> NodeAttributes:
@@ -105,13 +106,13 @@ def _override(picture: Picture, directory: FrozenDirectory, name: bytes, change:
     base_tree = picture.volume.base_tree
     known = base_tree.directory(directory.base.cid).entries.get(name) if directory.base is not None else None
     if change is None:
-        return Unit((Touch.REMOVE,) if known is not None else (), takes=True)
+        return Unit((PathChange.REMOVE,) if known is not None else (), takes=True)
     carries = _carries(change)
     if known is None:
-        return Unit((Touch.ADD,), carries=carries)
+        return Unit((PathChange.ADD,), carries=carries)
     # A folder that something else replaces loses what is in it.
     emptied = base_tree.info(known).kind is Kind.DIRECTORY
-    return Unit((Touch.REPLACE, Touch.REMOVE) if emptied else (Touch.REPLACE,), carries=carries, takes=True)
+    return Unit((PathChange.REPLACE, PathChange.REMOVE) if emptied else (PathChange.REPLACE,), carries=carries, takes=True)
 
 
 def _carries(change: Frozen | Link) -> bool:

@@ -7,7 +7,6 @@ from bucketfs.transfer.build import BuiltSmall, Emit, Plan, build_batch, is_smal
 from bucketfs.transfer.local_fs import PLAIN, SPECIAL_BITS, LocalEntry, Rights
 from bucketfs.transfer.move import move_by_path, move_path, remove_path
 from bucketfs.transfer.options import (
-    SEED,
     SEED_IS_TAKEN,
     Figures,
     Names,
@@ -29,7 +28,6 @@ from bucketfs.transfer.write import FileWriter, Item, LocalCopy, batches, blocks
 
 __all__ = [
     "PLAIN",
-    "SEED",
     "SEED_IS_TAKEN",
     "SPECIAL_BITS",
     "Asides",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from bucketfs.cache import run_steps
 from bucketfs.client import BucketsClient
-from bucketfs.dag import check_name, edit_tree, list_directory, resolve
+from bucketfs.dag import edit_tree, list_directory, resolve
 from bucketfs.errors import (
     Denied,
     InvalidArgument,
@@ -24,8 +24,9 @@ from bucketfs.errors import (
     TimedOut,
     Unavailable,
 )
+from bucketfs.names import SEED, check_name
 from bucketfs.remote import Remote, Sent, send_all
-from bucketfs.transfer.options import SEED, Names, NodeSource, path_text
+from bucketfs.transfer.options import Names, NodeSource, path_text
 from bucketfs.types import BucketKey, Cid, Link, UploadId
 
 ATTEMPTS_MAX = 6

@@ -23,8 +23,6 @@ WINDOW_BYTES = 8 << 20
 """About how much is asked of the Hub at once."""
 LEAVES_RANGE_BYTES = 1 << 30
 """The leaves of a huge file are listed for this many bytes at a time."""
-SEED = b".textileseed"
-"""The random content that a Hub keeps in each bucket's root; it is none of the user's business."""
 SEED_IS_TAKEN = "the Hub keeps a file of its own under this name"
 
 

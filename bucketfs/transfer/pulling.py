@@ -20,12 +20,12 @@ import trio
 from bucketfs.cache import run_steps
 from bucketfs.dag import LEAF_SIZE, RAW, Directory, Unfolding, check_small_tree, cid_text, codec_of, list_directory, resolve
 from bucketfs.errors import BucketfsError, Corrupt, NotFound
+from bucketfs.names import SEED
 from bucketfs.remote import Remote
 from bucketfs.transfer import local_fs as folder
 from bucketfs.transfer.local_fs import LocalEntry
 from bucketfs.transfer.options import (
     PULL_DEFAULTS,
-    SEED,
     Figures,
     Names,
     NodeSource,

@@ -19,7 +19,7 @@ import trio
 
 from bucketfs.cache import run_steps
 from bucketfs.client import Backoff
-from bucketfs.dag import LEAF_SIZE, RAW, check_name, codec_of, edit_directory, list_directory, node_info, with_attributes
+from bucketfs.dag import LEAF_SIZE, RAW, codec_of, edit_directory, list_directory, node_info, with_attributes
 from bucketfs.errors import (
     BlocksMissing,
     BucketfsError,
@@ -33,13 +33,13 @@ from bucketfs.errors import (
     TimedOut,
     Unavailable,
 )
+from bucketfs.names import SEED, check_name
 from bucketfs.remote import Remote, send_all
 from bucketfs.transfer import local_fs as folder
 from bucketfs.transfer.build import Emit, Plan, build_batch, looks_equal, small_batches, stream_large
 from bucketfs.transfer.local_fs import KIND_TEXTS, Block, LocalEntry
 from bucketfs.transfer.options import (
     PUSH_DEFAULTS,
-    SEED,
     SEED_IS_TAKEN,
     Figures,
     Names,

@@ -32,7 +32,7 @@ from bucketfs.vfs.tree.file_io import DraftDamaged, draft_bytes, read_base, reco
 from bucketfs.vfs.tree.inode_table import InodeNumbers
 from bucketfs.vfs.tree.namespace import Owner
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode
-from bucketfs.vfs.tree.permissions import Rights, Roles, Touch, rights_of
+from bucketfs.vfs.tree.permissions import Rights, Roles, rights_of
 from bucketfs.vfs.tree.quota import Growth, Room
 from bucketfs.vfs.tree.stat_types import (
     Attr,
@@ -96,7 +96,6 @@ __all__ = [
     "Stand",
     "StatFs",
     "SymlinkNode",
-    "Touch",
     "Volume",
     "ZeroPiece",
     "apply_rights",

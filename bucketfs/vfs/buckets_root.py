@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from bucketfs.errors import BucketfsError, Exists, NotEmpty, NotFound, ReadOnly, Unavailable
+from bucketfs.names import check_name
 from bucketfs.types import ROOT_INODE, Inode, Kind
 from bucketfs.vfs.handles import OpenDirectory
 from bucketfs.vfs.tree.inode_table import InodeNumbers, Number
 from bucketfs.vfs.tree.namespace import DIRECTORY_SIZE, Owner
 from bucketfs.vfs.tree.stat_types import Attr, DirEntry, EntryChanged, EntryGone, Invalidation
-from bucketfs.vfs.tree.volume import Volume, check_name
+from bucketfs.vfs.tree.volume import Volume
 
 PLACE = (Inode(0), b"")
 """Where the table of numbers keeps the top."""

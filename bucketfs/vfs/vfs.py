@@ -26,6 +26,7 @@ from bucketfs.errors import (
     ReadOnly,
     Stale,
 )
+from bucketfs.names import check_name
 from bucketfs.ops import Conflict
 from bucketfs.types import ROOT_INODE, Caller, FileHandle, Inode
 from bucketfs.vfs.buckets_root import Buckets, Top
@@ -51,7 +52,7 @@ from bucketfs.vfs.tree.stat_types import (
     SetAttr,
     StatFs,
 )
-from bucketfs.vfs.tree.volume import Volume, check_name
+from bucketfs.vfs.tree.volume import Volume
 
 T = TypeVar("T")
 

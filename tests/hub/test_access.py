@@ -8,11 +8,6 @@ import pytest
 
 from bucketfs.errors import Denied
 from bucketfs.hub.access import (
-    ADMIN,
-    EVERYBODY,
-    READER,
-    WRITER,
-    Touch,
     check_changes,
     check_create,
     check_delete,
@@ -23,6 +18,7 @@ from bucketfs.hub.access import (
     visible,
 )
 from bucketfs.hub.db.models import BucketRow, PathEntry
+from bucketfs.roles import EVERYBODY, PathChange, Role
 from bucketfs.types import BucketKey, Cid, ThreadId
 
 OWNER, BOB, EVE = "owner-key", "bob-key", "eve-key"
@@ -30,7 +26,7 @@ OWNER, BOB, EVE = "owner-key", "bob-key", "eve-key"
 
 def bucket(**entries: dict[str, int]) -> BucketRow:
     """A private bucket of OWNER; keyword ``docs__a`` is the path ``docs/a``, ``root`` is the root."""
-    paths = {"": PathEntry(None, {OWNER: ADMIN}, 1)}
+    paths = {"": PathEntry(None, {OWNER: Role.ADMIN}, 1)}
     for name, roles in entries.items():
         path = "" if name == "root" else name.replace("__", "/")
         paths[path] = PathEntry(b"file key", roles, 1)
@@ -54,23 +50,23 @@ def denied(stored: BucketRow, writer: str | None, *, root: bytes = b"two", **ent
 
 
 def test_roles_are_inherited_and_the_larger_one_wins() -> None:
-    row = bucket(docs={BOB: WRITER}, docs__deep__x={BOB: READER})
-    assert role_at(row.metadata, "docs/deep/x", BOB) == WRITER
-    assert role_at(row.metadata, "docs", BOB) == WRITER
+    row = bucket(docs={BOB: Role.WRITER}, docs__deep__x={BOB: Role.READER})
+    assert role_at(row.metadata, "docs/deep/x", BOB) == Role.WRITER
+    assert role_at(row.metadata, "docs", BOB) == Role.WRITER
     assert role_at(row.metadata, "docsx", BOB) == 0
     assert role_at(row.metadata, "", BOB) == 0
     assert role_at(row.metadata, "docs/deep/x", None) == 0
 
 
 def test_the_nearest_entry_is_its_own_or_an_ancestors() -> None:
-    row = bucket(docs={BOB: WRITER})
+    row = bucket(docs={BOB: Role.WRITER})
     assert nearest_entry(row.metadata, "docs/a/b") is row.metadata["docs"]
     assert nearest_entry(row.metadata, "other") is row.metadata[""]
     assert nearest_entry({}, "other") is None
 
 
 def test_a_stranger_sees_neither_entries_nor_link_key() -> None:
-    row = visible(bucket(docs={BOB: READER}), EVE)
+    row = visible(bucket(docs={BOB: Role.READER}), EVE)
     assert dict(row.metadata) == {}
     assert row.link_key is None
     assert (row.name, row.root, row.owner) == ("name", b"one", OWNER)
@@ -78,13 +74,13 @@ def test_a_stranger_sees_neither_entries_nor_link_key() -> None:
 
 
 def test_a_reader_of_a_part_sees_that_part_and_the_link_key() -> None:
-    row = visible(bucket(docs={BOB: READER}, docs__a={}, private={}), BOB)
+    row = visible(bucket(docs={BOB: Role.READER}, docs__a={}, private={}), BOB)
     assert set(row.metadata) == {"docs", "docs/a"}
     assert row.link_key == b"link key"
 
 
 def test_everybody_reads_a_public_bucket() -> None:
-    row = bucket(root={OWNER: ADMIN, EVERYBODY: READER}, a={})
+    row = bucket(root={OWNER: Role.ADMIN, EVERYBODY: Role.READER}, a={})
     assert visible(row, None) is row
     assert may_read(row, "a/b", EVE)
 
@@ -93,7 +89,7 @@ def test_a_bucket_without_owner_is_open() -> None:
     row = replace(bucket(root={}), owner="")
     assert visible(row, None) is row
     save(row, EVE, a=PathEntry())
-    check_changes(row, [("x", Touch.ADD), ("y", Touch.REMOVE)], None)
+    check_changes(row, [("x", PathChange.ADD), ("y", PathChange.REMOVE)], None)
     check_delete(row, EVE)
 
 
@@ -109,40 +105,40 @@ def test_only_the_owner_creates_and_deletes() -> None:
     check_delete(bucket(), OWNER)
     for act in (check_create, check_delete):
         with pytest.raises(Denied):
-            act(bucket(root={BOB: ADMIN}), BOB)
+            act(bucket(root={BOB: Role.ADMIN}), BOB)
 
 
 def test_only_the_owner_adds_paths() -> None:
-    row = bucket(docs={BOB: ADMIN})
+    row = bucket(docs={BOB: Role.ADMIN})
     save(row, OWNER, docs__new=PathEntry())
     denied(row, BOB, docs__new=PathEntry())
 
 
 def test_a_writer_replaces_what_has_an_entry_and_removes_nothing() -> None:
-    row = bucket(docs={BOB: WRITER}, docs__a={})
+    row = bucket(docs={BOB: Role.WRITER}, docs__a={})
     save(row, BOB, docs__a=PathEntry(b"file key", {}, 2))
     denied(row, BOB, docs__a=None)
-    denied(row, BOB, docs__a=PathEntry(b"file key", {BOB: ADMIN}, 2))
+    denied(row, BOB, docs__a=PathEntry(b"file key", {BOB: Role.ADMIN}, 2))
     denied(row, EVE, docs__a=PathEntry(b"file key", {}, 2))
-    denied(bucket(docs={BOB: READER}, docs__a={}), BOB, docs__a=PathEntry(b"file key", {}, 2))
+    denied(bucket(docs={BOB: Role.READER}, docs__a={}), BOB, docs__a=PathEntry(b"file key", {}, 2))
 
 
 def test_an_admin_removes_and_shares() -> None:
-    row = bucket(docs={BOB: ADMIN}, docs__a={})
+    row = bucket(docs={BOB: Role.ADMIN}, docs__a={})
     save(row, BOB, docs__a=None)
-    save(row, BOB, docs__a=PathEntry(b"file key", {EVE: READER}, 2))
-    denied(row, BOB, root=PathEntry(None, {BOB: ADMIN}, 2))
+    save(row, BOB, docs__a=PathEntry(b"file key", {EVE: Role.READER}, 2))
+    denied(row, BOB, root=PathEntry(None, {BOB: Role.ADMIN}, 2))
 
 
 def test_everybody_as_admin_grants_writing_only() -> None:
-    row = bucket(docs={EVERYBODY: ADMIN}, docs__a={})
+    row = bucket(docs={EVERYBODY: Role.ADMIN}, docs__a={})
     save(row, EVE, docs__a=PathEntry(b"file key", {}, 2))
     denied(row, EVE, docs__a=None)
-    denied(row, EVE, docs__a=PathEntry(b"file key", {EVE: ADMIN}, 2))
+    denied(row, EVE, docs__a=PathEntry(b"file key", {EVE: Role.ADMIN}, 2))
 
 
 def test_without_touched_entries_only_the_owner_moves_the_root() -> None:
-    row = bucket(docs={BOB: ADMIN})
+    row = bucket(docs={BOB: Role.ADMIN})
     save(row, OWNER)
     denied(row, BOB)
     save(row, EVE, root=b"one")  # only updated_at differs
@@ -157,7 +153,7 @@ def test_the_owner_without_the_admin_role_is_locked_out() -> None:
 
 @pytest.mark.parametrize("field", ["owner", "name", "link_key", "version", "created_at_ns"])
 def test_the_buckets_own_fields_are_the_owners(field: str) -> None:
-    row = bucket(root={OWNER: ADMIN, BOB: ADMIN})
+    row = bucket(root={OWNER: Role.ADMIN, BOB: Role.ADMIN})
     value = {"owner": BOB, "name": "x", "link_key": b"x", "version": 2, "created_at_ns": 9}[field]
     new = replace(row, **{field: value})
     with pytest.raises(Denied):
@@ -168,28 +164,28 @@ def test_the_buckets_own_fields_are_the_owners(field: str) -> None:
 @pytest.mark.parametrize(
     ("who", "path", "touch", "granted"),
     [
-        (OWNER, "new", Touch.ADD, True),
-        (OWNER, "docs/a", Touch.REPLACE, True),
-        (OWNER, "docs/a", Touch.REMOVE, True),
-        (BOB, "docs/a", Touch.REPLACE, True),
-        (BOB, "docs/b/c", Touch.REPLACE, True),
-        (BOB, "docs/new", Touch.ADD, False),
-        (BOB, "docs/a", Touch.REMOVE, False),
-        (BOB, "other", Touch.REPLACE, False),
-        (BOB, "docsother", Touch.REPLACE, False),
-        (EVE, "admin/x", Touch.REMOVE, True),
-        (EVE, "open/x", Touch.REPLACE, True),
-        (EVE, "open/x", Touch.REMOVE, False),
-        (None, "open/x", Touch.REPLACE, True),
-        (None, "docs/a", Touch.REPLACE, False),
+        (OWNER, "new", PathChange.ADD, True),
+        (OWNER, "docs/a", PathChange.REPLACE, True),
+        (OWNER, "docs/a", PathChange.REMOVE, True),
+        (BOB, "docs/a", PathChange.REPLACE, True),
+        (BOB, "docs/b/c", PathChange.REPLACE, True),
+        (BOB, "docs/new", PathChange.ADD, False),
+        (BOB, "docs/a", PathChange.REMOVE, False),
+        (BOB, "other", PathChange.REPLACE, False),
+        (BOB, "docsother", PathChange.REPLACE, False),
+        (EVE, "admin/x", PathChange.REMOVE, True),
+        (EVE, "open/x", PathChange.REPLACE, True),
+        (EVE, "open/x", PathChange.REMOVE, False),
+        (None, "open/x", PathChange.REPLACE, True),
+        (None, "docs/a", PathChange.REPLACE, False),
     ],
 )
-def test_changes_of_a_tree(who: str | None, path: str, touch: Touch, granted: bool) -> None:
-    row = bucket(docs={BOB: WRITER}, admin={EVE: ADMIN}, open={EVERYBODY: ADMIN})
+def test_changes_of_a_tree(who: str | None, path: str, touch: PathChange, granted: bool) -> None:
+    row = bucket(docs={BOB: Role.WRITER}, admin={EVE: Role.ADMIN}, open={EVERYBODY: Role.ADMIN})
     if granted:
         check_changes(row, [(path, touch)], who)
         return
     with pytest.raises(Denied):
         check_changes(row, [(path, touch)], who)
     with pytest.raises(Denied):
-        check_changes(row, [("open/x", Touch.REPLACE), (path, touch)], who)
+        check_changes(row, [("open/x", PathChange.REPLACE), (path, touch)], who)

@@ -22,9 +22,10 @@ from support.keyring import sign_up
 from bucketfs.dag import cid_of, drive, edit_tree
 from bucketfs.errors import Denied
 from bucketfs.hub import HubConfig, HubServer
-from bucketfs.hub.access import Touch, check_changes, check_save, may_read, visible
+from bucketfs.hub.access import check_changes, check_save, may_read, visible
 from bucketfs.hub.db.models import BucketRow, PathEntry
 from bucketfs.keys import Identity
+from bucketfs.roles import PathChange
 from bucketfs.types import BucketKey, Cid, Link, ThreadId
 from bucketfs.wire import hub_pb2
 
@@ -139,8 +140,8 @@ def test_saving(row: BucketRow, data: st.DataObject, writer: str | None) -> None
     assert granted(lambda: check_save(row, new, writer)) is model_may_save(row, new, writer)
 
 
-@given(rows(), st.lists(st.tuples(paths, st.sampled_from(Touch)), max_size=4), st.sampled_from(PEOPLE))
-def test_changing_trees(row: BucketRow, changes: list[tuple[str, Touch]], writer: str | None) -> None:
+@given(rows(), st.lists(st.tuples(paths, st.sampled_from(PathChange)), max_size=4), st.sampled_from(PEOPLE))
+def test_changing_trees(row: BucketRow, changes: list[tuple[str, PathChange]], writer: str | None) -> None:
     """Many changes are allowed when each of them is; and each as if the path had an entry, or had none yet."""
     together = granted(lambda: check_changes(row, changes, writer))
     assert together is all(granted(lambda one=one: check_changes(row, [one], writer)) for one in changes)
@@ -148,10 +149,10 @@ def test_changing_trees(row: BucketRow, changes: list[tuple[str, Touch]], writer
         entry = row.metadata.get(path, PathEntry())
         with_entry = replace(row, metadata={**row.metadata, path: entry})
         without = {at: entry for at, entry in row.metadata.items() if at != path}
-        if touch is Touch.ADD:
+        if touch is PathChange.ADD:
             stored = replace(row, metadata=without)
             after = {**without, path: PathEntry()}
-        elif touch is Touch.REPLACE:
+        elif touch is PathChange.REPLACE:
             stored, after = with_entry, {**with_entry.metadata, path: replace(entry, updated_at_ns=99)}
         else:
             stored, after = with_entry, without

@@ -13,9 +13,10 @@ from world import MemoryRemote, World
 from bucketfs.dag import Change, diff, drive, list_directory
 from bucketfs.errors import Denied
 from bucketfs.remote import Look
+from bucketfs.roles import PathChange
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid, UploadId
-from bucketfs.vfs import Rights, Touch, rights_of
+from bucketfs.vfs import Rights, rights_of
 
 ME, OWNER = "bme", "bowner"
 
@@ -55,10 +56,10 @@ class StrictRemote(MemoryRemote):
         return found
 
 
-def touch_of(change: Change) -> Touch:
+def touch_of(change: Change) -> PathChange:
     if change.attributes_only or (change.old is not None and change.new is not None):
-        return Touch.REPLACE
-    return Touch.ADD if change.old is None else Touch.REMOVE
+        return PathChange.REPLACE
+    return PathChange.ADD if change.old is None else PathChange.REMOVE
 
 
 async def me() -> str:
@@ -235,7 +236,7 @@ def test_the_owner_is_asked_nothing() -> None:
     assert rights_of(ME, "", {}) is None
     assert rights_of("", OWNER, {}) is None
     locked_out = rights_of(OWNER, OWNER, {"": {"*": 1}})
-    assert locked_out is not None and locked_out.may("new", Touch.ADD) and not locked_out.may("a", Touch.REPLACE)
+    assert locked_out is not None and locked_out.may("new", PathChange.ADD) and not locked_out.may("a", PathChange.REPLACE)
 
 
 NAMES = ["a", "d", "d/b", "d/d1", "d/d1/c", "d2", "d2/e", "x", "d/x", "d2/d3"]

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 
 from bucketfs.client import BucketInfo
+from bucketfs.names import NAME_BYTES_MAX
 from bucketfs.types import BucketKey
-
-NAME_BYTES_MAX = 255
 
 
 def folder_names(buckets: Iterable[BucketInfo], shown: Mapping[BucketKey, bytes]) -> dict[BucketKey, bytes]:

@@ -9,7 +9,7 @@ from functools import cache
 from bucketfs.dag.codec.cid import BLOCK_MAX, DAG_PB, RAW, cid_of, cid_text, codec_of, verify
 from bucketfs.dag.codec.dag_pb import PbLink, encode_links, skip_links, split_pb
 from bucketfs.dag.codec.unixfs import UnixFs, UnixFsType, canonical_attributes, decode_unixfs, encode_unixfs
-from bucketfs.errors import Corrupt, NameInvalid, NameTooLong
+from bucketfs.errors import Corrupt
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 
 LEAF_SIZE = 262_144
@@ -28,7 +28,6 @@ send a file's bytes again. And as a link, the leaf is the same block as without 
 
 FANOUT_MAX = 1024
 MURMUR3_X64_64 = 0x22
-NAME_MAX = 255
 SYMLINK_TARGET_MAX = 4095
 
 
@@ -175,19 +174,6 @@ def check_block(cid: Cid, block: bytes) -> list[Cid]:
         links, _ = decode_node(block)
         return [link.cid for link in links]
     return block_links(cid, block)
-
-
-def check_name(name: bytes) -> None:
-    """Refuse a name that no directory may hold. Raises NameInvalid, or NameTooLong over 255 bytes."""
-    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
-        raise NameInvalid(f"not a name: {name!r}")
-    if len(name) > NAME_MAX:
-        raise NameTooLong(f"a name of {len(name)} bytes; at most {NAME_MAX} are allowed")
-    if not name.isascii():
-        try:
-            name.decode()
-        except UnicodeDecodeError as error:
-            raise NameInvalid(f"a name that is not UTF-8: {name!r}") from error
 
 
 def build_node(message: UnixFs, links: list[tuple[Cid, bytes, int]], cid_version: int = 1) -> tuple[Link, bytes]:

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 
 from bucketfs.dag.codec.cid import DAG_PB, cid_text, codec_of
 from bucketfs.dag.codec.dag_pb import PbLink, split_pb
-from bucketfs.dag.codec.nodes import NAME_MAX, SYMLINK_TARGET_MAX, Built, built_node, check_name, decode_node
+from bucketfs.dag.codec.nodes import SYMLINK_TARGET_MAX, Built, built_node, decode_node
 from bucketfs.dag.codec.unixfs import UnixFs, UnixFsType, encode_unixfs
 from bucketfs.dag.dirs.hamt import Entry, Shard, ShardEditor, all_entries, find_entry, links_bytes, open_shard
 from bucketfs.dag.steps import fetch_one
 from bucketfs.errors import Corrupt, InvalidArgument, NameTooLong, NotADirectory, Refused
+from bucketfs.names import NAME_BYTES_MAX, check_name
 from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes, Steps
 
 SHARD_THRESHOLD = 262_144
@@ -211,7 +212,7 @@ def impossible_names(names: Sequence[bytes]) -> tuple[bytes, ...]:
     if not names:
         return ()
     joined = b"/".join(names)
-    one_each = joined.count(b"/") == len(names) - 1 and b"\0" not in joined and len(max(names, key=len)) <= NAME_MAX
+    one_each = joined.count(b"/") == len(names) - 1 and b"\0" not in joined and len(max(names, key=len)) <= NAME_BYTES_MAX
     if one_each and b"" not in names and b"." not in names and b".." not in names and _is_utf8(joined):
         return ()
     return tuple(name for name in names if not is_possible(name))
@@ -241,7 +242,9 @@ def check_entries(cid: Cid, block: bytes, known: Container[bytes] = ()) -> None:
     names = directory_names(cid, block)
     for name in impossible_names(names):
         if name not in known:
-            raise Corrupt(f"directory {cid_text(cid)}: an entry with the name {name[:NAME_MAX]!r}, which no path can have")
+            raise Corrupt(
+                f"directory {cid_text(cid)}: an entry with the name {name[:NAME_BYTES_MAX]!r}, which no path can have"
+            )
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise Corrupt(f"directory {cid_text(cid)}: two entries with the name {twice!r}")

@@ -48,10 +48,8 @@ from bucketfs.dag.merge.triple import (
 from bucketfs.dag.steps import fetch, fetch_one, gather
 from bucketfs.dag.unfolding import check_unfolding
 from bucketfs.errors import Corrupt, InvalidArgument, NotADirectory, TooLarge
+from bucketfs.names import SEED
 from bucketfs.types import Cid, Link, Steps
-
-SEED = b".textileseed"
-"""The name at a bucket's root that is the Hub's own: theirs stays."""
 
 DIRECTORIES_MAX = 500_000
 """Directories that both sides changed. A small DAG that links a directory again and again can claim more."""

@@ -25,13 +25,14 @@ from bucketfs.hub.db.models import BucketRow
 from bucketfs.hub.events import Action
 from bucketfs.hub.rpc.call import Context
 from bucketfs.hub.rpc.status import NON_FAST_FORWARD, Code, Status
-from bucketfs.hub.services.buckets.paths import SEED_NAME, SEED_REFUSED
+from bucketfs.hub.services.buckets.paths import SEED_REFUSED
 from bucketfs.hub.services.buckets.write import ATTEMPTS_MAX, Desk, may_all
 from bucketfs.hub.store.blockstore import BlockStore
 from bucketfs.hub.trees.entry_check import check_nodes
 from bucketfs.hub.trees.public import PublicTree, WorkingSet, total_size
 from bucketfs.hub.trees.root_diff import Touches, entries_after
 from bucketfs.hub.trees.size_check import SIZE_MAX, check_sizes
+from bucketfs.names import SEED
 from bucketfs.types import Cid, Kind, Link
 from bucketfs.wire import blocks_pb2 as pb
 
@@ -116,7 +117,7 @@ class Swapping:
             if any(delta.impossible for delta in comparison.deltas):
                 # Names that no path has stand under no entry, so that only who may do everything may touch them.
                 raise Denied(access.DENIED)
-        if SEED_NAME.encode() in top.whole or SEED_NAME.encode() in top.below:
+        if SEED in top.whole or SEED in top.below:
             raise Status(Code.PERMISSION_DENIED, SEED_REFUSED)
         claimed_bytes = total_size(new, blocks.get(new))
         if claimed_bytes > SIZE_MAX:

@@ -21,7 +21,6 @@ from bucketfs.dag import (
     PbNode,
     UnixFs,
     UnixFsType,
-    check_name,
     cid_of,
     cid_text,
     codec_of,
@@ -47,6 +46,7 @@ from bucketfs.hub.trees.public import (
     read_file,
     total_size,
 )
+from bucketfs.names import check_name
 from bucketfs.types import Cid, Kind, Link
 
 KeyOf = Callable[[Path], bytes | None]

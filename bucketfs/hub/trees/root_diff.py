@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from bucketfs.dag import Comparison, Delta
-from bucketfs.hub.access import Touch, lineage
 from bucketfs.hub.db.models import BucketRow, PathEntry
+from bucketfs.roles import PathChange, lineage
 from bucketfs.types import Link
 
 IsDirectory = Callable[[Link], bool]
 
-_Kinds = frozenset[Touch]
+_Kinds = frozenset[PathChange]
 
 
 class Touches:
@@ -35,7 +35,7 @@ class Touches:
             # Children come first.
             self._kinds[id(delta)] = self._kinds_of(delta)
 
-    def __iter__(self) -> Iterator[tuple[str, Touch]]:
+    def __iter__(self) -> Iterator[tuple[str, PathChange]]:
         waiting = [("", self._top)]
         while waiting:
             path, delta = waiting.pop()
@@ -43,34 +43,34 @@ class Touches:
                 yield from ((path, touch) for touch in self._kinds[id(delta)])
                 continue
             if delta.is_whole or delta.attributes:
-                yield path, Touch.REPLACE
+                yield path, PathChange.REPLACE
             for name, (old, new) in delta.whole.items():
                 at = _below(path, name)
                 yield from ((at, touch) for touch in self._whole(old, new, has_entry=at in self._row.metadata))
             waiting += [(_below(path, name), child) for name, (_, _, child) in delta.below.items()]
 
     def _kinds_of(self, delta: Delta) -> _Kinds:
-        kinds = {Touch.REPLACE} if delta.attributes else set()
+        kinds = {PathChange.REPLACE} if delta.attributes else set()
         for old, new in delta.whole.values():
             kinds.update(self._whole(old, new, has_entry=False))
         for _, _, child in delta.below.values():
             kinds |= self._kinds[id(child)]
         return frozenset(kinds)
 
-    def _whole(self, old: Link | None, new: Link | None, *, has_entry: bool) -> Iterator[Touch]:
+    def _whole(self, old: Link | None, new: Link | None, *, has_entry: bool) -> Iterator[PathChange]:
         if old is None:
-            yield Touch.ADD
+            yield PathChange.ADD
         elif new is None:
-            yield Touch.REMOVE
+            yield PathChange.REMOVE
         else:
             was_directory = self._is_directory(old)
             # Pushed files have entries, directories only when roles were granted on them: without one, a file that is pushed
             # in the place of a directory is a new entry, and those are the owner's to make.
-            yield Touch.ADD if was_directory and not has_entry else Touch.REPLACE
+            yield PathChange.ADD if was_directory and not has_entry else PathChange.REPLACE
             if was_directory:
-                yield Touch.REMOVE
+                yield PathChange.REMOVE
             elif self._is_directory(new):
-                yield Touch.ADD
+                yield PathChange.ADD
 
 
 def _below(path: str, name: bytes) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from bucketfs.names import SEED
 from bucketfs.types import Link
 from bucketfs.vfs.rebase.tree_reader import Sight, Unseen
-from bucketfs.vfs.tree.namespace import SEED
 from bucketfs.vfs.tree.node import DirectoryNode, Node
 from bucketfs.vfs.tree.permissions import Rights
 from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged, Invalidation

@@ -16,6 +16,7 @@ from functools import partial
 
 from bucketfs.dag import Act, Entry, Side, Verdict, judge
 from bucketfs.errors import Corrupt
+from bucketfs.names import SEED
 from bucketfs.types import Cid, Kind, Link
 from bucketfs.vfs.rebase.copy_names import Copies
 from bucketfs.vfs.rebase.edits import Acts
@@ -27,7 +28,6 @@ from bucketfs.vfs.rebase.tree_reader import Sight, Unseen
 from bucketfs.vfs.rebase.truncated import Short
 from bucketfs.vfs.recovery.displaced import may_be_written
 from bucketfs.vfs.snapshot.proposal import BuiltNode, agree
-from bucketfs.vfs.tree.namespace import SEED
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node
 from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged
 from bucketfs.vfs.tree.volume import Volume

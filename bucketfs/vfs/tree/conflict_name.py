@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-NAME_MAX = 255
+from bucketfs.names import NAME_BYTES_MAX
+
 EXTENSION_MAX = 24
 """Longer endings are no extensions but part of the name."""
 
@@ -27,7 +28,7 @@ def conflict_name(name: bytes, host: str, when: str, taken: Callable[[bytes], bo
     while True:
         number = "" if count == 1 else f" {count}"
         mark = f" (conflict {clean} {when}{number})".encode()
-        cut = stem[: NAME_MAX - len(mark) - len(extension)].decode(errors="ignore").encode()
+        cut = stem[: NAME_BYTES_MAX - len(mark) - len(extension)].decode(errors="ignore").encode()
         candidate = cut + mark + extension
         if not taken(candidate):
             return candidate

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bucketfs.dag import NodeInfo
 from bucketfs.errors import NotADirectory, NotFound
+from bucketfs.names import SEED
 from bucketfs.types import NO_ATTRIBUTES, BucketKey, Cid, Inode, Kind, Link
 from bucketfs.vfs.tree.base_tree import BaseTree, Wanted
 from bucketfs.vfs.tree.inode_table import InodeNumbers, Number, print_of
@@ -22,9 +23,6 @@ from bucketfs.vfs.tree.stat_types import Attr
 
 if TYPE_CHECKING:
     from bucketfs.vfs.tree.volume import Volume
-
-SEED = b".textileseed"
-"""The Hub's own entry at a bucket's root: hidden, and its name refused."""
 
 DEFAULT_MODE = {Kind.FILE: 0o644, Kind.DIRECTORY: 0o755, Kind.SYMLINK: 0o777}
 DIRECTORY_SIZE = 4096

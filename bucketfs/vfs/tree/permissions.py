@@ -1,30 +1,18 @@
-"""What the user of a mount may do to which path: the Hub's rules, asked here so that the answer comes with the write. Pure.
+"""What the user of a mount may do to which path, by the rule of ``bucketfs.roles``. Pure.
 
-Roles are granted on a path to a public key, or to ``*`` for everybody, and hold for all below it; the larger of two wins. Readers
-see, writers replace what is there, admins of the path also remove it, and only the owner of the bucket adds names (the
-``buckets`` collection of textileio/textile ``threaddb``, write validator and read filter). The Hub has the last word, on every
-push; what is decided here only spares a program the belief that a change went through.
+It is asked here so that the answer comes with the write. The Hub has the last word, on every push; what is decided here only
+spares a program the belief that a change went through.
 """
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-READER, WRITER, ADMIN = 1, 2, 3
-EVERYBODY = "*"
+from bucketfs.roles import EVERYBODY, PathChange, Role, lineage, may_change
 
 Roles = Mapping[str, Mapping[str, int]]
 """By path (``""`` is the whole bucket), then by public key: the role given there."""
-
-
-class Touch(enum.Enum):
-    """What a change does to one path."""
-
-    ADD = "added"
-    REPLACE = "changed"
-    REMOVE = "removed"
 
 
 @dataclass(frozen=True)
@@ -42,18 +30,14 @@ class Rights:
         above = {place for path in readable for place in lineage(path)}
         object.__setattr__(self, "_leading", frozenset(above))
 
-    def may(self, path: str, touch: Touch) -> bool:
+    def may(self, path: str, change: PathChange) -> bool:
         """Whether a path that stands in the base (for ADD: does not) may be changed so."""
-        if touch is Touch.ADD:
-            return self.me == self.owner
-        mine = self._role(self.me, path)
-        if touch is Touch.REMOVE:
-            return mine >= ADMIN
-        return mine >= WRITER or self._role(EVERYBODY, path) >= WRITER
+        roles = {"own": self._role(self.me, path), "everybody": self._role(EVERYBODY, path)}
+        return may_change(change, is_owner=self.me == self.owner, **roles)
 
     def shows(self, path: str) -> bool:
         """Whether a path may be read, or leads to one that may."""
-        return path in self._leading or max(self._role(self.me, path), self._role(EVERYBODY, path)) >= READER
+        return path in self._leading or max(self._role(self.me, path), self._role(EVERYBODY, path)) >= Role.READER
 
     def _role(self, who: str, path: str) -> int:
         return max((self.roles[place].get(who, 0) for place in lineage(path) if place in self.roles), default=0)
@@ -62,14 +46,6 @@ class Rights:
 def rights_of(me: str, owner: str, roles: Roles) -> Rights | None:
     """The rights of ``me``; None when nothing is refused, which is the rule: the owner with the role that creation gave, and
     buckets that nobody owns. Of someone unknown (empty) nothing can be said, so the Hub alone decides."""
-    if not owner or not me or (me == owner and roles.get("", {}).get(me, 0) >= ADMIN):
+    if not owner or not me or (me == owner and roles.get("", {}).get(me, 0) >= Role.ADMIN):
         return None
     return Rights(me, owner, roles)
-
-
-def lineage(path: str) -> Iterator[str]:
-    """The path, then each of those above it up to ``""``."""
-    while path:
-        yield path
-        path = path.rpartition("/")[0]
-    yield ""

@@ -26,29 +26,16 @@ from bucketfs.errors import (
     NotPermitted,
     ReadOnly,
 )
+from bucketfs.names import SEED, check_name
+from bucketfs.roles import PathChange
 from bucketfs.types import Cid, DraftId, NodeAttributes
 from bucketfs.vfs.tree.deferred import beside
 from bucketfs.vfs.tree.file_io import record
-from bucketfs.vfs.tree.namespace import SEED
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode, check_sound, is_below
 from bucketfs.vfs.tree.pending import Overlay
-from bucketfs.vfs.tree.permissions import Touch
 from bucketfs.vfs.tree.stat_types import RenameFlags, SetAttr
 
-NAME_MAX = 255
 TARGET_MAX = 4095
-
-
-def check_name(name: bytes) -> None:
-    """Raise for names that the tree cannot carry."""
-    if len(name) > NAME_MAX:
-        raise NameTooLong(f"a name of {len(name)} bytes; at most {NAME_MAX} fit")
-    try:
-        name.decode()
-    except UnicodeDecodeError as error:
-        raise NameInvalid(f"the name {name!r} is not UTF-8") from error
-    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
-        raise InvalidArgument(f"{name!r} is not a name")
 
 
 class Volume(Overlay):
@@ -275,20 +262,20 @@ class Volume(Overlay):
         """Raise Denied when the Hub would refuse other bytes or attributes of ``node``. What was made here was asked about
         when it was, and what is open was when it was opened."""
         if self.rights is not None and not node.orphan and _in_base(node):
-            self._require(node.path(), Touch.REPLACE)
+            self._require(node.path(), PathChange.REPLACE)
 
     def _check_taking(self, node: Node) -> None:
         if self.rights is not None and _in_base(node):
-            self._require(node.path(), Touch.REMOVE)
+            self._require(node.path(), PathChange.REMOVE)
 
     def check_placing(self, parent: DirectoryNode, name: bytes) -> None:
         if self.rights is not None:
             known = self.base_entry(parent, name) is not None
-            self._require(self.path_under(parent, name), Touch.REPLACE if known else Touch.ADD)
+            self._require(self.path_under(parent, name), PathChange.REPLACE if known else PathChange.ADD)
 
-    def _require(self, path: str, touch: Touch) -> None:
-        if self.rights is not None and not self.rights.may(path, touch):
-            raise Denied(f"{path!r} may not be {touch.value} by you", hint="the owner of the bucket grants roles")
+    def _require(self, path: str, change: PathChange) -> None:
+        if self.rights is not None and not self.rights.may(path, change):
+            raise Denied(f"{path!r} may not be {change.value} by you", hint="the owner of the bucket grants roles")
 
 
 def stamp_of(node: Node, path: str) -> ops.Stamp:

@@ -25,6 +25,7 @@ from bucketfs.hub.trees.crypt import new_key
 from bucketfs.hub.trees.private import PrivateTree
 from bucketfs.hub.trees.public import PathNotFound, total_size
 from bucketfs.keys import parse_public_key, public_key_text
+from bucketfs.roles import EVERYBODY, PathChange, Role
 from bucketfs.types import Link
 from bucketfs.wire import buckets_pb2 as pb
 
@@ -82,7 +83,7 @@ class Editing:
                 return None
             if place[: len(source)] == source and not tree.is_directory(link.cid):
                 raise Status(Code.UNKNOWN, "not a directory")
-            access.check_changes(row, [(path_text(source), access.Touch.REMOVE)], context.call.writer)
+            access.check_changes(row, [(path_text(source), PathChange.REMOVE)], context.call.writer)
             metadata = touched(removed(row.metadata, source), [place], time.time_ns())
             self._desk.check_write(context.call, row, metadata, self._desk.bare_files(context.call, row, tree, [place]))
             return Plan(metadata, lambda: _move(row, metadata, tree, source, place, link))
@@ -119,7 +120,7 @@ class Editing:
                 text = f"remove node failed: {error}" if row.private else "no link by that name"
                 raise Status(Code.UNKNOWN, text) from error
             # Asked of the tree: entries alone show no removal of what has none.
-            access.check_changes(row, [(path_text(path), access.Touch.REMOVE)], context.call.writer)
+            access.check_changes(row, [(path_text(path), PathChange.REMOVE)], context.call.writer)
             metadata = removed(row.metadata, path)
             self._desk.check_write(context.call, row, metadata)
             return Plan(metadata, lambda: tree.edit(row.root, {path: None}))
@@ -193,12 +194,12 @@ def _roles(asked: Mapping[str, int]) -> dict[str, int]:
     """Roles by grantee, each public key in its one spelling."""
     roles = {}
     for who, role in asked.items():
-        if who != access.EVERYBODY:
+        if who != EVERYBODY:
             try:
                 who = public_key_text(parse_public_key(who))
             except InvalidArgument as error:
                 raise Status(Code.UNKNOWN, f"unmarshaling role public key: {error}") from error
-        if role not in (access.NONE, access.READER, access.WRITER, access.ADMIN):
+        if role not in set(Role):
             raise InvalidArgument(f"there is no role {role}")
         roles[who] = role
     return roles

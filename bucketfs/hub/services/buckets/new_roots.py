@@ -12,12 +12,12 @@ from bucketfs.dag import check_unfolding, cid_from_text, cid_of, count_entries, 
 from bucketfs.errors import Corrupt, InvalidArgument, NotFound
 from bucketfs.hub.db.models import BucketRow
 from bucketfs.hub.rpc.status import Code, Status
-from bucketfs.hub.services.buckets.paths import SEED_NAME
 from bucketfs.hub.services.buckets.write import BucketTree, Desk
 from bucketfs.hub.trees.crypt import encrypt
 from bucketfs.hub.trees.entry_check import check_nodes
 from bucketfs.hub.trees.public import PublicTree, WorkingSet, total_size
 from bucketfs.hub.trees.size_check import SIZE_MAX, Scales, check_sizes
+from bucketfs.names import SEED
 from bucketfs.types import Cid, Link
 
 SEED_BYTES = 32
@@ -42,7 +42,7 @@ def with_new_seed(tree: BucketTree, root: Link, key: bytes | None) -> Seeded:
     stored = seed if key is None else encrypt(seed, key)
     cid = cid_of(stored)
     tree.blocks.add({cid: stored})
-    link = tree.edit(root.cid, {(SEED_NAME.encode(),): Link(cid, len(stored))})
+    link = tree.edit(root.cid, {(SEED,): Link(cid, len(stored))})
     return Seeded(link, seed, cid, len(stored))
 
 

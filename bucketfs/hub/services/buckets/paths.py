@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from bucketfs.dag import check_name
 from bucketfs.errors import InvalidArgument, NotPermitted, Refused
-from bucketfs.hub.access import lineage
 from bucketfs.hub.db.models import BucketRow, PathEntry
+from bucketfs.names import SEED_NAME, check_name
+from bucketfs.roles import lineage
 
 Path = tuple[bytes, ...]
 
-SEED_NAME = ".textileseed"
 _FEW = 8
 LEVELS_MAX = 2048
 """No program reaches deeper: a path of Linux has 4,096 bytes. Each level is a node that the hub makes anew."""

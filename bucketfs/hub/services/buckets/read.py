@@ -19,10 +19,11 @@ from bucketfs.hub.services.buckets.messages import (
     root_message,
     root_path,
 )
-from bucketfs.hub.services.buckets.paths import SEED_NAME, SEED_REFUSED, Path, file_key, path_text, read_path
+from bucketfs.hub.services.buckets.paths import SEED_REFUSED, Path, file_key, path_text, read_path
 from bucketfs.hub.services.buckets.write import Desk
 from bucketfs.hub.trees.crypt import DAMAGED
 from bucketfs.hub.trees.public import PathNotFound, PublicTree, WorkingSet
+from bucketfs.names import SEED_NAME
 from bucketfs.types import Cid
 from bucketfs.wire import buckets_pb2 as pb
 

@@ -23,7 +23,7 @@ from bucketfs.hub.rpc.status import Code, Status
 from bucketfs.hub.services.buckets.edit import Editing
 from bucketfs.hub.services.buckets.messages import link_token, links_message, root_message
 from bucketfs.hub.services.buckets.new_roots import Seeded, check_sealable, fetch_remote, with_new_seed
-from bucketfs.hub.services.buckets.paths import SEED_NAME, Path
+from bucketfs.hub.services.buckets.paths import Path
 from bucketfs.hub.services.buckets.push import Pushing
 from bucketfs.hub.services.buckets.read import Reading
 from bucketfs.hub.services.buckets.write import BucketTree, Desk
@@ -31,7 +31,9 @@ from bucketfs.hub.trees.crypt import new_key
 from bucketfs.hub.trees.private import PrivateTree
 from bucketfs.hub.trees.public import PublicTree, WorkingSet
 from bucketfs.keys import fresh_bucket_key
-from bucketfs.types import Cid, Link, bucket_name_fault
+from bucketfs.names import SEED_NAME, bucket_name_fault
+from bucketfs.roles import EVERYBODY, Role
+from bucketfs.types import Cid, Link
 from bucketfs.wire import buckets_pb2 as pb
 
 NAME = "api.bucketsd.pb.APIService"
@@ -148,4 +150,4 @@ def _empty(tree: BucketTree) -> Link:
 def _first_roles(owner: str, private: bool) -> dict[str, int]:
     if not owner:
         return {}
-    return {owner: access.ADMIN} if private else {owner: access.ADMIN, access.EVERYBODY: access.READER}
+    return {owner: Role.ADMIN} if private else {owner: Role.ADMIN, EVERYBODY: Role.READER}

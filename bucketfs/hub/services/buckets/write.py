@@ -27,6 +27,7 @@ from bucketfs.hub.services.buckets.paths import Path, path_text
 from bucketfs.hub.store.blockstore import Admission, Receiving
 from bucketfs.hub.trees.private import PrivateTree
 from bucketfs.hub.trees.public import PathNotFound, PublicTree, WorkingSet, total_size, unchecked
+from bucketfs.roles import Role
 from bucketfs.types import Link, ThreadId
 
 ASKED_EVERY_BYTES = 1 << 20
@@ -249,7 +250,7 @@ def may_all(row: BucketRow, writer: str | None) -> bool:
     """Whether every change is allowed, so that nothing needs to be asked path by path: that takes time in large buckets."""
     if not row.owner:
         return True
-    return writer == row.owner and access.role_at(row.metadata, "", writer) >= access.ADMIN
+    return writer == row.owner and access.role_at(row.metadata, "", writer) >= Role.ADMIN
 
 
 class KeyedLocks:
