@@ -24,9 +24,9 @@ HURRIED = """
 # Checksums come after a fifth of a second and not after half a minute.
 import sys
 from bucketfs.cli import main
-from bucketfs.sync import sync
+from bucketfs.sync import scheduler
 
-sync.SEAL_EVERY_S, sync.SEAL_QUIET_S = 0.1, 0.2
+scheduler.SEAL_EVERY_S, scheduler.SEAL_QUIET_S = 0.1, 0.2
 sys.exit(main())
 """
 
