@@ -1,26 +1,20 @@
-"""A volume on a real journal, over a Hub in memory that checks what it is given: for tests of vfs and sync.
-
-`MemoryRemote` claims to behave as `Remote`: it hashes every block, swaps a root only from the expected one, and only when every
-block below the new one is there. `tests/sync/test_remote_contract.py` holds it and the real Hub to the same promises.
-"""
+"""A volume on a real journal, over a Hub in memory that checks what it is given: for tests of vfs and sync."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncIterable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from support.memory_remote import MemoryRemote
+
 from bucketfs.cache import Shelter
-from bucketfs.client import PutCounts
-from bucketfs.dag import cid_of, drive, edit_directory, new_blocks, verify
 from bucketfs.disk import Disk
-from bucketfs.errors import BlocksMissing, Corrupt, RootMoved, Unavailable
+from bucketfs.errors import Corrupt
 from bucketfs.journal import Journal, Resources
-from bucketfs.remote import Look
 from bucketfs.sync import Pusher
-from bucketfs.types import ROOT_INODE, BucketKey, Caller, Cid, Inode, Kind, Link, UploadId
+from bucketfs.types import ROOT_INODE, BucketKey, Caller, Cid, Inode, Kind
 from bucketfs.vfs import (
     VFS,
     BaseTree,
@@ -38,76 +32,6 @@ from bucketfs.vfs import (
 from bucketfs.vfs.tree.write_failures import mended
 
 ME = Caller(uid=1000, gid=1000)
-
-
-@dataclass
-class MemoryRemote:
-    """A bucket in memory. ``away`` makes every call fail as a Hub that is down."""
-
-    store: dict[Cid, bytes] = field(default_factory=dict)
-    at: Cid = field(init=False)
-    away: bool = False
-    bytes_put: int = 0
-    swaps: int = 0
-
-    def __post_init__(self) -> None:
-        seed = b"s" * 32
-        self.store[cid_of(seed)] = seed
-        built = drive(edit_directory(None, {b".textileseed": Link(cid_of(seed), 32)}), self._get)
-        self.store.update(built.blocks)
-        self.at = built.link.cid
-
-    def _get(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
-        return {cid: self.store[cid] for cid in cids}
-
-    def _reach(self) -> None:
-        if self.away:
-            raise Unavailable("the Hub is away")
-
-    async def root(self) -> Cid:
-        self._reach()
-        return self.at
-
-    async def look(self) -> Look:
-        self._reach()
-        return Look(self.at)
-
-    async def blocks(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
-        self._reach()
-        return {cid: self.store[cid] for cid in cids if cid in self.store}
-
-    async def missing(self, cids: Collection[Cid], upload: UploadId) -> set[Cid]:
-        self._reach()
-        return {cid for cid in cids if cid not in self.store}
-
-    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
-        async for batch in batches:
-            self._reach()
-            for cid, data in batch:
-                verify(cid, data)
-                self.store[cid] = data
-                self.bytes_put += len(data)
-        self._reach()
-        return PutCounts()
-
-    async def swap(self, expected: Cid, new: Cid, upload: UploadId) -> None:
-        self._reach()
-        if self.at != expected:
-            raise RootMoved("update is non-fast-forward")
-        missing: list[Cid] = []
-
-        def get(cids: Sequence[Cid]) -> dict[Cid, bytes]:
-            lacking = [cid for cid in cids if cid not in self.store]
-            if lacking:
-                raise BlocksMissing(cids=lacking)
-            return self._get(cids)
-
-        # As the Hub does: what stood below the old root is complete by induction.
-        missing = [cid for cid in drive(new_blocks(expected, new), get) if cid not in self.store]
-        if missing:
-            raise BlocksMissing(cids=missing)
-        self.at = new
-        self.swaps += 1
 
 
 class RemoteSource:

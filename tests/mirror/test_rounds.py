@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-import pytest
-from machine import Machine, settle
-from world import MemoryRemote
+from support.machine import Machine, settle
+from support.memory_remote import MemoryRemote
 
 from bucketfs.dag import drive, list_directory, resolve
 from bucketfs.types import Cid
 
 LEAF = 262144
-
-
-@pytest.fixture
-def remote() -> MemoryRemote:
-    return MemoryRemote()
-
-
-@pytest.fixture
-def one(tmp_path: Path, remote: MemoryRemote) -> Machine:
-    return Machine(tmp_path, "one", remote)
-
-
-@pytest.fixture
-def two(tmp_path: Path, remote: MemoryRemote) -> Machine:
-    return Machine(tmp_path, "two", remote)
 
 
 def names(remote: MemoryRemote, path: tuple[bytes, ...] = ()) -> list[bytes]:

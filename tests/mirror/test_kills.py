@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import trio
-from dying import Killed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machine import Machine, settle
-from world import MemoryRemote
+from support.dying import Killed
+from support.machine import Machine, settle
+from support.memory_remote import MemoryRemote
 
 
 def story(where: Path) -> tuple[Machine, Machine]:

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from machine import Machine, settle
-from test_mirror_guard import hub_names
-from world import MemoryRemote
+from support.machine import Machine, hub_names, settle
+from support.memory_remote import MemoryRemote
 
 from bucketfs.transfer import Asides, listed_asides, pull_folder, push_folder
 from bucketfs.transfer import local_fs as folder

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from world import MemoryRemote
+from support.memory_remote import MemoryRemote
 
 from bucketfs.client import PutCounts
 from bucketfs.mirror import MirrorState

@@ -10,12 +10,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dying import Life, MortalRemote, living
-from world import MemoryRemote
+from support.dying import Life, MortalRemote, living
+from support.memory_remote import MemoryRemote
 
+from bucketfs.dag import (
+    DAG_PB,
+    build_file,
+    codec_of,
+    diff,
+    drive,
+    edit_tree,
+    list_directory,
+    node_info,
+    read_file,
+)
+from bucketfs.errors import NotADirectory
 from bucketfs.mirror import Mirror, MirrorState, Round
 from bucketfs.transfer import listed_asides
 from bucketfs.transfer.local_fs import PLAIN
+from bucketfs.types import Cid, Kind, NodeAttributes
 
 _times = itertools.count(1_600_000_000_000_000_000, 1_000_000_007)
 
@@ -117,3 +130,45 @@ async def settle(*machines: Machine) -> None:
         if not any(each.did_something for each in done):
             return
     raise AssertionError(f"they do not come to rest: {[machine.rounds[-1] for machine in machines]}")
+
+
+def hub_tree(remote: MemoryRemote) -> dict[str, str]:
+    """The files at the Hub, by path."""
+    found: dict[str, str] = {}
+    waiting: list[tuple[str, Cid]] = [("", remote.at)]
+    while waiting:
+        path, cid = waiting.pop()
+        try:
+            entries = drive(list_directory(cid), remote._get).entries
+        except NotADirectory:
+            found[path] = drive(read_file(cid), remote._get).decode()
+            continue
+        waiting += [(f"{path}/{name.decode()}".strip("/"), link.cid) for name, link in entries.items() if name[:1] != b"."]
+    return found
+
+
+def hub_names(remote: MemoryRemote) -> list[str]:
+    """All paths at the Hub but the seed's."""
+    changes = drive(diff(None, remote.at), remote._get)
+    found: list[str] = []
+    waiting = [(change.path, change.new) for change in changes]
+    while waiting:
+        path, link = waiting.pop()
+        if link is None or path == (b".textileseed",):
+            continue
+        if path:
+            found.append(b"/".join(path).decode())
+        if codec_of(link.cid) == DAG_PB and node_info(link.cid, remote.store[link.cid]).kind is Kind.DIRECTORY:
+            entries = drive(list_directory(link.cid), remote._get).entries
+            waiting += [((*path, name), below) for name, below in entries.items()]
+    return found
+
+
+def put(remote: MemoryRemote, path: str, data: bytes, attributes: NodeAttributes | None = None) -> None:
+    """Another client's write."""
+    built = build_file(data, attributes or NodeAttributes())
+    remote.store.update(built.blocks)
+    names = tuple(name.encode() for name in path.split("/"))
+    edited = drive(edit_tree(remote.at, {names: built.link}), remote._get)
+    remote.store.update(edited.blocks)
+    remote.at = edited.link.cid

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import Machine, later_ns, settle
-from world import MemoryRemote
+from support.machine import Machine, later_ns, settle
+from support.memory_remote import MemoryRemote
 
 from bucketfs.dag import drive, list_directory, resolve
 from bucketfs.errors import DiskFailed, Refused
@@ -17,21 +17,6 @@ from bucketfs.mirror import Mirror, MirrorState
 from bucketfs.mirror.apply import Applier
 from bucketfs.mirror.refusals import RETRY_NS
 from bucketfs.transfer import local_fs as folder
-
-
-@pytest.fixture
-def remote() -> MemoryRemote:
-    return MemoryRemote()
-
-
-@pytest.fixture
-def one(tmp_path: Path, remote: MemoryRemote) -> Machine:
-    return Machine(tmp_path, "one", remote)
-
-
-@pytest.fixture
-def two(tmp_path: Path, remote: MemoryRemote) -> Machine:
-    return Machine(tmp_path, "two", remote)
 
 
 def hub_names(remote: MemoryRemote, *path: bytes) -> list[bytes]:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 import trio
-from dying import Killed
-from machine import Machine, settle
-from world import MemoryRemote
+from support.dying import Killed
+from support.machine import Machine, settle
+from support.memory_remote import MemoryRemote
 
 from bucketfs.dag import build_file, drive, edit_directory, edit_tree, node_info, resolve, symlink
 from bucketfs.errors import Unavailable

@@ -5,78 +5,20 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
-from machine import Machine, later_ns, settle
+from support.machine import Machine, settle
+from support.memory_remote import MemoryRemote
+from support.running_mirror import Running, eventually, running
 from watchdog.observers.api import BaseObserver
-from world import MemoryRemote
 
 from bucketfs.client import Backoff
-from bucketfs.errors import BucketfsError, NotFound
-from bucketfs.mirror import Mirror, MirrorPace, MirrorRunner, MirrorState, Round
+from bucketfs.errors import NotFound
+from bucketfs.mirror import MirrorPace, Round
 from bucketfs.mirror import rounds as mirror_run
-
-PATIENCE_S = 30.0
-QUICK = MirrorPace(quiet_s=0.05, longest_s=0.5, rescan_s=3600)
-
-
-class Running:
-    """A mirror of the folder of ``machine`` that runs on."""
-
-    def __init__(self, machine: Machine, spare: Path, pace: MirrorPace) -> None:
-        self.machine = machine
-        self.rounds: list[Round] = []
-        self.troubles: list[BucketfsError] = []
-        self.said: list[str] = []
-        self.state = MirrorState(machine.state_file)
-        self.runner = MirrorRunner(
-            Mirror(machine.remote, machine.top, self.state, machine.conflict_name, now_ns=later_ns),
-            machine.top,
-            spare,
-            pace=pace,
-            told=self.rounds.append,
-            troubled=lambda error, delay_s: self.troubles.append(error),
-            say=self.said.append,
-        )
-
-
-async def eventually(what: Callable[[], bool], why: str) -> None:
-    deadline = trio.current_time() + PATIENCE_S
-    while not what():
-        assert trio.current_time() < deadline, why
-        await trio.sleep(0.01)
-
-
-@asynccontextmanager
-async def running(machine: Machine, spare: Path, pace: MirrorPace = QUICK) -> AsyncIterator[Running]:
-    os.makedirs(spare, exist_ok=True)
-    there = Running(machine, spare, pace)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(there.runner.run)
-        await eventually(lambda: bool(there.rounds), "no first round")
-        yield there
-        nursery.cancel_scope.cancel()
-    there.state.close()
-
-
-@pytest.fixture
-def remote() -> MemoryRemote:
-    return MemoryRemote()
-
-
-@pytest.fixture
-def one(tmp_path: Path, remote: MemoryRemote) -> Machine:
-    return Machine(tmp_path, "one", remote)
-
-
-@pytest.fixture
-def two(tmp_path: Path, remote: MemoryRemote) -> Machine:
-    return Machine(tmp_path, "two", remote)
 
 
 async def test_changes_of_both_sides_are_carried(one: Machine, two: Machine, remote: MemoryRemote, tmp_path: Path) -> None:

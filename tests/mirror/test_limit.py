@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from machine import Machine
-from test_large import KIB, LimitedRemote
-from test_mirror_guard import hub_names
+from support.machine import Machine, hub_names
+from support.memory_remote import MemoryRemote
 
+from bucketfs.dag import drive, reachable
 from bucketfs.errors import OverQuota
+from bucketfs.types import Cid, UploadId
+
+KIB = 1 << 10
+
+
+@dataclass
+class LimitedRemote(MemoryRemote):
+    """Takes roots of so many bytes."""
+
+    limit_bytes: int = 0
+
+    async def swap(self, expected: Cid, new: Cid, upload: UploadId) -> None:
+        found = drive(reachable(new), self._get)
+        if sum(len(self.store[cid]) for cid in found) > self.limit_bytes:
+            raise OverQuota("quota exhausted")
+        await super().swap(expected, new, upload)
 
 
 async def test_what_does_not_fit_is_left_out_alone(tmp_path: Path) -> None:

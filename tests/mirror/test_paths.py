@@ -6,28 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
-import pytest
-from machine import Machine, settle
-from test_mirror_guard import hub_names, hub_tree, put
-from world import MemoryRemote
+from support.machine import Machine, hub_names, hub_tree, put, settle
+from support.memory_remote import MemoryRemote
 
 HIGH = "/".join(["d" * 200] * 10)
 DEEP = "/".join(["d" * 200] * 24)
-
-
-@pytest.fixture
-def remote() -> MemoryRemote:
-    return MemoryRemote()
-
-
-@pytest.fixture
-def one(tmp_path: Path, remote: MemoryRemote) -> Machine:
-    return Machine(tmp_path, "one", remote)
-
-
-@pytest.fixture
-def two(tmp_path: Path, remote: MemoryRemote) -> Machine:
-    return Machine(tmp_path, "two", remote)
 
 
 def make_deep(top: Path) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from machine import Machine, settle
-from test_mirror_guard import hub_names, put
-from test_mirror_run import Running, eventually, running
-from world import MemoryRemote
+from support.machine import Machine, hub_names, put, settle
+from support.memory_remote import MemoryRemote
+from support.running_mirror import Running, eventually, running
 
 from bucketfs.client import PutCounts
 from bucketfs.dag import RAW, build_file, codec_of, drive, edit_tree, resolve

@@ -10,89 +10,27 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from machine import Machine, later_ns, settle
-from world import MemoryRemote
+from support.machine import Machine, hub_names, hub_tree, later_ns, put, settle
+from support.memory_remote import MemoryRemote
 
 from bucketfs.dag import (
-    DAG_PB,
     block_links,
     build_file,
-    codec_of,
-    diff,
     drive,
     edit_directory,
-    edit_tree,
     list_directory,
     node_info,
-    read_file,
     resolve,
 )
-from bucketfs.errors import DiskFailed, NotADirectory, NotFound, Refused, Unavailable
+from bucketfs.errors import DiskFailed, NotFound, Refused, Unavailable
 from bucketfs.mirror import MirrorState, Round
 from bucketfs.mirror.apply import Applied, Applier
 from bucketfs.mirror.rollback_check import Agreed
 from bucketfs.remote import Look
 from bucketfs.transfer import local_fs as folder
-from bucketfs.types import Cid, Kind, Link, NodeAttributes, UploadId
+from bucketfs.types import Cid, Link, NodeAttributes, UploadId
 
 LEAF = 262144
-
-
-@pytest.fixture
-def remote() -> MemoryRemote:
-    return MemoryRemote()
-
-
-@pytest.fixture
-def one(tmp_path: Path, remote: MemoryRemote) -> Machine:
-    return Machine(tmp_path, "one", remote)
-
-
-@pytest.fixture
-def two(tmp_path: Path, remote: MemoryRemote) -> Machine:
-    return Machine(tmp_path, "two", remote)
-
-
-def hub_tree(remote: MemoryRemote) -> dict[str, str]:
-    """The files at the Hub, by path."""
-    found: dict[str, str] = {}
-    waiting: list[tuple[str, Cid]] = [("", remote.at)]
-    while waiting:
-        path, cid = waiting.pop()
-        try:
-            entries = drive(list_directory(cid), remote._get).entries
-        except NotADirectory:
-            found[path] = drive(read_file(cid), remote._get).decode()
-            continue
-        waiting += [(f"{path}/{name.decode()}".strip("/"), link.cid) for name, link in entries.items() if name[:1] != b"."]
-    return found
-
-
-def hub_names(remote: MemoryRemote) -> list[str]:
-    """All paths at the Hub but the seed's."""
-    changes = drive(diff(None, remote.at), remote._get)
-    found: list[str] = []
-    waiting = [(change.path, change.new) for change in changes]
-    while waiting:
-        path, link = waiting.pop()
-        if link is None or path == (b".textileseed",):
-            continue
-        if path:
-            found.append(b"/".join(path).decode())
-        if codec_of(link.cid) == DAG_PB and node_info(link.cid, remote.store[link.cid]).kind is Kind.DIRECTORY:
-            entries = drive(list_directory(link.cid), remote._get).entries
-            waiting += [((*path, name), below) for name, below in entries.items()]
-    return found
-
-
-def put(remote: MemoryRemote, path: str, data: bytes, attributes: NodeAttributes | None = None) -> None:
-    """Another client's write."""
-    built = build_file(data, attributes or NodeAttributes())
-    remote.store.update(built.blocks)
-    names = tuple(name.encode() for name in path.split("/"))
-    edited = drive(edit_tree(remote.at, {names: built.link}), remote._get)
-    remote.store.update(edited.blocks)
-    remote.at = edited.link.cid
 
 
 # The folder itself

@@ -1,0 +1,56 @@
+"""A mirror that runs on while a test does things to both of its sides."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+from support.machine import Machine, later_ns
+
+from bucketfs.errors import BucketfsError
+from bucketfs.mirror import Mirror, MirrorPace, MirrorRunner, MirrorState, Round
+
+PATIENCE_S = 30.0
+QUICK = MirrorPace(quiet_s=0.05, longest_s=0.5, rescan_s=3600)
+
+
+class Running:
+    """A mirror of the folder of ``machine`` that runs on."""
+
+    def __init__(self, machine: Machine, spare: Path, pace: MirrorPace) -> None:
+        self.machine = machine
+        self.rounds: list[Round] = []
+        self.troubles: list[BucketfsError] = []
+        self.said: list[str] = []
+        self.state = MirrorState(machine.state_file)
+        self.runner = MirrorRunner(
+            Mirror(machine.remote, machine.top, self.state, machine.conflict_name, now_ns=later_ns),
+            machine.top,
+            spare,
+            pace=pace,
+            told=self.rounds.append,
+            troubled=lambda error, delay_s: self.troubles.append(error),
+            say=self.said.append,
+        )
+
+
+async def eventually(what: Callable[[], bool], why: str) -> None:
+    deadline = trio.current_time() + PATIENCE_S
+    while not what():
+        assert trio.current_time() < deadline, why
+        await trio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running(machine: Machine, spare: Path, pace: MirrorPace = QUICK) -> AsyncIterator[Running]:
+    os.makedirs(spare, exist_ok=True)
+    there = Running(machine, spare, pace)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(there.runner.run)
+        await eventually(lambda: bool(there.rounds), "no first round")
+        yield there
+        nursery.cancel_scope.cancel()
+    there.state.close()
