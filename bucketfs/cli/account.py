@@ -68,10 +68,10 @@ def logout(forget: bool, **options: Any) -> None:
     """Sign out: end the session, and the key that signing in made, and forget both. A key of 'login --key' is only
     forgotten."""
     config = configured("mount", options)
-    if config.profile == EMBEDDED:
+    if config.general.profile == EMBEDDED:
         raise Usage("the embedded Hub has no session to end")
-    file = CredentialsFile(config.places.credentials_file)
-    name = config.profile or DEFAULT_PROFILE
+    file = CredentialsFile(config.paths.credentials_file)
+    name = config.general.profile or DEFAULT_PROFILE
     profile = file.profiles().get(name)
     if profile is None:
         raise NotFound(f"{file.path} has no profile {name!r}")
@@ -79,7 +79,8 @@ def logout(forget: bool, **options: Any) -> None:
 
     async def end() -> None:
         async with Channel(
-            Endpoint.parse(profile.hub, insecure=config.insecure), lambda: Credentials(session=held.session)
+            Endpoint.parse(profile.hub, insecure=config.general.insecure_transport),
+            lambda: Credentials(session=held.session),
         ) as channel:
             client = HubClient(channel)
             if held.api_key:
@@ -116,7 +117,7 @@ def destroy(yes: bool, **options: Any) -> None:
         return name, session.profile.name
 
     account, name = in_session(config, ask)
-    file = CredentialsFile(config.places.credentials_file)
+    file = CredentialsFile(config.paths.credentials_file)
     file.remove(name)
     say(f"The account {account} is destroyed; profile {name} is gone from {file.path}")
 
@@ -176,7 +177,7 @@ def in_session(config: Config, ask: Callable[[Session], Awaitable[T]]) -> T:
     """Ask the Hub of a profile about the account itself."""
 
     async def run() -> T:
-        async with open_session("", "", config, manage=True) as session:
+        async with open_session(config, manage=True) as session:
             return await ask(session)
 
     return trio.run(run)
@@ -217,8 +218,8 @@ def _asked_for() -> Credentials:
 def _save(config: Config, credentials: Credentials) -> None:
     """Save credentials that the Hub accepts; others are refused before they replace anything."""
     endpoint = _endpoint(config)
-    name = config.profile or DEFAULT_PROFILE
-    file = CredentialsFile(config.places.credentials_file)
+    name = config.general.profile or DEFAULT_PROFILE
+    file = CredentialsFile(config.paths.credentials_file)
     key = replace(credentials, session="")
     try:
         who = trio.run(_owner_of, endpoint, key)
@@ -227,7 +228,7 @@ def _save(config: Config, credentials: Credentials) -> None:
     except NotFound as error:
         raise Unauthenticated(f"{endpoint} does not accept this key", hint="check the key and its secret") from error
     old = file.profiles().get(name)
-    profile = Profile(name, config.hub or str(endpoint), credentials)
+    profile = Profile(name, config.general.hub or str(endpoint), credentials)
     file.save(replace(profile, thread=old.thread) if old is not None and old.hub == profile.hub else profile)
     say(f"Signed in at {endpoint} {who}; the key is in {file.path}, profile {name}")
 
@@ -248,11 +249,11 @@ async def _owner_of(endpoint: Endpoint, credentials: Credentials) -> str:
 
 def _endpoint(config: Config) -> Endpoint:
     """The Hub to sign in at: a given one, or that of the profile. The embedded one needs no signing in."""
-    if EMBEDDED in (config.hub, config.profile):
+    if EMBEDDED in (config.general.hub, config.general.profile):
         raise Usage("the embedded Hub needs no account", hint="'bucketfs mount FOLDER' is all")
-    if config.hub:
-        return Endpoint.parse(config.hub, insecure=config.insecure)
-    known = CredentialsFile(Path(config.places.credentials_file)).profiles().get(config.profile or DEFAULT_PROFILE)
+    if config.general.hub:
+        return Endpoint.parse(config.general.hub, insecure=config.general.insecure_transport)
+    known = CredentialsFile(Path(config.paths.credentials_file)).profiles().get(config.general.profile or DEFAULT_PROFILE)
     if known is None or not known.hub:
         raise Usage("no Hub is named", hint="give --hub https://HOST")
-    return Endpoint.parse(known.hub, insecure=config.insecure)
+    return Endpoint.parse(known.hub, insecure=config.general.insecure_transport)

@@ -194,7 +194,7 @@ def push(local: str, place: str, delete: bool, no_attributes: bool, reread: bool
             source = Path(local)
             if piped:
                 await need_no_folder(session, info, path, place)
-                source = stack.enter_context(spooled(configured("", options).places.cache))
+                source = stack.enter_context(spooled(configured("", options).paths.cache))
                 await spool(source)
             shown = stack.enter_context(Shown("Pushing", as_json))
             figures = await push_folder(

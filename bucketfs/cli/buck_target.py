@@ -36,7 +36,7 @@ def acting(command: F) -> F:
 
 def asides_place(options: dict[str, Any]) -> Path:
     """The folder where the user's runs list what they write aside."""
-    return configured("", options).places.state / "aside"
+    return configured("", options).paths.state / "aside"
 
 
 def rights_options(command: F) -> F:
@@ -61,7 +61,7 @@ def with_session(options: dict[str, Any], act: Act) -> None:
     config = configured("", options)
 
     async def run() -> None:
-        async with open_session("", "", config) as session:
+        async with open_session(config) as session:
             await act(session)
 
     trio.run(run)

@@ -19,7 +19,7 @@ from bucketfs.cli.buck_target import acting, asides_place, bucket_of, need_nativ
 from bucketfs.cli.buck_watch_output import WatchShown
 from bucketfs.cli.options import LocalPath, configured
 from bucketfs.client import BucketInfo
-from bucketfs.config import EMBEDDED, Config, Places, make_private
+from bucketfs.config import EMBEDDED, Config, Paths, make_private
 from bucketfs.daemon import Session, Watched, announced, open_session, raise_descriptor_limit
 from bucketfs.disk import Disk
 from bucketfs.errors import Busy, NotFound, Refused, TimedOut, Unavailable, Usage
@@ -66,8 +66,8 @@ def watch(
     raise_descriptor_limit()
     rights = rights_of(owner, special_modes)
     config = configured("", options)
-    top = _folder(local, config.places)
-    with _alone(top, config.places) as place, listed_asides(make_private(asides_place(options)), top) as asides:
+    top = _folder(local, config.paths)
+    with _alone(top, config.paths) as place, listed_asides(make_private(asides_place(options)), top) as asides:
         wanted = _Wanted(config, top, bucket, place, asides, rights, anew, MirrorPace(quiet_s=quiet_s))
         trio.run(_watch, wanted, once, WatchShown(top, bucket, as_json))
 
@@ -119,7 +119,7 @@ class _Wanted:
     def _bring_along(self, file: Path, who: str) -> None:
         """The embedded Hub was known by its socket once, which stood in the runtime folder. The log goes before its database, which
         without it would be one of some time ago."""
-        socket = self.config.places.hub_socket(self.config.hub_data)
+        socket = self.config.paths.hub_socket(self.config.hub_data)
         name = _tag("\n".join([f"unix:{socket}", who, self.bucket]))
         before = self.place / f"{name}.db"
         if before.exists() and not file.exists():
@@ -137,7 +137,7 @@ async def _watch(wanted: _Wanted, once: bool, shown: WatchShown) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             nursery.start_soon(_until_signal, signals, nursery.cancel_scope)
             try:
-                async with open_session("", "", wanted.config, recall=wanted.recall) as session:
+                async with open_session(wanted.config, recall=wanted.recall) as session:
                     state = wanted.open(session.place, session.who)
                     key = await _bucket_key(session, wanted, state)
                     mirror = Mirror(
@@ -150,7 +150,7 @@ async def _watch(wanted: _Wanted, once: bool, shown: WatchShown) -> None:
                         progress=shown.progress,
                         hub_ahead_ns=lambda: _hub_ahead_ns(session),
                     )
-                    with announced(wanted.config.places, wanted.place, Watched(wanted.top, key)):
+                    with announced(wanted.config.paths, wanted.place, Watched(wanted.top, key)):
                         if once:
                             await _once(mirror, shown)
                         else:
@@ -245,11 +245,11 @@ def _conflict_name(name: bytes, taken: Callable[[bytes], bool]) -> bytes:
     return conflict_name(name, socket.gethostname(), when, taken)
 
 
-def _folder(local: Path, places: Places) -> Path:
+def _folder(local: Path, paths: Paths) -> Path:
     top = Path(os.path.realpath(local.expanduser()))
     if not top.is_dir():
         raise NotFound(f"no such folder: {local}", hint="make it (or mount its disk) first")
-    for ours in (places.state, places.data, places.cache, places.runtime):
+    for ours in (paths.state, paths.data, paths.cache, paths.runtime):
         if ours.resolve().is_relative_to(top):
             raise Usage(f"{local} holds {ours}, where bucketfs keeps its own files", hint="choose a folder beside them")
     # A bucket that is put into itself grows for ever.
@@ -262,9 +262,9 @@ def _folder(local: Path, places: Places) -> Path:
 
 
 @contextmanager
-def _alone(top: Path, places: Places) -> Iterator[Path]:
+def _alone(top: Path, paths: Paths) -> Iterator[Path]:
     """The place for what is remembered of a folder; no other process has it. Raises Busy."""
-    place = make_private(places.state / "watch" / _tag(str(top)))
+    place = make_private(paths.state / "watch" / _tag(str(top)))
     disk = Disk()
     try:
         lock = disk.lock_file(place / "lock")

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from bucketfs.cli.find_mounts import ask_mount, listening_mounts, mount_around, places_of_user
+from bucketfs.cli.find_mounts import ask_mount, listening_mounts, mount_around, paths_of_user
 from bucketfs.cli.options import LocalPath
 from bucketfs.cli.outcome import raise_all
 from bucketfs.cli.printing import named, say
-from bucketfs.config import Places
+from bucketfs.config import Paths
 from bucketfs.errors import BucketfsError, Usage
 from bucketfs.mount import Mounted
 
@@ -38,31 +38,31 @@ def conflicts(path: str | None, keep: str | None, everything: bool, as_json: boo
     """
     if everything and keep is None:
         raise Usage("--all says what to resolve", hint="add --resolve, or leave it out")
-    places = places_of_user()
+    paths = paths_of_user()
     if path is not None:
-        chosen = [mount_around(places, path)]
+        chosen = [mount_around(paths, path)]
     else:
-        chosen = [(mounted, "") for mounted in listening_mounts(places)]
+        chosen = [(mounted, "") for mounted in listening_mounts(paths)]
     if keep is None:
-        _list(places, chosen, as_json)
+        _list(paths, chosen, as_json)
         return
     if path is None and not everything:
-        count = sum(len(_listed(places, mounted, inside)) for mounted, inside in chosen)
+        count = sum(len(_listed(paths, mounted, inside)) for mounted, inside in chosen)
         raise Usage(f"{count} conflicts could be meant", hint="name one, or give --all")
-    _resolve(places, chosen, keep, everything, as_json)
+    _resolve(paths, chosen, keep, everything, as_json)
 
 
-def _listed(places: Places, mounted: Mounted, inside: str) -> list[dict[str, Any]]:
-    return list(ask_mount(places, mounted, "conflicts", {"path": inside}, timeout_s=TIMEOUT_S)["conflicts"])
+def _listed(paths: Paths, mounted: Mounted, inside: str) -> list[dict[str, Any]]:
+    return list(ask_mount(paths, mounted, "conflicts", {"path": inside}, timeout_s=TIMEOUT_S)["conflicts"])
 
 
-def _list(places: Places, chosen: list[tuple[Mounted, str]], as_json: bool) -> None:
+def _list(paths: Paths, chosen: list[tuple[Mounted, str]], as_json: bool) -> None:
     found: list[dict[str, Any]] = []
     failures: list[BucketfsError] = []
     for mounted, inside in chosen:
         # One mount in trouble must not hide what the others have.
         try:
-            found += _listed(places, mounted, inside)
+            found += _listed(paths, mounted, inside)
         except BucketfsError as error:
             failures.append(error)
     if as_json:
@@ -84,7 +84,7 @@ def _show(found: list[dict[str, Any]]) -> None:
     say("Both versions are kept. 'bucketfs conflicts --resolve keep-mine|keep-theirs|keep-both PATH' settles one.")
 
 
-def _resolve(places: Places, chosen: list[tuple[Mounted, str]], keep: str, everything: bool, as_json: bool) -> None:
+def _resolve(paths: Paths, chosen: list[tuple[Mounted, str]], keep: str, everything: bool, as_json: bool) -> None:
     resolved: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     failures: list[BucketfsError] = []
@@ -92,7 +92,7 @@ def _resolve(places: Places, chosen: list[tuple[Mounted, str]], keep: str, every
         arguments = {"path": inside, "keep": keep, "all": everything}
         # What was done in one mount is told, whatever is the matter with the others.
         try:
-            answer = ask_mount(places, mounted, "resolve", arguments, timeout_s=TIMEOUT_S)
+            answer = ask_mount(paths, mounted, "resolve", arguments, timeout_s=TIMEOUT_S)
         except BucketfsError as error:
             failures.append(error)
             continue

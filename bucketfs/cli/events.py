@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from bucketfs.cli.find_mounts import ask_mount, listening_mounts, mount_around, places_of_user
+from bucketfs.cli.find_mounts import ask_mount, listening_mounts, mount_around, paths_of_user
 from bucketfs.cli.options import LocalPath
 from bucketfs.cli.printing import named, say
 from bucketfs.errors import Usage
@@ -23,11 +23,11 @@ def events(path: str | None, as_json: bool) -> None:
 
     A change made here shows when it has been pushed. docs/events.md says what each line means.
     """
-    places = places_of_user()
+    paths = paths_of_user()
     if path is not None:
-        mounted, inside = mount_around(places, path)
+        mounted, inside = mount_around(paths, path)
     else:
-        mine = listening_mounts(places)
+        mine = listening_mounts(paths)
         if len(mine) > 1:
             raise Usage("there are several mounts", hint=f"name one: {', '.join(str(one.mountpoint) for one in mine)}")
         mounted, inside = mine[0], ""
@@ -41,7 +41,7 @@ def events(path: str | None, as_json: bool) -> None:
 
     try:
         # Silence is no failure: nothing may change for days.
-        ask_mount(places, mounted, "events", {"path": inside}, on_progress=show, timeout_s=None)
+        ask_mount(paths, mounted, "events", {"path": inside}, on_progress=show, timeout_s=None)
     except KeyboardInterrupt:
         return  # the usual end
 

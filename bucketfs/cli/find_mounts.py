@@ -10,26 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from bucketfs.cli.printing import named
-from bucketfs.config import Places, find_places
+from bucketfs.config import Paths, find_paths
 from bucketfs.daemon import answers, ask, running_at, running_mounts
 from bucketfs.errors import Busy, NotFound, Unavailable
 from bucketfs.mount import Mounted, detached, is_dead, mount_above, mounted_at, mounts, real_path
 
 
-def places_of_user() -> Places:
+def paths_of_user() -> Paths:
     """Where the mounts of this user are found."""
-    return find_places(os.environ)
+    return find_paths(os.environ)
 
 
-def socket_of(places: Places, mounted: Mounted) -> Path:
+def socket_of(paths: Paths, mounted: Mounted) -> Path:
     """The control socket of the daemon behind a mount, which may have been started with another runtime folder."""
-    one = running_at(places, mounted.mountpoint)
-    return places.control_socket(mounted.mountpoint) if one is None else one.socket
+    one = running_at(paths, mounted.mountpoint)
+    return paths.control_socket(mounted.mountpoint) if one is None else one.socket
 
 
-def ask_mount(places: Places, mounted: Mounted, command: str, *arguments: dict[str, Any], **how: Any) -> dict[str, Any]:
+def ask_mount(paths: Paths, mounted: Mounted, command: str, *arguments: dict[str, Any], **how: Any) -> dict[str, Any]:
     """Ask the daemon behind a mount. Raises Unavailable when there is none any more, NotFound when it does not listen to us."""
-    path = socket_of(places, mounted)
+    path = socket_of(paths, mounted)
     try:
         return ask(path, command, *arguments, **how)
     except NotFound as error:
@@ -38,28 +38,26 @@ def ask_mount(places: Places, mounted: Mounted, command: str, *arguments: dict[s
         if not mounted.detached and is_dead(mounted.mountpoint):
             lost = f"the mount at {mounted.mountpoint} has lost its process"
             raise Unavailable(lost, hint=_clear_hint(mounted)) from error
-        raise NotFound(
-            f"the daemon behind {mounted.mountpoint} does not listen", hint=_elsewhere(places, mounted)
-        ) from error
+        raise NotFound(f"the daemon behind {mounted.mountpoint} does not listen", hint=_elsewhere(paths, mounted)) from error
 
 
 def _clear_hint(mounted: Mounted) -> str:
     return f"'bucketfs umount {mounted.mountpoint}' clears it; no change that was written is lost"
 
 
-def _elsewhere(places: Places, mounted: Mounted) -> str:
+def _elsewhere(paths: Paths, mounted: Mounted) -> str:
     if mounted.uid is not None and mounted.uid != os.geteuid():
         return f"it is of another user (uid {mounted.uid})"
-    return f"nothing in {places.runtime} or {places.state} tells of it; use the HOME and XDG folders it was mounted with"
+    return f"nothing in {paths.runtime} or {paths.state} tells of it; use the HOME and XDG folders it was mounted with"
 
 
-def mount_of(places: Places, mountpoint: str) -> Mounted:
+def mount_of(paths: Paths, mountpoint: str) -> Mounted:
     """The mount at a mount point, also one that ends and is unmounted already. Raises NotFound, Busy when another file system is
     there."""
     place = real_path(Path(mountpoint).expanduser().absolute())
     mounted = mounted_at(place)
     if mounted is None:
-        if _runs(places, place):
+        if _runs(paths, place):
             return detached(place)
         raise NotFound(f"nothing is mounted at {place}", hint="'bucketfs status' lists what is")
     if not mounted.ours:
@@ -67,44 +65,44 @@ def mount_of(places: Places, mountpoint: str) -> Mounted:
     return mounted
 
 
-def mount_around(places: Places, path: str) -> tuple[Mounted, str]:
+def mount_around(paths: Paths, path: str) -> tuple[Mounted, str]:
     """The mount that a path lies in, and the path inside it, without slashes at its ends. Raises NotFound."""
     # Not resolved by asking the file system first: below a mount that hangs, that would hang as well.
     given = Path(os.path.abspath(Path(path).expanduser()))
     for place in (given, Path(os.path.realpath(given))):
         mounted = mount_above(place)
         if mounted is None:
-            mounted = next((detached(above) for above in (place, *place.parents) if _runs(places, above)), None)
+            mounted = next((detached(above) for above in (place, *place.parents) if _runs(paths, above)), None)
         if mounted is not None:
             inside = place.relative_to(mounted.mountpoint)
             return mounted, "" if inside == Path() else str(inside)
     raise NotFound(f"{given} is in no bucketfs mount", hint="'bucketfs status' lists the mounts")
 
 
-def my_mounts(places: Places) -> list[Mounted]:
+def my_mounts(paths: Paths) -> list[Mounted]:
     """The mounts whose daemons this user can talk to, those that nobody can talk to any more, and those that the kernel has no more
     while their daemons push what is left."""
     ours = [one for one in mounts() if one.ours]
-    told = running_mounts(places)
+    told = running_mounts(paths)
     known = {one.mountpoint for one in told}
     there = {one.mountpoint for one in ours}
     found = [
         one
         for one in ours
-        if one.mountpoint in known or places.control_socket(one.mountpoint).exists() or is_dead(one.mountpoint)
+        if one.mountpoint in known or paths.control_socket(one.mountpoint).exists() or is_dead(one.mountpoint)
     ]
     return found + [detached(one.mountpoint) for one in told if one.mountpoint not in there and answers(one.socket)]
 
 
-def listening_mounts(places: Places) -> list[Mounted]:
+def listening_mounts(paths: Paths) -> list[Mounted]:
     """The mounts of this configuration, dead ones that never were its own left out. Raises NotFound when there are none."""
-    found = [one for one in my_mounts(places) if socket_of(places, one).exists()]
+    found = [one for one in my_mounts(paths) if socket_of(paths, one).exists()]
     if not found:
-        raise NotFound(nothing_mounted(places), hint="'bucketfs mount FOLDER' mounts all buckets")
+        raise NotFound(nothing_mounted(paths), hint="'bucketfs mount FOLDER' mounts all buckets")
     return found
 
 
-def nothing_mounted(places: Places) -> str:
+def nothing_mounted(paths: Paths) -> str:
     """That no mount was found, in words, and which ones there are that this configuration does not know."""
     others = sorted({str(one.mountpoint) for one in mounts() if one.ours and one.uid == os.geteuid()})
     if not others:
@@ -112,6 +110,6 @@ def nothing_mounted(places: Places) -> str:
     return f"nothing is mounted with this HOME and these XDG folders; with others: {', '.join(map(named, others))}"
 
 
-def _runs(places: Places, mountpoint: Path) -> bool:
-    one = running_at(places, mountpoint)
+def _runs(paths: Paths, mountpoint: Path) -> bool:
+    one = running_at(paths, mountpoint)
     return one is not None and answers(one.socket)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -112,7 +113,7 @@ def _serve(config: Config) -> None:
     address = server.start()
     try:
         say(f"Hub serves on {address}, data in {config.hub_data}")
-        if config["serve.auto_confirm"] and not address.startswith("unix:"):
+        if config.serve.auto_confirm and not address.startswith("unix:"):
             say("Sign-ins are confirmed without asking: any user of this machine can sign in as any account", err=True)
         notify_ready(f"serves on {address}")
         stop.wait()
@@ -127,22 +128,9 @@ def _serve(config: Config) -> None:
 def _hub_config(config: Config) -> HubConfig:
     from bucketfs.hub import HubConfig
 
-    return HubConfig(
-        data=config.hub_data,
-        listen=config["serve.listen"],
-        tls_cert=config["serve.tls_cert"],
-        tls_key=config["serve.tls_key"],
-        plaintext=config["serve.plaintext"],
-        metadata_url=config["serve.database"],
-        gateway_url=config["serve.gateway_url"].rstrip("/"),
-        bucket_domain=config["serve.bucket_domain"],
-        auto_confirm=config["serve.auto_confirm"],
-        refuse_insecure_keys=config["serve.refuse_insecure_keys"],
-        threads_per_owner_max=config["serve.threads_per_owner"],
-        buckets_per_owner_max=config["serve.buckets_per_owner"],
-        account_bytes_max=config["serve.account_size"],
-        bucket_bytes_max=config["serve.bucket_size"],
-    )
+    # The settings of [serve] have the names that HubConfig gives them.
+    serve = {one.name: getattr(config.serve, one.name) for one in fields(config.serve)}
+    return HubConfig(**{**serve, "data": config.hub_data, "gateway_url": config.serve.gateway_url.rstrip("/")})
 
 
 for _command in (init, login, logout, whoami, destroy, key, org):

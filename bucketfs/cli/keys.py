@@ -44,7 +44,7 @@ def key() -> None:
 def create(user: bool | None, insecure: bool, name: str | None, as_json: bool, **options: Any) -> None:
     """Make an API key and show it, with its secret, this once."""
     config = configured("mount", options)
-    file = CredentialsFile(Path(config.places.credentials_file))
+    file = CredentialsFile(Path(config.paths.credentials_file))
     if name in (EMBEDDED, ""):
         raise Usage(f"{name!r} is no profile to save a key in", hint="choose another name")
     if user is None:

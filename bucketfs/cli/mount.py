@@ -65,10 +65,11 @@ def _mount(places: tuple[str, ...], foreground: bool, ready_fd: int | None, opti
     config = configured("mount", options)
     name, _, prefix = bucket.strip("/").partition("/")
     bucket.encode()  # fails here and not in the daemon when it is no text
-    wanted = config.mount_options(real_path(Path(mountpoint).expanduser().absolute()), name, prefix.strip("/"), ready_fd)
+    place = real_path(Path(mountpoint).expanduser().absolute())
+    wanted = MountOptions(place, config, name, prefix.strip("/"), ready_fd)
     if bucket and not name:
         raise Usage(f"{bucket!r} names no bucket", hint="write BUCKET or BUCKET/FOLDER")
-    above = watched_above(wanted.places, wanted.mountpoint)
+    above = watched_above(wanted.config.paths, wanted.mountpoint)
     if above is not None:
         raise Usage(
             f"{wanted.mountpoint} lies in {above}, which 'bucketfs buck watch' keeps in a bucket: that would be put into itself",
@@ -86,20 +87,20 @@ def _start(bucket: str, wanted: MountOptions, options: dict[str, Any]) -> None:
     place = wanted.mountpoint
     # A dead mount stays until the daemon has all it needs to take its place: meanwhile it must not look like an empty folder.
     mounted = mounted_at(place)
-    before = running_at(wanted.places, place)
+    before = running_at(wanted.config.paths, place)
     if before is not None and before.ends_s is not None:
         pass  # the daemon waits for it, and checks then
     elif mounted is None or not mounted.ours or not is_dead(place):
         # Refused here too, where it takes no process: the daemon checks again, because time passes.
-        place = prepare(place, MountSettings(allow_other=wanted.allow_other))
-    log_file = wanted.places.log_file(place)
+        place = prepare(place, MountSettings(allow_other=wanted.config.mount.allow_other))
+    log_file = wanted.config.paths.log_file(place)
     verbose = ["-v"] if click.get_current_context().find_root().params.get("verbose") else []
     arguments = [*verbose, "mount", "--foreground", *_again(options)]
     ready = spawn([*arguments, "--", *([bucket] if bucket else []), str(place)], log_file, READY_MARGIN_S, _Waiting())
     what = f"bucket {named(bucket)}" if bucket else "all buckets"
     hub = str(ready.get("hub", "")) or "the Hub"
     say(f"Mounted {what} of {hub} at {named(str(place))}")
-    state, cache = named(str(wanted.state_folder)), named(str(wanted.cache_folder))
+    state, cache = named(str(wanted.config.state_folder)), named(str(wanted.config.cache_folder))
     say(f"Changes wait in {state}, the cache is in {cache}, the log is {named(str(log_file))}")
     say(f"Unmount with: bucketfs umount {named(str(place))}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import click
@@ -127,8 +126,7 @@ def _for(slug: str, options: dict[str, Any]) -> Config:
     """The configuration, acting for an organization."""
     if not slug:
         raise Usage("no organization is named", hint="'bucketfs hub org ls' lists yours")
-    config = configured("mount", options)
-    return replace(config, values={**config.values, "org": slug})
+    return configured("mount", {**options, "org": slug})
 
 
 def _show(found: list[OrgInfo], as_json: bool) -> None:

@@ -19,14 +19,14 @@ from bucketfs.cli.find_mounts import (
     mount_of,
     my_mounts,
     nothing_mounted,
-    places_of_user,
+    paths_of_user,
     socket_of,
 )
 from bucketfs.cli.options import LocalPath
 from bucketfs.cli.outcome import raise_all
 from bucketfs.cli.printing import named, say
 from bucketfs.cli.report import Ticker, status_lines
-from bucketfs.config import Places, parse_seconds
+from bucketfs.config import Paths, parse_seconds
 from bucketfs.daemon import ask
 from bucketfs.errors import BucketfsError, NotFound, TimedOut, Unavailable, Usage
 from bucketfs.mount import Mounted, is_dead, unmount, write_back
@@ -41,22 +41,22 @@ SILENCE_S = 120.0
 @click.option("--json", "as_json", is_flag=True, help="For programs: the whole document.")
 def status(mountpoint: str | None, as_json: bool) -> None:
     """Show what a mount, or each mount of yours, is doing."""
-    places = places_of_user()
+    paths = paths_of_user()
     if mountpoint is not None:
-        mounted = mount_of(places, mountpoint)
-        document = _status(places, mounted)
+        mounted = mount_of(paths, mountpoint)
+        document = _status(paths, mounted)
         if as_json:
             click.echo(json.dumps(document, indent=2))
         else:
             _show([document])
         return
-    documents = [_status_or_why_not(places, mounted) for mounted in my_mounts(places)]
+    documents = [_status_or_why_not(paths, mounted) for mounted in my_mounts(paths)]
     if as_json:
         click.echo(json.dumps(documents, indent=2))
     elif documents:
         _show(documents)
     else:
-        text = nothing_mounted(places)
+        text = nothing_mounted(paths)
         say(f"{text[0].upper()}{text[1:]}. 'bucketfs mount FOLDER' mounts all buckets.")
 
 
@@ -71,29 +71,29 @@ def _show(documents: list[dict[str, Any]]) -> None:
 @click.option("--timeout", metavar="TIME", default=None, help="Give up after this long; the daemon goes on by itself.")
 def sync(path: str | None, timeout: str | None) -> None:
     """Wait until all changes of the mount around PATH (default: of each mount) are at the Hub."""
-    places = places_of_user()
+    paths = paths_of_user()
     try:
         limit_s = None if timeout is None else parse_seconds(timeout)
     except ValueError as error:
         raise Usage(f"--timeout is {timeout!r}", hint=f"write {error}") from None
-    chosen = [mount_around(places, path)[0]] if path is not None else listening_mounts(places)
+    chosen = [mount_around(paths, path)[0]] if path is not None else listening_mounts(paths)
     # One mount in trouble must not keep the others from being waited for.
-    failures = [found for mounted in chosen if (found := _synced(places, mounted, limit_s)) is not None]
+    failures = [found for mounted in chosen if (found := _synced(paths, mounted, limit_s)) is not None]
     raise_all(failures)
 
 
-def _synced(places: Places, mounted: Mounted, limit_s: float | None) -> BucketfsError | None:
+def _synced(paths: Paths, mounted: Mounted, limit_s: float | None) -> BucketfsError | None:
     # The daemon keeps the limit, and tells how far it is twice a second; the margin here is for a daemon that hangs.
     silence_s = SILENCE_S if limit_s is None else limit_s + END_MARGIN_S
     try:
         with Ticker(f"{mounted.mountpoint}") as ticker:
             if mounted.detached:
-                return _still_left(_drained(places, mounted, ticker))
+                return _still_left(_drained(paths, mounted, ticker))
             # The kernel would wait for a daemon that hangs, and without end, so it is asked first whether it answers.
-            _status(places, mounted)
+            _status(paths, mounted)
             # What programs wrote and still have open may be in the kernel's pages only.
             write_back(mounted.mountpoint)
-            ask_mount(places, mounted, "sync", {"timeout_s": limit_s}, on_progress=ticker.show, timeout_s=silence_s)
+            ask_mount(paths, mounted, "sync", {"timeout_s": limit_s}, on_progress=ticker.show, timeout_s=silence_s)
     except BucketfsError as error:
         return error
     return None
@@ -105,34 +105,34 @@ def _synced(places: Places, mounted: Mounted, limit_s: float | None) -> Bucketfs
 @click.option("--no-wait", is_flag=True, help="Leave the last changes to the next mount; they are kept.")
 def umount(mountpoint: str, lazy: bool, no_wait: bool) -> None:
     """Unmount, and wait until the last changes are at the Hub (as long as the mount's --drain says)."""
-    places = places_of_user()
-    mounted = mount_of(places, mountpoint)
+    paths = paths_of_user()
+    mounted = mount_of(paths, mountpoint)
     if mounted.detached:
-        _follow_end(places, mounted, no_wait)
+        _follow_end(paths, mounted, no_wait)
         return
     if is_dead(mounted.mountpoint):
         unmount(mounted.mountpoint, lazy=True)
         say(f"Unmounted {named(str(mounted.mountpoint))}, which had lost its process; its changes wait for the next mount")
         return
-    with _process_of(places, mounted) as process:
+    with _process_of(paths, mounted) as process:
         unmount(mounted.mountpoint, lazy=lazy)
         if no_wait or process is None:
             say(f"Unmounted {named(str(mounted.mountpoint))}")
             return
         with Ticker(f"{mounted.mountpoint}") as ticker:
-            left = _drained(places, mounted, ticker)
+            left = _drained(paths, mounted, ticker)
         _wait_for_end(process)
     say(f"Unmounted {named(str(mounted.mountpoint))}" + (f"; {left}" if left else ""))
 
 
-def _follow_end(places: Places, mounted: Mounted, no_wait: bool) -> None:
+def _follow_end(paths: Paths, mounted: Mounted, no_wait: bool) -> None:
     """It is unmounted already, and its daemon pushes what is left."""
     place = named(str(mounted.mountpoint))
     if no_wait:
         say(f"{place} is unmounted already; its daemon pushes the last changes")
         return
-    with _process_of(places, mounted) as process, Ticker(f"{mounted.mountpoint}") as ticker:
-        left = _drained(places, mounted, ticker)
+    with _process_of(paths, mounted) as process, Ticker(f"{mounted.mountpoint}") as ticker:
+        left = _drained(paths, mounted, ticker)
         if process is not None:
             _wait_for_end(process)
     say(f"Unmounted {place}" + (f"; {left}" if left else ""))
@@ -142,11 +142,11 @@ def _still_left(left: str) -> BucketfsError | None:
     return Unavailable(left, hint="mount it again to push them") if left else None
 
 
-def _drained(places: Places, mounted: Mounted, ticker: Ticker) -> str:
+def _drained(paths: Paths, mounted: Mounted, ticker: Ticker) -> str:
     """Follow the daemon until it has nothing more to do. Returns what it leaves behind, in words."""
     try:
         # Progress comes as long as the daemon drains; its own --drain bounds that.
-        document = ask(socket_of(places, mounted), "stop", on_progress=ticker.show, timeout_s=None)
+        document = ask(socket_of(paths, mounted), "stop", on_progress=ticker.show, timeout_s=None)
     except (NotFound, Unavailable):
         return ""  # it had nothing to do, and was quicker than our question
     return str(document.get("left", "") or "")
@@ -160,10 +160,10 @@ def _wait_for_end(process: int) -> None:
 
 
 @contextmanager
-def _process_of(places: Places, mounted: Mounted) -> Iterator[int | None]:
+def _process_of(paths: Paths, mounted: Mounted) -> Iterator[int | None]:
     """A pidfd of the daemon behind a mount; ``None`` when it does not say who it is."""
     try:
-        document = ask(socket_of(places, mounted), "status", timeout_s=STATUS_TIMEOUT_S)
+        document = ask(socket_of(paths, mounted), "status", timeout_s=STATUS_TIMEOUT_S)
         descriptor = os.pidfd_open(int(document["pid"]))
     except (NotFound, Unavailable, TimedOut, KeyError, OSError):
         yield None
@@ -174,12 +174,12 @@ def _process_of(places: Places, mounted: Mounted) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-def _status(places: Places, mounted: Mounted) -> dict[str, Any]:
-    return ask_mount(places, mounted, "status", timeout_s=STATUS_TIMEOUT_S)
+def _status(paths: Paths, mounted: Mounted) -> dict[str, Any]:
+    return ask_mount(paths, mounted, "status", timeout_s=STATUS_TIMEOUT_S)
 
 
-def _status_or_why_not(places: Places, mounted: Mounted) -> dict[str, Any]:
+def _status_or_why_not(paths: Paths, mounted: Mounted) -> dict[str, Any]:
     try:
-        return _status(places, mounted)
+        return _status(paths, mounted)
     except (NotFound, TimedOut, Unavailable) as error:
         return {"mountpoint": str(mounted.mountpoint), "trouble": f"{error}: {error.hint}"}

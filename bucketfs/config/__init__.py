@@ -1,20 +1,31 @@
 """What a user decides: settings, secrets, and where files are.
 
-``load_config`` reads settings by one table (`settings`), ``CredentialsFile`` the profiles with their keys, ``find_places`` the
-XDG folders. ``follow_settings`` notices that the files changed while a mount uses them.
+``load_config`` reads the settings, each a row of the tables in ``settings.py``; ``CredentialsFile`` holds the profiles with
+their keys, ``find_paths`` the XDG folders. ``follow_settings`` notices that the files changed while a mount uses them.
 """
 
 from typing import TYPE_CHECKING
 
 from bucketfs.config.parsers import seconds as parse_seconds
-from bucketfs.config.paths import OWNER_ONLY, Places, close_to_others, find_places, make_private, tag
-from bucketfs.config.settings import DEFAULT_PROFILE, EMBEDDED, SETTINGS, Config, MountOptions, Setting, load_config
+from bucketfs.config.paths import OWNER_ONLY, Paths, close_to_others, find_paths, make_private, tag
+from bucketfs.config.settings import (
+    BY_KEY,
+    DEFAULT_PROFILE,
+    EMBEDDED,
+    SETTINGS,
+    Config,
+    MountOptions,
+    Setting,
+    config_file,
+    load_config,
+)
 
 if TYPE_CHECKING:
     from bucketfs.config.credentials import CredentialsFile, Profile, chosen_for, identity_of
-    from bucketfs.config.reload import follow_settings
+    from bucketfs.config.reload import follow, follow_settings
 
 __all__ = [
+    "BY_KEY",
     "DEFAULT_PROFILE",
     "EMBEDDED",
     "OWNER_ONLY",
@@ -22,12 +33,14 @@ __all__ = [
     "Config",
     "CredentialsFile",
     "MountOptions",
-    "Places",
+    "Paths",
     "Profile",
     "Setting",
     "chosen_for",
     "close_to_others",
-    "find_places",
+    "config_file",
+    "find_paths",
+    "follow",
     "follow_settings",
     "identity_of",
     "load_config",
@@ -40,10 +53,11 @@ _LATE = {
     "CredentialsFile": "credentials",
     "Profile": "credentials",
     "chosen_for": "credentials",
+    "follow": "reload",
     "follow_settings": "reload",
     "identity_of": "credentials",
 }
-"""What is loaded when it is first asked for: ``bucketfs status`` must not wait for gRPC."""
+"""These bring gRPC along, so they are loaded on first use: ``bucketfs status`` must not wait for it."""
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""The file of secrets: profiles with the keys of a Hub each.
+"""The file of secrets: profiles, each with the keys of one Hub.
 
 ::
 
@@ -7,14 +7,14 @@
     api_key = "b…"
     api_secret = "b…"
 
-The file must be readable by its owner alone; otherwise it is refused, with the chmod to type. Its text is looked at again
-when it has changed, so that a key can be replaced while a mount uses it; a change that cannot be read is logged and the keys
-read before stay in use.
+The file must be readable by its owner alone; otherwise it is refused, with the chmod to type. Each use of a key looks whether
+the file has changed, so a key can be replaced while a mount uses it; a change that cannot be read is logged, and the keys read
+before stay in use. Saving a profile keeps the comments, the order and the quoting that the user wrote.
 
 A profile may hold a session beside a key. The key is for mounts and buckets; the session, which can do everything the account
-can, is sent only where the account itself is managed, or where an organization is acted for.
+can, is sent only where the account itself is managed, or where the user acts for an organization.
 
-The identity of a user is in a file of its own, which is made when it is first asked for.
+The identity of a user is in a file of its own, made on first use.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
-import tomli_w
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import Table
 
 from bucketfs.client import Credentials
 from bucketfs.config.parsers import is_identity
@@ -47,7 +50,7 @@ Stamp = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One table of the file: a Hub, the credentials for it, and the thread of the buckets when it is not the usual one."""
+    """One table of the file: a Hub, the credentials for it, and the thread of the buckets when it is not the account's own."""
 
     name: str
     hub: str
@@ -56,7 +59,7 @@ class Profile:
 
 
 class CredentialsFile:
-    """The profiles of one file. Reading it raises Usage when it is open to others, is no TOML, or has unknown keys."""
+    """The profiles of one file. Reading it raises Usage when it is open to others, is not TOML, or has unknown keys."""
 
     def __init__(self, path: Path, environ: Mapping[str, str] | None = None) -> None:
         self.path = path
@@ -66,18 +69,16 @@ class CredentialsFile:
 
     def profiles(self) -> dict[str, Profile]:
         """All profiles by name; none when there is no file. Reads the file only when it has changed since."""
-        stamp = self._look()
+        stamp = self.stamp()
         if stamp != self._stamp:
-            self._profiles = self._read() if stamp is not None else {}
+            self._profiles = {name: self._profile(name, table) for name, table in self._read()[1].items()}
             self._stamp = stamp
         return dict(self._profiles)
 
     def profile(self, name: str) -> Profile:
-        """The profile of that name, with the variables ``BUCKETFS_API_KEY`` and so on laid over it. Raises NotFound."""
+        """The profile of that name; the variables ``BUCKETFS_API_KEY`` and so on win over what the file says. Raises NotFound."""
         profile = self.profiles().get(name)
-        given = {
-            key: self._environ[f"BUCKETFS_{key.upper()}"] for key in SECRETS if self._environ.get(f"BUCKETFS_{key.upper()}")
-        }
+        given = {key: value for key in SECRETS if (value := self._environ.get(f"BUCKETFS_{key.upper()}"))}
         if "identity" in given and not is_identity(given["identity"]):
             del given["identity"]  # the path of a file, which is a setting
         if profile is None and not given:
@@ -88,20 +89,20 @@ class CredentialsFile:
     def current(
         self, name: str, chosen: Callable[[Credentials], Credentials] = lambda all: all
     ) -> Callable[[], Credentials]:
-        """What a channel asks on every call: those that ``chosen`` takes of the credentials as the file has them now. Raises
-        what ``chosen`` raises at first, and never once it was right."""
+        """What a channel asks on every call: those that ``chosen`` takes of the credentials as the file has them now. This call
+        raises what ``chosen`` raises; what it returns raises nothing."""
         last = chosen(self.profile(name).credentials)
-        troubled: Stamp | None = None
+        logged: Stamp | None = None
 
         def credentials() -> Credentials:
-            nonlocal last, troubled
+            nonlocal last, logged
             try:
                 last = chosen(self.profile(name).credentials)
             except BucketfsError as error:
-                stamp = self._look()
-                if stamp != troubled:
+                stamp = self.stamp()
+                if stamp != logged:
                     log.warning("keeping the keys read before: %s", error)
-                troubled = stamp
+                logged = stamp
             return last
 
         return credentials
@@ -109,26 +110,35 @@ class CredentialsFile:
     def save(self, profile: Profile) -> None:
         """Put one profile into the file, durably, with mode 0600; the other profiles stay. Raises Usage, NoSpace,
         DiskFailed."""
-        self._write({**self.profiles(), profile.name: profile})
+        document = self._document()
+        if profile.name not in document:
+            document[profile.name] = tomlkit.table()
+        table: Any = document[profile.name]
+        comments = _cut_trailing_comments(table)
+        wanted = _table(profile)
+        for key in [key for key in table if key not in wanted]:
+            del table[key]
+        for key, value in wanted.items():
+            if table.get(key) != value:
+                table[key] = value
+        if comments:
+            table.value.body.append((None, tomlkit.ws(comments)))
+        self._write(document)
 
     def remove(self, name: str) -> None:
         """Take one profile out of the file. Raises NotFound."""
-        profiles = self.profiles()
-        if profiles.pop(name, None) is None:
+        document = self._document()
+        if name not in document:
             raise NotFound(f"{self.path} has no profile {name!r}")
-        self._write(profiles)
+        comments = _cut_trailing_comments(document[name])
+        place = next(index for index, (key, _) in enumerate(document.body) if key is not None and key.key == name)
+        del document[name]
+        if comments:
+            document.body[place] = (None, tomlkit.ws(comments))
+        self._write(document)
 
-    def _write(self, profiles: Mapping[str, Profile]) -> None:
-        make_private_folder(self.path.parent)
-        document = {name: _table(profile) for name, profile in profiles.items()}
-        # Disk makes files with mode 0600, so that the secrets are at no moment open to others.
-        Disk().replace_file(self.path, tomli_w.dumps(document).encode())
-
-    def look(self) -> Stamp | None:
-        """What changes when the file does; None when there is none. Raises Usage."""
-        return self._look()
-
-    def _look(self) -> Stamp | None:
+    def stamp(self) -> Stamp | None:
+        """A value that changes when the file does; None when there is no file. Raises Usage."""
         try:
             facts = self.path.stat()
         except FileNotFoundError:
@@ -137,15 +147,30 @@ class CredentialsFile:
             raise Usage(f"{self.path} cannot be read: {error.strerror}") from error
         return facts.st_mtime_ns, facts.st_ino, facts.st_ctime_ns
 
-    def _read(self) -> dict[str, Profile]:
+    def _document(self) -> tomlkit.TOMLDocument:
+        self.profiles()  # checks each key: a file with a mistake in it is not written over
+        try:
+            return tomlkit.parse(self._read()[0])
+        except TOMLKitError as error:
+            raise Usage(f"{self.path} cannot be changed: {error}", hint="correct that line") from None
+
+    def _write(self, document: tomlkit.TOMLDocument) -> None:
+        make_private_folder(self.path.parent)
+        # Disk makes files with mode 0600, so that the secrets are at no moment open to others.
+        Disk().replace_file(self.path, tomlkit.dumps(document).encode())
+
+    def _read(self) -> tuple[str, dict[str, object]]:
+        """The file as text and as TOML; both are empty when there is none."""
         try:
             _check_private(self.path)
-            document = tomllib.loads(self.path.read_bytes().decode())
+            text = self.path.read_bytes().decode()
+            return text, tomllib.loads(text)
+        except FileNotFoundError:
+            return "", {}
         except (OSError, UnicodeDecodeError) as error:
             raise Usage(f"{self.path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
         except tomllib.TOMLDecodeError as error:
             raise Usage(f"{self.path} is not TOML: {error}", hint="correct that line") from None
-        return {name: self._profile(name, table) for name, table in document.items()}
 
     def _profile(self, name: str, table: object) -> Profile:
         if not isinstance(table, dict):
@@ -159,19 +184,36 @@ class CredentialsFile:
             thread = thread_from_text(table["thread"]) if table.get("thread") else None
         except InvalidArgument:
             raise Usage(
-                f"{self.path}: 'thread' in [{name}] is none", hint="write one as 'bucketfs buck get' shows it"
+                f"{self.path}: 'thread' in [{name}] is not a thread ID", hint="write it as 'bucketfs buck get' shows it"
             ) from None
         return Profile(
             name, table.get("hub", ""), Credentials(**{key: table[key] for key in SECRETS if key in table}), thread
         )
 
 
-def chosen_for(*, org: str = "", manage: bool = False, identity: str = "") -> Callable[[Credentials], Credentials]:
-    """Which of the credentials that a profile holds are sent; a session wins over a key at every Hub, so never both.
+def _table(profile: Profile) -> dict[str, str]:
+    values = {field.name: getattr(profile.credentials, field.name) for field in fields(Credentials)}
+    values |= {"hub": profile.hub, "thread": thread_text(profile.thread) if profile.thread else ""}
+    return {key: values[key] for key in _KEYS if values[key]}
 
-    ``org``: the slug of an organization to act for, with the session. ``manage``: what only a session may do everywhere, so
-    the session when there is one. ``identity``: the private-key text of the user to be. What is returned raises Usage when
-    the profile lacks what is needed.
+
+def _cut_trailing_comments(table: object) -> str:
+    """Take comments and blank lines off the end of a table and return them. TOML counts them to the table above, but users
+    write them above the next one: a new key goes before them, and they stay when the table goes."""
+    found = ""
+    if isinstance(table, Table):
+        body = table.value.body
+        while body and body[-1][0] is None:
+            found = body.pop()[1].as_string() + found
+    return found
+
+
+def chosen_for(*, org: str = "", manage: bool = False, identity: str = "") -> Callable[[Credentials], Credentials]:
+    """A choice of the credentials in a profile that are sent. Every Hub prefers a session to a key, so never both are sent.
+
+    ``org``: the slug of an organization to act for, with the session. ``manage``: the calls change the account itself, which
+    only a session may do at every Hub, so the session is preferred. ``identity``: the private-key text of the user to act as.
+    The function returned raises Usage when the profile lacks what is needed.
     """
 
     def choose(held: Credentials) -> Credentials:
@@ -189,8 +231,8 @@ def chosen_for(*, org: str = "", manage: bool = False, identity: str = "") -> Ca
 
 
 def identity_of(path: Path) -> Identity:
-    """The identity in a file; made there, with mode 0600, when there is no file. Raises Usage when the file is open to others
-    or holds no identity, NoSpace, DiskFailed."""
+    """The identity in a file, which is made with mode 0600 when it is missing. Raises Usage when the file is open to others or
+    holds no identity, NoSpace, DiskFailed."""
     for _ in range(2):
         try:
             _check_private(path)
@@ -201,11 +243,11 @@ def identity_of(path: Path) -> Identity:
             raise Usage(f"{path} holds no identity: {error}") from None
         except (OSError, UnicodeDecodeError) as error:
             raise Usage(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
-    raise Usage(f"{path} comes and goes")
+    raise Usage(f"{path} was made and removed again while it was read", hint="does another program clean up there?")
 
 
 def _make_identity(path: Path) -> None:
-    """Another process that does the same at the same time must not get another identity: the first to link it wins."""
+    """Make the file. Two processes that do so at once must end with one identity: the first to link its file wins."""
     disk = Disk()
     make_private_folder(path.parent)
     aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
@@ -215,7 +257,7 @@ def _make_identity(path: Path) -> None:
     except FileExistsError:
         log.debug("%s was made by another process", path)
     except OSError as error:
-        raise Usage(f"{path} cannot be made: {error.strerror}") from error
+        raise Usage(f"{path} cannot be created: {error.strerror}") from error
     finally:
         disk.unlink(aside)
     disk.fsync_folder(path.parent)
@@ -225,10 +267,3 @@ def _check_private(path: Path) -> None:
     facts = path.stat()
     if facts.st_uid not in (0, os.geteuid()) or stat.S_IMODE(facts.st_mode) & 0o077:
         raise Usage(f"{path} holds secrets and is open to others", hint=f"chmod 600 {path}")
-
-
-def _table(profile: Profile) -> dict[str, str]:
-    known = {field.name: getattr(profile.credentials, field.name) for field in fields(Credentials)}
-    table = {"hub": profile.hub, "thread": thread_text(profile.thread) if profile.thread else ""}
-    table |= {key: known[key] for key in SECRETS}
-    return {key: value for key, value in table.items() if value}

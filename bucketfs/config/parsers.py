@@ -1,6 +1,6 @@
-"""Reading single values of settings: from TOML they come typed, from the environment and the command line as text.
+"""Parsers of the values of settings: from TOML they come typed, from the environment and the command line as text.
 
-Each parser raises ValueError with what would have been right.
+Each raises ValueError with what would have been right.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def seconds(value: object) -> float:
 
 
 def interval(value: object) -> float:
-    """A duration that something is repeated after: a tenth of a second or more."""
+    """The pause between repetitions: a tenth of a second or more."""
     try:
         given_s = seconds(value)
     except ValueError:
@@ -89,17 +89,17 @@ def thread(value: object) -> str:
         try:
             thread_from_text(text(value))
         except InvalidArgument:
-            raise ValueError("a thread as 'bucketfs buck get' shows it") from None
+            raise ValueError("a thread ID as 'bucketfs buck get' shows it") from None
     return text(value)
 
 
 def is_identity(value: str) -> bool:
-    """Whether a text is the private key of an identity (in the one form that is written), and no path."""
+    """Whether a text is the private key of an identity (in the one form that bucketfs writes) and not a path."""
     return value.startswith("bbaareq") and "/" not in value
 
 
 def identity_file(value: object) -> Path | None:
-    """A path; never the secret itself, which a command line would show to everybody."""
+    """A path; never the secret itself: every user of a machine can read command lines."""
     if isinstance(value, str) and is_identity(value):
         raise ValueError("the path of a file that holds the identity, not the identity")
     return path(value)
@@ -110,7 +110,7 @@ def user(value: object) -> int | None:
     return None if value == "" else number(value)
 
 
-def when(value: object) -> str:
+def fsync_target(value: object) -> str:
     """What an fsync waits for: ``disk`` or ``hub``."""
     if value not in ("disk", "hub"):
         raise ValueError('"disk" or "hub"')

@@ -1,7 +1,7 @@
-"""Where files are: XDG folders, and names for what belongs to one mount.
+"""Where files are: XDG folders, and the names of the files that belong to one mount or one Hub.
 
-Sockets live in a folder that only their user can enter. Without ``$XDG_RUNTIME_DIR`` (cron, sudo, a bare container) the same
-folder is found by the user's number, so that ``bucketfs status`` from any shell of a user finds every mount of that user.
+Sockets are in a folder that only their user can enter. Without ``$XDG_RUNTIME_DIR`` (cron, sudo, a bare container) the same
+folder is found by the user's number, so ``bucketfs status`` finds every mount of a user from any shell of that user.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ APPLICATION = "bucketfs"
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """The folders of one user. None is made here."""
+class Paths:
+    """The folders of one user. They need not exist."""
 
     config: Path
     state: Path
@@ -48,7 +48,7 @@ class Places:
         return self.runtime / f"mount-{tag(mountpoint)}.sock"
 
     def log_file(self, mountpoint: Path) -> Path:
-        """Where the daemon behind ``mountpoint`` writes its log when nobody else takes it."""
+        """The log of the daemon behind ``mountpoint``, unless it runs in the foreground."""
         return self.state / "log" / f"mount-{tag(mountpoint)}.log"
 
     def hub_socket(self, data: Path) -> Path:
@@ -61,11 +61,11 @@ def tag(path: Path) -> str:
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
 
 
-def find_places(environ: Mapping[str, str]) -> Places:
-    """The folders of whoever runs this. ``environ`` decides about the runtime folder only; platformdirs reads the rest
-    itself."""
+def find_paths(environ: Mapping[str, str]) -> Paths:
+    """The folders of the user of this process. ``environ`` decides about the runtime folder only: platformdirs reads the
+    environment of the process for the others."""
     folders = platformdirs.PlatformDirs(APPLICATION, appauthor=False)
-    return Places(
+    return Paths(
         config=Path(folders.user_config_dir),
         state=Path(folders.user_state_dir),
         data=Path(folders.user_data_dir),
@@ -75,27 +75,27 @@ def find_places(environ: Mapping[str, str]) -> Places:
 
 
 OWNER_ONLY = 0o077
-"""The umask of the processes that live on: what they make is their user's alone. Programs on a mount bring their own."""
+"""The umask of daemons: only their user can read what they make. Programs on a mount bring their own."""
 
 
 def make_private(folder: Path) -> Path:
-    """Make ``folder`` (and those above it) with mode 0700. Raises NotPermitted when it is there and somebody else could have
-    put things into it: in a shared /tmp anyone may have made it first."""
+    """Make ``folder`` (and those above it) with mode 0700. Raises NotPermitted when it belongs to another user or is a symlink:
+    in a shared /tmp anyone may have made it first."""
     make_private_folder(folder)
     facts = folder.lstat()
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
         raise NotPermitted(
-            f"{folder} belongs to someone else (uid {facts.st_uid})", hint="set XDG_RUNTIME_DIR to a folder of yours"
+            f"{folder} belongs to someone else (uid {facts.st_uid})", hint="set XDG_RUNTIME_DIR to a folder of your own"
         )
     if facts.st_mode & 0o077:
         folder.chmod(0o700)
     return folder
 
 
-def close_to_others(places: Places) -> None:
-    """Our own top folders are this user's alone, also those that an open umask left otherwise. What stands above them, or behind a
-    symlink to somewhere else, is the user's affair."""
-    for folder in (places.config, places.state, places.data, places.cache):
+def close_to_others(paths: Paths) -> None:
+    """Take our top folders from other users, whatever umask made them. Folders above them, and those behind a symlink, are left
+    as the user has them."""
+    for folder in (paths.config, paths.state, paths.data, paths.cache):
         with suppress(OSError):
             facts = folder.lstat()
             if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid() and facts.st_mode & 0o077:
@@ -109,5 +109,5 @@ def _runtime(environ: Mapping[str, str]) -> Path:
     by_number = Path(f"/run/user/{os.geteuid()}")
     if by_number.is_dir() and os.access(by_number, os.W_OK):
         return by_number / APPLICATION
-    # Directly in the shared folder, so that make_private checks the one name that a stranger could have taken.
+    # Directly in the shared folder, so that make_private checks the one name that another user could have taken.
     return Path(tempfile.gettempdir()) / f"{APPLICATION}-{os.geteuid()}"

@@ -1,12 +1,11 @@
-"""Noticing that files changed: settings and secrets, while a mount uses them.
+"""Noticing that settings or secrets changed while a mount uses them.
 
-Another key is in use from the next call on (the channel asks for it); what is left to do is to wake whoever waits because the
-old one was refused. Another setting takes effect with the next mount; the log and ``status`` say so.
+A new key is used from the next call on (the channel asks for it); calls that wait because the old one was refused must be told to
+try again. A new setting takes effect with the next mount; the log and ``status`` say so.
 
 watchdog's thread watches the folders, because editors and `Disk.replace_file` put a new file in the place of the old one. It only
-wakes a trio task, which looks at what the files say by itself; so what the thread heard, how often and in which order does not
-matter. The task also looks now and then unasked: a file that is a link into another folder changes without a word here, and
-inotify may have no watches left.
+wakes a trio task, which reads the files itself, so lost, repeated or reordered events do no harm. The task also reads without an
+event now and then: a change behind a symlink into another folder causes none here, and inotify may have run out of watches.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from bucketfs.client import Credentials
-from bucketfs.config.paths import Places
-from bucketfs.config.settings import load_config
+from bucketfs.config.settings import Config, config_file, load_config
 from bucketfs.errors import BucketfsError
 
 log = logging.getLogger(__name__)
@@ -34,63 +32,65 @@ T = TypeVar("T")
 
 LOOK_EVERY_S = 30.0
 STOP_S = 5.0
-SETTLE_S = 0.1
-"""Whoever writes a file in several steps is given this long to finish."""
+WRITER_PAUSE_S = 0.1
+"""A program that writes a file in several steps gets this long to finish."""
 
 
 async def follow_settings(
-    places: Places,
-    given: Mapping[str, object],
+    config: Config,
     credentials: Callable[[], Credentials],
-    hurry: Callable[[], None],
-    tell: Callable[[list[str]], None] = lambda lines: None,
+    keys_changed: Callable[[], None],
+    report: Callable[[list[str]], None],
+    environ: Mapping[str, str] | None = None,
 ) -> None:
-    """Call ``hurry`` when ``credentials()`` are others than before. Log what else changed, and ``tell`` all that the files say
-    and the mount does not do. Never returns."""
-    config_file = Path(os.environ.get("BUCKETFS_CONFIG") or places.config_file)
-    troubled = ""
-    in_effect: Mapping[str, object] | None = None
-    waiting: list[str] = []
+    """Call ``keys_changed`` when ``credentials()`` returns others than before. Log each setting that the files say and that the
+    mount, which runs with ``config``, does not follow yet, and give ``report`` all these lines. Never returns."""
+    environ = os.environ if environ is None else environ
+    file = config_file(config.paths, environ)
+    late = _LateSettings(config, file, environ)
 
-    def settings(old: Mapping[str, object] | None) -> Mapping[str, object] | None:
-        nonlocal troubled
+    def look() -> Credentials:
+        report(late.lines())
+        return credentials()
+
+    def changed(_old: Credentials, _new: Credentials) -> None:
+        log.info("the keys changed, and the new ones are used from now on")
+        keys_changed()
+
+    await follow([config.paths.credentials_file, file], look, changed)
+
+
+class _LateSettings:
+    """The settings that the files say now, compared with those in effect."""
+
+    def __init__(self, config: Config, file: Path, environ: Mapping[str, str]) -> None:
+        self._config = config
+        self._file = file
+        self._environ = environ
+        self._in_effect = self._read = config.values()
+        self._lines: list[str] = []
+
+    def lines(self) -> list[str]:
+        """Read the files; a line for each setting that waits for the next mount, and one when the files cannot be read. Each is
+        logged once."""
+        errors = []
         try:
-            found = load_config(given).values
+            self._read = load_config(self._config.given, self._environ).values()
         except BucketfsError as error:
-            if str(error) != troubled:
-                troubled = str(error)
-                log.warning("keeping the settings read before: %s", error)
-            return old
-        troubled = ""
-        return found
-
-    read: Mapping[str, object] | None = None
-
-    def look() -> tuple[Credentials, Mapping[str, object] | None]:
-        nonlocal read, in_effect, waiting
-        read = settings(read)
-        in_effect = in_effect or read
-        late = [key for key in read or {} if (in_effect or {}).get(key) != (read or {})[key]]
-        lines = [f"{key} of {config_file} takes effect with the next mount" for key in late]
+            errors = [f"keeping the settings read before: {error}"]
+        late = [key for key, value in self._read.items() if value != self._in_effect[key]]
+        lines = [*(f"{key} of {self._file} takes effect with the next mount" for key in late), *errors]
         for line in lines:
-            if line not in waiting:
+            if line not in self._lines:
                 log.warning("%s", line)
-        waiting = lines
-        tell([*lines, *([f"keeping the settings read before: {troubled}"] if troubled else [])])
-        return credentials(), read
-
-    def changed(
-        old: tuple[Credentials, Mapping[str, object] | None], new: tuple[Credentials, Mapping[str, object] | None]
-    ) -> None:
-        if new[0] != old[0]:
-            log.info("another key is in use from now on")
-            hurry()
-
-    await follow([places.credentials_file, config_file], look, changed)
+        self._lines = lines
+        return lines
 
 
-async def follow(files: Collection[Path], look: Callable[[], T], changed: Callable[[T, T], None]) -> None:
-    """Call ``changed(old, new)`` whenever ``look()`` returns something else than before, soon after one of ``files`` was
+async def follow(
+    files: Collection[Path], look: Callable[[], T], changed: Callable[[T, T], None], *, look_every_s: float = LOOK_EVERY_S
+) -> None:
+    """Call ``changed(old, new)`` whenever ``look()`` returns another value than before, soon after one of ``files`` was
     touched. Never returns. ``look`` and ``changed`` raise nothing and do not wait."""
     known = look()
     async with _touches(files) as touched:
@@ -100,14 +100,14 @@ async def follow(files: Collection[Path], look: Callable[[], T], changed: Callab
             if found != known:
                 old, known = known, found
                 changed(old, found)
-            with trio.move_on_after(LOOK_EVERY_S):
+            with trio.move_on_after(look_every_s):
                 await touched.receive()
-                await trio.sleep(SETTLE_S)
+                await trio.sleep(WRITER_PAUSE_S)
 
 
 @asynccontextmanager
 async def _touches(files: Collection[Path]) -> AsyncGenerator[trio.MemoryReceiveChannel[None], None]:
-    """A channel that says that something happened to one of the files; what is not taken from it is not said twice."""
+    """A channel with an item when something happened to one of the files; events in between add no second one."""
     send, receive = trio.open_memory_channel[None](1)
     token = trio.lowlevel.current_trio_token()
 
@@ -117,7 +117,7 @@ async def _touches(files: Collection[Path]) -> AsyncGenerator[trio.MemoryReceive
 
     observer = Observer()
     observer.daemon = True
-    handler = _Handler([file.name for file in files], lambda: token.run_sync_soon(touched, idempotent=True))
+    handler = _TouchHandler([file.name for file in files], lambda: token.run_sync_soon(touched, idempotent=True))
     try:
         await trio.to_thread.run_sync(_start, observer, {file.absolute().parent for file in files}, handler)
         yield receive
@@ -127,8 +127,8 @@ async def _touches(files: Collection[Path]) -> AsyncGenerator[trio.MemoryReceive
         send.close()
 
 
-class _Handler(FileSystemEventHandler):
-    """On watchdog's thread. Reading a file is an event, too: it costs one look at most."""
+class _TouchHandler(FileSystemEventHandler):
+    """Runs on watchdog's thread. Reads of a file are ignored: the task itself reads."""
 
     def __init__(self, names: Collection[str], touched: Callable[[], None]) -> None:
         self._names = names
@@ -137,9 +137,9 @@ class _Handler(FileSystemEventHandler):
     def on_any_event(self, event: FileSystemEvent) -> None:
         if event.event_type in ("opened", "closed_no_write"):
             return
-        places = (event.src_path, event.dest_path)
-        if any(os.path.basename(os.fsdecode(place)) in self._names for place in places if place):
-            # The loop may be gone already.
+        paths = (event.src_path, event.dest_path)
+        if any(os.path.basename(os.fsdecode(path)) in self._names for path in paths if path):
+            # The trio loop may have ended already.
             with suppress(trio.RunFinishedError):
                 self._touched()
 
@@ -150,7 +150,7 @@ def _start(observer: BaseObserver, folders: Iterable[Path], handler: FileSystemE
         try:
             observer.schedule(handler, str(folder))
         except OSError as error:
-            log.info("%s is looked at every %.0f s: it cannot be watched: %s", folder, LOOK_EVERY_S, error)
+            log.info("%s cannot be watched, so it is read every %.0f s: %s", folder, LOOK_EVERY_S, error)
 
 
 def _stop(observer: BaseObserver) -> None:

@@ -23,7 +23,7 @@ import trio
 
 from bucketfs.cache import BlockCache
 from bucketfs.client import BucketInfo
-from bucketfs.config import EMBEDDED, OWNER_ONLY, MountOptions, close_to_others, follow_settings, load_config, make_private
+from bucketfs.config import EMBEDDED, OWNER_ONLY, MountOptions, close_to_others, follow_settings, make_private
 from bucketfs.daemon.buckets.deleted import gone_buckets
 from bucketfs.daemon.buckets.draining import drain, left_of, reporting
 from bucketfs.daemon.buckets.hub_cache import Known, recall, remember
@@ -63,7 +63,7 @@ READY_MARGIN_S = 120.0
 def run_daemon(options: MountOptions) -> None:
     """Serve one mount until it is unmounted or told to stop. Blocks. Raises what stands in the way, as one error."""
     os.umask(OWNER_ONLY)
-    close_to_others(options.places)
+    close_to_others(options.config.paths)
     raise_descriptor_limit()
     trio.run(_Daemon(options).run)
 
@@ -102,22 +102,19 @@ class _Daemon:
         self._asked_s = self._listed_s = 0.0
         self._mount: Mount | None = None
         self._disk = Disk()
-        mine = Running(options.mountpoint, options.places.control_socket(options.mountpoint), os.getpid())
-        self._locks = Locks(self._disk, options.places, mine, self._waiting)
+        mine = Running(options.mountpoint, options.config.paths.control_socket(options.mountpoint), os.getpid())
+        self._locks = Locks(self._disk, options.config.paths, mine, self._waiting)
         self._known: Known | None = None
         self._known_file = Path()
-        self._hub_data = Path()
         self._gone: list[BucketInfo] = []
 
     async def run(self) -> None:
-        options = self._options
-        config = load_config(options.given)
-        self._hub_data = config.hub_data
+        config = self._options.config
         async with AsyncExitStack() as stack:
             stack.callback(self._locks.close)
             await self._locks.take_mountpoint()
             session = await stack.enter_async_context(
-                open_session(options.profile, options.hub, config, timeout_s=options.timeout_s, recall=self._recalled_thread)
+                open_session(config, timeout_s=config.mount.timeout_s, recall=self._recalled_thread)
             )
             buckets = await self._look(session)
             if buckets is not None and not await session.blocks.offered():
@@ -150,9 +147,11 @@ class _Daemon:
         tell_waiting(self._options.ready_fd, text)
 
     def _state_folder(self, place: str, acting: str) -> Path:
-        folder = self._options.state_folder / "mounts" / self._tag(place, acting)
+        folder = self._options.config.state_folder / "mounts" / self._tag(place, acting)
         # The embedded Hub was known by its socket once, which stood in the runtime folder.
-        before = folder.with_name(self._tag(f"unix:{self._options.places.hub_socket(self._hub_data)}", acting))
+        before = folder.with_name(
+            self._tag(f"unix:{self._options.config.paths.hub_socket(self._options.config.hub_data)}", acting)
+        )
         if place.startswith(EMBEDDED) and before.is_dir() and not folder.exists():
             self._move_state(before, folder)
         return make_private(folder)
@@ -205,20 +204,21 @@ class _Daemon:
 
     async def _wire(self, nursery: trio.Nursery, session: Session, folder: Path, buckets: list[BucketInfo]) -> _Parts:
         options = self._options
-        uid = os.getuid() if options.uid is None else options.uid
-        gid = os.getgid() if options.gid is None else options.gid
+        wanted = options.config.mount
+        uid = os.getuid() if wanted.uid is None else wanted.uid
+        gid = os.getgid() if wanted.gid is None else wanted.gid
         owner = Owner(uid, gid, KernelClock())
-        source = HubSource(session.blocks, options.timeout_s)
+        source = HubSource(session.blocks, wanted.timeout_s)
         cache = BlockCache(
             source,
-            make_private(options.cache_folder) / folder.name,
-            memory_bytes=options.memory_size_bytes,
-            disk_bytes=options.cache_size_bytes,
+            make_private(options.config.cache_folder) / folder.name,
+            memory_bytes=wanted.memory_size_bytes,
+            disk_bytes=wanted.cache_size_bytes,
         )
         await nursery.start(cache.run)
         numbers = InodeNumbers(folder / "inodes.db")
         await nursery.start(numbers.run)
-        volumes = Volumes(session, folder, cache, numbers, owner, self._notify, read_only=options.read_only, pace=Pace())
+        volumes = Volumes(session, folder, cache, numbers, owner, self._notify, read_only=wanted.read_only, pace=Pace())
         await nursery.start(volumes.run)
         vfs = VFS(
             numbers=numbers,
@@ -228,18 +228,18 @@ class _Daemon:
             notify=self._notify,
             told=self._notify_now,
             buckets=None if options.bucket else volumes,
-            read_only=options.read_only,
+            read_only=wanted.read_only,
             make_room=volumes.make_room,
-            synced=volumes.settle if options.fsync == "hub" else None,
+            synced=volumes.settle if wanted.fsync == "hub" else None,
         )
         volumes.vfs = vfs
         await nursery.start(vfs.run)
         await self._show(session, volumes, vfs, buckets)
         settings = MountSettings(
-            allow_other=options.allow_other,
-            read_only=options.read_only,
-            timeout_s=options.timeout_s,
-            fsync_timeout_s=FSYNC_AT_HUB_TIMEOUT_S if options.fsync == "hub" else 0.0,
+            allow_other=wanted.allow_other,
+            read_only=wanted.read_only,
+            timeout_s=wanted.timeout_s,
+            fsync_timeout_s=FSYNC_AT_HUB_TIMEOUT_S if wanted.fsync == "hub" else 0.0,
             # Every new name in a folder that the kernel knows is announced to it by the rebase that brings it.
             negative_timeout_s=3600.0,
         )
@@ -249,7 +249,7 @@ class _Daemon:
             lambda: self._ask(session, volumes),
             session.threads,
             session.thread,
-            poll_s=options.poll_s,
+            poll_s=wanted.poll_s,
             moved=lambda key: self._moved(volumes, key),
             listed=self._take_listing,
             back=volumes.hurry,
@@ -317,7 +317,7 @@ class _Daemon:
                 describe=partial(self._describe, parts),
                 stop=partial(self._stop_it, parts),
             )
-            control = ControlServer(options.places.control_socket(options.mountpoint), commands)
+            control = ControlServer(options.config.paths.control_socket(options.mountpoint), commands)
             await nursery.start(control.run)
             hub = parts.session.hub_text
             notify_ready(f"{options.mountpoint} on {hub}")
@@ -325,7 +325,7 @@ class _Daemon:
             await self._stop.wait()
             broken = False
         finally:
-            ending_s = options.drain_s + CLOSE_GRACE_S * 2
+            ending_s = options.config.mount.drain_s + CLOSE_GRACE_S * 2
             self._ends_s = time.time() + ending_s
             self._locks.ending(self._ends_s)
             with trio.move_on_after(ending_s, shield=True):
@@ -334,7 +334,7 @@ class _Daemon:
     async def _down(self, parts: _Parts, unmounted: trio.Event, broken: bool) -> None:
         """Push, unmount, push what the kernel wrote back, and say what is left. What is ``broken`` pushes nothing, for its
         tasks are gone, and leaves the mount dead."""
-        drain_s = 0.0 if broken else self._options.drain_s
+        drain_s = 0.0 if broken else self._options.config.mount.drain_s
         notify_stopping(f"pushing what waits, for up to {drain_s:.0f} s")
         deadline = trio.current_time() + drain_s
         if not broken:
@@ -416,7 +416,7 @@ class _Daemon:
         def tell(lines: list[str]) -> None:
             self._late_settings = lines
 
-        await follow_settings(options.places, options.given, parts.session.credentials, parts.hurry, tell)
+        await follow_settings(options.config, parts.session.credentials, parts.hurry, tell)
 
     # What the control socket is told
 

@@ -101,9 +101,9 @@ def hub_socket(config: Config) -> Path:
         found = Path(os.fsdecode((config.hub_data / SOCKET).read_bytes()))
         facts = found.parent.lstat()
     except OSError:
-        return config.places.hub_socket(config.hub_data)
+        return config.paths.hub_socket(config.hub_data)
     if not found.is_absolute() or not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
-        return config.places.hub_socket(config.hub_data)
+        return config.paths.hub_socket(config.hub_data)
     return found
 
 
@@ -156,7 +156,7 @@ def _ensure_running(config: Config) -> None:
         _remember(config, socket)
         spawn(
             ["hub", "serve", "--embedded", "--data", str(config.hub_data)],
-            config.places.state / "log" / "hub.log",
+            config.paths.state / "log" / "hub.log",
             START_TIMEOUT_S,
         )
 

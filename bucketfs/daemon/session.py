@@ -122,44 +122,47 @@ class Session:
 
 @asynccontextmanager
 async def open_session(
-    profile: str,
-    hub: str,
     config: Config,
     *,
     timeout_s: float = 30.0,
     manage: bool = False,
     recall: Callable[[str, str], ThreadId | None] = lambda place, who: None,
 ) -> AsyncGenerator[Session, None]:
-    """Connect as ``profile`` to ``hub``; empty texts stand for what ``config`` says. The embedded Hub is started when it is
-    the one. ``recall`` may know the thread that who acts there (`Session.place`, `Session.who`) was found to have before; the
-    Hub is not asked then. ``manage`` acts by session where there is one, and has no thread. Raises Usage, NotFound (no such
-    profile) and what the Hub answers."""
+    """Connect to the Hub that ``config`` names, with the keys of its profile. The embedded Hub is started when it is the one.
+
+    ``recall(place, who)`` (see `Session`) may return the thread that was found there before; the Hub is not asked for it then.
+    ``manage`` acts by session where there is one, and has no thread. Raises Usage, NotFound (no such profile) and what the Hub
+    answers.
+    """
     keep_freed_memory()
-    file = CredentialsFile(config.places.credentials_file)
-    chosen = choose(profile or config.profile, hub or config.hub, file)
+    general = config.general
+    file = CredentialsFile(config.paths.credentials_file)
+    chosen = choose(general.profile, general.hub, file)
     async with AsyncExitStack() as stack:
         embedded = chosen.name == EMBEDDED
-        place = place_of_embedded(config) if embedded else str(Endpoint.parse(chosen.hub, insecure=config.insecure))
-        identity = identity_of(config.identity) if config.identity is not None else None
+        place = (
+            place_of_embedded(config) if embedded else str(Endpoint.parse(chosen.hub, insecure=general.insecure_transport))
+        )
+        identity = identity_of(general.identity) if general.identity is not None else None
         who = _who(chosen.name, config, "" if identity is None else identity.public_key)
         known = None if manage else recall(place, who)
         if embedded:
             # Who knows what is in the buckets can show that while the Hub cannot be started, as with any Hub that is away.
             chosen = await stack.enter_async_context(embedded_hub(config, file, needed=known is None))
         # Whoever started the embedded Hub decided where it listens.
-        endpoint = Endpoint.parse(address_of(config) if embedded else chosen.hub, insecure=config.insecure)
+        endpoint = Endpoint.parse(address_of(config) if embedded else chosen.hub, insecure=general.insecure_transport)
         credentials = file.current(
             chosen.name,
-            chosen_for(org=config.org, manage=manage, identity="" if identity is None else identity.private_key),
+            chosen_for(org=general.org, manage=manage, identity="" if identity is None else identity.private_key),
         )
-        thread = thread_from_text(config.thread) if config.thread else None
+        thread = thread_from_text(general.thread) if general.thread else None
         connection = await stack.enter_async_context(
             connect(
                 endpoint,
                 credentials,
                 timeout_s=timeout_s,
                 # The profile's thread is that of the key's account.
-                thread=None if config.org or identity is not None else chosen.thread,
+                thread=None if general.org or identity is not None else chosen.thread,
                 recalled=NO_THREAD if manage else thread or known,
             )
         )
@@ -184,7 +187,7 @@ async def _need_user_key(hub: HubClient) -> None:
 
 def _who(profile: str, config: Config, identity: str) -> str:
     """Two that differ here have different buckets, and so different journals."""
-    beside = {"org": config.org, "identity": identity, "thread": config.thread}
+    beside = {"org": config.general.org, "identity": identity, "thread": config.general.thread}
     return "\n".join([profile, *(f"{name} {value}" for name, value in beside.items() if value)])
 
 

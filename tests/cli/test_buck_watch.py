@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bucketfs.cli import main
-from bucketfs.config import find_places, make_private
+from bucketfs.config import find_paths, make_private
 from bucketfs.daemon import Watched, announced, into_itself
 from bucketfs.disk import Disk
 from bucketfs.hub import HubServer
@@ -76,7 +76,7 @@ def test_once_carries_both_ways(run: Run, folder: Path, tmp_path: Path) -> None:
 
 def test_one_watches_at_a_time(run: Run, folder: Path) -> None:
     once(run, folder)
-    (place,) = (find_places(os.environ).state / "watch").iterdir()
+    (place,) = (find_paths(os.environ).state / "watch").iterdir()
     lock = Disk().lock_file(place / "lock")
     assert "is being watched already" in run("watch", "--once", folder, "home", code=1)
     Disk().close(lock)
@@ -121,22 +121,22 @@ def test_what_cannot_be_watched(run: Run, folder: Path, tmp_path: Path, monkeypa
 def test_a_bucket_is_not_watched_inside_of_itself(run: Run, folder: Path, tmp_path: Path) -> None:
     run("create", "other")
     keys = {one["name"]: one["key"] for one in json.loads(run("ls", "--json"))}
-    places = find_places(os.environ)
+    paths = find_paths(os.environ)
     link = tmp_path / "link"
     link.symlink_to(folder / "sub")
-    elsewhere = make_private(places.state / "watch/elsewhere")
+    elsewhere = make_private(paths.state / "watch/elsewhere")
 
     def refused(inner: Path, outer: Path, top: Path) -> None:
         assert f"{inner} lies in {outer}, which is being watched too" in run("watch", "--once", top, "home", code=2)
         assert keys.keys() == {"home", "other"} and "sub" not in run("ls", "home")
 
-    with announced(places, elsewhere, Watched(folder, keys["home"])):
+    with announced(paths, elsewhere, Watched(folder, keys["home"])):
         for top in (folder / "sub", link):
             refused(folder / "sub", folder, top)
         run("watch", "--once", folder / "sub", "other")
         mountpoint = make_private(folder / "sub/mount")
         assert main(["mount", "home", str(mountpoint)]) == 2
-    with announced(places, elsewhere, Watched(folder / "sub", keys["home"])):
+    with announced(paths, elsewhere, Watched(folder / "sub", keys["home"])):
         refused(folder / "sub", folder, folder)
         run("watch", "--once", folder, "other")
     # What one that has ended, in whatever way, has left behind says nothing.

@@ -31,23 +31,23 @@ def config(stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def socket_of(config: Config) -> Path:
-    return config.places.hub_socket(config.hub_data)
+    return config.paths.hub_socket(config.hub_data)
 
 
 def hubs(config: Config) -> list[int]:
-    return leftovers.processes(config.places.state.parents[1])
+    return leftovers.processes(config.paths.state.parents[1])
 
 
 async def test_the_first_session_makes_everything(config: Config) -> None:
-    async with open_session("", "", config) as session:
+    async with open_session(config) as session:
         assert session.embedded and session.profile.name == "embedded"
         assert [bucket.name for bucket in await session.buckets.list()] == ["home"]
         assert (await session.hub.account()).username
-    file = config.places.credentials_file
-    assert (mode_of(file), mode_of(config.hub_data), mode_of(config.places.runtime)) == (0o600, 0o700, 0o700)
+    file = config.paths.credentials_file
+    assert (mode_of(file), mode_of(config.hub_data), mode_of(config.paths.runtime)) == (0o600, 0o700, 0o700)
     saved = CredentialsFile(file).profile("embedded")
     assert saved.credentials.api_key and saved.credentials.api_secret and not saved.credentials.session
-    async with open_session("", "", config) as session:
+    async with open_session(config) as session:
         assert CredentialsFile(file).profile("embedded") == saved
         assert len(await session.buckets.list()) == 1
     assert len(hubs(config)) == 1
@@ -59,7 +59,7 @@ def mode_of(path: Path) -> int:
 
 async def test_many_at_once_start_one(config: Config) -> None:
     async def use() -> None:
-        async with open_session("", "", config) as session:
+        async with open_session(config) as session:
             assert len(await session.buckets.list()) == 1
 
     async with trio.open_nursery() as nursery:
@@ -69,7 +69,7 @@ async def test_many_at_once_start_one(config: Config) -> None:
 
 
 async def test_it_ends_when_nobody_uses_it_and_not_before(config: Config) -> None:
-    async with open_session("", "", config) as session:
+    async with open_session(config) as session:
         await trio.sleep(7)
         await session.hub.account()
         pids = hubs(config)
@@ -79,7 +79,7 @@ async def test_it_ends_when_nobody_uses_it_and_not_before(config: Config) -> Non
 
 
 async def test_it_is_started_again_when_it_died(config: Config) -> None:
-    async with open_session("", "", config) as session:
+    async with open_session(config) as session:
         (pid,) = hubs(config)
         os.kill(pid, signal.SIGKILL)
         with trio.fail_after(PATIENCE_S):
@@ -93,28 +93,28 @@ async def test_it_is_started_again_when_it_died(config: Config) -> None:
 
 
 async def test_lost_keys_and_lost_data_are_made_anew(config: Config) -> None:
-    async with open_session("", "", config) as session:
+    async with open_session(config) as session:
         account = await session.hub.account()
-    config.places.credentials_file.unlink()
-    async with open_session("", "", config) as session:
+    config.paths.credentials_file.unlink()
+    async with open_session(config) as session:
         # The account is the same one, so that its buckets are still its own.
         assert (await session.hub.account()).key == account.key
         assert len(await session.buckets.list()) == 1
-    file = CredentialsFile(config.places.credentials_file)
+    file = CredentialsFile(config.paths.credentials_file)
     profile = file.profile("embedded")
     file.save(type(profile)("embedded", "embedded", Credentials(api_key="bnotakey")))
-    async with open_session("", "", config) as session:
+    async with open_session(config) as session:
         assert (await session.hub.account()).key == account.key
 
 
 async def test_what_the_block_raises_is_raised_as_it_was(config: Config) -> None:
     with pytest.raises(NotFound, match="mine"):
-        async with open_session("", "", config):
+        async with open_session(config):
             raise NotFound("mine")
 
 
 async def test_strangers_get_nothing_out_of_it(config: Config) -> None:
-    async with open_session("", "", config):
+    async with open_session(config):
         endpoint = Endpoint.parse(f"unix:{socket_of(config)}")
         async with Channel(endpoint, Credentials) as channel:
             with pytest.raises(BucketfsError):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from bucketfs.config import find_places, make_private
 from bucketfs.daemon import await_ready, tell_failed, tell_ready
 from bucketfs.daemon.host import systemd
-from bucketfs.errors import Exists, NotPermitted, TimedOut, Unavailable
+from bucketfs.errors import Exists, TimedOut, Unavailable
 
 
 def test_ready_is_told_once_through_a_pipe() -> None:
@@ -80,24 +78,3 @@ async def test_the_watchdog_is_fed_at_half_its_period(
 
 async def test_no_watchdog_without_a_wish() -> None:
     await systemd.watchdog({})
-
-
-def test_private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "a/b"
-    assert stat.S_IMODE(make_private(folder).stat().st_mode) == 0o700
-    folder.chmod(0o755)
-    assert stat.S_IMODE(make_private(folder).stat().st_mode) == 0o700
-    link = tmp_path / "link"
-    link.symlink_to(folder)
-    with pytest.raises(NotPermitted):
-        make_private(link)
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    with pytest.raises(NotPermitted, match="belongs to someone else"):
-        make_private(folder)
-
-
-def test_the_runtime_folder_is_found_without_a_variable(tmp_path: Path) -> None:
-    assert find_places({"XDG_RUNTIME_DIR": str(tmp_path)}).runtime == tmp_path / "bucketfs"
-    without = find_places({}).runtime
-    assert without.is_absolute() and str(os.geteuid()) in str(without)
-    assert len(os.fsencode(find_places({}).control_socket(tmp_path))) < 108

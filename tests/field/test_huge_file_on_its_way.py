@@ -29,7 +29,7 @@ async def put_huge(name: bytes) -> None:
     """What another client has done."""
     zeros = bytes(LEAF_SIZE)
     built = file_root([(cid_of(zeros), LEAF_SIZE)] * (HUGE_BYTES // LEAF_SIZE), NO_ATTRIBUTES, None)
-    async with open_session("", "", configured("", {})) as session:
+    async with open_session(configured("", {})) as session:
         remote = remote_of(session, await bucket_of(session, "home"))
         root = await remote.root()
         made: dict[Cid, bytes] = {**built.blocks, cid_of(zeros): zeros}

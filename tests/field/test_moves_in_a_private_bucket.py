@@ -10,7 +10,7 @@ from pathlib import Path
 
 from support.plainclient import PlainClient
 
-from bucketfs.config import CredentialsFile, find_places
+from bucketfs.config import CredentialsFile, find_paths
 from bucketfs.hub import HubServer
 
 FILES = {"a": b"a", "to/a/full": b"x", "to/folder": b"x", "folder/x": b"x", "report": b"report"}
@@ -25,7 +25,7 @@ def revision(tmp_path: Path) -> int:
 
 def test_the_rules_are_the_same(hub: HubServer, buck: Callable[..., str], tmp_path: Path) -> None:
     buck("create", "--private", "secret")
-    mine = CredentialsFile(find_places(os.environ).credentials_file).profile("default").credentials
+    mine = CredentialsFile(find_paths(os.environ).credentials_file).profile("default").credentials
     with PlainClient(hub.address, api_key=mine.api_key, api_secret=mine.api_secret) as client:
         client.push_paths(client.enter("secret"), FILES)
     before = revision(tmp_path)

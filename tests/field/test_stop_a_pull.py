@@ -13,7 +13,7 @@ from support.home import program
 from support.proxy import Proxy, Weather
 from support.waiting import eventually
 
-from bucketfs.config import CredentialsFile, find_places
+from bucketfs.config import CredentialsFile, find_paths
 from bucketfs.hub import HubServer
 
 SLOW = Weather(bytes_per_s=1 << 18)
@@ -36,7 +36,7 @@ def test_nothing_of_it_is_left(hub: HubServer, buck: Callable[..., str], tmp_pat
         (top / "sub").mkdir(parents=True)
         (top / "sub").chmod(0o555)
     with Proxy(hub.address, 1, SLOW) as proxy:
-        known = CredentialsFile(find_places(os.environ).credentials_file)
+        known = CredentialsFile(find_paths(os.environ).credentials_file)
         known.save(replace(known.profile("default"), name="slow", hub=proxy.address))
         try:
             for number, top in tops.items():

@@ -11,7 +11,7 @@ import trio
 
 from bucketfs.cli import main
 from bucketfs.client import Channel, Credentials, Endpoint, HubClient
-from bucketfs.config import CredentialsFile, Profile, find_places
+from bucketfs.config import CredentialsFile, Profile, find_paths
 from bucketfs.hub import HubConfig, HubServer
 from bucketfs.keys import KeyType
 
@@ -35,7 +35,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         return Credentials(api_key=key.key, api_secret=key.secret)
 
     profile = Profile("default", server.address, trio.run(new_key))
-    CredentialsFile(find_places(os.environ).credentials_file).save(profile)
+    CredentialsFile(find_paths(os.environ).credentials_file).save(profile)
     yield server
     server.stop(0)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from support.home import Home, Mounted, program
 
-from bucketfs.config import Places
+from bucketfs.config import Paths
 from bucketfs.daemon import ask
 
 
@@ -90,7 +90,7 @@ class Foreground:
     ) -> dict[str, Any]:
         """A command of the control socket. Raises what the daemon raises."""
         home = self.home
-        places = Places(home.config, home.state, home.data, home.cache, home.root / "run/bucketfs")
+        places = Paths(home.config, home.state, home.data, home.cache, home.root / "run/bucketfs")
         return ask(places.control_socket(self.place), command, arguments, on_progress=on_progress, timeout_s=timeout_s)
 
     def mounted(self) -> Mounted:

@@ -135,7 +135,7 @@ def mount_status(
     started_s: float,
 ) -> Document:
     """The whole mount."""
-    hub_data = options.places.data if session.embedded else None
+    hub_data = options.config.paths.data if session.embedded else None
     buckets = [bucket_status(one, hub_data) for one in volumes.open.values()]
     ages = [bucket["oldest_age_s"] for bucket in buckets if bucket["oldest_age_s"] is not None]
     unopened = [waiting_status(one) for one in volumes.waiting.values()]
@@ -148,7 +148,7 @@ def mount_status(
         "version": __version__,
         "pid": os.getpid(),
         "started_s": started_s,
-        "read_only": options.read_only,
+        "read_only": options.config.mount.read_only,
         "connection": {
             "state": _state(watcher.error),
             "error": str(watcher.error) if watcher.error is not None else None,

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bucketfs.config import Places
+from bucketfs.config import Paths
 from bucketfs.disk import Disk, OpenFile
 from bucketfs.errors import Busy, NotFound, Usage
 
@@ -36,21 +36,21 @@ class Watched:
         return self.folder != other.folder and self.folder.is_relative_to(other.folder)
 
 
-def watched(places: Places) -> list[Watched]:
+def watched(paths: Paths) -> list[Watched]:
     """All that are mirrored now. Reads a small file for each that ever was."""
     disk = Disk()
-    top = places.state / "watch"
+    top = paths.state / "watch"
     names = disk.list_folder(top) if top.is_dir() else []
     return [found for name in names if (found := _living(disk, top / name / NAME)) is not None]
 
 
-def watched_above(places: Places, path: Path) -> Path | None:
+def watched_above(paths: Paths, path: Path) -> Path | None:
     """The mirrored folder that ``path`` (absolute, without symlinks) lies in."""
-    return next((one.folder for one in watched(places) if path.is_relative_to(one.folder)), None)
+    return next((one.folder for one in watched(paths) if path.is_relative_to(one.folder)), None)
 
 
 @contextmanager
-def announced(places: Places, place: Path, mine: Watched) -> Iterator[None]:
+def announced(paths: Paths, place: Path, mine: Watched) -> Iterator[None]:
     """Says, as long as it lasts, that ``mine`` is mirrored; ``place`` is the folder of its state, which is this process's alone.
     Raises Usage when a bucket would get into itself."""
     disk = Disk()
@@ -63,7 +63,7 @@ def announced(places: Places, place: Path, mine: Watched) -> Iterator[None]:
     lock = _locked(disk, place / NAME)
     try:
         # First said, then asked: of two that begin at once, at least one sees the other.
-        other = into_itself(mine, [one for one in watched(places) if one.folder != mine.folder])
+        other = into_itself(mine, [one for one in watched(paths) if one.folder != mine.folder])
         if other is not None:
             inner, outer = (mine.folder, other.folder) if mine.lies_in(other) else (other.folder, mine.folder)
             raise Usage(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import trio
 
-from bucketfs.config import Places, make_private, tag
+from bucketfs.config import Paths, make_private, tag
 from bucketfs.disk import Disk, OpenFile
 from bucketfs.errors import BucketfsError, Busy
 from bucketfs.mount import mounted_at
@@ -43,17 +43,17 @@ class Running:
     ends_s: float | None = None
 
 
-def running_mounts(places: Places) -> list[Running]:
+def running_mounts(paths: Paths) -> list[Running]:
     """All daemons of this user, in the order of their mount points. Reads a small file for each mount point that ever was."""
-    disk, top = Disk(), _folder(places)
+    disk, top = Disk(), _folder(paths)
     names = disk.list_folder(top) if top.is_dir() else []
     found = [one for name in names if (one := holder(disk, top / name)) is not None]
     return sorted(found, key=lambda one: one.mountpoint)
 
 
-def running_at(places: Places, mountpoint: Path) -> Running | None:
+def running_at(paths: Paths, mountpoint: Path) -> Running | None:
     """The daemon of the mount at ``mountpoint`` (absolute), whether the kernel still has the mount or not."""
-    return holder(Disk(), _file(places, mountpoint))
+    return holder(Disk(), _file(paths, mountpoint))
 
 
 def holder(disk: Disk, file: Path) -> Running | None:
@@ -70,9 +70,9 @@ def holder(disk: Disk, file: Path) -> Running | None:
 class Locks:
     """The locks of one daemon, each with its word in it."""
 
-    def __init__(self, disk: Disk, places: Places, mine: Running, waiting: Callable[[str], None]) -> None:
+    def __init__(self, disk: Disk, paths: Paths, mine: Running, waiting: Callable[[str], None]) -> None:
         self._disk = disk
-        self._places = places
+        self._paths = paths
         self._mine = mine
         self._waiting = waiting
         self._held: list[OpenFile] = []
@@ -82,8 +82,8 @@ class Locks:
         home, say), or the state folder cannot be written to, other shells may not find this mount: whether it can be mounted, the
         kernel knows."""
         try:
-            make_private(_folder(self._places))
-            await self._take(_file(self._places, self._mine.mountpoint))
+            make_private(_folder(self._paths))
+            await self._take(_file(self._paths, self._mine.mountpoint))
         except (BucketfsError, OSError) as error:
             log.info("'bucketfs status' in another runtime folder will not find this mount: %s", error)
 
@@ -153,12 +153,12 @@ def _waiting_text(other: Running) -> str:
     return f"waiting for the mount at {other.mountpoint} (process {other.pid}), which pushes its last changes{left}"
 
 
-def _folder(places: Places) -> Path:
-    return places.state / "running"
+def _folder(paths: Paths) -> Path:
+    return paths.state / "running"
 
 
-def _file(places: Places, mountpoint: Path) -> Path:
-    return _folder(places) / f"mount-{tag(mountpoint)}.json"
+def _file(paths: Paths, mountpoint: Path) -> Path:
+    return _folder(paths) / f"mount-{tag(mountpoint)}.json"
 
 
 def _text(path: Path) -> str:
