@@ -64,7 +64,7 @@ PURE = (
     "vfs/rebase/plan.py",
     "vfs/rebase/rebasing.py",
     "vfs/rebase/renames.py",
-    "vfs/rebase/tree_reader.py",
+    "vfs/rebase/two_trees.py",
     "vfs/tree/volume.py",
     "mount/errno.py",
 )

@@ -100,7 +100,7 @@ from bucketfs.dag.merge.changes import Change, diff, directory_changes
 from bucketfs.dag.merge.diff import Comparison, Delta, compare
 from bucketfs.dag.merge.merging import ConflictName, Merge, MergeConflict, merge_trees
 from bucketfs.dag.merge.rules import Act, Entry, Side, Verdict, content_of, entry_of, judge, merge_attributes
-from bucketfs.dag.steps import BATCH_MAX, drive, fetch, gather
+from bucketfs.dag.steps import BATCH_MAX, drive, fetch, fetch_one, gather
 from bucketfs.dag.unfolding import Unfolding, check_small_tree, check_unfolding, count_entries
 from bucketfs.dag.walk import new_blocks, reachable
 
@@ -178,6 +178,7 @@ __all__ = [
     "encode_unixfs",
     "entry_of",
     "fetch",
+    "fetch_one",
     "file_length_of_tsize",
     "file_root",
     "gather",

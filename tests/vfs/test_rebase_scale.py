@@ -11,7 +11,6 @@ from world import MemoryRemote, World
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid
 from bucketfs.vfs import BaseTree, rebase_onto
-from bucketfs.vfs.tree.base_tree import Weighted
 
 PER_LEVEL = 3
 """The names that differ, shard by shard at the most; what stands at them; and the shards of a folder that is looked at whole."""
@@ -37,7 +36,7 @@ async def requests_of_a_rebase(world: World) -> list[tuple[Cid, ...]]:
     return asked
 
 
-async def both_changed(tmp_path: Path, folders: Sequence[str], *, entries_held: int | None = None) -> list[tuple[Cid, ...]]:
+async def both_changed(tmp_path: Path, folders: Sequence[str], *, memory_bytes: int | None = None) -> list[tuple[Cid, ...]]:
     """In each of ``folders`` each side changes a file of its own, makes one, and removes one; both change one alike."""
     remote = MemoryRemote()
     there = await World(tmp_path / "there", remote).open()
@@ -55,9 +54,8 @@ async def both_changed(tmp_path: Path, folders: Sequence[str], *, entries_held: 
         await here.write(f"{folder}/both", b"changed here, too")
         await here.write(f"{folder}/new", b"n")
     await pusher_of(there).push()
-    if entries_held is not None:
-        here.volume.base_tree = BaseTree(here.source)
-        here.volume.base_tree._directories = Weighted(entries_held)
+    if memory_bytes is not None:
+        here.volume.base_tree = BaseTree(here.source, memory_bytes=memory_bytes)
     asked = await requests_of_a_rebase(here)
     await pusher_of(here).push()
     await pusher_of(there).follow(remote.at)
@@ -88,9 +86,9 @@ async def test_nothing_is_asked_for_twice(tmp_path: Path) -> None:
 async def test_more_folders_than_the_mount_keeps_in_memory_make_no_difference(tmp_path: Path) -> None:
     folders = [f"d{number}" for number in range(30)]
     asked: list[int] = []
-    for name, entries_held in (("roomy", None), ("tight", 1)):
+    for name, memory_bytes in (("roomy", None), ("tight", 1)):
         (tmp_path / name).mkdir()
-        asked.append(len(await both_changed(tmp_path / name, folders, entries_held=entries_held)))
+        asked.append(len(await both_changed(tmp_path / name, folders, memory_bytes=memory_bytes)))
     roomy, tight = asked
     assert tight == roomy
 

@@ -11,7 +11,8 @@ from bucketfs.cache import DictSource
 from bucketfs.dag import cid_of, drive, edit_directory
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid, Link
-from bucketfs.vfs.rebase.tree_reader import Sight, Unseen
+from bucketfs.vfs.rebase.two_trees import TwoTrees
+from bucketfs.vfs.tree.tree_reader import Wanted
 
 
 def link_of(text: str) -> Link:
@@ -38,21 +39,19 @@ async def test_the_names_that_differ(count: int) -> None:
     first, last = b"%06d %s" % (0, b"n" * 90), b"%06d %s" % (count - 1, b"n" * 90)
     changes: dict[bytes, Link | None] = {first: None, last: link_of("other"), b"new": link_of("new")}
     source, old, new = directories(count, changes)
-    sight = Sight(source)
-    with pytest.raises(Unseen):
-        sight.changes(old, new)
-    await sight.supply()
-    assert sight.changes(old, new) == {
+    trees = TwoTrees(source)
+    with pytest.raises(Wanted):
+        trees.changes(old, new)
+    assert await trees.load(lambda: trees.changes(old, new)) == {
         first: (link_of("0"), None),
         last: (link_of(str(count - 1)), link_of("other")),
         b"new": (None, link_of("new")),
     }
     # Of a large folder what is equal is not looked at.
     assert sum(map(len, source.asked)) <= 20
-    with pytest.raises(Unseen):
-        sight.entries(new)
-    await sight.supply()
-    assert len(sight.entries(new)) == count
+    with pytest.raises(Wanted):
+        trees.entries(new)
+    assert len(await trees.load(lambda: trees.entries(new))) == count
 
 
 async def test_a_file_that_is_damaged_at_the_hub_stops_no_rebase(tmp_path: Path) -> None:

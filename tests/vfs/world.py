@@ -92,6 +92,7 @@ class World:
         self.folder = folder
         self.remote = remote
         self.source = RemoteSource(remote)
+        self.monotonic_s = 0.0
         self.told: list[Invalidation] = []
         self.clock = Clock()
         self.journal: Journal
@@ -116,7 +117,7 @@ class World:
         self.volume = Volume(
             BucketKey("bafzbeitest"),
             journal=self.journal,
-            base_tree=BaseTree(self.source),
+            base_tree=BaseTree(self.source, monotonic_s=lambda: self.monotonic_s),
             numbers=self.numbers,
             registry=registry,  # type: ignore[arg-type]
             owner=owner,

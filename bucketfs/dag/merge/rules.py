@@ -34,7 +34,7 @@ from bucketfs.dag.codec.dag_pb import PbLink, encode_links
 from bucketfs.dag.codec.nodes import decode_node
 from bucketfs.dag.codec.unixfs import UnixFs, UnixFsType, canonical_attributes, encode_unixfs, mode_default
 from bucketfs.errors import Corrupt
-from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
+from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, NodeAttributes
 
 _KINDS = {
     UnixFsType.RAW: Kind.FILE,
@@ -219,9 +219,8 @@ def _canonical(entry: Entry | None) -> Entry | None:
 # From nodes
 
 
-def entry_of(link: Link, block: bytes = b"") -> Entry:
-    """What stands at ``link``. The block of a raw leaf, which says nothing more, may be left out. Raises Corrupt."""
-    cid = link.cid
+def entry_of(cid: Cid, block: bytes = b"") -> Entry:
+    """What a node is to a merge. The block of a raw leaf, which says nothing more, may be left out. Raises Corrupt."""
     if codec_of(cid) != DAG_PB:
         content = content_of(cid, block)
         return Entry(Kind.FILE, content, empty=content == _NO_BYTES)

@@ -106,7 +106,7 @@ def entry_at(link: Link | None, blocks: Mapping[Cid, bytes]) -> Entry | None:
     if codec_of(link.cid) == DAG_PB and (info := node_info(link.cid, block)).kind is Kind.DIRECTORY:
         # Its content is compared name by name. To hash it once more without its attributes would tell nothing.
         return Entry(Kind.DIRECTORY, link.cid, info.attributes)
-    return entry_of(link, block)
+    return entry_of(link.cid, block)
 
 
 def directory_at(link: Link | None, blocks: Mapping[Cid, bytes]) -> OpenDirectory | None:

@@ -7,8 +7,9 @@ each stands whole, under a name of its own.
 
 from __future__ import annotations
 
-from bucketfs.vfs.rebase.tree_reader import Sight, Unseen
+from bucketfs.vfs.rebase.two_trees import TwoTrees
 from bucketfs.vfs.tree.node import DirectoryNode
+from bucketfs.vfs.tree.tree_reader import together
 from bucketfs.vfs.tree.volume import Volume
 
 FOLDERS_MAX = 10_000
@@ -27,31 +28,24 @@ class Unbounded(Exception):
 class Bounds:
     """What one plan has taken into memory, by the topmost folder that it did so for."""
 
-    def __init__(self, volume: Volume, sight: Sight) -> None:
+    def __init__(self, volume: Volume, trees: TwoTrees) -> None:
         self._volume = volume
-        self._sight = sight
+        self._trees = trees
         self._top: dict[DirectoryNode, DirectoryNode] = {}
         self._below: dict[DirectoryNode, set[DirectoryNode]] = {}
         self._names: dict[DirectoryNode, int] = {}
 
     def bring_in(self, node: DirectoryNode) -> None:
-        """All names of a folder that came from elsewhere as nodes in memory, so that each can be told apart. Raises Unseen,
+        """All names of a folder that came from elsewhere as nodes in memory, so that each can be told apart. Raises Wanted,
         Unbounded."""
         if node.link is None:
             return
-        entries, lacking = self._sight.entries(node.link.cid, ours=True), False
+        entries = self._trees.base_entries(node.link.cid)
         self._enter(node, len(entries))
-        for name, link in entries.items():
-            if name in node.children or name in node.overrides:
-                continue
-            try:
-                seen = self._sight.seen(link)
-            except Unseen:
-                lacking = True
-            else:
-                self._volume.bring_in(node, name, link, seen.info)
-        if lacking:
-            raise Unseen
+        names = [name for name in entries if name not in node.children and name not in node.overrides]
+        found = together(self._trees.node, (entries[name] for name in names))
+        for name, there in zip(names, found, strict=True):
+            self._volume.bring_in(node, name, entries[name], there.info)
 
     def _enter(self, node: DirectoryNode, names_count: int) -> None:
         """A folder is gone into, again or not."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from bucketfs.dag import Act, Entry, cid_of, content_of, entry_of, judge, symlink
 from bucketfs.types import Kind, Link
-from bucketfs.vfs.rebase.tree_reader import Sight
+from bucketfs.vfs.rebase.two_trees import TwoTrees
 from bucketfs.vfs.snapshot.proposal import BuiltNode
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode
 
@@ -21,14 +21,14 @@ NEW_HERE = b"changed here"
 NO_BYTES = content_of(cid_of(b""))
 
 
-def entry_here(node: Node, sight: Sight, all_built: Mapping[Node, BuiltNode]) -> Entry:
-    """What a node is. Raises Unseen."""
+def entry_here(node: Node, trees: TwoTrees, all_built: Mapping[Node, BuiltNode]) -> Entry:
+    """What a node is. Raises Wanted."""
     if not node.dirty and node.link is not None:
-        return sight.seen(node.link).entry
+        return trees.node(node.link).entry
     attributes = node.attributes
     if isinstance(node, SymlinkNode):
         made = symlink(node.target, attributes)
-        return entry_of(made.link, made.blocks[made.link.cid])
+        return entry_of(made.link.cid, made.blocks[made.link.cid])
     if isinstance(node, DirectoryNode):
         return Entry(Kind.DIRECTORY, NEW_HERE, attributes)
     assert isinstance(node, FileNode)
@@ -37,20 +37,20 @@ def entry_here(node: Node, sight: Sight, all_built: Mapping[Node, BuiltNode]) ->
     if empty:
         content = NO_BYTES
     elif not node.content.layers and node.link is not None:
-        content = sight.seen(node.link).entry.content
+        content = trees.node(node.link).entry.content
     elif built is not None and built.version == node.version:
-        content = sight.seen(built.link).entry.content
+        content = trees.node(built.link).entry.content
     return Entry(Kind.FILE, content, attributes, empty)
 
 
-def as_it_was(directory: DirectoryNode, was: Link, sight: Sight, built: Mapping[Node, BuiltNode]) -> bool:
-    """Whether nothing in a directory is other than in the base, although something was set to what it was. Raises Unseen."""
+def as_it_was(directory: DirectoryNode, was: Link, trees: TwoTrees, built: Mapping[Node, BuiltNode]) -> bool:
+    """Whether nothing in a directory is other than in the base, although something was set to what it was. Raises Wanted."""
     if directory.link is None or directory.link.cid != was.cid:
         return False
     waiting: list[Node] = [directory]
     for node in waiting:  # which grows on the way
         assert node.link is not None, "what has no link is an override"
-        entry, base = entry_here(node, sight, built), sight.seen(node.link).entry
+        entry, base = entry_here(node, trees, built), trees.node(node.link).entry
         if isinstance(node, DirectoryNode):
             if node.overrides:
                 return False

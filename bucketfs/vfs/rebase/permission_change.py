@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from bucketfs.dag import list_directory
 from bucketfs.names import SEED
 from bucketfs.types import Link
-from bucketfs.vfs.rebase.tree_reader import Sight, Unseen
 from bucketfs.vfs.tree.node import DirectoryNode, Node
 from bucketfs.vfs.tree.permissions import Rights
 from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged, Invalidation
+from bucketfs.vfs.tree.tree_reader import TreeReader, together
 from bucketfs.vfs.tree.volume import Volume
 
 
@@ -21,20 +22,16 @@ async def apply_rights(volume: Volume, rights: Rights | None) -> list[Invalidati
     """
     if rights == volume.rights:
         return []
-    sight = Sight(volume.base_tree.source)
-    while True:
-        try:
-            return _apply(volume, rights, sight)
-        except Unseen:
-            await sight.supply()
+    reader = TreeReader(volume.base_tree.source)
+    return await reader.load(lambda: _apply(volume, rights, reader))
 
 
-def _apply(volume: Volume, rights: Rights | None, sight: Sight) -> list[Invalidation]:
-    """Raises Unseen, with nothing changed, when not all directories were looked at yet."""
+def _apply(volume: Volume, rights: Rights | None, reader: TreeReader) -> list[Invalidation]:
+    """An attempt."""
     told: list[Invalidation] = []
     gone: list[Callable[[], None]] = []
     known = [volume.root, *(node for node in volume.root.walk() if isinstance(node, DirectoryNode) and not node.orphan)]
-    for directory, names in _names(known, sight):
+    for directory, names in _names(known, reader):
         changed = False
         for name in names:
             path = volume.path_under(directory, name)
@@ -53,19 +50,11 @@ def _apply(volume: Volume, rights: Rights | None, sight: Sight) -> list[Invalida
     return told
 
 
-def _names(directories: Sequence[DirectoryNode], sight: Sight) -> list[tuple[DirectoryNode, Mapping[bytes, Link]]]:
-    """The names that the base has in each. Raises Unseen when all that is lacking is noted."""
-    found: list[tuple[DirectoryNode, Mapping[bytes, Link]]] = []
-    lacking = False
-    for directory in directories:
-        try:
-            if directory.link is not None:
-                found.append((directory, sight.entries(directory.link.cid)))
-        except Unseen:
-            lacking = True
-    if lacking:
-        raise Unseen
-    return found
+def _names(directories: Sequence[DirectoryNode], reader: TreeReader) -> list[tuple[DirectoryNode, Mapping[bytes, Link]]]:
+    """The names that the base has in each of those that rest on it."""
+    resting = [(directory, directory.link.cid) for directory in directories if directory.link is not None]
+    found = together(lambda one: reader.read(list_directory, one[1]).entries, resting)
+    return [(directory, entries) for (directory, _), entries in zip(resting, found, strict=True)]
 
 
 def _letting_go(volume: Volume, directory: DirectoryNode, child: Node) -> Callable[[], None]:

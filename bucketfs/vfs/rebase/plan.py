@@ -1,390 +1,332 @@
-"""Deciding how the overlay comes to stand on a newer base: folder by folder, name by name, with nothing changed yet.
-
-A folder that both sides have is a *meeting* of a node here with a directory there. Mostly the node rests on a directory of the old
-base, and only the names that differ between that and the Hub's are looked at, and of these only those that are in memory here:
-everything else is found at the new base when somebody looks. A folder that was made here, or came from elsewhere, *stands alone*:
-then every name of it is looked at.
-
-What becomes of a name is for `bucketfs.dag.judge` to say. What it says is planned in `Acts`. Renames are followed first (see
-`renames`): those made here where the Hub's side changed what was renamed, those made there where it was changed here.
-"""
+"""The changes that a rebase makes to the overlay: planned one by one, then carried out at once, without an await."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
-from bucketfs.dag import Act, Entry, Side, Verdict, judge
-from bucketfs.errors import Corrupt
-from bucketfs.names import SEED
-from bucketfs.types import Cid, Kind, Link
-from bucketfs.vfs.rebase.copy_names import Copies
-from bucketfs.vfs.rebase.edits import Acts
-from bucketfs.vfs.rebase.limits import Bounds
-from bucketfs.vfs.rebase.local_state import against_memory, as_it_was, entry_here
-from bucketfs.vfs.rebase.renames import RenamedHere, RenamedThere
-from bucketfs.vfs.rebase.resurrected import Ghosts
-from bucketfs.vfs.rebase.tree_reader import Sight, Unseen
-from bucketfs.vfs.rebase.truncated import Short
+from bucketfs.ops import Conflict
+from bucketfs.types import Cid, Kind, Link, NodeAttributes
+from bucketfs.vfs.rebase.two_trees import TreeNode
 from bucketfs.vfs.recovery.displaced import may_be_written
-from bucketfs.vfs.snapshot.proposal import BuiltNode, agree
+from bucketfs.vfs.tree.conflict_name import conflict_name
+from bucketfs.vfs.tree.inode_table import Number, print_of
+from bucketfs.vfs.tree.namespace import DEFAULT_MODE, Displaced
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node
-from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged
+from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged, EntryGone, Invalidation
 from bucketfs.vfs.tree.volume import Volume
 
 
-class Plan:
-    """One attempt to decide everything. ``alone`` are nodes whose renames are not followed, ``whole`` folders that are not compared
-    with the Hub's name by name."""
+@dataclass(slots=True)
+class Rebased:
+    """What a rebase did: what the kernel must hear, and the conflicts that it left, which are on `Volume.conflicts` by now."""
 
-    def __init__(
-        self,
-        volume: Volume,
-        sight: Sight,
-        acts: Acts,
-        built: Mapping[Node, BuiltNode],
-        *,
-        host: str,
-        when: str,
-        mine: bool,
-        alone: frozenset[Node],
-        whole: frozenset[Node],
-    ) -> None:
+    invalidations: list[Invalidation] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
+    lost_count: int = 0
+    """Folders that changes stood on and nobody has any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """One version of what both sides changed at ``name`` in ``parent``, beside it: ours, or the Hub's."""
+
+    parent: DirectoryNode
+    name: bytes
+    copy: bytes
+    ours: bool
+
+    def conflict(self, root: Cid, now_ns: int) -> Conflict:
+        """What the user is told. After the plan: the parent may have moved in them."""
+        under = self.parent.volume.path_under
+        return Conflict(under(self.parent, self.copy), under(self.parent, self.name), self.ours, root, now_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hollow:
+    """A directory that the Hub's side removed, and that lives on when there is something in it, or when ``keep``."""
+
+    parent: DirectoryNode
+    node: DirectoryNode
+    keep: bool
+
+
+class RebasePlan:
+    """What is to be done. Each method but `carry_out` plans only; ``parent`` is where the name stands now."""
+
+    def __init__(self, volume: Volume, host: str, when: str) -> None:
         self._volume = volume
-        self._sight = sight
-        self._acts = acts
-        self._built = built
-        self._mine = mine
-        self._queue: list[Callable[[], None]] = []
-        self._late: list[Callable[[], None]] = []
-        self._again: list[Callable[[], None]] = []
-        self._theirs: dict[DirectoryNode, Link | None] = {}
-        self._copies = Copies(sight, self._theirs, host, when)
-        self._whole = whole
-        self._bounds = Bounds(volume, sight)
-        self._here = RenamedHere(volume, sight, alone)
-        self._there = RenamedThere(volume, sight, acts, alone)
-        self._ghosts = Ghosts(sight, acts, self._followed)
-        self._short = Short(volume, sight, acts, built, self._theirs, self._both)
+        self._host = host
+        self._when = when
+        self._todo: list[Callable[[], None]] = []
+        self._moves: list[Callable[[], None]] = []
+        self._hollow: list[_Hollow] = []
+        self._copies: list[_Copy] = []
+        self._settled: list[Node] = []
+        self._told: dict[Invalidation, None] = {}
+        self._outdated: set[Link] = set()
+        self._given: set[tuple[DirectoryNode, bytes]] = set()
 
-    def decide(self, theirs: Link) -> None:
-        """Plan for the whole tree. Raises Unseen when something was not looked at yet, Unfollowed with nodes whose renames lead
-        into each other, or onto what else stands there, and Unbounded with a folder of which there is too much to be compared."""
-        root = self._volume.root
-        assert root.link is not None, "the root is always the base's"
-        self._there.begin(root.link.cid, theirs.cid)
-        self._try(partial(self._begin, theirs))
-        if self._mine:
-            self._late += self._short.tasks(theirs)
-        self._go_on()
-        self._here.check()
-        self._there.plan()
-        self._ghosts.settle()
+    def carry_out(self, new: Cid) -> Rebased:
+        """Do it all: the overlay rests on the root ``new``."""
+        volume = self._volume
+        for act in [*self._todo, *self._moves]:
+            act()
+        volume.base = new
+        # Those inside come before those around them.
+        for hollow in reversed(self._hollow):
+            self._fill_or_drop(hollow)
+        for node in self._settled:
+            node.settle()
+        for link in self._outdated:
+            volume.base_tree.forget(link)
+        conflicts = [copy.conflict(new, volume.owner.now_ns()) for copy in self._copies]
+        for conflict in conflicts:
+            volume.conflicts.add(conflict)
+        return Rebased(list(self._told), conflicts)
 
-    def explore(self) -> None:
-        """After Unseen and a `Sight.supply`: go on from where the plan stood, to see what else will be lacking. Raises Unseen while
-        something is. What was changed here meanwhile makes no difference to what the trees hold, but to what is to be done: a
-        plan that was explored is not carried out."""
-        self._go_on()
+    def outdated(self, *links: Link | None) -> None:
+        """The base names these no longer, at least not here."""
+        self._outdated.update(link for link in links if link is not None)
 
-    def _begin(self, theirs: Link) -> None:
-        root = self._volume.root
-        if self._sight.seen(theirs).entry.kind is not Kind.DIRECTORY:
-            raise Corrupt("the bucket's root is no folder that can be read", hint="what is here stays as it is until it is")
-        self._meet(root, root.link, theirs, self._verdict(root, root.link, theirs))
+    def tell(self, *news: Invalidation) -> None:
+        """The kernel is to hear this."""
+        self._told.update(dict.fromkeys(news))
 
-    def _go_on(self) -> None:
-        """Folders inside folders wait in a list: a path may have more levels than Python has frames; and all of one level is
-        looked at before what lacks is fetched."""
-        self._queue, self._again = [*self._again, *self._queue], []
-        while self._queue or self._late:
-            if not self._queue:
-                if self._again:
-                    break
-                # What depends on how the folders around it met comes when they have.
-                self._queue, self._late = self._late, []
-            level, self._queue = self._queue, []
-            for task in level:
-                self._try(task)
-            self._queue += self._ghosts.next()
-        if self._again:
-            raise Unseen
-        self._there.resolve(self._theirs, self._here.followed)
+    def add(self, act: Callable[[], None]) -> None:
+        """Something that only the caller knows how to do."""
+        self._todo.append(act)
 
-    def _try(self, task: Callable[[], None]) -> None:
-        """Each task leaves nothing to be looked into twice when it raises."""
-        try:
-            task()
-        except Unseen:
-            self._again.append(task)
+    def settles(self, *nodes: Node) -> None:
+        """These may be clean when all is done."""
+        self._settled += nodes
 
-    # Folders
-
-    def _meet(self, node: DirectoryNode, base: Link | None, theirs: Link, verdict: Verdict) -> None:
-        """A folder of both sides; ``base`` is what both began with."""
-        self._theirs[node] = theirs
-        resting = base is not None and node.link is not None and node.link.cid == base.cid
-        their_attributes = self._sight.seen(theirs).entry.attributes
-        if (self._mine and node.changed) or verdict.act is Act.OURS:
-            attributes = node.attributes
-        else:
-            attributes = verdict.attributes if verdict.act is Act.MERGE_INSIDE else their_attributes
-        if resting:
-            assert base is not None
-            self._queue.append(partial(self._resting, node, base.cid, theirs.cid))
-        else:
-            self._queue.append(partial(self._alone, node, self._directory(base), theirs.cid))
-        if attributes == their_attributes:
-            raw = self._sight.seen(theirs).info
-            assert raw is not None, "a directory that can be read is not damaged"
-            self._acts.stand_on(node, theirs, raw.attributes, differs=False)
-        else:
-            self._acts.stand_on(node, theirs, attributes, differs=True)
-        if node.link is not None and node.link.cid != theirs.cid:
-            self._acts.outdated(node.link)
-        if node.lookups or node is self._volume.root:
-            self._acts.tell(AttributesChanged(node.inode))
-
-    def _resting(self, node: DirectoryNode, base: Cid, theirs: Cid) -> None:
-        if base == theirs:
-            return
-        known = node.lookups > 0 or node is self._volume.root
-        changes = self._sight.changes(base, theirs)
-        lost = changes is None
-        for name, (was, now) in (against_memory(node, self._sight.entries(theirs)) if changes is None else changes).items():
-            if node is self._volume.root and name == SEED:
-                continue
-            self._acts.outdated(was)
-            if name in node.children or name in node.overrides:
-                self._try(partial(self._name, node, name, was, now))
-            elif was is None and self._mine and not lost:
-                # It was proposed from here, and is not here any more.
-                self._acts.remove(node, name)
-            elif was is None and known:
-                self._acts.tell(EntryChanged(node.inode, name))
-
-    def _alone(self, node: DirectoryNode, base: Cid | None, theirs: Cid | None) -> None:
-        """A folder whose names are those it has, whatever lay below it. ``theirs`` None: the Hub's side removed it."""
-        old = {} if base is None else self._sight.entries(base, ours=True)
-        new = {} if theirs is None else self._sight.entries(theirs)
-        self._bounds.bring_in(node)
-        for name in dict.fromkeys([*old, *new, *node.overrides, *node.children]):
-            was, now, ours = old.get(name), new.get(name), node.children.get(name)
-            if (was and was.cid) != (now and now.cid):
-                self._try(partial(self._name, node, name, was, now, standing=True))
-            elif ours is None and now is None:
-                self._acts.drop(node, name)
-            elif ours is None:
-                self._acts.remove(node, name)
-            elif now is not None and not ours.dirty and ours.link is not None and ours.link.cid == now.cid:
-                self._here.contest(ours)
-                self._acts.drop(node, name)
-            else:
-                self._acts.keep(node, ours)
-
-    def _removed_there(self, node: DirectoryNode, base: Cid | None) -> None:
-        """A folder that the Hub's side removed, as far as it rests on the base: each change in it stands for itself."""
-        if base is None or node.link is None or node.link.cid != base:
-            self._alone(node, base, None)
-            return
-        for child in list(node.children.values()):
-            if child.name not in node.overrides:
-                self._try(partial(self._name, node, child.name, child.link, None))
-            else:
-                self._try(partial(self._name_overridden, node, child.name, base))
-
-    def _name_overridden(self, node: DirectoryNode, name: bytes, base: Cid) -> None:
-        self._name(node, name, self._sight.entry(base, name, ours=True), None)
-
-    def _directory(self, link: Link | None) -> Cid | None:
-        """The CID of what is a directory."""
-        if link is None or self._sight.seen(link).entry.kind is not Kind.DIRECTORY:
-            return None
-        return link.cid
+    def copy_name(self, parent: DirectoryNode, name: bytes, taken: Callable[[bytes], bool]) -> bytes:
+        """A conflict name in ``parent`` that is not ``taken``, and that no other copy of this plan has."""
+        copy = conflict_name(name, self._host, self._when, lambda one: (parent, one) in self._given or taken(one))
+        self._given.add((parent, copy))
+        return copy
 
     # Names
 
-    def _name(
-        self, parent: DirectoryNode, name: bytes, was: Link | None, now: Link | None, *, standing: bool = False
+    def drop(self, parent: DirectoryNode, name: bytes) -> None:
+        """What was changed here about a name is no change any more: the base's shows."""
+        self._todo.append(lambda: _drop(parent, name))
+        self._settled.append(parent)
+
+    def remove(self, parent: DirectoryNode, name: bytes) -> None:
+        """The name stays away."""
+        self._todo.append(lambda: parent.override(name, None))
+
+    def keep(self, parent: DirectoryNode, ours: Node) -> None:
+        """Ours stands, whatever the base has there."""
+        self._todo.append(lambda: parent.override(ours.name, ours))
+
+    def keep_with(self, parent: DirectoryNode, ours: Node, attributes: NodeAttributes) -> None:
+        """Ours stands, with attributes of both sides."""
+        if ours.lookups:
+            self.tell(AttributesChanged(ours.inode))
+
+        def act() -> None:
+            ours.attributes = spelled_out(ours.kind, attributes)
+            parent.override(ours.name, ours)
+            ours.touch()
+
+        self._todo.append(act)
+
+    def rest(
+        self, parent: DirectoryNode, ours: Node, theirs: Link, seen: TreeNode, attributes: NodeAttributes, *, at: bool
     ) -> None:
-        """Plan for one name whose base changed. ``standing``: what is there is not the base's, whoever has touched it."""
-        ours = parent.children.get(name)
-        overriding = standing or name in parent.overrides
-        if was is not None and isinstance(ours, DirectoryNode) and ours.link is not None and ours.link.cid == was.cid:
-            self._sight.folder(was.cid)
-        if self._mine and (overriding or (ours is not None and ours.dirty)):
-            self._newer(parent, ours, was, now, overriding)
-        elif ours is None:
-            self._gone_here(parent, name, was, now)
-        elif now is not None and ours in self._built and self._built[ours].link.cid == now.cid:
-            self._here.contest(ours)
-            self._acts.add(partial(self._agree, parent, ours, now))
-        elif overriding and now is not None and ours.link is not None and ours.link.cid == now.cid:
-            # Both sides moved the same thing here, or it was away and is back. So it is no place for what stands at its old
-            # name now: that is another thing, or a copy of which nobody knows which is the one that was moved.
-            self._here.contest(ours)
-            self._acts.drop(parent, name)
-            self._acts.settles(ours)
-        elif overriding and ours.link is not None and (was is None or was.cid != ours.link.cid):
-            self._came_here(parent, ours, was, now)
-        elif not overriding and not ours.dirty:
-            self._untouched(parent, ours, was, now)
-        elif now is None and was is not None and self._there.follow(ours, was):
-            if isinstance(ours, DirectoryNode) and (ours.link is None or ours.link.cid != was.cid):
-                # Removed and made anew here. There it went as it was.
-                self._meet(ours, was, was, self._verdict(ours, was, was))
-        else:
-            self._judge(parent, ours, was, now)
+        """Ours has the same content as the Hub's: it rests on that, and is dirty as far as ``attributes`` are others. ``at``: the
+        base has it at the very name."""
+        info = seen.info
+        assert info is not None, "what is damaged is like nothing else"
+        differs = attributes != seen.entry.attributes
+        if ours.lookups:
+            self.tell(AttributesChanged(ours.inode))
 
-    def _newer(self, parent: DirectoryNode, ours: Node | None, was: Link | None, now: Link | None, overriding: bool) -> None:
-        """The Hub has an older state of ours: ours stands, as an override of it."""
-        if ours is None or overriding:
-            return
-        if isinstance(ours, DirectoryNode) and now is not None and self._sight.seen(now).entry.kind is Kind.DIRECTORY:
-            self._meet(ours, was, now, self._verdict(ours, was, now))
-        else:
-            self._acts.keep(parent, ours)
-
-    def _gone_here(self, parent: DirectoryNode, name: bytes, was: Link | None, now: Link | None) -> None:
-        """Removed here. What the Hub's side changed survives; where it removed it too, all agree."""
-        if now is None:
-            self._acts.drop(parent, name)
-            return
-        if was is not None and self._followed(was, now, parent, name):
-            return
-        verdict = judge(None if was is None else self._sight.seen(was).entry, None, self._sight.seen(now).entry)
-        if verdict.act is Act.THEIRS_INSIDE:
-            assert was is not None
-            self._ghosts.add(parent, name, was, now, keep=verdict.keep)
-        else:
-            self._acts.drop(parent, name)
-            self._acts.tell(EntryChanged(parent.inode, name))
-
-    def _untouched(self, parent: DirectoryNode, ours: Node, was: Link | None, now: Link | None) -> None:
-        """Only the Hub's side changed it."""
-        if now is None:
-            if not (may_be_written(ours) and was is not None and self._there.follow(ours, was)):
-                self._follow_open(ours)
-                self._acts.let_go(parent, ours)
-            return
-        writing = isinstance(ours, FileNode) and ours.writers > 0
-        if isinstance(ours, DirectoryNode) or writing:
-            seen = self._sight.seen(now)
-            if isinstance(ours, DirectoryNode) and seen.entry.kind is Kind.DIRECTORY:
-                self._meet(ours, was, now, self._verdict(ours, was, now))
-                return
-            if writing and self._entry(ours).content == seen.entry.content and seen.entry.kind is Kind.FILE:
-                self._acts.rest(parent, ours, now, seen, seen.entry.attributes, at=True)
-                return
-        self._acts.let_go(parent, ours)
-
-    def _follow_open(self, folder: Node) -> None:
-        """What is open for writing in a folder that the Hub's side removed, and was moved out of it before, goes along."""
-        for node in folder.walk() if isinstance(folder, DirectoryNode) else ():
-            if isinstance(node, FileNode) and node.writers and node.link is not None:
-                self._there.follow(node, node.link)
-
-    def _came_here(self, parent: DirectoryNode, ours: Node, was: Link | None, now: Link | None) -> None:
-        """It was renamed to here, and the Hub's side made or changed something of the name."""
-        if now is None:
-            # Whatever was there, this is another.
-            self._acts.keep(parent, ours)
-            return
-        self._here.contest(ours)
-
-        def later() -> None:
-            # When the Hub's side took it off its old name, too, it is what both sides renamed, and began with the same.
-            base = ours.link if self._here.left_there(ours, self._theirs, self._there.left_one_name) else was
-            self._judge(parent, ours, base, now)
-
-        self._late.append(later)
-
-    def _followed(self, was: Link, now: Link, parent: DirectoryNode | None, name: bytes) -> bool:
-        """Whether what was at a name stands elsewhere here, so that what the Hub's side made of it is merged there."""
-        node = self._here.target(was, parent, name)
-        if node is None or node.parent is None:
-            return False
-        kind = self._sight.seen(now).entry.kind
-        if kind is not node.kind or self._sight.seen(was).entry.kind is not kind:
-            return False
-        self._here.follow(node)
-        if isinstance(node, DirectoryNode):
-            if parent is not None:
-                self._there.stands(parent, name, node)
-            self._meet(node, was, now, self._verdict(node, was, now))
-        else:
-            self._late.append(partial(self._judge, node.parent, node, was, now, at=False))
-        return True
-
-    # Verdicts
-
-    def _verdict(self, ours: Node, was: Link | None, now: Link | None) -> Verdict:
-        return judge(
-            None if was is None else self._sight.seen(was).entry,
-            self._entry(ours),
-            None if now is None else self._sight.seen(now).entry,
-        )
-
-    def _judge(self, parent: DirectoryNode, ours: Node, was: Link | None, now: Link | None, *, at: bool = True) -> None:
-        """Changed on both sides. ``at``: the new base has ``now`` at this very name."""
-        verdict = self._verdict(ours, was, now)
-        if now is None:
-            if isinstance(ours, DirectoryNode) and verdict.act is Act.OURS_INSIDE:
-                self._acts.hollow(parent, ours, keep=verdict.keep)
-                self._queue.append(partial(self._removed_there, ours, self._directory(was)))
-            elif verdict.act is Act.OURS:
-                self._acts.keep(parent, ours)
-            else:
-                self._acts.let_go(parent, ours)
-        elif ours in self._whole:
-            self._beside(parent, ours, now, at)
-        elif isinstance(ours, DirectoryNode) and self._sight.seen(now).entry.kind is Kind.DIRECTORY:
+        def act() -> None:
             if at:
-                self._acts.drop(parent, ours.name)
-            self._meet(ours, was, now, verdict)
-        elif isinstance(ours, DirectoryNode) and was is not None and as_it_was(ours, was, self._sight, self._built):
-            self._acts.let_go(parent, ours)
+                parent.overrides.pop(ours.name, None)
+            ours.link = theirs
+            if isinstance(ours, FileNode):
+                ours.content.rest_on(theirs.cid, info.size_bytes, ours.content.seal())
+            ours.attributes = spelled_out(ours.kind, attributes) if differs else info.attributes
+            ours.changed = False
+            if differs:
+                ours.touch()
+            self._volume.remember(ours)
+
+        self._todo.append(act)
+        self._settled += [ours, parent]
+
+    def let_go(self, parent: DirectoryNode, ours: Node) -> None:
+        """The node is not what its name stands for any more; open handles keep reading it to the end, and what they
+        write brings it back (see `displaced`)."""
+        if ours.lookups:
+            self.tell(EntryGone(parent.inode, ours.name, ours.inode))
+        self._todo.append(lambda: self._let_go(parent, ours))
+        self._settled.append(parent)
+
+    def _let_go(self, parent: DirectoryNode, ours: Node) -> None:
+        name = ours.name
+        self._volume.numbers.drop(ours.inode, parent.inode, name)
+        parent.detach(ours)
+        parent.overrides.pop(name, None)
+        if may_be_written(ours):
+            self._volume.displaced[ours] = Displaced(parent, self._host, self._when)
         else:
-            self._two(parent, ours, now, verdict, at)
+            ours.replaced = True
+        self._volume.reclaim(ours)
 
-    def _both(self, parent: DirectoryNode, ours: FileNode, now: Link, at: bool) -> None:
-        self._judge(parent, ours, None, now, at=at)
+    def replace(
+        self, parent: DirectoryNode, ours: Node, theirs: Link, seen: TreeNode, attributes: NodeAttributes | None, *, at: bool
+    ) -> None:
+        """The Hub's takes the place of ours, under a number of its own: what the kernel holds of ours is right for ours only.
+        ``attributes``, unless None, are those it gets; ``at``: the base has it at the very name."""
+        name = ours.name
+        self.let_go(parent, ours)
+        self.tell(EntryChanged(parent.inode, name))
+        if attributes == seen.entry.attributes:
+            attributes = None
+        if at and attributes is None:
+            return
 
-    def _two(self, parent: DirectoryNode, ours: Node, now: Link, verdict: Verdict, at: bool) -> None:
-        """Both have something, of which at least one is no directory."""
-        seen = self._sight.seen(now)
-        mine, theirs = self._entry(ours), seen.entry
-        if verdict.act is Act.THEIRS_BESIDE:
-            self._acts.theirs_beside(parent, ours, self._copies.name(parent, ours.name), now, seen)
-            return
-        if verdict.act is Act.OURS_BESIDE:
-            self._beside(parent, ours, now, at)
-            return
-        attributes = {Act.OURS: mine.attributes, Act.THEIRS: theirs.attributes}.get(verdict.act, verdict.attributes)
-        if mine.kind is theirs.kind and mine.content == theirs.content:
-            # The kernel keeps the mtime of a file that it knows; only under another number it takes a new one.
-            aged = isinstance(ours, FileNode) and ours.lookups and attributes.mtime_ns != ours.attributes.mtime_ns
-            if aged and not may_be_written(ours):
-                self._acts.replace(parent, ours, now, seen, attributes, at=at)
+        def act() -> None:
+            node = self._made(theirs, seen)
+            if at:
+                parent.attach(name, node)
             else:
-                self._acts.rest(parent, ours, now, seen, attributes, at=at)
-        elif verdict.act is Act.OURS:
-            self._acts.keep(parent, ours)
-        elif verdict.content is Side.OURS:
-            self._acts.keep_with(parent, ours, attributes)
-        else:
-            self._acts.replace(parent, ours, now, seen, attributes, at=at)
+                parent.override(name, node)
+            self._volume.remember(node)
+            if attributes is not None:
+                node.attributes = spelled_out(node.kind, attributes)
+                node.touch()
 
-    def _beside(self, parent: DirectoryNode, ours: Node, now: Link, at: bool) -> None:
-        """The Hub's keeps the name, ours gets another."""
-        name, seen = ours.name, self._sight.seen(now)
-        self._acts.ours_beside(parent, ours, self._copies.name(parent, name))
-        if not at:
-            self._acts.add(lambda: self._acts.place(parent, name, now, seen))
+        self._todo.append(act)
 
-    def _agree(self, parent: DirectoryNode, ours: Node, theirs: Link) -> None:
-        parent.overrides.pop(ours.name, None)
-        self._acts.settles(*agree(ours, theirs, self._built), parent)
+    def ours_beside(self, parent: DirectoryNode, ours: Node, copy: bytes) -> None:
+        """The base's keeps the name, ours gets another."""
+        name = ours.name
+        self._copies.append(_Copy(parent, name, copy, ours=True))
+        self.tell(EntryChanged(parent.inode, name), EntryChanged(parent.inode, copy))
 
-    def _entry(self, node: Node) -> Entry:
-        return entry_here(node, self._sight, self._built)
+        def act() -> None:
+            self._volume.numbers.drop(ours.inode, parent.inode, name)
+            parent.overrides.pop(name, None)
+            parent.detach(ours)
+            parent.override(copy, ours)
+            self._volume.remember(ours)
+            parent.touch()
+
+        self._todo.append(act)
+
+    def theirs_beside(self, parent: DirectoryNode, ours: Node, copy: bytes, theirs: Link, seen: TreeNode) -> None:
+        """Ours keeps the name, the base's gets another."""
+        name = ours.name
+        self._copies.append(_Copy(parent, name, copy, ours=False))
+        self.tell(EntryChanged(parent.inode, name), EntryChanged(parent.inode, copy))
+
+        def act() -> None:
+            self.place(parent, copy, theirs, seen)
+            parent.override(name, ours)
+            parent.touch()
+
+        self._todo.append(act)
+
+    def place(self, parent: DirectoryNode, name: bytes, theirs: Link, seen: TreeNode) -> None:
+        """At once: the Hub's node at a free name that the base does not have it at."""
+        node = self._made(theirs, seen)
+        parent.override(name, node)
+        self._volume.remember(node)
+
+    def attach(self, parent: DirectoryNode, name: bytes, theirs: Link, seen: TreeNode) -> DirectoryNode:
+        """At once: a directory that the base has at a name."""
+        node = self._made(theirs, seen)
+        assert isinstance(node, DirectoryNode), "only directories are gone into"
+        parent.attach(name, node)
+        self._volume.remember(node)
+        return node
+
+    def _made(self, theirs: Link, seen: TreeNode) -> Node:
+        own_ns = seen.entry.attributes.mtime_ns
+        when_ns = self._volume.updated_at_ns if own_ns is None else own_ns
+        number = Number(self._volume.numbers.fresh(), when_ns, when_ns, print_of(seen.entry.kind, theirs))
+        return self._volume.node_from(theirs, seen.info, number)
+
+    # Directories
+
+    def stand_on(self, node: DirectoryNode, theirs: Link, attributes: NodeAttributes, *, differs: bool) -> None:
+        """A directory of both sides rests on the Hub's. ``differs``: its own attributes are not all the Hub's."""
+
+        def act() -> None:
+            node.link = theirs
+            node.attributes = spelled_out(Kind.DIRECTORY, attributes) if differs else attributes
+            if node.changed or differs:
+                node.changed = differs
+                node.version += 1
+            node.spread()
+
+        self._todo.append(act)
+        self._settled.append(node)
+
+    def hollow(self, parent: DirectoryNode, node: DirectoryNode, *, keep: bool) -> None:
+        """The Hub's side removed a directory: it stands for what is in it here."""
+        self._hollow.append(_Hollow(parent, node, keep))
+
+        def act() -> None:
+            node.link = None
+            node.attributes = spelled_out(Kind.DIRECTORY, node.attributes)
+            node.changed = True
+            node.version += 1
+            parent.override(node.name, node)
+
+        self._todo.append(act)
+
+    def _fill_or_drop(self, hollow: _Hollow) -> None:
+        node = hollow.node
+        for name in [name for name, override in node.overrides.items() if override is None]:
+            del node.overrides[name]
+        if hollow.keep or node.overrides:
+            return
+        if node.lookups:
+            self.tell(EntryGone(hollow.parent.inode, node.name, node.inode))
+        self._let_go(hollow.parent, node)
+        self._settled.append(hollow.parent)
+
+    def move(self, node: Node, find: Callable[[], DirectoryNode], name: bytes, theirs: Link) -> None:
+        """The Hub's side renamed ``theirs``, of which ``node`` is another state: that goes to ``name`` in the directory that
+        ``find`` gives when all else is done. Its number and whatever is open stay."""
+        parent = node.parent
+        assert parent is not None, "the root has no name"
+        # Said as changed and not as gone: the kernel marks what is gone as dead, and this lives.
+        self.tell(EntryChanged(parent.inode, node.name))
+
+        def act() -> None:
+            home = find()
+            volume = self._volume
+            if len(volume.conflicts):
+                volume.conflicts.moved(node.path(), volume.path_under(home, name), exchange=False)
+            volume.numbers.drop(node.inode, parent.inode, node.name)
+            parent.overrides.pop(node.name, None)
+            parent.detach(node)
+            self.tell(EntryChanged(home.inode, name))
+            if node.link is not None and node.link.cid == theirs.cid:
+                home.attach(name, node)
+            else:
+                home.override(name, node)
+            volume.remember(node)
+
+        self._moves.append(act)
+        self._settled += [parent, node]
+
+
+def spelled_out(kind: Kind, attributes: NodeAttributes) -> NodeAttributes:
+    """With the mode that none stands for: a record of it must say one."""
+    return (
+        replace(attributes, mode=DEFAULT_MODE[kind]) if attributes.mode is None and kind is not Kind.SYMLINK else attributes
+    )
+
+
+def _drop(parent: DirectoryNode, name: bytes) -> None:
+    parent.overrides.pop(name, None)

@@ -1,7 +1,7 @@
 """Moving the overlay onto a newer base: what another client pushed meets what was changed here.
 
 The work is done name by name, only where the base changed, and only where this mount has something in memory; everything else
-is found at the new base when somebody looks. The rules are the table of `bucketfs.dag.judge`, told to users in docs/semantics.md.
+is found at the new base when it is looked up. The rules are the table of `bucketfs.dag.judge`, told to users in docs/semantics.md.
 What a mount has beyond two trees adds this:
 
 =============================  ======================================================================================
@@ -14,27 +14,26 @@ changed                         renamed: the change goes to the new name
 an older state of ours          ours is the newer one
 =============================  ======================================================================================
 
-First a plan is made (`plan`), which may want to see more of either tree (`sight`) and changes nothing; then it is carried out
-(`acts`) without an await.
+A `Planner` makes a `RebasePlan`, which changes nothing yet and may lack something of the `TwoTrees`. Once nothing lacks, the plan
+is made once more and carried out, without an await between: so it is right for what programs have changed meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 
-from bucketfs.errors import Unavailable
 from bucketfs.types import Cid, Link
-from bucketfs.vfs.rebase.edits import Acts, Rebased
 from bucketfs.vfs.rebase.limits import Unbounded
-from bucketfs.vfs.rebase.plan import Plan
+from bucketfs.vfs.rebase.plan import Rebased, RebasePlan
+from bucketfs.vfs.rebase.planner import Planner
 from bucketfs.vfs.rebase.renames import Unfollowed
-from bucketfs.vfs.rebase.tree_reader import Sight, Unseen
+from bucketfs.vfs.rebase.two_trees import TwoTrees
 from bucketfs.vfs.snapshot.proposal import BuiltNode, built_of, without_folders
 from bucketfs.vfs.tree.node import Node
+from bucketfs.vfs.tree.tree_reader import Wanted
 from bucketfs.vfs.tree.volume import Volume
-
-ATTEMPTS_MAX = 1000
-"""Each attempt but the first one met something that was changed here while the one before waited."""
 
 
 async def rebase_onto(
@@ -46,15 +45,48 @@ async def rebase_onto(
     Awaits only while it fetches what the plan needs, one or two requests for each level of folders; the change itself is made at
     once. Raises Unavailable, TimedOut, Corrupt (for folders of the Hub's) with nothing changed.
     """
-    sight = Sight(volume.base_tree.source, volume.base_tree.lost)
-    for _ in range(ATTEMPTS_MAX):
+    trees = TwoTrees(volume.base_tree.source)
+    trees.lost |= volume.base_tree.lost
+    return await trees.load(_Attempt(volume, trees, new, built, host, when, mine))
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """Plans a rebase and carries it out. Where something lacks, the plan is *explored*: it goes on, level by level, only to find
+    what else will lack. To begin anew for each level would take a time that grows with the square of the depth."""
+
+    volume: Volume
+    trees: TwoTrees
+    new: Cid
+    built: Mapping[Node, BuiltNode]
+    host: str
+    when: str
+    mine: bool
+    exploring: Planner | None = None
+
+    def __call__(self) -> Rebased:
+        if self.exploring is not None:
+            with suppress(Unfollowed, Unbounded):  # the plan below meets them, too
+                self.exploring.explore()
+            self.exploring = None
+        plan = self._plan()
+        done = plan.carry_out(self.new)
+        done.lost_count = len(self.trees.lost)
+        # Nothing rests on them any more.
+        self.volume.base_tree.lost.difference_update(self.trees.lost)
+        return done
+
+    def _plan(self) -> RebasePlan:
         alone: frozenset[Node] = frozenset()
         whole: frozenset[Node] = frozenset()
         while True:
-            acts = Acts(volume, host, when)
-            plan = Plan(volume, sight, acts, built, host=host, when=when, mine=mine, alone=alone, whole=whole)
+            plan = RebasePlan(self.volume, self.host, self.when)
+            planner = Planner(self.volume, self.trees, plan, self.built, mine=self.mine, alone=alone, whole=whole)
             try:
-                plan.decide(Link(new, 0))
+                planner.decide(Link(self.new, 0))
+            except Wanted:
+                self.exploring = planner
+                raise
             except Unfollowed as unfollowed:
                 assert not alone.issuperset(unfollowed.nodes), "each plan follows fewer renames"
                 alone |= frozenset(unfollowed.nodes)
@@ -62,30 +94,9 @@ async def rebase_onto(
                 assert unbounded.node not in whole, "what is whole is not gone into"
                 whole |= {unbounded.node}
                 for node in reversed(list(unbounded.node.walk())):
-                    volume.reclaim(node)
-            except Unseen:
-                break
+                    self.volume.reclaim(node)
             else:
-                done = acts.carry_out(new)
-                done.lost_count = len(sight.lost)
-                # Nothing stands on them any more, and should the Hub have them again they are what they are.
-                volume.base_tree.lost.difference_update(sight.lost)
-                return done
-        await _explore(plan, sight)
-    raise Unavailable("the folders change faster than they can be compared")
-
-
-async def _explore(plan: Plan, sight: Sight) -> None:
-    """Look at all that a plan lacks, level by level, without beginning it anew each time."""
-    while True:
-        await sight.supply()
-        try:
-            plan.explore()
-        except Unseen:
-            continue
-        except (Unfollowed, Unbounded):
-            pass
-        return
+                return plan
 
 
 __all__ = ["BuiltNode", "Rebased", "built_of", "rebase_onto", "without_folders"]

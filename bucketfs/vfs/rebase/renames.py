@@ -12,13 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 from bucketfs.dag import DAG_PB, codec_of
 from bucketfs.types import Cid, Kind, Link
-from bucketfs.vfs.rebase.edits import Acts
-from bucketfs.vfs.rebase.tree_reader import Seen, Sight, Unseen
+from bucketfs.vfs.rebase.plan import RebasePlan
+from bucketfs.vfs.rebase.two_trees import TreeNode, TwoTrees
 from bucketfs.vfs.recovery.displaced import may_be_written
 from bucketfs.vfs.tree.node import DirectoryNode, Node
+from bucketfs.vfs.tree.tree_reader import together
 from bucketfs.vfs.tree.volume import Volume
 
 FOLDERS_LOOKED_INTO_MAX = 2000
@@ -39,8 +41,8 @@ class Unfollowed(Exception):
 class RenamedHere:
     """What was renamed here since the base. ``followed`` are the nodes that took in what the Hub's side changed."""
 
-    def __init__(self, volume: Volume, sight: Sight, alone: frozenset[Node]) -> None:
-        self._sight = sight
+    def __init__(self, volume: Volume, trees: TwoTrees, alone: frozenset[Node]) -> None:
+        self._trees = trees
         self._alone = alone
         self._placed: dict[Cid, list[Node]] = {}
         self._vanished: list[tuple[DirectoryNode, bytes]] = []
@@ -75,21 +77,11 @@ class RenamedHere:
 
     def _left_names(self) -> Counter[Cid]:
         if self._left is None:
-            left = [link for link in self._look(self._vanished) if link is not None]
-            self._left = Counter(link.cid for link in left)
+            self._left = Counter(link.cid for link in self._vanished_links() if link is not None)
         return self._left
 
-    def _look(self, names: list[tuple[DirectoryNode, bytes]]) -> list[Link | None]:
-        found: list[Link | None] = []
-        lacking = False
-        for parent, name in names:
-            try:
-                found.append(self._base_at(parent, name))
-            except Unseen:
-                lacking = True
-        if lacking:
-            raise Unseen
-        return found
+    def _vanished_links(self) -> list[Link | None]:
+        return together(lambda place: self._base_at(*place), self._vanished)
 
     def left_there(
         self, node: Node, theirs: Mapping[DirectoryNode, Link | None], left_one_name: Callable[[Cid], bool]
@@ -99,7 +91,7 @@ class RenamedHere:
         assert node.link is not None
         if node in self._alone or len(self._placed.get(node.link.cid, [])) != 1:
             return False
-        links = self._look(self._vanished)
+        links = self._vanished_links()
         old = [place for place, link in zip(self._vanished, links, strict=True) if link and link.cid == node.link.cid]
         if not old:
             return left_one_name(node.link.cid)
@@ -107,10 +99,10 @@ class RenamedHere:
             return False
         parent, name = old[0]
         there = theirs.get(parent, parent.link)
-        return there is None or self._sight.entry(there.cid, name) is None
+        return there is None or self._trees.entry(there.cid, name) is None
 
     def _base_at(self, parent: DirectoryNode, name: bytes) -> Link | None:
-        return None if parent.link is None else self._sight.entry(parent.link.cid, name, ours=True)
+        return None if parent.link is None else self._trees.base_entry(parent.link.cid, name)
 
     def follow(self, node: Node) -> None:
         """``node`` is to take in what the Hub's side made of it at its old name."""
@@ -144,16 +136,16 @@ class _Home:
     """A directory of the Hub's tree: the node ``top`` here, and those below it that are not in memory yet."""
 
     top: DirectoryNode
-    below: tuple[tuple[bytes, Link, Seen], ...]
+    below: tuple[tuple[bytes, Link, TreeNode], ...]
 
 
 class RenamedThere:
     """What the Hub's side renamed since the base, as far as it was changed here."""
 
-    def __init__(self, volume: Volume, sight: Sight, acts: Acts, alone: frozenset[Node]) -> None:
+    def __init__(self, volume: Volume, trees: TwoTrees, plan: RebasePlan, alone: frozenset[Node]) -> None:
         self._volume = volume
-        self._sight = sight
-        self._acts = acts
+        self._trees = trees
+        self._plan = plan
         self._alone = alone
         self._stands: dict[tuple[DirectoryNode, bytes], DirectoryNode] = {}
         self._homes: dict[Node, _Home] = {}
@@ -174,7 +166,7 @@ class RenamedThere:
         if ours in self._alone:
             return False
         resting = ours.link is not None and ours.link.cid == was.cid
-        if not resting and self._sight.seen(was).entry.kind is not ours.kind:
+        if not resting and self._trees.node(was).entry.kind is not ours.kind:
             return False
         added, gone = self._look()
         places = added.get(was.cid, [])
@@ -190,7 +182,7 @@ class RenamedThere:
     def _look(self) -> tuple[dict[Cid, list[Path]], Counter[Cid]]:
         """Where each CID stands that came to a name, and how many names each was taken off."""
         if self._places is None:
-            changes = [one for one in self._sight.tree_changes(self._old, self._new) if not one.attributes_only]
+            changes = [one for one in self._trees.tree_changes(self._old, self._new) if not one.attributes_only]
             gone = Counter(one.old.cid for one in changes if one.old is not None and one.new is None)
             added: dict[Cid, list[Path]] = {}
             level = [(one.path, one.new) for one in changes if one.new is not None]
@@ -205,17 +197,13 @@ class RenamedThere:
         return self._places
 
     def _inside(self, nodes: list[tuple[Path, Link]]) -> list[tuple[Path, Link]]:
-        found: list[tuple[Path, Link]] = []
-        lacking = False
-        for path, link in nodes:
-            try:
-                if self._sight.seen(link).entry.kind is Kind.DIRECTORY:
-                    found += [((*path, name), below) for name, below in self._sight.entries(link.cid).items()]
-            except Unseen:
-                lacking = True
-        if lacking:
-            raise Unseen
-        return found
+        def inside(node: tuple[Path, Link]) -> list[tuple[Path, Link]]:
+            path, link = node
+            if self._trees.node(link).entry.kind is not Kind.DIRECTORY:
+                return []
+            return [((*path, name), below) for name, below in self._trees.entries(link.cid).items()]
+
+        return list(chain.from_iterable(together(inside, nodes)))
 
     def resolve(self, theirs: Mapping[DirectoryNode, Link | None], followed: Collection[Node]) -> None:
         """Find where the moves go. Raises Unfollowed with those that cannot be made."""
@@ -238,15 +226,15 @@ class RenamedThere:
     def plan(self) -> None:
         """Plan the moves, which `resolve` found places for."""
         for move in self._moves:
-            self._acts.move(move.node, partial(self._find, self._homes[move.node]), move.path[-1], move.link)
+            self._plan.move(move.node, partial(self._find, self._homes[move.node]), move.path[-1], move.link)
 
     def _home(self, move: _Move, theirs: Mapping[DirectoryNode, Link | None]) -> _Home | None:
         """The directory that the Hub's side moved something to; None when ours has other ideas about it."""
         node = self._volume.root
         link = theirs[node]
-        below: list[tuple[bytes, Link, Seen]] = []
+        below: list[tuple[bytes, Link, TreeNode]] = []
         for name in move.path[:-1]:
-            link = None if link is None else self._sight.entry(link.cid, name)
+            link = None if link is None else self._trees.entry(link.cid, name)
             assert link is not None, "the Hub's tree has the path"
             if not below:
                 found = self._stands.get((node, name), node.children.get(name))
@@ -257,7 +245,7 @@ class RenamedThere:
                         continue
                 if name in node.overrides or (found is not None and found.dirty):
                     return None
-            below.append((name, link, self._sight.seen(link)))
+            below.append((name, link, self._trees.node(link)))
         name = move.path[-1]
         there = None if below else node.children.get(name)
         if not below and name in node.overrides:
@@ -270,7 +258,7 @@ class RenamedThere:
         at = home.top
         for name, link, seen in home.below:
             child = at.children.get(name)
-            at = child if isinstance(child, DirectoryNode) else self._acts.attach(at, name, link, seen)
+            at = child if isinstance(child, DirectoryNode) else self._plan.attach(at, name, link, seen)
         return at
 
 

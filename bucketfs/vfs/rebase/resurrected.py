@@ -1,6 +1,6 @@
 """Folders that were removed here while the Hub's side changed something inside them.
 
-The change survives, with the folders it needs; what nobody changed stays removed. So such a folder comes back as a *ghost*: the
+The change survives, with the folders it needs; what nobody changed stays removed. So such a folder comes back as a *folder*: the
 Hub's, without all of the names that are as they were. Where too much was changed to be gone through, all of it comes back.
 """
 
@@ -12,130 +12,126 @@ from functools import partial
 
 from bucketfs.dag import Act, Verdict, judge
 from bucketfs.types import Link
-from bucketfs.vfs.rebase.edits import Acts
 from bucketfs.vfs.rebase.limits import FOLDERS_MAX
-from bucketfs.vfs.rebase.tree_reader import Sight, Unseen
+from bucketfs.vfs.rebase.plan import RebasePlan
+from bucketfs.vfs.rebase.two_trees import TwoTrees
 from bucketfs.vfs.tree.node import DirectoryNode
 from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged
+from bucketfs.vfs.tree.tree_reader import together
 
 Followed = Callable[[Link, Link, DirectoryNode | None, bytes], bool]
 """Whether what was at a name stands elsewhere here, and what the Hub's side made of it goes there."""
 
 
 @dataclass(slots=True, eq=False)
-class _Ghost:
-    """``above`` is the ghost or the directory it is in. ``gone`` stays removed of it; ``lives`` when something survives.
+class _Folder:
+    """``above`` is the folder or the directory it is in. ``gone`` stays removed of it; ``lives`` when something survives.
     ``count``, of the topmost one, is how many there are in it."""
 
-    above: _Ghost | DirectoryNode
+    above: _Folder | DirectoryNode
     name: bytes
     was: Link
     now: Link
     lives: bool
     gone: list[bytes] = field(default_factory=list)
-    inside: list[_Ghost] = field(default_factory=list)
+    inside: list[_Folder] = field(default_factory=list)
     count: int = 0
 
     @property
-    def top(self) -> _Ghost:
+    def top(self) -> _Folder:
         """The one that stands in a directory."""
         at = self
-        while isinstance(at.above, _Ghost):
+        while isinstance(at.above, _Folder):
             at = at.above
         return at
 
     @property
     def whole(self) -> bool:
         """Whether it is just what the Hub has."""
-        return not self.gone and all(ghost.whole for ghost in self.inside)
+        return not self.gone and all(folder.whole for folder in self.inside)
 
 
-class Ghosts:
+class Resurrected:
     """All of them in one plan."""
 
-    def __init__(self, sight: Sight, acts: Acts, followed: Followed) -> None:
-        self._sight = sight
-        self._acts = acts
+    def __init__(self, trees: TwoTrees, plan: RebasePlan, followed: Followed) -> None:
+        self._trees = trees
+        self._plan = plan
         self._followed = followed
-        self._all: list[_Ghost] = []
+        self._all: list[_Folder] = []
         self._next: list[Callable[[], None]] = []
 
     def add(self, parent: DirectoryNode, name: bytes, was: Link, now: Link, *, keep: bool) -> None:
         """A folder that was removed here and changed there; ``keep`` when it itself was changed."""
-        self._add(_Ghost(parent, name, was, now, keep))
+        self._add(_Folder(parent, name, was, now, keep))
 
-    def _add(self, ghost: _Ghost) -> None:
-        ghost.top.count += 1
-        self._all.append(ghost)
-        self._next.append(partial(self._look, ghost))
+    def _add(self, folder: _Folder) -> None:
+        folder.top.count += 1
+        self._all.append(folder)
+        self._next.append(partial(self._look, folder))
 
     def next(self) -> list[Callable[[], None]]:
-        """What is to be looked at next; each may raise Unseen."""
+        """What is to be looked at next; each may raise Wanted."""
         tasks, self._next = self._next, []
         return tasks
 
-    def _look(self, ghost: _Ghost) -> None:
-        if ghost.top.count > FOLDERS_MAX:
+    def _look(self, folder: _Folder) -> None:
+        if folder.top.count > FOLDERS_MAX:
             return
-        changes = self._sight.changes(ghost.was.cid, ghost.now.cid)
+        changes = self._trees.changes(folder.was.cid, folder.now.cid)
         if changes is None:
-            ghost.lives = True  # nobody knows any more what of it was changed
+            folder.lives = True  # nobody knows any more what of it was changed
             return
         both = [(name, was, now) for name, (was, now) in changes.items() if was is not None and now is not None]
         fates = self._fates(both)
-        gone = [name for name in self._sight.entries(ghost.now.cid) if name not in changes]
-        ghost.lives |= len(both) < sum(now is not None for _, now in changes.values())
-        ghost.gone += gone
+        gone = [name for name in self._trees.entries(folder.now.cid) if name not in changes]
+        folder.lives |= len(both) < sum(now is not None for _, now in changes.values())
+        folder.gone += gone
         for (name, was, now), fate in zip(both, fates, strict=True):
             if fate is None:
-                ghost.gone.append(name)
+                folder.gone.append(name)
             elif fate.act is Act.THEIRS_INSIDE:
-                below = _Ghost(ghost, name, was, now, fate.keep)
-                ghost.inside.append(below)
+                below = _Folder(folder, name, was, now, fate.keep)
+                folder.inside.append(below)
                 self._add(below)
             else:
-                ghost.lives = True
+                folder.lives = True
 
     def _fates(self, both: list[tuple[bytes, Link, Link]]) -> list[Verdict | None]:
         """What becomes of names that the Hub's side changed; None for what goes to where it was moved here."""
-        fates: list[Verdict | None] = []
-        lacking = False
-        for name, was, now in both:
-            try:
-                verdict = judge(self._sight.seen(was).entry, None, self._sight.seen(now).entry)
-                fates.append(None if self._followed(was, now, None, name) else verdict)
-            except Unseen:
-                lacking = True
-        if lacking:
-            raise Unseen
-        return fates
 
-    def settle(self) -> None:
+        def fate(name: bytes, was: Link, now: Link) -> Verdict | None:
+            old, new = together(self._trees.node, (was, now))
+            return None if self._followed(was, now, None, name) else judge(old.entry, None, new.entry)
+
+        return together(lambda one: fate(*one), both)
+
+    def decide(self) -> None:
         """All was looked at: plan for those that live."""
-        for ghost in self._all:
-            if ghost.count > FOLDERS_MAX:
-                ghost.gone, ghost.inside, ghost.lives = [], [], True
-        for ghost in reversed(self._all):
-            for below in ghost.inside:
+        for folder in self._all:
+            if folder.count > FOLDERS_MAX:
+                folder.gone, folder.inside, folder.lives = [], [], True
+        for folder in reversed(self._all):
+            for below in folder.inside:
                 if below.lives:
-                    ghost.lives = True
+                    folder.lives = True
                 else:
-                    ghost.gone.append(below.name)
-            ghost.inside = [below for below in ghost.inside if below.lives]
-        for ghost in self._all:
-            if isinstance(ghost.above, DirectoryNode) and ghost.lives:
-                self._plan(ghost.above, ghost)
+                    folder.gone.append(below.name)
+            folder.inside = [below for below in folder.inside if below.lives]
+        for folder in self._all:
+            if isinstance(folder.above, DirectoryNode) and folder.lives:
+                self._bring_back(folder.above, folder)
 
-    def _plan(self, parent: DirectoryNode, ghost: _Ghost) -> None:
-        self._acts.drop(parent, ghost.name)
-        self._acts.tell(EntryChanged(parent.inode, ghost.name), AttributesChanged(parent.inode))
-        if not ghost.whole:
-            self._acts.add(partial(self._make, parent, ghost))
+    def _bring_back(self, parent: DirectoryNode, folder: _Folder) -> None:
+        self._plan.drop(parent, folder.name)
+        self._plan.tell(EntryChanged(parent.inode, folder.name), AttributesChanged(parent.inode))
+        if not folder.whole:
+            self._plan.add(partial(self._make, parent, folder))
 
-    def _make(self, parent: DirectoryNode, ghost: _Ghost) -> None:
-        waiting = [(parent, ghost)]
+    def _make(self, parent: DirectoryNode, folder: _Folder) -> None:
+        waiting = [(parent, folder)]
         for above, one in waiting:  # which grows on the way
-            node = self._acts.attach(above, one.name, one.now, self._sight.seen(one.now))
+            node = self._plan.attach(above, one.name, one.now, self._trees.node(one.now))
             for name in one.gone:
                 node.override(name, None)
             waiting += [(node, below) for below in one.inside if not below.whole]

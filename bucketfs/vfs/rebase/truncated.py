@@ -15,8 +15,8 @@ from dataclasses import replace
 from functools import partial
 
 from bucketfs.types import Kind, Link
-from bucketfs.vfs.rebase.edits import Acts
-from bucketfs.vfs.rebase.tree_reader import Sight
+from bucketfs.vfs.rebase.plan import RebasePlan
+from bucketfs.vfs.rebase.two_trees import TwoTrees
 from bucketfs.vfs.snapshot.proposal import BuiltNode
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node
 from bucketfs.vfs.tree.volume import Volume
@@ -32,17 +32,17 @@ class Short:
     """What one plan gives back to the short files of a volume."""
 
     def __init__(
-        self, volume: Volume, sight: Sight, acts: Acts, built: Mapping[Node, BuiltNode], theirs: Theirs, both: Both
+        self, volume: Volume, trees: TwoTrees, plan: RebasePlan, built: Mapping[Node, BuiltNode], theirs: Theirs, both: Both
     ) -> None:
         self._volume = volume
-        self._sight = sight
-        self._acts = acts
+        self._trees = trees
+        self._plan = plan
         self._built = built
         self._theirs = theirs
         self._both = both
 
     def tasks(self, root: Link) -> Iterator[Callable[[], None]]:
-        """What is to be done when all folders have met. Each may raise Unseen."""
+        """What is to be done when all folders have met. Each may raise Wanted."""
         for node, paths in self._volume.short.items():
             yield partial(self._give_back, node, paths, root)
 
@@ -57,27 +57,27 @@ class Short:
         built = self._built.get(node)
         if link.cid in (node.link and node.link.cid, built and built.link.cid):
             return
-        seen = self._sight.seen(link)
+        seen = self._trees.node(link)
         theirs = self._theirs.get(parent, parent.link)
-        there = None if theirs is None else self._sight.entry(theirs.cid, name)
+        there = None if theirs is None else self._trees.entry(theirs.cid, name)
         at = there is not None and there.cid == link.cid
         if any(layer.extents for layer in node.content.layers):
             self._both(parent, node, link, at)
         else:
             attributes = replace(node.attributes, mtime_ns=seen.entry.attributes.mtime_ns)
-            self._acts.replace(parent, node, link, seen, attributes, at=at)
-        self._acts.add(partial(self._hand_on, node, parent, name))
+            self._plan.replace(parent, node, link, seen, attributes, at=at)
+        self._plan.add(partial(self._hand_on, node, parent, name))
 
     def _at(self, root: Link, path: str) -> Link | None:
         """The file that has bytes at a path of the root."""
         link: Link | None = root
         for name in path.encode().split(b"/"):
-            if link is None or self._sight.seen(link).entry.kind is not Kind.DIRECTORY:
+            if link is None or self._trees.node(link).entry.kind is not Kind.DIRECTORY:
                 return None
-            link = self._sight.entry(link.cid, name)
+            link = self._trees.entry(link.cid, name)
         if link is None:
             return None
-        entry = self._sight.seen(link).entry
+        entry = self._trees.node(link).entry
         return link if entry.kind is Kind.FILE and not entry.empty else None
 
     def _hand_on(self, node: FileNode, parent: DirectoryNode, name: bytes) -> None:

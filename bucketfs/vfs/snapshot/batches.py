@@ -19,11 +19,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from bucketfs.dag import RAW, codec_of
 from bucketfs.types import Cid, Kind, Link
-from bucketfs.vfs.tree.base_tree import Wanted
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node
+from bucketfs.vfs.tree.tree_reader import Read, Wanted
 from bucketfs.vfs.tree.volume import Volume
 
 NODES_MAX = 10_000
@@ -240,8 +241,7 @@ class _Planner:
         self._known = known
         self._folders = folders
         self._carried: set[Cid] = set()
-        self._lacking_directories: dict[Cid, None] = {}
-        self._lacking_infos: dict[Cid, None] = {}
+        self._lacking: dict[Read, None] = {}
         self._moves = _Lump(moves=True)
         self._merged: set[_Lump] = set()
         self._queue: list[Node | _Lump] = [self._moves]
@@ -263,9 +263,8 @@ class _Planner:
                 inside = self._sort_in(directory, node, lump, behind)
                 if isinstance(node, DirectoryNode) and node.dirty:
                     waiting.append((node, *inside))
-        if self._lacking_directories or self._lacking_infos:
-            infos = list(self._lacking_infos)[:LACKING_MAX]
-            raise Wanted(directories=list(self._lacking_directories)[:LACKING_MAX], infos=infos, doubtful=True)
+        if self._lacking:
+            raise Wanted(islice(self._lacking, LACKING_MAX))
         return self._in_order(), self._moves.names
 
     def _survey(self) -> bool:
@@ -349,8 +348,8 @@ class _Planner:
         if held is None:
             try:
                 info = self._volume.base_tree.shown(link)
-            except Wanted:
-                self._lacking_infos[cid] = None
+            except Wanted as wanted:
+                self._lacking.update(dict.fromkeys(wanted.reads))
                 return False
             held = self._folders[cid] = info is None or info.kind is Kind.DIRECTORY
         return held
@@ -362,7 +361,7 @@ class _Planner:
         if key not in self._known:
             try:
                 self._known[key] = self._volume.base_tree.directory(directory.link.cid).entries.get(name)
-            except Wanted:
-                self._lacking_directories[directory.link.cid] = None
+            except Wanted as wanted:
+                self._lacking.update(dict.fromkeys(wanted.reads))
                 return None
         return self._known[key]

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from bucketfs.types import Cid, Kind, Link
 from bucketfs.vfs.snapshot.batches import Choice, add_to
-from bucketfs.vfs.tree.base_tree import Wanted
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node
+from bucketfs.vfs.tree.tree_reader import Read, Wanted
 from bucketfs.vfs.tree.volume import Volume
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ def contested_changes(volume: Volume, root: Cid) -> Choice:
     """The dirty files and links at whose names the tree ``root`` has something else than the base, of the same kind and length.
     An attempt."""
     choice: Choice = {}
-    lacking: list[Wanted] = []
+    lacking: list[Read] = []
     waiting: list[tuple[DirectoryNode, Link]] = [(volume.root, Link(root, 0))]
     while waiting:
         directory, theirs = waiting.pop()
@@ -33,7 +33,7 @@ def contested_changes(volume: Volume, root: Cid) -> Choice:
             new = volume.base_tree.directory(theirs.cid).entries
             old = {} if directory.link is None else volume.base_tree.directory(directory.link.cid).entries
         except Wanted as wanted:
-            lacking.append(wanted)
+            lacking += wanted.reads
             continue
         for node in directory.dirty_children:
             link, known = new.get(node.name), old.get(node.name)
@@ -42,7 +42,7 @@ def contested_changes(volume: Volume, root: Cid) -> Choice:
             try:
                 info = volume.base_tree.shown(link)
             except Wanted as wanted:
-                lacking.append(wanted)
+                lacking += wanted.reads
                 continue
             if info is None or info.kind is not node.kind:
                 continue
@@ -52,8 +52,7 @@ def contested_changes(volume: Volume, root: Cid) -> Choice:
                 add_to(choice, node)
     if lacking:
         # All that lacks is fetched at once: otherwise each folder would be a round trip of its own.
-        directories = [cid for wanted in lacking for cid in wanted.directories]
-        raise Wanted(infos=[cid for wanted in lacking for cid in wanted.infos], directories=directories, doubtful=True)
+        raise Wanted(lacking)
     return choice
 
 

@@ -15,11 +15,12 @@ from bucketfs.dag import NodeInfo
 from bucketfs.errors import NotADirectory, NotFound
 from bucketfs.names import SEED
 from bucketfs.types import NO_ATTRIBUTES, BucketKey, Cid, Inode, Kind, Link
-from bucketfs.vfs.tree.base_tree import BaseTree, Wanted
+from bucketfs.vfs.tree.base_tree import BaseTree
 from bucketfs.vfs.tree.inode_table import InodeNumbers, Number, print_of
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode
 from bucketfs.vfs.tree.permissions import Rights
 from bucketfs.vfs.tree.stat_types import Attr
+from bucketfs.vfs.tree.tree_reader import Wanted, together
 
 if TYPE_CHECKING:
     from bucketfs.vfs.tree.volume import Volume
@@ -158,16 +159,10 @@ class View(ABC):
 
     def materialize_all(self, directory: DirectoryNode, names: list[bytes]) -> list[Node]:
         """The nodes of several names, with one fetch for all that is lacking. Names that are gone are left out."""
-        lacking: list[Cid] = []
         if directory.link is not None:
             entries = self.base_tree.directory(directory.link.cid).entries
-            for name in names:
-                if name not in directory.children and name not in directory.overrides:
-                    link = entries.get(name)
-                    if link is not None and not self.base_tree.damaged(link.cid) and self.base_tree.lacks_info(link):
-                        lacking.append(link.cid)
-        if lacking:
-            raise Wanted(infos=lacking, doubtful=True)
+            new = [name for name in names if name not in directory.children and name not in directory.overrides]
+            together(self.base_tree.shown, (entries[name] for name in new if name in entries))
         found = [self.find(directory, name) for name in names]
         return [node for node in found if node is not None]
 
@@ -231,10 +226,7 @@ class View(ABC):
         entries = self.base_tree.directory(directory.link.cid).entries
         names = list(entries)
         first = bisect_right(names, name)
-        links = [entries[other] for other in names[first : first + count]]
-        lacking = [link.cid for link in links if self.base_tree.lacks_info(link) and not self.base_tree.damaged(link.cid)]
-        if lacking:
-            raise Wanted(infos=lacking, doubtful=True)
+        together(self.base_tree.shown, (entries[other] for other in names[first : first + count]))
 
     def bring_in(self, directory: DirectoryNode, name: bytes, link: Link, info: NodeInfo | None) -> Node:
         """Take what the base has at a name into memory. ``info`` is what its root block says, None when that is damaged."""

@@ -1,0 +1,141 @@
+"""The two trees of a rebase, as far as they were read: the Hub's new one, and the base that pending changes rest on.
+
+All that was read is held until the rebase is done, so that no bound of a cache makes it ask twice. Of two states of a folder only
+the names that differ are held, however many it has.
+
+The base may be lost: the Hub collects a tree that was replaced, and what is kept here (`base_pins`) may be damaged or incomplete.
+A folder of the base that cannot be read does not keep all others from being rebased: it counts as lost, and the plan goes by what
+is in memory. A folder of the Hub's that cannot be read does stop a rebase, because its names are not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar, TypeVarTuple
+
+from bucketfs.cache import Source
+from bucketfs.dag import (
+    Change,
+    Entry,
+    NodeInfo,
+    diff,
+    directory_changes,
+    entry_of,
+    fetch_one,
+    list_directory,
+    lookup,
+    node_info,
+)
+from bucketfs.errors import TooLarge
+from bucketfs.types import Cid, Kind, Link, Steps
+from bucketfs.vfs.tree.tree_reader import TreeReader, Unreadable, raw_info
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+LOST_ROUNDS_MAX = 64
+"""A comparison of two trees begins anew for each set of lost blocks that it meets."""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeNode:
+    """What a link stands for. ``info`` is None when its block cannot be read: then ``entry`` equals no other, and is a file unless
+    it is known to be a directory."""
+
+    entry: Entry
+    info: NodeInfo | None
+
+
+def _node_of(cid: Cid) -> Steps[TreeNode]:
+    block = yield from fetch_one(cid)
+    return TreeNode(entry_of(cid, block), node_info(cid, block))
+
+
+class TwoTrees(TreeReader):
+    """Both trees. Every method but `load` is immediate, and raises Wanted, Unreadable."""
+
+    ONE_BLOCK: ClassVar = frozenset({_node_of})
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        self.lost: set[Cid] = set()
+        """Directories of the base that cannot be read."""
+        self._theirs: set[Cid] = set()
+        self._folders: set[Cid] = set()
+
+    def changes(self, base: Cid, theirs: Cid) -> Mapping[bytes, tuple[Link | None, Link | None]] | None:
+        """The names that differ between a directory of the base and one of the Hub's tree; None when that of the base is lost."""
+        self._theirs.add(theirs)
+        return self._of_base(base, directory_changes, base, theirs)
+
+    def entries(self, directory: Cid) -> Mapping[bytes, Link]:
+        """All names of a directory of the Hub's tree."""
+        self._theirs.add(directory)
+        return self.read(list_directory, directory).entries
+
+    def base_entries(self, directory: Cid) -> Mapping[bytes, Link]:
+        """All names of a directory of the base; none of one that is lost."""
+        found = self._of_base(directory, list_directory, directory)
+        return {} if found is None else found.entries
+
+    def entry(self, directory: Cid, name: bytes) -> Link | None:
+        """One name of a directory of the Hub's tree."""
+        self._theirs.add(directory)
+        return self.read(lookup, directory, name)
+
+    def base_entry(self, directory: Cid, name: bytes) -> Link | None:
+        """One name of a directory of the base; nothing in one that is lost."""
+        return self._of_base(directory, lookup, directory, name)
+
+    def _of_base(self, directory: Cid, compute: Callable[[*Ts], Steps[T]], *args: *Ts) -> T | None:
+        """What is computed of a directory of the base; None when that is lost."""
+        if directory in self.lost:
+            return None
+        try:
+            return self.read(compute, *args)
+        except Unreadable:
+            if not self._is_lost(directory):
+                raise
+            return None
+
+    def _is_lost(self, directory: Cid) -> bool:
+        """Whether a directory of the base, which is none of the Hub's, cannot be read."""
+        if directory in self._theirs:
+            return False
+        try:
+            self.read(list_directory, directory)
+        except Unreadable:
+            self.lost.add(directory)
+            return True
+        return False
+
+    def tree_changes(self, base: Cid, theirs: Cid) -> Sequence[Change]:
+        """All that differs between two trees, at the highest names that do, as far as it can be read; nothing when the Hub's tree
+        is damaged, or there is too much: that must not stop a rebase."""
+        lost: frozenset[Cid] = frozenset()
+        for _ in range(LOST_ROUNDS_MAX):
+            try:
+                return self.read(diff, base, theirs, lost)
+            except Unreadable as unreadable:
+                if isinstance(unreadable.cause, TooLarge) or unreadable.missing <= lost:
+                    break
+                lost |= unreadable.missing
+        return ()
+
+    def expect_folder(self, cid: Cid) -> None:
+        """This is known to be a directory, should it be lost."""
+        self._folders.add(cid)
+
+    def node(self, link: Link) -> TreeNode:
+        """What stands at ``link``. A block that cannot be read stops no rebase: its owner is not to blame for it."""
+        info = raw_info(link)
+        if info is not None:
+            return TreeNode(entry_of(link.cid), info)
+        try:
+            if link.cid not in self.lost:
+                return self.read(_node_of, link.cid)
+        except Unreadable:
+            pass
+        kind = Kind.DIRECTORY if link.cid in self._folders or link.cid in self.lost else Kind.FILE
+        return TreeNode(Entry(kind, b"damaged " + link.cid), None)
