@@ -25,7 +25,7 @@ from bucketfs.cli.find_mounts import (
 from bucketfs.cli.options import LocalPath
 from bucketfs.cli.outcome import raise_all
 from bucketfs.cli.printing import named, say
-from bucketfs.cli.report import Ticker, status_lines
+from bucketfs.cli.status_text import Ticker, status_lines
 from bucketfs.config import Paths, parse_seconds
 from bucketfs.daemon import ask
 from bucketfs.errors import BucketfsError, NotFound, TimedOut, Unavailable, Usage

@@ -14,7 +14,7 @@ from support.home import program
 from support.waiting import eventually
 
 from bucketfs.cache import run_steps
-from bucketfs.cli.buck_target import bucket_of, remote_of
+from bucketfs.cli.buck.target import bucket_of, remote_of
 from bucketfs.cli.options import configured
 from bucketfs.daemon import open_session
 from bucketfs.dag import LEAF_SIZE, cid_of, edit_tree, file_root

@@ -16,7 +16,7 @@ import pytest
 from support.home import Home, program
 from support.waiting import eventually
 
-from bucketfs.cli.report import status_lines
+from bucketfs.cli.status_text import status_lines
 from bucketfs.quoting import in_list, quoted, visible
 
 FORGED = "a\n2026-01-01 00:00:00 remote removed forged\x1b[2J"

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bucketfs.cli.account import in_session
+from bucketfs.cli.hub.account import in_session
 from bucketfs.cli.options import configured, settings
 from bucketfs.cli.printing import named, say
 from bucketfs.client import OrgInfo

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bucketfs.cli.buck_watch_output import PROGRESS_PERIOD_S, WatchShown
-from bucketfs.cli.report import Ticker, size_text, status_lines, time_text
+from bucketfs.cli.buck.watch_output import PROGRESS_PERIOD_S, WatchShown
+from bucketfs.cli.status_text import Ticker, size_text, status_lines, time_text
 from bucketfs.transfer import Figures
 
 DOCUMENT: dict[str, Any] = {
@@ -75,7 +75,7 @@ def test_progress_is_lines_now_and_then_off_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("bucketfs.cli.report.time.monotonic", lambda: now)
+    monkeypatch.setattr("bucketfs.cli.status_text.time.monotonic", lambda: now)
     with Ticker("/m") as ticker:
         for _ in range(20):
             now += 1
@@ -99,7 +99,7 @@ def test_a_round_of_a_watch_tells_its_progress_when_it_takes_long(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now_s = [0.0]
-    monkeypatch.setattr("bucketfs.cli.buck_watch_output.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr("bucketfs.cli.buck.watch_output.time.monotonic", lambda: now_s[0])
     shown = WatchShown(Path("/d"), "b", as_json=False)
     now_s[0] += 1000
     figures = Figures()

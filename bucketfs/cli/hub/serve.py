@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bucketfs.cli.account import destroy, init, login, logout, whoami
-from bucketfs.cli.keys import key
+from bucketfs.cli.hub.account import destroy, init, login, logout, whoami
+from bucketfs.cli.hub.keys import key
+from bucketfs.cli.hub.orgs import org
 from bucketfs.cli.options import configured, settings
-from bucketfs.cli.orgs import org
 from bucketfs.cli.outcome import telling
 from bucketfs.cli.printing import say
-from bucketfs.cli.report import size_text
+from bucketfs.cli.status_text import size_text
 from bucketfs.config import OWNER_ONLY, Config, parse_seconds
 from bucketfs.daemon import (
     give_back_now_and_then,

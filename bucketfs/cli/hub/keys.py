@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bucketfs.cli.account import in_session
+from bucketfs.cli.hub.account import in_session
 from bucketfs.cli.options import configured, org_option, settings
 from bucketfs.cli.printing import say
 from bucketfs.client import Credentials, KeyInfo

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from bucketfs.cli.buck_output import (
+from bucketfs.cli.buck.output import (
     Shown,
     add_attributes,
     conclude,
@@ -21,8 +21,8 @@ from bucketfs.cli.buck_output import (
     show_rows,
     symlink_target,
 )
-from bucketfs.cli.buck_pipe import spool, spooled
-from bucketfs.cli.buck_target import (
+from bucketfs.cli.buck.pipe import spool, spooled
+from bucketfs.cli.buck.target import (
     NAME_WANTED,
     acting,
     as_json_option,
@@ -43,7 +43,7 @@ from bucketfs.cli.buck_target import (
     source_of,
     with_session,
 )
-from bucketfs.cli.buck_watch import watch
+from bucketfs.cli.buck.watch import watch
 from bucketfs.cli.options import LocalPath, configured
 from bucketfs.cli.printing import named, say
 from bucketfs.client import find_bucket

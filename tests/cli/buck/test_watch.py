@@ -111,7 +111,7 @@ def test_what_cannot_be_watched(run: Run, folder: Path, tmp_path: Path, monkeypa
     mounted = Mounted(folder / "sub", "fuse.bucketfs", "home", "0:99")
     with monkeypatch.context() as patched:
         patched.setattr("bucketfs.mount.table.mounts", lambda: [mounted])
-        patched.setattr("bucketfs.cli.buck_watch.mounts", lambda: [mounted])
+        patched.setattr("bucketfs.cli.buck.watch.mounts", lambda: [mounted])
         assert "holds the bucketfs mount" in run("watch", "--once", folder, "home", code=2)
         assert "in a bucketfs mount" in run("watch", "--once", folder / "sub", "home", code=2)
     run("create", "secret", "--private")

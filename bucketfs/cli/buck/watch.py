@@ -15,8 +15,8 @@ from typing import Any
 import click
 import trio
 
-from bucketfs.cli.buck_target import acting, asides_place, bucket_of, need_native, rights_of, rights_options
-from bucketfs.cli.buck_watch_output import WatchShown
+from bucketfs.cli.buck.target import acting, asides_place, bucket_of, need_native, rights_of, rights_options
+from bucketfs.cli.buck.watch_output import WatchShown
 from bucketfs.cli.options import LocalPath, configured
 from bucketfs.client import BucketInfo
 from bucketfs.config import EMBEDDED, Config, Paths, make_private
