@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.hook.pytest_deselected(items=wholes)
             items[:] = [item for item in items if not item.get_closest_marker("whole")]
     for item in items:
-        if item.path.parent.name in ("mount", "stories", "field"):
+        if item.path.parent.name in ("mount", "stories", "field", "samples"):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
