@@ -58,7 +58,7 @@ class Borg:
 
     def backup(self, folder: Path) -> int:
         self._count += 1
-        create = ["borg", "create", "--list", "--filter=AMCE", f"{self._repository}::{self._count}", folder]
+        create = ["borg", "create", "--list", "--filter=AMCE", f"{self._repository}::{self._count}", str(folder)]
         lines = self._home.run(create).stderr.splitlines()
         # It never trusts the file with the newest ctime, for that might be written to in the same tick.
         return sum(1 for line in lines if not line.endswith("/the newest"))

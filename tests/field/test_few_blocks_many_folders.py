@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from pathlib import Path
 
 from support.home import Home
 from support.hubprocess import developer
@@ -10,6 +12,10 @@ from support.planting import lattice, plant_tree
 from support.waiting import eventually
 
 LEVELS = 40
+
+
+def shows(file: Path, content: bytes) -> bool:
+    return file.read_bytes() == content
 
 
 def test_pull_watch_and_mount(home: Home) -> None:
@@ -38,7 +44,7 @@ def test_pull_watch_and_mount(home: Home) -> None:
         for content, cid_version in ((b"y", 1), (b"y", 0)):
             plant_tree(data, "b", b"many", *lattice(content, LEVELS, cid_version))
             mounted.sync()
-            eventually(lambda content=content: deep.read_bytes() == content, "the new content shows")
+            eventually(functools.partial(shows, deep, content), "the new content shows")
         (mounted.path / "many" / "b").rename(mounted.path / "moved")
         (mounted.path / "file2").write_text("file2")
         mounted.sync()

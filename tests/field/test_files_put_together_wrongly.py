@@ -49,8 +49,8 @@ def wrong_files() -> dict[bytes, tuple[Link, dict[Cid, bytes]]]:
 def bucket(hub: HubServer, buck: Buck, tmp_path: Path) -> str:
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)
-    for name in ("first", "sub/file", "z last"):
-        (tree / name).write_text(name)
+    for plain in ("first", "sub/file", "z last"):
+        (tree / plain).write_text(plain)
     buck("push", tree, "home")
     for name, (link, blocks) in wrong_files().items():
         plant_tree(tmp_path / "hub", "home", name, link, blocks)

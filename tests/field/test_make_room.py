@@ -50,7 +50,7 @@ def test_removing_on_a_full_disk(home: Home) -> None:
             root = Cid(user.root_cid(public))
             held = {root: user.get_blocks([root])[0].data}
             tree = drive(edit_directory(root, {b"d": None}), lambda cids: {cid: held[cid] for cid in cids})
-            user.put_blocks(dict(tree.blocks))
+            user.put_blocks(tree.blocks)
             user.swap(public, root, tree.link.cid)
             assert "d" not in user.names(public)
         (disk.folder / "somebody else's").unlink()

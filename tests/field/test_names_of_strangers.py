@@ -112,7 +112,7 @@ def test_a_hub_takes_none_in(home: Home) -> None:
         old = decode_pb(user.get_blocks([root])[0].data)
         for tree in bad_trees():
             cid = next(iter(tree))
-            user.put_blocks(dict(tree))
+            user.put_blocks(tree)
             block = encode_pb(PbNode((*old.links, PbLink(cid, b"d", 1)), old.data))
             new = cid_of(block, DAG_PB)
             user.put_blocks({new: block})

@@ -5,6 +5,7 @@ Reported: 300 anonymous sign-ups filled one table, and nobody could sign *in* fo
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -122,6 +123,9 @@ def test_who_fills_the_places_has_to_go_first(tmp_path: Path, links: Links, monk
         with lock:
             ended.append(f"{name} {how}")
 
+    def more_than(count: int) -> bool:
+        return len(links) > count
+
     with ThreadPoolExecutor(2 * WAITING_MAX) as pool:
         try:
             for peer, count in (
@@ -131,7 +135,7 @@ def test_who_fills_the_places_has_to_go_first(tmp_path: Path, links: Links, monk
                 for number in range(count):
                     before = len(links)
                     pool.submit(ask, peer, f"{peer}-{number}")
-                    eventually(lambda before=before: len(links) > before, "it waits")
+                    eventually(functools.partial(more_than, before), "it waits")
             # One too many by now, and it was not the one who came first and fills nothing.
             eventually(lambda: bool(ended), "one has to go")
             assert ended == ["a0-0 RESOURCE_EXHAUSTED"]

@@ -42,9 +42,9 @@ def test_a_hole_takes_no_blocks(home: Home) -> None:
     mounted.kill()
     mounted = home.mount()
     assert {name: held(folder / name) for name in wanted} == before, "after a push and a kill"
-    with (folder / "sparse").open("r+b") as file:
-        file.seek(100_000_000)
-        file.write(b"y" * 10_000)
+    with (folder / "sparse").open("r+b") as again:
+        again.seek(100_000_000)
+        again.write(b"y" * 10_000)
     os.truncate(folder / "hole", 2 * GIGA)
     wanted["sparse"] = 50_000
     assert_blocks("after a write into a hole")

@@ -52,9 +52,9 @@ if not hub.stop(0.5):
 """
 
 
-def tree_of(user: BucketUser, base: bytes) -> tuple[Cid, dict[bytes, bytes]]:
+def tree_of(user: BucketUser, base: bytes) -> tuple[Cid, dict[Cid, bytes]]:
     """A root with many folders, each another."""
-    blocks: dict[bytes, bytes] = {}
+    blocks: dict[Cid, bytes] = {}
     links: dict[bytes, Link] = {}
     for number in range(FOLDERS):
         made = build_file(b"%d" % number)

@@ -11,7 +11,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -94,7 +94,7 @@ class Observer:
         answer = self._client.call(blocks_pb2, "Blocks", "Roots", blocks_pb2.RootsRequest())
         return next(Cid(bucket.root) for bucket in answer.buckets if bucket.name == BUCKET)
 
-    def _get(self, cids: list[Cid]) -> dict[Cid, bytes]:
+    def _get(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
         lacking = [cid for cid in cids if cid not in self._blocks]
         for cid, data in self._client.get_blocks(lacking).items() if lacking else ():
             assert data is not None, "the Hub shows a root whose blocks it lacks"

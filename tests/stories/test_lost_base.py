@@ -84,7 +84,7 @@ class Scene:
 
 def kept(daemon: Foreground) -> bool:
     (bucket,) = daemon.ask("status")["buckets"]
-    return bucket["pending_count"] > 0 and bucket["journal"]["base_waiting"] == 0
+    return bool(bucket["pending_count"] > 0 and bucket["journal"]["base_waiting"] == 0)
 
 
 def pushed(daemon: Foreground) -> bool:

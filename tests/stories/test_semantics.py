@@ -78,7 +78,8 @@ def two(root: Path, new_home: Callable[[], Home]) -> Iterator[Two]:
                 home.cli("buck", "create", BUCKET)
             (home.root / "Buckets").mkdir()
             mounts.append(Foreground.start(home, *OPTIONS))
-        yield Two(*mounts, proxy)
+        one, other = mounts
+        yield Two(one, other, proxy)
         for mount in mounts:
             assert mount.stop() == 0
             mounted = mount.mounted()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import grpc
 
 from bucketfs.dag import cid_from_text, multibase_encode
+from bucketfs.types import Cid
 from bucketfs.wire import blocks_pb2, buckets_pb2, threads_pb2
 
 BUCKETS = "api.bucketsd.pb.APIService"
@@ -106,7 +107,7 @@ class BucketUser:
         replies = self.blocks("Get", bl.GetRequest(cids=list(cids)))
         return [block for reply in replies for block in reply.blocks]
 
-    def put_blocks(self, blocks: dict[bytes, bytes], upload: bytes = b"") -> Any:
+    def put_blocks(self, blocks: Mapping[Cid, bytes], upload: bytes = b"") -> Any:
         messages = [bl.Block(cid=cid, data=data) for cid, data in blocks.items()]
         requests = [bl.PutRequest(blocks=messages[at : at + 4], upload=upload) for at in range(0, len(messages), 4)]
         return self.blocks("Put", iter(requests))

@@ -95,7 +95,8 @@ class Claims:
 
     def differences(self, files: dict[str, bytes]) -> list[str]:
         """Why ``files`` (the folder in the end) is not what the logs allow; nothing when it is."""
-        said, found = [], set()
+        said: list[str] = []
+        found: set[tuple[str, str]] = set()
         for name, data in files.items():
             names = records(data)
             if names is None:
@@ -193,10 +194,10 @@ class Collider:
 
 
 def _all_of(descriptor: int) -> bytes:
-    pieces = []
-    while piece := os.pread(descriptor, 1 << 20, sum(map(len, pieces))):
-        pieces.append(piece)
-    return b"".join(pieces)
+    data = bytearray()
+    while piece := os.pread(descriptor, 1 << 20, len(data)):
+        data += piece
+    return bytes(data)
 
 
 def _names_in(data: bytes) -> list[str]:

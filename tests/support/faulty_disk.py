@@ -15,9 +15,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from bucketfs.disk import Disk, OpenFile, PathLike
 from bucketfs.errors import BucketfsError, Busy, Exists, IsADirectory, NoSpace, NotADirectory, NotFound
+
+_Kind = TypeVar("_Kind", "_File", "_Folder")
 
 
 class Stopped(BaseException):
@@ -98,7 +101,7 @@ class FaultyDisk(Disk):
         self.calls: list[str] = []
         self.stopped = False
         self._root = _Folder()
-        self._open: dict[int, tuple[_File, bool]] = {}
+        self._opened: dict[int, tuple[_File, bool]] = {}
         self._locks: dict[_File, int] = {}
         self._next = 3
         self._mutex = threading.RLock()
@@ -137,7 +140,7 @@ class FaultyDisk(Disk):
         return dict(_walk(self._root, ""))
 
     def open_files(self) -> int:
-        return len(self._open)
+        return len(self._opened)
 
     # Disk
 
@@ -158,7 +161,7 @@ class FaultyDisk(Disk):
                 raise IsADirectory(f"cannot open {path}")
             descriptor = self._next
             self._next += 1
-            self._open[descriptor] = (node, append)
+            self._opened[descriptor] = (node, append)
             return OpenFile(descriptor, os.fspath(path))
 
     def open(self, path: PathLike, *, create: bool = False, exclusive: bool = False) -> OpenFile:
@@ -169,7 +172,7 @@ class FaultyDisk(Disk):
 
     def close(self, file: OpenFile) -> None:
         with self._mutex:
-            node, _ = self._open.pop(file.descriptor)
+            node, _ = self._opened.pop(file.descriptor)
             if self._locks.get(node) == file.descriptor:
                 del self._locks[node]
 
@@ -296,7 +299,7 @@ class FaultyDisk(Disk):
     def lock_file(self, path: PathLike) -> OpenFile:
         with self._mutex:
             file = self.open(path, create=True)
-            node = self._open[file.descriptor][0]
+            node = self._opened[file.descriptor][0]
             if node in self._locks:
                 self.close(file)
                 raise Busy(f"{path} is locked by another process")
@@ -307,7 +310,7 @@ class FaultyDisk(Disk):
         with self._mutex:
             file = self.open(path)
             try:
-                return self._open[file.descriptor][0] in self._locks
+                return self._opened[file.descriptor][0] in self._locks
             finally:
                 self.close(file)
 
@@ -338,7 +341,7 @@ class FaultyDisk(Disk):
 
     def _file(self, file: OpenFile) -> tuple[_File, bool]:
         self._alive()
-        return self._open[file.descriptor]
+        return self._opened[file.descriptor]
 
     def _change(self, *parts: tuple[_Folder, str, _File | _Folder | None]) -> None:
         change = _Change(parts)
@@ -351,7 +354,7 @@ class FaultyDisk(Disk):
         folder, _, name = os.fspath(path).rpartition("/")
         return self._at(folder, _Folder), name
 
-    def _at(self, path: PathLike, kind: type) -> _File | _Folder:  # type: ignore[return]
+    def _at(self, path: PathLike, kind: type[_Kind]) -> _Kind:
         self._alive()
         node: _File | _Folder = self._root
         for name in os.fspath(path).split("/"):

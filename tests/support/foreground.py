@@ -61,7 +61,9 @@ class Foreground:
                 )
             os.close(theirs)
             waited = select.select([ours], [], [], timeout_s)[0]
-            said = json.loads(os.read(ours, 65536) or b'{"error": "it died"}') if waited else {"error": "it is not ready"}
+            said: dict[str, Any] = {"error": "it is not ready"}
+            if waited:
+                said = json.loads(os.read(ours, 65536) or b'{"error": "it died"}')
         finally:
             os.close(ours)
         if "ready" not in said:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.home import Home, User, Watchdog
+from support.home import MYSELF, Home, User, Watchdog
 
 _numbers = itertools.count()
 
@@ -18,7 +18,7 @@ def new_home(stage: Path) -> Iterator[Callable[..., Home]]:
     made: list[Home] = []
 
     def make(user: User | None = None) -> Home:
-        home = Home(stage / f"h{next(_numbers)}", *([user] if user is not None else []))
+        home = Home(stage / f"h{next(_numbers)}", MYSELF if user is None else user)
         made.append(home)
         return home
 

@@ -143,9 +143,11 @@ def made(folder: str, at: str, what: str) -> list[Step]:
 
 def done(folder: str, verb: str, at: str, there: str, who: str, inside: tuple[str, ...] = ("in",)) -> list[Step]:
     """What ``who`` (``r`` or ``c``) does when it does ``verb`` at a path where ``there`` is. A folder has the files ``inside``."""
-    away: list[Step] = {"nothing": [], "file": [("unlink", at, ())]}.get(
-        there, [*[("unlink", f"{at}/{name}", ()) for name in inside], ("rmdir", at, ())]
-    )
+    away: list[Step] = [("unlink", at, ())]
+    if there == "nothing":
+        away = []
+    elif there != "file":
+        away = [*(("unlink", f"{at}/{name}", ()) for name in inside), ("rmdir", at, ())]
     mine = own_bytes(folder, "write", who)
     steps: dict[str, list[Step]] = {
         "write": [("write", at, (mine,))],

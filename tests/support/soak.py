@@ -34,7 +34,7 @@ class Colliding:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Colliding:
-        command = [sys.executable, "-I", "-S", colliding.__file__, self.folder, self.log, str(self.seed)]
+        command = [sys.executable, "-I", "-S", colliding.__file__, str(self.folder), str(self.log), str(self.seed)]
         self.process = subprocess.Popen(command, cwd="/")
         return self
 

@@ -28,7 +28,16 @@ class Writing:
     def start(self) -> Writing:
         self.log.unlink(missing_ok=True)
         # Isolated: nothing but the standard library, so that it starts in a few hundredths of a second.
-        command = [sys.executable, "-I", "-S", SCRIPT, self.folder, self.log, str(self.seed), str(self.pause_s)]
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(SCRIPT),
+            str(self.folder),
+            str(self.log),
+            str(self.seed),
+            str(self.pause_s),
+        ]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, cwd="/")
         assert self._process.stdin is not None
         self._process.stdin.write(acknowledged.dump(self.model))
