@@ -11,7 +11,7 @@ from bucketfs.wire import hub_pb2 as pb
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["APIService"]
 MAIL_TIMEOUT_S = 31 * 60.0
-"""Signup and signin block until the link of a mail was opened, for at most half an hour."""
+"""Sign-up and sign-in wait until the link in a mail was opened, for at most half an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,13 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class OrgInfo:
-    """An org. ``slug`` is its name in the credentials; ``created_at_s`` counts seconds."""
+    """An org. ``slug`` is its name in the credentials."""
 
     key: bytes
     name: str
     slug: str
     host: str
     members: tuple[Member, ...]
-    created_at_s: int
 
 
 class HubClient:
@@ -69,11 +68,6 @@ class HubClient:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-
-    async def build_info(self) -> dict[str, str]:
-        """The Hub's version, by field name."""
-        reply: pb.BuildInfoResponse = await self._channel.unary(_SERVICE, "BuildInfo", pb.BuildInfoRequest())
-        return {descriptor.name: str(value) for descriptor, value in reply.ListFields()}
 
     async def signup(self, username: str, email: str) -> SessionInfo:
         """A new developer account. Waits until the link in the mail was opened (or the Hub does without one)."""
@@ -97,8 +91,7 @@ class HubClient:
         return AccountInfo(reply.key, reply.username, reply.email)
 
     async def identity(self) -> bytes:
-        """The private key (libp2p protobuf bytes) the Hub holds for the acting account: a secret; see
-        Identity.from_bytes."""
+        """The private key that the Hub holds for the acting account, for ``Identity.from_bytes``: a secret."""
         reply: pb.GetIdentityResponse = await self._channel.unary(_SERVICE, "GetIdentity", pb.GetIdentityRequest())
         return reply.identity
 
@@ -147,21 +140,8 @@ class HubClient:
         """Leaves the org of the credentials."""
         await self._channel.unary(_SERVICE, "LeaveOrg", pb.LeaveOrgRequest())
 
-    async def username_is_free(self, username: str) -> None:
-        """Returns when the name can be taken; raises Exists (or HubError for a name that cannot be one) when not."""
-        request = pb.IsUsernameAvailableRequest(username=username)
-        await self._channel.unary(_SERVICE, "IsUsernameAvailable", request)
-
-    async def org_slug(self, name: str) -> str:
-        """The slug an org of that name would get. Raises Exists when it is taken."""
-        reply: pb.IsOrgNameAvailableResponse = await self._channel.unary(
-            _SERVICE, "IsOrgNameAvailable", pb.IsOrgNameAvailableRequest(name=name)
-        )
-        return reply.slug
-
     async def destroy_account(self) -> None:
-        """Destroys the acting developer's account with its threads, keys and sessions. Raises NotEmpty while it owns
-        orgs."""
+        """Destroys the acting developer's account with its threads, keys and sessions. Raises NotEmpty while it owns orgs."""
         await self._channel.unary(_SERVICE, "DestroyAccount", pb.DestroyAccountRequest())
 
 
@@ -171,4 +151,4 @@ def _key(info: pb.KeyInfo) -> KeyInfo:
 
 def _org(info: pb.OrgInfo) -> OrgInfo:
     members = tuple(Member(member.key, member.username, member.role) for member in info.members)
-    return OrgInfo(info.key, info.name, info.slug, info.host, members, info.created_at)
+    return OrgInfo(info.key, info.name, info.slug, info.host, members)

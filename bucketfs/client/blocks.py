@@ -1,7 +1,7 @@
 """Blocks by CID: the client of ``bucketfs.v1.Blocks`` (blocks.proto), bucketfs' own extension of a Hub.
 
-Nothing that comes from here is unchecked: blocks are hashed on the stream's worker thread before anyone sees them. A message
-bundles blocks up to about 1 MiB, the size measured fastest; a few such messages are in hand at a time.
+Blocks from the Hub are checked against their CIDs on the stream's worker thread. A message bundles blocks up to about 1 MiB, the
+size measured fastest; a few such messages are in memory at a time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
-from bucketfs.client.bucket_info import BucketInfo, Holdings, Limits
+from bucketfs.client.bucket_info import AccountQuota, BucketInfo, Holdings
 from bucketfs.client.channel import Channel
 from bucketfs.dag import parse_cid, verify
 from bucketfs.errors import Corrupt, InvalidArgument, Unsupported
@@ -20,14 +20,14 @@ from bucketfs.wire.blockmessage import BlockMessage
 
 MESSAGE_BYTES = 1 << 20
 MESSAGES_AT_ONCE = 8
-"""Messages of blocks that a worker thread takes before it hands them over, if they come quickly."""
+"""Messages of blocks that a worker thread hands over together, if they come quickly."""
 GET_CIDS_MAX = 1024
 MISSING_CIDS_MAX = 8192
 NO_UPLOAD = UploadId(b"")
 STORE_TIMEOUT_S = 120.0
-"""For a message of Put to be taken and for its reply: a Hub that syncs its disk may need more than a call that only looks."""
+"""For each message of Put and for its reply: the Hub syncs its disk."""
 SWAP_TIMEOUT_S = 600.0
-"""The Hub walks everything that is new under the root before it answers; of a first push that is everything."""
+"""The Hub walks all that is new under the root before it answers; after a first push that is everything."""
 
 _SERVICE = blocks_pb2.DESCRIPTOR.services_by_name["Blocks"]
 
@@ -70,8 +70,7 @@ class BlocksClient:
 
     async def get_each(self, cids: Iterable[Cid]) -> AsyncIterator[tuple[Cid, bytes | None]]:
         """Each of ``cids`` with its verified block, or None, in the order asked and as they come: for more than fits memory.
-        Raises Corrupt for wrong bytes, or for an answer that is not about these CIDs. To be closed (``aclosing``) when
-        left."""
+        Raises Corrupt for wrong bytes, or for an answer about other CIDs. To be closed (``aclosing``) when left early."""
         wanted = list(dict.fromkeys(cids))
         for start in range(0, len(wanted), GET_CIDS_MAX):
             batch = wanted[start : start + GET_CIDS_MAX]
@@ -87,16 +86,6 @@ class BlocksClient:
             if answered != len(batch):
                 raise Corrupt(f"Get: the Hub answered for {answered} of {len(batch)} blocks")
 
-    async def get_tree(self, cid: Cid, depth: int = 1) -> dict[Cid, bytes]:
-        """The blocks of the directory at ``cid`` and, for ``depth`` 1, the root block of each child; for more, the same
-        below each child directory. Raw children are left out. Verified; a block that the Hub lacks is left out too."""
-        found: dict[Cid, bytes] = {}
-        request = blocks_pb2.GetTreeRequest(cid=cid, depth=depth)
-        async with self._channel.stream_out(_SERVICE, "GetTree", request, _checked, bundle=MESSAGES_AT_ONCE) as replies:
-            async for blocks in replies:
-                found.update((child, data) for child, data in blocks if data is not None)
-        return found
-
     async def missing(self, cids: Iterable[Cid], upload: UploadId = NO_UPLOAD) -> set[Cid]:
         """Which of ``cids`` the Hub lacks. Those it has are kept from collection until the lease of ``upload`` ends."""
         wanted = list(dict.fromkeys(cids))
@@ -108,9 +97,9 @@ class BlocksClient:
         return lacked.intersection(wanted)
 
     async def put(self, blocks: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId = NO_UPLOAD) -> PutCounts:
-        """Stores what ``blocks`` yields, batch by batch. Batches are bundled into messages of about 1 MiB, and the next
-        batch is not asked for before there is room on the link. What ``blocks`` raises cancels the call; blocks already sent
-        stay at the Hub as the lease of ``upload`` says. Raises InvalidArgument when a block is not what its CID says."""
+        """Stores what ``blocks`` yields, batch by batch, asking for the next batch when there is room on the link. What ``blocks``
+        raises cancels the call; blocks already sent stay at the Hub as the lease of ``upload`` says. Raises InvalidArgument for a
+        block that is not what its CID says."""
         reply: blocks_pb2.PutReply = await self._channel.stream_in(
             _SERVICE, "Put", _bundled(blocks, upload), timeout_s=max(STORE_TIMEOUT_S, self._channel.timeout_s)
         )
@@ -119,8 +108,8 @@ class BlocksClient:
     async def swap_root(
         self, thread: ThreadId, key: BucketKey, expected: Cid, new: Cid, upload: UploadId = NO_UPLOAD
     ) -> Cid:
-        """Makes ``new`` the root of the bucket if it is ``expected`` now; returns the root there is then. Raises RootMoved,
-        BlocksMissing (with ``cids``) and Denied. After Unavailable or TimedOut it may have happened: read the root."""
+        """Makes ``new`` the bucket's root if that is ``expected`` now; returns the root afterwards. Raises RootMoved, BlocksMissing
+        (with ``cids``) and Denied. After Unavailable or TimedOut it may have happened: read the root."""
         request = blocks_pb2.SwapRootRequest(key=key, expected=expected, new=new, upload=upload)
         reply: blocks_pb2.SwapRootReply = await self._channel.unary(
             _SERVICE, "SwapRoot", request, thread=thread, timeout_s=max(SWAP_TIMEOUT_S, self._channel.timeout_s)
@@ -132,23 +121,18 @@ class BlocksClient:
         return (await self.holdings()).buckets
 
     async def holdings(self) -> Holdings:
-        """The same with the account's limits, in one call."""
+        """``roots`` and the account's limits, in one call."""
         reply: blocks_pb2.RootsReply = await self._channel.unary(_SERVICE, "Roots", blocks_pb2.RootsRequest())
-        limits = Limits(reply.bytes_limit, reply.bytes_used, reply.bucket_bytes_limit)
+        limits = AccountQuota(reply.bytes_limit, reply.bytes_used, reply.bucket_bytes_limit)
         return Holdings([_info_of(bucket) for bucket in reply.buckets], limits)
 
 
 def _checked(reply: blocks_pb2.GetReply) -> list[tuple[Cid, bytes | None]]:
-    """On a worker thread: the blocks of a message, each one hashed."""
-    blocks: list[tuple[Cid, bytes | None]] = []
+    """On a worker thread: the blocks of a message, checked against their CIDs."""
     for block in reply.blocks:
-        cid = Cid(block.cid)
-        if block.missing:
-            blocks.append((cid, None))
-            continue
-        verify(cid, block.data)
-        blocks.append((cid, block.data))
-    return blocks
+        if not block.missing:
+            verify(Cid(block.cid), block.data)
+    return [(Cid(block.cid), None if block.missing else block.data) for block in reply.blocks]
 
 
 async def _bundled(batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> AsyncIterator[BlockMessage]:

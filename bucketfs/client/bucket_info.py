@@ -1,4 +1,4 @@
-"""What a Hub tells about buckets and the paths in them, as frozen facts. Pure."""
+"""What a Hub says about buckets and the paths in them. Pure."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class BucketInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What the account that pays may store and has stored, in bytes of trees; a limit of 0 is none, or none that is told.
-    ``bucket_bytes_limit`` is for each bucket by itself."""
+class AccountQuota:
+    """What the paying account may store and has stored, in bytes of trees; 0 is no limit, or none that the Hub tells.
+    ``bucket_bytes_limit`` holds for each bucket."""
 
     bytes_limit: int = 0
     bytes_used: int = 0
@@ -38,7 +38,7 @@ class Holdings:
     """The buckets of the acting account, in all its threads, and its limits."""
 
     buckets: list[BucketInfo]
-    limits: Limits
+    limits: AccountQuota
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ class Created:
 class PathItem:
     """A file or folder as ``ListPath`` shows it. ``tsize`` is the cumulative size of its DAG, not the length of the file.
 
-    ``items`` are the direct children, for the listed folder itself only; ``items_count`` is known for child folders too.
-    ``updated_at_ns`` is of the nearest path that has one recorded, 0 when none is visible.
+    ``items`` are the direct children of the listed folder; a child folder has its ``items_count`` only. ``updated_at_ns`` is that
+    of the nearest path with one recorded, 0 when none is visible.
     """
 
     name: str
@@ -91,13 +91,3 @@ class PathItem:
     items_count: int
     updated_at_ns: int
     items: tuple[PathItem, ...] = field(default=())
-
-
-@dataclass(frozen=True, slots=True)
-class Pushed:
-    """One file stored by path: its CID, the cumulative size of its DAG, and the bucket's root with it linked in."""
-
-    path: str
-    cid: Cid
-    tsize: int
-    root: Cid

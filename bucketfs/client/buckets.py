@@ -1,24 +1,18 @@
 """Buckets by path: the client of ``api.bucketsd.pb.APIService`` (textileio/textile ``api/bucketsd``).
 
-Paths are relative to the bucket's root, components joined by ``/``, without a leading slash; ``""`` is the root. Roots are
-CIDs here and ``/ipfs/…`` texts on the wire. Where a method takes ``root``, it is done only if that is still the bucket's
-root (else RootMoved); None does it whatever the root is. ``set_path``, ``move_path`` and the roles have no such check at any
-Hub.
+Paths are relative to the bucket's root, components joined by ``/``, without a leading slash; ``""`` is the root. A method that
+takes ``root`` does its work only if that is still the bucket's root (else RootMoved); with None, whatever the root is.
+``move_path`` and the roles have no such check at any Hub.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
-from typing import TypeVar, cast
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import cast
 
-import trio
-from google.protobuf.message import Message
-
-from bucketfs.client.bucket_info import BucketDetails, BucketInfo, Created, Links, PathItem, PathRights, Pushed
+from bucketfs.client.bucket_info import BucketDetails, BucketInfo, Created, Links, PathItem, PathRights
 from bucketfs.client.channel import Channel
-from bucketfs.client.streams import Dialogue, closing
 from bucketfs.dag import cid_from_text, cid_text
 from bucketfs.errors import BucketfsError, Corrupt, InvalidArgument, NotFound
 from bucketfs.keys import cid_of_root_path, root_path, thread_from_text
@@ -26,10 +20,6 @@ from bucketfs.roles import Role
 from bucketfs.types import BucketKey, Cid, ThreadId
 from bucketfs.wire import buckets_pb2 as pb
 
-T = TypeVar("T")
-
-CHUNK_BYTES = 256 << 10
-"""How much file content one push message carries at most: half of the sizes measured fastest, well below a Hub's 4 MiB."""
 PULL_BUNDLE = 32
 """A Hub sends file content in messages of at most 32 KiB; this many are taken together."""
 
@@ -76,8 +66,8 @@ class BucketsClient:
         return _item(reply.item), _info(reply.root)
 
     async def pull_path(self, key: BucketKey, path: str) -> AsyncGenerator[bytes, None]:
-        """The content of a file from its start. There are no ranges; leave the iteration (``aclosing``) to stop. *Not*
-        checked against a CID: whoever needs that rebuilds the file's DAG. Raises NotFound, IsADirectory, Corrupt."""
+        """The content of a file from its start; leave the iteration (``aclosing``) to stop. *Not* checked against a CID: for that
+        the caller rebuilds the file's DAG. Raises NotFound, IsADirectory, Corrupt."""
         request = pb.PullPathRequest(key=key, path=path)
         async with self._channel.stream_out(
             _SERVICE, "PullPath", request, _chunk, thread=self.thread, bundle=PULL_BUNDLE
@@ -85,63 +75,12 @@ class BucketsClient:
             async for chunk in chunks:
                 yield chunk
 
-    async def push_path(
-        self, key: BucketKey, path: str, content: AsyncIterable[bytes], *, root: Cid | None = None
-    ) -> Pushed:
-        """Stores one file. Missing folders are made; a file *or folder* at ``path`` is replaced. Nothing is stored when
-        ``content`` raises. Raises RootMoved, Denied."""
-        head = pb.PushPathRequest.Header(key=key, path=path, root=root_path(root) if root else "")
-        pushed: list[Pushed] = []
-        async with self._channel.stream_both(_SERVICE, "PushPath", _push_event, thread=self.thread) as dialogue:
-
-            async def requests() -> AsyncGenerator[Message, None]:
-                yield pb.PushPathRequest(header=head)
-                async with closing(content) as pieces:
-                    async for data in pieces:
-                        for chunk in _chunks(data):
-                            yield pb.PushPathRequest(chunk=chunk)
-
-            await _converse(dialogue, requests(), lambda event: pushed.append(event) if event else None)
-        if not pushed:
-            raise Corrupt(f"PushPath: the Hub ended the call without saying what became of {path!r}")
-        return Pushed(path, pushed[-1].cid, pushed[-1].tsize, pushed[-1].root)
-
-    async def push_paths(
-        self, key: BucketKey, files: AsyncIterable[tuple[str, AsyncIterable[bytes]]], *, root: Cid | None = None
-    ) -> Sequence[Pushed]:
-        """Stores many files with one saved root at the end, in order of completion; the last one's root is the bucket's.
-
-        When it fails, files that were complete *may have been stored*: read the root. Raises RootMoved, Denied.
-        """
-        head = pb.PushPathsRequest.Header(key=key, root=root_path(root) if root else "")
-        pushed: list[Pushed] = []
-        async with self._channel.stream_both(_SERVICE, "PushPaths", _pushed, thread=self.thread) as dialogue:
-
-            async def requests() -> AsyncGenerator[Message, None]:
-                yield pb.PushPathsRequest(header=head)
-                async with closing(files) as each:
-                    async for path, content in each:
-                        async with closing(content) as pieces:
-                            async for data in pieces:
-                                for chunk in _chunks(data):
-                                    yield pb.PushPathsRequest(chunk=pb.PushPathsRequest.Chunk(path=path, data=chunk))
-                        # Empty data ends a file.
-                        yield pb.PushPathsRequest(chunk=pb.PushPathsRequest.Chunk(path=path))
-
-            await _converse(dialogue, requests(), pushed.append)
-        return pushed
-
-    async def set_path(self, key: BucketKey, path: str, cid: Cid) -> None:
-        """Puts an existing UnixFS DAG at ``path``, in place of what is there."""
-        request = pb.SetPathRequest(key=key, path=path, cid=cid_text(cid))
-        await self._channel.unary(_SERVICE, "SetPath", request, thread=self.thread)
-
     async def move_path(self, key: BucketKey, old: str, new: str, *, by_names: bool = False) -> None:
         """Renames ``old`` to ``new``, or puts it into ``new`` when that is a folder. An existing file is replaced.
 
-        An original Hub compares the two as strings, and loses or keeps what it should not when one begins with the other:
-        those go by way of a third name, so that a failure between may leave the content there (the error says where), unless it is
-        known to compare them ``by_names``.
+        A Textile Hub compares the two as strings, and loses or keeps what it should not when one is a prefix of the other. Then the
+        content goes by way of a third name, where a failure may leave it (the error says where). A Hub with the block extension
+        compares them ``by_names``.
         """
         if not by_names and new and old != new and (new.startswith(old) or old.startswith(new)):
             await self._move_apart(key, old, new)
@@ -163,12 +102,12 @@ class BucketsClient:
             target = f"{new}/{old.rpartition('/')[2]}" if into.is_directory else new
         if target == old:
             return
-        aside = f".bucketfs-move-{secrets.token_hex(8)}"
-        await self._move(key, old, aside)
+        between = f".bucketfs-move-{secrets.token_hex(8)}"
+        await self._move(key, old, between)
         try:
-            await self._move(key, aside, target)
+            await self._move(key, between, target)
         except BucketfsError as error:
-            raise type(error)(f"{error}; the content of {old!r} is at {aside!r}", hint=error.hint) from error
+            raise type(error)(f"{error}; the content of {old!r} is at {between!r}", hint=error.hint) from error
 
     async def remove(self, key: BucketKey) -> None:
         """Destroys the bucket. Raises NotFound, Denied."""
@@ -180,69 +119,15 @@ class BucketsClient:
         reply: pb.RemovePathResponse = await self._channel.unary(_SERVICE, "RemovePath", request, thread=self.thread)
         return _info(reply.root).root
 
-    async def roles(self, key: BucketKey, path: str = "") -> dict[str, Role]:
-        """The roles of the nearest path that has its own, ``path`` or above; not merged with those further up."""
-        request = pb.PullPathAccessRolesRequest(key=key, path=path)
-        reply: pb.PullPathAccessRolesResponse = await self._channel.unary(
-            _SERVICE, "PullPathAccessRoles", request, thread=self.thread
-        )
-        return {user: Role(role) for user, role in reply.roles.items()}
-
     async def set_roles(self, key: BucketKey, path: str, roles: Mapping[str, Role]) -> None:
         """Merges ``roles`` (by public-key text, or ``*``) into those of ``path``; Role.NONE takes one away."""
-        numbers = cast(Mapping[str, pb.PathAccessRole], {user: int(role) for user, role in roles.items()})
+        numbers = cast(Mapping[str, pb.PathAccessRole], roles)
         request = pb.PushPathAccessRolesRequest(key=key, path=path, roles=numbers)
         await self._channel.unary(_SERVICE, "PushPathAccessRoles", request, thread=self.thread)
 
 
-async def _converse(dialogue: Dialogue[T], requests: AsyncGenerator[Message, None], heard: Callable[[T], object]) -> None:
-    """Sends ``requests`` while replies are heard: a Hub that nobody listens to stops taking requests. What the source of the
-    requests raises is raised rather than what the Hub made of its end."""
-    failures: list[Exception] = []
-
-    async def speak() -> None:
-        try:
-            async with aclosing(requests):
-                async for request in requests:
-                    if not await dialogue.send(request):
-                        return
-            dialogue.finish()
-        except Exception as error:
-            failures.append(error)
-            nursery.cancel_scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(speak)
-        try:
-            async for reply in dialogue:
-                heard(reply)
-        except Exception as error:
-            failures.append(error)
-        nursery.cancel_scope.cancel()
-    if failures:
-        raise failures[0]
-
-
-def _chunks(data: bytes) -> Iterator[bytes]:
-    for start in range(0, len(data), CHUNK_BYTES):
-        yield data[start : start + CHUNK_BYTES]
-
-
 def _chunk(reply: pb.PullPathResponse) -> bytes:
     return reply.chunk
-
-
-def _push_event(reply: pb.PushPathResponse) -> Pushed | None:
-    """The final event of a push; None for progress, which has no path."""
-    event = reply.event
-    if not event.path:
-        return None
-    size = int(event.size) if event.size.isdecimal() else 0
-    return Pushed(event.path, _root_cid(event.path), size, _root_cid(event.root.path))
-
-
-def _pushed(reply: pb.PushPathsResponse) -> Pushed:
-    return Pushed(reply.path, _cid(reply.cid), reply.size, _root_cid(reply.root.path))
 
 
 def _info(root: pb.Root) -> BucketInfo:

@@ -1,4 +1,4 @@
-"""Trying again: when, and how often.
+"""Retries: when, and how often.
 
 The delays are "full jitter": a uniformly random part of a bound that starts at half a second and doubles to five minutes,
 so that a thousand mounts do not return to a restarted Hub in one beat.
@@ -21,7 +21,7 @@ LIMIT_S = 300.0
 
 
 class Backoff:
-    """The delays between attempts, in seconds. Not a clock and not a task: it only says how long to wait."""
+    """The delays between attempts, in seconds. It only says how long to wait."""
 
     def __init__(
         self,
@@ -45,9 +45,9 @@ class Backoff:
 
 
 class Retry:
-    """Runs an act again while it fails with something that passes (``Unavailable``, ``TimedOut`` unless told otherwise).
+    """Runs an act again while it fails with one of ``errors`` (by default those that pass: ``Unavailable``, ``TimedOut``).
 
-    One Retry serves one act at a time. ``last_error`` is why the newest attempt failed, and None after one that did not.
+    One Retry serves one act at a time.
     """
 
     def __init__(
@@ -57,29 +57,26 @@ class Retry:
         errors: tuple[type[BucketfsError], ...] = (Unavailable, TimedOut),
         failed: Callable[[BucketfsError, float], None] | None = None,
     ) -> None:
-        """``failed(error, delay_s)`` is told of each failed attempt before the wait that follows it."""
+        """``failed(error, delay_s)`` is called after each failed attempt, before the wait that follows it."""
         self._backoff = backoff or Backoff()
         self._errors = errors
         self._failed = failed
         self._wake = trio.Event()
-        self.last_error: BucketfsError | None = None
 
     def reset(self) -> None:
-        """Ends the present wait, if there is one, and begins with the shortest delay again: the user asked for it now, or a
-        sign of life of the Hub was seen."""
+        """Ends the present wait, if there is one, and begins with the shortest delay again: the user asked, or the Hub answered."""
         self._backoff.reset()
         self._wake.set()
         self._wake = trio.Event()
 
     async def __call__(self, act: Callable[[], Awaitable[T]], *, give_up_after_s: float = float("inf")) -> T:
-        """What ``act()`` returns at last. Errors of other kinds are raised at once, and the last of these kinds when
-        ``give_up_after_s`` seconds have passed; an attempt that runs then is not cut short (its own deadline does that)."""
+        """What ``act()`` returns at last. Other errors are raised at once, and the last one of ``errors`` when ``give_up_after_s``
+        seconds have passed; an attempt that runs then is not cut short (its own deadline does that)."""
         give_up = trio.current_time() + give_up_after_s
         while True:
             try:
                 result = await act()
             except self._errors as error:
-                self.last_error = error
                 delay_s = self._backoff.next_s()
                 if trio.current_time() + delay_s > give_up:
                     raise
@@ -88,6 +85,5 @@ class Retry:
                 with trio.move_on_after(delay_s):
                     await self._wake.wait()
             else:
-                self.last_error = None
                 self._backoff.reset()
                 return result

@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 import trio
-
-from bucketfs.errors import TimedOut
 
 T = TypeVar("T")
 
 _END = object()
 
 BUNDLE_S = 0.05
-"""A bundle is handed over after this time at the latest, if it is not empty: a slow stream is given out message by message."""
+"""A bundle that is not empty is handed over after this time at the latest: a slow stream is given out message by message."""
 
 
 class Encodable(Protocol):
@@ -33,19 +29,24 @@ class Encodable(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """How a stream's call is begun, and what holds for it: ``prepare`` is awaited before, ``ours`` makes gRPC's errors ours,
-    ``limit_s`` is for each message, ``in_thread`` runs what waits for one. ``places`` is for how many such calls there may be.
-    """
+class StreamCall(Protocol):
+    """One streaming call, as channel.py makes it."""
 
-    prepare: Callable[[], Awaitable[None]]
-    begin: Callable[[object], Any]
-    ours: Callable[[], AbstractContextManager[None]]
-    attempted: str
-    limit_s: float | None
-    in_thread: Callable[[Callable[[], Any]], Awaitable[Any]]
-    places: trio.CapacityLimiter
+    async def begin(self, request: object) -> Any:
+        """Waits for a place among the open streams, begins the call and returns gRPC's object for it."""
+        ...
+
+    def end(self) -> None:
+        """Gives the place back."""
+        ...
+
+    async def wait(self, get: Callable[[], T]) -> T:
+        """What ``get`` returns on a worker thread. Raises gRPC's errors as ours."""
+        ...
+
+    def limited(self) -> AbstractContextManager[None]:
+        """Raises TimedOut when what is inside takes longer than a message may."""
+        ...
 
 
 class Replies(Generic[T]):
@@ -54,8 +55,10 @@ class Replies(Generic[T]):
     A wait that failed or was cancelled ends the call.
     """
 
-    def __init__(self, call: Call, convert: Callable[[Any], T], request: Encodable | None = None, bundle: int = 1) -> None:
-        self._about = call
+    def __init__(
+        self, stream: StreamCall, convert: Callable[[Any], T], request: Encodable | None = None, bundle: int = 1
+    ) -> None:
+        self._stream = stream
         self._convert = convert
         self._request = request
         self._bundle = bundle
@@ -64,30 +67,12 @@ class Replies(Generic[T]):
         self._call: Any = None
 
     async def __aenter__(self) -> Replies[T]:
-        await self._enter(self._request)
+        self._call = await self._stream.begin(self._request)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._leave()
-
-    async def _enter(self, request: object) -> None:
-        """Begins the call once there is a place for it. What has to be prepared may need a call of its own, so that comes
-        before."""
-        await self._about.prepare()
-        with limit(self._about.limit_s, self._about.attempted):
-            await self._about.places.acquire_on_behalf_of(self)
-        try:
-            with self._about.ours():
-                self._call = self._about.begin(request)
-        except BaseException:
-            self._about.places.release_on_behalf_of(self)
-            raise
-
-    def _leave(self) -> None:
+    async def __aexit__(self, *error: object) -> None:
         self._call.cancel()
-        self._about.places.release_on_behalf_of(self)
+        self._stream.end()
 
     def __aiter__(self) -> Replies[T]:
         return self
@@ -95,10 +80,10 @@ class Replies(Generic[T]):
     async def __anext__(self) -> T:
         if not self._ready and not self._over:
             try:
-                with self._about.ours(), limit(self._about.limit_s, self._about.attempted):
-                    self._ready, self._over = await self._about.in_thread(self._take)
+                with self._stream.limited():
+                    self._ready, self._over = await self._stream.wait(self._take)
             except BaseException:
-                # The abandoned thread may have taken replies that nobody will see: the stream is of no more use.
+                # The abandoned thread may have taken replies that are lost with it: the stream is of no more use.
                 self._call.cancel()
                 raise
             self._ready.reverse()
@@ -109,8 +94,7 @@ class Replies(Generic[T]):
     async def begun(self) -> bool:
         """Wait until the Hub has taken up the call, which it tells with its headers, before the first reply if it likes. False
         when the call has ended instead; iterating says why."""
-        with self._about.ours():
-            await self._about.in_thread(self._call.initial_metadata)
+        await self._stream.wait(self._call.initial_metadata)
         return bool(self._call.is_active())
 
     async def receive(self) -> T | None:
@@ -137,19 +121,18 @@ class Dialogue(Replies[T]):
 
     async def __aenter__(self) -> Dialogue[T]:
         self._outbox = Outbox()
-        await self._enter(self._outbox)
+        self._call = await self._stream.begin(self._outbox)
         self._call.add_done_callback(self._outbox.call_ended)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._leave()
+    async def __aexit__(self, *error: object) -> None:
+        await super().__aexit__(*error)
         self._outbox.close()
 
     async def send(self, request: Encodable) -> bool:
         """Waits until gRPC takes ``request``. False when the call is over: the replies say why."""
-        return await self._outbox.put(request, self._about.limit_s, self._about.attempted)
+        with self._stream.limited():
+            return await self._outbox.put(request)
 
     def finish(self) -> None:
         """No more requests."""
@@ -164,11 +147,10 @@ class Outbox(Iterator[Encodable]):
         self._send, self._receive = trio.open_memory_channel[Encodable](0)
         self.ended = trio.Event()
 
-    async def put(self, request: Encodable, limit_s: float | None, attempted: str) -> bool:
-        """Hands ``request`` over; False when nobody will take it any more. Raises TimedOut."""
+    async def put(self, request: Encodable) -> bool:
+        """Waits until gRPC takes ``request``; False when the call is over."""
         try:
-            with limit(limit_s, attempted):
-                await self._send.send(request)
+            await self._send.send(request)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return False
         return True
@@ -184,7 +166,7 @@ class Outbox(Iterator[Encodable]):
 
     def call_ended(self, _call: object) -> None:
         """For gRPC's threads: the call is over."""
-        # The loop may be gone when a call outlives it; then nobody waits.
+        # A call may outlive the loop; then no task waits for it.
         with contextlib.suppress(trio.RunFinishedError):
             self._trio.run_sync_soon(self._note_end)
 
@@ -207,12 +189,3 @@ async def closing(items: AsyncIterable[T]) -> AsyncIterator[AsyncIterable[T]]:
     finally:
         if isinstance(items, AsyncGenerator):
             await items.aclose()
-
-
-@contextlib.contextmanager
-def limit(seconds: float | None, attempted: str) -> Iterator[None]:
-    """Raises TimedOut when what is inside takes longer."""
-    with trio.move_on_after(float("inf") if seconds is None else seconds) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise TimedOut(f"{attempted}: no answer within {seconds:g} s", hint="the Hub or the way to it is slow; try again")

@@ -1,7 +1,7 @@
 """Threads: the client of ``threads.pb.API`` (go-threads ``api``), as far as buckets and mail need it.
 
-Called directly, these methods act as the bearer of the token in the credentials, and as nobody without one, also for a
-developer with a session or an account key; the bucket service uses the account's own token instead.
+These methods act as the bearer of the token in the credentials, and anonymously without one, also for a developer with a session or
+an account key; the bucket service uses the account's own token instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bucketfs.wire import threads_pb2 as pb
 _SERVICE = pb.DESCRIPTOR.services_by_name["API"]
 
 
-class Action(enum.Enum):
+class InstanceAction(enum.Enum):
     """What happened to an instance of a collection."""
 
     CREATE = 0
@@ -29,24 +29,12 @@ class Action(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class ThreadInfo:
-    """A thread's name and keys. ``key`` is a secret: the service key and, behind it, the read key."""
-
-    name: str
-    key: bytes
-    addresses: tuple[bytes, ...]
-
-    def __repr__(self) -> str:
-        return f"ThreadInfo({self.name!r})"
-
-
-@dataclass(frozen=True, slots=True)
 class InstanceChange:
     """One change seen by ``listen``. ``instance`` is its JSON as the listener may read it; empty after a DELETE."""
 
     collection: str
     instance_id: str
-    action: Action
+    action: InstanceAction
     instance: bytes
 
 
@@ -57,8 +45,8 @@ class ThreadsClient:
         self._channel = channel
 
     async def token(self, identity: Identity) -> str:
-        """A token for the user ``identity`` is: the Hub sends a challenge, which is signed. Tokens do not expire."""
-        async with self._channel.stream_both(_SERVICE, "GetToken", _token_reply) as dialogue:
+        """A token for the user ``identity``, who signs the Hub's challenge. Tokens do not expire."""
+        async with self._channel.stream_both(_SERVICE, "GetToken", _as_it_is) as dialogue:
             await dialogue.send(pb.GetTokenRequest(key=identity.public_key))
             challenge = await dialogue.receive()
             if challenge is None or not challenge.challenge:
@@ -81,11 +69,6 @@ class ThreadsClient:
         """Deletes the thread. Raises NotFound, NotEmpty while it has buckets, Denied when it is another's."""
         await self._channel.unary(_SERVICE, "DeleteDB", pb.DeleteDBRequest(dbID=thread))
 
-    async def info(self, thread: ThreadId) -> ThreadInfo:
-        """The name and keys of a thread. Raises NotFound, Denied."""
-        reply: pb.GetDBInfoReply = await self._channel.unary(_SERVICE, "GetDBInfo", pb.GetDBInfoRequest(dbID=thread))
-        return ThreadInfo(reply.name, reply.key, tuple(reply.addrs))
-
     async def instances(self, thread: ThreadId, collection: str, query: bytes = b"{}") -> Sequence[bytes]:
         """The instances (JSON) of a collection that match ``query``, as the caller may read them. Raises NotFound."""
         request = pb.FindRequest(dbID=thread, collectionName=collection, queryJSON=query)
@@ -93,16 +76,16 @@ class ThreadsClient:
         return list(reply.instances)
 
     def listen(self, thread: ThreadId, collection: str = "", instance_id: str = "") -> Replies[InstanceChange]:
-        """Changes without end and without a deadline, to be entered with ``async with`` and iterated; empty filters match
-        everything. None is missed that is committed after ``begun`` has returned, except by a slow listener."""
+        """Changes without end or deadline, to be entered with ``async with`` and iterated; empty filters match everything. A change
+        that is committed after ``begun`` has returned is only missed by a listener that is too slow."""
         chosen = pb.ListenRequest.Filter(collectionName=collection, instanceID=instance_id)
         request = pb.ListenRequest(dbID=thread, filters=[chosen] if collection or instance_id else [])
         return self._channel.stream_out(_SERVICE, "Listen", request, _change, thread=thread, timeout_s=float("inf"))
 
 
-def _token_reply(reply: pb.GetTokenReply) -> pb.GetTokenReply:
+def _as_it_is(reply: pb.GetTokenReply) -> pb.GetTokenReply:
     return reply
 
 
 def _change(reply: pb.ListenReply) -> InstanceChange:
-    return InstanceChange(reply.collectionName, reply.instanceID, Action(reply.action), reply.instance)
+    return InstanceChange(reply.collectionName, reply.instanceID, InstanceAction(reply.action), reply.instance)

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from bucketfs.client import (
+    AccountQuota,
     BlocksClient,
     BucketsClient,
     Channel,
@@ -15,7 +16,6 @@ from bucketfs.client import (
     Endpoint,
     Holdings,
     HubClient,
-    Limits,
     ThreadsClient,
     UsersClient,
     connect,
@@ -93,7 +93,7 @@ class Session:
         found = await self.blocks.holdings()
         here = [info for info in found.buckets if info.thread == self.thread]
         if self.guest and bucket and all(bucket not in (info.key, info.name) for info in here):
-            return Holdings([await self.buckets.root(BucketKey(bucket))], Limits())
+            return Holdings([await self.buckets.root(BucketKey(bucket))], AccountQuota())
         return Holdings(here, found.limits)
 
     async def me(self) -> str:

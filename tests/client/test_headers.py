@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from bucketfs.client import Credentials, letter, metadata, opened, sealed
+from bucketfs.client import Credentials
+from bucketfs.client.headers import metadata
+from bucketfs.client.mail import letter, opened, sealed
 from bucketfs.errors import Corrupt, InvalidArgument
 from bucketfs.keys import Identity, thread_from_text, thread_text, verify_signature
 

@@ -52,7 +52,6 @@ async def test_passing_trouble_is_waited_out(autojump_clock: MockClock) -> None:
     assert await retry(Act(Unavailable("a"), TimedOut("b"), Unavailable("c"))) == 4
     assert heard == [("a", 0.5), ("b", 1.0), ("c", 2.0)]
     assert trio.current_time() - begun == pytest.approx(3.5)
-    assert retry.last_error is None
     assert await retry(Act(Unavailable("again"))) == 2
     assert heard[-1] == ("again", 0.5)
 
@@ -77,6 +76,5 @@ async def test_reset_ends_the_wait(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(retry, Act(Unavailable("away")))
         await trio.sleep(3)
-        assert str(retry.last_error) == "away"
         retry.reset()
     assert trio.current_time() - begun == pytest.approx(3)

@@ -20,7 +20,7 @@ from pathlib import Path
 import trio
 
 from bucketfs.cache import BlockCache
-from bucketfs.client import BucketInfo, Limits
+from bucketfs.client import AccountQuota, BucketInfo
 from bucketfs.config import make_private
 from bucketfs.daemon.buckets.deleted import JOURNALS
 from bucketfs.daemon.buckets.mount_names import folder_names
@@ -157,7 +157,7 @@ class Volumes:
         elif key in self.waiting:
             self.waiting[key].hurry()
 
-    async def learn(self, limits: Limits) -> None:
+    async def learn(self, limits: AccountQuota) -> None:
         """What the account may store, and stores. Raises what fetching the tops of the buckets raises, with a limit for each."""
         self._room.limit_bytes, self._room.used_bytes = limits.bytes_limit, limits.bytes_used
         for one in list(self.open.values()):
