@@ -42,6 +42,7 @@ import bucketfs
 from bucketfs import ops
 from bucketfs.disk import Disk
 from bucketfs.journal import Journal, Resources
+from bucketfs.keys import Identity
 
 RENAME_EXCHANGE = 2
 AT_FDCWD = -100
@@ -72,7 +73,7 @@ def facts_of(top: Path) -> dict[str, Any]:
         for name in sorted([*folders, *files]):
             path = Path(parent, name)
             status = path.lstat()
-            fact = {
+            fact: dict[str, object] = {
                 "mode": status.st_mode,
                 "uid": status.st_uid,
                 "gid": status.st_gid,
@@ -162,7 +163,7 @@ async def add_rare_records(folder: Path) -> None:
     found, now_ns = journal.recovered, time.time_ns()
     base = found.base
     assert base is not None
-    waiting = [
+    waiting: list[ops.Op] = [
         ops.SetAttributes("folder/inside", 0o600, None, None, None, now_ns),
         ops.Rename("other", "other, moved", False, now_ns),
     ]
@@ -245,7 +246,7 @@ class Maker:
         with grpc.insecure_channel(address) as channel:
             app = keyring.ApiKey(said["app"]["api_key"], said["app"]["api_secret"])
             text = identity.read_text().strip()
-            token = keyring.get_token(Caller(channel).using(**app.headers()), keyring.Identity.from_text(text))
+            token = keyring.get_token(Caller(channel).using(**app.headers()), Identity.from_text(text))
         self.expected["keys"] = {"account": {"key": key, "secret": secret}, "alice": alice, "token": token}
         self.expected["profiles"] = said
         home.cli("buck", "create", "--private", "secret")
