@@ -47,7 +47,7 @@ PURE = (
     "client/headers.py",
     "keys/*",
     "hub/access.py",
-    "cache/policy.py",
+    "cache/disk_index.py",
     "journal/record.py",
     "journal/state.py",
     "journal/extents.py",

@@ -1,15 +1,15 @@
 """The cache: clean blocks by CID, in memory over on disk. It may be deleted at any moment.
 
-A block never changes, so nothing here is ever stale: it is there or not, and what is on disk is checked against its CID
-before a reader sees it. A wrong block is dropped, counted and fetched again. The cache wears the face of what it caches
-(``Source``), and no trouble of its disk reaches a reader: full, failing, deleted or locked, it then holds less.
+A block never changes, so nothing here is ever stale: it is there or not. What is on disk is checked against its CID before a
+reader gets it; a wrong block is dropped, counted and fetched again. The cache is a ``Source`` over a ``Source``, and no failure
+of its disk reaches a reader: with a disk that is full, failing, deleted or locked it holds less.
 
-Work is split so that readers wait for nothing they do not need: what is on disk is known in memory (``policy``), so a
-miss asks no disk; disk reads and checks run on threads (``store``), writes behind the reader in a bounded queue
-(``tier``), and concurrent wishes for one block are one fetch (``cache``).
+A reader waits for nothing it does not need: what is on disk is known in memory (``disk_index``), so a miss asks no disk; disk reads
+and checks run on threads (``disk_store``), writes happen behind the reader from a bounded queue (``disk_tier``), and concurrent
+requests for one block are one fetch (``cache``).
 """
 
 from bucketfs.cache.cache import BlockCache, CacheFigures
-from bucketfs.cache.source import DictSource, Shelter, Source, run_steps
+from bucketfs.cache.source import Shelter, Source, run_steps
 
-__all__ = ["BlockCache", "CacheFigures", "DictSource", "Shelter", "Source", "run_steps"]
+__all__ = ["BlockCache", "CacheFigures", "Shelter", "Source", "run_steps"]

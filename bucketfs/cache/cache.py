@@ -1,9 +1,9 @@
-"""``BlockCache``: a Source over a Source. Memory over disk over whoever is below.
+"""``BlockCache``: a Source over a Source. Memory, then disk, then the source below.
 
-A block that several tasks want at one time is fetched once (a *flight*). Flights that begin in the same turn of the event
-loop board together: whoever boards first waits one turn, then fetches for all who came, in one ``get_many``. That task
-leads; should it be cancelled, those who wait find their flight abandoned and one of them leads the next. So no background
-task is needed for reading, and a deadline of one reader does not end the wait of another.
+A block that several tasks want at one time is fetched once (a *flight*). Flights that begin in the same turn of the event loop
+are one batch: the task that begins the first of them leads, waits one turn, then fetches the whole batch with one ``get_many``.
+When the leader is cancelled, the waiting tasks find their flights abandoned and one of them leads the next batch. So reading
+needs no background task, and the deadline of one reader does not end the wait of another.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ MEMORY_OVERHEAD = 200  # bytes: key, entry and object headers
 
 @dataclass(frozen=True, slots=True)
 class CacheFigures:
-    """How the cache stands. ``hits`` were answered from memory, ``disk_hits`` from disk, ``misses`` from below.
+    """``hits`` were answered from memory, ``disk_hits`` from disk, ``misses`` from the source below.
 
-    ``not_stored`` counts blocks that were not written because the queue or the disk was full; ``failures`` how often the
-    folder could not be used; ``corrupt`` blocks on disk that were not what their names said.
+    ``not_stored`` counts blocks that were not written because the queue or the disk was full; ``failures`` how often the folder
+    could not be used; ``corrupt`` blocks on disk that were not what their names said.
     """
 
     memory_bytes: int
@@ -56,11 +56,10 @@ class _Flight:
 
 
 class BlockCache:
-    """See ``Source`` for what is returned and raised. ``folder`` None means no disk tier. All methods belong to the trio
-    thread.
+    """See ``Source`` for what is returned and raised. ``folder`` None means no disk tier. All methods belong to the trio thread.
 
-    Reading works at once; what is read comes to the disk only while ``run`` runs. ``shelters`` hold blocks beside the cache, and
-    are asked before whoever is below: what a journal stands on is here although the cache was deleted and the Hub has it no more.
+    Reading works at once; what is read is stored on disk only while ``run`` runs. ``shelters`` are asked before the source below:
+    they keep the base that a journal needs, also when the cache was deleted and the Hub has lost it.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class BlockCache:
         return found
 
     async def at_hand(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
-        """Those of the blocks that are on this machine. Awaits its disk, and nobody else; raises nothing."""
+        """Those of the blocks that are on this machine. Awaits its disk, but no network; raises nothing."""
         found = {cid: data for cid in cids if (data := self.peek(cid)) is not None}
         if self._tier is not None:
             tier = self._tier
@@ -143,7 +142,7 @@ class BlockCache:
     # Life
 
     async def open(self) -> None:
-        """Reads what is on disk. ``run`` does it too; this is for use without it."""
+        """Reads what is on disk, for use without ``run``."""
         if self._tier is not None:
             await self._tier.open()
 
@@ -161,8 +160,7 @@ class BlockCache:
             await self._tier.flush()
 
     async def make_room(self, size_bytes: int) -> int:
-        """The disk is needed for something dearer: removes about ``size_bytes``, least recently used first. Returns how
-        many."""
+        """Removes about ``size_bytes`` from the disk, least recently used first, as drafts need the room. Returns how many."""
         return await self._tier.make_room(size_bytes) if self._tier is not None else 0
 
     async def aclose(self) -> None:
@@ -207,14 +205,14 @@ class BlockCache:
         return found
 
     def _board(self, cids: Iterable[Cid]) -> tuple[list[tuple[Cid, _Flight]], bool]:
-        """The flights of these blocks, begun where there is none; and whether the caller leads."""
+        """The flights of these blocks, begun where there is none, and whether the caller leads."""
         leads = False
         flights: list[tuple[Cid, _Flight]] = []
         for cid in cids:
             flight = self._flights.get(cid)
             if flight is None:
                 flight = self._flights[cid] = _Flight()
-                data = self.peek(cid)  # it may have come while the last flight was abandoned
+                data = self.peek(cid)  # it may have come after the last flight was abandoned
                 if data is not None:
                     self._land(cid, data)
                 else:
@@ -244,7 +242,7 @@ class BlockCache:
                 await self._from_below(absent)
         finally:
             for cid, flight in batch:
-                # A flight that landed is forgotten, and somebody may have begun another one for the same block.
+                # A flight that landed is no longer in the table, where a later one for the same block may stand.
                 if not flight.done.is_set():
                     del self._flights[cid]
                     flight.done.set()
@@ -278,8 +276,8 @@ class BlockCache:
             await self._fetch(rest)
 
     async def _fetch(self, cids: Sequence[Cid]) -> None:
-        """Fetches, and gives each flight its block or its error. One block that nobody has must not fail those of others who
-        happened to board with it, so a batch that fails for one of its blocks is halved until it is found."""
+        """Fetches, and gives each flight its block or its error. A missing block must not fail the others of its batch, which other
+        tasks may want: a batch that fails for one of its blocks is halved until that one is found."""
         try:
             blocks = await self._below.get_many(cids)
         except (NotFound, Corrupt) as error:

@@ -6,12 +6,12 @@
     0/blocks/9f/1220…9f               a block of 16 KiB or more: the file is the block, its name the multihash in hex
     0/index.sqlite                    which blocks there are, and the bytes of the smaller ones
 
-Files are the faster way for large blocks, rows for small ones (measured: 256 KiB as files 630 MB/s, as rows 129). Nothing is
-synced: what a crash takes is fetched again, and what it spoils does not match its CID. One thread at a time may use the
-database (``open``, ``read_rows``, ``commit``, ``close``); files may be read from any thread and are written from one.
+Files are faster for large blocks, rows for small ones (measured: 256 KiB as files 630 MB/s, as rows 129). Nothing is synced: what a
+crash takes is fetched again, and what it spoils does not match its CID. One thread at a time may use the database (``open``,
+``read_rows``, ``commit``, ``close``); files may be read from any thread and are written from one.
 
-Somebody may delete the whole folder while we run. Then a read finds nothing, and the next write notices that the database
-file is no longer the one that is open and raises StoreLost.
+The user may delete the whole folder while we run. Then a read finds nothing, and the next write notices that the database file is
+no longer the one that is open, and raises StoreLost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import os
 import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from bucketfs.dag import multihash_of, verify
 from bucketfs.disk import Disk, OpenFile, make_private_file, make_private_folder
@@ -51,16 +50,7 @@ class StoreLost(Exception):
     """The folder was deleted or spoilt under us; ``open`` makes a new one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What a read of several blocks found. Together the three hold every CID that was asked for."""
-
-    good: dict[Cid, bytes]
-    missing: list[Cid]
-    corrupt: list[Cid]
-
-
-class Store:
+class DiskStore:
     """One slot of the cache folder. See the module for which method may run on which thread."""
 
     def __init__(self, disk: Disk, folder: str) -> None:
@@ -83,7 +73,7 @@ class Store:
             try:
                 self._open_database()
             except sqlite3.Error:
-                # Spoilt by a crash, or of another version: nothing in it is worth a repair.
+                # Spoilt by a crash, or of another version: a cache is not worth a repair.
                 self._close_database()
                 self._remove_database()
                 self._open_database()
@@ -92,14 +82,13 @@ class Store:
             self.close()
             raise StoreLost(f"the cache folder {self._root} cannot be used: {error}") from error
 
-    def read_rows(self, cids: Sequence[Cid]) -> Read:
-        """Small blocks. StoreLost when the database is gone or spoilt."""
-        read = Read({}, [], [])
+    def read_rows(self, cids: Sequence[Cid]) -> tuple[dict[Cid, bytes], int]:
+        """Those of the small blocks that are there and right, and how many are corrupt. StoreLost when the database is gone or
+        spoilt."""
         with self._database_use() as database:
-            for cid in cids:
-                row = database.execute("select data from small where key = ?", (multihash_of(cid),)).fetchone()
-                _judge(cid, row[0] if row else None, read)
-        return read
+            query = "select data from small where key = ?"
+            rows = [(cid, database.execute(query, (multihash_of(cid),)).fetchone()) for cid in cids]
+        return _checked((cid, row[0]) for cid, row in rows if row is not None)
 
     def commit(
         self,
@@ -129,16 +118,16 @@ class Store:
 
     # Any thread
 
-    def read_files(self, cids: Sequence[Cid]) -> Read:
-        """Large blocks, checked. Never raises for what is wrong with a file."""
-        read = Read({}, [], [])
-        for cid in cids:
-            data: bytes | None = None
-            # Gone, unreadable, a bad sector: to a cache all of these are a miss.
-            with contextlib.suppress(BucketfsError):
-                data = self._disk.read_file(self._path(multihash_of(cid)))
-            _judge(cid, data, read)
-        return read
+    def read_files(self, cids: Sequence[Cid]) -> tuple[dict[Cid, bytes], int]:
+        """Those of the large blocks that are there and right, and how many are corrupt. Raises nothing."""
+
+        def files() -> Iterator[tuple[Cid, bytes]]:
+            for cid in cids:
+                # Gone, unreadable, a bad sector: to a cache all of these are a miss.
+                with contextlib.suppress(BucketfsError):
+                    yield cid, self._disk.read_file(self._path(multihash_of(cid)))
+
+        return _checked(files())
 
     # The writing thread
 
@@ -165,8 +154,8 @@ class Store:
         aside, path = f"{self._slot}/blocks/new", self._path(key)
         file = self._disk.open(aside, create=True)
         try:
-            # A write that met a full disk, or a kill, may have left a longer one. Not cut when it is new: ext4 takes a cut for
-            # a file being replaced, and sends its bytes to the disk when it is closed.
+            # A write that met a full disk, or a kill, may have left a longer file. A new one is not truncated: ext4 takes that for
+            # a file being replaced, and writes it to the disk at close (auto_da_alloc, ext4(5)).
             if self._disk.size(file):
                 self._disk.truncate(file, 0)
             self._disk.pwrite(file, 0, data)
@@ -197,7 +186,7 @@ class Store:
     def _open_database(self) -> None:
         path = f"{self._slot}/index.sqlite"
         make_private_file(path)
-        # Serialized by whoever calls us, but not always the same thread of the pool.
+        # The callers use it one at a time, but not always from the same thread of the pool.
         database = self._database = sqlite3.connect(path, check_same_thread=False, isolation_level="IMMEDIATE")
         # auto_vacuum first: it counts only before the first table. Without it the file never shrinks.
         database.executescript("pragma auto_vacuum = full; pragma journal_mode = wal; pragma synchronous = off;")
@@ -212,7 +201,7 @@ class Store:
 
     def _close_database(self) -> None:
         if self._database is not None:
-            # Of a database that is gone even closing may fail, and there is nothing left to lose.
+            # Closing may fail when the file is gone; nothing can be lost by that.
             with contextlib.suppress(sqlite3.Error):
                 self._database.close()
             self._database = None
@@ -224,7 +213,7 @@ class Store:
                 self._disk.unlink(f"{self._slot}/{name}")
 
     def _reconcile(self) -> list[Entry]:
-        """Makes rows and files agree: a crash may have come between the two, or somebody removed the database alone."""
+        """Makes rows and files agree: a crash may have come between the two, or the user removed the database alone."""
         assert self._database is not None
         files = set(self._list_files())
         rows = list(self._database.execute("select key, size, epoch from entries order by epoch"))
@@ -260,16 +249,17 @@ class Store:
             raise StoreLost(f"the cache folder {self._slot} was removed")
 
 
-def _judge(cid: Cid, data: bytes | None, read: Read) -> None:
-    if data is None:
-        read.missing.append(cid)
-        return
-    try:
-        verify(cid, data)
-    except Corrupt:
-        read.corrupt.append(cid)
-    else:
-        read.good[cid] = data
+def _checked(blocks: Iterable[tuple[Cid, bytes]]) -> tuple[dict[Cid, bytes], int]:
+    good: dict[Cid, bytes] = {}
+    corrupt = 0
+    for cid, data in blocks:
+        try:
+            verify(cid, data)
+        except Corrupt:
+            corrupt += 1
+        else:
+            good[cid] = data
+    return good, corrupt
 
 
 def _identity(path: str) -> tuple[int, int] | None:

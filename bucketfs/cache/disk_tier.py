@@ -1,8 +1,8 @@
 """The disk tier: knows what is on disk without looking, reads on threads, writes behind the reader.
 
-The ``Shelf`` (what is there, and in which order it would go) belongs to the trio thread, so a miss costs nothing and no lock
-is needed; the ``Store`` does what was decided. Blocks to be stored wait in a bounded queue, where they can still be read.
-When the queue is full a block is simply not stored: a reader never waits for the cache.
+The ``DiskIndex`` (what is there, and in which order it would go) belongs to the trio thread, so a miss costs nothing and no lock is
+needed; the ``DiskStore`` does what was decided. Blocks to be stored wait in a bounded queue, where they can still be read. When the
+queue is full a block is not stored: a reader never waits for the cache.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TypeVarTuple
 
 import trio
 
-from bucketfs.cache.disk_store import FILE_SIZE_MIN, Read, Store, StoreLost
-from bucketfs.cache.policy import Shelf, cost
+from bucketfs.cache.disk_index import DiskIndex, cost
+from bucketfs.cache.disk_store import FILE_SIZE_MIN, DiskStore, StoreLost
 from bucketfs.dag import multihash_of
 from bucketfs.disk import Disk, Workers
 from bucketfs.errors import NoSpace
@@ -33,11 +33,11 @@ log = logging.getLogger(__name__)
 
 
 class DiskTier:
-    """Blocks on disk. All methods belong to the trio thread. No error of the disk gets out: the tier then holds less."""
+    """Blocks on disk. All methods belong to the trio thread. After an error of the disk the tier holds less; it raises none."""
 
     def __init__(self, folder: str, limit_bytes: int, *, disk: Disk | None = None, queue_bytes: int = QUEUE_BYTES) -> None:
-        self._store = Store(disk or Disk(), folder)
-        self._shelf = Shelf(limit_bytes)
+        self._store = DiskStore(disk or Disk(), folder)
+        self._index = DiskIndex(limit_bytes)
         self._queue_bytes = queue_bytes
         self._readers = Workers(READERS)
         self._writer = Workers(1)
@@ -59,21 +59,21 @@ class DiskTier:
 
     def holds(self, cid: Cid) -> bool:
         """Whether ``read_many`` is worth asking."""
-        return multihash_of(cid) in self._shelf
+        return multihash_of(cid) in self._index
 
     @property
     def used_bytes(self) -> int:
         """How much the blocks on disk take, about."""
-        return self._shelf.used_bytes
+        return self._index.used_bytes
 
     @property
     def blocks(self) -> int:
         """How many blocks are on disk."""
-        return len(self._shelf)
+        return len(self._index)
 
     async def read_many(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
-        """Those of the blocks that are there and are right. What is wrong is dropped, and counted."""
-        large = [cid for cid in cids if (self._shelf.size(multihash_of(cid)) or 0) >= FILE_SIZE_MIN]
+        """Those of the blocks that are there and right. What is corrupt is dropped and counted."""
+        large = [cid for cid in cids if (self._index.size(multihash_of(cid)) or 0) >= FILE_SIZE_MIN]
         chosen = set(large)
         small = [cid for cid in cids if cid not in chosen]
         found: dict[Cid, bytes] = {}
@@ -94,7 +94,7 @@ class DiskTier:
         """Will be stored soon, unless the queue is full. Does not await."""
         if cid in self.pending or self.holds(cid):
             return
-        too_large = cost(len(data)) > self._shelf.limit_bytes
+        too_large = cost(len(data)) > self._index.limit_bytes
         if self._closed or too_large or self.pending_bytes + len(data) > self._queue_bytes:
             self.not_stored += 1
             return
@@ -103,9 +103,8 @@ class DiskTier:
         self._wake.set()
 
     async def open(self) -> None:
-        """Reads what an earlier run left. When that fails the tier is empty, and tries again with each batch it shall
-        store."""
-        self._shelf.clear()
+        """Reads what an earlier run left. When that fails the tier is empty, and tries again with each batch to be stored."""
+        self._index.clear()
         self._touched.clear()
         self._gone.clear()
         try:
@@ -113,7 +112,7 @@ class DiskTier:
         except StoreLost as lost:
             self._failed(lost)
             return
-        self._shelf.load(entries)
+        self._index.load(entries)
         self._open = True
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -133,15 +132,15 @@ class DiskTier:
         """Stores everything that waits."""
         async with self._storing:
             while self.pending or self._gone or len(self._touched) >= TOUCHED_MAX:
-                await self._guarded(self._store_batch if self.pending else self._note)
+                await self._guarded(self._store_batch if self.pending else self._give_up)
 
     async def make_room(self, size_bytes: int) -> int:
         """Gives up the least recently used blocks, about ``size_bytes`` of them. Returns how many bytes that was."""
         async with self._storing:
-            before = self._shelf.used_bytes
-            victims = self._shelf.victims(size_bytes)
+            before = self._index.used_bytes
+            victims = self._index.victims(size_bytes)
             await self._guarded(self._give_up, victims)
-            return before - self._shelf.used_bytes
+            return before - self._index.used_bytes
 
     async def aclose(self) -> None:
         """Stores what waits and gives the folder back. Nothing is stored afterwards."""
@@ -149,47 +148,45 @@ class DiskTier:
             await self.flush()
             async with self._storing:
                 if self._touched:
-                    await self._guarded(self._note)
+                    await self._guarded(self._give_up)
         finally:
             self._closed = True
             self._open = False
-            self._shelf.clear()
+            self._index.clear()
             with trio.move_on_after(DRAIN_S, shield=True):
                 await self._database.run(self._store.close)
 
     # Inside
 
     async def _read(self, small: Sequence[Cid], large: Sequence[Cid], found: dict[Cid, bytes]) -> None:
+        corrupt = 0
+        good: dict[Cid, bytes] = {}
         try:
             if small:
-                read = await self._database.run(self._store.read_rows, small)
+                good, corrupt = await self._database.run(self._store.read_rows, small)
             else:
-                read = await self._readers.run(self._store.read_files, large)
+                good, corrupt = await self._readers.run(self._store.read_files, large)
         except StoreLost as lost:
-            # The next thing to be stored opens the store anew.
+            # The next block to be stored opens the store anew.
             self._failed(lost)
-            read = Read({}, list(small), [])
-        for cid in read.good:
-            self._use(multihash_of(cid))
-        for cid in (*read.missing, *read.corrupt):
+        for cid in (*small, *large):
             key = multihash_of(cid)
-            self._gone[key] = self._shelf.size(key) or 0
-            self._shelf.drop(key)
-            self._touched.pop(key, None)
-        if read.corrupt:
-            self.corrupt += len(read.corrupt)
-            log.warning("%d blocks in the cache were not what their names say; they are fetched again", len(read.corrupt))
+            if cid not in good:
+                self._gone[key] = self._index.size(key) or 0
+                self._index.drop(key)
+                self._touched.pop(key, None)
+            elif key in self._index and self._index.touch(key):
+                self._touched[key] = self._index.epoch
+        if corrupt:
+            self.corrupt += corrupt
+            log.warning("%d blocks in the cache were not what their names say; they are fetched again", corrupt)
         if self._gone or len(self._touched) >= TOUCHED_MAX:
             self._wake.set()
-        found.update(read.good)
-
-    def _use(self, key: bytes) -> None:
-        if key in self._shelf and self._shelf.touch(key):
-            self._touched[key] = self._shelf.epoch
+        found.update(good)
 
     async def _guarded(self, work: Callable[[*Ts], Awaitable[None]], *arguments: *Ts) -> None:
-        """Runs ``work``, which uses the store, and once more with the store opened anew if it was lost. If that does not
-        help all that waits is forgotten."""
+        """Runs ``work``, which uses the store, and once more with the store opened anew if it was lost. If that does not help,
+        all that waits is dropped."""
         for _ in range(2):
             if not self._open:
                 await self.open()
@@ -221,25 +218,22 @@ class DiskTier:
         stored = large[:count] + [(key, data) for key, data in keyed if len(data) < FILE_SIZE_MIN]
         for key, data in stored:
             self._gone.pop(key, None)
-            self._shelf.add(key, len(data))
+            self._index.add(key, len(data))
         # On a full disk as much is given up as was to be stored, so that the next batch may fit.
-        victims = self._shelf.victims(sum(cost(len(data)) for _, data in large[count:]))
+        victims = self._index.victims(sum(cost(len(data)) for _, data in large[count:]))
         try:
-            await self._remove(victims, stored)
+            await self._commit(victims, stored)
         except NoSpace:
             for key, _ in stored:
-                self._shelf.drop(key)
+                self._index.drop(key)
             await self._writer.run(self._store.remove_files, [key for key, _ in large])
             return 0
         return len(stored)
 
-    async def _note(self) -> None:
-        await self._give_up(())
-
-    async def _give_up(self, victims: Sequence[tuple[bytes, int]]) -> None:
+    async def _give_up(self, victims: Sequence[tuple[bytes, int]] = ()) -> None:
         # A row that could not be removed names a file that is gone, which the next start puts right.
         with suppress(NoSpace):
-            await self._remove(victims, ())
+            await self._commit(victims, ())
 
     def _next_batch(self) -> list[tuple[Cid, bytes]]:
         batch: list[tuple[Cid, bytes]] = []
@@ -251,19 +245,16 @@ class DiskTier:
                 break
         return batch
 
-    async def _remove(self, victims: Sequence[tuple[bytes, int]], stored: Sequence[tuple[bytes, bytes]]) -> None:
+    async def _commit(self, victims: Sequence[tuple[bytes, int]], stored: Sequence[tuple[bytes, bytes]]) -> None:
+        """Removes the files of what is gone, then writes the rows of what was stored, used and lost. Files first: on a full disk
+        the rows need the room."""
         for key, size in victims:
             self._gone[key] = size
             self._touched.pop(key, None)
-        await self._write_down(stored)
-
-    async def _write_down(self, stored: Sequence[tuple[bytes, bytes]] = ()) -> None:
-        """Removes the files of what is gone, then writes the rows of what was stored, used and lost. Files first: on a full
-        disk the rows need the room."""
         gone, self._gone = self._gone, {}
         touched, self._touched = self._touched, {}
         put = [
-            (key, len(data), self._shelf.epoch, data if len(data) < FILE_SIZE_MIN else None)
+            (key, len(data), self._index.epoch, data if len(data) < FILE_SIZE_MIN else None)
             for key, data in stored
             if key not in gone
         ]
@@ -275,5 +266,5 @@ class DiskTier:
     def _failed(self, lost: StoreLost) -> None:
         self.failures += 1
         self._open = False
-        self._shelf.clear()
+        self._index.clear()
         log.warning("%s", lost)

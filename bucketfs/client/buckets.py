@@ -13,7 +13,7 @@ from typing import cast
 
 from bucketfs.client.bucket_info import BucketDetails, BucketInfo, Created, Links, PathItem, PathRights
 from bucketfs.client.channel import Channel
-from bucketfs.dag import cid_from_text, cid_text
+from bucketfs.dag import cid_from_text
 from bucketfs.errors import BucketfsError, Corrupt, InvalidArgument, NotFound
 from bucketfs.keys import cid_of_root_path, root_path, thread_from_text
 from bucketfs.roles import Role
@@ -38,9 +38,9 @@ class BucketsClient:
         reply: pb.ListResponse = await self._channel.unary(_SERVICE, "List", pb.ListRequest(), thread=self.thread)
         return [_info(root) for root in reply.roots]
 
-    async def create(self, name: str, *, private: bool = False, bootstrap: Cid | None = None) -> Created:
-        """A new bucket; names need not be unique. ``bootstrap`` is a UnixFS directory to start from."""
-        request = pb.CreateRequest(name=name, private=private, bootstrap_cid=cid_text(bootstrap) if bootstrap else "")
+    async def create(self, name: str, *, private: bool = False) -> Created:
+        """A new bucket; names need not be unique."""
+        request = pb.CreateRequest(name=name, private=private)
         reply: pb.CreateResponse = await self._channel.unary(_SERVICE, "Create", request, thread=self.thread)
         return Created(_info(reply.root), _links(reply.links), reply.seed, _cid(reply.seed_cid))
 

@@ -26,7 +26,7 @@ from bucketfs.keys import fresh_thread
 from bucketfs.types import ThreadId
 
 BUCKETS_THREAD = "buckets"
-"""The name under which every known client keeps its buckets' thread."""
+"""The name that every known client gives the thread of its buckets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,9 @@ async def connect(
     recalled: ThreadId | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AsyncGenerator[Connection, None]:
-    """A connection, for as long as the block lasts. The thread is found, or made, as ``buckets_thread`` says. With
-    ``recalled`` (the answer of an earlier time, or someone else's thread) nothing is asked, so that a Hub that is away holds
-    nobody up. Credentials with an identity get their token by themselves. ``now`` is the clock that signatures are dated by."""
+    """A connection, for as long as the block lasts. The thread is found, or made, as ``buckets_thread`` says; with ``recalled`` (an
+    earlier answer, or another account's thread) without asking a Hub, which may be away. Credentials with an identity get their
+    token by themselves. ``now`` is the clock that signatures are dated by."""
     bearer = TokenBearer(credentials)
 
     async def prepare() -> None:
@@ -97,8 +97,7 @@ async def buckets_thread(
 
 
 async def find_bucket(buckets: BucketsClient, name: str) -> BucketInfo | None:
-    """The oldest bucket of that name or key, or None: names need not be unique, and of two clients that look at once
-    both should choose the same."""
+    """The oldest bucket of that name or key, or None. Names need not be unique; all clients choose the same bucket."""
     found = [bucket for bucket in await buckets.list() if name in (bucket.name, bucket.key)]
     return min(found, key=lambda bucket: (bucket.created_at_ns, bucket.key), default=None)
 

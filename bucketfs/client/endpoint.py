@@ -1,7 +1,7 @@
 """Where a Hub listens, as users write it and as gRPC dials it.
 
 ``HOST:PORT`` and ``http://HOST[:PORT]`` are cleartext HTTP/2, ``https://HOST[:PORT]`` is TLS, ``unix:/path`` is a socket of
-this machine. (The original Go clients turn TLS on when the text contains "443"; here the scheme alone decides.) Pure.
+this machine. (The Go clients turn TLS on when the text contains "443"; here the scheme alone decides.) Pure.
 
 Keys, sessions and tokens travel with every call. Over a cleartext connection to another machine each hop reads them, so such an
 endpoint is refused unless the user says that the network is safe (`check_transport`).
@@ -59,8 +59,8 @@ class Endpoint:
 
     @property
     def on_this_machine(self) -> bool:
-        """Whether nothing leaves this machine on the way there: a socket, or a loopback address. A name other than localhost is
-        none, for what it resolves to is another machine's word."""
+        """Whether nothing leaves this machine on the way there: a socket, or a loopback address. Of names only localhost counts:
+        what others resolve to is another machine's word."""
         host = self.address.rpartition(":")[0].strip("[]").partition("%")[0]
         if self.local or host.lower() == "localhost":
             return True
@@ -81,7 +81,8 @@ class Endpoint:
 
     @property
     def target(self) -> str:
-        """What gRPC dials. It takes a socket's path out of a URL, so whatever means something there, or is no text, is escaped."""
+        """What gRPC dials. gRPC takes a socket's path out of a URL, so bytes that mean something there, or are no text, are
+        escaped."""
         if not self.local:
             return self.address
         return "unix:" + quote(self.address.removeprefix("unix:").encode("utf-8", "surrogateescape"))

@@ -1,7 +1,6 @@
-"""What a client says about itself: credentials, and the metadata headers they become on each call.
+"""Credentials, and the headers (gRPC metadata) they become on each call. Pure: the time is given.
 
-Sources: textileio/textile ``api/common/common.go``, go-threads ``core/thread/context.go``, js-hub ``packages/context`` and
-``packages/security``. Pure: the time is given.
+Sources: textileio/textile ``api/common/common.go``, go-threads ``core/thread/context.go``, js-hub ``packages/context``.
 """
 
 from __future__ import annotations
@@ -18,10 +17,9 @@ from bucketfs.types import ThreadId
 class Credentials:
     """Who calls. Empty fields are not sent. Secrets stay out of ``repr``.
 
-    ``session`` (and ``org``) act as a developer (or one of their orgs) and win over an API key at the Hub. ``api_key``
-    alone is enough when the key is not secure; else ``api_secret`` signs, or ``api_sig`` and ``api_sig_msg`` carry a
-    signature that someone else made. A user key also needs ``token``, which ``identity`` (the text of a private key, never
-    sent) can get.
+    ``session`` (and ``org``) act as a developer (or one of their orgs) and win over an API key at the Hub. ``api_key`` alone is
+    enough for a key that is not secure; else ``api_secret`` signs, or ``api_sig`` and ``api_sig_msg`` carry a signature made
+    elsewhere. A user key also needs ``token``, which can be got with ``identity`` (the text of a private key, never sent).
     """
 
     api_key: str = ""
@@ -42,8 +40,8 @@ def metadata(
 ) -> list[tuple[str, str]]:
     """The headers of one call, names in lower case.
 
-    ``thread`` is the thread the call is about; ``thread_name`` is read only where a thread is made, and is what
-    ``GetThread`` finds it by. Raises InvalidArgument for a secret that does not decode.
+    ``thread`` is the thread the call is about; ``thread_name`` is the name of a thread to be made, by which ``GetThread`` finds it.
+    Raises InvalidArgument for a secret that does not decode.
     """
     signature, signed = credentials.api_sig, credentials.api_sig_msg
     if credentials.api_secret:

@@ -1,8 +1,8 @@
-"""The Hub's clock beside ours: read from what a Hub says beside an answer, and put in words.
+"""The Hub's clock compared with this machine's: read from the headers of an answer, and put in words.
 
-The embedded Hub says its time in the trailer ``bucketfs-time`` (docs/protocol.md): beside each single answer, and beside a
-refusal for the date of a signature, and there only when the date is the reason. Textile's Hub says none; a web proxy before it
-may put an HTTP ``date`` (RFC 9110, 6.6.1) on its answers. Without either nothing is said of clocks. Pure.
+The embedded Hub tells its time in the trailer ``bucketfs-time`` (docs/protocol.md): with each unary answer, and with the refusal of
+a signature only when the date is the reason. Textile's Hub tells none; a web proxy before it may add an HTTP ``date`` (RFC 9110,
+6.6.1). Without either, nothing is said of clocks. Pure.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from email.utils import parsedate_to_datetime
 TIME_TRAILER = "bucketfs-time"
 HTTP_DATE = "date"
 NOTICEABLE = timedelta(minutes=2)
-"""Less than this is a slow answer, or a clock that nobody needs to set."""
+"""Less than this is a slow answer, or a clock that is right enough."""
 
 HINT = "set the clock that is wrong; NTP keeps both right"
 
 
 def hub_time(headers: Sequence[tuple[str, str | bytes]]) -> datetime | None:
-    """What the Hub's clock showed when it answered, None when it did not say."""
+    """What the Hub's clock showed when it answered; None when the Hub did not say."""
     found = {name: value for name, value in reversed(headers) if isinstance(value, str)}
     try:
         if TIME_TRAILER in found:
@@ -31,13 +31,13 @@ def hub_time(headers: Sequence[tuple[str, str | bytes]]) -> datetime | None:
             return None
     except ValueError:
         return None
-    # A time without a zone is one of somebody's; it says nothing.
+    # A time without a zone could be any; it says nothing.
     return told.astimezone(UTC) if told.tzinfo is not None else None
 
 
 def behind_text(behind: timedelta) -> str:
-    """``this machine's clock is 14 min behind the Hub's``; of a negative ``behind``, ahead of it. Empty for a difference that
-    does not matter."""
+    """``this machine's clock is 14 min behind the Hub's``, or ahead when ``behind`` is negative. Empty for a difference that does
+    not matter."""
     if abs(behind) < NOTICEABLE:
         return ""
     side = "behind" if behind > timedelta(0) else "ahead of"

@@ -1,8 +1,8 @@
 """What a failed call means: status code and text of a Hub, as one of our errors.
 
-A Go Hub answers most failures with code UNKNOWN, so the text counts more than the code; texts are looked for in the order of
-the table, codes after them (textileio/textile ``api/*``, go-threads ``api/service.go``; the texts are what its own command
-line and tests look for). These texts are matched nowhere else. Pure.
+A Go Hub answers most failures with code UNKNOWN, so the text counts more than the code: texts are looked up in the order of the
+table, then the code (textileio/textile ``api/*``, go-threads ``api/service.go``; its own command line and tests look for the same
+texts). These texts are matched in no other file. Pure.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ MISSING_TRAILER = "bucketfs-missing-bin"
 """The trailer of ``SwapRoot`` that lists blocks the Hub lacks (``MissingBlocks`` of blocks.proto)."""
 
 DETAIL_TRAILER = "bucketfs-detail"
-"""The trailer of a refusal that says which it is of the reasons that share one text of the protocol."""
+"""The trailer of a refusal: which of the reasons that share one text of the protocol it is."""
 
 WARNING_TRAILER = "bucketfs-warning"
-"""The trailer of an answer that went well with something that the user should be told."""
+"""The trailer of a success with something that the user should know."""
 
 DISK_FULL = "the disk of the hub is full"
-"""What a Hub of ours says, with UNAVAILABLE, when its disk has no room."""
+"""The text of the embedded Hub, with UNAVAILABLE, when its disk has no room."""
 
 BAD_SIGNATURE = "Bad API key signature"
 NON_FAST_FORWARD = "update is non-fast-forward"
@@ -146,8 +146,8 @@ class Failure:
 
 
 def error_of(failure: Failure, attempted: str, now: datetime | None = None) -> BucketfsError:
-    """The error that ``failure`` is. ``attempted`` ("Root at 127.0.0.1:3006") goes into its message. ``now`` is our clock, for
-    a refusal that is about time."""
+    """``failure`` as an error. ``attempted`` ("Root at 127.0.0.1:3006") begins its message; ``now`` is this machine's clock, for a
+    refusal that is about time."""
     missing = _missing_of(failure.trailers)
     text = _plain(failure)
     if missing:
@@ -165,7 +165,7 @@ def error_of(failure: Failure, attempted: str, now: datetime | None = None) -> B
 
 
 _PLAIN: tuple[tuple[str, str], ...] = (
-    (NON_FAST_FORWARD, "somebody else has changed the bucket meanwhile"),
+    (NON_FAST_FORWARD, "another client has changed the bucket meanwhile"),
     ("no link named", "there is no such file or folder"),
     ("no link by that name", "there is no such file or folder"),
     ("could not resolve path", "there is no such file or folder"),
@@ -184,8 +184,8 @@ _PLAIN: tuple[tuple[str, str], ...] = (
     ("GOAWAY", "the connection broke"),
     ("Broken pipe", "the connection broke"),
 )
-"""Texts of a Hub's parts (MongoDB, go-ipfs) and of gRPC in words of ours; what is not here is shown as it came. The original is in
-``details``, and ``-v`` shows it."""
+"""Texts of a Hub's parts (MongoDB, go-ipfs) and of gRPC in plain words; other texts are shown as they came. ``details`` keeps the
+original, and ``-v`` shows it."""
 
 _ERRNO_TEXT = re.compile(
     r"(Connection refused|No such file or directory|Network is unreachable|No route to host|Connection timed out)"
@@ -212,7 +212,7 @@ def _kind_of(failure: Failure) -> type[BucketfsError]:
 
 
 def warning_of(trailers: Sequence[tuple[str, str | bytes]]) -> str:
-    """What the Hub wants the user to be told beside an answer that went well, as one line; empty for nothing."""
+    """What the Hub wants the user to know beside a success, as one line; empty for nothing."""
     return _text_of(trailers, WARNING_TRAILER)
 
 
@@ -221,7 +221,7 @@ def _clocks_apart(failure: Failure, now: datetime) -> str:
     told = hub_time(failure.trailers)
     if told is None or BAD_SIGNATURE not in failure.details:
         return ""
-    # With the trailer the Hub says that it was the date. From an HTTP date that is only known if what we sign is over by then.
+    # With its own trailer the Hub says that the date was the reason. An HTTP date tells that only when it is past what was signed.
     if all(name != TIME_TRAILER for name, _ in failure.trailers) and told - now < SIGNATURE_LIFETIME:
         return ""
     return behind_text(told - now)

@@ -1,7 +1,7 @@
-"""The token of a user: got by the Hub's challenge when there is none, and anew when the Hub no longer accepts it.
+"""The token of a user: asked for when there is none, and again when the Hub no longer accepts it.
 
-Tokens do not expire, but a Hub that lost its host key accepts none of the old ones, and a running mount should not need a hand
-then (go-threads ``net/api``, ``GetToken``).
+Tokens do not expire, but a Hub that lost its host key accepts none of the old ones; a running mount then gets a new one by itself
+(go-threads ``net/api``, ``GetToken``).
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from bucketfs.keys import Identity
 
 
 class TokenBearer:
-    """Credentials that get themselves a token when they name an identity and hold none. Call it for the credentials to
-    use."""
+    """Adds a token to credentials that name an identity and hold none. Call it for the credentials to use."""
 
     def __init__(self, source: Callable[[], Credentials]) -> None:
         self._source = source
@@ -31,8 +30,8 @@ class TokenBearer:
         return credentials
 
     async def prepare(self, ask: Callable[[Identity], Awaitable[str]]) -> None:
-        """Gets the token with ``ask``, if one is needed and not had; one at a time, the others wait for it. Raises what
-        ``ask`` raises."""
+        """Gets the token with ``ask``, if one is needed and not there; one task asks, the others wait. Raises what ``ask``
+        raises."""
         if not self._lacking:
             return
         async with self._asking:
@@ -41,8 +40,8 @@ class TokenBearer:
                 self._tokens[wanted] = await ask(Identity.from_text(wanted))
 
     def refused(self) -> bool:
-        """The Hub did not accept the credentials: another token is asked for before the next call. False when the token is
-        not ours to ask for, or there is none."""
+        """The Hub did not accept the credentials: ``prepare`` asks for another token. False when the credentials came with their
+        token, or need none."""
         credentials = self._source()
         self._tokens.pop(credentials.identity, None)
         return bool(credentials.identity) and not credentials.token

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from support.dict_source import DictSource
 
-from bucketfs.cache import BlockCache, DictSource, Source
+from bucketfs.cache import BlockCache, Source
 from bucketfs.dag import DAG_PB, cid_of, verify
 from bucketfs.disk import Disk, OpenFile
 from bucketfs.errors import Corrupt, DiskFailed, NoSpace, NotFound, Unavailable

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from support.dict_source import DictSource
 
-from bucketfs.cache import BlockCache, DictSource
+from bucketfs.cache import BlockCache
 from bucketfs.dag import cid_of
 from bucketfs.errors import NotFound
 from bucketfs.types import Cid

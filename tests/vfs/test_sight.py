@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.dict_source import DictSource
 from world import MemoryRemote, World
 
-from bucketfs.cache import DictSource
 from bucketfs.dag import cid_of, drive, edit_directory
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid, Link

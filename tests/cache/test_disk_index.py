@@ -1,11 +1,11 @@
-"""The shelf against a plain list in the order of use."""
+"""The index of the disk tier against a plain list in the order of use."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bucketfs.cache.policy import PAGE_SIZE, Shelf, cost
+from bucketfs.cache.disk_index import PAGE_SIZE, DiskIndex, cost
 
 keys = st.sampled_from([b"a", b"b", b"c", b"d", b"e"])
 sizes = st.integers(0, 3 * PAGE_SIZE)
@@ -19,21 +19,21 @@ steps = st.one_of(
 
 @given(st.lists(steps, max_size=30), st.integers(0, 10 * PAGE_SIZE))
 def test_the_least_recently_used_goes_first(history: list[tuple[str, ...]], limit: int) -> None:
-    shelf = Shelf(limit)
+    index = DiskIndex(limit)
     model: list[tuple[bytes, int]] = []
     for verb, *arguments in history:
         if verb == "add":
             key, size = arguments
-            shelf.add(key, size)
+            index.add(key, size)
             model = [(other, n) for other, n in model if other != key] + [(key, size)]
         elif verb == "touch":
             (key,) = arguments
-            if key in shelf:
-                shelf.touch(key)
+            if key in index:
+                index.touch(key)
                 model.sort(key=lambda block: block[0] == key)
         elif verb == "drop":
             (key,) = arguments
-            shelf.drop(key)
+            index.drop(key)
             model = [(other, n) for other, n in model if other != key]
         else:
             (give_up,) = arguments
@@ -41,13 +41,13 @@ def test_the_least_recently_used_goes_first(history: list[tuple[str, ...]], limi
             expected = []
             while model and sum(cost(n) for _, n in model) > min(limit, used - give_up):
                 expected.append(model.pop(0))
-            assert shelf.victims(give_up) == expected
-        assert shelf.used_bytes == sum(cost(n) for _, n in model)
-        assert len(shelf) == len(model)
+            assert index.victims(give_up) == expected
+        assert index.used_bytes == sum(cost(n) for _, n in model)
+        assert len(index) == len(model)
         for key, size in model:
-            assert key in shelf and shelf.size(key) == size
-    shelf.clear()
-    assert (len(shelf), shelf.used_bytes, shelf.size(b"a")) == (0, 0, None)
+            assert key in index and index.size(key) == size
+    index.clear()
+    assert (len(index), index.used_bytes, index.size(b"a")) == (0, 0, None)
 
 
 @given(st.integers(0, 100_000))
@@ -56,17 +56,17 @@ def test_a_block_counts_for_at_least_its_bytes_and_a_page(size: int) -> None:
 
 
 def test_a_use_is_written_down_once_in_an_epoch() -> None:
-    shelf = Shelf(64 * PAGE_SIZE)
-    shelf.add(b"a", 1)
-    assert [shelf.touch(b"a"), shelf.touch(b"a")] == [False, False]
+    index = DiskIndex(64 * PAGE_SIZE)
+    index.add(b"a", 1)
+    assert [index.touch(b"a"), index.touch(b"a")] == [False, False]
     for number in range(4):
-        shelf.add(b"%d" % number, 1)
-    assert shelf.epoch > 0
-    assert [shelf.touch(b"a"), shelf.touch(b"a")] == [True, False]
+        index.add(b"%d" % number, 1)
+    assert index.epoch > 0
+    assert [index.touch(b"a"), index.touch(b"a")] == [True, False]
 
 
 def test_a_later_run_goes_on_in_the_order_of_epochs() -> None:
-    shelf = Shelf(10 * PAGE_SIZE)
-    shelf.load([(b"old", 1, 3), (b"new", 1, 7)])
-    assert shelf.epoch == 7
-    assert shelf.victims(1) == [(b"old", 1)]
+    index = DiskIndex(10 * PAGE_SIZE)
+    index.load([(b"old", 1, 3), (b"new", 1, 7)])
+    assert index.epoch == 7
+    assert index.victims(1) == [(b"old", 1)]

@@ -1,17 +1,19 @@
 """Which blocks the disk tier holds, which it gives up first, and how much that is. Pure.
 
-The order is least recently used, kept exactly in memory and approximately on disk: with each block goes the *epoch* of
-its last use, and epochs are counted by bytes stored (one for each 32nd part of the limit). So a block that is read a
-thousand times in one epoch is written down once, and after a restart the order is right except within an epoch.
+The order is least recently used: exact in memory, approximate on disk. With each block the *epoch* of its last use is stored;
+epochs are counted by bytes stored (one for each 32nd part of the limit). So a block that is read a thousand times in one epoch is
+written down once, and after a restart the order is right except within an epoch.
 
-A block counts for its size plus an overhead, and at least for one disk page, so that many small blocks cannot outgrow the
-limit (nor this table the memory).
+A block counts for its size plus an overhead, and at least for one disk page, so that many small blocks cannot outgrow the limit
+(nor this table the memory).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
 from collections.abc import Iterable
+
+from cachetools import LRUCache
 
 PAGE_SIZE = 4096
 EPOCHS_PER_LIMIT = 32
@@ -22,37 +24,39 @@ def cost(size: int) -> int:
     return (size + PAGE_SIZE) // PAGE_SIZE * PAGE_SIZE
 
 
-class Shelf:
+class DiskIndex:
     """The keys on disk with their sizes, least recently used first. All sizes are bytes."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
-        self.used_bytes = 0
         self.epoch = 0
         self._stored_bytes = 0
-        self._blocks: OrderedDict[bytes, tuple[int, int]] = OrderedDict()  # key: (size, epoch of the last use written down)
+        # Key: (size, epoch of the last use written down). Without a limit of its own: what goes has to be removed from the disk,
+        # so nothing may go but by `victims`.
+        self._blocks: LRUCache[bytes, tuple[int, int]] = LRUCache(math.inf, lambda block: cost(block[0]))
+
+    @property
+    def used_bytes(self) -> int:
+        """What all blocks take, about."""
+        return int(self._blocks.currsize)
 
     def load(self, blocks: Iterable[tuple[bytes, int, int]]) -> None:
         """Takes in what an earlier run left: keys, sizes and epochs, in the order of their epochs."""
         for key, size, epoch in blocks:
             self._blocks[key] = (size, epoch)
-            self.used_bytes += cost(size)
             self.epoch = max(self.epoch, epoch)
 
     def add(self, key: bytes, size: int) -> None:
         """A block is stored, as the most recently used."""
-        self.drop(key)
         self._stored_bytes += cost(size)
         if self._stored_bytes >= self.limit_bytes // EPOCHS_PER_LIMIT:
             self._stored_bytes = 0
             self.epoch += 1
         self._blocks[key] = (size, self.epoch)
-        self.used_bytes += cost(size)
 
     def touch(self, key: bytes) -> bool:
-        """A block is used. Whether that should be written down (with the present epoch)."""
+        """A block is used. Returns whether that should be written down (with the present epoch)."""
         size, epoch = self._blocks[key]
-        self._blocks.move_to_end(key)
         if epoch == self.epoch:
             return False
         self._blocks[key] = (size, self.epoch)
@@ -60,9 +64,7 @@ class Shelf:
 
     def drop(self, key: bytes) -> None:
         """A block is gone, if it was there."""
-        found = self._blocks.pop(key, None)
-        if found is not None:
-            self.used_bytes -= cost(found[0])
+        self._blocks.pop(key, None)
 
     def victims(self, give_up_bytes: int = 0) -> list[tuple[bytes, int]]:
         """Drops what must go to keep the limit, and at least ``give_up_bytes`` of what is there, least recently used first.
@@ -70,18 +72,16 @@ class Shelf:
         target = min(self.limit_bytes, self.used_bytes - give_up_bytes)
         gone: list[tuple[bytes, int]] = []
         while self.used_bytes > target and self._blocks:
-            key, (size, _) = self._blocks.popitem(last=False)
-            self.used_bytes -= cost(size)
+            key, (size, _) = self._blocks.popitem()
             gone.append((key, size))
         return gone
 
     def clear(self) -> None:
         """Nothing is there any more."""
         self._blocks.clear()
-        self.used_bytes = 0
 
     def size(self, key: bytes) -> int | None:
-        """The size of a block that is there, else None."""
+        """The size of a block that is there and about to be read, else None."""
         found = self._blocks.get(key)
         return None if found is None else found[0]
 
