@@ -1,18 +1,18 @@
-"""The kernel's door: a VFS shown as a mounted folder.
+"""The kernel's side: a VFS shown as a mounted folder.
 
 Requests of the kernel come in through ``operations``, which only translates; errors leave as errnos by the one table in
-``errno``; news from elsewhere goes out through ``invalidate``. ``Mount`` holds them together from the checks before the
-mount to the unmount after it.
+``errno``; changes from elsewhere are announced by ``invalidate``. ``Mount`` holds them together, from the checks before the mount
+to the unmount.
 
-What this room promises to the rooms above and below:
+What this room promises:
 
 1. Every request is answered, at the latest ``timeout_s + grace_s`` after it came in.
 2. The kernel may believe names and attributes for an hour, and is told of each change from elsewhere by ``Mount.notify``.
 3. Unmounting lets the kernel write back first, and is bounded; after ``run`` returned or raised, nothing is mounted.
 4. Nothing here touches the mounted folder from the trio thread.
 
-``mounts``, ``mounted_at``, ``mount_above``, ``unmount`` work on the kernel's table of mounts and need no running mount of
-this process.
+``mounts``, ``mounted_at``, ``mount_above``, ``unmount`` read the kernel's table of mounts and need no running mount of this
+process.
 """
 
 from typing import TYPE_CHECKING

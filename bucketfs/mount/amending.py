@@ -1,9 +1,9 @@
-"""Having the kernel show a file as it is here, after a write to it failed.
+"""Making the kernel show a file as it is stored, after a write to it failed.
 
-A notification drops pages, and tells no length: with the writeback cache the kernel takes that of a regular file from nothing but a
-change of it that a program asks for. So the mount is such a program for a moment: it opens the file by its name and sets the length
-that the file has here. The VFS knows the handle, changes nothing, and answers with the length. This takes the file's lock in the
-kernel, so it is done in a worker, as announcements are.
+A notification drops pages but carries no length. With the writeback cache the kernel believes no length of a regular file but its
+own (fs/fuse/inode.c: ``fuse_change_attributes``), which only a program's truncate changes. So the mount acts as that program: it
+opens the file by its name and sets the length that is stored. The VFS knows the handle, changes nothing, and answers with the
+length. This takes the inode's lock in the kernel, so a worker does it, as with announcements.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ log = logging.getLogger(__name__)
 
 
 class Amender:
-    """For one mount. Calling it blocks; from a worker of trio's."""
+    """For one mount. Call it in one of trio's worker threads; it blocks."""
 
     def __init__(self, vfs: VFS) -> None:
         self.mounted: Mounted | None = None
         self.thread: int | None = None
-        """The worker that acts on the mount now. Its requests must not wait for what it does."""
+        """The worker that acts on the mount now. Its own requests must not wait for what it does: ``open`` and ``getattr`` tell
+        it by this number."""
         self._vfs = vfs
 
     def __call__(self, news: Invalidation) -> None:
@@ -41,7 +42,7 @@ class Amender:
             told = self._tell_size(inode)
         finally:
             self.thread = None
-        # What was dirty is clean now, whether it was taken or refused.
+        # Pages that were dirty until now are clean, written or refused: they go too.
         _drop_pages(inode)
         trio.from_thread.run_sync(lambda: self._vfs.amends.end(inode, told=told))
 
@@ -56,7 +57,7 @@ class Amender:
             log.debug("the kernel keeps the length of inode %d until it is closed: %s", inode, error)
             return False
         try:
-            # Another file system may be mounted over ours. (A file of ours that needs no amends cannot be opened so.)
+            # Another file system may be mounted over ours, and its file must not be cut.
             if mount_number(descriptor) != self.mounted.number:
                 return False
             os.ftruncate(descriptor, trio.from_thread.run_sync(self._vfs.amends.size_bytes, inode))

@@ -1,4 +1,4 @@
-"""What must be so before a mount is tried, each with the one line that says what to do when it is not."""
+"""The checks before a mount. Each failure is one line, with a hint what to do."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import logging
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from bucketfs.errors import Busy, Denied, NotADirectory, NotEmpty, NotFound, NotPermitted, Unsupported
 from bucketfs.mount.settings import MountSettings
-from bucketfs.mount.table import is_dead, mounted_at, unmount
+from bucketfs.mount.table import Mounted, is_dead, mounted_at, unmount
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +20,9 @@ FUSE_CONF = Path("/etc/fuse.conf")
 
 
 def prepare(mountpoint: Path, settings: MountSettings) -> Path:
-    """Check everything and return the real path of the mount point; a dead mount of ours at it is cleared first.
+    """Check everything and return the real path of the mount point; a dead mount of ours there is cleared first.
 
-    Blocks, and may hang where the path leads through another file system that does: call it in a thread with a time limit.
+    Blocks, and hangs with a file system on the way that hangs: call it in a thread with a time limit.
     Raises NotFound, NotADirectory, NotEmpty, Busy, NotPermitted, Denied, Unsupported.
     """
     check_system(settings)
@@ -53,7 +54,7 @@ def check_system(settings: MountSettings) -> None:
 
 
 def real_path(mountpoint: Path) -> Path:
-    """``mountpoint`` made absolute, with symlinks followed, but without a look at what may be mounted there."""
+    """``mountpoint`` made absolute, with symlinks followed, but without touching what may be mounted there."""
     place = (
         Path(os.path.realpath(mountpoint.parent)) / mountpoint.name
         if mountpoint.name
@@ -66,8 +67,8 @@ def real_path(mountpoint: Path) -> Path:
     return place
 
 
-def clear_dead(place: Path) -> None:
-    """Unmount what a killed bucketfs left here. Raises Busy when something living is mounted instead."""
+def clear_dead(place: Path, mounted_at: Callable[[Path], Mounted | None] = mounted_at) -> None:
+    """Unmount what a killed bucketfs left here. Raises Busy when a live mount is there."""
     while (mounted := mounted_at(place)) is not None and mounted.type.startswith("fuse"):
         if not mounted.ours:
             raise Busy(f"{place} is in use by another mount ({mounted.type})", hint="unmount that, or choose another folder")
@@ -94,7 +95,7 @@ def check_place(place: Path) -> None:
     me = os.geteuid()
     if me not in (0, facts.st_uid):
         raise NotPermitted(
-            f"the mount point {place} belongs to someone else (uid {facts.st_uid})", hint="choose a folder of yours"
+            f"the mount point {place} belongs to another user (uid {facts.st_uid})", hint="choose a folder of yours"
         )
     if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
         raise Denied(f"you may not write to {place}", hint=f"chmod u+rwx {place}")

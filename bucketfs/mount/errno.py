@@ -1,9 +1,8 @@
 """The one table from our errors to errnos.
 
-An errno is all that a program behind the kernel ever learns, so each row is chosen for what programs do with it: a backup
-tool skips a file on EACCES and goes on, stops on ENOSPC, retries nothing on EIO. A Hub that is away is EIO (the README
-promises that), because ETIMEDOUT and EHOSTUNREACH are no answers that callers of read(2) expect. The reason stands in
-``status`` and in the log.
+An errno is all that a program learns, so each row is chosen for what programs do with it: a backup tool skips a file on EACCES
+and goes on, stops on ENOSPC, retries nothing on EIO. A Hub that is away is EIO (the README promises that), because callers of
+read(2) do not expect ETIMEDOUT and EHOSTUNREACH. ``status`` and the log tell the reason.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ TABLE: dict[type[BaseException], int] = {
     errors.TooLarge: errno.EFBIG,
     errors.TooManyLinks: errno.ELOOP,
     errors.Usage: errno.EINVAL,
-    # What a Hub answered. RootMoved never leaves sync; should it, then nothing the program did was wrong.
+    # What a Hub answered. RootMoved never leaves sync; if it did, that would not be the program's fault.
     errors.Unauthenticated: errno.EACCES,
     errors.RootMoved: errno.EIO,
     errors.BlocksMissing: errno.EIO,
@@ -55,8 +54,8 @@ TABLE: dict[type[BaseException], int] = {
 def errno_of(error: BaseException) -> int:
     """The errno for ``error``: of its class, or of the nearest class above it that has a row.
 
-    A group (from a nursery inside a handler) counts as its first member: the members of a request fail for one reason. What
-    has no row is a bug of ours: EIO, and this is the one place that logs its traceback.
+    A group (from a nursery inside a handler) counts as its first member: the members of a request fail for one reason. An error
+    without a row is a bug of ours: EIO, and its traceback is logged here, and only here.
     """
     if isinstance(error, BaseExceptionGroup):
         return errno_of(error.exceptions[0])
@@ -64,5 +63,5 @@ def errno_of(error: BaseException) -> int:
         number = TABLE.get(kind)
         if number is not None:
             return number
-    log.error("a request failed in a way nobody foresaw; it is answered with EIO", exc_info=error)
+    log.error("a request failed in a way that was not foreseen; it is answered with EIO", exc_info=error)
     return errno.EIO

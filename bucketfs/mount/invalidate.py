@@ -1,21 +1,23 @@
-"""Telling the kernel what is not as it was told.
+"""Announcing to the kernel what changed elsewhere.
 
-The kernel may believe names and attributes for an hour, so each change from elsewhere must be announced. An announcement
-can block: it takes locks that a request in flight may hold. So it is never made by a handler, nor by the task that produced
-the news, but by one worker thread, fed by ``Invalidator.run``.
+The kernel may believe names and attributes for an hour, so each change from elsewhere must be announced (FUSE_NOTIFY_INVAL_ENTRY,
+_INVAL_INODE, _DELETE). An announcement can block: it takes locks that a request in flight may hold (the folder's inode lock, page
+locks). Made from a handler it may deadlock, as pyfuse3 and libfuse warn (``fuse_lowlevel_notify_inval_entry`` in
+fuse_lowlevel.h). So one worker thread makes it, fed by ``Invalidator.run``; neither a handler nor the task that produced the news
+does.
 
-What waits is a set: the same news twice is told once. Its size is thereby bounded by the names and inodes that the VFS knows
-the kernel to hold; a producer of much news awaits ``drained`` between portions.
+What waits is a set: the same news twice is told once. This bounds it by the names and inodes that the kernel holds; a producer of
+much news awaits ``drained`` between portions.
 
-A mount has four of these, because each waits for other locks: for names; for attributes that a write waits for until they are
-dropped (`Mount.told`); for the pages of files; and for files whose length the kernel must take (`amend`).
+A mount has four Invalidators, because each kind waits for other locks: names; attributes, for which a write waits (`Mount.told`);
+the pages of files; and files whose length the kernel must take (`amending`).
 
-An answer to a request introduces a name to the kernel as it is. News about that name from before is not told any more
-(`introduced`): the kernel would drop the name that a program has just been given, and getcwd(2) fails in a folder so dropped.
+An answer to a request introduces a name to the kernel as it is now, so older news about that name is dropped (`introduced`). The
+kernel would otherwise drop the name that a program was just given, and getcwd(2) fails in a folder that was dropped so.
 
-A worker must be at rest before the session is torn down, because pyfuse3 hands the session to libfuse without looking at
-it. Cancelling ``run`` makes the thread stop before its next announcement; ``at_rest`` waits for the one it is making. It
-cannot wait for ever: when nobody serves requests any more, an announcement may never come back.
+A worker must be at rest before the session is closed, because pyfuse3 hands the session to libfuse without a check. Cancelling
+``run`` stops the thread before its next announcement; ``at_rest`` waits for the one that is being made, with a limit: without a
+server of requests an announcement may never return.
 """
 
 from __future__ import annotations
@@ -57,11 +59,10 @@ class Invalidator:
         self._rests.set()
 
     def notify(self, news: Invalidation) -> None:
-        """Announce ``news`` soon. Never blocks; from the trio thread only. After the end of ``run`` there is nobody to
-        tell."""
+        """Announce ``news`` soon. Never blocks; from the trio thread only. After the end of ``run`` it does nothing."""
         if not self._open:
             return
-        # Told in the order of the last mention: a name that went, came and went again ends as gone.
+        # In the order of the last mention: a name that went, came and went again must end as gone.
         self._waiting.pop(news, None)
         self._waiting[news] = next(self._mentions)
         if isinstance(news, EntryGone | EntryChanged):
@@ -87,7 +88,7 @@ class Invalidator:
             await done.wait()
 
     async def drained(self) -> None:
-        """Wait until the kernel was told everything, or the mount ended. Never from inside a handler: it would wait for
+        """Wait until the kernel was told everything, or the mount ended. Never from inside a handler, which would wait for
         itself."""
         await self._drained.wait()
 
@@ -122,7 +123,7 @@ class Invalidator:
     def _forget(self, batch: Mapping[Invalidation, int]) -> None:
         for news, mention in batch.items():
             self._answer(news, mention)
-            # News that was repeated meanwhile may have been told before what it is about happened; it is told again.
+            # News repeated meanwhile is told again: the announcement may have come before the second change.
             if self._waiting.get(news) == mention:
                 del self._waiting[news]
                 if isinstance(news, EntryGone | EntryChanged):
@@ -151,8 +152,8 @@ class Invalidator:
             self._awaited[news] = later
 
     def _tell_all(self, batch: Sequence[Invalidation]) -> None:
-        # Cleared before the look at the cancellation: whoever cancelled and then finds us at rest may rely on it, since we
-        # stop at that look.
+        # Cleared before the check for cancellation: a task that cancelled and then sees us at rest can rely on it, since this
+        # thread stops at that check.
         self._rests.clear()
         try:
             for news in batch:
@@ -162,8 +163,7 @@ class Invalidator:
                 try:
                     self._tell(news)
                 except OSError as error:
-                    # ENOENT: the kernel does not hold it. ENODEV, ENOTCONN: the mount is going away. Nothing is lost in
-                    # either.
+                    # ENOENT: the kernel does not hold it. ENODEV, ENOTCONN: the mount is going away. Either way it cannot be wrong.
                     if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOTCONN):
                         log.warning("the kernel did not take %s: %s", news, error)
         finally:
@@ -174,8 +174,9 @@ def _tell(news: Invalidation) -> None:
     match news:
         case EntryGone(parent, name, inode):
             if inode:
-                # Told as a deletion, programs that watch the name by inotify hear of it. The kernel refuses for a directory
-                # in which it still holds names, and for another inode at the name; then the name is forgotten as any other.
+                # FUSE_NOTIFY_DELETE lets programs that watch the name by inotify(7) hear of it. The kernel refuses a folder in
+                # which it still holds names (ENOTEMPTY) and another inode at the name (ENOENT): then the name is only dropped
+                # (fs/fuse/dir.c: fuse_reverse_inval_entry).
                 with suppress(OSError):
                     pyfuse3.invalidate_entry(parent, name, inode)
                     return

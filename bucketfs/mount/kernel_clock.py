@@ -10,19 +10,19 @@ CLOCK_REALTIME_COARSE = 5
 
 
 class KernelClock:
-    """Tells the time as the kernel would stamp a file now, in nanoseconds since 1970. With it an order of calls is an order of
-    times, whether a call is stamped here or in the kernel, as in a local file system.
+    """The time as the kernel would stamp a file now, in nanoseconds since 1970. Calls in order get times in order, whether they are
+    stamped here or in the kernel, as in a local file system.
 
-    The kernel stamps with the time of its last tick, some milliseconds ago; a stamp of the fine clock would be newer than what is
-    made after it. Since Linux 6.13 a stamp is moreover never older than any fine one that a file system with multigrain timestamps
-    has given (Documentation/filesystems/multigrain-ts.rst), which clock_gettime(2) does not tell. So a file is touched and looked
-    at: one in memory, of tmpfs, which is such a file system.
+    The kernel stamps with the time of its last tick, some milliseconds ago: a stamp by the fine clock would be newer than that of
+    a file made after it. Since Linux 6.13 a stamp is also never older than any fine one that a file system with multigrain
+    timestamps gave before (Documentation/filesystems/multigrain-ts.rst), which clock_gettime(2) does not tell. So a file on such
+    a file system, in memory (tmpfs), is touched and its ctime read.
     """
 
     def __init__(self) -> None:
         try:
             self._file = os.memfd_create("clock", os.MFD_CLOEXEC)
-        except OSError:  # as where a sandbox forbids it
+        except OSError:  # a sandbox may forbid it
             self._file = -1
 
     def __call__(self) -> int:

@@ -1,16 +1,15 @@
 """One mount, from its checks to its end.
 
-``Mount.run`` serves until the folder is unmounted from outside, ``leave`` is called, or it is cancelled. After ``leave`` it
-parts politely: while requests are still being served the kernel is asked to unmount, for which it writes back the
-pages it holds; a mount that is in use is written back and then detached. A cancellation without ``leave`` means that something
-broke: the kernel writes back what it holds, and the mount is left dead (ENOTCONN), for an empty folder in its place would
-tell a program that mirrors it that all was deleted. Serving has a shield of its own, so that a cancellation of ``run``
-reaches it only after that, and the whole of it is bounded by ``unmount_grace_s``.
+``Mount.run`` serves until the folder is unmounted from outside, ``leave`` is called, or it is cancelled. After ``leave`` the
+kernel is asked to unmount while requests are still served, so that it can write back the pages it holds; a mount that is in use
+is written back and then detached. A cancellation without ``leave`` means that something broke: the kernel writes back what it
+holds, and the mount is left dead (ENOTCONN), for an empty folder in its place would tell a program that mirrors it that all was
+deleted. Serving has a shield of its own, so that a cancellation of ``run`` reaches it only after that; ``unmount_grace_s`` bounds
+the whole.
 
 pyfuse3 keeps its session in global variables: one process can hold one mount.
 
-The trio thread must never touch the mounted folder itself, it would wait for its own answer; ``/proc`` and ``/sys`` are
-safe.
+The trio thread must never touch the mounted folder, since it would wait for its own answer; ``/proc`` and ``/sys`` are safe.
 """
 
 from __future__ import annotations
@@ -32,9 +31,8 @@ from bucketfs.mount.amending import Amender
 from bucketfs.mount.checks import prepare
 from bucketfs.mount.invalidate import Invalidator
 from bucketfs.mount.operations import Operations
-from bucketfs.mount.settings import MountSettings
+from bucketfs.mount.settings import MountSettings, raise_limits
 from bucketfs.mount.table import Mounted, mounted_at, unmount, write_back
-from bucketfs.mount.tuning import tune
 from bucketfs.vfs import VFS, AttributesChanged, ContentChanged, ContentLost, Invalidation
 
 if TYPE_CHECKING:
@@ -63,7 +61,7 @@ class Mount:
         self._leaving = False
         self._serving = False
         self._mounted: Mounted | None = None
-        self._tuned: dict[str, int] = {}
+        self._raised: dict[str, int] = {}
 
     def notify(self, news: Invalidation) -> None:
         """Tell the kernel soon. Never blocks; from the trio thread only."""
@@ -76,8 +74,8 @@ class Mount:
                 self._names.notify(news)
 
     async def told(self, news: AttributesChanged | ContentChanged) -> None:
-        """Tell the kernel, and wait until that was done. Also from inside a write: dropping pages waits for writes of the same
-        file that are on their way, but not for direct ones, and dropping attributes waits for nothing."""
+        """Tell the kernel, and wait until that was done. Allowed inside a write request: dropping attributes waits for nothing, and
+        dropping pages waits for write-back of the same file, but not for direct writes."""
         lane = self._attributes if isinstance(news, AttributesChanged) else self._contents
         with trio.move_on_after(TOLD_TIMEOUT_S):
             await lane.announced(news)
@@ -98,7 +96,7 @@ class Mount:
             "requests": dict(self._operations.requests),
             "overdue": self._operations.overdue,
             "invalidations": sum(lane.told for lane in self._lanes),
-            "kernel": dict(self._tuned),
+            "kernel": dict(self._raised),
         }
 
     async def run(self, *, task_status: trio.TaskStatus[Mounted] = trio.TASK_STATUS_IGNORED) -> None:
@@ -112,20 +110,20 @@ class Mount:
             self._mounted = mounted_at(place)
             self._amender.mounted = self._mounted
             if self._mounted is None:
-                raise Unsupported(f"the mount at {place} is not in sight", hint="was it unmounted in the same moment?")
+                raise Unsupported(f"the mount at {place} is not there", hint="was it unmounted in the same moment?")
             async with trio.open_nursery() as nursery:
                 serving = await nursery.start(self._serve)
                 telling = await nursery.start(self._tell)
-                # Limits that are set before the kernel's first request are set anew by its handshake.
+                # The handshake sets the kernel's limits to their defaults, so ours come after it.
                 with trio.move_on_after(HANDSHAKE_TIMEOUT_S):
                     await self._operations.begun.wait()
-                self._tuned = tune(self._mounted, self._settings)
+                self._raised = raise_limits(self._mounted, self._settings)
                 task_status.started(self._mounted)
                 try:
                     await self._end.wait()
                 finally:
                     await self._part(place)
-                    # News goes first: a thread that waits for a lock of a request gets it only while requests are served.
+                    # Announcing ends first: a thread that waits for a lock of a request gets it only while requests are served.
                     telling.cancel()
                     with trio.CancelScope(shield=True):
                         for lane in self._lanes:
@@ -160,7 +158,7 @@ class Mount:
                     nursery.start_soon(lane.run)
 
     async def _part(self, place: Path) -> None:
-        """Unmount while we still serve. Bounded; what it cannot do is done without the kernel's consent afterwards."""
+        """Unmount while requests are still served. Bounded; if it fails, the mount is detached afterwards."""
         if not self._serving or not self._still_there(place):
             return
         grace_s = self._settings.unmount_grace_s
@@ -191,7 +189,7 @@ class Mount:
         if all(lane.resting for lane in self._lanes):
             pyfuse3.close(unmount=there and self._leaving)
             return
-        # Its thread is stuck inside the session, which therefore must outlive it: until this process ends, which closes all.
+        # A worker is stuck inside the session, which therefore must live on until this process ends.
         log.warning("an announcement to the kernel is stuck; the mount is detached and ends with this process")
         if there and self._leaving:
             unmount(place, lazy=True)

@@ -1,31 +1,30 @@
 """The kernel's requests, translated into calls of the VFS and back.
 
-Each handler is a translation and nothing else: names are checked, facts become pyfuse3's structures, errors become errnos by
-the one table. ``_answers`` wraps every handler that replies. It holds two promises: a request is answered before its
-deadline, and no exception but an errno reaches pyfuse3, where any other would end the mount.
+A handler only translates: names are checked, attributes become pyfuse3's structures, errors become errnos by the one table.
+``_answers`` wraps every handler that replies and makes two promises: a request is answered before its deadline, and no exception
+but an errno reaches pyfuse3, where any other would end the mount.
 
-A deadline cancels the handler at the checkpoint where it waits; a handler that is past its last wait is never cut short. The
-answer is then EIO, as for a Hub that is away, because that is what it means to the program that waits.
+A deadline cancels the handler where it waits; a handler that is past its last wait is never cut short. The answer is then EIO, as
+for a Hub that is away, because that is what it means to the program that waits.
 
-What is not here, and why:
+What pyfuse3 answers with ENOSYS, because no handler is here:
 
-- Extended attributes. The kernel asks ``security.capability`` before every write as long as anybody answers ``getxattr``
-  with something else than ENOSYS. After one ENOSYS it stops asking, and tells programs EOPNOTSUPP itself.
-- ``access``. With ``default_permissions`` the kernel decides from mode, uid and gid; ENOSYS tells it to go on so.
-- Hard links: EPERM, which is link(2)'s own word for a file system that has none.
-- Device nodes, sockets and FIFOs: EPERM, which is mknod(2)'s.
+- Extended attributes. The kernel asks for ``security.capability`` before every write while ``getxattr`` is answered. After one
+  ENOSYS it stops asking, and tells programs EOPNOTSUPP itself (fs/fuse/xattr.c: ``no_getxattr``).
+- ``access``. With ``default_permissions`` the kernel decides from mode, uid and gid (fs/fuse/dir.c: ``fuse_permission``).
+
+Refused: hard links (EPERM, as link(2) has it for a file system without them), device nodes, sockets and FIFOs (EPERM, mknod(2)).
 """
 
 from __future__ import annotations
 
-import errno
 import functools
 import logging
 import stat
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
 import trio
@@ -63,7 +62,7 @@ def _answers(handler: Handler[P, R]) -> Callable[Concatenate[Operations, P], Cor
     @functools.wraps(handler)
     async def answered(self: Operations, /, *args: P.args, **kwargs: P.kwargs) -> R:
         self.requests[name] += 1
-        # A plain scope and not trio.fail_after: that one costs a generator more, on each of the ten thousand reads a second.
+        # Not trio.fail_after, which costs one generator more on each of ten thousand reads a second.
         limit_s = self._fsync_deadline_s if waits_for_hub else self.deadline_s
         with trio.CancelScope(deadline=trio.current_time() + limit_s):
             try:
@@ -82,11 +81,16 @@ def _answers(handler: Handler[P, R]) -> Callable[Concatenate[Operations, P], Cor
 
 
 class Operations(pyfuse3.Operations):
-    """The handlers, over one VFS. ``requests`` counts them by name, ``overdue`` those that met their deadline;
-    ``begun`` is set when the kernel sends its first."""
+    """The handlers, over one VFS. ``requests`` counts them by name, ``overdue`` those that met their deadline; ``begun`` is set
+    when the kernel sends its first."""
 
+    # FUSE_EXPORT_SUPPORT: an NFS server finds a file again by looking up "." under its inode number.
     supports_dot_lookup = True
+    # FUSE_WRITEBACK_CACHE: write(2) fills pages, which the kernel sends later in large requests, through whichever handle is open
+    # for writing. It then keeps length and times of a regular file itself, and believes no answer about them (fs/fuse/inode.c:
+    # fuse_change_attributes).
     enable_writeback_cache = True
+    # With FUSE_POSIX_ACL the kernel would ask for ACLs, which no bucket holds.
     enable_acl = False
 
     def __init__(
@@ -107,7 +111,7 @@ class Operations(pyfuse3.Operations):
         self._negative_timeout_s = settings.negative_timeout_s
 
     def init(self) -> None:
-        """The kernel has shaken hands. Its limits are its own again from here on, so this is the moment to change them."""
+        """The kernel has shaken hands. This set its limits to its defaults, so they may be raised from here on."""
         self.begun.set()
 
     # Names and attributes.
@@ -123,7 +127,7 @@ class Operations(pyfuse3.Operations):
         try:
             check_name_bytes(name)
         except NameInvalid as error:
-            # To look for what cannot be there is no mistake; to make it is, and that is refused as such.
+            # Looking for a name that cannot be there is ENOENT; only making one is refused with the reason.
             raise NotFound(str(error)) from error
         try:
             return self._named(parent, name, await self._vfs.lookup(parent, name))
@@ -135,10 +139,11 @@ class Operations(pyfuse3.Operations):
             return nothing
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """The kernel holds these inodes so many times less. It expects no answer, so an error here is ours alone."""
+        """The kernel gives back that many lookups of each inode."""
         try:
             self._vfs.forget([(Inode(inode), count) for inode, count in inode_list])
         except Exception as error:
+            # FUSE_FORGET has no answer, so pyfuse3 cannot pass an errno on: the error is logged.
             errno_of(error)
 
     @_answers
@@ -158,8 +163,8 @@ class Operations(pyfuse3.Operations):
         fh: int | None,
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
-        """Change what ``fields`` name. With the writeback cache the kernel keeps the times of regular files itself, and sends them
-        here when it has changed them; a ctime is among them. What it is told later of these times it does not believe."""
+        """Change what ``fields`` name. With the writeback cache a ctime may be among them: the kernel stamps regular files itself
+        and sends the times here later (fs/fuse/dir.c: ``fuse_flush_times``)."""
         change = SetAttr(
             mode=attr.st_mode & PERMISSION_BITS if fields.update_mode else None,
             uid=attr.st_uid if fields.update_uid else None,
@@ -182,12 +187,13 @@ class Operations(pyfuse3.Operations):
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        """An empty regular file (what an NFS server makes, too). Raises NotPermitted for any other kind."""
+        """An empty regular file, which an NFS server makes like this. Raises NotPermitted for any other kind."""
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             raise NotPermitted("a bucket holds files, folders and symlinks only")
         check_name_bytes(name)
         opened, attr = await self._vfs.create(Inode(parent_inode), name, mode & PERMISSION_BITS, 0, _caller(ctx))
-        # The name exists now; a release that is cut short would leave the kernel without the inode it must forget later.
+        # The file exists now and counts as looked up. Should the deadline end this release, the kernel would get an error instead
+        # of the inode, and never forget it.
         with trio.CancelScope(shield=True):
             await self._vfs.release(opened.handle)
         return self._named(Inode(parent_inode), name, attr)
@@ -232,8 +238,7 @@ class Operations(pyfuse3.Operations):
         flags: int,
         ctx: pyfuse3.RequestContext,
     ) -> None:
-        """Rename; the flags are renameat2(2)'s. RENAME_WHITEOUT is for overlay file systems, which need device nodes
-        anyway."""
+        """Rename; the flags are renameat2(2)'s. RENAME_WHITEOUT would make a device node, which no bucket holds."""
         check_name_bytes(name_old)
         check_name_bytes(name_new)
         if flags not in (RenameFlags.NONE, RenameFlags.NOREPLACE, RenameFlags.EXCHANGE):
@@ -286,8 +291,9 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        """Fill the kernel's buffer: ``.`` and ``..``, and behind them what the VFS lists. Each entry that the kernel accepts counts
-        as a lookup, unless the whole answer becomes an error; not so the first two, which it ignores (fs/fuse/readdir.c)."""
+        """Fill the kernel's buffer: ``.`` and ``..``, then what the VFS lists. With FUSE_READDIRPLUS each entry that fits counts
+        as a lookup, unless the whole answer becomes an error. The kernel does not count the first two (fs/fuse/readdir.c:
+        ``fuse_direntplus_link``)."""
         handle = FileHandle(fh)
         if start_id < len(DOTS):
             for number, (name, attr) in enumerate(zip(DOTS, self._vfs.dots(handle), strict=True), 1):
@@ -327,29 +333,13 @@ class Operations(pyfuse3.Operations):
         reply.f_namemax = facts.name_max
         return reply
 
-    # Answered once with ENOSYS, after which the kernel does not ask again.
-
-    async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
-        _never_again()
-
-    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        _never_again()
-
-    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
-        _never_again()
-
-    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
-        _never_again()
-
-    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        _never_again()
-
     def _not_ahead(self, time_ns: int, fields: pyfuse3.SetattrFields) -> int:
-        """An mtime to set, and when it means now, now by the clock of the mount.
+        """An mtime to set; one that means "now" becomes now by the mount's clock.
 
-        pyfuse3 reads UTIME_NOW off a finer clock than files are stamped with, so that what is made next would be older than what
-        was touched before. It does not say so. But it reads it in the call that leads here, and a time that a program has read
-        takes longer to come this way. (That of a regular file is the kernel's own, and comes with a ctime.)
+        For UTIME_NOW pyfuse3 reads a finer clock than the one files are stamped with, and does not tell the two cases apart: what
+        is made next would be older than what was touched before. But pyfuse3 reads the clock within the call that leads here,
+        while a time that a program has read needs longer to get here. (Times of regular files come from the kernel, with a
+        ctime.)
         """
         now = not fields.update_ctime and 0 <= time.time_ns() - time_ns < NOW_WITHIN_NS
         return self._vfs.owner.now_ns() if now else time_ns
@@ -376,10 +366,6 @@ class Operations(pyfuse3.Operations):
         entry.st_mtime_ns = attr.mtime_ns
         entry.st_ctime_ns = attr.ctime_ns
         return entry
-
-
-def _never_again() -> NoReturn:
-    raise pyfuse3.FUSEError(errno.ENOSYS)
 
 
 def _caller(ctx: pyfuse3.RequestContext) -> Caller:

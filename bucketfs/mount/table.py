@@ -30,9 +30,9 @@ _UMOUNT_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """One line of mountinfo. ``device`` is ``major:minor``, empty for a mount of ours that the kernel has no more while its daemon
-    still runs; ``uid`` is who mounted, where a FUSE mount says so; ``number`` the
-    kernel's own of the mount."""
+    """One line of mountinfo (proc_pid_mountinfo(5)). ``device`` is ``major:minor``, empty for a mount of ours that the kernel no
+    longer has while its daemon still runs. ``uid`` is the user who mounted, where a FUSE mount says so; ``number`` is the mount's
+    id."""
 
     mountpoint: Path
     type: str
@@ -43,7 +43,7 @@ class Mounted:
 
     @property
     def detached(self) -> bool:
-        """Whether the kernel has it no more."""
+        """Whether the kernel no longer has it."""
         return not self.device
 
     @property
@@ -77,7 +77,7 @@ def parse_mountinfo(data: bytes) -> list[Mounted]:
 
 
 def detached(mountpoint: Path) -> Mounted:
-    """A mount of ours that the kernel has no more."""
+    """A mount of ours that the kernel no longer has."""
     return Mounted(mountpoint, TYPE, "", "")
 
 
@@ -107,10 +107,10 @@ def mount_above(path: Path) -> Mounted | None:
 
 
 def is_dead(mountpoint: Path, limit_s: float = ANSWER_LIMIT_S) -> bool:
-    """Whether the process behind a FUSE mount is gone. Blocks, for at most ``limit_s``: one that does not answer (it hangs, it was
-    stopped) is there."""
+    """Whether the process behind a FUSE mount is gone. Blocks for at most ``limit_s``; a process that does not answer by then (it
+    hangs, it was stopped) is there."""
     found: list[bool] = []
-    # A thread that waits for such an answer cannot be called back. It is left, and ends with the answer or with this process.
+    # A thread that waits for the answer cannot be interrupted. It is left behind, and ends with the answer or with this process.
     asking = threading.Thread(target=lambda: found.append(_has_no_process(mountpoint)), name="is_dead", daemon=True)
     asking.start()
     asking.join(limit_s)
@@ -119,10 +119,10 @@ def is_dead(mountpoint: Path, limit_s: float = ANSWER_LIMIT_S) -> bool:
 
 def _has_no_process(mountpoint: Path) -> bool:
     try:
-        # Not stat: the kernel would answer that from what it was told up to an hour ago.
+        # Not stat(2): the kernel would answer from attributes that it may believe for an hour.
         os.statvfs(mountpoint)
     except OSError as error:
-        # The first look after the death meets the request that was aborted by it, every later one the missing connection.
+        # The first call after the death gets ECONNABORTED (its request was aborted), later ones ENOTCONN.
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
 
@@ -151,15 +151,15 @@ def unmount(mountpoint: Path, *, lazy: bool = False, timeout_s: float = _UMOUNT_
     if "not mounted" in lowered or "not found in" in lowered:
         raise NotFound(f"nothing is mounted at {mountpoint}")
     if "not permitted" in lowered or "must be superuser" in lowered or "permission denied" in lowered:
-        raise NotPermitted(f"{mountpoint} was mounted by someone else", hint="unmount it as that user or as root")
+        raise NotPermitted(f"{mountpoint} was mounted by another user", hint="unmount it as that user or as root")
     raise DiskFailed(f"{command[0]} could not unmount {mountpoint}: {text or f'exit code {done.returncode}'}")
 
 
 def write_back(mountpoint: Path) -> None:
-    """Have the kernel write back the dirty pages of the file system at ``mountpoint``: syncfs(2). Blocks. Raises DiskFailed.
+    """Make the kernel write back the dirty pages of the file system at ``mountpoint``: syncfs(2). Blocks. Raises DiskFailed.
 
-    Through ctypes, which lets other Python threads run meanwhile: one of them must answer the writes. (pyfuse3.syncfs holds
-    on to the interpreter, and would wait for itself.)
+    Through ctypes, which releases the GIL: another thread must answer the writes. (pyfuse3.syncfs holds it, and would wait for
+    itself.)
     """
     library = ctypes.CDLL(None, use_errno=True)
     try:
@@ -177,7 +177,7 @@ def _command(mountpoint: Path, lazy: bool) -> list[str]:
     fusermount = shutil.which("fusermount3")
     if fusermount is not None:
         return [fusermount, "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
-    # A root in a small container may have umount alone.
+    # For root in a small container that has no fusermount3.
     return ["umount", *(["-l"] if lazy else []), "--", str(mountpoint)]
 
 

@@ -13,6 +13,7 @@ import trio.testing
 from support.dict_source import DictSource
 
 from bucketfs.cache import BlockCache, Source
+from bucketfs.cache.disk_tier import QUEUE_BYTES
 from bucketfs.dag import DAG_PB, cid_of, verify
 from bucketfs.disk import Disk, OpenFile
 from bucketfs.errors import Corrupt, DiskFailed, NoSpace, NotFound, Unavailable
@@ -237,13 +238,13 @@ class TestFlights:
         assert not cache._flights
 
 
-def cached(below: Source, folder: Path, **more: object) -> BlockCache:
+def cached(below: Source, folder: Path, disk: Disk | None = None, queue_bytes: int = QUEUE_BYTES) -> BlockCache:
     """A cache whose memory holds next to nothing, so that the disk is asked."""
-    return BlockCache(below, folder, 0, DISK, **more)  # type: ignore[arg-type]
+    return BlockCache(below, folder, 0, DISK, disk=disk, queue_bytes=queue_bytes)
 
 
-async def filled(below: Source, folder: Path, **more: object) -> BlockCache:
-    cache = cached(below, folder, **more)
+async def filled(below: Source, folder: Path, disk: Disk | None = None) -> BlockCache:
+    cache = cached(below, folder, disk)
     await cache.open()
     await cache.get_many(CIDS)
     await cache.flush()

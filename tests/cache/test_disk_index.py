@@ -9,43 +9,35 @@ from bucketfs.cache.disk_index import PAGE_SIZE, DiskIndex, cost
 
 keys = st.sampled_from([b"a", b"b", b"c", b"d", b"e"])
 sizes = st.integers(0, 3 * PAGE_SIZE)
-steps = st.one_of(
-    st.tuples(st.just("add"), keys, sizes),
-    st.tuples(st.just("touch"), keys),
-    st.tuples(st.just("drop"), keys),
-    st.tuples(st.just("victims"), sizes),
-)
+steps = st.tuples(st.sampled_from(["add", "touch", "drop", "victims"]), keys, sizes)
 
 
 @given(st.lists(steps, max_size=30), st.integers(0, 10 * PAGE_SIZE))
-def test_the_least_recently_used_goes_first(history: list[tuple[str, ...]], limit: int) -> None:
+def test_the_least_recently_used_goes_first(history: list[tuple[str, bytes, int]], limit: int) -> None:
+    """A full cache keeps the blocks that were read last, and never more than its limit after `victims`."""
     index = DiskIndex(limit)
     model: list[tuple[bytes, int]] = []
-    for verb, *arguments in history:
+    for verb, key, size in history:
         if verb == "add":
-            key, size = arguments
             index.add(key, size)
-            model = [(other, n) for other, n in model if other != key] + [(key, size)]
+            model = [block for block in model if block[0] != key] + [(key, size)]
         elif verb == "touch":
-            (key,) = arguments
             if key in index:
                 index.touch(key)
                 model.sort(key=lambda block: block[0] == key)
         elif verb == "drop":
-            (key,) = arguments
             index.drop(key)
-            model = [(other, n) for other, n in model if other != key]
+            model = [block for block in model if block[0] != key]
         else:
-            (give_up,) = arguments
             used = sum(cost(n) for _, n in model)
             expected = []
-            while model and sum(cost(n) for _, n in model) > min(limit, used - give_up):
+            while model and sum(cost(n) for _, n in model) > min(limit, used - size):
                 expected.append(model.pop(0))
-            assert index.victims(give_up) == expected
+            assert index.victims(size) == expected
         assert index.used_bytes == sum(cost(n) for _, n in model)
         assert len(index) == len(model)
-        for key, size in model:
-            assert key in index and index.size(key) == size
+        for held, held_size in model:
+            assert held in index and index.size(held) == held_size
     index.clear()
     assert (len(index), index.used_bytes, index.size(b"a")) == (0, 0, None)
 

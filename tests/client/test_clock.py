@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +131,7 @@ async def test_details_of_other_refusals_are_told(hub: HubServer, developer: Cre
         (Credentials(api_key=developer.api_key), "x-textile-api-sig is missing"),
         (Credentials(api_key=developer.api_key, api_secret="bme"), "the signature is not the secret's over this date"),
     ):
-        async with Channel(Endpoint.parse(hub.address), lambda credentials=credentials: credentials) as channel:
+        async with Channel(Endpoint.parse(hub.address), partial(replace, credentials)) as channel:
             with pytest.raises(HubError, match=said):
                 await HubClient(channel).keys()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -98,7 +99,7 @@ async def test_keys(hub: HubServer, developer: Credentials, connection: Connecti
         replace(developer, api_secret=""),
         replace(developer, api_secret=other.secret),
     ):
-        async with Channel(endpoint, lambda wrong=wrong: wrong) as channel:
+        async with Channel(endpoint, partial(replace, wrong)) as channel:
             with pytest.raises(Unauthenticated):
                 await HubClient(channel).keys()
 

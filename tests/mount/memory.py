@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import trio
 
@@ -29,6 +29,7 @@ from bucketfs.errors import Exists, IsADirectory, NotADirectory, NotEmpty, NotFo
 from bucketfs.mount import KernelClock, Mount, MountSettings
 from bucketfs.types import ROOT_INODE, Caller, FileHandle, Inode, Kind
 from bucketfs.vfs import (
+    VFS,
     Attr,
     AttributesChanged,
     DirEntry,
@@ -268,7 +269,7 @@ async def obey(vfs: MemoryVFS, mount: Mount, order: dict[str, Any]) -> object:
 
 async def main(mountpoint: str, settings: dict[str, Any]) -> None:
     vfs = MemoryVFS(lambda news: mount.notify(news))
-    mount = Mount(vfs, Path(mountpoint), MountSettings(**settings))  # type: ignore[arg-type]
+    mount = Mount(cast(VFS, vfs), Path(mountpoint), MountSettings(**settings))
     async with trio.open_nursery() as nursery:
 
         async def serve(*, task_status: trio.TaskStatus[Any]) -> None:

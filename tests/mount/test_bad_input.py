@@ -27,11 +27,12 @@ def refused(code: int) -> pytest.RaisesExc[OSError]:
 
 def test_names_that_cannot_be_carried(bucket: Path) -> None:
     raw = os.fsencode(bucket)
-    for act in (
+    makers: tuple[Callable[[bytes], object], ...] = (
         lambda name: os.mkdir(raw + b"/" + name),
         lambda name: os.close(os.open(raw + b"/" + name, os.O_CREAT | os.O_WRONLY)),
         lambda name: os.symlink(b"x", raw + b"/" + name),
-    ):
+    )
+    for act in makers:
         with refused(errno.EILSEQ):
             act(b"caf\xe9")
         with refused(errno.ENAMETOOLONG):
@@ -59,7 +60,11 @@ def test_the_seed_is_hidden_and_its_name_refused(mounted: Mounted) -> None:
 
 def test_what_a_bucket_has_no_form_for(bucket: Path) -> None:
     (bucket / "f").touch()
-    for act in (lambda: os.link(bucket / "f", bucket / "g"), lambda: os.mkfifo(bucket / "pipe")):
+    acts: tuple[Callable[[], object], ...] = (
+        lambda: os.link(bucket / "f", bucket / "g"),
+        lambda: os.mkfifo(bucket / "pipe"),
+    )
+    for act in acts:
         with pytest.raises(OSError, check=lambda error: error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)):
             act()
     assert os.listdir(bucket) == ["f"]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from bucketfs.errors import Busy, NotADirectory, NotEmpty, NotFound, NotPermitted, Refused
-from bucketfs.mount import MountSettings, checks, prepare
+from bucketfs.mount import Mounted, MountSettings, checks, prepare
+from bucketfs.mount.settings import connection_folder
 from bucketfs.mount.table import parse_mountinfo
-from bucketfs.mount.tuning import connection_folder
 
 SETTINGS = MountSettings()
 
@@ -54,12 +54,10 @@ def test_each_refusal_is_one_line_with_a_hint(tmp_path: Path, kind: str) -> None
     assert caught.value.hint and "\n" not in caught.value.hint
 
 
-def test_another_fuse_mount_is_not_ours_to_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = b"36 22 0:52 / %s rw - fuse.sshfs host:/ rw\n" % bytes(tmp_path)
-    monkeypatch.setattr("bucketfs.mount.table._MOUNTINFO", tmp_path / "mountinfo")
-    (tmp_path / "mountinfo").write_bytes(line)
+def test_another_fuse_mount_is_not_ours_to_clear(tmp_path: Path) -> None:
+    other = Mounted(tmp_path, "fuse.sshfs", "host:/", "0:52")
     with pytest.raises(Busy, match=r"fuse\.sshfs"):
-        checks.clear_dead(tmp_path)
+        checks.clear_dead(tmp_path, lambda place: other)
 
 
 def test_a_folder_of_someone_else_is_refused_to_a_plain_user(stage: Path) -> None:
@@ -73,4 +71,4 @@ def test_a_folder_of_someone_else_is_refused_to_a_plain_user(stage: Path) -> Non
     if os.geteuid() != 0:
         folder, user = Path("/"), os.geteuid()
     done = subprocess.run([sys.executable, "-c", program, str(folder)], user=user, capture_output=True, text=True)
-    assert f"{NotPermitted.__name__}: the mount point {folder} belongs to someone else" in done.stderr
+    assert f"{NotPermitted.__name__}: the mount point {folder} belongs to another user" in done.stderr

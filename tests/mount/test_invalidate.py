@@ -36,14 +36,12 @@ class Kernel:
 
 
 @pytest.fixture
-def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
-    made = Kernel()
-    monkeypatch.setattr(invalidate, "_tell", made)
-    return made
+def kernel() -> Kernel:
+    return Kernel()
 
 
 async def test_the_same_news_is_told_once_and_in_order_of_last_mention(kernel: Kernel, nursery: trio.Nursery) -> None:
-    invalidator = Invalidator()
+    invalidator = Invalidator(kernel)
     for news in (A, B, EntryChanged(Inode(1), b"a")):
         invalidator.notify(news)
     await nursery.start(invalidator.run)
@@ -53,7 +51,7 @@ async def test_the_same_news_is_told_once_and_in_order_of_last_mention(kernel: K
 
 
 async def test_news_repeated_while_it_is_told_is_told_again(kernel: Kernel, nursery: trio.Nursery) -> None:
-    invalidator = Invalidator()
+    invalidator = Invalidator(kernel)
     await nursery.start(invalidator.run)
     kernel.gate.clear()
     invalidator.notify(A)
@@ -65,7 +63,7 @@ async def test_news_repeated_while_it_is_told_is_told_again(kernel: Kernel, nurs
 
 
 async def test_more_than_a_batch(kernel: Kernel, nursery: trio.Nursery) -> None:
-    invalidator = Invalidator()
+    invalidator = Invalidator(kernel)
     await nursery.start(invalidator.run)
     many = [AttributesChanged(Inode(number)) for number in range(3 * invalidate.BATCH_MAX + 1)]
     for news in many:
@@ -75,7 +73,7 @@ async def test_more_than_a_batch(kernel: Kernel, nursery: trio.Nursery) -> None:
 
 
 async def test_it_comes_to_rest_and_tells_nothing_afterwards(kernel: Kernel) -> None:
-    invalidator = Invalidator()
+    invalidator = Invalidator(kernel)
     kernel.gate.clear()
     async with trio.open_nursery() as nursery:
         await nursery.start(invalidator.run)
@@ -93,17 +91,14 @@ async def test_it_comes_to_rest_and_tells_nothing_afterwards(kernel: Kernel) -> 
     assert kernel.told == [A]
 
 
-async def test_what_the_kernel_does_not_hold_is_no_trouble(
-    monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_what_the_kernel_does_not_hold_is_no_trouble(nursery: trio.Nursery, caplog: pytest.LogCaptureFixture) -> None:
     answers = {b"gone": errno.ENOENT, b"away": errno.ENOTCONN, b"odd": errno.EPERM}
 
     def tell(news: Invalidation) -> None:
         assert isinstance(news, EntryGone)
         raise OSError(answers[news.name], "no")
 
-    monkeypatch.setattr(invalidate, "_tell", tell)
-    invalidator = Invalidator()
+    invalidator = Invalidator(tell)
     await nursery.start(invalidator.run)
     for name in answers:
         invalidator.notify(EntryGone(Inode(1), name, Inode(2)))
@@ -113,7 +108,7 @@ async def test_what_the_kernel_does_not_hold_is_no_trouble(
 
 
 async def test_a_name_that_an_answer_introduced_is_not_announced_any_more(kernel: Kernel, nursery: trio.Nursery) -> None:
-    invalidator = Invalidator()
+    invalidator = Invalidator(kernel)
     await nursery.start(invalidator.run)
     kernel.gate.clear()
     invalidator.notify(A)
@@ -129,7 +124,7 @@ async def test_a_name_that_an_answer_introduced_is_not_announced_any_more(kernel
 
 
 async def test_a_name_is_introduced_while_others_of_its_batch_are_told(kernel: Kernel, nursery: trio.Nursery) -> None:
-    invalidator = Invalidator()
+    invalidator = Invalidator(kernel)
     kernel.gate.clear()
     for news in (A, B):
         invalidator.notify(news)

@@ -22,7 +22,7 @@ def test_copy_list_and_remove_a_tree(bucket: Path, stage: Path) -> None:
     assert trees.look(bucket / "odd") == trees.look(source / "odd")
 
     def long_listing(folder: Path) -> str:
-        command = ["ls", "-lA", "--time-style=full-iso", "--block-size=1", folder]
+        command = ["ls", "-lA", "--time-style=full-iso", "--block-size=1", str(folder)]
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         # The number of hard links of a directory and the size of its own table are the file system's affair.
         rows = [line.split(maxsplit=8) for line in listed.splitlines()[1:]]

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -454,14 +454,15 @@ def test_what_moves_which_time(folder: Path) -> None:
     rewind()
     os.truncate(path, 1)
     assert path.stat().st_mtime_ns > past
-    for change in (
+    changes: tuple[Callable[[], object], ...] = (
         lambda: (folder / "g").touch(),
         lambda: (folder / "d").mkdir(),
         lambda: os.rename(path, folder / "h"),
         lambda: os.rename(folder / "h", path),
         lambda: (folder / "g").unlink(),
         lambda: (folder / "d").rmdir(),
-    ):
+    )
+    for change in changes:
         rewind()
         change()
         assert folder.stat().st_mtime_ns > past
