@@ -172,8 +172,9 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """The next ``count`` changes wait for blocks that the Hub has lost. They were made when the base was ``root``, or later."""
+class Quarantined:
+    """The next ``count`` changes are quarantined: a block that they were made on is lost, so they are kept and never applied. They
+    were made when the base was ``root``, or later."""
 
     root: Cid
     count: int
@@ -214,7 +215,7 @@ Op = (
     | Conflict
     | Settled
     | Lost
-    | Waiting
+    | Quarantined
 )
 
 

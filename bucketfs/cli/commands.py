@@ -19,6 +19,7 @@ _COMMANDS = {
     "status": "bucketfs.cli.running:status",
     "sync": "bucketfs.cli.running:sync",
     "conflicts": "bucketfs.cli.conflicts:conflicts",
+    "recover": "bucketfs.cli.recover:recover",
     "events": "bucketfs.cli.events:events",
     "hub": "bucketfs.cli.hub:hub",
     "buck": "bucketfs.cli.buck:buck",

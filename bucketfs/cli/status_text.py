@@ -96,6 +96,12 @@ def _bucket_lines(bucket: Mapping[str, Any], now_s: float) -> Iterator[str]:
     yield from _listed(
         bucket, damaged, f"{len(damaged)} files that wait here were damaged by this disk; write or delete them:"
     )
+    lost = [{"path": item["path"], "reason": item["change"]} for item in bucket.get("quarantined") or ()]
+    yield from _listed(
+        bucket,
+        lost,
+        f"blocks that changes of {len(lost)} paths were made on are lost; 'bucketfs recover' saves the changes:",
+    )
 
 
 def _listed(bucket: Mapping[str, Any], items: Sequence[Mapping[str, Any]], what: str) -> Iterator[str]:

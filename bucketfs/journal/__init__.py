@@ -2,7 +2,7 @@
 
 One journal per bucket, in one folder::
 
-    segment-00000003                        header line, the head (a checkpoint: base and ops), then one frame per later op
+    segment-00000003                        header line, the head (a checkpoint: base, ops, quarantine), then one frame per op
     drafts/3f/000000000000023f              the bytes of files being written
     base/00000007                           blocks of the base that what waits stands on
     set-aside/…                             what a recovery could not use, kept for a person to look at
@@ -40,17 +40,19 @@ Invariants. The crash tests hold them for a stop at every disk call.
 10. A kept block of the base is handed out right or not at all, and is here until ``retain`` was told that it is not needed.
 11. Sealed bytes are durable and never change again: a seal is appended behind the fsync of the bytes that it sums, and whoever
     wants other bytes there begins another draft. So every seal that is found is right, and bytes without their sum are damage.
+12. Quarantined changes are in the head of every segment, and their drafts stay, until the user has exported them.
 """
 
 from bucketfs.journal.base_pins import BaseBlocks
 from bucketfs.journal.drafts import Draft, Drafts
 from bucketfs.journal.extents import Extents, Interval
 from bucketfs.journal.journal import Journal, JournalFigures, Resources
-from bucketfs.journal.quarantine import set_aside
+from bucketfs.journal.quarantine import Change, Quarantine, builds_on, paths_of
 from bucketfs.journal.recovery import Glance, Recovery, glance, inodes_named
 
 __all__ = [
     "BaseBlocks",
+    "Change",
     "Draft",
     "Drafts",
     "Extents",
@@ -58,9 +60,11 @@ __all__ = [
     "Interval",
     "Journal",
     "JournalFigures",
+    "Quarantine",
     "Recovery",
     "Resources",
+    "builds_on",
     "glance",
     "inodes_named",
-    "set_aside",
+    "paths_of",
 ]

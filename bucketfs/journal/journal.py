@@ -20,7 +20,9 @@ from bucketfs.journal.base_pins import BaseBlocks
 from bucketfs.journal.checksums import Survey
 from bucketfs.journal.descriptors import Descriptors
 from bucketfs.journal.drafts import Drafts, SyncWork
+from bucketfs.journal.export import export_changes
 from bucketfs.journal.extents import Interval
+from bucketfs.journal.quarantine import Quarantine
 from bucketfs.journal.record import HEAD_END, Header, encode_frame, encode_header, encode_op
 from bucketfs.journal.recovery import Recovery, find_segment, move_drafts_aside, recovery_of, segment_path
 from bucketfs.journal.reserve import Reserve
@@ -92,6 +94,7 @@ class Journal:
     """Use ``open``. All methods belong to the trio thread; those that are not ``async`` do not await."""
 
     recovered: Recovery
+    quarantine: Quarantine
     drafts: Drafts
     base: BaseBlocks
 
@@ -114,6 +117,7 @@ class Journal:
         self._running: trio.Event | None = None
         self._reserve = resources.reserve
         self._descriptors = resources.descriptors
+        self.quarantine = Quarantine()
         self.drafts = Drafts(disk, f"{folder}/drafts", self._workers, self._is_named, resources.descriptors)
         self.base = BaseBlocks(disk, f"{folder}/base")
 
@@ -177,8 +181,8 @@ class Journal:
             live.named.add(op.draft)
 
     def checkpoint(self, base: Cid | None, ops: Iterable[Op]) -> None:
-        """Begins a new segment whose head says ``base`` and ``ops``; later appends go there. Does not await and does not
-        sync.
+        """Begins a new segment whose head says ``base``, ``ops`` and what is quarantined; later appends go there. Does not await
+        and does not sync.
 
         The older segment stays until ``settle``. May use the whole reserve. On NoSpace or DiskFailed nothing has changed. ``ops``
         is not held, as there may be a million: it is gone through as it is written, and again when there was no room at first.
@@ -279,6 +283,10 @@ class Journal:
             return len(paths)
 
     # About itself
+
+    async def export_quarantine(self, folder: str) -> int:
+        """Write what is quarantined into ``folder`` (see `export_changes`); how many files that gave. It stays quarantined."""
+        return await trio.to_thread.run_sync(export_changes, self._disk, self.drafts, list(self.quarantine), folder)
 
     def free_bytes(self) -> int:
         """How much the disk of this journal has room for. DiskFailed."""
@@ -382,7 +390,9 @@ class Journal:
         self._number_max = found.number_max
         self._older = found.older
         # Of a draft that lost later bytes the earlier records still count.
+        self.quarantine = self.recovered.quarantine
         backed = {op.draft for op in self.recovered.ops if isinstance(op, SetContent)}
+        backed |= {op.draft for op in self.quarantine if isinstance(op, SetContent) and op.draft in on_disk}
         named = found.scanned.named
         header_next = found.scanned.header.next_draft if found.scanned.header else 1
         self._first_new_draft = DraftId(max([header_next, *(draft + 1 for draft in named | on_disk.keys())]))
@@ -433,6 +443,7 @@ class Journal:
 
     def _head(self, segment: _Segment, ops: Iterable[Op]) -> Iterator[Record]:
         yield from ops
+        yield from self.quarantine.records()
         for draft in sorted(segment.named):
             yield from self.drafts.sealed(draft)
 

@@ -1,53 +1,199 @@
-"""Drafts that a replay cannot use, copied to where a person may look at them."""
+"""Changes that can never be applied again, because a block that they were made on is lost. Pure.
+
+A replay moves such a change here, with every later one that builds on it; the changes that do not are applied. What is here is kept
+in the journal (see `Quarantined` in `ops`), with its drafts and their checksums, until the user exports it. It is never applied and
+never compared with what a program or another client does later, so it cannot be mixed up with anything and holds up nothing.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from operator import attrgetter
 
-from bucketfs.disk import Disk, PathLike
-from bucketfs.errors import NotFound
-from bucketfs.types import DraftId
+from bucketfs.journal.extents import Extents, Interval
+from bucketfs.ops import (
+    Create,
+    MakeDirectory,
+    MakeSymlink,
+    Op,
+    Place,
+    Quarantined,
+    Remove,
+    Rename,
+    SetAttributes,
+    SetContent,
+)
+from bucketfs.types import Cid, DraftId
 
-COPY_BYTES = 1024 * 1024
+Change = Create | MakeDirectory | MakeSymlink | Place | SetAttributes | SetContent | Rename | Remove
+"""The ops that are changes of the user. The others say something about a change, or about the Hub, and may be lost."""
 
-
-def set_aside(disk: Disk, folder: PathLike, drafts: Mapping[DraftId, str]) -> list[str]:
-    """Copies drafts, by their paths, into ``set-aside/`` of a journal's folder, where nothing ever deletes them; offsets stay those
-    in the file. The paths of the copies, which survive a power loss. Blocks. Raises NoSpace, DiskFailed."""
-    return _copy_all(disk, os.fspath(folder), list(drafts.items()))
-
-
-def _copy_all(disk: Disk, folder: str, drafts: list[tuple[DraftId, str]]) -> list[str]:
-    aside = f"{folder}/set-aside"
-    if disk.make_folder(aside):
-        disk.fsync_folder(folder)
-    copies: list[str] = []
-    for draft, path in drafts:
-        copy = f"{aside}/draft-{draft:016x}"
-        try:
-            _copy(disk, path, copy)
-        except NotFound:
-            continue
-        copies.append(copy)
-    disk.fsync_folder(aside)
-    return copies
-
-
-def _copy(disk: Disk, path: str, copy: str) -> None:
-    source = disk.open(path)
-    try:
-        target = disk.open(copy, create=True)
-        try:
-            size = disk.size(source)
-            for start in range(0, size, COPY_BYTES):
-                disk.pwrite(target, start, disk.pread(source, start, COPY_BYTES))
-            disk.truncate(target, size)
-            disk.fsync(target)
-        finally:
-            disk.close(target)
-    finally:
-        disk.close(source)
+_VERBS: dict[type[Op], str] = {
+    Create: "created",
+    MakeDirectory: "folder created",
+    MakeSymlink: "link created",
+    Place: "moved here",
+    SetAttributes: "attributes changed",
+    SetContent: "written",
+    Remove: "removed",
+}
 
 
-__all__ = ["set_aside"]
+class Quarantine:
+    """The quarantined changes of one journal, oldest first. ``root`` is the root that they were made on, or the oldest of these."""
+
+    def __init__(self, root: Cid | None = None, changes: Iterable[Op] = ()) -> None:
+        self.root = root
+        self._changes = list(changes)
+
+    def __len__(self) -> int:
+        return len(self._changes)
+
+    def __iter__(self) -> Iterator[Op]:
+        return iter(self._changes)
+
+    def add(self, change: Change, root: Cid) -> None:
+        """Keep ``change``, which was made on ``root`` or later."""
+        self.root = self.root or root
+        self._changes.append(change)
+
+    def records(self) -> Iterator[Op]:
+        """What the head of a segment says of it."""
+        if self._changes:
+            yield Quarantined(self.root or Cid(b""), len(self._changes), time_of(self._changes[-1]))
+            yield from self._changes
+
+    def drafts(self) -> set[DraftId]:
+        """The drafts that it needs."""
+        return {change.draft for change in self._changes if isinstance(change, SetContent)}
+
+    def by_path(self) -> dict[str, str]:
+        """The paths, oldest first, with what was done to each: ``{"d/f": "created, written"}``."""
+        found: dict[str, dict[str, None]] = {}
+        for change in self._changes:
+            verb = f"renamed from {change.old!r}" if isinstance(change, Rename) else _VERBS.get(type(change), "changed")
+            found.setdefault(paths_of(change)[-1], {})[verb] = None
+        return {path: ", ".join(verbs) for path, verbs in found.items()}
+
+
+def builds_on(change: Change, earlier: Iterable[Change]) -> bool:
+    """Whether ``change`` means something else, or nothing, when the ``earlier`` ones are not applied: one of its paths is the same
+    as one of theirs, below it, or, unless it only changes what is at its own path, above it."""
+    carries = not isinstance(change, SetAttributes | SetContent)
+    return any(
+        _is_under(path, was) or (carries and _is_under(was, path))
+        for before in earlier
+        for was in paths_of(before)
+        for path in paths_of(change)
+    )
+
+
+def take_quarantined(ops: Iterable[Op]) -> tuple[list[Op], Quarantine]:
+    """The ops of a segment that are to be replayed, and those that its head says are quarantined."""
+    replayed: list[Op] = []
+    quarantine = Quarantine()
+    count = 0
+    for op in ops:
+        if isinstance(op, Quarantined):
+            count = op.count
+            quarantine.root = quarantine.root or op.root
+        elif count:
+            count -= 1
+            quarantine._changes.append(op)
+        else:
+            replayed.append(op)
+    return replayed, quarantine
+
+
+def paths_of(op: Op) -> tuple[str, ...]:
+    """The paths that a change is about; none for an op that is no change."""
+    if isinstance(op, Rename):
+        return (op.old, op.new)
+    return (op.path,) if isinstance(op, Change) else ()
+
+
+def _is_under(path: str, above: str) -> bool:
+    return path == above or not above or path.startswith(f"{above}/")
+
+
+# What the user gets
+
+
+@dataclass(slots=True)
+class _Layer:
+    extents: Extents
+    lower_limit_bytes: int
+
+
+@dataclass(slots=True)
+class QuarantinedFile:
+    """What is left of one file: the bytes that were written to it here."""
+
+    size_bytes: int = 0
+    _layers: dict[DraftId, _Layer] = field(default_factory=dict)
+
+    def write(self, op: SetContent) -> None:
+        """As the replay of ``op`` does."""
+        layer = self._layers.setdefault(op.draft, _Layer(Extents(), 0))
+        layer.extents.truncate(op.size_bytes)
+        for start, stop in op.extents:
+            layer.extents.add(start, stop)
+        layer.lower_limit_bytes = op.lower_limit_bytes
+        self.size_bytes = op.size_bytes
+
+    def parts(self) -> Iterator[tuple[DraftId, Interval]]:
+        """Where its bytes are, in the order in which to write them: later parts go over earlier ones."""
+        layers = list(self._layers.items())
+        for at, (draft, layer) in enumerate(layers):
+            shown = layer.extents.copy()
+            shown.truncate(min([self.size_bytes, *(above.lower_limit_bytes for _, above in layers[at + 1 :])]))
+            for interval in shown:
+                yield draft, interval
+
+    def lost(self) -> list[Interval]:
+        """The bytes that the file had of the base, which are lost."""
+        held = Extents(interval for _, interval in self.parts())
+        lower = min((layer.lower_limit_bytes for layer in self._layers.values()), default=0)
+        return held.holes(0, min(lower, self.size_bytes))
+
+
+def files_of(changes: Iterable[Op]) -> dict[str, QuarantinedFile]:
+    """The files that quarantined changes wrote to, by the paths that they have at the end. What was removed again is left out."""
+    files: dict[str, QuarantinedFile] = {}
+    for change in changes:
+        if isinstance(change, Create):
+            files[change.path] = QuarantinedFile()
+        elif isinstance(change, SetContent):
+            files.setdefault(change.path, QuarantinedFile()).write(change)
+        elif isinstance(change, Remove | Place | MakeDirectory | MakeSymlink):
+            _take(files, change.path)
+        elif isinstance(change, Rename):
+            moved, replaced = _take(files, change.old), _take(files, change.new)
+            files |= {change.new + rest: file for rest, file in moved.items()}
+            if change.exchange:
+                files |= {change.old + rest: file for rest, file in replaced.items()}
+    return files
+
+
+def _take(files: dict[str, QuarantinedFile], path: str) -> dict[str, QuarantinedFile]:
+    """Take out what is at and below ``path``; by the rest of the path."""
+    return {found[len(path) :]: files.pop(found) for found in list(files) if _is_under(found, path)}
+
+
+def in_words(change: Op) -> str:
+    """One line about a change."""
+    if isinstance(change, Rename):
+        return f"{'exchanged' if change.exchange else 'renamed'} {change.old!r} {'and' if change.exchange else 'to'} {change.new!r}"
+    text = f"{_VERBS.get(type(change), 'changed')} {paths_of(change)[0]!r}"
+    if isinstance(change, MakeSymlink):
+        return f"{text} to {change.target!r}"
+    if isinstance(change, SetAttributes):
+        named = {name: getattr(change, name) for name in ("uid", "gid", "mtime_ns")} | {
+            "mode": None if change.mode is None else oct(change.mode)
+        }
+        text += "".join(f" {name}={value}" for name, value in sorted(named.items()) if value is not None)
+    return text
+
+
+time_of = attrgetter("time_ns")

@@ -37,6 +37,7 @@ from bucketfs.ops import (
     MakeSymlink,
     Place,
     Proposed,
+    Quarantined,
     Record,
     Remove,
     Rename,
@@ -45,7 +46,6 @@ from bucketfs.ops import (
     SetContent,
     Settled,
     Stamp,
-    Waiting,
 )
 from bucketfs.types import Cid, DraftId
 
@@ -78,7 +78,7 @@ _KINDS: dict[int, type[Record]] = {
     ord("S"): Settled,
     ord("E"): Seal,
     ord("M"): Lost,
-    ord("Q"): Waiting,
+    ord("Q"): Quarantined,
 }
 _LETTERS = {op: letter for letter, op in _KINDS.items()}
 _FIELDS = {op: tuple(field.name for field in fields(op)) for op in _LETTERS}
@@ -89,7 +89,7 @@ _CID_FIELDS: dict[type[Record], str] = {
     Left: "root",
     Arrived: "root",
     Conflict: "root",
-    Waiting: "root",
+    Quarantined: "root",
 }
 
 
@@ -229,7 +229,7 @@ _MENDS: dict[type[Record], Callable[[dict[str, Any]], None]] = {
     Arrived: _mend_root,
     Left: _mend_root,
     Conflict: _mend_root,
-    Waiting: _mend_root,
+    Quarantined: _mend_root,
 }
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _from_json = json.JSONDecoder().decode

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from bucketfs.disk import Disk, PathLike
 from bucketfs.errors import BucketfsError
+from bucketfs.journal.quarantine import Quarantine, take_quarantined
 from bucketfs.journal.state import Scanned, scan, split_by_backing
 from bucketfs.ops import (
     Arrived,
@@ -25,13 +26,14 @@ from bucketfs.ops import (
     Op,
     Place,
     Proposed,
+    Quarantined,
     SetContent,
     Settled,
     Stamp,
 )
 from bucketfs.types import Cid, DraftId, Inode
 
-NO_CHANGE = (Proposed, Arrived, Left, Conflict, Lost, Settled, Stamp)
+NO_CHANGE = (Proposed, Arrived, Left, Conflict, Lost, Settled, Stamp, Quarantined)
 """Records that tell of a change, or of the Hub, and are none themselves."""
 
 _SEGMENT = re.compile(r"segment-(\d{8})")
@@ -41,13 +43,14 @@ _SEGMENT = re.compile(r"segment-(\d{8})")
 class Recovery:
     """What an opened journal remembers.
 
-    ``ops`` on ``base`` give the overlay. ``set_aside`` names the files that hold what could not be used. ``unbacked`` are
-    content records whose bytes a power loss took; they are not among ``ops`` and no sync had acknowledged them. ``unbacked_at``
-    says of each how many of the ``ops`` came before it.
+    ``ops`` on ``base`` give the overlay; ``quarantine`` holds those that are kept and not applied. ``set_aside`` names the files
+    that hold what could not be used. ``unbacked`` are content records whose bytes a power loss took; they are not among ``ops`` and
+    no sync had acknowledged them. ``unbacked_at`` says of each how many of the ``ops`` came before it.
     """
 
     base: Cid | None
     ops: list[Op]
+    quarantine: Quarantine
     set_aside: list[str]
     unbacked: list[SetContent]
     unbacked_at: list[int]
@@ -91,9 +94,10 @@ def find_segment(disk: Disk, folder: str) -> Found:
 
 def recovery_of(found: Found, draft_sizes: Mapping[DraftId, int]) -> Recovery:
     """The recovery that ``found`` amounts to, given the sizes of the draft files."""
-    ops, unbacked = split_by_backing(found.scanned.ops, draft_sizes, found.scanned.seals)
+    replayed, quarantine = take_quarantined(found.scanned.ops)
+    ops, unbacked = split_by_backing(replayed, draft_sizes, found.scanned.seals)
     base = found.scanned.header.base if found.scanned.header else None
-    return Recovery(base, ops, found.set_aside, unbacked, _places(found.scanned.ops, unbacked))
+    return Recovery(base, ops, quarantine, found.set_aside, unbacked, _places(replayed, unbacked))
 
 
 def _places(ops: Sequence[Op], left_out: Sequence[Op]) -> list[int]:

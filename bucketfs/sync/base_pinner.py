@@ -31,7 +31,7 @@ from bucketfs.dag import (
 )
 from bucketfs.errors import BucketfsError, Corrupt, NotADirectory, NotFound
 from bucketfs.types import Cid, Kind, Link
-from bucketfs.vfs import Note, Stand, Volume, stuck_paths, survey
+from bucketfs.vfs import Note, Stand, Volume, survey
 
 log = logging.getLogger(__name__)
 
@@ -223,24 +223,7 @@ class Keeper:
                 link = entries.get(name)
                 if link is not None:
                     footing.note(link.cid, Stand.TREE)
-        for names in stuck_paths(self._volume):
-            whole = await self._note_along(names) and whole
         return whole
-
-    async def _note_along(self, names: Sequence[bytes]) -> bool:
-        """Note the folders of a path of the base, and what stands there."""
-        cid = self._volume.base
-        for name in names:
-            self._volume.footing.note(cid, Stand.FOLDER)
-            entries = await self._entries(cid)
-            if entries is None:
-                return False
-            link = entries.get(name)
-            if link is None:
-                return True
-            cid = link.cid
-        self._volume.footing.note(cid, Stand.FILE)
-        return True
 
     async def _entries(self, cid: Cid) -> Mapping[bytes, Link] | None:
         """The names of a folder, as far as it is on this machine; None else. What is no folder has none."""

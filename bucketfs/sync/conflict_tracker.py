@@ -17,7 +17,7 @@ from bucketfs.errors import BucketfsError
 from bucketfs.ops import Conflict, Settled
 from bucketfs.sync.change_feed import Kind, events_of
 from bucketfs.types import Cid
-from bucketfs.vfs import Volume, stands, waits
+from bucketfs.vfs import Volume, stands
 
 log = logging.getLogger(__name__)
 
@@ -28,20 +28,16 @@ class ConflictKeeper:
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
         self._looked_at: Cid | None = None
-        self._waiting = False
 
     async def look(self) -> None:
         """Look for the copies if the base changed since the last look. Raises nothing: what cannot be seen now is on the list
         until it can."""
         volume = self._volume
         old, base = self._looked_at, volume.base
-        if old == base and not self._waiting:
+        if old == base:
             return
-        # What waits for damaged blocks is not in the tree, and yet not gone.
-        items = [item for item in volume.conflicts if not waits(volume.stuck, item.copy)]
-        self._waiting = len(items) < len(volume.conflicts)
         try:
-            lost = [item for item in items if not await volume.base_tree.load(partial(stands, volume, item.copy))]
+            lost = [item for item in volume.conflicts if not await volume.base_tree.load(partial(stands, volume, item.copy))]
             if lost:
                 await self._follow(lost, await self._renamed(old))
         except BucketfsError as error:

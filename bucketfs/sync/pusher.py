@@ -60,12 +60,8 @@ from bucketfs.vfs import (
     built_of,
     draft_ids,
     freeze,
-    links_of_stuck,
-    move_aside,
-    note_base,
     overlay_ops,
     rebase_onto,
-    retry,
     rights_of,
     thaw,
     without_folders,
@@ -457,7 +453,6 @@ class Pusher:
         volume = self._volume
         when = datetime.now().astimezone().strftime("%Y-%m-%d %H%M%S")
         host, mine, old = socket.gethostname(), root in volume.proposed, volume.base
-        waiting = await links_of_stuck(volume, root)
         done = await rebase_onto(volume, root, built, host=host, when=when, mine=mine)
         for invalidation in done.invalidations:
             self._notify(invalidation)
@@ -479,28 +474,8 @@ class Pusher:
         leave(volume, old)
         volume.agree(still)
         volume.owes_checkpoint = True
-        await move_aside(volume, waiting, host=host, when=when)
-        await note_base(volume)
         await self.checkpoint()
         return [conflict.copy for conflict in done.conflicts]
-
-    async def retry(self) -> None:
-        """Do what is stuck for blocks that the Hub had lost, as far as it has them again. Raises what fetching them does."""
-        async with self._moving:
-            await self._retry()
-
-    async def _retry(self) -> None:
-        volume = self._volume
-        before = len(volume.stuck)
-        when = datetime.now().astimezone().strftime("%Y-%m-%d %H%M%S")
-        done = await retry(volume, host=socket.gethostname(), when=when)
-        for invalidation in done.invalidations:
-            self._notify(invalidation)
-        for line in done.complaints:
-            log.warning("%s: a change that waited does not fit any more: %s", volume.key, line)
-        if len(volume.stuck) != before:
-            log.info("%s: %d changes that waited for lost blocks are done", volume.key, before - len(volume.stuck))
-            await self.checkpoint()
 
     async def checkpoint(self) -> None:
         """Begin a new journal segment with what is still dirty, and let go of what it replaces."""

@@ -17,6 +17,7 @@ from bucketfs.cache import BlockCache
 from bucketfs.client import Backoff
 from bucketfs.dag import cid_text
 from bucketfs.errors import BucketfsError, Corrupt, Denied, HubFull, NoSpace, OverQuota, Unavailable
+from bucketfs.journal import Quarantine
 from bucketfs.remote import Remote, Sent
 from bucketfs.sync.conflict_tracker import ConflictKeeper
 from bucketfs.sync.pusher import Pusher
@@ -27,9 +28,6 @@ log = logging.getLogger(__name__)
 
 RECONNECT_S = 1.5
 """A Hub that has just come back is still unavailable for as long as gRPC pauses between attempts to connect (client/channel.py)."""
-
-STUCK_S = 3600.0
-"""What waits for blocks that the Hub has lost is tried at each look at the Hub, and at least this often."""
 
 SEAL_EVERY_S = 20.0
 SEAL_QUIET_S = 30.0
@@ -102,7 +100,6 @@ class Syncer:
         self._failed_asked = 0
         self._hurried = 0
         self._left = False
-        self._stuck_s = trio.current_time()
         self._garbage = trio.Event()
         self._freeing = trio.Lock()
         volume.on_change = self._wake
@@ -265,12 +262,6 @@ class Syncer:
             wait_s = self._due_in_s()
             if wait_s <= 0:
                 return
-            if self.volume.stuck:
-                stuck_s = self._stuck_s + STUCK_S - trio.current_time()
-                if stuck_s <= 0:
-                    self._look = True
-                    return
-                wait_s = min(wait_s, stuck_s)
             self._changed = trio.Event()
             with trio.move_on_after(wait_s):
                 await self._changed.wait()
@@ -292,11 +283,6 @@ class Syncer:
             if self.volume.journal.failed or self.volume.owes_checkpoint:
                 # A disk that failed once may have lost what it was told; a new segment says all of it again.
                 await self._pusher.checkpoint()
-            if look and self.volume.stuck:
-                self._stuck_s = trio.current_time()
-                # What it waits for may have been replaced: then that is what it is to be done on.
-                await self._follow()
-                await self._pusher.retry()
             # Not because somebody else pushed: two busy mounts would answer each other's pushes with theirs, without end.
             if self.dirty and (self._asked > self._done or self._due_in_s() <= 0):
                 self.pushing = True
@@ -387,6 +373,19 @@ class Syncer:
                 if self.trouble is not None and isinstance(self.trouble.error, NoSpace | HubFull):
                     self.hurry()
         return True
+
+    async def export_quarantine(self, folder: str) -> int:
+        """Write what is quarantined into ``folder``, then let go of it; how many files that gave. Raises Exists when the folder is
+        not empty, NoSpace, DiskFailed, and then all of it is still quarantined."""
+        journal = self.volume.journal
+        count = await journal.export_quarantine(folder)
+        exported, journal.quarantine = journal.quarantine, Quarantine()
+        try:
+            await self._pusher.give_back()
+        except BaseException:
+            journal.quarantine = exported
+            raise
+        return count
 
     async def _forgotten(self) -> bool:
         """Whether the kernel lets go of a removed file within a moment. It says so behind the removal, and a program that removes a

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 
 from bucketfs.errors import BucketfsError, Corrupt
-from bucketfs.sync.bereft import let_go
 from bucketfs.sync.partial_push import Cut, Place, Unit, cut, moved_among, parts_of, wanted_of
 from bucketfs.sync.tree_builder import FilesDamaged
 from bucketfs.types import BucketKey
@@ -158,8 +158,9 @@ class Aside:
         self._refused = {place: self._refused[place] for place in still}
         self._minor = {place for place, unit in still.items() if unit.minor}
         self._lost &= still.keys()
-        units, held = await let_go(picture, parts, self._lost)
-        wanted = wanted_of(units, still.keys() | held, only, carried=moved_among(picture, damaged))
+        # Of bytes that are lost the Hub has nothing under the old name, either: there is nothing to keep there.
+        units = {place: replace(unit, carries=False) if place in self._lost else unit for place, unit in parts.units.items()}
+        wanted = wanted_of(units, still.keys(), only, carried=moved_among(picture, damaged))
         return cut(picture, parts, wanted, damaged)
 
     def _still_damaged(self, picture: Picture) -> set[Node]:

@@ -6,7 +6,7 @@ that makes this work stands in `base_tree`. `VFS` puts volumes together to a mou
 
 Writes go to a draft and the journal and touch no network. A push takes a `Picture` of what is dirty (`freeze`; of a large
 backlog one of its `Slices`), builds the new tree from it, and says `pushed`; a new root of the Hub comes in by `rebase_onto`. What
-must survive a crash is what `overlay_ops` writes and `replay` reads. What waits gets checksums by `seal`; bytes that do not have
+must survive a crash is what `overlay_ops` writes and `recover` reads. What waits gets checksums by `seal`; bytes that do not have
 theirs any more are `DraftDamaged`, for readers and for pushes.
 """
 
@@ -14,20 +14,17 @@ from bucketfs.vfs.buckets_root import Buckets
 from bucketfs.vfs.conflicts import Keep, stands
 from bucketfs.vfs.rebase.permission_change import apply_rights
 from bucketfs.vfs.rebase.rebasing import BuiltNode, Rebased, built_of, rebase_onto
-from bucketfs.vfs.recovery.checkpoint import draft_ids, overlay_ops, replay
-from bucketfs.vfs.recovery.overtaken import links_of_stuck, move_aside
-from bucketfs.vfs.recovery.retry import note_base, retry
-from bucketfs.vfs.recovery.salvage import find_lost
+from bucketfs.vfs.recovery.checkpoint import draft_ids, overlay_ops
+from bucketfs.vfs.recovery.replay import recover
 from bucketfs.vfs.sealing import left_open, seal
 from bucketfs.vfs.snapshot.batches import Choice, Limits, Slices
 from bucketfs.vfs.snapshot.contested import contested_changes, without_folders
 from bucketfs.vfs.snapshot.freezing import FrozenDirectory, FrozenFile, FrozenSymlink, Picture, freeze, pushed, thaw
-from bucketfs.vfs.tree.base_pins import Footing, Note, Stand, stuck_paths, survey
+from bucketfs.vfs.tree.base_pins import Footing, Note, Stand, survey
 from bucketfs.vfs.tree.base_tree import BaseTree
 from bucketfs.vfs.tree.conflict_index import Conflicts
 from bucketfs.vfs.tree.conflict_name import conflict_name
 from bucketfs.vfs.tree.content import BasePiece, DraftPiece, FrozenLayer, Piece, ZeroPiece, pieces
-from bucketfs.vfs.tree.deferred import waits
 from bucketfs.vfs.tree.file_io import DraftDamaged, draft_bytes, read_base, record
 from bucketfs.vfs.tree.inode_table import InodeNumbers
 from bucketfs.vfs.tree.namespace import Owner
@@ -104,26 +101,19 @@ __all__ = [
     "contested_changes",
     "draft_bytes",
     "draft_ids",
-    "find_lost",
     "freeze",
     "left_open",
-    "links_of_stuck",
-    "move_aside",
-    "note_base",
     "overlay_ops",
     "pieces",
     "pushed",
     "read_base",
     "rebase_onto",
     "record",
-    "replay",
-    "retry",
+    "recover",
     "rights_of",
     "seal",
     "stands",
-    "stuck_paths",
     "survey",
     "thaw",
-    "waits",
     "without_folders",
 ]

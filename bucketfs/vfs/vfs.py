@@ -34,7 +34,7 @@ from bucketfs.vfs.conflicts import Keep, resolve
 from bucketfs.vfs.handles import Handles, OpenDirectory, OpenFile
 from bucketfs.vfs.kernel_amends import Amends
 from bucketfs.vfs.readahead import Ahead
-from bucketfs.vfs.recovery.displaced import bring_home
+from bucketfs.vfs.rebase.displaced import bring_home
 from bucketfs.vfs.sealing import closed
 from bucketfs.vfs.tree import file_io as files
 from bucketfs.vfs.tree import write_failures as losses

@@ -24,6 +24,7 @@ from bucketfs.ops import (
     Op,
     Place,
     Proposed,
+    Quarantined,
     Record,
     Remove,
     Rename,
@@ -31,7 +32,6 @@ from bucketfs.ops import (
     SetAttributes,
     SetContent,
     Settled,
-    Waiting,
 )
 from bucketfs.types import Cid, DraftId, Inode
 
@@ -67,7 +67,7 @@ ops: st.SearchStrategy[Op] = st.one_of(
     st.builds(Conflict, copy=paths, original=paths, ours=st.booleans(), root=cids, time_ns=times),
     st.builds(Settled, copy=paths, time_ns=times),
     st.builds(Lost, path=paths, was=paths, time_ns=times),
-    st.builds(Waiting, root=cids, count=numbers, time_ns=times),
+    st.builds(Quarantined, root=cids, count=numbers, time_ns=times),
 )
 seals = st.builds(
     Seal,

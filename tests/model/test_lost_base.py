@@ -101,7 +101,7 @@ async def taken_in(folder: Path, remote: MemoryRemote, *, keep: bool) -> tuple[d
     needed = set(drive(reachable(remote.at), lambda cids: {cid: remote.store[cid] for cid in cids}))
     mine.store = {cid: block for cid, block in remote.store.items() if keep or cid in needed}
     world = await World(folder, mine).open()
-    assert world.complaints == []
+    assert world.quarantined == []
     one = pusher(world)
     await one.push()
     if world.volume.base != mine.at:

@@ -66,7 +66,7 @@ async def lose_power(replica: Replica, kept_bytes: int) -> None:
     replica.world = World(replica.world.folder, told)
     replica.world.source, replica.world.clock = source, clock
     await replica.world.open()
-    assert replica.world.complaints == []
+    assert replica.world.quarantined == []
 
 
 def cut(drafts: Sequence[str], kept_bytes: int) -> None:

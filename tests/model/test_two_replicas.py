@@ -136,7 +136,7 @@ class Replica:
         self.world.source = world.source
         self.world.clock = world.clock
         await self.world.open()
-        assert self.world.complaints == []
+        assert self.world.quarantined == []
 
 
 async def play(folder: Path, count: int, limits: Limits, history: Sequence[tuple[int, Step]]) -> None:

@@ -140,7 +140,7 @@ async def history(folder: Path, steps: list[tuple[object, ...]], limits: Limits)
             world = World(folder / "world", remote)
             world.source = source
             await world.open()
-            assert world.complaints == []
+            assert world.quarantined == []
             left_open(world.volume)
         elif verb == "seal":
             await seal(world.volume, 0)

@@ -138,21 +138,31 @@ def test_a_backlog_of_the_last_release_is_shown_and_pushed(home: Home, hub: Serv
     mounted.check_log()
 
 
-def test_deferred_changes_of_the_last_release_are_done(home: Home, hub: ServedHub) -> None:
-    """Changes that waited for blocks the Hub had lost are not forgotten by the update: the Hub has the blocks again, and they are
-    done. So is what was cut short in the middle of a push."""
+def test_deferred_changes_of_the_last_release_are_quarantined(home: Home, hub: ServedHub) -> None:
+    """Changes that waited for blocks the Hub had lost are not forgotten by the update: they are named, and can be saved. So is what
+    was cut short in the middle of a push."""
     hub.start()
     place = home.root / "Deferred"
     place.mkdir()
     daemon = Foreground.start(home, "deferred", place=place)
     eventually(lambda: synced(home, place), "the changes are not pushed")
-    found = facts_of(place)
-    assert found["folder/inside"]["mode"] & 0o7777 == 0o600
+    (bucket,) = daemon.ask("status")["buckets"]
+    assert bucket["quarantined"] == [
+        {"path": "folder/inside", "change": "attributes changed"},
+        {"path": "other, moved", "change": "renamed from 'other'"},
+    ]
     wanted = files_of(EXPECTED["deferred"]["facts"])
-    wanted["other, moved"] = wanted.pop("other")
-    assert files_of(found) == wanted
+    assert files_of(facts_of(place)) == wanted
     with ann(hub) as plain:
         assert contents_at_hub(plain, "deferred") == wanted
+    home.cli("recover", "--to", str(home.root / "out"))
+    (changes,) = (home.root / "out").glob("*/changes.txt")
+    assert [line[20:] for line in changes.read_text().splitlines()] == [
+        "attributes changed 'folder/inside' mode=0o600",
+        "renamed 'other' to 'other, moved'",
+    ]
+    (bucket,) = daemon.ask("status")["buckets"]
+    assert bucket["quarantined"] == []
     assert daemon.stop() == 0
 
 

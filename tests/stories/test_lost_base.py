@@ -3,6 +3,7 @@ the cache was deleted. They are taken in all the same."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -188,9 +189,9 @@ def test_changes_outlive_a_cache_that_is_too_small(stage: Path, new_home: Callab
         at.assert_all_have(wanted)
 
 
-@pytest.mark.whole
 def test_what_is_lost_here_too_keeps_nothing_else_from_going_out(stage: Path, new_home: Callable[[], Home]) -> None:
-    """As with a disk that was damaged: what was kept is gone as well. What was made or written whole is taken in."""
+    """As with a disk that was damaged: what was kept is gone as well. What was changed here is quarantined, and exported by one
+    command; what is changed from then on goes out."""
     with scene(stage, new_home) as at:
         with at.pushing(at.away) as folder:
             begin(folder)
@@ -214,18 +215,24 @@ def test_what_is_lost_here_too_keeps_nothing_else_from_going_out(stage: Path, ne
         at.lose_the_base(kept=False)
 
         with at.pushing(at.away) as folder:
-            found = acknowledged.look(folder)
-        # What stood at a name nobody knows any more, so what was written there stands beside what is there now.
-        copies = {name.partition(" (")[0]: name for name in found if "(conflict" in name}
-        wanted |= {
+            (folder / "edit/later").write_text("later")
+            (bucket,) = json.loads(at.away.cli("status", "--json", str(folder)).stdout)["buckets"]
+            assert {item["path"] for item in bucket["quarantined"]} >= {"edit/new", "edit/f0", "made/in", "plain/f0", "big"}
+            assert "big: written" in at.away.cli("recover").stdout
+            out = at.away.root / "out"
+            at.away.cli("recover", "--to", str(out))
+            assert "nothing to recover" in at.away.cli("recover").stdout
+        at.assert_all_have(wanted | {"edit/later": b"later"})
+        (files,) = out.glob("*/files")
+        found = {name: data for name, data in acknowledged.look(files).items() if data is not None}
+        big = found.pop("big")  # the kernel wrote the whole page
+        assert (len(big), big[300_000:300_004], big[:200_000]) == (BIG, b"part", bytes(200_000))
+        assert found == {
             "edit/new": b"made",
             "edit/below/new": b"made below",
-            copies["edit/f0"]: b"edited",
-            copies["edit/f1"]: b"edited here",
-            "made": None,
+            "edit/f0": b"edited",
+            "edit/f1": b"edited here",
             "made/in": b"in a new folder",
         }
-        assert found == wanted
-        at.assert_all_have(wanted)
-        (aside,) = at.away.state.glob("mounts/*/buckets/*/set-aside/*")
-        assert aside.read_bytes()[300_000:300_004] == b"part"
+        (changes,) = out.glob("*/changes.txt")
+        assert " removed 'plain/f0'\n" in changes.read_text()

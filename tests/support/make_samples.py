@@ -167,7 +167,12 @@ async def add_rare_records(folder: Path) -> None:
         ops.SetAttributes("folder/inside", 0o600, None, None, None, now_ns),
         ops.Rename("other", "other, moved", False, now_ns),
     ]
-    rare = [ops.Waiting(base, len(waiting), now_ns), *waiting, ops.Lost("made", "made", now_ns), ops.Arrived(base, now_ns)]
+    rare = [
+        ops.Quarantined(base, len(waiting), now_ns),
+        *waiting,
+        ops.Lost("made", "made", now_ns),
+        ops.Arrived(base, now_ns),
+    ]
     journal.checkpoint(base, [*found.ops, *rare])
     await journal.aclose()
 

@@ -112,7 +112,7 @@ async def test_times_order_slices_and_conflicts_stay_right(tmp_path: Path, step_
     tree = await here.tree(times=True)
     here.close()
     here = await World(tmp_path / "here", remote).open()
-    assert here.complaints == [] and await here.tree(times=True) == tree
+    assert here.quarantined == [] and await here.tree(times=True) == tree
     await there.write("both", b"there")
     await Pusher(there.volume, remote, there.source, there.told.append).push()  # type: ignore[arg-type]
     limits = Limits(nodes=3)

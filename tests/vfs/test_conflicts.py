@@ -41,7 +41,7 @@ class Two:
         """The second mount is killed and comes back."""
         self.second.close()
         self.second = await World(self.folder / "second", self.remote).open()
-        assert self.second.complaints == []
+        assert self.second.quarantined == []
 
     @property
     def listed(self) -> list[Conflict]:

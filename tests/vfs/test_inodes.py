@@ -27,7 +27,7 @@ async def killed(world: World, folder: Path) -> World:
     again = World(folder, world.remote)
     await again.open()
     world.close()
-    assert again.complaints == []
+    assert again.quarantined == []
     return again
 
 

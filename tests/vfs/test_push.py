@@ -48,7 +48,7 @@ async def test_a_kill_before_the_push_loses_nothing(tmp_path: Path) -> None:
     before = await world.tree(times=True)
     world.close()
     again = await World(tmp_path, remote).open()
-    assert again.complaints == []
+    assert again.quarantined == []
     assert await again.tree(times=True) == before
     done = await pusher_of(again).push()
     assert done is not None and remote.at == done.root

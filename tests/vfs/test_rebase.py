@@ -127,7 +127,7 @@ async def test_what_is_written_to_an_open_file_after_the_hub_changed_it_becomes_
     world.close()
     # It was acknowledged, so it outlives a kill.
     world = await World(tmp_path / "world", world.remote).open()
-    assert world.complaints == []
+    assert world.quarantined == []
     tree = await world.tree()
     assert list(copies_in(tree).values()) == [b"base\nmine\n"] and tree["log"] == b"remote\n"
     await push(world)

@@ -31,7 +31,7 @@ async def again(world: World) -> World:
     """Killed, and mounted anew with what was in the journal."""
     world.close()
     fresh = await World(world.folder, world.remote).open()
-    assert fresh.complaints == []
+    assert fresh.quarantined == []
     return fresh
 
 

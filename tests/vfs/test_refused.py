@@ -101,7 +101,7 @@ async def test_the_one_refused_path_is_found_by_trying(tmp_path: Path) -> None:
     # It waits over a kill, and the others are not pushed again for it.
     world.close()
     again = await World(tmp_path, remote).open()
-    assert again.complaints == []
+    assert again.quarantined == []
     assert await again.read("d/d1/c") == b"refused" and await again.names("d2") == []
     pusher = pusher_of(again)
     await pusher.push()

@@ -126,7 +126,7 @@ async def test_writes_over_sealed_bytes_go_to_another_draft_and_appends_do_not(t
     wanted = b"a" * 95 + b"c" * 10 + b"b" * 45
     assert await here.read("f") == wanted
     here = await again(here)
-    assert await here.read("f") == wanted and here.complaints == []
+    assert await here.read("f") == wanted and here.quarantined == []
     left_open(here.volume)
     await seal(here.volume, 0)
     await here.truncate("f", 97)

@@ -42,7 +42,7 @@ async def test_bytes_before_an_fsync_are_there_when_later_ones_of_the_draft_are_
     world.close()
     cut_drafts(world, 7)
     world = await World(tmp_path / "here", world.remote).open()
-    assert world.complaints == [] and await world.read("log") == b"synced "
+    assert world.quarantined == [] and await world.read("log") == b"synced "
     # What is written now counts, whatever the lost record claimed of the same draft.
     handle = await begin(world, "log")
     await append(world, handle, 7, b"new")

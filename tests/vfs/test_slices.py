@@ -214,7 +214,7 @@ async def test_no_root_shows_half_a_rename(
         await pusher_of(world).checkpoint()
         world.close()
         world = await World(folder / "here", remote).open()
-        assert world.complaints == []
+        assert world.quarantined == []
     tree = await world.tree(times=True)
     stays = [content for content in contents(await world.tree()) if content in old]
     await pusher_of(world, nodes=nodes).push()
@@ -294,7 +294,7 @@ async def test_a_kill_between_slices(tmp_path: Path, swaps: int, lost: bool) -> 
     world.close()
     remote.away, remote.away_after = False, None
     world = await World(tmp_path / "here", remote).open()
-    assert world.complaints == [] and await world.tree(times=True) == tree
+    assert world.quarantined == [] and await world.tree(times=True) == tree
     done = await pusher_of(world, nodes=3).push()
     assert done is not None and done.conflicts == [] and not world.volume.root.dirty
     assert await world.tree(times=True) == tree
@@ -359,7 +359,7 @@ async def test_changes_after_a_slice_a_kill_and_a_push_of_somebody_else(
     await pusher_of(other).push()
     other.close()
     world = await World(tmp_path / "here", remote).open()
-    assert world.complaints == [] and await world.tree() == tree
+    assert world.quarantined == [] and await world.tree() == tree
     if checkpoint:
         await pusher_of(world).checkpoint()
         world.close()
@@ -513,7 +513,7 @@ async def test_a_kill_at_every_disk_call_of_a_push_in_slices(tmp_path: Path, mon
         stopping.left = None
         world.close()
         world = await World(tmp_path / f"{calls}", remote).open()
-        assert world.complaints == [] and world.journal.recovered.set_aside == []
+        assert world.quarantined == [] and world.journal.recovered.set_aside == []
         assert await world.tree(times=True) == tree
         done = await pusher_of(world, nodes=2).push()
         assert done is None or done.conflicts == []

@@ -26,8 +26,7 @@ from bucketfs.vfs import (
     RenameFlags,
     SetAttr,
     Volume,
-    find_lost,
-    replay,
+    recover,
 )
 from bucketfs.vfs.tree.write_failures import mended
 
@@ -98,7 +97,7 @@ class World:
         self.journal: Journal
         self.volume: Volume
         self.vfs: VFS
-        self.complaints: list[str] = []
+        self.quarantined: list[str] = []
 
     async def open(self) -> World:
         owner = Owner(1000, 1000, self.clock)
@@ -123,16 +122,7 @@ class World:
             owner=owner,
             updated_at_ns=5_000_000_000,
         )
-        recovered = self.journal.recovered
-        base = recovered.base
-        if base is None:
-            base = await self.remote.root()
-            self.journal.checkpoint(base, [])
-        if not self.remote.away:
-            await find_lost(self.volume.base_tree, base, self.remote.at, recovered.ops)
-        await self.volume.open_root(base, ROOT_INODE)
-        lost = zip(recovered.unbacked_at, recovered.unbacked, strict=True)
-        self.complaints = await replay(self.volume, recovered.ops, lost)
+        self.quarantined = await recover(self.volume, self.remote.at, ROOT_INODE)
         if self.volume.owes_checkpoint:
             await Pusher(self.volume, self.remote, self.source, self.told.append).checkpoint()  # type: ignore[arg-type]
         await self.vfs.show(self.volume)

@@ -15,23 +15,11 @@ from bucketfs.config import make_private
 from bucketfs.daemon.session import Session
 from bucketfs.disk import Disk
 from bucketfs.errors import DiskFailed, HubError, NoSpace, NotFound, Refused, Unauthenticated, Unsupported
-from bucketfs.journal import Journal, Resources, set_aside
+from bucketfs.journal import Journal, Quarantine, Resources
 from bucketfs.remote import NativeRemote
 from bucketfs.sync import Keeper, Pace, Pusher, Syncer
 from bucketfs.types import ROOT_INODE, BucketKey, Inode
-from bucketfs.vfs import (
-    BaseTree,
-    FileNode,
-    InodeNumbers,
-    Invalidation,
-    Node,
-    Owner,
-    Room,
-    Volume,
-    draft_ids,
-    find_lost,
-    replay,
-)
+from bucketfs.vfs import BaseTree, FileNode, InodeNumbers, Invalidation, Node, Owner, Room, Volume, draft_ids, recover
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +117,7 @@ class Opener:
         journal = await trio.to_thread.run_sync(Journal.open, Disk(), self._folder / key, self._resources)
         try:
             if journal.recovered.base is not None:
+                journal.quarantine = Quarantine()
                 journal.checkpoint(journal.recovered.base, [])
                 await journal.settle()
         finally:
@@ -149,32 +138,24 @@ class Opener:
             updated_at_ns=info.updated_at_ns,
             read_only=self._read_only,
         )
-        recovered = journal.recovered
-        base = recovered.base
-        if base is None:
-            base = info.root
-            journal.begin(base)
         known = self._numbers.at(ROOT_INODE, name)
         if inode is None:
             inode = known.inode if known is not None else self._numbers.fresh()
-        for path in await find_lost(self.base_tree, base, info.root, recovered.ops):
-            log.log(
-                logging.WARNING if recovered.ops else logging.INFO,
-                "bucket %r: nobody has the folder %r any more as it was when this mount last saw it",
-                info.name,
-                path,
-            )
-        await volume.open_root(base, inode, known)
+        quarantined = await recover(volume, info.root, inode, known)
         volume.new_here = known is None
         volume.remember_root(ROOT_INODE, name)
-        for op in recovered.unbacked:
+        for op in journal.recovered.unbacked:
             log.info("bucket %r: a power loss took bytes of %r that were never synced", info.name, op.path)
-        for path in recovered.set_aside:
+        for path in journal.recovered.set_aside:
             log.warning("bucket %r: part of the journal is damaged; what could not be read is kept in %s", info.name, path)
-        lost = zip(recovered.unbacked_at, recovered.unbacked, strict=True)
-        for complaint in await replay(volume, recovered.ops, lost):
-            log.warning("bucket %r: %s", info.name, complaint)
-        await self._set_aside(info, journal, volume)
+        if quarantined:
+            log.warning(
+                "bucket %r: changes of %d paths cannot be applied, because blocks that they were made on are lost; they are kept, "
+                "and 'bucketfs recover' saves them elsewhere (the first is %r)",
+                info.name,
+                len(quarantined),
+                quarantined[0],
+            )
         async with self._sweeping:
             await journal.sweep(draft_ids(volume))
         # Also for a mount that was ended before it could free what removed files held.
@@ -188,13 +169,6 @@ class Opener:
             await pusher.checkpoint()
         except (NoSpace, DiskFailed) as error:
             log.warning("bucket %r: nothing can be changed in it until the journal can begin anew: %s", info.name, error)
-
-    async def _set_aside(self, info: BucketInfo, journal: Journal, volume: Volume) -> None:
-        """Keep what was written to parts of files the rest of which is lost."""
-        if volume.partless:
-            paths = {op.draft: journal.drafts.path(op.draft) for op in volume.partless}
-            for copy in await trio.to_thread.run_sync(set_aside, Disk(), self._folder / info.key, paths):
-                log.warning("bucket %r: what was written to part of a file that is lost is kept in %s", info.name, copy)
 
     async def _look_as_guest(self, pusher: Pusher, remote: NativeRemote, info: BucketInfo) -> None:
         """Know the rights in someone else's bucket before anything of it is shown. Raises NotFound when there are none."""

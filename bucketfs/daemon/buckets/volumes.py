@@ -454,7 +454,7 @@ def _has_room(one: OpenVolume) -> bool:
 
 
 def _holds_changes(opened: OpenVolume) -> bool:
-    return opened.syncer.dirty or bool(opened.volume.stuck)
+    return opened.syncer.dirty or len(opened.journal.quarantine) > 0
 
 
 def _roots_of(volume: Volume) -> set[Cid]:

@@ -11,6 +11,7 @@ from bucketfs.daemon.buckets.draining import check_opened, reporting, settle_all
 from bucketfs.daemon.buckets.volumes import Volumes
 from bucketfs.daemon.control.conflicts import conflict_documents, settle_conflicts
 from bucketfs.daemon.control.events import stream
+from bucketfs.daemon.control.quarantine import export_quarantine, quarantine_documents
 from bucketfs.daemon.control.socket import Arguments, Command, Document, Progress
 from bucketfs.daemon.mount_paths import Where
 from bucketfs.errors import InvalidArgument, TimedOut
@@ -63,11 +64,26 @@ def commands_of(
         await mount.drained()
         return found
 
+    async def quarantined(arguments: Arguments, progress: Progress) -> Document:
+        return {"quarantined": quarantine_documents(volumes, where, _path(arguments))}
+
+    async def recover(arguments: Arguments, progress: Progress) -> Document:
+        return await export_quarantine(volumes, where, _path(arguments), str(arguments.get("to", "")))
+
     async def events(arguments: Arguments, progress: Progress) -> Document:
         await stream(volumes, where, source, _path(arguments), progress)
         return {}
 
-    return {"status": status, "sync": sync, "stop": end, "conflicts": conflicts, "resolve": resolve, "events": events}
+    return {
+        "status": status,
+        "sync": sync,
+        "stop": end,
+        "conflicts": conflicts,
+        "resolve": resolve,
+        "quarantined": quarantined,
+        "recover": recover,
+        "events": events,
+    }
 
 
 def _path(arguments: Arguments) -> str:

@@ -56,6 +56,7 @@ def bucket_status(one: OpenVolume, hub_data: Path | None = None) -> Document:
         "conflicts": [conflict.copy for conflict in volume.conflicts],
         "refused": [{"path": path, "reason": reason} for path, reason in syncer.refused.items()],
         "damaged": [{"path": path, "reason": reason} for path, reason in syncer.damaged.items()],
+        "quarantined": [{"path": path, "change": change} for path, change in one.journal.quarantine.by_path().items()],
         "journal": asdict(one.journal.figures()) | {"base_waiting": one.keeper.waiting_count},
     }
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from bucketfs.ops import Conflict
 from bucketfs.types import Cid, Kind, Link, NodeAttributes
+from bucketfs.vfs.rebase.displaced import may_be_written
 from bucketfs.vfs.rebase.two_trees import TreeNode
-from bucketfs.vfs.recovery.displaced import may_be_written
 from bucketfs.vfs.tree.conflict_name import conflict_name
 from bucketfs.vfs.tree.inode_table import Number, print_of
 from bucketfs.vfs.tree.namespace import DEFAULT_MODE, Displaced

@@ -18,6 +18,7 @@ from bucketfs.dag import Act, Entry, Side, Verdict, judge
 from bucketfs.errors import Corrupt
 from bucketfs.names import SEED
 from bucketfs.types import Cid, Kind, Link
+from bucketfs.vfs.rebase.displaced import may_be_written
 from bucketfs.vfs.rebase.limits import Bounds
 from bucketfs.vfs.rebase.local_state import against_memory, as_it_was, entry_here
 from bucketfs.vfs.rebase.plan import RebasePlan
@@ -25,7 +26,6 @@ from bucketfs.vfs.rebase.renames import RenamedHere, RenamedThere
 from bucketfs.vfs.rebase.resurrected import Resurrected
 from bucketfs.vfs.rebase.truncated import Short
 from bucketfs.vfs.rebase.two_trees import TwoTrees
-from bucketfs.vfs.recovery.displaced import may_be_written
 from bucketfs.vfs.snapshot.proposal import BuiltNode, agree
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node
 from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged

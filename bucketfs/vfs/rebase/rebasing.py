@@ -46,7 +46,6 @@ async def rebase_onto(
     once. Raises Unavailable, TimedOut, Corrupt (for folders of the Hub's) with nothing changed.
     """
     trees = TwoTrees(volume.base_tree.source)
-    trees.lost |= volume.base_tree.lost
     return await trees.load(_Attempt(volume, trees, new, built, host, when, mine))
 
 
@@ -72,8 +71,6 @@ class _Attempt:
         plan = self._plan()
         done = plan.carry_out(self.new)
         done.lost_count = len(self.trees.lost)
-        # Nothing rests on them any more.
-        self.volume.base_tree.lost.difference_update(self.trees.lost)
         return done
 
     def _plan(self) -> RebasePlan:

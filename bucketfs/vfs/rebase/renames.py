@@ -16,9 +16,9 @@ from itertools import chain
 
 from bucketfs.dag import DAG_PB, codec_of
 from bucketfs.types import Cid, Kind, Link
+from bucketfs.vfs.rebase.displaced import may_be_written
 from bucketfs.vfs.rebase.plan import RebasePlan
 from bucketfs.vfs.rebase.two_trees import TreeNode, TwoTrees
-from bucketfs.vfs.recovery.displaced import may_be_written
 from bucketfs.vfs.tree.node import DirectoryNode, Node
 from bucketfs.vfs.tree.tree_reader import together
 from bucketfs.vfs.tree.volume import Volume

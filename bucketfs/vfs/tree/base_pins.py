@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 
 from bucketfs.dag import RAW, codec_of, identity_block
 from bucketfs.types import Cid, Inode
-from bucketfs.vfs.tree.deferred import paths_of
 from bucketfs.vfs.tree.node import DirectoryNode, Node
 
 if TYPE_CHECKING:
@@ -127,11 +126,4 @@ def survey(volume: Volume) -> Iterator[tuple[Cid | None, list[bytes]]]:
         yield None if directory.link is None else directory.link.cid, list(directory.overrides)
 
 
-def stuck_paths(volume: Volume) -> list[list[bytes]]:
-    """The paths of changes that wait for blocks, as names."""
-    return [
-        path.encode().split(b"/") for path in dict.fromkeys(path for op in volume.stuck for path in paths_of(op)) if path
-    ]
-
-
-__all__ = ["Footing", "Note", "Stand", "stuck_paths", "survey"]
+__all__ = ["Footing", "Note", "Stand", "survey"]

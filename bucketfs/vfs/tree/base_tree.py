@@ -11,7 +11,7 @@ import cachetools
 from bucketfs.cache import Source
 from bucketfs.dag import Directory, Leaf, NodeInfo, cid_text, leaves, list_directory
 from bucketfs.errors import NotFound
-from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, Steps
+from bucketfs.types import Cid, Link, Steps
 from bucketfs.vfs.tree.tree_reader import TreeReader, Unreadable, raw_info, root_info, together
 
 log = logging.getLogger(__name__)
@@ -45,16 +45,12 @@ class BaseTree(TreeReader):
     ) -> None:
         # What is larger than all of the memory stays until the next result: an attempt must find what was fetched for it.
         super().__init__(source, cachetools.LRUCache(memory_bytes, lambda result: min(_size_bytes(result), memory_bytes)))
-        self.lost: set[Cid] = set()
-        """Directories that are nowhere any more, and that count as empty (see `salvage`)."""
         self._monotonic_s = monotonic_s
         self._damaged_until_s: dict[Cid, float] = {}
         self._reported: set[Cid] = set()
 
     def info(self, link: Link) -> NodeInfo:
         """Kind, attributes and size of what ``link`` names."""
-        if link.cid in self.lost:
-            return NodeInfo(Kind.DIRECTORY, NO_ATTRIBUTES, 0)
         return raw_info(link) or self.read(root_info, link.cid)
 
     def shown(self, link: Link) -> NodeInfo | None:
@@ -78,8 +74,6 @@ class BaseTree(TreeReader):
 
     def directory(self, cid: Cid) -> Directory:
         """The entries of a base directory."""
-        if cid in self.lost:
-            return Directory({}, NO_ATTRIBUTES, False)
         directory = self.read(list_directory, cid)
         if directory.impossible:
             self._report_impossible(cid, directory)

@@ -51,12 +51,6 @@ class Overlay(View):
         self.garbage_drafts = 0
         self.garbage_bytes = 0
         """What nobody needs any more, and goes behind the next checkpoint."""
-        self.stuck: list[ops.Op] = []
-        """What a replay could not do because of damage at the Hub, kept in the journal until it can be done (see `stuck`)."""
-        self.stuck_root = Cid(b"")
-        """The root that it was done on, or the oldest of these."""
-        self.partless: list[ops.SetContent] = []
-        """What a replay found written to parts of files whose other parts nobody has any more (see `salvage`)."""
         self.root_place: tuple[Inode, bytes] | None = None
         """Where the table of numbers keeps the root."""
         self.new_here = False

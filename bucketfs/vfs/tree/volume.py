@@ -28,8 +28,7 @@ from bucketfs.errors import (
 )
 from bucketfs.names import SEED, check_name
 from bucketfs.roles import PathChange
-from bucketfs.types import Cid, DraftId, NodeAttributes
-from bucketfs.vfs.tree.deferred import beside
+from bucketfs.types import Cid, NodeAttributes
 from bucketfs.vfs.tree.file_io import record
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode, check_sound, is_below
 from bucketfs.vfs.tree.pending import Overlay
@@ -205,8 +204,8 @@ class Volume(Overlay):
         self.footing.begin()
 
     def append(self, op: ops.Op, *, frees_space: bool = False) -> None:
-        """Write a journal record. Raises NoSpace, DiskFailed, and Corrupt for what builds on something that is stuck, with nothing
-        recorded. ``frees_space``: as every removal does, so that it may use the room that is kept for these.
+        """Write a journal record. Raises NoSpace, DiskFailed, with nothing recorded. ``frees_space``: as every removal does, so
+        that it may use the room that is kept for these.
 
         After a rebase whose checkpoint found no room the journal still stands on the old base, and a record of what was done
         on the new one would mean something else there. Until the checkpoint is made up for, nothing is recorded.
@@ -215,14 +214,7 @@ class Volume(Overlay):
             return
         if self.owes_checkpoint:
             raise NoSpace("the journal needs room to begin anew before it can take changes")
-        stuck = beside(self.stuck, op) if self.stuck else self.stuck
         self.journal.append(op, frees_space=frees_space or isinstance(op, ops.Remove))
-        self.stuck = stuck
-
-    def check_unstuck(self, node: Node) -> None:
-        """Raise Corrupt when other bytes of ``node`` would be mixed up with changes that are stuck. For what is recorded later."""
-        if self.stuck and not node.orphan:
-            beside(self.stuck, ops.SetContent(node.path(), DraftId(0), (), 1, 1, 0, 0))
 
     def _ownership(self, parent: DirectoryNode, uid: int, gid: int) -> tuple[int | None, int | None]:
         if (parent.attributes.mode or 0) & stat.S_ISGID:

@@ -1,0 +1,245 @@
+"""Building the overlay up again from the ops of a journal, at a start.
+
+A change that cannot be applied, because a block of the base that it needs is lost, or because it does not fit, is quarantined, with
+every later one that builds on it (see `bucketfs.journal.Quarantine`). All others are applied.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
+from operator import itemgetter
+
+from bucketfs import ops
+from bucketfs.errors import Corrupt, NotFound
+from bucketfs.journal import Change, Extents, builds_on, paths_of
+from bucketfs.types import Cid, Inode, Link, NodeAttributes
+from bucketfs.vfs.tree.content import Layer
+from bucketfs.vfs.tree.inode_table import Number
+from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode, check_sound
+from bucketfs.vfs.tree.volume import Volume
+
+log = logging.getLogger(__name__)
+
+
+async def recover(volume: Volume, hub_root: Cid, inode: Inode, known: Number | None = None) -> list[str]:
+    """Open the root of ``volume`` and build up what its journal recovered; the paths of changes that were quarantined by that.
+    ``known`` is what the table of numbers has of the root.
+
+    Where anything was quarantined, or lost to a power loss, the journal has to begin anew before it takes changes. When the root of
+    the journal's base is lost and the Hub has another one by now, the bucket opens at ``hub_root``, and every change is
+    quarantined. Raises what fetching the base raises, and Corrupt when the Hub's own root is damaged.
+    """
+    recovered = volume.journal.recovered
+    base = recovered.base
+    if base is None:
+        base = hub_root
+        volume.journal.begin(base)
+    base_lost = False
+    try:
+        await volume.open_root(base, inode, known)
+    except (Corrupt, NotFound):
+        if base == hub_root:
+            raise
+        base_lost = True
+        await volume.open_root(hub_root, inode, known)
+    replay = _Replay(volume, base, base_lost)
+    await replay.run(recovered.ops, zip(recovered.unbacked_at, recovered.unbacked, strict=True))
+    volume.owes_checkpoint = bool(recovered.unbacked or replay.quarantined or base_lost)
+    return list(dict.fromkeys(paths_of(change)[-1] for change in replay.quarantined))
+
+
+class _Replay:
+    """One run over the records of a journal, onto a volume that has no overlay yet. ``base`` is the root that they were made on."""
+
+    def __init__(self, volume: Volume, base: Cid, base_lost: bool) -> None:
+        self.quarantined: list[Change] = []
+        self._volume = volume
+        self._base = base
+        self._base_lost = base_lost
+
+    async def run(self, records: list[ops.Op], lost: Iterable[tuple[int, ops.SetContent]]) -> None:
+        """Apply ``records`` in their order. ``lost`` are those whose bytes a power loss took, with how many of the ``records`` come
+        before each."""
+        volume = self._volume
+        # All at once and first: a number given to a base file on the way must not be one that a later op brings along.
+        volume.numbers.claim(
+            op.inode for op in records if isinstance(op, ops.Create | ops.MakeDirectory | ops.MakeSymlink | ops.Place)
+        )
+        missing = sorted(lost, key=itemgetter(0), reverse=True)
+        short: set[FileNode] = set()
+        for at, op in enumerate(records):
+            while missing and missing[-1][0] <= at:
+                short |= await _losers(volume, missing.pop()[1])
+            if isinstance(op, ops.Proposed):
+                _note_names(volume, short)
+            await self._apply_or_quarantine(op)
+
+    async def _apply_or_quarantine(self, op: ops.Op) -> None:
+        if not isinstance(op, Change):
+            with suppress(Corrupt, NotFound):  # it says something about a change that is quarantined
+                await self._volume.base_tree.load(partial(_replayed, self._volume, op))
+            return
+        # What an earlier run quarantined was not shown any more when ``op`` was made.
+        if self._base_lost or builds_on(op, self.quarantined):
+            self._quarantine(op)
+            return
+        try:
+            await self._volume.base_tree.load(partial(_replayed, self._volume, op))
+        except (Corrupt, NotFound) as error:
+            log.info("%s: a change of %r cannot be applied: %s", self._volume.key, paths_of(op)[-1], error)
+            self._quarantine(op)
+
+    def _quarantine(self, op: Change) -> None:
+        self._volume.journal.quarantine.add(op, self._base)
+        self.quarantined.append(op)
+
+
+async def _losers(volume: Volume, op: ops.SetContent) -> set[FileNode]:
+    """The file that a record was of; none when that cannot be known, or something was done to it that needed the record."""
+    with suppress(Corrupt, NotFound):
+        node = await volume.base_tree.load(partial(node_at, volume, op.path))
+        if isinstance(node, FileNode):
+            return {node}
+    return set()
+
+
+def _note_names(volume: Volume, short: Iterable[FileNode]) -> None:
+    """A root was proposed that may have all that these files lost: what they are called in it."""
+    for node in short:
+        if not node.orphan:
+            names = volume.short.setdefault(node, [])
+            if node.path() not in names:
+                names.append(node.path())
+
+
+def _replayed(volume: Volume, op: ops.Op) -> None:
+    """An attempt to do what a record says, without writing another one."""
+    volume.replaying = True
+    try:
+        _apply(volume, op)
+    finally:
+        volume.replaying = False
+
+
+def _apply(volume: Volume, op: ops.Op) -> None:
+    if isinstance(op, ops.Proposed):
+        volume.proposed.add(op.root)
+        return
+    if isinstance(op, ops.Arrived):
+        volume.arrived = op.root
+        volume.proposed.clear()
+        return
+    if isinstance(op, ops.Left):
+        volume.left[op.root] = op.time_ns
+        return
+    if isinstance(op, ops.Conflict):
+        volume.conflicts.add(op)
+        return
+    if isinstance(op, ops.Settled):
+        volume.conflicts.settle(op.copy)
+        return
+    if isinstance(op, ops.Lost):
+        node = node_at(volume, op.path)
+        if isinstance(node, FileNode):
+            volume.short.setdefault(node, []).append(op.was)
+        return
+    if isinstance(op, ops.Rename):
+        node = node_at(volume, op.old)
+        if node is volume.root:
+            raise NotFound("the root of a bucket has no name")
+        parent, name = place_at(volume, op.new)
+        volume.move(node, parent, name, volume.find(parent, name), op.exchange, op.time_ns)
+        return
+    if isinstance(op, ops.SetAttributes):
+        node = node_at(volume, op.path)
+        check_sound(node)
+        volume.apply_attributes(node, op.mode, op.uid, op.gid, op.mtime_ns, op.time_ns)
+        return
+    if isinstance(op, ops.Stamp):
+        node = node_at(volume, op.path)
+        if isinstance(node, FileNode) and op.held_bytes is not None:
+            node.content.base_held_bytes = op.held_bytes
+        volume.stamp(node, op.atime_ns, op.fallback_ns, op.time_ns)
+        return
+    if isinstance(op, ops.SetContent):
+        node = node_at(volume, op.path)
+        if not isinstance(node, FileNode):
+            raise NotFound("content for what is no file")
+        _set_content(volume, node, op)
+        return
+    if isinstance(op, ops.Quarantined):
+        return
+    parent, name = place_at(volume, op.path)
+    at = volume.find(parent, name)
+    if isinstance(op, ops.Place):
+        volume.base_tree.shown(Link(op.cid, op.tsize))  # look first
+    if at is not None:
+        volume.take_away(parent, at, op.time_ns)
+    if isinstance(op, ops.Remove):
+        return
+    made = _made(volume, op)
+    volume.place(parent, name, made, op.time_ns)
+    if op.inode is not None and not isinstance(op, ops.Place):
+        made.touch()
+
+
+def _made(volume: Volume, op: ops.Create | ops.MakeDirectory | ops.MakeSymlink | ops.Place) -> Node:
+    inode = _number(volume, op.inode)
+    if isinstance(op, ops.Place):
+        return volume.node_of(Link(op.cid, op.tsize), Number(inode, op.time_ns, op.time_ns))
+    if isinstance(op, ops.MakeSymlink):
+        attributes = NodeAttributes(mtime_ns=op.mtime_ns, uid=op.uid, gid=op.gid)
+        return SymlinkNode(volume, inode, None, attributes, op.time_ns, op.time_ns, op.target.encode())
+    attributes = NodeAttributes(mode=op.mode, mtime_ns=op.mtime_ns, uid=op.uid, gid=op.gid)
+    if isinstance(op, ops.MakeDirectory):
+        return DirectoryNode(volume, inode, None, attributes, op.time_ns, op.time_ns)
+    return FileNode(volume, inode, None, attributes, op.time_ns, op.time_ns, 0)
+
+
+def _number(volume: Volume, inode: Inode) -> Inode:
+    """The number that the journal gives a node, or a fresh one when something else bears it: the table of numbers was lost, and
+    another bucket of the mount was given it before this journal was read. The kernel would take the two for one file."""
+    return inode if inode not in volume.registry else volume.numbers.fresh()
+
+
+def _set_content(volume: Volume, node: FileNode, op: ops.SetContent) -> None:
+    if op.lower_limit_bytes:
+        check_sound(node)
+    content = node.content
+    layer = next((layer for layer in content.layers if layer.draft.id == op.draft), None)
+    node.damaged = False
+    if layer is None:
+        for below in content.layers:
+            below.sealed = True
+        layer = Layer(volume.journal.drafts.get(op.draft), Extents(), op.lower_limit_bytes, False, Extents())
+        content.layers.append(layer)
+    layer.extents.truncate(op.size_bytes)
+    for start, stop in op.extents:
+        layer.extents.add(start, stop)
+    layer.lower_limit_bytes = op.lower_limit_bytes
+    content.size_bytes = op.size_bytes
+    volume.apply_attributes(node, None, None, None, op.mtime_ns, op.time_ns)
+
+
+def place_at(volume: Volume, path: str) -> tuple[DirectoryNode, bytes]:
+    """The directory and the name of a path. An attempt. Raises NotFound, Corrupt."""
+    above, _, name = path.rpartition("/")
+    parent = node_at(volume, above)
+    check_sound(parent)
+    if not isinstance(parent, DirectoryNode):
+        raise NotFound(f"{above!r} is not a directory")
+    return parent, name.encode()
+
+
+def node_at(volume: Volume, path: str) -> Node:
+    """The node at a path. An attempt. Raises NotFound, Corrupt."""
+    node: Node = volume.root
+    for name in path.split("/") if path else []:
+        check_sound(node)
+        if not isinstance(node, DirectoryNode):
+            raise NotFound(f"{path!r} leads through what is no directory")
+        node = volume.child(node, name.encode())
+    return node
