@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 from bucketfs.dag.codec.cid import DAG_PB, codec_of, identity_block
-from bucketfs.dag.codec.dag_pb import split_pb
+from bucketfs.dag.codec.dag_pb import decode_pb
 from bucketfs.dag.codec.nodes import block_links
 from bucketfs.dag.codec.unixfs import decode_unixfs
 from bucketfs.dag.steps import BATCH_MAX, fetch
@@ -100,7 +100,7 @@ class _Places:
 
 
 def _places(block: bytes) -> _Places:
-    links, data = split_pb(block)
+    links, data = decode_pb(block)
     digits = 0
     # Everyone writes the type first. Were it not so, some more blocks would be reported.
     if data is not None and data.startswith(b"\x08\x05"):

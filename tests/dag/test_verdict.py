@@ -28,7 +28,7 @@ from bucketfs.dag import (
     symlink,
     with_attributes,
 )
-from bucketfs.dag.codec.dag_pb import encode_links
+from bucketfs.dag.codec.dag_pb import encode_pb
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 
 A = NodeAttributes
@@ -266,7 +266,7 @@ def test_the_default_of_a_directory_is_another() -> None:
 
 
 def v0(message: UnixFs, links: list[tuple[Cid, bytes, int]]) -> tuple[Link, bytes]:
-    block = encode_links(links, encode_unixfs(message))
+    block = encode_pb((links, encode_unixfs(message)))
     return Link(cid_of(block, DAG_PB, 0), len(block)), block
 
 

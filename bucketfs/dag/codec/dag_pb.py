@@ -10,8 +10,7 @@ strictly as the spec's codec: the order found is kept, because the block's bytes
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from bucketfs.dag.codec.cid import SHA2_256_PREFIXES, parse_cid
@@ -30,7 +29,7 @@ SIZE_MAX = (1 << 63) - 1
 class PbLink(NamedTuple):
     """A link of a node; ``tsize`` is the cumulative size below it, a hint.
 
-    A tuple and no dataclass: directories of many thousand links are decoded again and again, and this takes half the time.
+    A tuple and no dataclass: directories of many thousand links are decoded often, and this takes half the time.
     """
 
     cid: Cid
@@ -38,21 +37,16 @@ class PbLink(NamedTuple):
     tsize: int
 
 
-@dataclass(frozen=True, slots=True)
-class PbNode:
-    """A decoded node. ``data`` is None when the block has none, which differs from empty."""
+class PbNode(NamedTuple):
+    """A decoded node: its links, in the order found, and its data, None when the block has none, which differs from empty."""
 
-    links: tuple[PbLink, ...]
+    links: Sequence[PbLink]
     data: bytes | None
 
 
-def encode_pb(node: PbNode) -> bytes:
-    """The canonical block of a node."""
-    return encode_links(node.links, node.data)
-
-
-def encode_links(links: Iterable[tuple[Cid, bytes, int]], data: bytes | None) -> bytes:
-    """The canonical block with these links (cid, name, tsize), in any order, and this data."""
+def encode_pb(node: tuple[Iterable[tuple[Cid, bytes, int]], bytes | None]) -> bytes:
+    """The canonical block of a node, whose links (cid, name, tsize) may stand in any order."""
+    links, data = node
     parts: list[bytes] = []
     varint = uvarint_encode
     for cid, name, tsize in sorted(links, key=_name_of):
@@ -68,13 +62,7 @@ def _name_of(link: tuple[Cid, bytes, int]) -> bytes:
 
 
 def decode_pb(block: bytes) -> PbNode:
-    """Decode a block strictly. Raises Corrupt with what is wrong."""
-    links, data = split_pb(block)
-    return PbNode(tuple(links), data)
-
-
-def split_pb(block: bytes) -> tuple[list[PbLink], bytes | None]:
-    """The links, in the order found, and the data of a block. Raises Corrupt.
+    """Decode a block strictly. Raises Corrupt with what is wrong.
 
     Refused, as the spec asks: links on both sides of the data, data twice, fields of a link out of order or repeated,
     unknown fields or wire types, a link without a CID, truncation.
@@ -109,11 +97,11 @@ def split_pb(block: bytes) -> tuple[list[PbLink], bytes | None]:
         raise Corrupt("dag-pb block: truncated") from error
     except (ValueError, InvalidArgument) as error:
         raise Corrupt(f"dag-pb block: {error}") from error
-    return links, data
+    return PbNode(links, data)
 
 
 def _usual_links(block: bytes, at: int, links: list[PbLink]) -> int:
-    """Append the links from ``at`` on that look as everybody writes them; returns where the first other thing begins.
+    """Append the links from ``at`` on that look as all known writers make them; returns where the first other thing begins.
 
     Usual is a link of less than 128 bytes, with a 36-byte sha2-256 CID, a name and a size. Each takes one unpack instead
     of a walk over its bytes, which halves the time for large directories.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
 from bucketfs.dag.codec.cid import BLOCK_MAX, DAG_PB, RAW, cid_of, cid_text, codec_of, verify
-from bucketfs.dag.codec.dag_pb import PbLink, encode_links, skip_links, split_pb
+from bucketfs.dag.codec.dag_pb import PbLink, decode_pb, encode_pb, skip_links
 from bucketfs.dag.codec.unixfs import UnixFs, UnixFsType, canonical_attributes, decode_unixfs, encode_unixfs
 from bucketfs.errors import Corrupt
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
@@ -95,7 +95,7 @@ def _hole_bytes(block: bytes, message: UnixFs) -> int:
     holes = [cid for cid in _holes() if block.find(cid) >= 0]
     if not holes:
         return 0
-    links, _ = split_pb(block)
+    links, _ = decode_pb(block)
     return sum(size for link, size in zip(links, message.blocksizes, strict=True) if link.cid in holes)
 
 
@@ -115,9 +115,9 @@ def _message(data: bytes | None) -> UnixFs:
     return decode_unixfs(data)
 
 
-def decode_node(block: bytes) -> tuple[list[PbLink], UnixFs]:
+def decode_node(block: bytes) -> tuple[Sequence[PbLink], UnixFs]:
     """The links and the message of a dag-pb UnixFS node, checked. Raises Corrupt."""
-    links, data = split_pb(block)
+    links, data = decode_pb(block)
     message = _message(data)
     check_message(message, len(links))
     return links, message
@@ -158,7 +158,7 @@ def block_links(cid: Cid, block: bytes) -> list[Cid]:
         return []
     if codec != DAG_PB:
         raise Corrupt(f"block {cid_text(cid)}: codec {codec:#x} has no place in a bucket")
-    return [link.cid for link in split_pb(block)[0]]
+    return [link.cid for link in decode_pb(block).links]
 
 
 def check_block(cid: Cid, block: bytes) -> list[Cid]:
@@ -178,7 +178,7 @@ def check_block(cid: Cid, block: bytes) -> list[Cid]:
 
 def build_node(message: UnixFs, links: list[tuple[Cid, bytes, int]], cid_version: int = 1) -> tuple[Link, bytes]:
     """Encode a node; its link (with the cumulative size) and block."""
-    block = encode_links(links, encode_unixfs(message))
+    block = encode_pb((links, encode_unixfs(message)))
     return Link(cid_of(block, DAG_PB, cid_version), len(block) + sum(link[2] for link in links)), block
 
 

@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bucketfs.dag.codec.cid import DAG_PB, cid_text, codec_of
-from bucketfs.dag.codec.dag_pb import PbLink, split_pb
+from bucketfs.dag.codec.dag_pb import PbLink, decode_pb
 from bucketfs.dag.codec.nodes import SYMLINK_TARGET_MAX, Built, built_node, decode_node
 from bucketfs.dag.codec.unixfs import UnixFs, UnixFsType, encode_unixfs
 from bucketfs.dag.dirs.hamt import Entry, Shard, ShardEditor, all_entries, find_entry, links_bytes, open_shard
@@ -175,7 +175,7 @@ def resolve(root: Cid, components: Sequence[bytes]) -> Steps[Link | None]:
     """
     if not components:
         block = yield from fetch_one(root)
-        below = sum(link.tsize for link in split_pb(block)[0]) if codec_of(root) == DAG_PB else 0
+        below = sum(link.tsize for link in decode_pb(block).links) if codec_of(root) == DAG_PB else 0
         return Link(root, len(block) + below)
     link = Link(root, 0)
     for component in components:

@@ -135,7 +135,7 @@ def _open_level(parts: Sequence[Leaf | _Subtree], window: _Window) -> Steps[list
     return opened
 
 
-def file_node(cid: Cid, block: bytes) -> tuple[list[PbLink], UnixFs]:
+def file_node(cid: Cid, block: bytes) -> tuple[Sequence[PbLink], UnixFs]:
     """The links of a dag-pb node of a file, and what it says. Raises Corrupt."""
     if codec_of(cid) != DAG_PB:
         raise Corrupt(f"file node {cid_text(cid)}: codec {codec_of(cid):#x}")

@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bucketfs.dag.codec.cid import DAG_PB, RAW, cid_of, cid_text, codec_of, identity_block, multihash_of
-from bucketfs.dag.codec.dag_pb import PbLink, encode_links
+from bucketfs.dag.codec.dag_pb import PbLink, encode_pb
 from bucketfs.dag.codec.nodes import decode_node
 from bucketfs.dag.codec.unixfs import UnixFs, UnixFsType, canonical_attributes, encode_unixfs, mode_default
 from bucketfs.errors import Corrupt
@@ -251,4 +251,4 @@ def _content(links: Sequence[PbLink], message: UnixFs) -> bytes:
             return cid_of(message.data)
         if len(links) == 1 and not message.data and codec_of(links[0].cid) == RAW:
             return content_of(links[0].cid)
-    return _DAG_PB_PREFIX + multihash_of(cid_of(encode_links(links, encode_unixfs(bare)), DAG_PB))
+    return _DAG_PB_PREFIX + multihash_of(cid_of(encode_pb((links, encode_unixfs(bare))), DAG_PB))
