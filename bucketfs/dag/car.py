@@ -12,8 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bucketfs.dag.cbor import CborLink, cbor_decode, cbor_encode
-from bucketfs.dag.codec.cid import BLOCK_MAX, V0_PREFIX, V0_SIZE, parse_cid, verify
-from bucketfs.dag.codec.varint import UVARINT_BYTES_MAX, uvarint_decode, uvarint_encode
+from bucketfs.dag.codec import (
+    BLOCK_MAX,
+    UVARINT_BYTES_MAX,
+    V0_PREFIX,
+    V0_SIZE,
+    parse_cid,
+    uvarint_decode,
+    uvarint_encode,
+    verify,
+)
 from bucketfs.errors import Corrupt, InvalidArgument
 from bucketfs.types import Cid
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bucketfs.dag.codec.cid import parse_cid
+from bucketfs.dag.codec import parse_cid
 from bucketfs.errors import Corrupt, InvalidArgument
 from bucketfs.types import Cid
 

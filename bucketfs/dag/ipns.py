@@ -18,9 +18,20 @@ from nacl.exceptions import BadSignatureError, CryptoError
 from nacl.signing import SigningKey, VerifyKey
 
 from bucketfs.dag.cbor import cbor_decode, cbor_encode
-from bucketfs.dag.codec.cid import LIBP2P_KEY, cid_from_text, codec_of, identity_block, multihash_of, parse_cid
-from bucketfs.dag.codec.multibase import base58_decode, base58_encode, multibase_encode
-from bucketfs.dag.codec.varint import MASK_64, proto_varint, uvarint_encode
+from bucketfs.dag.codec import (
+    LIBP2P_KEY,
+    MASK_64,
+    base58_decode,
+    base58_encode,
+    cid_from_text,
+    codec_of,
+    identity_block,
+    multibase_encode,
+    multihash_of,
+    parse_cid,
+    proto_varint,
+    uvarint_encode,
+)
 from bucketfs.errors import Corrupt, InvalidArgument
 from bucketfs.types import Cid
 

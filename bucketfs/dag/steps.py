@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from bucketfs.dag.codec.cid import identity_block
+from bucketfs.dag.codec import identity_block
 from bucketfs.types import Cid, Steps
 
 T = TypeVar("T")

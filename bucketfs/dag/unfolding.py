@@ -7,8 +7,8 @@ comes by, and those of them that it comes by for the first time. One rule for ev
 
 from __future__ import annotations
 
-from bucketfs.dag.codec.cid import DAG_PB, codec_of
-from bucketfs.dag.dirs.directory import decode_directory, list_directory
+from bucketfs.dag.codec import DAG_PB, codec_of
+from bucketfs.dag.dirs import decode_directory, list_directory
 from bucketfs.dag.steps import BATCH_MAX, fetch
 from bucketfs.errors import TooLarge
 from bucketfs.types import Cid, Steps

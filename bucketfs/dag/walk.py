@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
-from bucketfs.dag.codec.cid import DAG_PB, codec_of, identity_block
-from bucketfs.dag.codec.dag_pb import decode_pb
-from bucketfs.dag.codec.nodes import block_links
-from bucketfs.dag.codec.unixfs import decode_unixfs
+from bucketfs.dag.codec import DAG_PB, block_links, codec_of, decode_pb, decode_unixfs, identity_block
 from bucketfs.dag.steps import BATCH_MAX, fetch
 from bucketfs.types import Cid, Steps
 

@@ -22,21 +22,20 @@ from bucketfs.dag import (
     edit_tree,
     empty_directory,
     encode_unixfs,
-    fetch,
     file_root,
-    gather,
     leaves,
     list_directory,
     lookup,
     new_blocks,
     node_info,
     reachable,
-    read_file,
     resolve,
     symlink,
     with_attributes,
 )
 from bucketfs.dag.codec.nodes import build_node
+from bucketfs.dag.files.read import read_file
+from bucketfs.dag.steps import fetch, gather
 from bucketfs.errors import InvalidArgument, NotADirectory, NotFound, Unavailable
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from bucketfs.dag import (
-    BLOCK_MAX,
     DAG_PB,
     RAW,
     Unfolding,
@@ -34,15 +33,16 @@ from bucketfs.dag import (
     node_info,
     parse_cid,
     reachable,
-    read_file,
     resolve,
     symlink,
     verify,
 )
+from bucketfs.dag.codec import BLOCK_MAX
 from bucketfs.dag.codec.dag_pb import PbLink, PbNode
 from bucketfs.dag.codec.nodes import build_node
 from bucketfs.dag.dirs.hamt import name_hash
-from bucketfs.dag.files import file as files
+from bucketfs.dag.files import read as files
+from bucketfs.dag.files.read import read_file
 from bucketfs.errors import Corrupt, InvalidArgument, IsADirectory, NameInvalid, NameTooLong, NotADirectory, TooLarge
 from bucketfs.types import Cid, Link
 

@@ -16,7 +16,6 @@ from bucketfs.dag import (
     Act,
     Entry,
     Merge,
-    MergeConflict,
     Side,
     UnixFs,
     UnixFsType,
@@ -27,12 +26,13 @@ from bucketfs.dag import (
     merge_trees,
     node_info,
     reachable,
-    read_file,
     symlink,
 )
 from bucketfs.dag.codec.nodes import built_node, decode_node
+from bucketfs.dag.files.read import read_file
 from bucketfs.dag.merge import merging, renames
-from bucketfs.dag.merge.diff import DEPTH_MAX
+from bucketfs.dag.merge.differences import DEPTH_MAX
+from bucketfs.dag.merge.merging import MergeConflict
 from bucketfs.errors import Corrupt, InvalidArgument, NotADirectory, TooLarge
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 

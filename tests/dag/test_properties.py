@@ -16,8 +16,6 @@ from bucketfs.dag import (
     FileTree,
     UnixFs,
     UnixFsType,
-    base58_decode,
-    base58_encode,
     build_file,
     cid_from_text,
     cid_of,
@@ -31,7 +29,6 @@ from bucketfs.dag import (
     empty_directory,
     encode_pb,
     encode_unixfs,
-    file_length_of_tsize,
     file_root,
     leaf_data,
     leaves,
@@ -42,12 +39,12 @@ from bucketfs.dag import (
     new_blocks,
     node_info,
     reachable,
-    read_file,
     resolve,
-    uvarint_decode,
     uvarint_encode,
 )
+from bucketfs.dag.codec import base58_decode, base58_encode, uvarint_decode
 from bucketfs.dag.codec.nodes import build_node
+from bucketfs.dag.files.read import read_file
 from bucketfs.errors import BucketfsError, Corrupt, InvalidArgument
 from bucketfs.types import Cid, Link, NodeAttributes
 
@@ -331,23 +328,6 @@ def make_layout(store: Any, layout: Any, identity: bool) -> tuple[Link, bytes]:
     link, block = build_node(message, [(link.cid, b"", link.tsize) for link, _ in made])
     store.blocks[link.cid] = block
     return link, data
-
-
-@relaxed
-@given(length=st.integers(0, 10**12) | st.integers(1, 40_000).map(lambda n: n * 262144) | st.integers(0, 10**6))
-@example(length=174 * 262144)
-@example(length=174 * 262144 + 1)
-@example(length=174 * 174 * 262144 + 1)
-def test_a_length_is_found_from_its_cumulative_size(length: int) -> None:
-    from bucketfs.dag.files.sizes import tsize_of_file_length
-
-    tsize = tsize_of_file_length(length)
-    assert file_length_of_tsize(tsize) == length
-    assert tsize_of_file_length(length + 1) > tsize
-    if length < 10**9 and length:
-        full, rest = divmod(length, 262144)
-        parts = [(cid_of(b""), 262144)] * full + ([(cid_of(b"x"), rest)] if rest else [])
-        assert file_root(parts).link.tsize == tsize
 
 
 MESSAGES = st.builds(

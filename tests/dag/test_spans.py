@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from bucketfs.dag import FILE_WIDTH, LEAF_SIZE, FileTree, Span, Subtree, cid_of, drive, subtrees
+from bucketfs.dag import FILE_WIDTH, LEAF_SIZE, FileTree, Subtree, cid_of, drive, subtrees
+from bucketfs.dag.files.spans import Span
 from bucketfs.types import Cid, NodeAttributes
 
 ATTRIBUTES = NodeAttributes(mode=0o600, mtime_ns=1)

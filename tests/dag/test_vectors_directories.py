@@ -10,11 +10,8 @@ import pytest
 
 from bucketfs.dag import (
     DAG_PB,
-    NameRecord,
     block_links,
     build_file,
-    car_read,
-    car_write,
     cid_from_text,
     cid_of,
     cid_text,
@@ -25,22 +22,26 @@ from bucketfs.dag import (
     empty_directory,
     list_directory,
     lookup,
-    make_record,
     multibase_encode,
+    node_info,
+    reachable,
+    symlink,
+)
+from bucketfs.dag.car import car_read, car_write
+from bucketfs.dag.dirs.hamt import name_hash
+from bucketfs.dag.ipns import (
+    NameRecord,
+    make_record,
     name_from_text,
     name_of_key,
     name_text,
-    node_info,
     peer_id_text,
     private_key_protobuf,
     public_key_of,
-    reachable,
     routing_key,
     seed_of_private_key,
-    symlink,
     verify_record,
 )
-from bucketfs.dag.dirs.hamt import name_hash
 from bucketfs.errors import Corrupt
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 

@@ -24,11 +24,11 @@ from bucketfs.dag import (
     encode_unixfs,
     entry_of,
     judge,
-    merge_attributes,
     symlink,
     with_attributes,
 )
 from bucketfs.dag.codec.dag_pb import encode_pb
+from bucketfs.dag.merge.rules import merge_attributes
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 
 A = NodeAttributes

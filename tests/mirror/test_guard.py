@@ -13,15 +13,7 @@ import pytest
 from support.machine import Machine, hub_names, hub_tree, later_ns, put, settle
 from support.memory_remote import MemoryRemote
 
-from bucketfs.dag import (
-    block_links,
-    build_file,
-    drive,
-    edit_directory,
-    list_directory,
-    node_info,
-    resolve,
-)
+from bucketfs.dag import block_links, build_file, drive, edit_directory, list_directory, node_info, resolve
 from bucketfs.errors import DiskFailed, NotFound, Refused, Unavailable
 from bucketfs.mirror import MirrorState, Round
 from bucketfs.mirror.apply import Applied, Applier

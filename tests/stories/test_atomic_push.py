@@ -21,7 +21,8 @@ from support.home import Home
 from support.plainclient import PlainClient
 from support.served import ServedHub
 
-from bucketfs.dag import drive, list_directory, read_file
+from bucketfs.dag import drive, list_directory
+from bucketfs.dag.files.read import read_file
 from bucketfs.errors import BucketfsError
 from bucketfs.types import Cid, Link
 from bucketfs.wire import blocks_pb2

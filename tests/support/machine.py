@@ -13,17 +13,8 @@ from pathlib import Path
 from support.dying import Life, MortalRemote, living
 from support.memory_remote import MemoryRemote
 
-from bucketfs.dag import (
-    DAG_PB,
-    build_file,
-    codec_of,
-    diff,
-    drive,
-    edit_tree,
-    list_directory,
-    node_info,
-    read_file,
-)
+from bucketfs.dag import DAG_PB, build_file, codec_of, diff, drive, edit_tree, list_directory, node_info
+from bucketfs.dag.files.read import read_file
 from bucketfs.errors import NotADirectory
 from bucketfs.mirror import Mirror, MirrorState, Round
 from bucketfs.transfer import listed_asides

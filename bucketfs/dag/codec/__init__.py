@@ -1,3 +1,109 @@
-"""Bytes and values: CIDs, multibase, varints, dag-pb and UnixFS nodes."""
+"""Bytes and values: CIDs, multibase, varints, dag-pb, and UnixFS nodes one at a time.
 
-__all__: list[str] = []
+What we write is canonical, because the bytes of a block are its name; what we read is checked against the limits on data from
+outside. Nothing here follows a link, so nothing asks for blocks. Imports no other sub-room.
+"""
+
+from __future__ import annotations
+
+from bucketfs.dag.codec.cid import (
+    BLOCK_MAX,
+    DAG_PB,
+    LIBP2P_KEY,
+    RAW,
+    V0_PREFIX,
+    V0_SIZE,
+    cid_from_text,
+    cid_of,
+    cid_text,
+    codec_of,
+    identity_block,
+    multihash_of,
+    parse_cid,
+    same_node,
+    verify,
+)
+from bucketfs.dag.codec.dag_pb import PbLink, PbNode, decode_pb, encode_pb
+from bucketfs.dag.codec.multibase import base58_decode, base58_encode, multibase_decode, multibase_encode
+from bucketfs.dag.codec.nodes import (
+    FILE_WIDTH,
+    INLINE_MAX,
+    LEAF_SIZE,
+    MURMUR3_X64_64,
+    SYMLINK_TARGET_MAX,
+    Built,
+    NodeInfo,
+    block_links,
+    build_node,
+    built_node,
+    check_block,
+    decode_node,
+    file_size,
+    node_info,
+    with_attributes,
+)
+from bucketfs.dag.codec.unixfs import (
+    DIRECTORY_MODE_DEFAULT,
+    FILE_MODE_DEFAULT,
+    UnixFs,
+    UnixFsType,
+    canonical_attributes,
+    decode_unixfs,
+    encode_unixfs,
+    mode_default,
+)
+from bucketfs.dag.codec.varint import MASK_64, UVARINT_BYTES_MAX, proto_varint, uvarint_decode, uvarint_encode
+
+__all__ = [
+    "BLOCK_MAX",
+    "DAG_PB",
+    "DIRECTORY_MODE_DEFAULT",
+    "FILE_MODE_DEFAULT",
+    "FILE_WIDTH",
+    "INLINE_MAX",
+    "LEAF_SIZE",
+    "LIBP2P_KEY",
+    "MASK_64",
+    "MURMUR3_X64_64",
+    "RAW",
+    "SYMLINK_TARGET_MAX",
+    "UVARINT_BYTES_MAX",
+    "V0_PREFIX",
+    "V0_SIZE",
+    "Built",
+    "NodeInfo",
+    "PbLink",
+    "PbNode",
+    "UnixFs",
+    "UnixFsType",
+    "base58_decode",
+    "base58_encode",
+    "block_links",
+    "build_node",
+    "built_node",
+    "canonical_attributes",
+    "check_block",
+    "cid_from_text",
+    "cid_of",
+    "cid_text",
+    "codec_of",
+    "decode_node",
+    "decode_pb",
+    "decode_unixfs",
+    "encode_pb",
+    "encode_unixfs",
+    "file_size",
+    "identity_block",
+    "mode_default",
+    "multibase_decode",
+    "multibase_encode",
+    "multihash_of",
+    "node_info",
+    "parse_cid",
+    "proto_varint",
+    "same_node",
+    "uvarint_decode",
+    "uvarint_encode",
+    "verify",
+    "with_attributes",
+]

@@ -1,28 +1,49 @@
-"""Directories: listing, looking up, editing. Plain ones are one block; sharded ones see ``hamt``.
-
-What a directory's CID depends on: its entries, its attributes and the fields kept for others, never the way it came about.
-It is sharded when its links-bytes (the bytes of all names and CIDs) are more than SHARD_THRESHOLD, plain otherwise: Kubo's
-and Helia's default estimate. An edit that changes nothing gives back the very directory, in whatever form it was written.
-"""
+"""One directory, or two of them compared: listing, looking up, checking. Plain ones are one block; sharded ones see `hamt`."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from bucketfs.dag.codec.cid import DAG_PB, cid_text, codec_of
-from bucketfs.dag.codec.dag_pb import PbLink, decode_pb
-from bucketfs.dag.codec.nodes import SYMLINK_TARGET_MAX, Built, built_node, decode_node
-from bucketfs.dag.codec.unixfs import UnixFs, UnixFsType, encode_unixfs
-from bucketfs.dag.dirs.hamt import Entry, Shard, ShardEditor, all_entries, find_entry, links_bytes, open_shard
-from bucketfs.dag.steps import fetch_one
+from bucketfs.dag.codec import (
+    DAG_PB,
+    SYMLINK_TARGET_MAX,
+    Built,
+    PbLink,
+    UnixFs,
+    UnixFsType,
+    built_node,
+    canonical_attributes,
+    cid_text,
+    codec_of,
+    decode_node,
+    decode_pb,
+    multihash_of,
+    same_node,
+)
+from bucketfs.dag.dirs.hamt import (
+    TOP,
+    Bucket,
+    Shard,
+    ShardEditor,
+    ShardEntry,
+    ShardPlace,
+    all_entries,
+    check_place,
+    child_place,
+    find_entry,
+    meet_once,
+    open_child,
+    open_shard,
+)
+from bucketfs.dag.steps import BATCH_MAX, fetch, fetch_one
 from bucketfs.errors import Corrupt, InvalidArgument, NameTooLong, NotADirectory, Refused
 from bucketfs.names import NAME_BYTES_MAX, check_name
 from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes, Steps
 
-SHARD_THRESHOLD = 262_144
-"""Links-bytes above which a directory is sharded (equal stays plain)."""
+Difference = tuple[bytes, Link | None, Link | None]
+"""A name, and what one directory and the other have there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +105,12 @@ def decode_directory(cid: Cid, block: bytes) -> OpenDirectory | None:
 
 @dataclass(frozen=True, slots=True)
 class DirectoryBlock:
-    """What one block of a directory names: child shards, and entries."""
+    """What one block of a directory names: child shards, and entries, with their names in the same order."""
 
     shards: Sequence[Cid]
     entries: Sequence[Cid]
-    sharded: bool = False
+    names: Sequence[bytes]
+    sharded: bool
 
 
 def directory_block(cid: Cid, block: bytes) -> DirectoryBlock | None:
@@ -97,13 +119,11 @@ def directory_block(cid: Cid, block: bytes) -> DirectoryBlock | None:
     if found is None:
         return None
     if not found.sharded:
-        return DirectoryBlock((), [link.cid for link in found.links])
-    buckets = list(found.shard().buckets.values())
-    return DirectoryBlock(
-        [bucket.cid for bucket in buckets if isinstance(bucket, Link)],
-        [bucket.link.cid for bucket in buckets if not isinstance(bucket, Link)],
-        sharded=True,
-    )
+        return DirectoryBlock((), [link.cid for link in found.links], [link.name for link in found.links], sharded=False)
+    buckets = found.shard().buckets.values()
+    entries = [bucket for bucket in buckets if isinstance(bucket, ShardEntry)]
+    shards = [bucket.cid for bucket in buckets if isinstance(bucket, Link)]
+    return DirectoryBlock(shards, [one.link.cid for one in entries], [one.name for one in entries], sharded=True)
 
 
 def open_directory(cid: Cid) -> Steps[OpenDirectory]:
@@ -218,16 +238,6 @@ def impossible_names(names: Sequence[bytes]) -> tuple[bytes, ...]:
     return tuple(name for name in names if not is_possible(name))
 
 
-def directory_names(cid: Cid, block: bytes) -> list[bytes]:
-    """The names of the entries in one block of a directory, with repetitions; a block of another kind has none. Raises Corrupt."""
-    found = decode_directory(cid, block)
-    if found is None:
-        return []
-    if found.sharded:
-        return [bucket.name for bucket in found.shard().buckets.values() if isinstance(bucket, Entry)]
-    return [link.name for link in found.links]
-
-
 def check_shards(cid: Cid, within: Container[Cid]) -> Steps[None]:
     """Refuse a sharded directory with an entry where its name does not belong, looking at those of its shards only that are
     ``within`` some. Raises Corrupt."""
@@ -239,7 +249,8 @@ def check_shards(cid: Cid, within: Container[Cid]) -> Steps[None]:
 def check_entries(cid: Cid, block: bytes, known: Container[bytes] = ()) -> None:
     """Refuse one block of a directory whose entries have impossible names, except for those in ``known``, or repeated ones.
     Raises Corrupt, also for a block that makes no sense."""
-    names = directory_names(cid, block)
+    found = directory_block(cid, block)
+    names = () if found is None else found.names
     for name in impossible_names(names):
         if name not in known:
             raise Corrupt(
@@ -267,96 +278,96 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-# Editing
+# Two directories
 
 
-def edit_directory(
-    cid: Cid | None,
-    changes: Mapping[bytes, Link | None],
-    attributes: NodeAttributes | None = None,
-    *,
-    shard: bool = True,
-    cid_version: int = 1,
-    threshold: int = SHARD_THRESHOLD,
-) -> Steps[Built]:
-    """The directory ``cid`` (None: an empty one) with entries set, or removed where a change is None.
-
-    ``attributes`` None keeps those it has. Entries with impossible names stay, unless a change removes them. The result holds the
-    new link and new blocks only. Removing a name that is not there changes nothing. ``shard`` False never shards, as a Textile
-    Hub; ``threshold`` is for tests and other profiles.
-    Raises NotADirectory, Corrupt, and NameInvalid or NameTooLong for a name that is to be set.
-
-    The cost of editing a sharded directory is in proportion to the change. Only when its links-bytes shrink, other shards
-    are read too, until they add up to more than the threshold.
-    """
-    for name, link in changes.items():
-        if link is not None:
-            check_name(name)
-    original = None if cid is None else (yield from open_directory(cid))
-    form = _Form(shard, cid_version, threshold)
-    if original is None:
-        message = UnixFs(UnixFsType.DIRECTORY).with_attributes(attributes or NO_ATTRIBUTES)
-        return _build({name: link for name, link in changes.items() if link is not None}, message, form)
-    message = original.message.with_attributes(original.message.attributes if attributes is None else attributes)
-    same_message = encode_unixfs(message) == encode_unixfs(original.message)
-    if original.sharded:
-        return (yield from _edit_sharded(original, changes, message, form, same_message))
-    entries = plain_entries(original.links)
-    effective = _effective(entries, changes)
-    if same_message and not effective:
-        return Built(original.link)
-    return _build(_applied(entries, effective), message, form)
+def own_attributes(directory: OpenDirectory) -> tuple[NodeAttributes, int, bytes]:
+    """What a directory says of itself besides its entries."""
+    message = directory.message
+    return canonical_attributes(message.type, message.attributes), message.mode_extra, message.unknown
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """How directories are to be written."""
+def directory_differences(old: OpenDirectory, new: OpenDirectory) -> Steps[list[Difference]]:
+    """The names, impossible ones too, whose CIDs differ between two directories whose root blocks are at hand. Raises Corrupt."""
+    if old.sharded and new.sharded and old.message.fanout == new.message.fanout:
+        return (yield from _shard_differences(old.shard(), new.shard()))
+    if old.sharded or new.sharded:
+        old_entries = yield from raw_entries(old)
+        new_entries = yield from raw_entries(new)
+        return _entry_differences(old_entries, new_entries)
+    # Two large directories mostly share their links: only what is not in both is looked at.
+    touched = {link.name for link in set(old.links) ^ set(new.links)}
+    old_entries = plain_entries([link for link in old.links if link.name in touched])
+    new_entries = plain_entries([link for link in new.links if link.name in touched])
+    return _entry_differences(old_entries, new_entries)
 
-    shard: bool
-    cid_version: int
-    threshold: int
+
+def _entry_differences(old: Mapping[bytes, Link], new: Mapping[bytes, Link]) -> list[Difference]:
+    differences: list[Difference] = [(name, link, None) for name, link in old.items() if name not in new]
+    for name, link in new.items():
+        before = old.get(name)
+        if before is None or (before.cid != link.cid and not same_node(before.cid, link.cid)):
+            differences.append((name, before, link))
+    return differences
 
 
-def _effective(entries: Mapping[bytes, Link], changes: Mapping[bytes, Link | None]) -> dict[bytes, Link | None]:
-    """The changes that change something."""
-    return {name: link for name, link in changes.items() if entries.get(name) != link}
+def _shard_differences(old: Shard, new: Shard) -> Steps[list[Difference]]:
+    """Compare two sharded directories bucket by bucket."""
+    differences: list[Difference] = []
+    waiting: list[tuple[Link, Link, ShardPlace]] = []
+    lone: list[tuple[Bucket | None, Bucket | None, ShardPlace, int]] = []
+    met: set[tuple[bytes, bytes]] = set()
+    _compare_buckets(old, new, TOP, differences, waiting, lone)
+    while waiting:
+        batch = waiting[-BATCH_MAX // 2 :]
+        del waiting[-BATCH_MAX // 2 :]
+        blocks = yield from fetch(link.cid for old_link, new_link, _ in batch for link in (old_link, new_link))
+        for old_link, new_link, place in batch:
+            meet_once((multihash_of(old_link.cid), multihash_of(new_link.cid)), met)
+            old_child = open_child(old_link.cid, blocks[old_link.cid], old)
+            new_child = open_child(new_link.cid, blocks[new_link.cid], new)
+            _compare_buckets(old_child, new_child, place, differences, waiting, lone)
+    for old_bucket, new_bucket, place, index in lone:
+        old_entries = yield from _bucket_entries(old_bucket, old, place, index)
+        new_entries = yield from _bucket_entries(new_bucket, new, place, index)
+        differences += _entry_differences(old_entries, new_entries)
+    return differences
 
 
-def _applied(entries: Mapping[bytes, Link], changes: Mapping[bytes, Link | None]) -> dict[bytes, Link]:
-    applied = dict(entries)
-    for name, link in changes.items():
-        if link is None:
-            applied.pop(name, None)
+def _compare_buckets(
+    old: Shard,
+    new: Shard,
+    place: ShardPlace,
+    differences: list[Difference],
+    waiting: list[tuple[Link, Link, ShardPlace]],
+    lone: list[tuple[Bucket | None, Bucket | None, ShardPlace, int]],
+) -> None:
+    """Buckets of one shard: child shards that differ wait to be compared; a child shard that faces none stands alone."""
+    for index in old.buckets.keys() | new.buckets.keys():
+        before, after = old.buckets.get(index), new.buckets.get(index)
+        if before == after:
+            continue
+        if isinstance(before, Link) and isinstance(after, Link):
+            if not same_node(before.cid, after.cid):
+                waiting.append((before, after, child_place(place, index, new.bits)))
+        elif isinstance(before, Link) or isinstance(after, Link):
+            lone.append((before, after, place, index))
         else:
-            applied[name] = link
-    return applied
+            for entry in (before, after):
+                if entry is not None:
+                    check_place(entry.name, place, index, new.bits)
+            differences += _entry_differences(
+                dict((before,)) if before is not None else {}, dict((after,)) if after is not None else {}
+            )
 
 
-def _build(entries: Mapping[bytes, Link], message: UnixFs, form: _Form) -> Built:
-    """A directory from all its entries, with what ``message`` says besides."""
-    if form.shard and sum(links_bytes(name, link) for name, link in entries.items()) > form.threshold:
-        # A shard has no place for the empty name, which means a child shard there; no path leads to it.
-        entries = {name: link for name, link in entries.items() if name}
-        return ShardEditor(cid_version=form.cid_version).edit({}, entries, message)
-    plain = replace(message, type=UnixFsType.DIRECTORY, data=b"", filesize=None, hash_type=None, fanout=None)
-    return built_node(plain, [(link.cid, name, link.tsize) for name, link in entries.items()], form.cid_version)
-
-
-def _edit_sharded(
-    original: OpenDirectory, changes: Mapping[bytes, Link | None], message: UnixFs, form: _Form, same_message: bool
-) -> Steps[Built]:
-    top = original.shard()
-    editor = ShardEditor(top.fanout, form.cid_version)
-    existing = yield from editor.load(top, changes)
-    effective = _effective(existing, changes)
-    if same_message and not effective:
-        return Built(original.link)
-    old = sum(links_bytes(name, existing[name]) for name in effective if name in existing)
-    new = sum(links_bytes(name, link) for name, link in effective.items() if link is not None)
-    if new < old or not form.shard:
-        # The old entries may add up to what the new ones may, and what is taken away from them.
-        budget = form.threshold + old - new if form.shard else None
-        entries = yield from all_entries(top, loaded=editor.loaded, budget=budget)
-        if entries is not None:
-            return _build(_applied(dict(entries), effective), message, form)
-    return editor.edit(top.buckets, effective, message)
+def _bucket_entries(bucket: Bucket | None, parent: Shard, place: ShardPlace, index: int) -> Steps[dict[bytes, Link]]:
+    """All entries in and below a bucket."""
+    if bucket is None:
+        return {}
+    if isinstance(bucket, ShardEntry):
+        check_place(bucket.name, place, index, parent.bits)
+        return {bucket.name: bucket.link}
+    blocks = yield from fetch((bucket.cid,))
+    child = open_child(bucket.cid, blocks[bucket.cid], parent)
+    return dict((yield from all_entries(child, child_place(place, index, parent.bits))) or [])

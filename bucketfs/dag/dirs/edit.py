@@ -1,4 +1,10 @@
-"""Editing many paths of a tree at once: each directory on the way is read once and written once.
+"""Editing one directory, or many paths of a tree at once.
+
+What a directory's CID depends on: its entries, its attributes and the fields kept for others, never the way it came about.
+It is sharded when its links-bytes (the bytes of all names and CIDs) are more than SHARD_THRESHOLD, plain otherwise: Kubo's
+and Helia's default estimate. An edit that changes nothing gives back the very directory, in whatever form it was written.
+
+Of a tree, each directory on the way is read once and written once.
 
 The changes are laid out as a tree of their own. Going down, level by level, the directories that it names are found; going
 up, each is edited with what became of its children. Both passes ask for all blocks of a level together.
@@ -7,28 +13,31 @@ up, each is edited with what became of its children. Both passes ask for all blo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from bucketfs.dag.codec.cid import DAG_PB, codec_of
-from bucketfs.dag.codec.nodes import Built, with_attributes
+from bucketfs.dag.codec import DAG_PB, Built, UnixFs, UnixFsType, built_node, codec_of, encode_unixfs, with_attributes
 from bucketfs.dag.dirs.directory import (
-    SHARD_THRESHOLD,
+    OpenDirectory,
     decode_directory,
-    edit_directory,
     empty_directory,
+    open_directory,
     plain_entries,
     resolve,
 )
-from bucketfs.dag.dirs.hamt import ShardEditor
+from bucketfs.dag.dirs.hamt import ShardEditor, all_entries, links_bytes
 from bucketfs.dag.steps import fetch_one, gather
 from bucketfs.errors import NotADirectory, NotFound
+from bucketfs.names import check_name
 from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes, Steps
+
+SHARD_THRESHOLD = 262_144
+"""Links-bytes above which a directory is sharded (equal stays plain)."""
 
 TreePath = tuple[bytes, ...]
 
 
 @dataclass(slots=True, eq=False)
-class _Spot:
+class _Edit:
     """A path that changes, or that has changes below it.
 
     ``base`` is what stands there before the changes below: the link given for this very path, or the original's.
@@ -38,7 +47,7 @@ class _Spot:
     replaced: bool = False
     base: Link | None = None
     attributes: NodeAttributes | None = None
-    below: dict[bytes, _Spot] = field(default_factory=dict)
+    below: dict[bytes, _Edit] = field(default_factory=dict)
     result: Link | None = None
 
     @property
@@ -91,9 +100,9 @@ def edit_tree(
 
 def _lay_out(
     root: Cid | None, changes: Mapping[TreePath, Link | None], attributes: Mapping[TreePath, NodeAttributes]
-) -> list[list[_Spot]]:
+) -> list[list[_Edit]]:
     """The spots of all paths, by depth; the first level is the root alone."""
-    top = _Spot(())
+    top = _Edit(())
     levels = [[top]]
     if root is not None:
         # The cumulative size is computed when the block comes by.
@@ -102,7 +111,7 @@ def _lay_out(
         spot = top
         for depth, name in enumerate(path, start=1):
             if name not in spot.below:
-                spot.below[name] = _Spot(path[:depth])
+                spot.below[name] = _Edit(path[:depth])
                 if depth == len(levels):
                     levels.append([])
                 levels[depth].append(spot.below[name])
@@ -115,7 +124,7 @@ def _lay_out(
     return levels
 
 
-def _look_below(spot: _Spot) -> Steps[None]:
+def _look_below(spot: _Edit) -> Steps[None]:
     """Find what stands at the children of a spot, where that is not given and is needed."""
     names = [name for name, child in spot.below.items() if not child.replaced and not child.is_final]
     if spot.base is None:
@@ -140,7 +149,7 @@ def _look_below(spot: _Spot) -> Steps[None]:
         spot.below[name].base = spot.below[name].result = found.get(name)
 
 
-def _sets_anything(spot: _Spot) -> bool:
+def _sets_anything(spot: _Edit) -> bool:
     """Whether something below a spot is more than a removal."""
     waiting = list(spot.below.values())
     while waiting:
@@ -151,7 +160,7 @@ def _sets_anything(spot: _Spot) -> bool:
     return False
 
 
-def _edit_spot(spot: _Spot, new_directory: NodeAttributes, *, shard: bool, cid_version: int, threshold: int) -> Steps[Built]:
+def _edit_spot(spot: _Edit, new_directory: NodeAttributes, *, shard: bool, cid_version: int, threshold: int) -> Steps[Built]:
     """What becomes of a spot with changes below it or new attributes; its children are done."""
     base = spot.base
     if base is not None and base.tsize < 0:
@@ -176,3 +185,98 @@ def _edit_spot(spot: _Spot, new_directory: NodeAttributes, *, shard: bool, cid_v
 
 def _shown(path: TreePath) -> str:
     return "/" + b"/".join(path).decode(errors="replace")
+
+
+# One directory
+
+
+def edit_directory(
+    cid: Cid | None,
+    changes: Mapping[bytes, Link | None],
+    attributes: NodeAttributes | None = None,
+    *,
+    shard: bool = True,
+    cid_version: int = 1,
+    threshold: int = SHARD_THRESHOLD,
+) -> Steps[Built]:
+    """The directory ``cid`` (None: an empty one) with entries set, or removed where a change is None.
+
+    ``attributes`` None keeps those it has. Entries with impossible names stay, unless a change removes them. The result holds the
+    new link and new blocks only. Removing a name that is not there changes nothing. ``shard`` False never shards, as a Textile
+    Hub; ``threshold`` is for tests and other profiles.
+    Raises NotADirectory, Corrupt, and NameInvalid or NameTooLong for a name that is to be set.
+
+    The cost of editing a sharded directory is in proportion to the change. Only when its links-bytes shrink, other shards
+    are read too, until they add up to more than the threshold.
+    """
+    for name, link in changes.items():
+        if link is not None:
+            check_name(name)
+    original = None if cid is None else (yield from open_directory(cid))
+    form = _Form(shard, cid_version, threshold)
+    if original is None:
+        message = UnixFs(UnixFsType.DIRECTORY).with_attributes(attributes or NO_ATTRIBUTES)
+        return _build({name: link for name, link in changes.items() if link is not None}, message, form)
+    message = original.message.with_attributes(original.message.attributes if attributes is None else attributes)
+    same_message = encode_unixfs(message) == encode_unixfs(original.message)
+    if original.sharded:
+        return (yield from _edit_sharded(original, changes, message, form, same_message))
+    entries = plain_entries(original.links)
+    effective = _effective(entries, changes)
+    if same_message and not effective:
+        return Built(original.link)
+    return _build(_applied(entries, effective), message, form)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How directories are to be written."""
+
+    shard: bool
+    cid_version: int
+    threshold: int
+
+
+def _effective(entries: Mapping[bytes, Link], changes: Mapping[bytes, Link | None]) -> dict[bytes, Link | None]:
+    """The changes that change something."""
+    return {name: link for name, link in changes.items() if entries.get(name) != link}
+
+
+def _applied(entries: Mapping[bytes, Link], changes: Mapping[bytes, Link | None]) -> dict[bytes, Link]:
+    applied = dict(entries)
+    for name, link in changes.items():
+        if link is None:
+            applied.pop(name, None)
+        else:
+            applied[name] = link
+    return applied
+
+
+def _build(entries: Mapping[bytes, Link], message: UnixFs, form: _Form) -> Built:
+    """A directory from all its entries, with what ``message`` says besides."""
+    if form.shard and sum(links_bytes(name, link) for name, link in entries.items()) > form.threshold:
+        # A shard has no place for the empty name, which means a child shard there; no path leads to it.
+        entries = {name: link for name, link in entries.items() if name}
+        return ShardEditor(cid_version=form.cid_version).edit({}, entries, message)
+    plain = replace(message, type=UnixFsType.DIRECTORY, data=b"", filesize=None, hash_type=None, fanout=None)
+    return built_node(plain, [(link.cid, name, link.tsize) for name, link in entries.items()], form.cid_version)
+
+
+def _edit_sharded(
+    original: OpenDirectory, changes: Mapping[bytes, Link | None], message: UnixFs, form: _Form, same_message: bool
+) -> Steps[Built]:
+    top = original.shard()
+    editor = ShardEditor(top.fanout, form.cid_version)
+    existing = yield from editor.load(top, changes)
+    effective = _effective(existing, changes)
+    if same_message and not effective:
+        return Built(original.link)
+    old = sum(links_bytes(name, existing[name]) for name in effective if name in existing)
+    new = sum(links_bytes(name, link) for name, link in effective.items() if link is not None)
+    if new < old or not form.shard:
+        # The old entries may add up to what the new ones may, and what is taken away from them.
+        budget = form.threshold + old - new if form.shard else None
+        entries = yield from all_entries(top, loaded=editor.loaded, budget=budget)
+        if entries is not None:
+            return _build(_applied(dict(entries), effective), message, form)
+    return editor.edit(top.buckets, effective, message)

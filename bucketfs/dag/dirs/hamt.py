@@ -20,10 +20,19 @@ from typing import NamedTuple, TypeVar
 
 import mmh3
 
-from bucketfs.dag.codec.cid import DAG_PB, cid_text, codec_of, multihash_of
-from bucketfs.dag.codec.dag_pb import PbLink
-from bucketfs.dag.codec.nodes import MURMUR3_X64_64, Built, build_node, decode_node
-from bucketfs.dag.codec.unixfs import UnixFs, UnixFsType
+from bucketfs.dag.codec import (
+    DAG_PB,
+    MURMUR3_X64_64,
+    Built,
+    PbLink,
+    UnixFs,
+    UnixFsType,
+    build_node,
+    cid_text,
+    codec_of,
+    decode_node,
+    multihash_of,
+)
 from bucketfs.dag.steps import BATCH_MAX, fetch
 from bucketfs.errors import Corrupt, TooLarge
 from bucketfs.types import Cid, Link, Steps
@@ -39,14 +48,14 @@ CHILD_LINKS_BYTES_MIN = 10
 BUDGETED_BATCH = 32
 
 
-class Entry(NamedTuple):
+class ShardEntry(NamedTuple):
     """An entry in a bucket. A tuple, because there are so many."""
 
     name: bytes
     link: Link
 
 
-Bucket = Entry | Link
+Bucket = ShardEntry | Link
 """What a bucket holds: an entry, or the link of a child shard."""
 
 
@@ -63,14 +72,14 @@ class Shard:
         return self.fanout.bit_length() - 1
 
 
-class Place(NamedTuple):
+class ShardPlace(NamedTuple):
     """Where a shard hangs: its level, and the bits of the hash that all names below it share."""
 
     depth: int
     prefix: int
 
 
-TOP = Place(0, 0)
+TOP = ShardPlace(0, 0)
 
 
 def name_hash(name: bytes) -> int:
@@ -105,7 +114,7 @@ def open_shard(links: Iterable[PbLink], message: UnixFs) -> Shard:
             raise Corrupt(f"directory shard with the link {name!r}, out of range or repeated")
         link = Link(cid, tsize)
         if len(name) > width:
-            buckets[index] = Entry(name[width:], link)
+            buckets[index] = ShardEntry(name[width:], link)
         elif codec_of(cid) != DAG_PB:
             raise Corrupt(f"directory shard with a child {cid_text(cid)} that is no shard")
         else:
@@ -121,14 +130,14 @@ def open_child(cid: Cid, block: bytes, parent: Shard) -> Shard:
     return open_shard(links, message)
 
 
-def child_place(place: Place, index: int, bits: int) -> Place:
+def child_place(place: ShardPlace, index: int, bits: int) -> ShardPlace:
     """Where the child in a bucket hangs. Raises Corrupt when the hash has no bits left for it."""
     if (place.depth + 2) * bits > HASH_BITS:
         raise Corrupt("directory shards deeper than the hash of a name")
-    return Place(place.depth + 1, place.prefix << bits | index)
+    return ShardPlace(place.depth + 1, place.prefix << bits | index)
 
 
-def check_place(name: bytes, place: Place, index: int, bits: int) -> None:
+def check_place(name: bytes, place: ShardPlace, index: int, bits: int) -> None:
     """Refuse an entry in a bucket where its name does not belong. Raises Corrupt."""
     if name_hash(name) >> HASH_BITS - bits * (place.depth + 1) != place.prefix << bits | index:
         raise Corrupt(f"directory shard with the entry {name!r} in a bucket where it does not belong")
@@ -152,7 +161,7 @@ def find_entry(shard: Shard, name: bytes) -> Steps[Link | None]:
         bucket = shard.buckets.get(index)
         if bucket is None:
             return None
-        if isinstance(bucket, Entry):
+        if isinstance(bucket, ShardEntry):
             return bucket.link if bucket.name == name else None
         place = child_place(place, index, shard.bits)
         blocks = yield from fetch((bucket.cid,))
@@ -165,20 +174,20 @@ def _index(hashed: int, depth: int, bits: int) -> int:
 
 def all_entries(
     shard: Shard,
-    place: Place = TOP,
+    place: ShardPlace = TOP,
     *,
     loaded: Mapping[Cid, Shard] | None = None,
     budget: int | None = None,
     within: Container[Cid] | None = None,
-) -> Steps[list[Entry] | None]:
+) -> Steps[list[ShardEntry] | None]:
     """All entries below a shard, in no order; None when their links-bytes exceed ``budget``, as soon as that is known.
 
     Shards in ``loaded`` are not asked for, and those that are not ``within`` some are left out. Without a budget deepest shards
     come first, so that few are waiting at any moment. With one it is the other way round, and few at a time: upper shards tell
     most about how much there is.
     """
-    found: list[Entry] = []
-    waiting: list[tuple[Cid, Place]] = []
+    found: list[ShardEntry] = []
+    waiting: list[tuple[Cid, ShardPlace]] = []
     met: set[bytes] = set()
     known = loaded or {}
     spent = _take(shard, place, found, waiting)
@@ -201,12 +210,12 @@ def all_entries(
     return found if budget is None or spent <= budget else None
 
 
-def _take(shard: Shard, place: Place, found: list[Entry], waiting: list[tuple[Cid, Place]]) -> int:
+def _take(shard: Shard, place: ShardPlace, found: list[ShardEntry], waiting: list[tuple[Cid, ShardPlace]]) -> int:
     """Sort the buckets of a shard into entries and child shards; returns the links-bytes of the entries."""
     bits = shard.bits
     spent = 0
     for index, bucket in shard.buckets.items():
-        if isinstance(bucket, Entry):
+        if isinstance(bucket, ShardEntry):
             check_place(bucket.name, place, index, bits)
             found.append(bucket)
             spent += links_bytes(bucket.name, bucket.link)
@@ -299,7 +308,7 @@ class ShardEditor:
             else:
                 entries[name] = link
         if len(entries) < 2:
-            return next((Entry(name, link) for name, link in entries.items()), None)
+            return next((ShardEntry(name, link) for name, link in entries.items()), None)
         if (depth + 2) * self.bits > HASH_BITS:
             raise TooLarge("directory with names that hash to the same 64 bits: it cannot be sharded")
         return self._shard_or_less(self._edit_buckets({}, depth + 1, [(name_hash(name), name) for name in entries], entries))
@@ -308,7 +317,7 @@ class ShardEditor:
         """A child shard with these buckets; a single entry, or nothing, needs none."""
         if len(buckets) < 2:
             only = next(iter(buckets.values()), None)
-            if only is None or isinstance(only, Entry):
+            if only is None or isinstance(only, ShardEntry):
                 return only
         return self._store(buckets, UnixFs(UnixFsType.SHARD))
 
@@ -319,7 +328,7 @@ class ShardEditor:
         links: list[tuple[Cid, bytes, int]] = []
         for index, bucket in buckets.items():
             bitfield |= 1 << index
-            if isinstance(bucket, Entry):
+            if isinstance(bucket, ShardEntry):
                 links.append((bucket.link.cid, prefixes[index] + bucket.name, bucket.link.tsize))
             else:
                 links.append((bucket.cid, prefixes[index], bucket.tsize))

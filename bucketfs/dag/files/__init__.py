@@ -1,3 +1,21 @@
-"""Files as balanced trees over leaves: build, read, sizes."""
+"""Files: the bytes of one file as a tree of blocks, read in any layout and built in ours.
 
-__all__: list[str] = []
+Imports `codec` and the helpers of ``Steps``.
+"""
+
+from __future__ import annotations
+
+from bucketfs.dag.files.build import FileTree, build_file, file_root
+from bucketfs.dag.files.read import Leaf, leaf_data, leaves
+from bucketfs.dag.files.spans import Subtree, subtrees
+
+__all__ = [
+    "FileTree",
+    "Leaf",
+    "Subtree",
+    "build_file",
+    "file_root",
+    "leaf_data",
+    "leaves",
+    "subtrees",
+]

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bucketfs.dag.codec.cid import DAG_PB, RAW, cid_text, codec_of
-from bucketfs.dag.codec.nodes import FILE_WIDTH, LEAF_SIZE, file_size
-from bucketfs.dag.files.file import FILE_DEPTH_MAX, file_node
+from bucketfs.dag.codec import DAG_PB, FILE_WIDTH, LEAF_SIZE, RAW, codec_of
+from bucketfs.dag.files.read import FILE_DEPTH_MAX, FilePart, children_of, file_node
 from bucketfs.dag.steps import fetch, fetch_one
-from bucketfs.errors import Corrupt
 from bucketfs.types import Cid, Steps
 
 
@@ -31,20 +29,6 @@ class Span:
     stop: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A child of a node, and where in the file it is."""
-
-    cid: Cid
-    offset: int
-    size: int
-    tsize: int
-
-    @property
-    def stop(self) -> int:
-        return self.offset + self.size
-
-
 def subtrees(root: Cid, size_bytes: int, start: int, stop: int, new_size_bytes: int) -> Steps[list[Subtree | Span]]:
     """The bytes ``[start, stop)`` of a file of ``size_bytes``, for one of ``new_size_bytes`` that has them at the same place: whole
     subtrees, and spans between them, in order.
@@ -53,20 +37,23 @@ def subtrees(root: Cid, size_bytes: int, start: int, stop: int, new_size_bytes: 
     trusted, all is spans. Fetches the nodes at both ends of the range and the topmost inside of it, and no others. Raises Corrupt.
     """
     found: list[Subtree | Span] = []
-    yield from _look(_Part(root, 0, size_bytes, 0), start, stop, new_size_bytes, 0, found)
+    yield from _look(FilePart(root, 0, size_bytes, 0), start, stop, new_size_bytes, 0, found)
     return list(_joined(found))
 
 
-def _look(node: _Part, start: int, stop: int, new_size_bytes: int, depth: int, found: list[Subtree | Span]) -> Steps[None]:
+def _look(
+    node: FilePart, start: int, stop: int, new_size_bytes: int, depth: int, found: list[Subtree | Span]
+) -> Steps[None]:
     """Add what is in ``node``."""
     span = Span(max(node.offset, start), min(node.stop, stop))
     if codec_of(node.cid) != DAG_PB or depth == FILE_DEPTH_MAX:
         found.append(span)
         return
-    parts = _parts_of(node, (yield from fetch_one(node.cid)))
+    links, message = file_node(node.cid, (yield from fetch_one(node.cid)))
+    parts = children_of(node, links, message)
     wanted = [part for part in parts if part.size and part.offset < stop and part.stop > start]
-    # A node with bytes of its own has no children here.
-    if not 0 < len(parts) <= FILE_WIDTH or any(part.offset % LEAF_SIZE for part in wanted):
+    # Our nodes have no bytes of their own.
+    if message.data or not 0 < len(parts) <= FILE_WIDTH or any(part.offset % LEAF_SIZE for part in wanted):
         found.append(span)
         return
     levels = {part: level for part in wanted if (level := _level_of(part, new_size_bytes))}
@@ -82,22 +69,7 @@ def _look(node: _Part, start: int, stop: int, new_size_bytes: int, depth: int, f
             yield from _look(part, start, stop, new_size_bytes, depth + 1, found)
 
 
-def _parts_of(node: _Part, block: bytes) -> list[_Part]:
-    """The children of a node; none when it has bytes of its own, which ours have not. Raises Corrupt."""
-    links, message = file_node(node.cid, block)
-    if file_size(message, len(links)) != node.size:
-        raise Corrupt(f"file node {cid_text(node.cid)}: {message.filesize} bytes where {node.size} were announced")
-    if message.data:
-        return []
-    at = node.offset
-    parts: list[_Part] = []
-    for (cid, _, tsize), size in zip(links, message.blocksizes, strict=True):
-        parts.append(_Part(cid, at, size, tsize))
-        at += size
-    return parts
-
-
-def _level_of(part: _Part, new_size_bytes: int) -> int:
+def _level_of(part: FilePart, new_size_bytes: int) -> int:
     """The level of a subtree of this size; 0 when there is none, or when it would be the whole of the new file: the root has
     attributes, and is built."""
     level, size = 1, FILE_WIDTH * LEAF_SIZE
@@ -107,7 +79,7 @@ def _level_of(part: _Part, new_size_bytes: int) -> int:
     return level if fits and codec_of(part.cid) == DAG_PB else 0
 
 
-def _is_whole(part: _Part, level: int, block: bytes) -> bool:
+def _is_whole(part: FilePart, level: int, block: bytes) -> bool:
     """Whether a node has the children that `FileTree` gives it."""
     links, message = file_node(part.cid, block)
     size = part.size // FILE_WIDTH

@@ -1,3 +1,29 @@
-"""Comparing and merging trees: differences, renames, and the one table of rules."""
+"""Trees compared and merged: what differs, what was moved, and the one table of rules for what two sides changed.
 
-__all__: list[str] = []
+`rules` judges a single name from facts; it is shared with the rebase of a mount, which knows more than two trees. Imports `codec`
+and `dirs`.
+"""
+
+from __future__ import annotations
+
+from bucketfs.dag.merge.differences import Change, Comparison, Delta, compare, diff, directory_changes
+from bucketfs.dag.merge.merging import Merge, merge_trees
+from bucketfs.dag.merge.rules import Act, Entry, Side, Verdict, content_of, entry_of, judge
+
+__all__ = [
+    "Act",
+    "Change",
+    "Comparison",
+    "Delta",
+    "Entry",
+    "Merge",
+    "Side",
+    "Verdict",
+    "compare",
+    "content_of",
+    "diff",
+    "directory_changes",
+    "entry_of",
+    "judge",
+    "merge_trees",
+]

@@ -15,28 +15,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bucketfs.dag.codec.cid import same_node
-from bucketfs.dag.codec.nodes import Built, block_links, build_node, decode_node, with_attributes
-from bucketfs.dag.dirs.directory import (
+from bucketfs.dag.codec import Built, block_links, build_node, decode_node, same_node, with_attributes
+from bucketfs.dag.dirs import (
     SHARD_THRESHOLD,
     OpenDirectory,
+    TreePath,
+    directory_differences,
     edit_directory,
     empty_directory,
     entries_named,
     is_possible,
     open_directory,
 )
-from bucketfs.dag.dirs.edit import TreePath
-from bucketfs.dag.merge.changes import CHANGES_MAX
-from bucketfs.dag.merge.diff import DEPTH_MAX, directory_differences
-from bucketfs.dag.merge.renames import Three, follow
+from bucketfs.dag.merge.differences import CHANGES_MAX, DEPTH_MAX
+from bucketfs.dag.merge.renames import Removed, Three, follow
 from bucketfs.dag.merge.rules import Act, Entry, Side, Verdict, judge
 from bucketfs.dag.merge.triple import (
     Fields,
-    LostName,
+    MergedDirectory,
     Named,
-    Opened,
-    Spot,
+    OpenTriple,
     Triple,
     base_matters,
     directory_at,
@@ -96,10 +94,10 @@ def merge_trees(
     """
     walk = _Walk(conflict_name, threshold)
     merged = yield from _merge_three(walk, base, ours, theirs)
-    if base is None or not walk.lost:
+    if base is None or not walk.removed:
         return merged
-    lost = [one.fact() for one in walk.lost]
-    followed = yield from follow(Three(base, ours, theirs), lost, threshold=threshold)
+    removed = [Removed(triple.path, side, triple.base.cid) for triple, side in walk.removed if triple.base is not None]
+    followed = yield from follow(Three(base, ours, theirs), removed, threshold=threshold)
     if followed is None:
         return merged
     trees, made = followed
@@ -141,13 +139,14 @@ class _Walk:
     """One walk over three trees."""
 
     def __init__(self, conflict_name: ConflictName, threshold: int) -> None:
-        self.lost: list[LostName] = []
+        self.removed: list[tuple[Triple, Side]] = []
+        """Names that one side removed and the other changed."""
         self._conflict_name = conflict_name
         self._threshold = threshold
         self._conflicts: list[MergeConflict] = []
         self._made: dict[Cid, bytes] = {}
         self._waiting: list[Triple] = []
-        self._levels: list[list[Spot]] = []
+        self._levels: list[list[MergedDirectory]] = []
         self._held: dict[Cid, bytes] = {}
         """The blocks of directories that will be edited."""
         self._names_count = 0
@@ -172,14 +171,14 @@ class _Walk:
 
     # Going down
 
-    def _judge_all(self, triples: Sequence[Triple]) -> Steps[list[Opened]]:
+    def _judge_all(self, triples: Sequence[Triple]) -> Steps[list[OpenTriple]]:
         """Decide about names; returns the directories among them that have to be looked into."""
         blocks = yield from fetch(nodes_of(link for triple in triples for link in (triple.ours, triple.theirs)))
         sides = [(entry_at(triple.ours, blocks), entry_at(triple.theirs, blocks)) for triple in triples]
         # Of the base nothing is asked for where it makes no difference: nobody may have it at hand any more.
         asked = [triple.base for triple, both in zip(triples, sides, strict=True) if base_matters(*both)]
         base_blocks = yield from fetch(nodes_of(asked))
-        opened: list[Opened] = []
+        opened: list[OpenTriple] = []
         settling: list[Steps[None]] = []
         for triple, (ours, theirs) in zip(triples, sides, strict=True):
             base = entry_at(triple.base, base_blocks) if base_matters(ours, theirs) else None
@@ -187,7 +186,7 @@ class _Walk:
             if triple.parent is None and verdict.act is not Act.MERGE_INSIDE:
                 raise NotADirectory("the root of a tree to be merged is not a directory")
             if base is not None and (ours is None or theirs is None):
-                self._note_lost(triple, base, ours, theirs)
+                self._note_removed(triple, base, ours, theirs)
             if verdict.act in (Act.MERGE_INSIDE, Act.OURS_INSIDE, Act.THEIRS_INSIDE):
                 opened.append(self._open(triple, verdict, base_blocks, blocks))
             else:
@@ -195,14 +194,14 @@ class _Walk:
         yield from gather(settling)
         return opened
 
-    def _note_lost(self, triple: Triple, base: Entry, ours: Entry | None, theirs: Entry | None) -> None:
+    def _note_removed(self, triple: Triple, base: Entry, ours: Entry | None, theirs: Entry | None) -> None:
         survivor = ours or theirs
         if survivor is not None and survivor.kind is base.kind:
-            self.lost.append(LostName(triple, Side.OURS if ours is None else Side.THEIRS))
+            self.removed.append((triple, Side.OURS if ours is None else Side.THEIRS))
 
     def _open(
         self, triple: Triple, verdict: Verdict, base_blocks: Mapping[Cid, bytes], blocks: Mapping[Cid, bytes]
-    ) -> Opened:
+    ) -> OpenTriple:
         self._spots_count += 1
         if self._spots_count > DIRECTORIES_MAX:
             raise TooLarge(f"trees with more than {DIRECTORIES_MAX} directories that both sides changed")
@@ -218,11 +217,11 @@ class _Walk:
         if verdict.act is Act.MERGE_INSIDE:
             assert ours is not None and theirs is not None
             self._held[theirs.link.cid] = blocks[theirs.link.cid]
-        spot = Spot(triple, verdict, fields_to_set(base, ours, theirs))
+        spot = MergedDirectory(triple, verdict, fields_to_set(base, ours, theirs))
         if triple.depth == len(self._levels):
             self._levels.append([])
         self._levels[triple.depth].append(spot)
-        return Opened(spot, base, ours, theirs)
+        return OpenTriple(spot, base, ours, theirs)
 
     def _settle(self, triple: Triple, verdict: Verdict, blocks: Mapping[Cid, bytes]) -> Steps[None]:
         """Note what stands at a name that needs no look inside."""
@@ -255,7 +254,7 @@ class _Walk:
         self._made |= built.blocks
         return built.link
 
-    def _differing(self, opened: Opened) -> Steps[list[Named]]:
+    def _differing(self, opened: OpenTriple) -> Steps[list[Named]]:
         """The names in a directory that matter: those whose result is not what theirs (or the only one that is left) has."""
         base, ours, theirs = opened.base, opened.ours, opened.theirs
         if ours is None or theirs is None:
@@ -274,7 +273,7 @@ class _Walk:
         (their_entries,) = yield from gather([entries_named(theirs, names)], self._held)
         return [(name, was, now, their_entries.get(name)) for name, was, now in differences]
 
-    def _sort_out(self, spot: Spot, names: Sequence[Named]) -> None:
+    def _sort_out(self, spot: MergedDirectory, names: Sequence[Named]) -> None:
         """Names that only one side changed are done; the others wait to be judged."""
         self._names_count += len(names)
         if self._names_count > CHANGES_MAX:
@@ -307,7 +306,7 @@ class _Walk:
                     parent.changes[spot.triple.name] = link
         raise AssertionError("a walk without a root")
 
-    def _write(self, spot: Spot) -> Steps[Link | None]:
+    def _write(self, spot: MergedDirectory) -> Steps[Link | None]:
         """What became of a directory; None when nothing in it is left that would keep it."""
         triple, attributes = spot.triple, spot.verdict.attributes
         if not spot.merged:
@@ -335,7 +334,7 @@ class _Walk:
         self._made[new.cid] = new_block
         return Link(new.cid, link.tsize - len(block) + len(new_block))
 
-    def _place_copies(self, spot: Spot) -> Steps[None]:
+    def _place_copies(self, spot: MergedDirectory) -> Steps[None]:
         """Find names for what stands beside a name that both sides claim."""
         triple = spot.triple
         if not spot.beside:

@@ -16,10 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bucketfs.dag.codec.cid import DAG_PB, cid_of, codec_of
-from bucketfs.dag.dirs.directory import decode_directory, directory_entries, empty_directory, entries_named
-from bucketfs.dag.dirs.edit import TreePath, edit_tree
-from bucketfs.dag.merge.changes import diff
+from bucketfs.dag.codec import DAG_PB, cid_of, codec_of
+from bucketfs.dag.dirs import TreePath, decode_directory, directory_entries, edit_tree, empty_directory, entries_named
+from bucketfs.dag.merge.differences import diff
 from bucketfs.dag.merge.rules import Side
 from bucketfs.dag.steps import BATCH_MAX, fetch, gather
 from bucketfs.errors import TooLarge
@@ -51,7 +50,7 @@ class Three:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class Removed:
     """A name that ``side`` removed while the other changed what was there: the node ``cid``."""
 
     path: TreePath
@@ -68,14 +67,14 @@ class Move:
     target: TreePath
 
 
-def follow(trees: Three, lost: Sequence[Lost], *, threshold: int) -> Steps[tuple[Three, dict[Cid, bytes]] | None]:
-    """The trees with what was moved followed, and the blocks that this made; None when nothing of what is lost was moved.
+def follow(trees: Three, removed: Sequence[Removed], *, threshold: int) -> Steps[tuple[Three, dict[Cid, bytes]] | None]:
+    """The trees with what was moved followed, and the blocks that this made; None when nothing of it was moved.
 
     Raises Corrupt.
     """
     moves: list[Move] = []
     for side in Side:
-        moves += yield from _find_moves(trees.base, trees.of(side), [one for one in lost if one.side is side])
+        moves += yield from _find_moves(trees.base, trees.of(side), [one for one in removed if one.side is side])
     waves = _waves(_outermost(moves))
     if not waves:
         return None
@@ -88,9 +87,9 @@ def follow(trees: Three, lost: Sequence[Lost], *, threshold: int) -> Steps[tuple
 # Finding
 
 
-def _find_moves(base: Cid, tree: Cid, lost: Sequence[Lost]) -> Steps[list[Move]]:
+def _find_moves(base: Cid, tree: Cid, removed: Sequence[Removed]) -> Steps[list[Move]]:
     """The moves of one side among the names it removed."""
-    wanted = {one.cid for one in lost} - TELL_NOTHING
+    wanted = {one.cid for one in removed} - TELL_NOTHING
     if not wanted:
         return []
     try:
@@ -101,7 +100,7 @@ def _find_moves(base: Cid, tree: Cid, lost: Sequence[Lost]) -> Steps[list[Move]]
         return []
     return [
         Move(one.side, one.path, new[one.cid][0])
-        for one in lost
+        for one in removed
         if one.cid in wanted and len(new.get(one.cid, ())) == 1 and gone.get(one.cid) == [one.path]
     ]
 

@@ -29,10 +29,23 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bucketfs.dag.codec.cid import DAG_PB, RAW, cid_of, cid_text, codec_of, identity_block, multihash_of
-from bucketfs.dag.codec.dag_pb import PbLink, encode_pb
-from bucketfs.dag.codec.nodes import decode_node
-from bucketfs.dag.codec.unixfs import UnixFs, UnixFsType, canonical_attributes, encode_unixfs, mode_default
+from bucketfs.dag.codec import (
+    DAG_PB,
+    RAW,
+    PbLink,
+    UnixFs,
+    UnixFsType,
+    canonical_attributes,
+    cid_of,
+    cid_text,
+    codec_of,
+    decode_node,
+    encode_pb,
+    encode_unixfs,
+    identity_block,
+    mode_default,
+    multihash_of,
+)
 from bucketfs.errors import Corrupt
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, NodeAttributes
 

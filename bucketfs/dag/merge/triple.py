@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from bucketfs.dag.codec.cid import DAG_PB, codec_of, same_node
-from bucketfs.dag.codec.nodes import node_info
-from bucketfs.dag.dirs.directory import OpenDirectory, decode_directory
-from bucketfs.dag.dirs.edit import TreePath
-from bucketfs.dag.merge.renames import Lost
+from bucketfs.dag.codec import DAG_PB, codec_of, node_info, same_node
+from bucketfs.dag.dirs import OpenDirectory, TreePath, decode_directory
 from bucketfs.dag.merge.rules import Act, Entry, Side, Verdict, entry_of, newer_side
 from bucketfs.types import Cid, Kind, Link
 
 
 @dataclass(slots=True, eq=False)
-class Spot:
+class MergedDirectory:
     """A directory that is being merged: theirs, to be edited, or, when one side removed it, what the other changed inside it.
 
     ``fields`` are to be set in what was edited, None when they are there.
@@ -37,7 +34,7 @@ class Spot:
 class Triple:
     """A name of which base, ours and theirs are all different."""
 
-    parent: Spot | None
+    parent: MergedDirectory | None
     name: bytes
     depth: int
     base: Link | None
@@ -58,22 +55,10 @@ class Triple:
 
 
 @dataclass(frozen=True, slots=True)
-class LostName:
-    """A name that one side removed and the other changed."""
-
-    triple: Triple
-    side: Side
-
-    def fact(self) -> Lost:
-        assert self.triple.base is not None
-        return Lost(self.triple.path, self.side, self.triple.base.cid)
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
+class OpenTriple:
     """A spot with the directories to compare; that of a side that has none is None."""
 
-    spot: Spot
+    spot: MergedDirectory
     base: OpenDirectory | None
     ours: OpenDirectory | None
     theirs: OpenDirectory | None

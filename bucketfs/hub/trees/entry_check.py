@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from bucketfs.dag import DAG_PB, check_entries, check_shards, codec_of, directory_block, directory_names
+from bucketfs.dag import DAG_PB, check_entries, check_shards, codec_of, directory_block
 from bucketfs.errors import Corrupt
 from bucketfs.hub.trees.public import WorkingSet
 from bucketfs.types import Cid
@@ -45,7 +45,8 @@ def check_nodes(blocks: WorkingSet, new: Iterable[Cid], old: Iterable[Cid] = ())
         known: set[bytes] = set()
         for cid, block in _nodes(blocks, old):
             with suppress(Corrupt):
-                known.update(directory_names(cid, block))
+                old_block = directory_block(cid, block)
+                known.update(() if old_block is None else old_block.names)
         for cid, block in _nodes(blocks, doubtful):
             check_entries(cid, block, known)
 

@@ -1,7 +1,7 @@
 """How two trees differ, with each pair of directories compared once, however many paths lead to it.
 
 A DAG may name one directory in many places: thirty directories that each hold the one below twice have a billion paths. A list of
-paths that differ (``changes.diff``) is as long as that; a ``Delta`` is not. It says of two directories which names differ, and has
+paths that differ (`diff`) is as long as that; a ``Delta`` is not. It says of two directories which names differ, and has
 another Delta for each name where both have a directory. Places with the same two directories share one. So the work is bounded by
 the blocks that differ, whatever the tree claims, and what only asks (may all of this be changed, did anything change below here)
 is answered without unfolding.
@@ -9,27 +9,24 @@ is answered without unfolding.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
-from bucketfs.dag.codec.cid import DAG_PB, codec_of, multihash_of, same_node
-from bucketfs.dag.codec.unixfs import canonical_attributes
-from bucketfs.dag.dirs.directory import OpenDirectory, decode_directory, impossible_names, plain_entries, raw_entries
-from bucketfs.dag.dirs.hamt import (
-    TOP,
-    Bucket,
-    Entry,
-    Place,
-    Shard,
-    all_entries,
-    check_place,
-    child_place,
-    meet_once,
-    open_child,
+from bucketfs.dag.codec import DAG_PB, codec_of, multihash_of, same_node
+from bucketfs.dag.dirs import (
+    Difference,
+    OpenDirectory,
+    decode_directory,
+    directory_differences,
+    directory_entries,
+    impossible_names,
+    own_attributes,
+    resolve,
 )
-from bucketfs.dag.steps import BATCH_MAX, fetch, gather
+from bucketfs.dag.steps import fetch, fetch_one, gather
+from bucketfs.dag.unfolding import check_unfolding
 from bucketfs.errors import Corrupt, NotADirectory, TooLarge
-from bucketfs.types import Cid, Link, NodeAttributes, Steps
+from bucketfs.types import NO_ATTRIBUTES, Cid, Link, Steps
 
 DIFFERENCES_MAX = 4_000_000
 """Names that differ, each counted once for every pair of directories."""
@@ -42,10 +39,14 @@ directory of one side meets every directory of the other are no work of a user."
 PAIRS_AT_ONCE = 64
 """Directories whose root blocks, of which some are large, are held at a time."""
 
+CHANGES_MAX = 4_000_000
+"""Differences that one answer may hold, each at a path of its own."""
+
+NAMES_MAX = 32_000_000
+"""Names in all paths of an answer."""
+
 DEPTH_MAX = 4096
 """Directories above one another that are descended into: twice what fits a path of the kernel's."""
-
-Difference = tuple[bytes, Link | None, Link | None]
 
 
 @dataclass(slots=True, eq=False)
@@ -206,107 +207,93 @@ def _open_pairs(pairs: Sequence[tuple[Link, Link, Delta]]) -> Steps[list[tuple[O
     return opened
 
 
-def own_attributes(directory: OpenDirectory) -> tuple[NodeAttributes, int, bytes]:
-    """What a directory says of itself besides its entries."""
-    message = directory.message
-    return canonical_attributes(message.type, message.attributes), message.mode_extra, message.unknown
+# As a list of changes
 
 
-# Two directories
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference: what stood at a path and what stands there now; None where there is nothing.
+
+    With ``attributes_only`` both are directories whose own attributes differ; what differs below them comes as changes of
+    its own. Otherwise the two links differ as a whole: added, removed, replaced, or a file with other bytes or attributes.
+    """
+
+    path: tuple[bytes, ...]
+    old: Link | None
+    new: Link | None
+    attributes_only: bool = False
 
 
-def open_both(old: Cid, new: Cid) -> Steps[tuple[OpenDirectory, OpenDirectory]]:
-    """Two directories to be compared. Raises NotADirectory, Corrupt."""
+def diff(old: Cid | None, new: Cid, lost: Container[Cid] = ()) -> Steps[list[Change]]:
+    """The changes from one tree to another, at the highest names that differ, in the order of paths.
+
+    Two directories at one name are descended into, equal CIDs never; sharded directories are compared shard by shard. How a
+    directory is encoded (shards, CID version, cumulative sizes) is no difference. ``old`` None stands for an empty
+    directory. ``lost`` are nodes of the old tree that are not to be had: nothing looks into them, and what stands there now differs
+    as a whole. Names that no directory may hold are left out. Raises Corrupt, also beyond DEPTH_MAX levels, and TooLarge beyond
+    CHANGES_MAX changes, or when far more paths differ than blocks do (``check_unfolding``).
+    """
+    if old is None:
+        return (yield from _diff_from_nothing(new))
+    comparison = yield from compare(old, new, lost)
+    _check_size(comparison)
+    top = comparison.top
+    changes = sorted(_unfolded(top), key=lambda change: change.path)
+    if top.is_whole or top.attributes:
+        was = Link(old, 0) if old in lost else (yield from resolve(old, ())) or Link(old, 0)
+        now = (yield from resolve(new, ())) or Link(new, 0)
+        changes.insert(0, Change((), was, now, attributes_only=not top.is_whole))
+    return changes
+
+
+def _check_size(comparison: Comparison) -> None:
+    """Refuse an answer that would be too long, before it is made."""
+    if comparison.top.count > CHANGES_MAX or comparison.top.names > NAMES_MAX:
+        raise TooLarge(f"trees with more than {CHANGES_MAX} differences")
+    check_unfolding(comparison.top.count, comparison.distinct)
+
+
+def _unfolded(top: Delta) -> list[Change]:
+    """The changes below the top, in no order."""
+    changes: list[Change] = []
+    waiting: list[tuple[tuple[bytes, ...], Delta]] = [((), top)]
+    while waiting:
+        path, delta = waiting.pop()
+        changes += [Change((*path, name), old, new) for name, (old, new) in delta.whole.items()]
+        for name, (old, new, child) in delta.below.items():
+            if child.attributes:
+                changes.append(Change((*path, name), old, new, attributes_only=True))
+            if child.count:
+                waiting.append(((*path, name), child))
+    return changes
+
+
+def directory_changes(old: Cid, new: Cid) -> Steps[dict[bytes, tuple[Link | None, Link | None]]]:
+    """The names of one directory that stand for something else in ``new`` than in ``old``, with what they stood and stand for.
+
+    What differs is not looked into, and impossible names are left out. Two sharded directories are compared shard by shard, so the
+    cost is that of the difference. Raises NotADirectory, Corrupt.
+    """
     if codec_of(old) != DAG_PB or codec_of(new) != DAG_PB:
         raise NotADirectory("a raw block is not a directory")
     blocks = yield from fetch((old, new))
     before, after = decode_directory(old, blocks[old]), decode_directory(new, blocks[new])
     if before is None or after is None:
         raise NotADirectory("one of two nodes to be compared is not a directory")
-    return before, after
+    differences = yield from directory_differences(before, after)
+    impossible = frozenset(impossible_names([name for name, _, _ in differences]))
+    return {name: (was, now) for name, was, now in differences if name not in impossible}
 
 
-def directory_differences(old: OpenDirectory, new: OpenDirectory) -> Steps[list[Difference]]:
-    """The names, impossible ones too, whose CIDs differ between two directories whose root blocks are at hand. Raises Corrupt."""
-    if old.sharded and new.sharded and old.message.fanout == new.message.fanout:
-        return (yield from _shard_differences(old.shard(), new.shard()))
-    if old.sharded or new.sharded:
-        old_entries = yield from raw_entries(old)
-        new_entries = yield from raw_entries(new)
-        return _entry_differences(old_entries, new_entries)
-    # Two large directories mostly share their links: only what is not in both is looked at.
-    touched = {link.name for link in set(old.links) ^ set(new.links)}
-    old_entries = plain_entries([link for link in old.links if link.name in touched])
-    new_entries = plain_entries([link for link in new.links if link.name in touched])
-    return _entry_differences(old_entries, new_entries)
-
-
-def _entry_differences(old: Mapping[bytes, Link], new: Mapping[bytes, Link]) -> list[Difference]:
-    differences: list[Difference] = [(name, link, None) for name, link in old.items() if name not in new]
-    for name, link in new.items():
-        before = old.get(name)
-        if before is None or (before.cid != link.cid and not same_node(before.cid, link.cid)):
-            differences.append((name, before, link))
-    return differences
-
-
-def _shard_differences(old: Shard, new: Shard) -> Steps[list[Difference]]:
-    """Compare two sharded directories bucket by bucket."""
-    differences: list[Difference] = []
-    waiting: list[tuple[Link, Link, Place]] = []
-    lone: list[tuple[Bucket | None, Bucket | None, Place, int]] = []
-    met: set[tuple[bytes, bytes]] = set()
-    _compare_buckets(old, new, TOP, differences, waiting, lone)
-    while waiting:
-        batch = waiting[-BATCH_MAX // 2 :]
-        del waiting[-BATCH_MAX // 2 :]
-        blocks = yield from fetch(link.cid for old_link, new_link, _ in batch for link in (old_link, new_link))
-        for old_link, new_link, place in batch:
-            meet_once((multihash_of(old_link.cid), multihash_of(new_link.cid)), met)
-            old_child = open_child(old_link.cid, blocks[old_link.cid], old)
-            new_child = open_child(new_link.cid, blocks[new_link.cid], new)
-            _compare_buckets(old_child, new_child, place, differences, waiting, lone)
-    for old_bucket, new_bucket, place, index in lone:
-        old_entries = yield from _bucket_entries(old_bucket, old, place, index)
-        new_entries = yield from _bucket_entries(new_bucket, new, place, index)
-        differences += _entry_differences(old_entries, new_entries)
-    return differences
-
-
-def _compare_buckets(
-    old: Shard,
-    new: Shard,
-    place: Place,
-    differences: list[Difference],
-    waiting: list[tuple[Link, Link, Place]],
-    lone: list[tuple[Bucket | None, Bucket | None, Place, int]],
-) -> None:
-    """Buckets of one shard: child shards that differ wait to be compared; a child shard that faces none stands alone."""
-    for index in old.buckets.keys() | new.buckets.keys():
-        before, after = old.buckets.get(index), new.buckets.get(index)
-        if before == after:
-            continue
-        if isinstance(before, Link) and isinstance(after, Link):
-            if not same_node(before.cid, after.cid):
-                waiting.append((before, after, child_place(place, index, new.bits)))
-        elif isinstance(before, Link) or isinstance(after, Link):
-            lone.append((before, after, place, index))
-        else:
-            for entry in (before, after):
-                if entry is not None:
-                    check_place(entry.name, place, index, new.bits)
-            differences += _entry_differences(
-                dict((before,)) if before is not None else {}, dict((after,)) if after is not None else {}
-            )
-
-
-def _bucket_entries(bucket: Bucket | None, parent: Shard, place: Place, index: int) -> Steps[dict[bytes, Link]]:
-    """All entries in and below a bucket."""
-    if bucket is None:
-        return {}
-    if isinstance(bucket, Entry):
-        check_place(bucket.name, place, index, parent.bits)
-        return {bucket.name: bucket.link}
-    blocks = yield from fetch((bucket.cid,))
-    child = open_child(bucket.cid, blocks[bucket.cid], parent)
-    return dict((yield from all_entries(child, child_place(place, index, parent.bits))) or [])
+def _diff_from_nothing(new: Cid) -> Steps[list[Change]]:
+    new_link = yield from resolve(new, ())
+    if codec_of(new) != DAG_PB:
+        return [Change((), None, new_link)]
+    directory = decode_directory(new, (yield from fetch_one(new)))
+    if directory is None:
+        return [Change((), None, new_link)]
+    entries = yield from directory_entries(directory)
+    changes = [Change((name,), None, link) for name, link in entries.items()]
+    if own_attributes(directory) != (NO_ATTRIBUTES, 0, b""):
+        changes.insert(0, Change((), None, new_link, attributes_only=True))
+    return changes
