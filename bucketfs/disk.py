@@ -1,25 +1,25 @@
 """Every durable action on files, so that a test can put a faulty disk in its place.
 
-What must survive a crash goes through a ``Disk``: one method is about one system call, so a test can stop at the n-th of
-them and forget what was not synced. Rules:
+What must survive a crash goes through a ``Disk``. One method is about one system call, so a test can stop at the n-th of them and
+forget what was not synced. Rules:
 
-1. Errors of the operating system become ours here, with the path and what was attempted: ENOSPC and EDQUOT are NoSpace,
-   an absent file is NotFound, and so on by ``_ERRORS``; whatever is not in the table is DiskFailed.
-2. ``write`` and ``pwrite`` write all or raise. After an error some leading part may have been written; the caller cuts it
-   back.
-3. Nothing is durable before ``fsync`` of the file returned, and a new, renamed or removed *name* not before
-   ``fsync_folder`` of its folder. After a failed ``fsync`` the kernel forgets which pages were bad, so asking again
-   proves nothing: the caller must write anew, elsewhere.
-4. All methods block. ``Workers`` runs them on threads for the trio side; the short ones (a ``write`` into the page cache)
-   may be called where they stand.
+1. Errors of the operating system become ours here, with the path and what was attempted, by the table ``_ERRORS``; an errno that is
+   not in it is DiskFailed.
+2. ``write`` and ``pwrite`` write all or raise. After an error a leading part may have been written; the caller cuts it off.
+3. Nothing is durable before ``fsync`` of the file returned, and a new, renamed or removed *name* not before ``fsync_folder`` of its
+   folder. After a failed ``fsync`` the kernel marks the pages clean (lwn.net/Articles/752063), so a second one
+   proves nothing: the caller must write the bytes again, elsewhere.
+4. All methods block. ``Workers`` runs them on threads for the trio side; short ones (a ``write`` into the page cache) may be called
+   directly.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, TypeVar, TypeVarTuple
@@ -50,7 +50,7 @@ Ts = TypeVarTuple("Ts")
 
 
 @dataclass(eq=False, slots=True)
-class OpenFile:
+class DiskFile:
     """A file that a ``Disk`` has open. ``descriptor`` means something to that disk only."""
 
     descriptor: int
@@ -62,29 +62,25 @@ class Disk:
 
     # Files
 
-    def open(self, path: PathLike, *, create: bool = False, exclusive: bool = False) -> OpenFile:
+    def open(self, path: PathLike, *, create: bool = False, exclusive: bool = False) -> DiskFile:
         """Opens for reading and writing at offsets. NotFound, or Exists when ``exclusive`` and it is there already."""
         return self._open(path, os.O_RDWR, create, exclusive)
 
-    def open_append(self, path: PathLike, *, create: bool = False, exclusive: bool = False) -> OpenFile:
+    def open_append(self, path: PathLike, *, create: bool = False, exclusive: bool = False) -> DiskFile:
         """Opens so that every ``write`` goes to the end of the file."""
         return self._open(path, os.O_RDWR | os.O_APPEND, create, exclusive)
 
-    def _open(self, path: PathLike, flags: int, create: bool, exclusive: bool) -> OpenFile:
+    def _open(self, path: PathLike, flags: int, create: bool, exclusive: bool) -> DiskFile:
         flags |= os.O_CLOEXEC | (os.O_CREAT if create or exclusive else 0) | (os.O_EXCL if exclusive else 0)
-        try:
-            return OpenFile(os.open(path, flags, 0o600), os.fspath(path))
-        except OSError as error:
-            _fail(error, "open", path)
+        with _attempt("open", path):
+            return DiskFile(os.open(path, flags, 0o600), os.fspath(path))
 
-    def close(self, file: OpenFile) -> None:
+    def close(self, file: DiskFile) -> None:
         """Gives the descriptor back. Says nothing about durability."""
-        try:
+        with _attempt("close", file.path):
             os.close(file.descriptor)
-        except OSError as error:
-            _fail(error, "close", file.path)
 
-    def write(self, file: OpenFile, data: bytes | memoryview) -> None:
+    def write(self, file: DiskFile, data: bytes | memoryview) -> None:
         """Writes all of ``data`` at the end (``open_append``), nearly always with one write(2)."""
         try:
             written = os.write(file.descriptor, data)
@@ -96,7 +92,7 @@ class Disk:
         except OSError as error:
             _fail(error, "write to", file.path)
 
-    def pwrite(self, file: OpenFile, offset: int, data: bytes | memoryview) -> None:
+    def pwrite(self, file: DiskFile, offset: int, data: bytes | memoryview) -> None:
         """Writes all of ``data`` at ``offset`` bytes; the gap it may leave reads as zeros."""
         try:
             written = os.pwrite(file.descriptor, data, offset)
@@ -110,7 +106,7 @@ class Disk:
         except OSError as error:
             _fail(error, "write to", file.path)
 
-    def pread(self, file: OpenFile, offset: int, size: int) -> bytes:
+    def pread(self, file: DiskFile, offset: int, size: int) -> bytes:
         """Reads ``size`` bytes at ``offset``; fewer only at the end of the file."""
         try:
             data = os.pread(file.descriptor, size, offset)
@@ -125,28 +121,22 @@ class Disk:
         except OSError as error:
             _fail(error, "read", file.path)
 
-    def size(self, file: OpenFile) -> int:
+    def size(self, file: DiskFile) -> int:
         """The file's length in bytes."""
-        try:
+        with _attempt("look at", file.path):
             return os.fstat(file.descriptor).st_size
-        except OSError as error:
-            _fail(error, "look at", file.path)
 
-    def fsync(self, file: OpenFile) -> None:
-        """Returns when the file's bytes and length would survive a power loss; its *name* is ``fsync_folder``'s business."""
-        try:
+    def fsync(self, file: DiskFile) -> None:
+        """Returns when the file's bytes and length would survive a power loss; for its *name* see ``fsync_folder``."""
+        with _attempt("sync", file.path):
             os.fsync(file.descriptor)
-        except OSError as error:
-            _fail(error, "sync", file.path)
 
-    def truncate(self, file: OpenFile, size: int) -> None:
+    def truncate(self, file: DiskFile, size: int) -> None:
         """Cuts the file to ``size`` bytes, or extends it with a hole."""
-        try:
+        with _attempt("cut", file.path):
             os.ftruncate(file.descriptor, size)
-        except OSError as error:
-            _fail(error, "cut", file.path)
 
-    def allocate(self, file: OpenFile, size: int) -> None:
+    def allocate(self, file: DiskFile, size: int) -> None:
         """Makes the file ``size`` bytes long and takes the room for them now. NoSpace leaves its length as it was."""
         before = self.size(file)
         try:
@@ -160,22 +150,17 @@ class Disk:
 
     def read_file(self, path: PathLike) -> bytes:
         """All bytes of the file. NotFound when it is absent."""
-        try:
-            with open(path, "rb", buffering=0) as file:
-                return file.read()
-        except OSError as error:
-            _fail(error, "read", path)
+        with _attempt("read", path), open(path, "rb", buffering=0) as file:
+            return file.read()
 
     def file_size(self, path: PathLike) -> int:
         """The length in bytes of what is at ``path``. NotFound when nothing is."""
-        try:
+        with _attempt("look at", path):
             return os.stat(path).st_size
-        except OSError as error:
-            _fail(error, "look at", path)
 
     def replace_file(self, path: PathLike, data: bytes) -> None:
-        """Durably puts ``data`` at ``path``: writes aside, syncs, renames over, syncs the folder. The old bytes or the
-        new ones are there at every moment."""
+        """Durably puts ``data`` at ``path``: writes aside, syncs, renames over, syncs the folder. The old or the new bytes are
+        there at every moment."""
         aside = f"{os.fspath(path)}.new"
         file = self.open(aside, create=True)
         try:
@@ -189,30 +174,23 @@ class Disk:
 
     def rename(self, old: PathLike, new: PathLike) -> None:
         """``old`` becomes ``new`` and replaces what stood there, in one step."""
-        try:
+        with _attempt("rename", old):
             os.rename(old, new)
-        except OSError as error:
-            _fail(error, "rename", old)
 
     def unlink(self, path: PathLike) -> None:
         """The file at ``path`` is gone. NotFound when it was not there."""
-        try:
+        with _attempt("remove", path):
             os.unlink(path)
-        except OSError as error:
-            _fail(error, "remove", path)
 
     # Folders
 
     def list_folder(self, path: PathLike) -> list[str]:
         """The names in the folder, in no order."""
-        try:
+        with _attempt("list", path):
             return os.listdir(path)
-        except OSError as error:
-            _fail(error, "list", path)
 
     def make_folder(self, path: PathLike) -> bool:
-        """Makes the folder, readable by its owner alone. False when it was there already; NotFound when its parent is
-        not."""
+        """Makes the folder, for its owner alone. False when it was there already; NotFound when its parent is not."""
         try:
             os.mkdir(path, 0o700)
         except FileExistsError:
@@ -223,25 +201,21 @@ class Disk:
 
     def fsync_folder(self, path: PathLike) -> None:
         """Returns when the names in the folder would survive a power loss."""
-        try:
+        with _attempt("sync the folder", path):
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-        except OSError as error:
-            _fail(error, "sync the folder", path)
 
     def free_bytes(self, path: PathLike) -> int:
         """How much an ordinary user may still write on the file system of ``path``."""
-        try:
+        with _attempt("look at", path):
             figures = os.statvfs(path)
-        except OSError as error:
-            _fail(error, "look at", path)
         return figures.f_bavail * figures.f_frsize
 
-    def lock_file(self, path: PathLike) -> OpenFile:
-        """Takes the lock at ``path`` until the file is closed or the process ends. Busy when somebody else holds it."""
+    def lock_file(self, path: PathLike) -> DiskFile:
+        """Takes the lock at ``path`` until the file is closed or the process ends. Busy when another process holds it."""
         file = self.open(path, create=True)
         try:
             # flock and not lockf: it belongs to the open file, so a second opener in the same process is refused as well.
@@ -255,8 +229,8 @@ class Disk:
         return file
 
     def is_locked(self, path: PathLike) -> bool:
-        """Whether somebody holds the lock at ``path``. Any number may ask at a time; while one does, nobody can take it. NotFound
-        when there is no such file."""
+        """Whether a process holds the lock at ``path``. While this asks, the lock cannot be taken. NotFound when there is no such
+        file."""
         file = self.open(path)
         try:
             fcntl.flock(file.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -270,8 +244,8 @@ class Disk:
 
 
 def make_private_folder(folder: PathLike) -> None:
-    """Makes ``folder`` and those of its parents that are missing, all with mode 0700: a parent that ``mkdir -p`` makes has the mode
-    that the umask leaves, and may be open to everyone. Raises what `Disk.make_folder` raises."""
+    """Makes ``folder`` and its missing parents, all with mode 0700 (``mkdir -p`` gives parents what the umask leaves, which may
+    be open to all). Raises what `Disk.make_folder` raises."""
     path = Path(folder)
     for part in reversed((path, *path.parents)):
         if part.is_dir():
@@ -287,25 +261,22 @@ def make_private_folder(folder: PathLike) -> None:
 
 
 def make_private_file(path: PathLike) -> None:
-    """Makes the file, or leaves it as it is, readable by its owner alone. For SQLite, which makes a database with the mode that the
-    umask leaves, and gives -wal and -shm the mode of the database. Raises what `Disk.open` raises."""
-    try:
+    """Makes the file, or leaves its bytes as they are, for its owner alone. SQLite would make a database with what the umask
+    leaves; it gives -wal and -shm the mode of the database. Raises what `Disk.open` raises."""
+    with _attempt("open", path):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         os.chmod(path, 0o600)
-    except OSError as error:
-        _fail(error, "open", path)
 
 
 class Workers:
-    """Threads for blocking work, at most ``threads_max`` at a time. With one thread, works one after the other, in the
-    order asked."""
+    """Threads for blocking work, at most ``threads_max`` at a time. With one thread, one after the other, in the order asked."""
 
     def __init__(self, threads_max: int = 1) -> None:
         self._limiter = trio.CapacityLimiter(threads_max)
 
     async def run(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Runs ``work(*arguments)`` on a thread and returns what it returns. Awaits. Once begun it is waited for even
-        when the caller is cancelled, since a system call cannot be called back."""
+        """Runs ``work(*arguments)`` on a thread and returns what it returns. Once begun it is waited for even when the caller is
+        cancelled, since a system call cannot be interrupted."""
         return await trio.to_thread.run_sync(work, *arguments, limiter=self._limiter)
 
 
@@ -333,6 +304,14 @@ _HINTS: dict[type[BucketfsError], str] = {
     NoSpace: "make room on that disk",
     TooManyOpen: "raise the limit of open files (ulimit -n, or LimitNOFILE= of the service) and mount again",
 }
+
+
+@contextlib.contextmanager
+def _attempt(verb: str, path: PathLike) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        _fail(error, verb, path)
 
 
 def _fail(error: OSError, verb: str, path: PathLike) -> NoReturn:

@@ -6,11 +6,11 @@
     ├── Refused                     the request itself cannot be done
     │   ├── NotFound   Exists   NotEmpty   NotADirectory   IsADirectory   CrossDevice   Busy
     │   ├── Denied (EACCES)   NotPermitted (EPERM)   ReadOnly   Stale
-    │   ├── NameInvalid   NameTooLong   InvalidArgument   Unsupported   TooLarge   TooManyLinks
+    │   ├── NameInvalid   NameTooLong   InvalidArgument   Unsupported   TooLarge
     │   └── Usage                   bad input of a command or a configuration: one line, exit code 2
     ├── Hub                         what a Hub answered
     │   ├── Unauthenticated         key, secret, signature, session or token is not accepted
-    │   ├── RootMoved               a compare-and-swap met another root; sync's daily bread, never the user's
+    │   ├── RootMoved               a compare-and-swap met another root; sync expects it, users never see it
     │   ├── BlocksMissing           a swap named blocks that the Hub lacks (``cids``)
     │   └── OverQuota               a limit of the owner is used up
     └── Trouble                     the request was fine; something below us is not
@@ -61,7 +61,7 @@ class NotADirectory(Refused):
 
 
 class IsADirectory(Refused):
-    """Something else than a directory was needed."""
+    """Something other than a directory was needed."""
 
 
 class CrossDevice(Refused):
@@ -73,11 +73,11 @@ class Busy(Refused):
 
 
 class Denied(Refused):
-    """The rights of the caller do not reach this (EACCES)."""
+    """The caller's rights do not allow it (EACCES)."""
 
 
 class NotPermitted(Refused):
-    """Nobody may do this here (EPERM): reserved names, root-only changes."""
+    """Not possible here, whoever asks (EPERM): reserved names, changes for root only."""
 
 
 class ReadOnly(Refused):
@@ -85,7 +85,7 @@ class ReadOnly(Refused):
 
 
 class Stale(Refused):
-    """The inode or handle belongs to something that is gone."""
+    """The file behind the inode or handle is gone."""
 
 
 class NameInvalid(Refused):
@@ -106,10 +106,6 @@ class Unsupported(Refused):
 
 class TooLarge(Refused):
     """A size beyond what the format or a limit allows (EFBIG)."""
-
-
-class TooManyLinks(Refused):
-    """A path through too many symlinks or levels."""
 
 
 class Usage(Refused):

@@ -1,12 +1,12 @@
 """The kinds of Op: one intention of the user, one journal record.
 
-Paths are relative to the bucket's root, components joined by ``/``, ``""`` being the root itself; they are text because every
-name is valid UTF-8 before it gets here. A path means what it meant when the op was recorded: replaying the ops in order, on
-the base they were recorded on, gives the overlay back. ``time_ns`` becomes the ctime of what the op touches (and the mtime of
-directories whose entries change), in nanoseconds since 1970. ``inode`` keeps the number that the kernel was told.
+Paths are relative to the bucket's root, components joined by ``/``; ``""`` is the root. They are text, because every name was
+checked to be UTF-8 before. A path means what it meant when the op was recorded: replaying the ops in order, on the base they were
+recorded on, gives the overlay back. ``time_ns`` (nanoseconds since 1970) becomes the ctime of what the op touches, and the mtime
+of directories whose entries change. ``inode`` is the number that the kernel was told.
 
-``Place`` and the creating ops are also the vocabulary of a checkpoint, which is a list of ops that builds a whole overlay on a
-base: it is how what is still dirty after a push or a rebase is written down anew.
+A checkpoint is a list of ops that builds a whole overlay on a base. After a push or a rebase it records what is still dirty;
+``Place`` and ``Stamp`` are there for it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from bucketfs.types import Cid, DraftId, Inode
 
-NOBODY = -1
-"""An owner, or group, that no node says (see `SetAttributes`)."""
+NO_OWNER = -1
+"""A uid or gid: the node shall name none, so that the file belongs to the mount's user again (see `SetAttributes`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class SetAttributes:
-    """Attributes that change; ``None`` leaves one as it is. A uid or gid of `NOBODY` makes it that of the mount again: no node says
-    one."""
+    """Attributes that change; ``None`` leaves one as it is, `NO_OWNER` takes a uid or gid away."""
 
     path: str
     mode: int | None
@@ -84,9 +83,9 @@ class SetAttributes:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """The figures of what is at ``path`` that no bucket carries: its atime, the mtime that it shows when its node says none, how
-    much of a file is no hole (of what it rests on; None: not known), and its ctime. They belong to this machine, so this is no
-    change that a push would send."""
+    """What no bucket carries of the file at ``path``, so that no push sends it: its atime, the mtime shown when its node names
+    none (``fallback_ns``), how many bytes of the content below its draft are no hole (``held_bytes``; None: not known), and its
+    ctime."""
 
     path: str
     atime_ns: int
@@ -99,10 +98,9 @@ class Stamp:
 class SetContent:
     """The bytes of a file as of now, as a change to what earlier records of the file said.
 
-    ``draft`` names the draft file that holds the bytes of ``extents`` (pairs of start and stop offset, ascending), which are
-    added to those that earlier records gave this draft. Below the draft lies what the file held before the draft was begun
-    (an older draft, or the base), visible only below ``lower_limit_bytes``; ranges covered by neither read as zeros.
-    ``size_bytes`` is the file's length.
+    ``draft`` names the draft file with the bytes of ``extents`` (pairs of start and stop offset, ascending), which add to those of
+    earlier records. Below the draft lies what the file held before (an older draft, or the base), visible only below
+    ``lower_limit_bytes``; ranges covered by neither read as zeros. ``size_bytes`` is the file's length.
     """
 
     path: str
@@ -134,8 +132,8 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
-    """The Hub is about to be asked to make ``root`` the bucket's root. When the answer is lost and the Hub's root turns out to be
-    this one, every difference to the base was made here, and none of it is another client's."""
+    """The Hub is about to be asked to make ``root`` the bucket's root. If the answer is lost and the Hub's root is this one later,
+    every difference to the base was made here, and none by another client."""
 
     root: Cid
     time_ns: int
@@ -143,8 +141,8 @@ class Proposed:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """The Hub took ``root``, a part of what is here; the base of this journal is still an older one. What another client did since
-    is told by comparing with this root."""
+    """The Hub took ``root``, a part of the changes here, while the base of this journal is still an older root. Changes of other
+    clients since are found by comparing with this root."""
 
     root: Cid
     time_ns: int
@@ -152,8 +150,8 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """``root`` was the bucket's root before the base, and the Hub said then that the bucket was changed at ``time_ns``. A Hub that
-    shows both together again did not move on: it went back, and lacks what came after."""
+    """``root`` was the bucket's root before the base, with ``time_ns`` as the Hub's time of its last change. A Hub that shows
+    both again was restored from a backup: it lacks what came after."""
 
     root: Cid
     time_ns: int
@@ -161,8 +159,8 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Both sides had changed ``original`` when the Hub's root ``root`` came in at ``time_ns``; one version of it stands at ``copy``
-    since: ours when ``ours``, else the Hub's. No change by itself: it is what the user is told, until it is settled."""
+    """Both sides had changed ``original`` when the Hub's root ``root`` came in at ``time_ns``; since then ``copy`` holds one
+    version: the local one when ``ours``, else the Hub's. Changes nothing; the user is told until the conflict is resolved."""
 
     copy: str
     original: str
@@ -173,8 +171,8 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """The next ``count`` changes are quarantined: a block that they were made on is lost, so they are kept and never applied. They
-    were made when the base was ``root``, or later."""
+    """The next ``count`` changes, made on the base ``root`` or later, are quarantined: a block that they were made on is lost, so
+    they are kept and never applied."""
 
     root: Cid
     count: int
@@ -183,8 +181,8 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A power loss took bytes of the file at ``path`` that had not been synced. They may have been sent: a root was proposed from
-    here that has it at ``was``. No change by itself."""
+    """A power loss took bytes of the file at ``path`` that had not been synced. They may have been sent before, in a proposed
+    root that has the file at ``was``. Changes nothing."""
 
     path: str
     was: str
@@ -193,7 +191,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The conflict whose copy is ``copy`` is settled; the files stand as the user wants them."""
+    """The conflict whose copy is ``copy`` is resolved: the files stand as the user wants them."""
 
     copy: str
     time_ns: int
@@ -221,8 +219,8 @@ Op = (
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """Bytes ``[start, stop)`` of a draft file are durable and never change again. No change of the user's, but the journal's own
-    word on what it keeps: ``sums`` has the CRC-32 of each block of 262,144 bytes, big-endian. The last block may be shorter."""
+    """Bytes ``[start, stop)`` of a draft file are durable and never change again. The journal's own record, no change of the
+    user's: ``sums`` has the CRC-32 of each block of 262,144 bytes, big-endian; the last block may be shorter."""
 
     draft: DraftId
     start: int

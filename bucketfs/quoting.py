@@ -1,8 +1,8 @@
-"""Names and texts of others in a line for people: nothing in them can end the line, move the cursor or pass for something else.
+"""Untrusted names and texts in a line for people: nothing in them can end the line, move the cursor or look like something else.
 
 A name may hold any character but "/" and NUL: a newline that begins a second line, an ESC that rewrites the terminal. Names are
 quoted as GNU ``ls`` does on a terminal, which a shell reads back. Texts (messages, of which a name may be a part) keep their form,
-with each such character escaped where it stands. Bytes that are not UTF-8 are there as Python has them (surrogateescape). Pure.
+with each such character escaped in place. Bytes that are not UTF-8 are surrogates, as Python has them (surrogateescape). Pure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SPECIAL_IN_FRONT = frozenset("#~")
 _FINE_IN_DOUBLE_QUOTES = frozenset(" '%+,-./0123456789:@ABCDEFGHIJKLMNOPQRSTUVWXYZ]_abcdefghijklmnopqrstuvwxyz")
 _INVISIBLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""They turn around what follows, so that a name shows as another one."""
+"""They reverse what follows, so that a name looks like another one."""
 
 
 def quoted(name: str, encoding: str = "utf-8") -> str:

@@ -1,7 +1,6 @@
-"""Identifiers and frozen facts that every room shares.
+"""Identifiers and frozen values that every room shares.
 
-Text forms of identifiers live at the edges (command line, wire texts); inside, a ``Cid`` or a ``ThreadId`` is bytes. Nothing
-here does I/O or knows a library.
+Text forms of identifiers stay at the edges (command line, wire texts); inside, a ``Cid`` or a ``ThreadId`` is bytes.
 """
 
 from __future__ import annotations
@@ -20,9 +19,6 @@ BucketKey = NewType("BucketKey", str)
 ThreadId = NewType("ThreadId", bytes)
 """A binary thread ID (version, variant, random bytes)."""
 
-RootPath = NewType("RootPath", str)
-"""``/ipfs/<cid>``, the spelling of a Root on the plain wire."""
-
 Inode = NewType("Inode", int)
 FileHandle = NewType("FileHandle", int)
 DraftId = NewType("DraftId", int)
@@ -34,8 +30,8 @@ T = TypeVar("T")
 Steps = Generator[Sequence[Cid], Mapping[Cid, bytes], T]
 """A computation over blocks that does no I/O.
 
-It yields the CIDs it wants next, is sent the blocks by CID, and returns its result. Whoever drives it decides where blocks
-come from, how they are fetched and whether that awaits. A driver sends every block asked for or throws an error in.
+It yields the CIDs it wants next, is sent the blocks by CID, and returns its result. The driver decides where blocks come from, how
+they are fetched and whether that awaits; it sends every block asked for, or throws an error in.
 """
 
 
@@ -73,7 +69,7 @@ NO_ATTRIBUTES = NodeAttributes()
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asked: the credentials of the process behind a request of the kernel."""
+    """The process behind a request of the kernel."""
 
     uid: int
     gid: int

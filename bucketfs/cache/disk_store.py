@@ -23,7 +23,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from bucketfs.dag import multihash_of, verify
-from bucketfs.disk import Disk, OpenFile, make_private_file, make_private_folder
+from bucketfs.disk import Disk, DiskFile, make_private_file, make_private_folder
 from bucketfs.errors import BucketfsError, Busy, Corrupt, NoSpace, NotFound
 from bucketfs.types import Cid
 
@@ -57,7 +57,7 @@ class DiskStore:
         self._disk = disk
         self._root = folder
         self._slot = ""
-        self._lock: OpenFile | None = None
+        self._lock: DiskFile | None = None
         self._database: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
 

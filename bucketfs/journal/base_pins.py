@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from bucketfs.dag import verify
-from bucketfs.disk import Disk, OpenFile, PathLike, Workers
+from bucketfs.disk import Disk, DiskFile, PathLike, Workers
 from bucketfs.errors import BucketfsError, Corrupt, NotFound
 from bucketfs.types import Cid
 
@@ -42,7 +42,7 @@ _NAME = re.compile(r"\d{8}")
 @dataclass(eq=False, slots=True)
 class _Pack:
     number: int
-    file: OpenFile
+    file: DiskFile
     size_bytes: int
 
 

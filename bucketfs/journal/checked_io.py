@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bucketfs.disk import Disk, OpenFile
+from bucketfs.disk import Disk, DiskFile
 from bucketfs.errors import Corrupt
 from bucketfs.journal.checksums import BLOCK_SIZE, Sum, Sums, is_sealed, matches, size_of
 from bucketfs.types import DraftId
@@ -33,7 +33,7 @@ class Checked:
         self._disk = disk
         self._seen: _Seen | None = None
 
-    def read(self, draft: DraftId, file: OpenFile, sums: Sums, offset: int, size: int) -> bytes:
+    def read(self, draft: DraftId, file: DiskFile, sums: Sums, offset: int, size: int) -> bytes:
         """The bytes at ``offset``, fewer than ``size`` only at the end of the file. Corrupt when some are not what was written."""
         if not sums:
             return self._disk.pread(file, offset, size)
@@ -50,7 +50,7 @@ class Checked:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def open_parts(
-        self, draft: DraftId, file: OpenFile, sums: Sums, offset: int, data: bytes | memoryview
+        self, draft: DraftId, file: DiskFile, sums: Sums, offset: int, data: bytes | memoryview
     ) -> list[Part] | None:
         """The parts of ``data`` that have to be written, for the rest is there, sealed; None when sealed bytes would become other
         ones, or what stays of a block is damaged, so that a sum of it later would call the damage right."""
@@ -74,7 +74,7 @@ class Checked:
             parts.append((at, view[at - offset :]))
         return parts
 
-    def _block(self, draft: DraftId, file: OpenFile, block: int, known: Sum, low: int, high: int) -> bytes:
+    def _block(self, draft: DraftId, file: DiskFile, block: int, known: Sum, low: int, high: int) -> bytes:
         """Bytes ``[low, high)`` of a block, which is right as far as its sum goes."""
         start = block * BLOCK_SIZE
         size = size_of(known)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bucketfs.disk import Disk, OpenFile
+from bucketfs.disk import Disk, DiskFile
 from bucketfs.errors import TooManyOpen
 
 HELD_MAX = 64
@@ -23,7 +23,7 @@ LIMIT_SHARE = 8
 
 @dataclass(eq=False, slots=True)
 class _Descriptor:
-    file: OpenFile
+    file: DiskFile
     pins: int = 0
     unwanted: bool = False
 
@@ -38,7 +38,7 @@ class Descriptors:
         self._held: OrderedDict[str, _Descriptor] = OrderedDict()
 
     @contextmanager
-    def borrow(self, path: str, open_: Callable[[], OpenFile]) -> Iterator[OpenFile]:
+    def borrow(self, path: str, open_: Callable[[], DiskFile]) -> Iterator[DiskFile]:
         """The open file at ``path``, which stays open meanwhile; ``open_`` opens it when it is not, and may raise."""
         with self._lock:
             held = self._held.get(path)
@@ -77,13 +77,13 @@ class Descriptors:
             idle = [self._held.pop(path) for path in below]
         self._close(idle)
 
-    def opened(self, open_: Callable[[], OpenFile]) -> OpenFile:
+    def opened(self, open_: Callable[[], DiskFile]) -> DiskFile:
         """A file that the pool does not hold, opened at the cost of those that it holds idle when the limit of the process is used
         up. Raises what ``open_`` does."""
         with self._lock:
             return self._open(open_)
 
-    def _open(self, open_: Callable[[], OpenFile]) -> OpenFile:
+    def _open(self, open_: Callable[[], DiskFile]) -> DiskFile:
         try:
             return open_()
         except TooManyOpen:

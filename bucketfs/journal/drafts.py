@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 
-from bucketfs.disk import Disk, OpenFile, PathLike, Workers
+from bucketfs.disk import Disk, DiskFile, PathLike, Workers
 from bucketfs.errors import BucketfsError, DiskFailed, NotFound, TooManyOpen
 from bucketfs.journal.checked_io import Checked
 from bucketfs.journal.checksums import BLOCK_SIZE, Sums, Survey, records_of, survey
@@ -345,7 +345,7 @@ class Drafts:
             raise NotFound(f"there is no draft {draft}")
         return sums
 
-    def _put(self, draft: DraftId, file: OpenFile, offset: int, data: memoryview) -> None:
+    def _put(self, draft: DraftId, file: DiskFile, offset: int, data: memoryview) -> None:
         try:
             self._disk.pwrite(file, offset, data)
         finally:
@@ -395,10 +395,10 @@ class Drafts:
             self._writes.pop(draft, None)
         self._descriptors.let_go(self._path(draft))
 
-    def _borrow(self, draft: DraftId) -> AbstractContextManager[OpenFile]:
+    def _borrow(self, draft: DraftId) -> AbstractContextManager[DiskFile]:
         return self._descriptors.borrow(self._path(draft), partial(self._open, draft))
 
-    def _open(self, draft: DraftId) -> OpenFile:
+    def _open(self, draft: DraftId) -> DiskFile:
         if draft not in self._known:
             raise NotFound(f"there is no draft {draft}")
         path = self._path(draft)

@@ -14,7 +14,7 @@ from functools import partial
 
 import trio
 
-from bucketfs.disk import Disk, OpenFile, PathLike, Workers
+from bucketfs.disk import Disk, DiskFile, PathLike, Workers
 from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, NotFound, Stale, TooManyOpen
 from bucketfs.journal.base_pins import BaseBlocks
 from bucketfs.journal.checksums import Survey
@@ -69,7 +69,7 @@ class _Segment:
     """``file`` is open while some of the segment may not be durable, and closed while the journal rests."""
 
     number: int
-    file: OpenFile | None
+    file: DiskFile | None
     life: Life = Life.WRITTEN
     records: int = 0
     size: int = 0
@@ -85,7 +85,7 @@ class _Work:
     """One sync: this much of this segment, after these drafts."""
 
     segment: _Segment
-    file: OpenFile
+    file: DiskFile
     size: int
     drafts: SyncWork
 
@@ -354,7 +354,7 @@ class Journal:
                 self._segments.append(self._write_segment(self._base, ()))
         return self._segments[-1]
 
-    def _file(self, segment: _Segment) -> OpenFile:
+    def _file(self, segment: _Segment) -> DiskFile:
         """The open file of a segment that rested. Raises DiskFailed."""
         if segment.file is None:
             try:

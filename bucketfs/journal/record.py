@@ -27,7 +27,7 @@ from typing import Any
 
 from bucketfs.errors import Corrupt, InvalidArgument, Unsupported
 from bucketfs.ops import (
-    NOBODY,
+    NO_OWNER,
     Arrived,
     Conflict,
     Create,
@@ -51,7 +51,7 @@ from bucketfs.types import Cid, DraftId
 
 SEGMENT_VERSION = 1
 RECORD_VERSION = 2
-"""The newest. A record says the oldest that can say it: 2 for one with an owner that is `NOBODY`, else 1."""
+"""The newest. A record says the oldest that can say it: 2 for one with an owner that is `NO_OWNER`, else 1."""
 
 HEAD_END = ord("H")
 FRAME_HEADER_SIZE = 14
@@ -150,7 +150,7 @@ def encode_frame(index: int, kind: int, payload: bytes, version: int = 1) -> byt
 
 
 def _version_of(op: Record) -> int:
-    return 2 if isinstance(op, SetAttributes) and NOBODY in (op.uid, op.gid) else 1
+    return 2 if isinstance(op, SetAttributes) and NO_OWNER in (op.uid, op.gid) else 1
 
 
 def decode_op(kind: int, version: int, payload: bytes) -> Record:

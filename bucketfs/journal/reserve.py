@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bucketfs.disk import Disk, OpenFile
+from bucketfs.disk import Disk, DiskFile
 from bucketfs.errors import NoSpace, NotFound
 
 STEP_BYTES = 256 * 1024
@@ -50,7 +50,7 @@ class Reserve:
         return True
 
     @contextmanager
-    def _open(self) -> Iterator[OpenFile]:
+    def _open(self) -> Iterator[DiskFile]:
         file = self._disk.open(self._path, create=True)
         try:
             yield file

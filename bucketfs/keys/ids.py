@@ -11,7 +11,7 @@ import secrets
 
 from bucketfs.dag import cid_from_text, cid_text, multibase_decode, multibase_encode
 from bucketfs.errors import InvalidArgument
-from bucketfs.types import BucketKey, Cid, RootPath, ThreadId
+from bucketfs.types import BucketKey, Cid, ThreadId
 
 # Clients know the lengths of these by heart.
 API_KEY_BYTES = 16
@@ -56,9 +56,9 @@ def fresh_thread() -> ThreadId:
     return ThreadId(bytes([1, _VARIANT_RAW]) + secrets.token_bytes(THREAD_RANDOM_BYTES))
 
 
-def root_path(cid: Cid) -> RootPath:
+def root_path(cid: Cid) -> str:
     """``/ipfs/<cid>``, exactly as ``Root.path`` has it: a Hub compares roots as strings."""
-    return RootPath(_IPFS_PREFIX + cid_text(cid))
+    return _IPFS_PREFIX + cid_text(cid)
 
 
 def cid_of_root_path(path: str) -> Cid:

@@ -32,7 +32,6 @@ TABLE: dict[type[BaseException], int] = {
     errors.InvalidArgument: errno.EINVAL,
     errors.Unsupported: errno.EOPNOTSUPP,
     errors.TooLarge: errno.EFBIG,
-    errors.TooManyLinks: errno.ELOOP,
     errors.Usage: errno.EINVAL,
     # What a Hub answered. RootMoved never leaves sync; if it did, that would not be the program's fault.
     errors.Unauthenticated: errno.EACCES,

@@ -15,7 +15,7 @@ from support.dict_source import DictSource
 from bucketfs.cache import BlockCache, Source
 from bucketfs.cache.disk_tier import QUEUE_BYTES
 from bucketfs.dag import DAG_PB, cid_of, verify
-from bucketfs.disk import Disk, OpenFile
+from bucketfs.disk import Disk, DiskFile
 from bucketfs.errors import Corrupt, DiskFailed, NoSpace, NotFound, Unavailable
 from bucketfs.types import Cid
 
@@ -390,7 +390,7 @@ class FullDisk(Disk):
 
     room = 200_000
 
-    def pwrite(self, file: OpenFile, offset: int, data: bytes | memoryview) -> None:
+    def pwrite(self, file: DiskFile, offset: int, data: bytes | memoryview) -> None:
         if len(data) > self.room:
             raise NoSpace("no space left")
         self.room -= len(data)
@@ -400,7 +400,7 @@ class FullDisk(Disk):
 class BadDisk(Disk):
     """Fails every write."""
 
-    def pwrite(self, file: OpenFile, offset: int, data: bytes | memoryview) -> None:
+    def pwrite(self, file: DiskFile, offset: int, data: bytes | memoryview) -> None:
         raise DiskFailed("bad sector")
 
 

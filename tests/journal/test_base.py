@@ -10,7 +10,7 @@ import pytest
 from support.faulty_disk import FaultyDisk, Stopped
 
 from bucketfs.dag import cid_of
-from bucketfs.disk import Disk, OpenFile
+from bucketfs.disk import Disk, DiskFile
 from bucketfs.errors import DiskFailed, NoSpace
 from bucketfs.journal import BaseBlocks
 from bucketfs.journal import base_pins as base_module
@@ -224,7 +224,7 @@ async def test_a_disk_that_fails_in_reading_leaves_what_it_gives() -> None:
         kept.close()
     true_pread, calls = disk.pread, 0
 
-    def pread(file: OpenFile, offset: int, size: int) -> bytes:
+    def pread(file: DiskFile, offset: int, size: int) -> bytes:
         nonlocal calls
         calls += 1
         if calls == 2:  # in the middle of the first file

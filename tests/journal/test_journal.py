@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from support.faulty_disk import FaultyDisk
 
-from bucketfs.disk import Disk, OpenFile
+from bucketfs.disk import Disk, DiskFile
 from bucketfs.errors import DiskFailed, NoSpace, NotFound, TooManyOpen, Unsupported
 from bucketfs.journal import Journal, Resources
 from bucketfs.journal.record import encode_frame
@@ -493,7 +493,7 @@ class TestAtRest:
         refusals = [TooManyOpen("cannot open the segment")]
         really = disk.open_append
 
-        def open_append(path: str, **options: bool) -> OpenFile:
+        def open_append(path: str, **options: bool) -> DiskFile:
             if refusals:
                 raise refusals.pop()
             return really(path, **options)

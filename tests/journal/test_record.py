@@ -13,7 +13,7 @@ from bucketfs.journal import record
 from bucketfs.journal.record import Header, cid_from_text, cid_to_text, decode_header, encode_header, encode_op, frame_at
 from bucketfs.journal.state import _NEXT, Event, Life, next_life, scan, split_by_backing
 from bucketfs.ops import (
-    NOBODY,
+    NO_OWNER,
     Arrived,
     Conflict,
     Create,
@@ -37,7 +37,7 @@ from bucketfs.types import Cid, DraftId, Inode
 
 numbers = st.integers(0, 2**63)
 times = st.integers(-(2**62), 2**62)
-owners = st.none() | st.integers(NOBODY, 2**32)
+owners = st.none() | st.integers(NO_OWNER, 2**32)
 maybe = st.none() | st.integers(0, 2**32)
 paths = st.text(st.characters(codec="utf-8"), max_size=20)
 cids = st.binary(min_size=1, max_size=80).map(Cid)
@@ -205,8 +205,8 @@ def test_the_whole_table_of_lives() -> None:
 
 def test_only_what_an_older_bucketfs_would_misread_has_a_newer_version() -> None:
     assert encode_op(1, SetAttributes("a", 0o600, None, 1000, None, 1))[13] == 1
-    assert encode_op(1, SetAttributes("a", None, NOBODY, None, None, 1))[13] == 2
-    assert encode_op(1, SetAttributes("a", None, None, NOBODY, None, 1))[13] == 2
+    assert encode_op(1, SetAttributes("a", None, NO_OWNER, None, None, 1))[13] == 2
+    assert encode_op(1, SetAttributes("a", None, None, NO_OWNER, None, 1))[13] == 2
 
 
 def content(draft: int, stop: int) -> SetContent:

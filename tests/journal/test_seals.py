@@ -6,7 +6,7 @@ import pytest
 import trio
 from support.faulty_disk import FaultyDisk
 
-from bucketfs.disk import OpenFile
+from bucketfs.disk import DiskFile
 from bucketfs.errors import Corrupt, DiskFailed, NoSpace
 from bucketfs.journal import Draft, Journal, Resources
 from bucketfs.journal.checksums import BLOCK_SIZE
@@ -126,7 +126,7 @@ async def test_a_draft_that_is_written_meanwhile_is_not_sealed(
     quiet, busy = recorded(journal, b"a" * 10), recorded(journal, b"b" * 10)
     fsync = disk.fsync
 
-    def write_then_fsync(file: OpenFile) -> None:
+    def write_then_fsync(file: DiskFile) -> None:
         busy.write(3, b"c")
         fsync(file)
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from bucketfs.disk import Disk, OpenFile, PathLike
+from bucketfs.disk import Disk, DiskFile, PathLike
 from bucketfs.errors import BucketfsError, Busy, Exists, IsADirectory, NoSpace, NotADirectory, NotFound
 
 _Kind = TypeVar("_Kind", "_File", "_Folder")
@@ -144,7 +144,7 @@ class FaultyDisk(Disk):
 
     # Disk
 
-    def _open_at(self, path: PathLike, create: bool, exclusive: bool, append: bool) -> OpenFile:
+    def _open_at(self, path: PathLike, create: bool, exclusive: bool, append: bool) -> DiskFile:
         with self._mutex:
             self._alive()
             folder, name = self._parent(path)
@@ -162,27 +162,27 @@ class FaultyDisk(Disk):
             descriptor = self._next
             self._next += 1
             self._opened[descriptor] = (node, append)
-            return OpenFile(descriptor, os.fspath(path))
+            return DiskFile(descriptor, os.fspath(path))
 
-    def open(self, path: PathLike, *, create: bool = False, exclusive: bool = False) -> OpenFile:
+    def open(self, path: PathLike, *, create: bool = False, exclusive: bool = False) -> DiskFile:
         return self._open_at(path, create, exclusive, False)
 
-    def open_append(self, path: PathLike, *, create: bool = False, exclusive: bool = False) -> OpenFile:
+    def open_append(self, path: PathLike, *, create: bool = False, exclusive: bool = False) -> DiskFile:
         return self._open_at(path, create, exclusive, True)
 
-    def close(self, file: OpenFile) -> None:
+    def close(self, file: DiskFile) -> None:
         with self._mutex:
             node, _ = self._opened.pop(file.descriptor)
             if self._locks.get(node) == file.descriptor:
                 del self._locks[node]
 
-    def write(self, file: OpenFile, data: bytes | memoryview) -> None:
+    def write(self, file: DiskFile, data: bytes | memoryview) -> None:
         with self._mutex:
             node, append = self._file(file)
             assert append, "write to a file opened for offsets"
             self._put("write", node, len(node.live), bytes(data))
 
-    def pwrite(self, file: OpenFile, offset: int, data: bytes | memoryview) -> None:
+    def pwrite(self, file: DiskFile, offset: int, data: bytes | memoryview) -> None:
         with self._mutex:
             node, append = self._file(file)
             assert not append, "pwrite to a file opened for appending"
@@ -204,15 +204,15 @@ class FaultyDisk(Disk):
                     raise NoSpace("cannot write: no space left")
             node.apply(offset, data)
 
-    def pread(self, file: OpenFile, offset: int, size: int) -> bytes:
+    def pread(self, file: DiskFile, offset: int, size: int) -> bytes:
         with self._mutex:
             return bytes(self._file(file)[0].live[offset : offset + size])
 
-    def size(self, file: OpenFile) -> int:
+    def size(self, file: DiskFile) -> int:
         with self._mutex:
             return len(self._file(file)[0].live)
 
-    def fsync(self, file: OpenFile) -> None:
+    def fsync(self, file: DiskFile) -> None:
         with self._mutex:
             node, _ = self._file(file)
             if (len(self.calls) + 1) in self.fail_at:
@@ -224,13 +224,13 @@ class FaultyDisk(Disk):
                     _apply(node.durable, offset, data)
                 node.pending.clear()
 
-    def truncate(self, file: OpenFile, size: int) -> None:
+    def truncate(self, file: DiskFile, size: int) -> None:
         with self._mutex:
             node, _ = self._file(file)
             with self._call("truncate"):
                 node.apply(size, None)
 
-    def allocate(self, file: OpenFile, size: int) -> None:
+    def allocate(self, file: DiskFile, size: int) -> None:
         with self._mutex:
             node, _ = self._file(file)
             with self._call("allocate"):
@@ -296,7 +296,7 @@ class FaultyDisk(Disk):
             self._alive()
             return 1 << 40 if self.capacity_bytes is None else max(0, self.capacity_bytes - self.used_bytes())
 
-    def lock_file(self, path: PathLike) -> OpenFile:
+    def lock_file(self, path: PathLike) -> DiskFile:
         with self._mutex:
             file = self.open(path, create=True)
             node = self._opened[file.descriptor][0]
@@ -339,7 +339,7 @@ class FaultyDisk(Disk):
             self.stopped = True
             raise Stopped
 
-    def _file(self, file: OpenFile) -> tuple[_File, bool]:
+    def _file(self, file: DiskFile) -> tuple[_File, bool]:
         self._alive()
         return self._opened[file.descriptor]
 

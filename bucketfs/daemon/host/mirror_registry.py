@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bucketfs.config import Paths
-from bucketfs.disk import Disk, OpenFile
+from bucketfs.disk import Disk, DiskFile
 from bucketfs.errors import Busy, NotFound, Usage
 
 NAME = "watched"
@@ -107,7 +107,7 @@ def _living(disk: Disk, file: Path) -> Watched | None:
     return Watched(Path(os.fsdecode(bytes.fromhex(said["folder"]))), said["bucket"])
 
 
-def _locked(disk: Disk, path: Path) -> OpenFile:
+def _locked(disk: Disk, path: Path) -> DiskFile:
     until_s = time.monotonic() + LOOKED_AT_S
     while True:
         try:

@@ -19,7 +19,7 @@ from pathlib import Path
 import trio
 
 from bucketfs.config import Paths, make_private, tag
-from bucketfs.disk import Disk, OpenFile
+from bucketfs.disk import Disk, DiskFile
 from bucketfs.errors import BucketfsError, Busy
 from bucketfs.mount import mounted_at
 
@@ -75,7 +75,7 @@ class Locks:
         self._paths = paths
         self._mine = mine
         self._waiting = waiting
-        self._held: list[OpenFile] = []
+        self._held: list[DiskFile] = []
 
     async def take_mountpoint(self) -> None:
         """Be the one at the mount point, after one that is ending there. When another daemon has it (in a container with the same
@@ -126,7 +126,7 @@ class Locks:
         self._held.append(file)
         self._say(file)
 
-    def _say(self, file: OpenFile) -> None:
+    def _say(self, file: DiskFile) -> None:
         mine = self._mine
         said = {"mountpoint": _text(mine.mountpoint), "socket": _text(mine.socket), "pid": mine.pid, "ends_s": mine.ends_s}
         try:

@@ -113,8 +113,8 @@ def _stamp(node: Node, path: str) -> Parts:
 def _attributes(node: Node, path: str) -> ops.SetAttributes:
     a = node.attributes
     # What it rests on may say an owner that it has no more.
-    uid = ops.NOBODY if a.uid is None and node.link is not None else a.uid
-    gid = ops.NOBODY if a.gid is None and node.link is not None else a.gid
+    uid = ops.NO_OWNER if a.uid is None and node.link is not None else a.uid
+    gid = ops.NO_OWNER if a.gid is None and node.link is not None else a.gid
     return ops.SetAttributes(path, a.mode, uid, gid, a.mtime_ns, node.ctime_ns)
 
 

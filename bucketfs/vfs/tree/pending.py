@@ -231,4 +231,4 @@ class Overlay(View):
 
 
 def _owner(old: int | None, new: int | None) -> int | None:
-    return old if new is None else None if new == ops.NOBODY else new
+    return old if new is None else None if new == ops.NO_OWNER else new
