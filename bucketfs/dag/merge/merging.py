@@ -28,7 +28,7 @@ from bucketfs.dag.dirs import (
     open_directory,
 )
 from bucketfs.dag.merge.differences import CHANGES_MAX, DEPTH_MAX
-from bucketfs.dag.merge.renames import Removed, Three, follow
+from bucketfs.dag.merge.renames import RemovedName, Three, follow
 from bucketfs.dag.merge.rules import Act, Entry, Side, Verdict, judge
 from bucketfs.dag.merge.triple import (
     Fields,
@@ -96,7 +96,7 @@ def merge_trees(
     merged = yield from _merge_three(walk, base, ours, theirs)
     if base is None or not walk.removed:
         return merged
-    removed = [Removed(triple.path, side, triple.base.cid) for triple, side in walk.removed if triple.base is not None]
+    removed = [RemovedName(triple.path, side, triple.base.cid) for triple, side in walk.removed if triple.base is not None]
     followed = yield from follow(Three(base, ours, theirs), removed, threshold=threshold)
     if followed is None:
         return merged

@@ -50,7 +50,7 @@ class Three:
 
 
 @dataclass(frozen=True, slots=True)
-class Removed:
+class RemovedName:
     """A name that ``side`` removed while the other changed what was there: the node ``cid``."""
 
     path: TreePath
@@ -67,7 +67,7 @@ class Move:
     target: TreePath
 
 
-def follow(trees: Three, removed: Sequence[Removed], *, threshold: int) -> Steps[tuple[Three, dict[Cid, bytes]] | None]:
+def follow(trees: Three, removed: Sequence[RemovedName], *, threshold: int) -> Steps[tuple[Three, dict[Cid, bytes]] | None]:
     """The trees with what was moved followed, and the blocks that this made; None when nothing of it was moved.
 
     Raises Corrupt.
@@ -87,7 +87,7 @@ def follow(trees: Three, removed: Sequence[Removed], *, threshold: int) -> Steps
 # Finding
 
 
-def _find_moves(base: Cid, tree: Cid, removed: Sequence[Removed]) -> Steps[list[Move]]:
+def _find_moves(base: Cid, tree: Cid, removed: Sequence[RemovedName]) -> Steps[list[Move]]:
     """The moves of one side among the names it removed."""
     wanted = {one.cid for one in removed} - TELL_NOTHING
     if not wanted:
