@@ -71,14 +71,17 @@ async def source(request: pytest.FixtureRequest, below: Below, tmp_path: Path) -
 
 class TestTheContractOfASource:
     async def test_get(self, source: Source) -> None:
+        """A reader gets the bytes it asked for, wherever they were."""
         for cid, data in BLOCKS.items():
             assert await source.get(cid) == data
 
     async def test_get_many(self, source: Source) -> None:
+        """Many blocks at once are the same bytes as one by one."""
         assert await source.get_many([]) == {}
         assert await source.get_many(CIDS[3:9] + CIDS[3:4]) == {cid: BLOCKS[cid] for cid in CIDS[3:9]}
 
     async def test_not_found(self, source: Source) -> None:
+        """A block that no source has is an error, not empty bytes."""
         absent = cid_of(b"nobody has this")
         with pytest.raises(NotFound):
             await source.get(absent)
@@ -87,12 +90,14 @@ class TestTheContractOfASource:
         assert await source.get(CIDS[0]) == BLOCKS[CIDS[0]]
 
     async def test_peek_never_waits(self, source: Source) -> None:
+        """A look into memory does not touch disk or network."""
         assert source.peek(CIDS[1]) in (None, BLOCKS[CIDS[1]])
         assert source.peek(cid_of(b"nobody has this")) is None
 
 
 class TestMemory:
     async def test_a_hit_does_not_let_others_run(self, below: Below) -> None:
+        """Reading cached content costs no turn of the event loop."""
         cache = BlockCache(below, None, MEMORY, 0)
         await cache.get_many(CIDS[:4])
         with trio.testing.assert_no_checkpoints():
@@ -103,6 +108,7 @@ class TestMemory:
         assert (figures.hits, figures.misses, figures.memory_blocks) == (5, 4, 4)
 
     async def test_it_keeps_its_limit(self, below: Below) -> None:
+        """The cache does not grow over the memory that was set for it."""
         cache = BlockCache(below, None, 64_000, 0)
         for cid in CIDS:
             assert await cache.get(cid) == BLOCKS[cid]
@@ -110,11 +116,13 @@ class TestMemory:
         assert cache.peek(CIDS[-1]) is not None and cache.peek(CIDS[0]) is None
 
     async def test_a_block_larger_than_the_memory_is_passed_through(self, below: Below) -> None:
+        """A tiny memory limit slows reading and does not break it."""
         cache = BlockCache(below, None, 10, 0)
         assert await cache.get(CIDS[0]) == BLOCKS[CIDS[0]]
         assert cache.figures().memory_blocks == 0
 
     async def test_our_own_blocks(self) -> None:
+        """What was written here is read without asking the Hub."""
         cache = BlockCache(DictSource(), None, MEMORY, 0)
         cache.put(CIDS[0], BLOCKS[CIDS[0]])
         assert await cache.get(CIDS[0]) == BLOCKS[CIDS[0]]
@@ -125,6 +133,7 @@ class TestMemory:
 
 class TestFlights:
     async def test_concurrent_wishes_for_one_block_are_one_fetch(self, below: Below) -> None:
+        """Twenty readers of one block cost one request."""
         cache = BlockCache(below, None, MEMORY, 0)
         got: list[bytes] = []
 
@@ -138,6 +147,7 @@ class TestFlights:
         assert below.asked == [(CIDS[0],)]
 
     async def test_wishes_of_one_moment_are_one_request(self, below: Below) -> None:
+        """Requests of the same moment go out together."""
         cache = BlockCache(below, None, MEMORY, 0)
         async with trio.open_nursery() as nursery:
             for cid in CIDS[:20]:
@@ -147,11 +157,13 @@ class TestFlights:
         assert sorted(below.asked[0]) == sorted(CIDS[:30])
 
     async def test_one_order_is_kept(self, below: Below) -> None:
+        """Blocks are asked for in the order of the file."""
         cache = BlockCache(below, None, MEMORY, 0)
         await cache.get_many(CIDS)
         assert below.asked == [tuple(CIDS)]
 
     async def test_a_later_wish_waits_for_the_flight_and_asks_for_the_rest(self, below: Below) -> None:
+        """A block that is on its way is not fetched a second time."""
         cache = BlockCache(below, None, MEMORY, 0)
         below.gate = trio.Event()
         async with trio.open_nursery() as nursery:
@@ -163,6 +175,7 @@ class TestFlights:
             below.gate.set()
 
     async def test_when_the_leader_is_cancelled_another_one_leads(self, below: Below) -> None:
+        """A reader that gives up does not end the read of another."""
         cache = BlockCache(below, None, MEMORY, 0)
         below.gate = trio.Event()
         got: list[dict[Cid, bytes]] = []
@@ -187,6 +200,7 @@ class TestFlights:
         assert not cache._flights and not cache._boarding
 
     async def test_a_leader_that_was_cancelled_before_it_began(self, below: Below) -> None:
+        """A read that was cancelled at once leaves nothing waiting."""
         cache = BlockCache(below, None, MEMORY, 0)
         with trio.CancelScope() as scope:
             scope.cancel()
@@ -195,6 +209,7 @@ class TestFlights:
         assert await cache.get(CIDS[0]) == BLOCKS[CIDS[0]]
 
     async def test_one_absent_block_fails_only_who_asked_for_it(self, below: Below) -> None:
+        """One missing block does not fail others' reads of the same moment."""
         cache = BlockCache(below, None, MEMORY, 0)
         absent = cid_of(b"nobody has this")
         outcomes: dict[Cid, object] = {}
@@ -213,6 +228,7 @@ class TestFlights:
         assert len(below.asked) < 12, "halved, not asked one by one"
 
     async def test_an_error_goes_to_all_who_wait_and_is_not_kept(self, below: Below) -> None:
+        """Each reader hears that the Hub is away, and the next read asks again."""
         cache = BlockCache(below, None, MEMORY, 0)
         below.error = Unavailable("the Hub is away", hint="wait")
         failed: list[Unavailable] = []
@@ -231,6 +247,7 @@ class TestFlights:
         assert len(await cache.get_many(CIDS[:4])) == 4
 
     async def test_a_bug_below_is_not_hidden(self, below: Below) -> None:
+        """A bug shows as itself and leaves no read hanging."""
         cache = BlockCache(below, None, MEMORY, 0)
         below.error = ZeroDivisionError()
         with pytest.raises(ZeroDivisionError):
@@ -257,6 +274,7 @@ def files_of(folder: Path) -> list[Path]:
 
 class TestDisk:
     async def test_what_was_read_once_is_not_fetched_again(self, below: Below, tmp_path: Path) -> None:
+        """What was read once is there without the Hub, after a restart too."""
         cache = await filled(below, tmp_path)
         assert len(files_of(tmp_path)) == len(LARGE)
         assert cache.figures().disk_blocks == len(BLOCKS)
@@ -270,6 +288,7 @@ class TestDisk:
         await again.aclose()
 
     async def test_it_is_written_behind_the_reader_while_it_runs(self, below: Below, tmp_path: Path) -> None:
+        """A reader does not wait for the cache to be written."""
         cache = cached(below, tmp_path)
         async with trio.open_nursery() as nursery:
             await nursery.start(cache.run)
@@ -283,6 +302,7 @@ class TestDisk:
         await again.aclose()
 
     async def test_a_v0_and_a_v1_cid_share_the_bytes(self, tmp_path: Path) -> None:
+        """A block is stored once, whichever spelling of its CID names it."""
         data = b"some node" * 4000
         zero, one = cid_of(data, DAG_PB, 0), cid_of(data, DAG_PB)
         cache = cached(DictSource({zero: data}), tmp_path)
@@ -295,6 +315,7 @@ class TestDisk:
     async def test_a_spoilt_block_is_dropped_counted_and_fetched_again(
         self, below: Below, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
+        """A bad sector in the cache never shows as wrong content."""
         cache = await filled(below, tmp_path)
         for path in files_of(tmp_path):
             path.write_bytes(path.read_bytes()[:-1] + b"?")
@@ -313,6 +334,7 @@ class TestDisk:
         await cache.aclose()
 
     async def test_a_spoilt_block_that_nobody_has_is_not_shown(self, tmp_path: Path) -> None:
+        """A corrupt block that is nowhere else is an error, not wrong content."""
         cache = await filled(Below(), tmp_path)
         await cache.aclose()
         for path in files_of(tmp_path):
@@ -324,6 +346,7 @@ class TestDisk:
         await again.aclose()
 
     async def test_the_limit_is_kept_and_the_oldest_go(self, below: Below, tmp_path: Path) -> None:
+        """The disk cache keeps its limit, and what was read last."""
         cache = BlockCache(below, tmp_path, 0, 400_000)
         await cache.open()
         for cid in CIDS:
@@ -339,6 +362,7 @@ class TestDisk:
         assert sum(path.stat().st_size for path in files_of(tmp_path)) <= 400_000
 
     async def test_the_order_survives_a_restart(self, tmp_path: Path) -> None:
+        """After a restart it is still the oldest that go."""
         blocks = dict(block(number, 30_000) for number in range(100, 130))
         cids = list(blocks)
         cache = BlockCache(Below(blocks), tmp_path, 0, 40_000 * 30)
@@ -357,6 +381,7 @@ class TestDisk:
         await again.aclose()
 
     async def test_room_is_made_for_something_dearer(self, below: Below, tmp_path: Path) -> None:
+        """The cache gives up its blocks when drafts need the disk."""
         cache = await filled(below, tmp_path)
         before = cache.figures().disk_bytes
         freed = await cache.make_room(200_000)
@@ -367,6 +392,7 @@ class TestDisk:
         await cache.aclose()
 
     async def test_a_full_queue_drops_blocks_and_nobody_waits(self, below: Below, tmp_path: Path) -> None:
+        """A slow disk costs cached blocks, not waiting."""
         cache = cached(below, tmp_path, queue_bytes=100_000)
         await cache.open()
         assert await cache.get_many(CIDS) == BLOCKS
@@ -378,6 +404,7 @@ class TestDisk:
         await cache.aclose()
 
     async def test_a_second_process_takes_the_next_slot(self, below: Below, tmp_path: Path) -> None:
+        """Two mounts do not spoil one cache."""
         first = await filled(below, tmp_path)
         second = await filled(below, tmp_path)
         assert {path.parts[-4] for path in files_of(tmp_path)} == {"0", "1"}
@@ -406,6 +433,7 @@ class BadDisk(Disk):
 
 class TestTrouble:
     async def test_a_full_disk_only_means_that_less_is_stored(self, below: Below, tmp_path: Path) -> None:
+        """Reading goes on over a full disk."""
         cache = await filled(below, tmp_path, disk=FullDisk())
         figures = cache.figures()
         assert figures.not_stored > 0
@@ -416,6 +444,7 @@ class TestTrouble:
     async def test_a_failing_disk_only_means_that_nothing_is_stored(
         self, below: Below, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
+        """Reading goes on over a failing disk."""
         cache = await filled(below, tmp_path, disk=BadDisk())
         assert await cache.get_many(CIDS) == BLOCKS
         assert cache.figures().failures > 0
@@ -423,6 +452,7 @@ class TestTrouble:
         await cache.aclose()
 
     async def test_a_folder_that_cannot_be_made(self, below: Below, tmp_path: Path) -> None:
+        """A cache folder that cannot be used does not stop a mount."""
         (tmp_path / "file").write_bytes(b"")
         cache = await filled(below, tmp_path / "file" / "cache")
         assert await cache.get_many(CIDS) == BLOCKS
@@ -431,6 +461,7 @@ class TestTrouble:
 
     @pytest.mark.parametrize("victim", ["all", "blocks", "database"])
     async def test_the_folder_is_deleted_while_it_runs(self, below: Below, tmp_path: Path, victim: str) -> None:
+        """The cache may be deleted at any moment."""
         folder = tmp_path / "cache"
         cache = await filled(below, folder)
         if victim == "all":
@@ -456,6 +487,7 @@ class TestTrouble:
         await again.aclose()
 
     async def test_it_is_deleted_under_concurrent_readers(self, below: Below, tmp_path: Path) -> None:
+        """Deleting the cache under load fails no read."""
         folder = tmp_path / "cache"
         cache = await filled(below, folder)
         async with trio.open_nursery() as nursery:
@@ -478,6 +510,7 @@ class TestTrouble:
     async def test_a_spoilt_database_is_made_anew_and_the_files_are_kept(
         self, below: Below, tmp_path: Path, spoil: bytes
     ) -> None:
+        """A crash that spoilt the index does not cost the large blocks."""
         cache = await filled(below, tmp_path)
         await cache.aclose()
         (tmp_path / "0" / "index.sqlite").write_bytes(spoil)
@@ -489,6 +522,7 @@ class TestTrouble:
         await again.aclose()
 
     async def test_a_kill_between_file_and_row(self, below: Below, tmp_path: Path) -> None:
+        """A kill at any moment leaves a cache that opens and tells no lies."""
         cache = await filled(below, tmp_path)
         await cache.aclose()
         files = files_of(tmp_path)
@@ -504,6 +538,7 @@ class TestTrouble:
         await again.aclose()
 
     async def test_corrupt_from_below_is_handed_on(self, below: Below, tmp_path: Path) -> None:
+        """Wrong bytes from the Hub are an error and are not kept."""
         cache = await filled(below, tmp_path)
         below.error = Corrupt("not what it says")
         with pytest.raises(Corrupt):
@@ -511,6 +546,7 @@ class TestTrouble:
         await cache.aclose()
 
     async def test_nothing_is_stored_after_the_end(self, below: Below, tmp_path: Path) -> None:
+        """A late block does not open a cache that was closed."""
         cache = await filled(below, tmp_path)
         await cache.aclose()
         fresh, data = block(900, 20_000)

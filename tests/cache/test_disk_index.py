@@ -44,10 +44,12 @@ def test_the_least_recently_used_goes_first(history: list[tuple[str, bytes, int]
 
 @given(st.integers(0, 100_000))
 def test_a_block_counts_for_at_least_its_bytes_and_a_page(size: int) -> None:
+    """Many small blocks cannot outgrow the limit of the disk."""
     assert max(size, PAGE_SIZE) <= cost(size) <= size + PAGE_SIZE
 
 
 def test_a_use_is_written_down_once_in_an_epoch() -> None:
+    """Reading one block a thousand times does not write a thousand rows."""
     index = DiskIndex(64 * PAGE_SIZE)
     index.add(b"a", 1)
     assert [index.touch(b"a"), index.touch(b"a")] == [False, False]
@@ -58,6 +60,7 @@ def test_a_use_is_written_down_once_in_an_epoch() -> None:
 
 
 def test_a_later_run_goes_on_in_the_order_of_epochs() -> None:
+    """After a restart the blocks that were used last are the last to go."""
     index = DiskIndex(10 * PAGE_SIZE)
     index.load([(b"old", 1, 3), (b"new", 1, 7)])
     assert index.epoch == 7

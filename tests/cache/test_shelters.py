@@ -46,6 +46,7 @@ class Lost(Kept):
 
 
 async def test_shelters_are_asked_before_the_hub_and_in_turn() -> None:
+    """The base of pending changes is read from the journal, though cache and Hub lost it."""
     below = DictSource(blocks(4))
     cache = BlockCache(below, None, MEMORY, 0)
     one, other = Kept(blocks(1, 2)), Kept(blocks(2, 3))
@@ -60,12 +61,14 @@ async def test_shelters_are_asked_before_the_hub_and_in_turn() -> None:
 
 
 async def test_a_shelter_that_has_lost_a_block_leaves_it_to_the_hub() -> None:
+    """A block that the journal lost is still fetched."""
     cache = BlockCache(DictSource(blocks(1)), None, MEMORY, 0)
     cache.shelters.append(Lost(blocks(1)))
     assert await cache.get_many(ALL[:1]) == blocks(1)
 
 
 async def test_what_is_at_hand_is_what_memory_disk_and_shelters_have(tmp_path: Path) -> None:
+    """Work that must not wait for a network gets all that is on this machine."""
     below = DictSource(blocks(1, 2, 3, 4))
     first = BlockCache(below, tmp_path / "cache", MEMORY, 1 << 24)
     await first.open()

@@ -73,6 +73,7 @@ NESTED = "saving bucket: rpc error: code = Unknown desc = "
     ],
 )
 def test_table(code: str, details: str, kind: type[BucketfsError]) -> None:
+    """Each refusal of a Hub reaches the user as the error it means, though a Go Hub gives nearly all of them one code."""
     error = error_of(Failure(code, details), "Root at the Hub h:1")
     assert type(error) is kind
     assert str(error).startswith("Root at the Hub h:1: ")
@@ -81,6 +82,7 @@ def test_table(code: str, details: str, kind: type[BucketfsError]) -> None:
 
 
 def test_missing_blocks() -> None:
+    """A push that met a Hub without its blocks learns which ones to send again."""
     trailer = blocks_pb2.MissingBlocks(cids=[b"one", b"two"]).SerializeToString()
     error = error_of(Failure("NOT_FOUND", "missing", [("other", "x"), (MISSING_TRAILER, trailer)]), "SwapRoot")
     assert isinstance(error, BlocksMissing)
@@ -89,4 +91,5 @@ def test_missing_blocks() -> None:
 
 
 def test_an_answer_without_text_names_its_code() -> None:
+    """A refusal without words still says something."""
     assert "INTERNAL" in str(error_of(Failure("INTERNAL", ""), "Root"))

@@ -35,6 +35,7 @@ def chunk(reply: Any) -> bytes:
 
 
 async def test_unary(tiny_hub: Any) -> None:
+    """A call carries the credentials and the thread, and comes back with the reply."""
     tiny_hub.serve(BUCKETS, Root=root_reply)
     async with tiny_hub.channel(Credentials(api_key="bkey", token="jwt")) as channel:
         request = buckets_pb2.RootRequest(key="one")
@@ -48,6 +49,7 @@ async def test_unary(tiny_hub: Any) -> None:
 
 
 async def test_many_unary_calls_at_once_without_threads(tiny_hub: Any) -> None:
+    """A thousand waiting calls do not take the threads that the disk needs."""
     tiny_hub.serve(BUCKETS, Root=root_reply)
     seen: set[str] = set()
     async with tiny_hub.channel() as channel:
@@ -64,6 +66,7 @@ async def test_many_unary_calls_at_once_without_threads(tiny_hub: Any) -> None:
 
 
 async def test_credentials_are_asked_on_each_call(tiny_hub: Any) -> None:
+    """A key that is replaced while a mount runs is used by its next call."""
     tiny_hub.serve(BUCKETS, Root=root_reply)
     keys = iter(["old", "new"])
     async with Channel(Endpoint.parse(tiny_hub.address), lambda: Credentials(api_key=next(keys))) as channel:
@@ -73,6 +76,8 @@ async def test_credentials_are_asked_on_each_call(tiny_hub: Any) -> None:
 
 
 async def test_errors(tiny_hub: Any) -> None:
+    """What gRPC raises is never seen outside of the channel."""
+
     def fail(request: Any, context: grpc.ServicerContext) -> Any:
         context.abort(*answers[request.key])
 
@@ -92,7 +97,8 @@ async def test_errors(tiny_hub: Any) -> None:
             await channel.unary(BUCKETS, "List", buckets_pb2.ListRequest())
 
 
-async def test_nobody_listens() -> None:
+async def test_a_hub_that_is_not_running() -> None:
+    """A Hub that is not running is Unavailable, with the address in the message."""
     async with Channel(Endpoint.parse("unix:/nowhere/at/all"), Credentials) as channel:
         with pytest.raises(Unavailable) as caught:
             await channel.unary(BUCKETS, "Root", buckets_pb2.RootRequest())
@@ -103,6 +109,7 @@ async def test_nobody_listens() -> None:
 
 
 async def test_a_slow_answer_is_not_waited_for(tiny_hub: Any) -> None:
+    """A Hub that hangs costs the time limit, not for ever."""
     let_go = threading.Event()
 
     def wait(request: Any, context: grpc.ServicerContext) -> Any:
@@ -126,6 +133,7 @@ async def test_a_slow_answer_is_not_waited_for(tiny_hub: Any) -> None:
 
 
 async def test_cancelling_closes_the_call(tiny_hub: Any) -> None:
+    """A program that is interrupted leaves no call running at the Hub."""
     entered, ended = threading.Event(), threading.Event()
 
     def wait(request: Any, context: grpc.ServicerContext) -> Any:
@@ -154,6 +162,7 @@ async def test_cancelling_closes_the_call(tiny_hub: Any) -> None:
 
 async def test_a_stream_waits_for_its_place_and_gives_it_back(tiny_hub: Any) -> None:
     # An account has half of a hub's places, and many mounts may be one account's.
+    """Many reads at once do not run into the limit of open streams at a Hub."""
     assert HubConfig(data=Path()).streams_max // 4 >= STREAMS_MAX
     let_go = threading.Event()
     entered: list[str] = []
@@ -187,6 +196,8 @@ async def test_a_stream_waits_for_its_place_and_gives_it_back(tiny_hub: Any) -> 
 
 
 async def test_replies_come_in_order_and_bundled(tiny_hub: Any) -> None:
+    """Content of a file comes in order, however its messages were taken together."""
+
     def count(request: Any, context: grpc.ServicerContext) -> Any:
         for number in range(100):
             yield buckets_pb2.PullPathResponse(chunk=bytes([number]))
@@ -201,6 +212,8 @@ async def test_replies_come_in_order_and_bundled(tiny_hub: Any) -> None:
 
 
 async def test_an_error_after_replies(tiny_hub: Any) -> None:
+    """A read that fails in its middle fails, and does not end early as if the file were shorter."""
+
     def cut(request: Any, context: grpc.ServicerContext) -> Any:
         yield buckets_pb2.PullPathResponse(chunk=b"a")
         context.abort(grpc.StatusCode.UNKNOWN, "message corrupt or incorrect password")
@@ -216,6 +229,8 @@ async def test_an_error_after_replies(tiny_hub: Any) -> None:
 
 
 async def test_what_converting_raises_is_raised(tiny_hub: Any) -> None:
+    """A corrupt block found on the worker thread fails the read."""
+
     def one(request: Any, context: grpc.ServicerContext) -> Any:
         yield buckets_pb2.PullPathResponse(chunk=b"a")
 
@@ -262,6 +277,7 @@ def message(size_bytes: int = 10) -> Any:
 
 
 async def test_stream_in(tiny_hub: Any) -> None:
+    """An upload sends all its messages and gets the one reply."""
     store = Store()
     tiny_hub.serve(BLOCKS, Put=store.put)
 
@@ -276,6 +292,7 @@ async def test_stream_in(tiny_hub: Any) -> None:
 
 
 async def test_stream_in_ended_by_the_hub(tiny_hub: Any) -> None:
+    """An upload that the Hub refuses early stops sending and says why."""
     store = Store()
     store.refuse_after = 3
     tiny_hub.serve(BLOCKS, Put=store.put)
@@ -312,6 +329,7 @@ async def test_a_failing_source_never_ends_the_stream_in_good_order(tiny_hub: An
 
 
 async def test_a_cancelled_source_never_ends_the_stream_in_good_order(tiny_hub: Any) -> None:
+    """A push that is interrupted is not stored half as if it were whole."""
     store = Store()
     tiny_hub.serve(BLOCKS, Put=store.put)
 
@@ -329,6 +347,7 @@ async def test_a_cancelled_source_never_ends_the_stream_in_good_order(tiny_hub: 
 
 
 async def test_a_slow_hub_holds_the_sender_back(tiny_hub: Any) -> None:
+    """An upload over a slow link does not fill the memory."""
     store = Store()
     store.gate.clear()
     tiny_hub.serve(BLOCKS, Put=store.put)
@@ -348,6 +367,8 @@ async def test_a_slow_hub_holds_the_sender_back(tiny_hub: Any) -> None:
 
 
 async def test_dialogue(tiny_hub: Any) -> None:
+    """Requests and replies in turn, as a token is got."""
+
     def echo(requests: Any, context: grpc.ServicerContext) -> Any:
         for request in requests:
             event = buckets_pb2.PushPathResponse.Event(bytes=len(request.chunk))
@@ -370,6 +391,7 @@ async def test_dialogue(tiny_hub: Any) -> None:
 
 
 async def test_a_dialogue_left_early_is_cancelled(tiny_hub: Any) -> None:
+    """A dialogue that is left early keeps nothing open at the Hub."""
     ended: list[bool] = []
     over = threading.Event()
 

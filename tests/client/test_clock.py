@@ -45,10 +45,12 @@ def clock(shift: timedelta) -> Callable[[], datetime]:
     ],
 )
 def test_words(behind: timedelta, said: str) -> None:
+    """The user reads how far the clock is off in words, and nothing when it is right enough."""
     assert behind_text(behind) == said
 
 
 def test_what_tells_the_time() -> None:
+    """The Hub's clock is only believed where a text gives a moment with its zone."""
     assert hub_time([("bucketfs-time", "2026-03-01T12:00:00Z"), ("date", "Sun, 01 Mar 2026 13:00:00 GMT")]) == NOON
     assert hub_time([("other", "x"), ("date", "Sun, 01 Mar 2026 12:00:00 GMT")]) == NOON
     assert hub_time([]) is None
@@ -58,6 +60,8 @@ def test_what_tells_the_time() -> None:
 
 
 def test_a_proxys_date_is_taken_for_the_reason_only_if_it_can_be_it() -> None:
+    """A refused signature is put down to the clock only where the clock can be the reason."""
+
     def said(minutes: int) -> str:
         date = (NOON + timedelta(minutes=minutes)).strftime("%a, %d %b %Y %H:%M:%S GMT")
         return str(error_of(Failure("UNAUTHENTICATED", BAD_SIGNATURE, [("date", date)]), "Root", NOON))
@@ -106,6 +110,7 @@ async def test_a_clock_is_named(tmp_path: Path, side: str, hours: int) -> None:
 
 
 async def test_a_stream_that_is_refused_names_it_too(hub: HubServer, developer: Credentials) -> None:
+    """A read that is refused for a wrong clock says so, too."""
     async with connect(Endpoint.parse(hub.address), lambda: developer) as connection:
         made = await connection.buckets.create("mine")
         thread = connection.thread
@@ -116,6 +121,7 @@ async def test_a_stream_that_is_refused_names_it_too(hub: HubServer, developer: 
 
 
 async def test_a_signature_of_elsewhere_that_is_over_is_no_matter_of_clocks(hub: HubServer, developer: Credentials) -> None:
+    """The user of an expired signature is not sent to set a clock that is right."""
     signed = signature_message(datetime.now(UTC) - SIGNATURE_LIFETIME - timedelta(minutes=5))
     given = Credentials(
         api_key=developer.api_key, api_sig=multibase_encode(api_signature(developer.api_secret, signed)), api_sig_msg=signed
@@ -126,6 +132,7 @@ async def test_a_signature_of_elsewhere_that_is_over_is_no_matter_of_clocks(hub:
 
 
 async def test_details_of_other_refusals_are_told(hub: HubServer, developer: Credentials) -> None:
+    """The reasons that share one text of the protocol are told apart."""
     for credentials, said in (
         (Credentials(api_key="bnone"), "no such API key on this hub"),
         (Credentials(api_key=developer.api_key), "x-textile-api-sig is missing"),
@@ -137,6 +144,8 @@ async def test_details_of_other_refusals_are_told(hub: HubServer, developer: Cre
 
 
 async def test_a_plain_hub_says_nothing_of_clocks(tiny_hub: Any) -> None:
+    """At a Hub that tells no time nothing is claimed about clocks."""
+
     def refuse(_request: Any, context: grpc.ServicerContext) -> Any:
         context.abort(grpc.StatusCode.UNAUTHENTICATED, BAD_SIGNATURE)
 
@@ -153,6 +162,8 @@ async def test_a_plain_hub_says_nothing_of_clocks(tiny_hub: Any) -> None:
 
 
 async def test_a_proxy_says_the_date_in_the_headers(tiny_hub: Any) -> None:
+    """Behind a web proxy a wrong clock is found by its date."""
+
     def refuse(_request: Any, context: grpc.ServicerContext) -> Any:
         date = (datetime.now(UTC) + timedelta(hours=5)).strftime("%a, %d %b %Y %H:%M:%S GMT")
         context.send_initial_metadata((("date", date),))
@@ -165,6 +176,7 @@ async def test_a_proxy_says_the_date_in_the_headers(tiny_hub: Any) -> None:
 
 
 async def test_warnings_are_told_once(hub: HubServer, developer: Credentials, caplog: pytest.LogCaptureFixture) -> None:
+    """A warning of the Hub is shown, and not with every call."""
     endpoint = Endpoint.parse(hub.address)
     async with connect(endpoint, lambda: developer) as connection:
         with caplog.at_level(logging.WARNING, "bucketfs.client"):

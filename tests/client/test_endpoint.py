@@ -23,6 +23,7 @@ from bucketfs.errors import Usage
     ],
 )
 def test_forms(text: str, endpoint: Endpoint) -> None:
+    """Each way to write an address dials what the user means."""
     assert Endpoint.parse(text) == endpoint
     assert Endpoint.parse(str(endpoint)) == endpoint
 
@@ -33,6 +34,7 @@ def test_forms(text: str, endpoint: Endpoint) -> None:
      "http://hub:1/path", "::1:3006", "unix:", "unix:relative", "unix:/"],
 )  # fmt: skip
 def test_what_is_none(text: str) -> None:
+    """A mistyped address is refused with the forms that work."""
     with pytest.raises(Usage):
         Endpoint.parse(text)
 
@@ -43,6 +45,7 @@ def test_what_is_none(text: str) -> None:
      "LOCALHOST:1", "[::ffff:127.0.0.1]:3006"],
 )  # fmt: skip
 def test_where_keys_may_go(text: str) -> None:
+    """Loopback addresses and sockets need no encryption; every other address does."""
     Endpoint.parse(text).check_transport()
 
 
@@ -52,6 +55,7 @@ def test_where_keys_may_go(text: str) -> None:
      "127.0.0.1.example:3006", "0.0.0.0:3006", "[::]:3006", "[::ffff:10.0.0.1]:1", "ip6-localhost:1"],
 )  # fmt: skip
 def test_keys_do_not_cross_a_network_in_clear_text(text: str) -> None:
+    """Keys leave this machine in clear text only when the user says so."""
     with pytest.raises(Usage, match="not encrypted") as caught:
         Channel(Endpoint.parse(text), Credentials)
     assert "https://" in caught.value.hint and "--insecure-transport" in caught.value.hint

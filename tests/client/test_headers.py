@@ -20,6 +20,7 @@ NOW = datetime(2029, 12, 31, 23, 0, 0, 0, UTC)
 
 
 def test_headers_are_those_of_a_javascript_context() -> None:
+    """A Textile Hub reads our headers as those of its own client."""
     headers = dict(VECTORS["context_headers"]["headers"])
     del headers["host"]  # A leftover that a server must ignore.
     thread = thread_from_text(VECTORS["thread_ids"][0]["string"])
@@ -30,16 +31,19 @@ def test_headers_are_those_of_a_javascript_context() -> None:
 
 
 def test_empty_fields_are_not_sent() -> None:
+    """A credential that is not set is no credential, and not an empty one that is refused."""
     assert metadata(Credentials(api_key="k"), NOW) == [("x-textile-api-key", "k")]
     assert metadata(Credentials(), NOW) == []
 
 
 def test_a_signature_made_elsewhere_is_passed_on() -> None:
+    """An application can sign for its user without giving away the secret."""
     headers = dict(metadata(Credentials(api_key="k", api_sig="bsig", api_sig_msg="date"), NOW))
     assert (headers["x-textile-api-sig"], headers["x-textile-api-sig-msg"]) == ("bsig", "date")
 
 
 def test_secrets_are_not_shown() -> None:
+    """Credentials in a log show no secret."""
     identity = VECTORS["identities"][0]["private_key"]
     shown = repr(Credentials("key", "SECRET", "SECRET", "org", "SECRET", identity, "SECRET"))
     assert "SECRET" not in shown
@@ -49,6 +53,7 @@ def test_secrets_are_not_shown() -> None:
 
 @pytest.mark.parametrize("vector", VECTORS["mail"], ids=lambda vector: vector["plaintext"] or "empty")
 def test_mail(vector: dict[str, str]) -> None:
+    """Letters are sealed and signed as other clients do."""
     sender, recipient = (Identity.from_text(vector[key]) for key in ("from_private_key", "to_private_key"))
     text = vector["plaintext"].encode()
     nonce, ephemeral = bytes.fromhex(vector["nonce_hex"]), bytes.fromhex(vector["ephemeral_secret_hex"])
@@ -60,6 +65,7 @@ def test_mail(vector: dict[str, str]) -> None:
 
 
 def test_a_letter_is_for_its_two_ends() -> None:
+    """Only the recipient and the sender can open a letter, and a changed one not at all."""
     sender, recipient, stranger = Identity.generate(), Identity.generate(), Identity.generate()
     sent = letter(sender, recipient.public_key, b"howdy")
     assert opened(recipient, sent.to_body) == opened(sender, sent.from_body) == b"howdy"

@@ -73,6 +73,7 @@ async def edited(connection: Connection, root: Cid, name: bytes, link: Link) -> 
 
 
 async def test_accounts(hub: HubServer, connection: Connection) -> None:
+    """An account and its organizations can be made and seen."""
     account = await connection.hub.account()
     assert (account.username, account.email) == ("alice", "alice@example.org")
     assert Identity.from_bytes(await connection.hub.identity()).public_raw == account.key[4:]
@@ -85,6 +86,7 @@ async def test_accounts(hub: HubServer, connection: Connection) -> None:
 
 
 async def test_keys(hub: HubServer, developer: Credentials, connection: Connection) -> None:
+    """Keys work while they are valid, secure ones only with their signature."""
     other = await connection.hub.create_key(KeyType.ACCOUNT, secure=False)
     assert not other.secure
     endpoint = Endpoint.parse(hub.address)
@@ -105,6 +107,7 @@ async def test_keys(hub: HubServer, developer: Credentials, connection: Connecti
 
 
 async def test_every_client_finds_the_same_thread(hub: HubServer, developer: Credentials) -> None:
+    """Two machines of one account find the same buckets."""
     endpoint = Endpoint.parse(hub.address)
     found = []
     for _ in range(2):
@@ -126,6 +129,7 @@ async def test_every_client_finds_the_same_thread(hub: HubServer, developer: Cre
 
 
 async def test_a_user_brings_an_identity_and_gets_a_token(hub: HubServer, connection: Connection) -> None:
+    """A user of an application works in a space of their own."""
     key = await connection.hub.create_key(KeyType.USER, secure=True)
     user = Identity.generate()
     credentials = Credentials(api_key=key.key, api_secret=key.secret, identity=user.private_key)
@@ -141,6 +145,7 @@ async def test_a_user_brings_an_identity_and_gets_a_token(hub: HubServer, connec
 
 
 async def test_buckets(connection: Connection) -> None:
+    """Buckets are made, found by name or key, and removed."""
     buckets = connection.buckets
     assert await buckets.list() == []
     made = await buckets.create("one")
@@ -164,6 +169,7 @@ async def test_buckets(connection: Connection) -> None:
 
 @pytest.mark.parametrize("private", [False, True])
 async def test_files_by_path(connection: Connection, private: bool) -> None:
+    """Files of a bucket are read, moved and removed by path, in private buckets too."""
     buckets = connection.buckets
     key = (await buckets.create("one", private=private)).info.key
     data = os.urandom(600_000)
@@ -196,6 +202,7 @@ async def test_files_by_path(connection: Connection, private: bool) -> None:
 
 
 async def test_roles(connection: Connection) -> None:
+    """A role that was granted is shown, and one for a key that is none is refused."""
     buckets = connection.buckets
     key = (await buckets.create("one")).info.key
     await push_file(connection, key, "sub/a", b"hello")
@@ -209,6 +216,7 @@ async def test_roles(connection: Connection) -> None:
 
 
 async def test_listening(connection: Connection) -> None:
+    """A change made elsewhere is heard."""
     key = (await connection.buckets.create("one")).info.key
     other = (await connection.buckets.create("other")).info.key
     async with connection.threads.listen(connection.thread, "buckets", key) as changes:
@@ -224,6 +232,7 @@ async def test_listening(connection: Connection) -> None:
 
 
 async def test_blocks(connection: Connection) -> None:
+    """Blocks come back as they were sent, and only missing ones are asked for."""
     blocks = connection.blocks
     assert await blocks.offered()
     data = [os.urandom(size) for size in (1, 1000, 262_144, 1_000_000, 2_000_000)]
@@ -243,6 +252,7 @@ async def test_blocks(connection: Connection) -> None:
 
 
 async def test_thousands_of_blocks_in_few_calls(connection: Connection) -> None:
+    """A large push is no call per block."""
     named = [(cid_of(block), block) for block in (b"%d" % number for number in range(3000))]
     await connection.blocks.put(batches(*named), UPLOAD)
     assert await connection.blocks.get([cid for cid, _ in named]) == dict(named)
@@ -251,6 +261,7 @@ async def test_thousands_of_blocks_in_few_calls(connection: Connection) -> None:
 
 
 async def test_swap_root(connection: Connection) -> None:
+    """A push of blocks shows as the new tree, unless another client was first."""
     blocks = connection.blocks
     info = (await connection.buckets.create("one")).info
     content = build_file(b"hello")
@@ -266,6 +277,7 @@ async def test_swap_root(connection: Connection) -> None:
 
 
 async def test_a_swap_names_the_blocks_that_are_missing(connection: Connection) -> None:
+    """A push is never accepted without its blocks, and learns which are missing."""
     info = (await connection.buckets.create("one")).info
     lacking = [cid_of(b"one" * 100_000), cid_of(b"two" * 100_000)]
     file = file_root([(cid, 262_144) for cid in lacking])

@@ -15,6 +15,7 @@ def longest(_low: float, high: float) -> float:
 
 
 def test_delays_double_up_to_a_limit_and_begin_again() -> None:
+    """A Hub that is away is asked less and less, and after an answer soon again."""
     backoff = Backoff(0.5, 300.0, longest)
     delays = [backoff.next_s() for _ in range(12)]
     assert delays[:4] == [0.5, 1.0, 2.0, 4.0]
@@ -24,6 +25,7 @@ def test_delays_double_up_to_a_limit_and_begin_again() -> None:
 
 
 def test_delays_are_fully_jittered() -> None:
+    """A thousand mounts do not return to a restarted Hub in one beat."""
     delays = [Backoff(8.0, 8.0).next_s() for _ in range(200)]
     assert min(delays) < 1.0
     assert max(delays) > 7.0
@@ -46,6 +48,7 @@ class Act:
 
 
 async def test_passing_trouble_is_waited_out(autojump_clock: MockClock) -> None:
+    """An outage delays work and does not fail it."""
     heard: list[tuple[str, float]] = []
     retry = Retry(Backoff(uniform=longest), failed=lambda error, delay_s: heard.append((str(error), delay_s)))
     begun = trio.current_time()
@@ -57,6 +60,7 @@ async def test_passing_trouble_is_waited_out(autojump_clock: MockClock) -> None:
 
 
 async def test_other_errors_are_raised_at_once(autojump_clock: MockClock) -> None:
+    """An error that will not pass is not waited for."""
     act = Act(NotFound("no"))
     with pytest.raises(NotFound):
         await Retry()(act)
@@ -64,6 +68,7 @@ async def test_other_errors_are_raised_at_once(autojump_clock: MockClock) -> Non
 
 
 async def test_giving_up(autojump_clock: MockClock) -> None:
+    """A caller with a limit gets the error within it."""
     begun = trio.current_time()
     with pytest.raises(Unavailable):
         await Retry(Backoff(uniform=longest))(Act(*[Unavailable("away")] * 99), give_up_after_s=10.0)
@@ -71,6 +76,7 @@ async def test_giving_up(autojump_clock: MockClock) -> None:
 
 
 async def test_reset_ends_the_wait(autojump_clock: MockClock) -> None:
+    """ "Try now" does not wait for the backoff."""
     retry = Retry(Backoff(100.0, 100.0, longest))
     begun = trio.current_time()
     async with trio.open_nursery() as nursery:

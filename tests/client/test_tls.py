@@ -40,6 +40,7 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
 
 
 async def test_tls(tmp_path: Path) -> None:
+    """A Hub over TLS is reached by clients that trust its certificate, and by none in clear text."""
     cert, key = self_signed(tmp_path)
     config = HubConfig(data=tmp_path / "hub", listen="127.0.0.1:0", tls_cert=cert, tls_key=key, auto_confirm=True)
     with HubServer(config) as server:

@@ -31,6 +31,7 @@ def tokens_asked_for(connection: Connection) -> int:
 
 
 async def test_one_token_for_all_calls(hub: HubServer, key: KeyInfo) -> None:
+    """Calls that begin together get one token, not one each."""
     user = user_of(key)
     async with connect(Endpoint.parse(hub.address), lambda: user, recalled=ThreadId(b"\x01\x55" + bytes(32))) as connection:
         assert tokens_asked_for(connection) == 0
@@ -42,6 +43,7 @@ async def test_one_token_for_all_calls(hub: HubServer, key: KeyInfo) -> None:
 
 
 async def test_another_token_when_the_hub_has_another_host_key(hub: HubServer, key: KeyInfo, tmp_path: Path) -> None:
+    """A running mount survives that the Hub lost its host key."""
     user = user_of(key)
     async with connect(Endpoint.parse(hub.address), lambda: user) as connection:
         made = await connection.buckets.create("mine")
@@ -63,6 +65,7 @@ async def test_another_token_when_the_hub_has_another_host_key(hub: HubServer, k
 
 
 async def test_a_key_that_ended_is_named_and_another_one_helps(hub: HubServer, connection: Connection, key: KeyInfo) -> None:
+    """A user whose key was invalidated reads so, and goes on with another one."""
     current = user_of(key)
     async with connect(Endpoint.parse(hub.address), lambda: current) as theirs:
         await theirs.buckets.create("mine")

@@ -24,6 +24,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Disk, str]:
 
 
 def test_offsets_and_gaps(place: tuple[Disk, str]) -> None:
+    """Bytes are read back where they were written, gaps as zeros."""
     disk, folder = place
     file = disk.open(f"{folder}/a", create=True)
     disk.pwrite(file, 4, b"efgh")
@@ -42,6 +43,7 @@ def test_offsets_and_gaps(place: tuple[Disk, str]) -> None:
 
 
 def test_appends_go_to_the_end_after_a_cut(place: tuple[Disk, str]) -> None:
+    """The journal goes on at the end after a broken record was cut off."""
     disk, folder = place
     file = disk.open_append(f"{folder}/a", exclusive=True)
     disk.write(file, b"one two")
@@ -55,6 +57,7 @@ def test_appends_go_to_the_end_after_a_cut(place: tuple[Disk, str]) -> None:
 
 
 def test_names(place: tuple[Disk, str]) -> None:
+    """Files and folders are made, replaced, renamed and removed."""
     disk, folder = place
     assert disk.make_folder(f"{folder}/sub") is True
     assert disk.make_folder(f"{folder}/sub") is False
@@ -74,6 +77,7 @@ def test_names(place: tuple[Disk, str]) -> None:
 
 
 def test_errors_are_ours(place: tuple[Disk, str]) -> None:
+    """Each failure names the path and what was tried."""
     disk, folder = place
     for missing in (
         lambda: disk.open(f"{folder}/none"),
@@ -99,6 +103,7 @@ def test_errors_are_ours(place: tuple[Disk, str]) -> None:
 
 
 def test_a_lock_is_held_by_one(place: tuple[Disk, str]) -> None:
+    """Two daemons never write one journal."""
     disk, folder = place
     lock = disk.lock_file(f"{folder}/lock")
     with pytest.raises(Busy):
@@ -110,6 +115,7 @@ def test_a_lock_is_held_by_one(place: tuple[Disk, str]) -> None:
 
 
 def test_a_full_device_is_no_space() -> None:
+    """A full disk is told from a broken one."""
     disk = Disk()
     file = disk.open("/dev/full")
     with pytest.raises(NoSpace, match="/dev/full"):
@@ -122,6 +128,7 @@ def test_a_full_device_is_no_space() -> None:
 
 
 def test_short_writes_and_reads_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system call that did only a part loses no bytes."""
     real_write, real_pwrite, real_pread = os.write, os.pwrite, os.pread
     monkeypatch.setattr(os, "write", lambda fd, data: real_write(fd, bytes(data)[:3]))
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real_pwrite(fd, bytes(data)[:3], at))
@@ -138,11 +145,13 @@ def test_short_writes_and_reads_are_continued(tmp_path: Path, monkeypatch: pytes
 
 
 def test_every_row_of_the_table_names_an_errno() -> None:
+    """The table of errnos holds no number that is none."""
     assert all(number in errno.errorcode for number in _ERRORS)
     assert _ERRORS[errno.ENOSPC] is _ERRORS[errno.EDQUOT] is NoSpace
 
 
 async def test_one_worker_works_one_after_the_other() -> None:
+    """Records are written in the order asked."""
     workers = Workers(1)
     done: list[int] = []
     async with trio.open_nursery() as nursery:
@@ -157,6 +166,7 @@ class TestTheFaultyDisk:
     """What it forgets, since the crash tests stand on it."""
 
     def test_unsynced_bytes_and_names_are_forgotten(self) -> None:
+        """The crash tests forget what a power loss would take."""
         disk = FaultyDisk()
         disk.make_folder("/f")
         disk.fsync_folder("/")
@@ -174,6 +184,7 @@ class TestTheFaultyDisk:
         assert all(len(names) == 1 for names in seen), "a rename is one step"
 
     def test_it_stops_at_the_call_it_was_told(self) -> None:
+        """The crash tests stop at each call, done or half done."""
         for after in (False, True):
             disk = FaultyDisk(stop_at=2, stop_after=after)
             file = disk.open_append("/a", create=True)
@@ -184,6 +195,7 @@ class TestTheFaultyDisk:
             assert disk.after_kill().read_file("/a") == (b"0123" if after else b"01")
 
     def test_a_failed_fsync_lies_afterwards(self) -> None:
+        """The crash tests know that a second fsync proves nothing."""
         disk = FaultyDisk(fail_at={3: DiskFailed("bad sector")})
         file = disk.open_append("/a", create=True)
         disk.write(file, b"0123")

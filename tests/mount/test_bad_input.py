@@ -26,6 +26,7 @@ def refused(code: int) -> pytest.RaisesExc[OSError]:
 
 
 def test_names_that_cannot_be_carried(bucket: Path) -> None:
+    """A name that no bucket can hold is refused with the errno that says why, and nothing is made."""
     raw = os.fsencode(bucket)
     makers: tuple[Callable[[bytes], object], ...] = (
         lambda name: os.mkdir(raw + b"/" + name),
@@ -46,6 +47,7 @@ def test_names_that_cannot_be_carried(bucket: Path) -> None:
 
 
 def test_the_seed_is_hidden_and_its_name_refused(mounted: Mounted) -> None:
+    """The Hub's own file cannot be seen, replaced or renamed over."""
     home = mounted.path / "home"
     assert ".textileseed" not in os.listdir(home)
     with refused(errno.ENOENT):
@@ -59,6 +61,7 @@ def test_the_seed_is_hidden_and_its_name_refused(mounted: Mounted) -> None:
 
 
 def test_what_a_bucket_has_no_form_for(bucket: Path) -> None:
+    """Hard links, pipes and devices are refused, not lost at the next push."""
     (bucket / "f").touch()
     acts: tuple[Callable[[], object], ...] = (
         lambda: os.link(bucket / "f", bucket / "g"),
@@ -71,6 +74,7 @@ def test_what_a_bucket_has_no_form_for(bucket: Path) -> None:
 
 
 def test_renames_do_not_cross_buckets(mounted: Mounted) -> None:
+    """mv between buckets copies, as between file systems."""
     (mounted.path / "elsewhere").mkdir()
     (mounted.path / "home/crossing").write_text("x")
     with refused(errno.EXDEV):
@@ -85,16 +89,19 @@ def test_renames_do_not_cross_buckets(mounted: Mounted) -> None:
 
 
 def test_mount_point_missing(home: Home) -> None:
+    """A mount point that does not exist is one line with what to do."""
     said = home.complaint("mount", home.root / "nowhere")
     assert str(home.root / "nowhere") in said
 
 
 def test_mount_point_is_a_file(home: Home) -> None:
+    """A mount point that is a file is one line with what to do."""
     (home.root / "file").touch()
     assert str(home.root / "file") in home.complaint("mount", home.root / "file")
 
 
 def test_mount_point_not_empty(home: Home) -> None:
+    """Files in the mount point are not hidden under a mount."""
     place = home.root / "full"
     place.mkdir()
     (place / "precious").write_text("x")
@@ -103,6 +110,7 @@ def test_mount_point_not_empty(home: Home) -> None:
 
 
 def test_mount_point_already_mounted(home: Home) -> None:
+    """A second mount on one folder is refused."""
     mount = home.mount()
     assert "already" in home.complaint("mount", mount.path)
     (mount.path / "home/f").write_text("unharmed")
@@ -110,6 +118,7 @@ def test_mount_point_already_mounted(home: Home) -> None:
 
 
 def test_umount_of_what_is_no_mount(home: Home) -> None:
+    """umount of another folder says that nothing is mounted there."""
     (home.root / "folder").mkdir()
     assert str(home.root / "folder") in home.complaint("umount", home.root / "folder")
     home.complaint("status", home.root / "folder")
@@ -117,6 +126,7 @@ def test_umount_of_what_is_no_mount(home: Home) -> None:
 
 
 def test_unknown_bucket(home: Home) -> None:
+    """A mistyped bucket is refused before anything is mounted."""
     (home.root / "place").mkdir()
     assert "nosuch" in home.complaint("mount", "nosuch", home.root / "place")
     assert "nosuch" in home.complaint("buck", "ls", "nosuch")
@@ -128,6 +138,7 @@ def test_unknown_bucket(home: Home) -> None:
 
 
 def test_no_hub_at_that_address(home: Home) -> None:
+    """A wrong address is one line, not a hanging mount."""
     address = free_address()
     home.extra.update({"BUCKETFS_HUB": address, "BUCKETFS_API_KEY": "b" + "a" * 26, "BUCKETFS_API_SECRET": "b" + "a" * 39})
     assert address in home.complaint("buck", "ls")
@@ -143,6 +154,7 @@ def hub(home: Home) -> Iterator[ServedHub]:
 
 
 def test_wrong_key_and_wrong_secret(home: Home, hub: ServedHub) -> None:
+    """Wrong credentials are refused in words, without the secret in them."""
     account = hub.account("bob")
     (home.root / "place").mkdir()
     for variable, value in (("BUCKETFS_API_KEY", "b" + "a" * 26), ("BUCKETFS_API_SECRET", "b" + "a" * 39)):
@@ -217,6 +229,7 @@ def blocks_with(folder: Path, needle: bytes) -> list[tuple[Path, int]]:
 
 
 def test_a_corrupt_block_in_the_hubs_store_is_never_shown(home: Home) -> None:
+    """A bad sector at the Hub is an I/O error, never wrong bytes."""
     mount = home.mount()
     content = random.Random(11).randbytes(700_000)
     (mount.path / "home/bad").write_bytes(content)
@@ -262,11 +275,13 @@ if ROOT:
     )
 
     def test_no_fuse_device(home: Home) -> None:
+        """A machine without FUSE gets a hint what to load."""
         home.wrapper = ("unshare", "--mount", "sh", "-c", f'{WITHOUT_DEVICE}exec "$@"', "sh")
         (home.root / "place").mkdir()
         assert "/dev/fuse" in home.complaint("mount", home.root / "place")
 
     def test_no_fusermount3(new_home: Callable[..., Home]) -> None:
+        """A machine without fusermount3 gets a hint what to install."""
         user = plain_user()
         home = new_home(user)
         (home.root / "place").mkdir()

@@ -23,6 +23,7 @@ MOUNTINFO = rb"""22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
 
 
 def test_mountinfo_is_read_with_its_escapes() -> None:
+    """A mount on a path with spaces is found again."""
     root, ours, other = parse_mountinfo(MOUNTINFO)
     assert (root.mountpoint, root.type, root.ours) == (Path("/"), "ext4", False)
     assert (ours.mountpoint, ours.device, ours.ours) == (Path("/home/me/my files"), "0:52", True)
@@ -31,6 +32,7 @@ def test_mountinfo_is_read_with_its_escapes() -> None:
 
 
 def test_an_empty_folder_of_ours_is_fine(tmp_path: Path) -> None:
+    """An empty folder can be mounted on, by a symlink too."""
     assert prepare(tmp_path, SETTINGS) == tmp_path
     link = tmp_path.parent / "link"
     link.symlink_to(tmp_path)
@@ -39,6 +41,7 @@ def test_an_empty_folder_of_ours_is_fine(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["missing", "file", "below a file", "full"])
 def test_each_refusal_is_one_line_with_a_hint(tmp_path: Path, kind: str) -> None:
+    """Each reason why a folder cannot be mounted on is one line that says what to do."""
     place, expected = {
         "missing": (tmp_path / "none", NotFound),
         "file": (tmp_path / "full" / "file", NotADirectory),
@@ -55,12 +58,14 @@ def test_each_refusal_is_one_line_with_a_hint(tmp_path: Path, kind: str) -> None
 
 
 def test_another_fuse_mount_is_not_ours_to_clear(tmp_path: Path) -> None:
+    """A mount of another program is left alone."""
     other = Mounted(tmp_path, "fuse.sshfs", "host:/", "0:52")
     with pytest.raises(Busy, match=r"fuse\.sshfs"):
         checks.clear_dead(tmp_path, lambda place: other)
 
 
 def test_a_folder_of_someone_else_is_refused_to_a_plain_user(stage: Path) -> None:
+    """A plain user cannot hide the folder of another user under a mount."""
     program = (
         "import sys; from pathlib import Path; from bucketfs.mount.checks import check_place; check_place(Path(sys.argv[1]))"
     )

@@ -20,6 +20,7 @@ def figures(mount: Mounted) -> tuple[dict[str, int], dict[str, int], dict[str, i
 
 
 def test_a_push_makes_no_call_per_file(home: Home) -> None:
+    """A push of many files is not slowed by a call for each."""
     mount = home.mount()
     mount.sync()
     calls, _, _ = figures(mount)
@@ -38,6 +39,7 @@ def test_a_push_makes_no_call_per_file(home: Home) -> None:
 
 @pytest.mark.parametrize("size", [20_000_000])
 def test_a_small_change_of_a_large_file_sends_its_leaf(home: Home, size: int) -> None:
+    """Changing a byte of a large file does not send the file."""
     mount = home.mount()
     big = mount.path / "home/big"
     big.write_bytes(random.Random(3).randbytes(size))
@@ -53,6 +55,7 @@ def test_a_small_change_of_a_large_file_sends_its_leaf(home: Home, size: int) ->
 
 
 def test_attributes_and_renames_send_no_content(home: Home) -> None:
+    """chmod and mv cost no upload."""
     mount = home.mount()
     folder = mount.path / "home/d"
     folder.mkdir()
@@ -71,6 +74,7 @@ def test_attributes_and_renames_send_no_content(home: Home) -> None:
 
 
 def test_listing_a_cold_tree_fetches_no_content(home: Home) -> None:
+    """ls -R of a bucket does not download it."""
     mount = home.mount()
     for folder in range(5):
         (mount.path / f"home/{folder}").mkdir()
@@ -111,6 +115,7 @@ def test_a_cold_tree_is_gone_through_by_name_with_few_calls(home: Home) -> None:
 
 
 def test_one_name_of_a_large_folder_is_looked_up_alone(home: Home) -> None:
+    """One file of a huge folder is found without reading the folder."""
     mount = home.mount()
     for number in range(200):
         (mount.path / f"home/{number:03}").write_bytes(os.urandom(3000))

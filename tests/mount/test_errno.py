@@ -18,11 +18,13 @@ def leaves(kind: type[errors.BucketfsError]) -> list[type[errors.BucketfsError]]
 
 @pytest.mark.parametrize("kind", [*leaves(errors.BucketfsError), errors.HubError], ids=lambda kind: kind.__name__)
 def test_every_leaf_class_has_a_row(kind: type[errors.BucketfsError], caplog: pytest.LogCaptureFixture) -> None:
+    """No error reaches a program as a wrong errno because a row was forgotten."""
     assert errno_of(kind("something")) in errno.errorcode
     assert not caplog.records
 
 
 def test_docstring_of_the_tree_says_the_same() -> None:
+    """The errnos that the README promises are those that programs get."""
     assert errno_of(errors.Denied()) == errno.EACCES
     assert errno_of(errors.NotPermitted()) == errno.EPERM
     assert errno_of(errors.NameInvalid()) == errno.EILSEQ
@@ -33,6 +35,8 @@ def test_docstring_of_the_tree_says_the_same() -> None:
 
 
 def test_a_class_made_elsewhere_counts_as_its_parent() -> None:
+    """A finer error of a room is answered as what it is a kind of."""
+
     class SeedRefused(errors.NotPermitted):
         pass
 
@@ -40,6 +44,7 @@ def test_a_class_made_elsewhere_counts_as_its_parent() -> None:
 
 
 def test_unknown_is_eio_with_exactly_one_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """A bug is an I/O error for the program and one traceback for us."""
     with caplog.at_level(logging.DEBUG):
         assert errno_of(ZeroDivisionError("oh")) == errno.EIO
     assert len(caplog.records) == 1
@@ -47,5 +52,6 @@ def test_unknown_is_eio_with_exactly_one_traceback(caplog: pytest.LogCaptureFixt
 
 
 def test_a_group_counts_as_its_first_member() -> None:
+    """An error from concurrent work keeps its errno."""
     group = ExceptionGroup("nursery", [ExceptionGroup("inner", [errors.NoSpace()]), errors.NotFound()])
     assert errno_of(group) == errno.ENOSPC

@@ -41,6 +41,7 @@ def kernel() -> Kernel:
 
 
 async def test_the_same_news_is_told_once_and_in_order_of_last_mention(kernel: Kernel, nursery: trio.Nursery) -> None:
+    """A storm of changes does not become a storm of announcements, and the last word wins."""
     invalidator = Invalidator(kernel)
     for news in (A, B, EntryChanged(Inode(1), b"a")):
         invalidator.notify(news)
@@ -51,6 +52,7 @@ async def test_the_same_news_is_told_once_and_in_order_of_last_mention(kernel: K
 
 
 async def test_news_repeated_while_it_is_told_is_told_again(kernel: Kernel, nursery: trio.Nursery) -> None:
+    """A change during its own announcement is not lost."""
     invalidator = Invalidator(kernel)
     await nursery.start(invalidator.run)
     kernel.gate.clear()
@@ -63,6 +65,7 @@ async def test_news_repeated_while_it_is_told_is_told_again(kernel: Kernel, nurs
 
 
 async def test_more_than_a_batch(kernel: Kernel, nursery: trio.Nursery) -> None:
+    """A root that changed everything is announced completely."""
     invalidator = Invalidator(kernel)
     await nursery.start(invalidator.run)
     many = [AttributesChanged(Inode(number)) for number in range(3 * invalidate.BATCH_MAX + 1)]
@@ -73,6 +76,7 @@ async def test_more_than_a_batch(kernel: Kernel, nursery: trio.Nursery) -> None:
 
 
 async def test_it_comes_to_rest_and_tells_nothing_afterwards(kernel: Kernel) -> None:
+    """An unmount does not pull the session from under a worker."""
     invalidator = Invalidator(kernel)
     kernel.gate.clear()
     async with trio.open_nursery() as nursery:
@@ -92,6 +96,7 @@ async def test_it_comes_to_rest_and_tells_nothing_afterwards(kernel: Kernel) -> 
 
 
 async def test_what_the_kernel_does_not_hold_is_no_trouble(nursery: trio.Nursery, caplog: pytest.LogCaptureFixture) -> None:
+    """Only refusals that mean something get into the log."""
     answers = {b"gone": errno.ENOENT, b"away": errno.ENOTCONN, b"odd": errno.EPERM}
 
     def tell(news: Invalidation) -> None:
@@ -108,6 +113,7 @@ async def test_what_the_kernel_does_not_hold_is_no_trouble(nursery: trio.Nursery
 
 
 async def test_a_name_that_an_answer_introduced_is_not_announced_any_more(kernel: Kernel, nursery: trio.Nursery) -> None:
+    """getcwd(2) works in a folder that was just looked up."""
     invalidator = Invalidator(kernel)
     await nursery.start(invalidator.run)
     kernel.gate.clear()
@@ -124,6 +130,7 @@ async def test_a_name_that_an_answer_introduced_is_not_announced_any_more(kernel
 
 
 async def test_a_name_is_introduced_while_others_of_its_batch_are_told(kernel: Kernel, nursery: trio.Nursery) -> None:
+    """A name that is answered during a batch is not dropped by it."""
     invalidator = Invalidator(kernel)
     kernel.gate.clear()
     for news in (A, B):

@@ -99,6 +99,7 @@ def errno_in(call: Callable[[], object]) -> int | None:
 
 
 def test_files_are_written_read_and_synced(served: Served) -> None:
+    """Bytes written through the kernel are read back, and fsync reaches us."""
     path = served.place / "file"
     data = os.urandom(3_000_000)
     with path.open("wb") as file:
@@ -117,6 +118,7 @@ def test_files_are_written_read_and_synced(served: Served) -> None:
 
 
 def test_names_are_made_listed_renamed_removed(served: Served) -> None:
+    """Names behave as in a local folder."""
     folder = served.place / "folder"
     folder.mkdir(mode=0o700)
     for number in range(700):
@@ -135,6 +137,7 @@ def test_names_are_made_listed_renamed_removed(served: Served) -> None:
 
 
 def test_attributes_are_set_and_shown(served: Served) -> None:
+    """Modes and times that are set are shown."""
     path = served.place / "file"
     path.touch()
     os.chmod(path, 0o4751)
@@ -150,6 +153,7 @@ def test_attributes_are_set_and_shown(served: Served) -> None:
 
 
 def test_rename_flags(served: Served) -> None:
+    """NOREPLACE and EXCHANGE mean what renameat2(2) says."""
     a, b = served.place / "a", served.place / "b"
     a.write_text("a")
     b.write_text("b")
@@ -168,6 +172,7 @@ def renameat2(old: Path, new: Path, flags: int) -> int:
 
 
 def test_what_a_bucket_does_not_have(served: Served) -> None:
+    """Links, pipes and extended attributes are refused with the errno programs expect."""
     path = served.place / "file"
     path.touch()
     assert errno_in(lambda: os.link(path, served.place / "hard")) == errno.EPERM
@@ -180,6 +185,7 @@ def test_what_a_bucket_does_not_have(served: Served) -> None:
 
 
 def test_names_that_cannot_be_carried(served: Served) -> None:
+    """Names that are not UTF-8 or too long are refused."""
     root = os.fsencode(served.place)
     assert errno_in(lambda: os.mkdir(root + b"/\xff")) == errno.EILSEQ
     assert errno_in(lambda: os.mkdir(root + b"/" + b"n" * 256)) == errno.ENAMETOOLONG
@@ -200,6 +206,7 @@ def test_the_kernel_asks_for_no_attributes_on_each_write(served: Served) -> None
 
 
 def test_names_and_attributes_are_asked_for_once(served: Served) -> None:
+    """Repeated stat calls cost no request."""
     for number in range(50):
         (served.place / f"n{number}").touch()
         (served.place / f"n{number}").stat()  # after each close the kernel asks once for the number of blocks
@@ -213,6 +220,7 @@ def test_names_and_attributes_are_asked_for_once(served: Served) -> None:
 
 
 def test_news_reaches_the_kernel(served: Served) -> None:
+    """A change made elsewhere is seen at once, though the kernel may believe for an hour."""
     path = served.place / "file"
     served.ask("write", name="file", data="one")
     assert path.read_text() == "one"
@@ -250,6 +258,7 @@ def test_news_does_not_lock_up_with_requests(served: Served) -> None:
 
 
 def test_a_request_that_waits_too_long_is_eio_and_the_others_go_on(serve: Callable[..., Served]) -> None:
+    """A Hub that hangs holds up the reads that need it, for a bounded time, and no other."""
     served = serve(timeout_s=0.5, grace_s=0.5)
     served.ask("write", name="cold", data="x" * 100)
     (served.place / "warm").write_text("y")
@@ -273,6 +282,7 @@ def test_a_request_that_waits_too_long_is_eio_and_the_others_go_on(serve: Callab
 
 
 def test_an_fsync_may_have_a_longer_limit(serve: Callable[..., Served]) -> None:
+    """An fsync that waits for the Hub gets the longer limit that was set."""
     served = serve(timeout_s=0.3, grace_s=0.2, fsync_timeout_s=20)
     with (served.place / "file").open("wb", buffering=0) as file:
         file.write(b"x")
@@ -289,6 +299,7 @@ def test_an_fsync_may_have_a_longer_limit(serve: Callable[..., Served]) -> None:
 
 
 def test_a_bug_is_eio_with_one_traceback_and_the_mount_lives(serve: Callable[..., Served]) -> None:
+    """A bug fails one request and not the mount."""
     served = serve()
     assert errno_in(lambda: os.stat(served.place / "explode")) == errno.EIO
     assert errno_in(lambda: os.stat(served.place / "away")) == errno.EIO
@@ -298,6 +309,7 @@ def test_a_bug_is_eio_with_one_traceback_and_the_mount_lives(serve: Callable[...
 
 
 def test_lookup_counts_balance(served: Served) -> None:
+    """Inodes are forgotten when the kernel forgets them, and not before."""
     for number in range(300):
         (served.place / f"n{number}").write_text("x")
     assert len(list(os.scandir(served.place))) == 300
@@ -311,6 +323,7 @@ def test_lookup_counts_balance(served: Served) -> None:
 
 
 def test_umount_from_outside_ends_the_process(served: Served) -> None:
+    """umount by any tool ends the daemon."""
     (served.place / "file").write_text("x")
     unmount(served.place)
     assert served.process.wait(10) == 0
@@ -341,6 +354,7 @@ def test_leaving_writes_back_what_is_still_open(serve: Callable[..., Served]) ->
 
 
 def test_a_mount_that_hangs_is_not_dead_and_nobody_waits_for_it(serve: Callable[..., Served], place: Path) -> None:
+    """A mount that hangs is not cleared away under its programs."""
     served = serve()
     served.process.send_signal(signal.SIGSTOP)
     assert not is_dead(place, 0.2)
@@ -350,6 +364,7 @@ def test_a_mount_that_hangs_is_not_dead_and_nobody_waits_for_it(serve: Callable[
 
 
 def test_sigkill_leaves_a_dead_mount_that_the_next_one_clears(serve: Callable[..., Served], place: Path) -> None:
+    """After a kill the next mount works without a hand."""
     served = serve()
     (place / "file").write_text("x")
     place.stat()  # the kernel remembers this for an hour, dead or not
@@ -362,6 +377,7 @@ def test_sigkill_leaves_a_dead_mount_that_the_next_one_clears(serve: Callable[..
 
 
 def test_a_second_mount_is_refused(served: Served, place: Path) -> None:
+    """Two mounts on one folder do not shadow each other."""
     with pytest.raises(RuntimeError, match=r"Busy: .* is mounted already"):
         Served(place, {})
     assert mounted_at(place) is not None
@@ -369,11 +385,13 @@ def test_a_second_mount_is_refused(served: Served, place: Path) -> None:
 
 
 def test_read_only(serve: Callable[..., Served]) -> None:
+    """A read-only mount refuses every change."""
     served = serve(read_only=True)
     assert errno_in(lambda: (served.place / "file").touch()) == errno.EROFS
 
 
 def test_the_mount_says_what_it_is_and_carries_no_setuid(served: Served) -> None:
+    """A bucket cannot plant a program that runs as root."""
     mounted = mounted_at(served.place)
     assert mounted is not None and mounted.ours and mounted.source == "bucketfs"
     line = next(one for one in Path("/proc/self/mountinfo").read_text().splitlines() if str(served.place) in one)
@@ -381,6 +399,7 @@ def test_the_mount_says_what_it_is_and_carries_no_setuid(served: Served) -> None
 
 
 def test_a_mount_that_left_is_gone(served: Served) -> None:
+    """After an unmount nothing is left mounted."""
     (served.place / "file").write_text("x")
     assert served.stop() == ""
     assert served.process.returncode == 0

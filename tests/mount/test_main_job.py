@@ -15,6 +15,7 @@ from support.home import CHECKOUT, Home, Mounted, program
 
 
 def test_copy_list_and_remove_a_tree(bucket: Path, stage: Path) -> None:
+    """cp -a, ls -l and rm -r work as on a local disk."""
     source = stage / "main-job-source"
     source.mkdir()
     trees.oddities(source / "odd")
@@ -64,6 +65,7 @@ def test_write_aside_and_rename(bucket: Path) -> None:
 
 
 def test_folders_at_the_top_are_buckets(mounted: Mounted) -> None:
+    """mkdir at the top makes a bucket, rmdir removes an empty one."""
     assert "home" in os.listdir(mounted.path)
     made = mounted.path / "made here"
     made.mkdir()
@@ -82,6 +84,7 @@ def test_folders_at_the_top_are_buckets(mounted: Mounted) -> None:
 
 
 def test_it_says_in_three_lines_what_it_did(mounted: Mounted) -> None:
+    """The first mount tells the user what was made and where."""
     lines = mounted.said.strip().splitlines()
     assert len(lines) == 3, mounted.said
     assert str(mounted.path) in mounted.said
@@ -89,6 +92,7 @@ def test_it_says_in_three_lines_what_it_did(mounted: Mounted) -> None:
 
 
 def test_status_in_words_and_in_json(mounted: Mounted) -> None:
+    """status says how the mount is, for people and for programs."""
     (mounted.path / "home" / "for status").write_text("x")
     mounted.sync()
     assert str(mounted.path) in mounted.home.cli("status").stdout
@@ -97,11 +101,13 @@ def test_status_in_words_and_in_json(mounted: Mounted) -> None:
 
 
 def test_secrets_are_only_for_their_owner(mounted: Mounted) -> None:
+    """Keys on disk are readable by their owner alone."""
     secrets = mounted.home.config / "credentials.toml"
     assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
 
 
 def test_unmounted_and_mounted_again_all_is_there(home: Home) -> None:
+    """What was written before an unmount is there after the next mount."""
     mount = home.mount()
     folder = mount.path / "home" / "d"
     folder.mkdir()
@@ -135,6 +141,7 @@ def test_killed_and_mounted_again_nothing_closed_is_lost(home: Home) -> None:
 
 
 def test_one_bucket_or_a_prefix_of_it_as_the_root(home: Home) -> None:
+    """One bucket, or a folder of it, can be the root of a mount."""
     mount = home.mount()
     (mount.path / "home/music/live").mkdir(parents=True)
     (mount.path / "home/music/live/f").write_text("x")
@@ -173,6 +180,7 @@ def test_make_mount_twice(home: Home) -> None:
 
 
 def test_push_and_pull_of_a_folder_without_a_mount(home: Home) -> None:
+    """A folder goes to a bucket and back without FUSE."""
     source = home.root / "source"
     source.mkdir()
     trees.oddities(source / "odd")

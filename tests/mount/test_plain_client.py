@@ -56,6 +56,7 @@ def eventually(question: Callable[[], bool], timeout_s: float = 45) -> None:
 def test_written_by_the_mount_read_by_the_plain_client(
     served: tuple[ServedHub, Account, Mounted], plain: PlainClient, folder: Path, stage: Path
 ) -> None:
+    """Other clients of the Hub read what a mount wrote."""
     source = stage / "for-plain"
     trees.oddities(source)
     for path in sorted(source.rglob("*")):
@@ -81,6 +82,7 @@ def test_written_by_the_mount_read_by_the_plain_client(
 def test_pushed_by_the_plain_client_seen_in_the_mount(
     served: tuple[ServedHub, Account, Mounted], plain: PlainClient, folder: Path
 ) -> None:
+    """What another client pushes appears in the mount."""
     key = plain.enter("shared")
     files = {"p/small": b"hello\n", "p/deep/er/big": random.Random(5).randbytes(601_545), "p/empty": b""}
     plain.push_paths(key, files)
@@ -101,6 +103,7 @@ def test_pushed_by_the_plain_client_seen_in_the_mount(
 def test_both_write_at_once_and_nothing_is_lost(
     served: tuple[ServedHub, Account, Mounted], plain: PlainClient, folder: Path
 ) -> None:
+    """A mount and another client that write at once lose nothing."""
     key = plain.enter("shared")
     (folder / "both").mkdir()
     served[2].sync()
@@ -139,6 +142,7 @@ def test_root_of_a_tree_without_attributes(
 
 
 def test_root_of_a_large_file(served: tuple[ServedHub, Account, Mounted], plain: PlainClient) -> None:
+    """A large file has the CID that other IPFS tools give it."""
     data = bytes(index % 251 for index in range(601_545))
     answer = plain.push_paths(plain.enter("shared"), {"vectors/file": data})
     assert answer.cid == "bafybeid6x2iyilnqcr6cq6esxf4yfxk7zumovysms6d5tpkstjpzrxtwb4"
@@ -146,6 +150,7 @@ def test_root_of_a_large_file(served: tuple[ServedHub, Account, Mounted], plain:
 
 
 def test_a_block_that_is_not_what_its_name_says_is_refused(plain: PlainClient) -> None:
+    """A client cannot store wrong bytes under a CID."""
     right, wrong = os.urandom(1000), os.urandom(1000)
     with pytest.raises(grpc.RpcError) as refusal:
         plain.put_blocks([(raw_cid(right), right), (raw_cid(wrong), wrong[:-1] + b"!")])
@@ -160,6 +165,7 @@ def refused(client: PlainClient) -> tuple[grpc.StatusCode, str]:
 
 
 def test_nothing_is_open_without_a_key_and_its_signature(served: tuple[ServedHub, Account, Mounted]) -> None:
+    """Buckets are closed to callers without the account's key."""
     account, unauthenticated = served[1], grpc.StatusCode.UNAUTHENTICATED
     target, key, secret = account.address, account.key, account.secret
     other = "b" + "a" * 39
@@ -174,6 +180,7 @@ def test_nothing_is_open_without_a_key_and_its_signature(served: tuple[ServedHub
 
 
 def test_unknown_thread_and_bucket(plain: PlainClient) -> None:
+    """A wrong bucket or path is refused with the texts that other clients know."""
     plain.enter("shared")
     with pytest.raises(grpc.RpcError) as refusal:
         plain.list_path("bafzbei" + "a" * 52, "")

@@ -30,6 +30,7 @@ def home(new_home: Callable[..., Home]) -> Iterator[Home]:
 
 
 def test_a_plain_user_does_the_main_job(home: Home) -> None:
+    """Mounting needs no root."""
     mount = home.mount()
     inside = mount.path / "home"
     home.run(["sh", "-c", f"cd '{inside}' && mkdir d && echo hello > d/f && ln -s f d/l && chmod 640 d/f && mv d/f d/g"])
@@ -50,6 +51,7 @@ def test_a_plain_user_does_the_main_job(home: Home) -> None:
 
 
 def test_rights_of_files_are_the_kernels_affair(home: Home) -> None:
+    """chmod protects a file in a mount as anywhere."""
     mount = home.mount()
     inside = mount.path / "home"
     home.run(["sh", "-c", f"cd '{inside}' && echo secret > f && chmod 000 f"])
@@ -73,6 +75,7 @@ if os.geteuid() == 0:
         mount.umount()
 
     def test_a_mount_point_of_somebody_else(home: Home, stage: Path) -> None:
+        """A plain user cannot mount on another user's folder."""
         place = stage / "roots own"
         place.mkdir(mode=0o755)
         said = home.complaint("mount", place)

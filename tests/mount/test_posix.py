@@ -51,6 +51,7 @@ def python(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
 
 
 def test_write_read_back_and_size(folder: Path) -> None:
+    """A file holds what was written, of every size around a block."""
     path = folder / "f"
     data = random.Random(0).randbytes(700_000)
     assert path.write_bytes(data) == len(data)
@@ -60,6 +61,7 @@ def test_write_read_back_and_size(folder: Path) -> None:
 
 
 def test_write_at_any_offset(folder: Path) -> None:
+    """Random writes land where they belong."""
     path = folder / "f"
     path.write_bytes(b"." * 600_000)
     with path.open("r+b") as file:
@@ -100,6 +102,7 @@ def test_random_edits_beside_plain_bytes(folder: Path) -> None:
 
 
 def test_truncate_down_then_up_shows_zeros(folder: Path) -> None:
+    """Bytes that were cut off do not come back."""
     path = folder / "f"
     path.write_bytes(b"secret" * 100_000)
     os.truncate(path, 10)
@@ -109,6 +112,7 @@ def test_truncate_down_then_up_shows_zeros(folder: Path) -> None:
 
 
 def test_open_with_trunc_empties(folder: Path) -> None:
+    """ "> file" empties it."""
     path = folder / "f"
     path.write_bytes(b"old")
     path.open("wb").close()
@@ -117,6 +121,7 @@ def test_open_with_trunc_empties(folder: Path) -> None:
 
 
 def test_sparse_file(folder: Path) -> None:
+    """A hole reads as zeros and takes no room."""
     path = folder / "f"
     with path.open("wb") as file:
         file.seek(50 << 20)
@@ -130,6 +135,7 @@ def test_sparse_file(folder: Path) -> None:
 
 
 def test_what_one_descriptor_writes_another_reads(folder: Path) -> None:
+    """Two programs see one file."""
     path = folder / "f"
     with path.open("wb", buffering=0) as writer, path.open("rb", buffering=0) as reader:
         for number in range(20):
@@ -138,6 +144,7 @@ def test_what_one_descriptor_writes_another_reads(folder: Path) -> None:
 
 
 def test_append(folder: Path) -> None:
+    """O_APPEND writes at the end, wherever that is by then."""
     path = folder / "f"
     path.write_bytes(b"one")
     with path.open("ab") as file:
@@ -150,6 +157,7 @@ def test_append(folder: Path) -> None:
 
 
 def test_append_from_two_processes_loses_nothing(folder: Path) -> None:
+    """Two processes can append to one log."""
     path = folder / "f"
     path.touch()
     code = (
@@ -166,6 +174,7 @@ def test_append_from_two_processes_loses_nothing(folder: Path) -> None:
 
 
 def test_exclusive_creation_has_one_winner(folder: Path) -> None:
+    """Lock files work."""
     path = folder / "f"
     code = (
         "import os, sys\n"
@@ -180,6 +189,7 @@ def test_exclusive_creation_has_one_winner(folder: Path) -> None:
 
 
 def test_unlinked_file_lives_while_open(folder: Path) -> None:
+    """A program keeps reading a file that was removed under it."""
     path = folder / "f"
     path.write_bytes(b"still here")
     with path.open("r+b", buffering=0) as file:
@@ -196,6 +206,7 @@ def test_unlinked_file_lives_while_open(folder: Path) -> None:
 
 
 def test_replaced_file_lives_while_open(folder: Path) -> None:
+    """A program keeps reading a file that was replaced under it."""
     old, new = folder / "old", folder / "new"
     old.write_bytes(b"old" * 100_000)
     new.write_bytes(b"new")
@@ -206,6 +217,7 @@ def test_replaced_file_lives_while_open(folder: Path) -> None:
 
 
 def test_fsync_of_files_and_folders(folder: Path) -> None:
+    """fsync works on files and folders."""
     path = folder / "f"
     with path.open("wb") as file:
         file.write(b"x" * 100_000)
@@ -218,6 +230,7 @@ def test_fsync_of_files_and_folders(folder: Path) -> None:
 
 
 def test_mmap_read_and_write(folder: Path) -> None:
+    """Programs may map files into memory."""
     path = folder / "f"
     path.write_bytes(b"a" * 600_000)
     code = (
@@ -237,6 +250,7 @@ def test_mmap_read_and_write(folder: Path) -> None:
 
 
 def test_locks_between_processes(folder: Path) -> None:
+    """A lock that one process holds keeps another one out."""
     path = folder / "f"
     path.touch()
     code = (
@@ -256,6 +270,7 @@ def test_locks_between_processes(folder: Path) -> None:
 
 
 def test_rename_file_over_file(folder: Path) -> None:
+    """Saving by rename replaces the file in one step."""
     (folder / "a").write_text("a")
     (folder / "b").write_text("b")
     inode = (folder / "a").stat().st_ino
@@ -266,6 +281,7 @@ def test_rename_file_over_file(folder: Path) -> None:
 
 
 def test_rename_directory_with_all_below(folder: Path) -> None:
+    """A folder moves with all that is in it."""
     (folder / "a/b/c").mkdir(parents=True)
     (folder / "a/b/c/f").write_text("deep")
     (folder / "empty").mkdir()
@@ -280,6 +296,7 @@ def test_rename_directory_with_all_below(folder: Path) -> None:
 
 
 def test_rename_refusals(folder: Path) -> None:
+    """A rename that makes no sense is refused with the errno of POSIX."""
     (folder / "d/sub").mkdir(parents=True)
     (folder / "e").mkdir()
     (folder / "f").touch()
@@ -298,6 +315,7 @@ def test_rename_refusals(folder: Path) -> None:
 
 
 def test_rename_noreplace(folder: Path) -> None:
+    """mv -n does not overwrite."""
     (folder / "a").write_text("a")
     (folder / "b").write_text("b")
     with refused(errno.EEXIST):
@@ -308,6 +326,7 @@ def test_rename_noreplace(folder: Path) -> None:
 
 
 def test_rename_exchange(folder: Path) -> None:
+    """Two names can be swapped in one step."""
     (folder / "f").write_text("file")
     (folder / "d/sub").mkdir(parents=True)
     (folder / "other").mkdir()
@@ -325,6 +344,7 @@ def test_rename_exchange(folder: Path) -> None:
 
 
 def test_removal_refusals(folder: Path) -> None:
+    """A folder that is not empty is not removed, nor a file by rmdir."""
     (folder / "d/sub").mkdir(parents=True)
     (folder / "f").touch()
     with refused(errno.ENOTEMPTY):
@@ -344,6 +364,7 @@ def test_removal_refusals(folder: Path) -> None:
 
 
 def test_names_of_all_kinds(folder: Path) -> None:
+    """Names with spaces, newlines and any script are kept."""
     names = ["n" * 255, "ü" * 127, "世界🗂", " ", "a\nb", "a\\b", "-rf", "trailing.", "*?[", "CON", "..."]
     names += [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
     for name in names:
@@ -358,6 +379,7 @@ def test_names_of_all_kinds(folder: Path) -> None:
 
 
 def test_big_directory_is_listed_and_emptied(folder: Path) -> None:
+    """Thousands of entries are each listed once, also while they are removed."""
     for number in range(3000):
         (folder / f"{number}").touch()
     assert sorted(os.listdir(folder), key=int) == [str(number) for number in range(3000)]
@@ -370,6 +392,7 @@ def test_big_directory_is_listed_and_emptied(folder: Path) -> None:
 
 
 def test_listing_says_what_things_are(folder: Path) -> None:
+    """readdir tells files, folders and symlinks apart."""
     (folder / "d").mkdir()
     (folder / "f").touch()
     (folder / "l").symlink_to("f")
@@ -381,6 +404,7 @@ def test_listing_says_what_things_are(folder: Path) -> None:
 
 
 def test_symlinks(folder: Path) -> None:
+    """Symlinks keep their target, whatever it is."""
     (folder / "f").write_text("target")
     (folder / "d").mkdir()
     links = {"l": "f", "dangling": "no/where", "up": "../", "self": "self", "long": "x/" * 2000 + "y", "absolute": "/etc"}
@@ -407,6 +431,7 @@ def test_symlinks(folder: Path) -> None:
 
 
 def test_chmod_and_umask(folder: Path) -> None:
+    """Modes are kept, and the umask counts."""
     path = folder / "f"
     before = os.umask(0o027)
     try:
@@ -425,6 +450,7 @@ def test_chmod_and_umask(folder: Path) -> None:
 
 @pytest.mark.parametrize("mtime_ns", [0, 1, 1_234_567_890_123_456_789, 4_000_000_000_999_999_999, -1_000_000_001])
 def test_times_in_nanoseconds(folder: Path, mtime_ns: int) -> None:
+    """Times are kept to the nanosecond."""
     (folder / "f").touch()
     (folder / "d").mkdir()
     (folder / "l").symlink_to("f")
@@ -434,6 +460,7 @@ def test_times_in_nanoseconds(folder: Path, mtime_ns: int) -> None:
 
 
 def test_what_moves_which_time(folder: Path) -> None:
+    """make and rsync can trust mtime and ctime."""
     path, past = folder / "f", 1_000_000_000_000_000_000
     path.write_text("x")
 
@@ -482,6 +509,7 @@ def test_an_explicit_time_survives_the_close(folder: Path) -> None:
 
 
 def test_statfs(folder: Path) -> None:
+    """df shows figures that add up."""
     found = os.statvfs(folder)
     assert found.f_namemax == 255
     assert found.f_bsize > 0
@@ -490,6 +518,7 @@ def test_statfs(folder: Path) -> None:
 
 
 def test_copies_by_the_usual_programs(folder: Path) -> None:
+    """cp, dd and tar copy within a mount without a difference."""
     source = folder / "source"
     source.write_bytes(random.Random(3).randbytes(1_000_000))
     source.chmod(0o751)

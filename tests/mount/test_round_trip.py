@@ -55,6 +55,7 @@ def check_round_trip(home: Home, source: Path) -> None:
 
 
 def test_standard_library_cut(home: Home, stage: Path) -> None:
+    """A tree of real files goes to the Hub and comes back the same."""
     source = stage / "cut"
     assert trees.standard_library(source, whole=False) > 300
     trees.oddities(source / "odd")
@@ -64,6 +65,7 @@ def test_standard_library_cut(home: Home, stage: Path) -> None:
 @pytest.mark.whole
 @pytest.mark.timeout(1200)
 def test_standard_library_whole(home: Home, stage: Path) -> None:
+    """The same with the whole tree."""
     source = stage / "library"
     assert trees.standard_library(source, whole=True) > 1000
     trees.oddities(source / "odd")
@@ -94,12 +96,14 @@ def check_big_file(home: Home, size_bytes: int) -> None:
 
 
 def test_big_file_cut(home: Home) -> None:
+    """A big file goes to the Hub and comes back the same."""
     check_big_file(home, 48 * 1024 * 1024 + 17)
 
 
 @pytest.mark.whole
 @pytest.mark.timeout(1800)
 def test_big_file_whole(home: Home) -> None:
+    """The same with a file of 1 GiB."""
     check_big_file(home, 1024 * 1024 * 1024)
 
 
@@ -136,11 +140,13 @@ def test_many_entries_cut(home: Home) -> None:
 @pytest.mark.whole
 @pytest.mark.timeout(1200)
 def test_many_entries_whole(home: Home) -> None:
+    """A folder with very many entries goes to the Hub and comes back."""
     check_many_entries(home, 20_000)
 
 
 @pytest.mark.timeout(300)
 def test_two_accounts_do_not_see_each_other(new_home: Callable[[], Home]) -> None:
+    """One account never sees another one's buckets."""
     one, two = new_home(), new_home()
     with Watchdog(one, 200), Watchdog(two, 200):
         first, second = one.mount(), two.mount()

@@ -25,6 +25,7 @@ def run(*command: str | Path, cwd: Path, variables: dict[str, str] | None = None
 
 
 def test_git(bucket: Path) -> None:
+    """A repository in a mount works."""
     git = ("git", "-c", "user.name=Somebody", "-c", "user.email=somebody@example.com", "-c", "init.defaultBranch=main")
     run(*git, "init", "-q", "work", cwd=bucket)
     work = bucket / "work"
@@ -48,6 +49,7 @@ def test_git(bucket: Path) -> None:
 
 
 def test_sqlite(bucket: Path) -> None:
+    """A database in a mount works."""
     database = bucket / "d.sqlite"
     statements = "create table t(n integer primary key, x blob);" + "".join(
         f"begin; insert into t(x) select randomblob(900) from generate_series(1, 50); update t set x = x || {n}; commit;"
@@ -61,6 +63,7 @@ def test_sqlite(bucket: Path) -> None:
 
 
 def test_restic(bucket: Path, mounted: Mounted) -> None:
+    """A backup repository in a mount works."""
     trees.oddities(bucket / "source")
     variables = {
         "RESTIC_PASSWORD": "x",
@@ -77,6 +80,7 @@ def test_restic(bucket: Path, mounted: Mounted) -> None:
 
 
 def test_borg(bucket: Path, mounted: Mounted) -> None:
+    """A borg repository in a mount works."""
     trees.oddities(bucket / "source")
     for beyond in ("secret", "sticky"):  # borg keeps no times before 1970 or after 2038
         os.utime(bucket / "source" / beyond, ns=(0, 1_700_000_000_000_000_001))

@@ -13,6 +13,7 @@ BLOCKS = st.lists(st.tuples(st.binary(max_size=40), st.none() | st.binary(max_si
 
 @given(BLOCKS)
 def test_a_reply_is_what_protobuf_makes(blocks: list[tuple[bytes, bytes | None]]) -> None:
+    """Replies put together without protobuf are read by every client."""
     ours, theirs = BlockMessage(), blocks_pb2.GetReply()
     for cid, data in blocks:
         ours.add(cid, data)
@@ -24,6 +25,7 @@ def test_a_reply_is_what_protobuf_makes(blocks: list[tuple[bytes, bytes | None]]
 
 @given(st.binary(max_size=64), BLOCKS)
 def test_a_put_is_what_protobuf_makes(upload: bytes, blocks: list[tuple[bytes, bytes | None]]) -> None:
+    """Uploads put together without protobuf are read by every Hub."""
     ours, theirs = BlockMessage(upload), blocks_pb2.PutRequest(upload=upload)
     for cid, data in blocks:
         ours.add(cid, data or b"")
@@ -32,6 +34,7 @@ def test_a_put_is_what_protobuf_makes(upload: bytes, blocks: list[tuple[bytes, b
 
 
 def test_large_blocks_have_long_lengths() -> None:
+    """Blocks of every size are framed right."""
     message = BlockMessage()
     for size in (127, 128, 16_383, 16_384, 1 << 21):
         message.add(b"cid", bytes(size))
