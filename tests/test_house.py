@@ -139,6 +139,10 @@ LEFT_NAMES = words(
 )
 
 
+CIRCLE_FREE = ("vfs", "sync", "mount", "journal", "cache", "client", "remote", "mirror", "keys")
+"""The rooms that are held to have no import circles."""
+
+
 @dataclass(frozen=True)
 class Offence:
     path: str
@@ -368,6 +372,63 @@ def swallowing_offences(module: Module) -> list[Offence]:
     return found
 
 
+def edges(modules: list[Module]) -> dict[str, dict[str, ast.stmt]]:
+    """Which module imports which other, with the statement; imports inside functions and under TYPE_CHECKING count, too."""
+    names = {
+        module.name.removesuffix("/__init__.py").removesuffix(".py").replace("/", "."): module.name for module in modules
+    }
+    found: dict[str, dict[str, ast.stmt]] = {}
+    for module in modules:
+        targets: dict[str, ast.stmt] = {}
+        found[module.name] = targets
+        for node, dotted, taken in module.imports():
+            behind = dotted.removeprefix("bucketfs").removeprefix(".")
+            for target in (*(f"{behind}.{name}".lstrip(".") for name in taken), behind):
+                if target in names and names[target] != module.name:
+                    targets.setdefault(names[target], node)
+    return found
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The groups of nodes that lead to each other."""
+    reach = {start: {start} for start in graph}
+    for start in graph:
+        waiting = [start]
+        while waiting:
+            for target in graph[waiting.pop()] - reach[start]:
+                reach[start].add(target)
+                waiting.append(target)
+    groups = {frozenset(other for other in reach[start] if start in reach[other]) for start in graph}
+    return [sorted(group) for group in groups if len(group) > 1]
+
+
+def circle_offences(modules: list[Module]) -> list[Offence]:
+    """No import circle among modules, nor among folders of modules."""
+    imports = edges(modules)
+    graph = {name: set(targets) for name, targets in imports.items()}
+    folders: dict[str, set[str]] = {}
+    for name, targets in graph.items():
+        folder = name.rpartition("/")[0]
+        folders.setdefault(folder, set()).update({target.rpartition("/")[0] for target in targets} - {folder, ""})
+    by_name = {module.name: module for module in modules}
+    found = []
+    for group in circles(graph):
+        found += [
+            by_name[name].offence(node, f"imports {target}, which leads back to it")
+            for name in group
+            for target, node in imports[name].items()
+            if target in group
+        ]
+    for group in circles(folders):
+        found += [
+            by_name[name].offence(node, f"imports {target}; folders that lead to each other: {', '.join(group)}")
+            for name, targets in imports.items()
+            for target, node in targets.items()
+            if len({name.rpartition("/")[0], target.rpartition("/")[0]} & set(group)) == 2
+        ]
+    return found
+
+
 # The house as it stands
 
 
@@ -377,6 +438,11 @@ def test_floors() -> None:
 
 def test_rooms_are_entered_through_their_doors() -> None:
     report([offence for module in house() for offence in door_offences(module)])
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    """What leads back to itself can only be understood as one piece."""
+    report(circle_offences([module for module in house() if module.room in CIRCLE_FREE]))
 
 
 def test_doors_are_furnished() -> None:
@@ -452,12 +518,30 @@ def test_rule_floors(name: str, text: str, lines: list[int]) -> None:
     ("name", "text", "lines"),
     [
         ("vfs/vfs.py", "from bucketfs.dag.codec.unixfs import decode\nfrom bucketfs.dag import decode\n", [1]),
-        ("vfs/vfs.py", "from bucketfs.vfs.tree.pending import Overlay\nfrom .overlay import Overlay\n", []),
+        ("vfs/vfs.py", "from bucketfs.vfs.tree.pending import Pending\nfrom .pending import Pending\n", []),
         ("hub/services/blocks.py", "from bucketfs.wire import blocks_pb2\nimport bucketfs.wire.hub_pb2\n", []),
     ],
 )
 def test_rule_doors(name: str, text: str, lines: list[int]) -> None:
     assert [offence.line for offence in door_offences(parse(text, name))] == lines
+
+
+def test_rule_circles() -> None:
+    """Circles of modules are found, under TYPE_CHECKING too, and circles of folders whose modules are in none."""
+    guarded = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from bucketfs.dag.b import B\n"
+    pair = [parse(guarded, "dag/a.py"), parse("from bucketfs.dag import a\n", "dag/b.py")]
+    assert {(o.path, o.line) for o in circle_offences(pair)} == {("bucketfs/dag/a.py", 3), ("bucketfs/dag/b.py", 1)}
+    folders = [
+        parse("import bucketfs.vfs.rebase.b\n", "vfs/tree/a.py"),
+        parse("", "vfs/tree/c.py"),
+        parse("from bucketfs.vfs.tree.c import C\n", "vfs/rebase/d.py"),
+        parse("", "vfs/rebase/b.py"),
+    ]
+    assert {(o.path, o.line) for o in circle_offences(folders)} == {
+        ("bucketfs/vfs/tree/a.py", 1),
+        ("bucketfs/vfs/rebase/d.py", 1),
+    }
+    assert circle_offences([parse("from bucketfs.dag.b import B\n", "dag/a.py"), parse("", "dag/b.py")]) == []
 
 
 def test_rule_furniture() -> None:

@@ -227,10 +227,10 @@ class _Daemon:
             space=lambda: volumes.space(*_space(folder)),
             notify=self._notify,
             told=self._notify_now,
-            buckets=None if options.bucket else volumes,
+            bucket_maker=None if options.bucket else volumes,
             read_only=wanted.read_only,
             make_room=volumes.make_room,
-            synced=volumes.settle if wanted.fsync == "hub" else None,
+            **({"synced": volumes.settle} if wanted.fsync == "hub" else {}),
         )
         volumes.vfs = vfs
         await nursery.start(vfs.run)

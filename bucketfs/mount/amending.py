@@ -44,10 +44,10 @@ class Amender:
             self.thread = None
         # Pages that were dirty until now are clean, written or refused: they go too.
         _drop_pages(inode)
-        trio.from_thread.run_sync(lambda: self._vfs.amends.end(inode, told=told))
+        trio.from_thread.run_sync(lambda: self._vfs.failures.end(inode, told=told))
 
     def _tell_size(self, inode: Inode) -> bool:
-        names = trio.from_thread.run_sync(self._vfs.amends.place, inode)
+        names = trio.from_thread.run_sync(self._vfs.failures.place, inode)
         if names is None or self.mounted is None:
             return False
         path = os.path.join(os.fsencode(self.mounted.mountpoint), *names)
@@ -60,7 +60,7 @@ class Amender:
             # Another file system may be mounted over ours, and its file must not be cut.
             if mount_number(descriptor) != self.mounted.number:
                 return False
-            os.ftruncate(descriptor, trio.from_thread.run_sync(self._vfs.amends.size_bytes, inode))
+            os.ftruncate(descriptor, trio.from_thread.run_sync(self._vfs.failures.size_bytes, inode))
         except OSError as error:
             log.debug("the kernel keeps the length of inode %d until it is closed: %s", inode, error)
             return False

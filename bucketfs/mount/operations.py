@@ -150,7 +150,7 @@ class Operations(pyfuse3.Operations):
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         attr = await self._vfs.getattr(Inode(inode))
         if not attr.settled and ctx.pid != self._amender.thread:
-            await self._vfs.amends.settled(attr.inode)
+            await self._vfs.failures.settled(attr.inode)
             attr = await self._vfs.getattr(Inode(inode))
         return self._entry(attr)
 
@@ -195,7 +195,7 @@ class Operations(pyfuse3.Operations):
         # The file exists now and counts as looked up. Should the deadline end this release, the kernel would get an error instead
         # of the inode, and never forget it.
         with trio.CancelScope(shield=True):
-            await self._vfs.release(opened.handle)
+            await self._vfs.files.release(opened.handle)
         return self._named(Inode(parent_inode), name, attr)
 
     @_answers
@@ -252,7 +252,7 @@ class Operations(pyfuse3.Operations):
     @_answers
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         if ctx.pid == self._amender.thread:
-            return _file_info(self._vfs.amends.open(Inode(inode)))
+            return _file_info(self._vfs.failures.open(Inode(inode)))
         return _file_info(await self._vfs.open(Inode(inode), flags, _caller(ctx)))
 
     @_answers
@@ -265,23 +265,23 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        return await self._vfs.read(FileHandle(fh), off, size)
+        return await self._vfs.files.read(FileHandle(fh), off, size)
 
     @_answers
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        return await self._vfs.write(FileHandle(fh), off, buf)
+        return await self._vfs.files.write(FileHandle(fh), off, buf)
 
     @_answers
     async def flush(self, fh: int) -> None:
-        await self._vfs.flush(FileHandle(fh))
+        await self._vfs.files.flush(FileHandle(fh))
 
     @_answers
     async def release(self, fh: int) -> None:
-        await self._vfs.release(FileHandle(fh))
+        await self._vfs.files.release(FileHandle(fh))
 
     @_answers
     async def fsync(self, fh: int, datasync: bool) -> None:
-        await self._vfs.fsync(FileHandle(fh), datasync)
+        await self._vfs.files.fsync(FileHandle(fh), datasync)
 
     # Directories.
 

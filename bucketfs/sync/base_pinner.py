@@ -1,7 +1,7 @@
 """Keeping what the overlay stands on beside its journal, so that what waits can be replayed and rebased whatever becomes of the
 cache, and of the tree at the Hub.
 
-`bucketfs.vfs.Footing` says what is needed. It is taken from where it is at hand: the cache, the directories that the base tree has
+`bucketfs.vfs.BasePins` says what is needed. It is taken from where it is at hand: the cache, the directories that the base tree has
 decoded, and only then the Hub. Of a folder that was moved or removed the folders below are kept as far as they are on this machine:
 nobody downloads a tree for having it renamed.
 
@@ -77,12 +77,12 @@ class Keeper:
         self._away_until_s = 0.0
         self._sync_s: float | None = None
         self._failure = ""
-        volume.footing.on_note = self._wake
+        volume.tree.base_pins.on_note = self._wake
 
     @property
     def waiting_count(self) -> int:
         """How many folders and files that changes stand on are not kept yet."""
-        return self._volume.footing.waiting_count + len(self._later) + self._working_count
+        return self._volume.tree.base_pins.waiting_count + len(self._later) + self._working_count
 
     def _wake(self) -> None:
         self._changed.set()
@@ -107,7 +107,7 @@ class Keeper:
         if not self._volume.root.dirty:
             return
         try:
-            await self._keep_all([*self._later, *self._volume.footing.take()])
+            await self._keep_all([*self._later, *self._volume.tree.base_pins.take()])
             await self._volume.journal.base.sync()
         except BucketfsError as error:
             log.warning("%s: what changes stand on was not kept at the end: %s", self._volume.key, error)
@@ -131,12 +131,12 @@ class Keeper:
 
     async def _round(self) -> None:
         volume, store = self._volume, self._volume.journal.base
-        if self._generation != volume.footing.generation:
+        if self._generation != volume.tree.base_pins.generation:
             self._begin()
         generation = self._generation
         if not self._surveyed:
             self._surveyed = await self._survey()
-        await self._keep_all([*self._later, *volume.footing.take()])
+        await self._keep_all([*self._later, *volume.tree.base_pins.take()])
         # What is here comes first: a Hub that does not answer takes its time.
         while self._later and trio.current_time() >= self._away_until_s and await self._fetched():
             before = list(self._later)
@@ -148,7 +148,7 @@ class Keeper:
         whole = self._surveyed and not self._later
         if not whole:
             self._again_s = trio.current_time() + RETRY_S
-        elif not self._swept and generation == volume.footing.generation:
+        elif not self._swept and generation == volume.tree.base_pins.generation:
             if volume.journal.figures().segments == 1:
                 await store.retain(self._needed)
                 self._swept = True
@@ -187,7 +187,7 @@ class Keeper:
         return True
 
     def _begin(self) -> None:
-        self._generation = self._volume.footing.generation
+        self._generation = self._volume.tree.base_pins.generation
         self._needed, self._trees, self._later = set(), set(), {}
         self._looked_blocks = self._looked_bytes = 0
         self._surveyed = self._swept = False
@@ -204,15 +204,15 @@ class Keeper:
                 await store.sync()
             except BucketfsError:
                 # What the disk may have forgotten is forgotten here, too, and kept anew.
-                self._volume.footing.again()
+                self._volume.tree.base_pins.again()
                 raise
 
     # What is needed
 
     async def _survey(self) -> bool:
         """Note what is dirty. Whether all of it could be looked at."""
-        footing, whole = self._volume.footing, True
-        for count, (cid, names) in enumerate(survey(self._volume), 1):
+        footing, whole = self._volume.tree.base_pins, True
+        for count, (cid, names) in enumerate(survey(self._volume.tree, self._volume.tree.base_pins), 1):
             if count % FOLDERS_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
             entries = {} if cid is None or not names else await self._entries(cid)
@@ -227,7 +227,7 @@ class Keeper:
 
     async def _entries(self, cid: Cid) -> Mapping[bytes, Link] | None:
         """The names of a folder, as far as it is on this machine; None else. What is no folder has none."""
-        known = self._volume.base_tree.known_directory(cid)
+        known = self._volume.tree.base_tree.known_directory(cid)
         if known is not None:
             return known.entries
         try:
@@ -290,7 +290,7 @@ class Keeper:
         """Those of the entries of a tree that may be folders nobody has looked into yet."""
         if self._looked_blocks > TREE_BLOCKS_MAX or self._looked_bytes > TREE_BYTES_MAX:
             return []
-        base_tree, found = self._volume.base_tree, []
+        base_tree, found = self._volume.tree.base_tree, []
         for cid in entries:
             if codec_of(cid) == DAG_PB and cid not in self._trees and identity_block(cid) is None:
                 info = base_tree.known_info(cid)
@@ -311,7 +311,7 @@ class Keeper:
     async def _rebuilt(self, cid: Cid) -> Mapping[Cid, bytes]:
         """The block of a folder that the base tree has decoded, while a small cache has lost it. Nothing when it does not come
         out as it was: another client wrote it in its own way."""
-        directory = self._volume.base_tree.known_directory(cid)
+        directory = self._volume.tree.base_tree.known_directory(cid)
         if directory is None:
             return {}
         steps = edit_directory(None, directory.entries, directory.attributes)

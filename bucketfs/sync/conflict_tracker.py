@@ -37,7 +37,7 @@ class ConflictKeeper:
         if old == base:
             return
         try:
-            lost = [item for item in volume.conflicts if not await volume.base_tree.load(partial(stands, volume, item.copy))]
+            lost = [item for item in volume.pending.conflicts if not await volume.load(partial(stands, volume, item.copy))]
             if lost:
                 await self._follow(lost, await self._renamed(old))
         except BucketfsError as error:
@@ -49,23 +49,23 @@ class ConflictKeeper:
         """What another client gave a new name since the base was ``old``. At a start nobody knows."""
         if old is None:
             return {}
-        changes = await run_steps(diff(old, self._volume.base), self._volume.base_tree.source)
+        changes = await run_steps(diff(old, self._volume.base), self._volume.tree.base_tree.source)
         return {event.was: event.path for event in events_of(changes) if event.kind is Kind.RENAMED}
 
     async def _follow(self, lost: list[Conflict], renamed: dict[str, str]) -> None:
         volume = self._volume
         for item in lost:
             moved = _moved(item, renamed)
-            stays = moved is not None and await volume.base_tree.load(partial(stands, volume, moved.copy))
-            if volume.conflicts.get(item.copy) is not item:
+            stays = moved is not None and await volume.load(partial(stands, volume, moved.copy))
+            if volume.pending.conflicts.get(item.copy) is not item:
                 continue  # somebody settled it, or renamed something, meanwhile
             if stays and moved is not None:
                 volume.append(moved)
-                volume.conflicts.add(moved)
+                volume.pending.conflicts.add(moved)
             else:
                 log.info("%s: the copy %r of %r is gone", volume.key, item.copy, item.original)
-            volume.append(Settled(item.copy, volume.owner.now_ns()))
-            volume.conflicts.settle(item.copy)
+            volume.append(Settled(item.copy, volume.now_ns()))
+            volume.pending.conflicts.settle(item.copy)
 
 
 def _moved(item: Conflict, renamed: dict[str, str]) -> Conflict | None:

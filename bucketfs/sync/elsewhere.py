@@ -28,7 +28,7 @@ async def built_elsewhere(volume: Volume, root: Cid, cache: BlockCache, attribut
     picture: Picture | None = None
     damaged: set[Node] = set()
     try:
-        picture = await volume.base_tree.load(partial(_picture, volume, root, damaged))
+        picture = await volume.load(partial(_picture, volume, root, damaged))
         if picture is None:
             return {}
         try:
@@ -37,7 +37,7 @@ async def built_elsewhere(volume: Volume, root: Cid, cache: BlockCache, attribut
             # They are equal to nothing. What else is here is compared without them.
             damaged.update(frozen.node for frozen in error.files)
             thaw(picture)
-            picture = await volume.base_tree.load(partial(_picture, volume, root, damaged))
+            picture = await volume.load(partial(_picture, volume, root, damaged))
             if picture is None:
                 return {}
             links = await build(picture, keep_nodes, attributes=attributes)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from bucketfs.roles import PathChange
 from bucketfs.types import Kind, Link, NodeAttributes
-from bucketfs.vfs import FrozenDirectory, FrozenFile, FrozenSymlink, Node, Picture, Rights, pushed, thaw
+from bucketfs.vfs import FrozenDirectory, FrozenFile, FrozenSymlink, Node, Permissions, Picture, pushed, thaw
 
 Place = tuple[bytes, ...]
 Frozen = FrozenFile | FrozenSymlink | FrozenDirectory
@@ -64,7 +64,7 @@ class Cut:
 
 async def parts_of(picture: Picture) -> Parts:
     """Take a picture apart. Awaits only for directories of the base that are not at hand."""
-    return await picture.volume.base_tree.load(lambda: _parts(picture))
+    return await picture.volume.load(lambda: _parts(picture))
 
 
 def _parts(picture: Picture) -> Parts:
@@ -90,7 +90,7 @@ def _parts(picture: Picture) -> Parts:
 def _folder(picture: Picture, directory: FrozenDirectory, at: Place, parts: Parts) -> None:
     if directory.base is None:
         return
-    plain = picture.volume.base_tree.info(directory.base).attributes
+    plain = picture.volume.tree.base_tree.info(directory.base).attributes
     parts.plain[directory.node] = plain
     if _spelt(directory.attributes) != _spelt(plain):
         minor = _spelt(replace(directory.attributes, mtime_ns=plain.mtime_ns)) == _spelt(plain)
@@ -103,7 +103,7 @@ def _spelt(attributes: NodeAttributes) -> NodeAttributes:
 
 
 def _override(picture: Picture, directory: FrozenDirectory, name: bytes, change: Frozen | Link | None) -> Unit:
-    base_tree = picture.volume.base_tree
+    base_tree = picture.volume.tree.base_tree
     known = base_tree.directory(directory.base.cid).entries.get(name) if directory.base is not None else None
     if change is None:
         return Unit((PathChange.REMOVE,) if known is not None else (), takes=True)
@@ -127,7 +127,7 @@ def _carries(change: Frozen | Link) -> bool:
     return False
 
 
-def why_not(rights: Rights | None, place: Place, unit: Unit) -> str:
+def why_not(rights: Permissions | None, place: Place, unit: Unit) -> str:
     """Why the Hub will refuse a unit, as far as the known roles tell; empty when they do not."""
     path = b"/".join(place).decode(errors="replace")
     for touch in unit.touches:
@@ -178,7 +178,7 @@ def part_pushed(picture: Picture, part: Cut, links: Mapping[Node, Link], *, part
         pushed(picture, links)
         return
     volume = picture.volume
-    changed_since_ns = volume.changed_since_ns
+    since_ns = volume.push.since_ns
     thaw(picture)
     if part.picture is not None:
         pushed(part.picture, links)
@@ -189,7 +189,7 @@ def part_pushed(picture: Picture, part: Cut, links: Mapping[Node, Link], *, part
     for node in part.still:
         node.changed = True
         node.spread()
-    volume.changed_since_ns = picture.since_ns if partly and volume.root.dirty else changed_since_ns
+    volume.push.wait_since(picture.since_ns if partly and volume.root.dirty else since_ns)
 
 
 class _Cutter:

@@ -36,13 +36,12 @@ from bucketfs.errors import (
     TooLarge,
     Unavailable,
 )
-from bucketfs.ops import Arrived, Op, Proposed
+from bucketfs.ops import Op
 from bucketfs.remote import Block, Emit, Look, Remote, Sent, send_all
 from bucketfs.sync.elsewhere import built_elsewhere
 from bucketfs.sync.partial_push import Place, part_pushed, parts_of, why_not
 from bucketfs.sync.push_size import Load
 from bucketfs.sync.rollback import Restorer, supply
-from bucketfs.sync.rollback_check import leave, left
 from bucketfs.sync.set_aside import Aside
 from bucketfs.sync.tree_builder import BuiltFile, FilesDamaged, build, built_files
 from bucketfs.types import Cid, DraftId, Link, UploadId
@@ -52,17 +51,17 @@ from bucketfs.vfs import (
     Invalidation,
     Limits,
     Node,
+    Permissions,
     Picture,
-    Rights,
     Slices,
     Volume,
-    apply_rights,
+    apply_permissions,
     built_of,
     draft_ids,
     freeze,
     overlay_ops,
+    permissions_of,
     rebase_onto,
-    rights_of,
     thaw,
     without_folders,
 )
@@ -107,13 +106,8 @@ class _Head:
     volume: Volume
 
     def __iter__(self) -> Iterator[Op]:
-        now_ns = self.volume.owner.now_ns()
         yield from overlay_ops(self.volume)
-        # What was proposed before something arrived is over.
-        if self.volume.arrived is not None:
-            yield Arrived(self.volume.arrived, now_ns)
-        yield from (Proposed(root, now_ns) for root in self.volume.proposed)
-        yield from left(self.volume)
+        yield from self.volume.push.records(self.volume.now_ns())
 
 
 async def _unknown() -> str:
@@ -159,7 +153,7 @@ class Pusher:
         self._moving = trio.Lock()
         self.now = Sent()
         self.total = Sent()
-        volume.on_gone = self._gone
+        volume.listen(file_gone=self._gone)
 
     async def push(self) -> Pushed | None:
         """Push everything that is dirty now but what the Hub refuses; None when that is nothing. Raises what stands in the way,
@@ -201,12 +195,11 @@ class Pusher:
             if picture is None:
                 self.aside.clear()
                 return
-            growth = self._volume.growth
-            if only is None and self.aside.fit(picture, growth.free_bytes):
+            if only is None and self.aside.fit(picture, self._volume.push.free_bytes):
                 thaw(picture)
                 self._slices.forget()
                 continue
-            grown_bytes = growth.grown_bytes
+            grown_bytes = self._volume.push.grown_bytes
             self.now = Sent()
             load = self._load = Load(picture, may_drop=abandoned < ABANDONED_MAX)
             try:
@@ -232,12 +225,12 @@ class Pusher:
                 self._load = None
                 load.over.set()
                 if load.garbage_bytes:
-                    self._volume.leave_garbage(load.garbage_bytes)
+                    self._volume.pending.leave_garbage(load.garbage_bytes)
                 self.total.add(self.now)
             if moved is None:
                 part_pushed(picture, part, links, partly=only is not None)
                 if part.picture is not None:
-                    leave(self._volume, picture.base)
+                    self._volume.base_moved(picture.base)
                     self._upload = UploadId(secrets.token_bytes(16))
                     done.append(Pushed(self._volume.base, self.now, conflicts))
                     self.aside.took()
@@ -283,7 +276,7 @@ class Pusher:
         if only is not None or self.aside:
             return freeze(volume)
         try:
-            return await volume.base_tree.load(lambda: freeze(volume, self._slices.next()))
+            return await volume.load(lambda: freeze(volume, self._slices.next()))
         except Corrupt:
             # A folder of the base cannot be read. The whole finds out who waits for that.
             return freeze(volume)
@@ -297,12 +290,12 @@ class Pusher:
         """
         volume = self._volume
         if not picture.whole:
-            grown_bytes = picture.grown_bytes if volume.root.dirty else volume.growth.grown_bytes
-        volume.growth.stored(grown_bytes)
+            grown_bytes = picture.grown_bytes if volume.root.dirty else volume.push.grown_bytes
+        volume.push.stored(grown_bytes)
         if self._slices.more:
-            volume.changed_since_ns = picture.since_ns
+            volume.push.wait_since(picture.since_ns)
             if not self._slices.halved():
-                volume.garbage_drafts += picture.drafts_count
+                volume.pending.leave_garbage(0, picture.drafts_count)
                 volume.arrive(volume.base)
                 return
         volume.agree()
@@ -311,22 +304,22 @@ class Pusher:
     # What the Hub refuses
 
     @property
-    def rights(self) -> Rights | None:
+    def rights(self) -> Permissions | None:
         """What this user may do in the bucket; None when that is everything, or unknown."""
-        return self._volume.rights
+        return self._volume.tree.permissions
 
     def forgive(self) -> None:
         """Roles or keys are others than before, or somebody asks: what waits by itself is tried again."""
         if self.aside:
             self.aside.forgive()
-            self._volume.noted(self._volume.owner.now_ns())
+            self._volume.push.changed(self._volume.now_ns())
 
     async def learn(self, seen: Look) -> None:
         """Let the roles that the Hub tells hold here. Raises what fetching needs."""
-        rights = rights_of(await self._me(), seen.owner, seen.roles)
-        if rights == self._volume.rights:
+        rights = permissions_of(await self._me(), seen.owner, seen.roles)
+        if rights == self._volume.tree.permissions:
             return
-        for invalidation in await apply_rights(self._volume, rights):
+        for invalidation in await apply_permissions(self._volume, rights):
             self._notify(invalidation)
         self.forgive()
 
@@ -349,7 +342,7 @@ class Pusher:
             parts = await parts_of(picture)
         finally:
             thaw(picture)
-        blamed = {place: why_not(self._volume.rights, place, unit) for place, unit in parts.units.items()}
+        blamed = {place: why_not(self._volume.tree.permissions, place, unit) for place, unit in parts.units.items()}
         blamed = {place: reason for place, reason in blamed.items() if reason and place not in self.aside}
         if blamed:
             for place, reason in blamed.items():
@@ -380,17 +373,16 @@ class Pusher:
         """A push in slices was killed: rest on the newest root of it that the Hub took, so that what was done here after that slice
         and what another client did meet at the right base. Raises Unavailable, TimedOut."""
         volume = self._volume
-        root, volume.arrived = volume.arrived, None
+        still, root = volume.push.proposed, volume.push.take_arrived()
         if root is None or root == volume.base:
             return
-        still = frozenset(volume.proposed)
-        volume.proposed.add(root)
+        volume.push.propose(root)
         try:
             await self._rebase(root, {}, still=still)
         except (Corrupt, NotFound) as error:
             log.info("%s: the last push is compared from its beginning: %s", volume.key, error)
         except BaseException:
-            volume.arrived = root
+            volume.push.put_back_arrived(root)
             raise
 
     async def follow(self, root: Cid) -> None:
@@ -399,14 +391,14 @@ class Pusher:
         volume = self._volume
         if root == volume.base:
             return
-        if volume.changed_since_ns is not None:
+        if volume.push.since_ns is not None:
             await self._rebase(root, await built_elsewhere(self._volume, root, self._cache, self._attributes))
             return
         # What the Hub refuses stays dirty and does not ask for a push.
         await self._rebase(root, {})
         if volume.root.dirty:
             # It may stand elsewhere now, beside what came.
-            volume.noted(volume.owner.now_ns())
+            volume.push.changed(volume.now_ns())
 
     async def _send(self, picture: Picture, known: Mapping[Node, BuiltFile]) -> Mapping[Node, Link]:
         async def make(emit: Emit) -> dict[Node, Link]:
@@ -452,7 +444,7 @@ class Pusher:
     async def _move(self, root: Cid, built: Mapping[Node, BuiltNode], still: frozenset[Cid]) -> list[str]:
         volume = self._volume
         when = datetime.now().astimezone().strftime("%Y-%m-%d %H%M%S")
-        host, mine, old = socket.gethostname(), root in volume.proposed, volume.base
+        host, mine, old = socket.gethostname(), root in volume.push.proposed, volume.base
         done = await rebase_onto(volume, root, built, host=host, when=when, mine=mine)
         for invalidation in done.invalidations:
             self._notify(invalidation)
@@ -471,9 +463,9 @@ class Pusher:
                 done.lost_count,
             )
         log.debug("rebased onto %s", cid_text(root))
-        leave(volume, old)
+        volume.base_moved(old)
         volume.agree(still)
-        volume.owes_checkpoint = True
+        volume.owe_checkpoint()
         await self.checkpoint()
         return [conflict.copy for conflict in done.conflicts]
 
@@ -481,15 +473,15 @@ class Pusher:
         """Begin a new journal segment with what is still dirty, and let go of what it replaces."""
         volume = self._volume
         # Of what was pushed the journal says nothing from here on.
-        volume.numbers.flush()
-        garbage_bytes, needed = volume.garbage_bytes, draft_ids(volume)
+        volume.tree.numbers.flush()
+        garbage_bytes, needed = volume.pending.garbage_bytes, draft_ids(volume)
         kept = self._read_by_push() - needed
         volume.journal.checkpoint(volume.base, _Head(volume))
         volume.checkpointed()
         try:
             await volume.journal.settle(needed | kept)
         except BaseException:
-            volume.leave_garbage(garbage_bytes)
+            volume.pending.leave_garbage(garbage_bytes)
             raise
         if kept and self._load is not None:
             # The push reads some of it. It is counted again when that is over.

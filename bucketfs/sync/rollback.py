@@ -89,7 +89,7 @@ class Restorer:
         """Whether the Hub lacks our base although it showed it not long ago. By both clocks: after a night offline it may well have
         collected what somebody has replaced, soon after we saw it."""
         volume = self._volume
-        now_ns, since_ns = volume.owner.now_ns(), volume.base_time_ns
+        now_ns, since_ns = volume.now_ns(), volume.push.base_time_ns
         if not 0 < since_ns <= seen.updated_at_ns < since_ns + FORGETS_NS:
             return False
         if not since_ns - CLOCKS_APART_NS <= now_ns < since_ns + FORGETS_NS:
@@ -102,7 +102,7 @@ class Restorer:
     async def _both(self, theirs: Cid, back: bool) -> Cid | None:
         """The root with all that is in our base and in ``theirs``; None when nothing tells where they parted."""
         volume = self._volume
-        known = [root for root in volume.left if root != volume.base]
+        known = [root for root in volume.push.left if root != volume.base]
         agreed: Cid | None = theirs if theirs in known else None
         if agreed is None and known:
             lacking = await self._remote.missing(known, NO_UPLOAD)
@@ -112,7 +112,7 @@ class Restorer:
         host, when = socket.gethostname(), datetime.now().astimezone().strftime("%Y-%m-%d %H%M%S")
         try:
             steps = merge_trees(agreed, volume.base, theirs, lambda name, taken: conflict_name(name, host, when, taken))
-            merged = await run_steps(steps, volume.base_tree.source)
+            merged = await run_steps(steps, volume.tree.base_tree.source)
         except (Corrupt, NotFound) as error:
             raise _gone(error) from error
         for conflict in merged.conflicts:

@@ -21,8 +21,8 @@ from bucketfs.journal import Quarantine
 from bucketfs.remote import Remote, Sent
 from bucketfs.sync.conflict_tracker import ConflictKeeper
 from bucketfs.sync.pusher import Pusher
-from bucketfs.sync.rollback_check import saw
-from bucketfs.vfs import FileNode, Volume, left_open, record, seal
+from bucketfs.sync.rollback_check import note_time
+from bucketfs.vfs import FileNode, Volume, left_open, seal
 
 log = logging.getLogger(__name__)
 
@@ -102,9 +102,8 @@ class Syncer:
         self._left = False
         self._garbage = trio.Event()
         self._freeing = trio.Lock()
-        volume.on_change = self._wake
-        volume.on_garbage = self._note_garbage
-        if volume.garbage_bytes:
+        volume.listen(first_change=self._wake, garbage=self._note_garbage)
+        if volume.pending.garbage_bytes:
             self._note_garbage()
 
     def heard(self) -> None:
@@ -125,14 +124,14 @@ class Syncer:
     @property
     def pending_count(self) -> int:
         """How many files, folders and links wait to be pushed."""
-        return sum(1 for _ in self.volume.dirty_nodes())
+        return sum(1 for _ in self.volume.tree.dirty_nodes())
 
     @property
     def pending_bytes(self) -> int:
         """The length of the drafts that wait to be pushed."""
         return sum(
             layer.extents.size_bytes
-            for node in self.volume.dirty_nodes()
+            for node in self.volume.tree.dirty_nodes()
             if isinstance(node, FileNode)
             for layer in node.content.layers
         )
@@ -155,7 +154,7 @@ class Syncer:
     @property
     def dirty(self) -> bool:
         """Whether anything waits to be pushed."""
-        return self.volume.root.dirty or bool(self.volume.unrecorded)
+        return self.volume.root.dirty or bool(self.volume.pending.unrecorded)
 
     @property
     def sent(self) -> Sent:
@@ -267,15 +266,7 @@ class Syncer:
                 await self._changed.wait()
 
     def _due_in_s(self) -> float:
-        volume = self.volume
-        if volume.changed_since_ns is None:
-            return float("inf")
-        now_ns = volume.owner.now_ns()
-        # A clock that was set back must not put a push off: a change from the future counts as made now, and once so.
-        volume.changed_last_ns = min(volume.changed_last_ns, now_ns)
-        volume.changed_since_ns = min(volume.changed_since_ns, now_ns)
-        quiet_ns, age_ns = now_ns - volume.changed_last_ns, now_ns - volume.changed_since_ns
-        return max(0.0, min(self._pace.quiet_s - quiet_ns / 1e9, self._pace.oldest_s - age_ns / 1e9))
+        return self.volume.push.due_in_s(self.volume.now_ns(), self._pace.quiet_s, self._pace.oldest_s)
 
     async def _round(self) -> None:
         look, self._look = self._look, False
@@ -304,13 +295,13 @@ class Syncer:
     async def _follow(self) -> None:
         """Look at the Hub, and show what it has."""
         seen = await self._remote.look()
-        self.volume.learn_times(seen.updated_at_ns, seen.path_times)
+        self.volume.tree.learn_times(seen.updated_at_ns, seen.path_times)
         await self._pusher.learn(seen)
         if seen.root != self.volume.base and await self._pusher.restored(seen):
             seen = await self._remote.look()
         if seen.root != self.volume.base:
             await self._pusher.follow(seen.root)
-        saw(self.volume, seen)
+        note_time(self.volume, seen)
 
     async def _failed(self, error: BucketfsError, asked: int, hurried: int) -> None:
         delay_s = self._backoff.next_s()
@@ -334,7 +325,7 @@ class Syncer:
     async def _tidy(self) -> None:
         """While nothing can be pushed the journal must not grow without end."""
         volume = self.volume
-        garbage = volume.garbage_drafts > GARBAGE_DRAFTS_MAX or volume.garbage_bytes > GARBAGE_BYTES_MAX
+        garbage = volume.pending.garbage_drafts > GARBAGE_DRAFTS_MAX or volume.pending.garbage_bytes > GARBAGE_BYTES_MAX
         if garbage or volume.journal.figures().records > RECORDS_MAX:
             await self._pusher.checkpoint()
 
@@ -349,9 +340,9 @@ class Syncer:
         while True:
             await self._garbage.wait()
             self._garbage = trio.Event()
-            while self.volume.garbage_bytes:
+            while self.volume.pending.garbage_bytes:
                 try:
-                    if self.volume.garbage_bytes * GARBAGE_SHARE > self.volume.journal.free_bytes():
+                    if self.volume.pending.garbage_bytes * GARBAGE_SHARE > self.volume.journal.free_bytes():
                         await self.give_back()
                     told = ""
                 except BucketfsError as error:
@@ -365,10 +356,10 @@ class Syncer:
     async def give_back(self) -> bool:
         """Free what removed files held here; whether there was anything. A push that had no room tries again. Raises NoSpace,
         DiskFailed."""
-        if not self.volume.garbage_bytes and not self._freeing.locked() and not await self._forgotten():
+        if not self.volume.pending.garbage_bytes and not self._freeing.locked() and not await self._forgotten():
             return False
         async with self._freeing:
-            if self.volume.garbage_bytes:
+            if self.volume.pending.garbage_bytes:
                 await self._pusher.give_back()
                 if self.trouble is not None and isinstance(self.trouble.error, NoSpace | HubFull):
                     self.hurry()
@@ -391,11 +382,11 @@ class Syncer:
         """Whether the kernel lets go of a removed file within a moment. It says so behind the removal, and a program that removes a
         file may write the next one before we have heard it."""
         volume = self.volume
-        removed = (node for node in volume.registry.values() if isinstance(node, FileNode) and node.volume is volume)
+        removed = (node for node in volume.tree.registry.values() if isinstance(node, FileNode) and node.tree is volume.tree)
         if any(node.orphan and not node.opens and node.content.layers for node in removed):
             with trio.move_on_after(FORGET_S):
                 await self._garbage.wait()
-        return volume.garbage_bytes > 0 or self._freeing.locked()
+        return volume.pending.garbage_bytes > 0 or self._freeing.locked()
 
     def _tell(self) -> None:
         self._progress.set()
@@ -406,5 +397,5 @@ class Syncer:
         if self.volume.journal.failed or self.volume.owes_checkpoint:
             self.heard()
             return
-        for node in list(self.volume.unrecorded):
-            record(node)
+        for node in list(self.volume.pending.unrecorded):
+            self.volume.record(node)

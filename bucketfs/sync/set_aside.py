@@ -103,11 +103,9 @@ class Aside:
     def fit(self, picture: Picture, free_bytes: int | None) -> bool:
         """Leave out the largest files of a picture, until the rest takes no more than the Hub has free; whether there are any. What
         is sent and cannot be linked would fill the room of what can."""
-        if free_bytes is None or picture.volume.growth.grown_bytes <= free_bytes:
+        if free_bytes is None or picture.volume.push.grown_bytes <= free_bytes:
             return False
-        wanted = picture.volume.growth.grown_bytes - sum(
-            _grown(file) for file in _files(picture) if file.node in self._large
-        )
+        wanted = picture.volume.push.grown_bytes - sum(_grown(file) for file in _files(picture) if file.node in self._large)
         found = False
         for file in self._largest(picture):
             if wanted <= free_bytes or _grown(file) <= 0:

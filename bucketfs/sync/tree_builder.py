@@ -83,7 +83,7 @@ async def build(
     with the same ``attributes``, and the blocks of which are where ``emit`` brings them: those that are still the same are not
     built again. Raises what the base's source raises, and FilesDamaged when nothing else is in the way.
     """
-    feed = _PictureFeed(picture.volume.base_tree, emit, attributes, known)
+    feed = _PictureFeed(picture.volume.tree.base_tree, emit, attributes, known)
     for is_directory, run in groupby(picture.nodes, lambda frozen: isinstance(frozen, FrozenDirectory)):
         if is_directory:
             for frozen in run:

@@ -10,42 +10,70 @@ must survive a crash is what `overlay_ops` writes and `recover` reads. What wait
 theirs any more are `DraftDamaged`, for readers and for pushes.
 """
 
-from bucketfs.vfs.buckets_root import Buckets
+from bucketfs.vfs.buckets_root import BucketMaker
 from bucketfs.vfs.conflicts import Keep, stands
-from bucketfs.vfs.rebase.permission_change import apply_rights
-from bucketfs.vfs.rebase.rebasing import BuiltNode, Rebased, built_of, rebase_onto
-from bucketfs.vfs.recovery.checkpoint import draft_ids, overlay_ops
-from bucketfs.vfs.recovery.replay import recover
+from bucketfs.vfs.rebase import Rebased, apply_permissions, rebase_onto
+from bucketfs.vfs.recovery import draft_ids, overlay_ops, recover
 from bucketfs.vfs.sealing import left_open, seal
-from bucketfs.vfs.snapshot.batches import Choice, Limits, Slices
-from bucketfs.vfs.snapshot.contested import contested_changes, without_folders
-from bucketfs.vfs.snapshot.freezing import FrozenDirectory, FrozenFile, FrozenSymlink, Picture, freeze, pushed, thaw
-from bucketfs.vfs.tree.base_pins import Footing, Note, Stand, survey
-from bucketfs.vfs.tree.base_tree import BaseTree
-from bucketfs.vfs.tree.conflict_index import Conflicts
-from bucketfs.vfs.tree.conflict_name import conflict_name
-from bucketfs.vfs.tree.content import BasePiece, DraftPiece, FrozenLayer, Piece, ZeroPiece, pieces
-from bucketfs.vfs.tree.file_io import DraftDamaged, draft_bytes, read_base, record
-from bucketfs.vfs.tree.inode_table import InodeNumbers
-from bucketfs.vfs.tree.namespace import Owner
-from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode
-from bucketfs.vfs.tree.permissions import Rights, Roles, rights_of
-from bucketfs.vfs.tree.quota import Growth, Room
-from bucketfs.vfs.tree.stat_types import (
+from bucketfs.vfs.snapshot import (
+    BuiltNode,
+    Choice,
+    FrozenDirectory,
+    FrozenFile,
+    FrozenSymlink,
+    Limits,
+    Picture,
+    Slices,
+    built_of,
+    contested_changes,
+    freeze,
+    pushed,
+    thaw,
+    without_folders,
+)
+from bucketfs.vfs.tree import (
     Attr,
     AttributesChanged,
+    BasePiece,
+    BasePins,
+    BaseTree,
+    Conflicts,
     ContentChanged,
     ContentLost,
+    DirectoryNode,
     DirEntry,
+    DraftDamaged,
+    DraftPiece,
     EntryChanged,
     EntryGone,
+    FileNode,
+    FrozenLayer,
+    InodeNumbers,
     Invalidation,
+    Namespace,
+    Node,
+    Note,
     Opened,
+    Owner,
+    Pending,
+    Permissions,
+    Piece,
     RenameFlags,
+    Roles,
     SetAttr,
+    Stand,
     StatFs,
+    StorageLimit,
+    SymlinkNode,
+    Volume,
+    ZeroPiece,
+    conflict_name,
+    draft_bytes,
+    permissions_of,
+    pieces,
+    read_base,
+    survey,
 )
-from bucketfs.vfs.tree.volume import Volume
 from bucketfs.vfs.vfs import VFS
 
 __all__ = [
@@ -53,8 +81,9 @@ __all__ = [
     "Attr",
     "AttributesChanged",
     "BasePiece",
+    "BasePins",
     "BaseTree",
-    "Buckets",
+    "BucketMaker",
     "BuiltNode",
     "Choice",
     "Conflicts",
@@ -67,35 +96,35 @@ __all__ = [
     "EntryChanged",
     "EntryGone",
     "FileNode",
-    "Footing",
     "FrozenDirectory",
     "FrozenFile",
     "FrozenLayer",
     "FrozenSymlink",
-    "Growth",
     "InodeNumbers",
     "Invalidation",
     "Keep",
     "Limits",
+    "Namespace",
     "Node",
     "Note",
     "Opened",
     "Owner",
+    "Pending",
+    "Permissions",
     "Picture",
     "Piece",
     "Rebased",
     "RenameFlags",
-    "Rights",
     "Roles",
-    "Room",
     "SetAttr",
     "Slices",
     "Stand",
     "StatFs",
+    "StorageLimit",
     "SymlinkNode",
     "Volume",
     "ZeroPiece",
-    "apply_rights",
+    "apply_permissions",
     "built_of",
     "conflict_name",
     "contested_changes",
@@ -104,13 +133,12 @@ __all__ = [
     "freeze",
     "left_open",
     "overlay_ops",
+    "permissions_of",
     "pieces",
     "pushed",
     "read_base",
     "rebase_onto",
-    "record",
     "recover",
-    "rights_of",
     "seal",
     "stands",
     "survey",

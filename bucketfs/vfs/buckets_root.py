@@ -1,4 +1,4 @@
-"""The top of an all-buckets mount: a folder whose folders are buckets.
+"""The root of an all-buckets mount: a folder whose folders are buckets.
 
 A bucket that cannot be opened yet (the Hub is away and nothing is cached, a journal or a root block is damaged) stands there as a
 folder without a volume. Its name and attributes are answered, all else is refused as Unavailable: were it missing, a program that
@@ -13,24 +13,34 @@ from typing import NoReturn, Protocol
 from bucketfs.errors import BucketfsError, Exists, NotEmpty, NotFound, ReadOnly, Unavailable
 from bucketfs.names import check_name
 from bucketfs.types import ROOT_INODE, Inode, Kind
-from bucketfs.vfs.handles import OpenDirectory
-from bucketfs.vfs.tree.inode_table import InodeNumbers, Number
-from bucketfs.vfs.tree.namespace import DIRECTORY_SIZE, Owner
-from bucketfs.vfs.tree.stat_types import Attr, DirEntry, EntryChanged, EntryGone, Invalidation
-from bucketfs.vfs.tree.volume import Volume
+from bucketfs.vfs.tree import (
+    DIRECTORY_SIZE,
+    Attr,
+    DirEntry,
+    EntryChanged,
+    EntryGone,
+    InodeNumbers,
+    Invalidation,
+    Node,
+    NodeTree,
+    Number,
+    Owner,
+    Registry,
+    Volume,
+)
 
 PLACE = (Inode(0), b"")
 """Where the table of numbers keeps the top."""
 
 
-class Buckets(Protocol):
-    """What making and removing folders at the top of an all-buckets mount means."""
+class BucketMaker(Protocol):
+    """Makes and removes the buckets that folders at the root of an all-buckets mount stand for."""
 
     async def create(self, name: str) -> None:
-        """Make a bucket and `VFS.add` its volume. Raises what the Hub answers."""
+        """Make a bucket and `BucketsRoot.add` its volume. Raises what the Hub answers."""
 
     async def remove(self, volume: Volume) -> None:
-        """Remove an empty bucket at the Hub and `VFS.drop` its volume."""
+        """Remove an empty bucket at the Hub and `BucketsRoot.drop` its volume."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +51,28 @@ class Held:
     error: BucketfsError
 
 
-class Top:
-    """The volumes of a mount by the names of their folders. ``notify`` takes what the kernel must be told of these; ``buckets``
-    None: none can be made or removed."""
+class BucketsRoot:
+    """The volumes of a mount: by their trees, and in an all-buckets mount by the names of their folders. ``notify`` takes what the
+    kernel must be told of these; without a ``maker`` none can be made or removed."""
 
     def __init__(
-        self, owner: Owner, numbers: InodeNumbers, notify: Callable[[Invalidation], None], buckets: Buckets | None
+        self,
+        owner: Owner,
+        numbers: InodeNumbers,
+        registry: Registry,
+        notify: Callable[[Invalidation], None],
+        maker: BucketMaker | None,
     ) -> None:
         self.volumes: dict[bytes, Volume] = {}
         self.held: dict[bytes, Held] = {}
         self._owner = owner
         self._numbers = numbers
+        self._registry = registry
         self._notify = notify
-        self._buckets = buckets
+        self._maker = maker
+        self._mounted: dict[NodeTree, Volume] = {}
+        self._dropped: list[Volume] = []
+        """Volumes whose folder is gone and whose nodes are in use."""
         known = numbers.at(*PLACE)
         self._changed_ns = owner.now_ns() if known is None else known.ctime_ns
         """When a folder came, went or was renamed, as far as this machine saw it."""
@@ -67,18 +86,41 @@ class Top:
         self._numbers.keep(*PLACE, Number(ROOT_INODE, self._changed_ns, self._changed_ns))
         self._numbers.urge(ROOT_INODE)
 
+    # Which volumes there are
+
+    def mount(self, volume: Volume) -> None:
+        """Programs come to see nodes of ``volume``."""
+        self._mounted[volume.tree] = volume
+
+    def volume_of(self, node: Node) -> Volume:
+        """The volume that a node belongs to."""
+        return self._mounted[node.tree]
+
+    def let_go(self) -> None:
+        """Forget the dropped volumes that no node is in use of any more."""
+        for volume in list(self._dropped):
+            root = volume.root
+            if root.lookups or root.opens or root.children:
+                continue
+            if not any(node.tree is volume.tree and node is not root for node in self._registry.values()):
+                self._registry.pop(root.inode, None)
+                self._dropped.remove(volume)
+                del self._mounted[volume.tree]
+
     # Which folders there are
 
     def add(self, name: bytes, volume: Volume) -> None:
         """A folder with its volume, new or in the place of one that was held."""
-        if volume.new_here:
+        if volume.tree.new_here:
             self._changed()
+        self.mount(volume)
         self.held.pop(name, None)
         self.volumes[name] = volume
         self._notify(EntryChanged(ROOT_INODE, name))
 
     def hold(self, name: bytes, error: BucketfsError) -> None:
-        """A folder without a volume, or another reason why it has none."""
+        """A folder whose bucket cannot be opened yet, or another reason why it cannot, until `add` or `drop`. All that is
+        asked inside it fails with Unavailable."""
         held = self.held.get(name)
         if held is not None:
             self.held[name] = Held(held.inode, error)
@@ -93,8 +135,8 @@ class Top:
         self._notify(EntryChanged(ROOT_INODE, name))
 
     def rename(self, names: Mapping[bytes, bytes]) -> None:
-        """Other names for folders, all at once, for two may swap theirs. Told as changes of names and not as a removal: the kernel
-        finds the same number at the new name, with what is open below it."""
+        """Other names for folders, all at once, for two may swap theirs; nodes in use stay what they are. Told as changes of
+        names and not as a removal: the kernel finds the same number at the new name, with what is open below it."""
         if names:
             self._changed()
         volumes = {new: self.volumes.pop(old) for old, new in names.items() if old in self.volumes}
@@ -110,10 +152,16 @@ class Top:
             self._notify(EntryChanged(ROOT_INODE, name))
 
     def drop(self, name: bytes) -> None:
-        """A folder is gone."""
+        """A folder is gone; its nodes in use go on until they are closed."""
         self._changed()
         held = self.held.pop(name, None)
-        inode = held.inode if held is not None else self.volumes.pop(name).root.inode
+        if held is not None:
+            inode = held.inode
+        else:
+            volume = self.volumes.pop(name)
+            inode = volume.root.inode
+            self._dropped.append(volume)
+            self.let_go()
         self._notify(EntryGone(ROOT_INODE, name, inode))
 
     # What they are
@@ -169,14 +217,12 @@ class Top:
             ctime_ns=time_ns,
         )
 
-    def entries(self, opened: OpenDirectory, start: int) -> Sequence[DirEntry]:
-        """The folders from position ``start`` on."""
-        if opened.names is None or start == 0:
-            opened.names = sorted(self.names)
+    def entries(self, names: Sequence[bytes], start: int) -> Sequence[DirEntry]:
+        """The folders of ``names`` that are still there, from position ``start`` on."""
         found: list[DirEntry] = []
-        for index, name in enumerate(opened.names[start:], start):
+        for index, name in enumerate(names[start:], start):
             if (volume := self.volumes.get(name)) is not None:
-                found.append(DirEntry(name, volume.attr(volume.root), index + 1))
+                found.append(DirEntry(name, volume.tree.attr(volume.root), index + 1))
             elif (held := self.held.get(name)) is not None:
                 found.append(DirEntry(name, self.held_attr(held.inode), index + 1))
         return found
@@ -186,16 +232,16 @@ class Top:
         check_name(name)
         if name in self.names:
             raise Exists("a bucket of this name exists")
-        if self._buckets is None:
+        if self._maker is None:
             raise ReadOnly("buckets cannot be made here")
-        await self._buckets.create(name.decode())
+        await self._maker.create(name.decode())
         return self.volume(name)
 
     async def remove(self, name: bytes) -> None:
         """Remove an empty bucket; raises NotEmpty, ReadOnly and what the Hub answers."""
         volume = self.volume(name)
-        if not await volume.base_tree.load(lambda: volume.is_empty(volume.root)):
+        if not await volume.load(lambda: volume.tree.is_empty(volume.root)):
             raise NotEmpty("the bucket is not empty")
-        if self._buckets is None:
+        if self._maker is None:
             raise ReadOnly("buckets cannot be removed here")
-        await self._buckets.remove(volume)
+        await self._maker.remove(volume)

@@ -11,9 +11,16 @@ import enum
 from bucketfs.errors import IsADirectory, NotFound
 from bucketfs.ops import Conflict, Settled
 from bucketfs.types import Kind, Link
-from bucketfs.vfs.tree.node import DirectoryNode, Node
-from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged, EntryGone, Invalidation, RenameFlags
-from bucketfs.vfs.tree.volume import Volume
+from bucketfs.vfs.tree import (
+    AttributesChanged,
+    DirectoryNode,
+    EntryChanged,
+    EntryGone,
+    Invalidation,
+    Node,
+    RenameFlags,
+    Volume,
+)
 
 
 class Keep(enum.Enum):
@@ -30,20 +37,20 @@ def resolve(volume: Volume, conflict: Conflict, keep: Keep) -> list[Invalidation
     An attempt. Raises NotFound when the conflict is on the list no more, or its copy is gone (then it is taken off), or what is
     to be kept is; IsADirectory when a folder is in the way; and as `Volume.rename` and `Volume.remove`.
     """
-    if volume.conflicts.get(conflict.copy) != conflict:
+    if volume.pending.conflicts.get(conflict.copy) != conflict:
         raise NotFound(f"{conflict.copy!r} is no conflict any more", hint="'bucketfs conflicts' lists what is")
     above, _, copy_name = conflict.copy.rpartition("/")
     name = conflict.original.rpartition("/")[2].encode()
     parent = _directory(volume, above)
-    copy = None if parent is None else volume.find(parent, copy_name.encode())
+    copy = None if parent is None else volume.tree.find(parent, copy_name.encode())
     if parent is None or copy is None:
-        volume.conflicts.settle(conflict.copy)
+        volume.pending.conflicts.settle(conflict.copy)
         raise NotFound(f"{conflict.copy!r} is gone", hint="there is nothing to choose any more")
     if keep is Keep.BOTH:
-        volume.append(Settled(conflict.copy, volume.owner.now_ns()))
-        volume.conflicts.settle(conflict.copy)
+        volume.append(Settled(conflict.copy, volume.now_ns()))
+        volume.pending.conflicts.settle(conflict.copy)
         return []
-    there = volume.find(parent, name)
+    there = volume.tree.find(parent, name)
     if (keep is Keep.MINE) == conflict.ours:
         if isinstance(there, DirectoryNode):
             raise IsADirectory(f"{conflict.original!r} is a folder", hint="move it away, or keep both")
@@ -68,7 +75,7 @@ def _directory(volume: Volume, path: str) -> DirectoryNode | None:
     """The directory at a path, taken into memory with those above it; None when there is none."""
     at = volume.root
     for name in path.encode().split(b"/") if path else []:
-        found = volume.find(at, name)
+        found = volume.tree.find(at, name)
         if not isinstance(found, DirectoryNode):
             return None
         at = found
@@ -83,9 +90,9 @@ def stands(volume: Volume, path: str) -> bool:
         if isinstance(at, DirectoryNode):
             found = at.children.get(name)
             if found is None and name not in at.overrides:
-                found = volume.base_entry(at, name)
-        elif isinstance(at, Link) and volume.base_tree.info(at).kind is Kind.DIRECTORY:
-            found = volume.base_tree.directory(at.cid).entries.get(name)
+                found = volume.tree.base_entry(at, name)
+        elif isinstance(at, Link) and volume.tree.base_tree.info(at).kind is Kind.DIRECTORY:
+            found = volume.tree.base_tree.directory(at.cid).entries.get(name)
         if found is None:
             return False
         at = found

@@ -11,9 +11,7 @@ from __future__ import annotations
 from bucketfs.errors import BucketfsError
 from bucketfs.journal import Interval
 from bucketfs.types import DraftId
-from bucketfs.vfs.tree.file_io import LAYERS_MAX
-from bucketfs.vfs.tree.node import FileNode
-from bucketfs.vfs.tree.volume import Volume
+from bucketfs.vfs.tree import LAYERS_MAX, FileNode, Volume
 
 FILES_MAX = 128
 """How many files are sealed in one go."""
@@ -22,25 +20,25 @@ LOOKED_AT_MAX = 4096
 """How many files of the queue are looked at before others have a turn: about a millisecond."""
 
 
-def closed(node: FileNode) -> None:
+def closed(volume: Volume, node: FileNode) -> None:
     """Nobody has ``node`` open for writing any more."""
     content = node.content
     if content.layers and not content.queued and not node.writers:
         content.queued = True
-        node.volume.closed.append(node)
+        volume.pending.closed.append(node)
 
 
 def left_open(volume: Volume) -> None:
     """The files that came out of the journal: a kill closed them."""
-    for node in volume.dirty_nodes():
+    for node in volume.tree.dirty_nodes():
         if isinstance(node, FileNode):
-            closed(node)
+            closed(volume, node)
 
 
 async def seal(volume: Volume, quiet_s: float) -> None:
     """Seal what closed files hold here that were not changed for ``quiet_s`` seconds. Of what has to be read back for that only
     some is, and the rest the next time. Raises NoSpace, DiskFailed; what was not sealed goes on waiting."""
-    left = len(volume.closed)
+    left = len(volume.pending.closed)
     while left:
         batch, looked_at = _quiet(volume, min(left, LOOKED_AT_MAX), int(quiet_s * 1e9))
         left -= looked_at
@@ -55,7 +53,7 @@ async def seal(volume: Volume, quiet_s: float) -> None:
             for node in batch:
                 node.content.queued = False
                 if not more.isdisjoint(_extents(node)):
-                    closed(node)
+                    closed(volume, node)
         if more:
             return
 
@@ -63,16 +61,16 @@ async def seal(volume: Volume, quiet_s: float) -> None:
 def _quiet(volume: Volume, looks: int, quiet_ns: int) -> tuple[list[FileNode], int]:
     """The next files from the queue, and how many were looked at. Those that are not quiet yet go to its end; those that are open
     again or gone leave it."""
-    now_ns = volume.owner.now_ns()
+    now_ns = volume.now_ns()
     found: list[FileNode] = []
     for looked_at in range(looks):
         if len(found) == FILES_MAX:
             return found, looked_at
-        node = volume.closed.popleft()
+        node = volume.pending.closed.popleft()
         if not node.content.layers or node.writers or node.orphan:
             node.content.queued = False
-        elif node in volume.unrecorded or 0 <= now_ns - node.ctime_ns < quiet_ns:
-            volume.closed.append(node)
+        elif node in volume.pending.unrecorded or 0 <= now_ns - node.ctime_ns < quiet_ns:
+            volume.pending.closed.append(node)
         else:
             found.append(node)
     return found, looks

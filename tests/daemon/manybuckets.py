@@ -150,16 +150,16 @@ class ManyBuckets:
     async def write(self, path: str, data: bytes) -> None:
         above, _, name = path.rpartition("/")
         opened, _ = await self.vfs.create(await self.inode(above), name.encode(), 0o644, os.O_WRONLY | os.O_TRUNC, ME)
-        await self.vfs.write(opened.handle, 0, data)
-        await self.vfs.flush(opened.handle)
-        await self.vfs.release(opened.handle)
+        await self.vfs.files.write(opened.handle, 0, data)
+        await self.vfs.files.flush(opened.handle)
+        await self.vfs.files.release(opened.handle)
 
     async def read(self, path: str) -> bytes:
         opened = await self.vfs.open(await self.inode(path), os.O_RDONLY, ME)
         try:
-            return await self.vfs.read(opened.handle, 0, 1 << 20)
+            return await self.vfs.files.read(opened.handle, 0, 1 << 20)
         finally:
-            await self.vfs.release(opened.handle)
+            await self.vfs.files.release(opened.handle)
 
 
 @asynccontextmanager
@@ -195,7 +195,7 @@ async def many_buckets(
             owner=owner,
             space=lambda: (1 << 40, 1 << 39),
             notify=told.append,
-            buckets=volumes,
+            bucket_maker=volumes,
         )
         volumes.vfs = vfs
         await volumes.listed(session.listing() if known is None else list(known), trio.current_time())

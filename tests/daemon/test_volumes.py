@@ -321,14 +321,14 @@ async def test_a_bucket_that_is_called_otherwise(tmp_path: Path) -> None:
     async with many_buckets(tmp_path / "mount", session) as mount:
         inode = await mount.inode("old")
         opened, _ = await mount.vfs.create(inode, b"f", 0o644, os.O_RDWR, ME)
-        await mount.vfs.write(opened.handle, 0, b"one")
+        await mount.vfs.files.write(opened.handle, 0, b"one")
         session.names[info.key] = "new"
         mount.told.clear()
         await mount.listed()
         assert set(mount.told) == {EntryChanged(ROOT_INODE, b"old"), EntryChanged(ROOT_INODE, b"new")}
         assert await mount.names() == ["new", "other"] and await mount.inode("new") == inode
-        await mount.vfs.write(opened.handle, 3, b" two")
-        await mount.vfs.release(opened.handle)
+        await mount.vfs.files.write(opened.handle, 3, b" two")
+        await mount.vfs.files.release(opened.handle)
         assert await mount.read("new/f") == b"one two" and mount.volumes.open[info.key].syncer.dirty
         # Two at once that take each other's name.
         session.names[info.key], session.names[other.key] = "other", "new"

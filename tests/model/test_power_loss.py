@@ -48,8 +48,8 @@ async def fsync(world: World) -> set[bytes]:
         inode = await world.inode(path)
         if value is not None and (await world.vfs.getattr(inode)).kind is Kind.FILE:
             opened = await world.vfs.open(inode, os.O_RDONLY, ME)
-            await world.vfs.fsync(opened.handle, False)
-            await world.vfs.release(opened.handle)
+            await world.vfs.files.fsync(opened.handle, False)
+            await world.vfs.files.release(opened.handle)
             break
     else:
         await world.journal.sync()
@@ -129,7 +129,7 @@ async def play(folder: Path, limits: Limits, history: Sequence[tuple[int, Step]]
     assert trees[0] == trees[1]
     assert whole(kept) - dismissed - await replicas[0].contents() == set()
     for replica in replicas:
-        assert not replica.world.volume.root.dirty and not replica.world.volume.short
+        assert not replica.world.volume.root.dirty and not replica.world.volume.push.truncated
         replica.world.close()
     fresh = await World(folder / "fresh", remote).open()
     assert await fresh.tree(times=True) == trees[0]

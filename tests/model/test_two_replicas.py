@@ -91,7 +91,7 @@ class Replica:
         """What `bucketfs sync` does: push what is dirty, then show what the Hub has."""
         world = self.world
         alone = world.remote.at == self.agreed or world.remote.at in self.own_roots
-        before = {conflict.copy for conflict in world.volume.conflicts}
+        before = {conflict.copy for conflict in world.volume.pending.conflicts}
         pusher = Pusher(
             world.volume,
             world.remote,
@@ -102,7 +102,7 @@ class Replica:
         await pusher.push()
         if world.volume.base != world.remote.at:
             await pusher.follow(world.remote.at)
-        made = {conflict.copy for conflict in world.volume.conflicts} - before
+        made = {conflict.copy for conflict in world.volume.pending.conflicts} - before
         assert len(made) <= (0 if alone else 2 * self.steps_count), f"copies without a conflict: {made}"
         self.agreed, self.steps_count = world.remote.at, 0
         self.own_roots.clear()

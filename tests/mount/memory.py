@@ -72,6 +72,8 @@ class MemoryVFS:
         self.notify = notify
         self.owner = Owner(os.getuid(), os.getgid(), KernelClock())
         self.held: trio.Event | None = None
+        self.files = self
+        """The requests about open files, which this VFS answers itself."""
 
     def attr(self, node: Node) -> Attr:
         size = 0 if node.kind is Kind.DIRECTORY else len(node.data)

@@ -45,7 +45,7 @@ class Two:
 
     @property
     def listed(self) -> list[Conflict]:
-        return list(self.second.volume.conflicts)
+        return list(self.second.volume.pending.conflicts)
 
     async def resolve(self, keep: Keep) -> None:
         (conflict,) = self.listed
@@ -78,7 +78,7 @@ async def test_what_the_list_says(tmp_path: Path) -> None:
         assert await two.second.read(item.copy) == b"second"
         # The root it met is the one that the first mount pushed, and not what came of the conflict.
         assert item.root in two.remote.store and item.root != two.remote.at
-        assert len(two.first.volume.conflicts) == 0
+        assert len(two.first.volume.pending.conflicts) == 0
 
 
 async def test_it_outlives_kills_and_is_never_doubled(tmp_path: Path) -> None:
@@ -256,8 +256,8 @@ async def test_what_is_written_to_an_open_file_that_the_hub_replaced(tmp_path: P
         await two.round(two.first)
         await two.round(two.second)
         assert len(two.listed) == 1
-        await two.second.vfs.write(opened.handle, 0, b"FIRST")
-        await two.second.vfs.flush(opened.handle)
+        await two.second.vfs.files.write(opened.handle, 0, b"FIRST")
+        await two.second.vfs.files.flush(opened.handle)
         assert [item.original for item in two.listed] == ["d/note", "d/note"]
         before = two.listed
         await two.again()

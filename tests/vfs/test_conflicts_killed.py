@@ -86,12 +86,12 @@ async def test_a_kill_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(world, "Disk", Disk)
         forget(one)
         again = await World(place, there).open()
-        listed = sorted(conflict.copy for conflict in again.volume.conflicts)
+        listed = sorted(conflict.copy for conflict in again.volume.pending.conflicts)
         assert listed == copies_in(await again.tree()), f"killed at call {number}"
         seen.add(len(listed))
         await one_round(again)
         tree = await again.tree()
-        assert sorted(conflict.copy for conflict in again.volume.conflicts) == copies_in(tree)
+        assert sorted(conflict.copy for conflict in again.volume.pending.conflicts) == copies_in(tree)
         assert sorted(tree.values()) == [b"first", b"first", b"first", b"second", b"second"], f"killed at call {number}"  # type: ignore[type-var]
         again.close()
         number += 1

@@ -82,8 +82,8 @@ async def test_a_name_that_was_just_replaced_is_not_opened_for_writing(tmp_path:
                 await world.vfs.open(inodes[name], flags, ME)
         # Nothing is lost by looking, and the next look finds the new.
         handle = (await world.vfs.open(inodes[name], os.O_RDONLY, ME)).handle
-        assert await world.vfs.read(handle, 0, 100) == b"base"
-        await world.vfs.release(handle)
+        assert await world.vfs.files.read(handle, 0, 100) == b"base"
+        await world.vfs.files.release(handle)
     for name in ("log", "removed", "d"):
         with pytest.raises(Stale):
             await world.vfs.setattr(inodes[name], SetAttr(mode=0o600), None, ME)
@@ -91,11 +91,11 @@ async def test_a_name_that_was_just_replaced_is_not_opened_for_writing(tmp_path:
         await world.vfs.setattr(inodes["log"], SetAttr(size_bytes=0), None, ME)
     # Whoever has it open may do to it what can be done to any file that was unlinked.
     await world.vfs.setattr(inodes["d/below"], SetAttr(mode=0o600), None, ME)
-    await world.vfs.release(held)
+    await world.vfs.files.release(held)
     assert await world.tree() == {"log": b"theirs"}
     handle = (await world.vfs.open(await world.inode("log"), os.O_RDWR, ME)).handle
-    await world.vfs.write(handle, 0, b"ours")
-    await world.vfs.release(handle)
+    await world.vfs.files.write(handle, 0, b"ours")
+    await world.vfs.files.release(handle)
     assert await world.read("log") == b"oursrs"
     for one in (world, other):
         one.close()

@@ -29,7 +29,7 @@ async def bucket(tmp_path: Path) -> tuple[World, Cid, bytes]:
     for name in "abc":
         await maker.write(f"d/{name}", name.encode() * BIG)
     await pusher(maker).push()
-    cid = (await maker.volume.base_tree.resolve(remote.at, [b"d", b"b"])).cid
+    cid = (await maker.volume.tree.base_tree.resolve(remote.at, [b"d", b"b"])).cid
     maker.close()
     here = await World(tmp_path / "here", remote).open()
     return here, cid, remote.store.pop(cid)
@@ -72,7 +72,7 @@ async def test_damaged_root_block_that_comes_back_is_shown_again(tmp_path: Path)
     assert await here.inode("d/b") != damaged
     with pytest.raises(Corrupt):
         old = await here.vfs.open(damaged, os.O_RDONLY, ME)
-        await here.vfs.read(old.handle, 0, 10)
+        await here.vfs.files.read(old.handle, 0, 10)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ async def test_a_link_to_what_is_no_file_is_listed_and_keeps_nothing_else_from_b
     await here.mkdir("d")
     await here.write("d/file", b"d")
     await pusher(here).push()
-    folder = await here.volume.base_tree.resolve(remote.at, [b"d"])
+    folder = await here.volume.tree.base_tree.resolve(remote.at, [b"d"])
     remote.store[cid] = block
     inner = drive(edit_directory(folder.cid, {b"odd": Link(cid, len(block))}), remote._get)
     remote.store.update(inner.blocks)
@@ -125,7 +125,7 @@ async def test_a_folder_that_is_lost_keeps_no_rename_from_being_dealt_with(tmp_p
     await there.rename("file", "moved")
     await there.write("d/new", b"new")
     await pusher(there).push()
-    lost = (await there.volume.base_tree.resolve(remote.at, [b"d"])).cid
+    lost = (await there.volume.tree.base_tree.resolve(remote.at, [b"d"])).cid
     there.close()
     here.source.forget()
     del remote.store[lost]

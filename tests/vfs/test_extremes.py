@@ -43,15 +43,15 @@ async def descend(world: World, depth: int = DEPTH) -> Inode:
 
 async def make(world: World, folder: Inode, name: bytes, data: bytes) -> None:
     opened, _ = await world.vfs.create(folder, name, 0o644, os.O_RDWR | os.O_CREAT, ME)
-    await world.vfs.write(opened.handle, 0, data)
-    await world.vfs.release(opened.handle)
+    await world.vfs.files.write(opened.handle, 0, data)
+    await world.vfs.files.release(opened.handle)
 
 
 async def test_deep_tree_is_pushed(tmp_path: Path) -> None:
     remote = MemoryRemote()
     here = await World(tmp_path / "here", remote).open()
     await make(here, await dig(here), b"f", b"deep down")
-    assert sum(1 for _ in here.volume.dirty_nodes()) == DEPTH + 2
+    assert sum(1 for _ in here.volume.tree.dirty_nodes()) == DEPTH + 2
     await pusher(here).push()
     assert not here.volume.root.dirty
     there = await World(tmp_path / "there", remote).open()
@@ -91,7 +91,7 @@ async def interrupted(world: World, handle: FileHandle, node: FileNode, times: i
     true = world.remote.put
 
     async def put(batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
-        await world.vfs.write(handle, node.content.size_bytes, line)
+        await world.vfs.files.write(handle, node.content.size_bytes, line)
         raise Unavailable("cut off")
 
     world.remote.put = put  # type: ignore[method-assign]
@@ -109,14 +109,14 @@ async def test_layers_of_failed_pushes_do_not_pile_up(tmp_path: Path) -> None:
     node = here.volume.root.children[b"log"]
     assert isinstance(node, FileNode)
     handle = (await here.vfs.open(node.inode, os.O_RDWR, ME)).handle
-    await here.vfs.write(handle, 10, b"first")
+    await here.vfs.files.write(handle, 10, b"first")
     await interrupted(here, handle, node, 40, b"line\n")
     await here.truncate("log", 1100)  # a cut in the topmost layer: what lay above it must not come back
     await interrupted(here, handle, node, 40, b"more\n")
     assert len(node.content.layers) <= 18
     body = b"x" * 10 + b"first" + b"x" * 985 + b"line\n" * 20 + b"more\n" * 40
     assert await here.read("log") == body
-    await here.vfs.flush(handle)
+    await here.vfs.files.flush(handle)
     here.close()  # without a checkpoint: the records still name the drafts that were copied away
 
     again = await World(tmp_path / "here", here.remote).open()
@@ -151,7 +151,7 @@ async def test_sparse_file_of_the_greatest_size_is_pushed_in_no_time(tmp_path: P
     assert (await there.vfs.getattr(inode)).size_bytes == SIZE_MAX
     handle = (await there.vfs.open(inode, os.O_RDWR, ME)).handle
     for offset, data in ((0, b"x\0"), (5 << 40, b"middle\0"), (SIZE_MAX - 2, b"\0\0")):
-        assert await there.vfs.read(handle, offset, len(data)) == data
+        assert await there.vfs.files.read(handle, offset, len(data)) == data
 
 
 @pytest.mark.parametrize("leaves", [2, 174, 175, 348, 400])
@@ -167,6 +167,6 @@ async def test_large_files_are_built_as_from_their_bytes(tmp_path: Path, leaves:
             await here.write("f", b"abc", place, truncate=False)
             bytes_now[place : place + 3] = b"abc"
         await pusher(here).push()
-        link = await here.volume.base_tree.resolve(here.remote.at, [b"f"])
+        link = await here.volume.tree.base_tree.resolve(here.remote.at, [b"f"])
         attributes = here.volume.root.children[b"f"].attributes
         assert link == build_file(bytes(bytes_now), attributes).link

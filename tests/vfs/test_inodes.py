@@ -138,10 +138,10 @@ async def test_other_bytes_without_an_mtime_get_the_time_that_the_hub_says(tmp_p
         remote.at = tree.link.cid
         await pusher_of(world).follow(remote.at)
 
-    world.volume.learn_times(1_000_000_000_000, {})
+    world.volume.tree.learn_times(1_000_000_000_000, {})
     await set_plainly(b"v1")
     before = await seen_and_forgotten(world, "f")
-    world.volume.learn_times(9_000_000_000_000, {"f": 9_000_000_000_000})
+    world.volume.tree.learn_times(9_000_000_000_000, {"f": 9_000_000_000_000})
     await set_plainly(b"v2")
     after = await seen_and_forgotten(world, "f")
     assert (before.mtime_ns, after.mtime_ns) == (1_000_000_000_000, 9_000_000_000_000)

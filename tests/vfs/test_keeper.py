@@ -43,7 +43,9 @@ async def bucket(tmp_path: Path) -> World:
 
 async def link(world: World, path: str) -> Cid:
     """What the base has at a path."""
-    return (await world.volume.base_tree.resolve(world.volume.base, [name.encode() for name in path.split("/") if name])).cid
+    return (
+        await world.volume.tree.base_tree.resolve(world.volume.base, [name.encode() for name in path.split("/") if name])
+    ).cid
 
 
 async def held(world: World) -> set[str]:

@@ -15,7 +15,7 @@ from bucketfs.dag import block_links
 from bucketfs.errors import OverQuota
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid, UploadId
-from bucketfs.vfs import Room
+from bucketfs.vfs import StorageLimit
 
 KIB = 1 << 10
 
@@ -119,19 +119,19 @@ async def test_as_many_as_fit_go(tmp_path: Path) -> None:
 async def test_what_does_not_fit_is_not_sent(tmp_path: Path) -> None:
     remote = LimitedRemote(limit_bytes=100 * KIB, pledges=True)
     world = await World(tmp_path, remote).open()
-    room = Room("bucket 'b'", 100 * KIB, 0, 0)
+    room = StorageLimit("bucket 'b'", 100 * KIB, 0, 0)
     await world.write("a", b"a" * 30 * KIB)
     await world.write("large", bytes(200 * KIB))
     await world.write("b", b"b" * 30 * KIB)
     # The limit is heard of only now.
-    world.volume.growth.rooms = (room,)
-    room.grown_bytes = world.volume.growth.grown_bytes
+    world.volume.push.limits = (room,)
+    room.grown_bytes = world.volume.push.grown_bytes
     pusher = pusher_of(world)
     await pusher.push()
     assert remote.paths() == {"a", "b"} and remote.bytes_put < 70 * KIB
     assert list(pusher.aside.large) == ["large"]
     assert pusher.aside.room_wanted_bytes is not None and pusher.aside.room_wanted_bytes > 200 * KIB
-    assert world.volume.growth.grown_bytes == 200 * KIB
+    assert world.volume.push.grown_bytes == 200 * KIB
     await world.unlink("large")
     await pusher.push()
     assert not world.volume.root.dirty and pusher.aside.room_wanted_bytes is None

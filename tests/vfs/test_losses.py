@@ -12,9 +12,7 @@ from world import ME, MemoryRemote, World
 
 from bucketfs.errors import BucketfsError, Corrupt, Denied, DiskFailed, NoSpace, OverQuota, ReadOnly
 from bucketfs.types import FileHandle, Inode
-from bucketfs.vfs import AttributesChanged, ContentLost, FileNode, Invalidation, SetAttr
-from bucketfs.vfs.tree import file_io as files
-from bucketfs.vfs.tree.write_failures import mended
+from bucketfs.vfs import AttributesChanged, ContentLost, FileNode, Invalidation, SetAttr, Volume
 
 ERRORS = [NoSpace, OverQuota, DiskFailed, Corrupt, Denied, ReadOnly]
 
@@ -25,13 +23,14 @@ class Failing:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.error: type[BucketfsError] | None = None
         self.first = 4
-        self._true = files.write
-        monkeypatch.setattr(files, "write", self)
+        true = Volume.write
 
-    def __call__(self, node: FileNode, offset: int, data: bytes) -> int:
-        if self.error is not None and offset + len(data) > self.first:
-            raise self.error("refused")
-        return self._true(node, offset, data)
+        def write(volume: Volume, node: FileNode, offset: int, data: bytes) -> None:
+            if self.error is not None and offset + len(data) > self.first:
+                raise self.error("refused")
+            true(volume, node, offset, data)
+
+        monkeypatch.setattr(Volume, "write", write)
 
 
 @pytest.fixture
@@ -48,7 +47,7 @@ class Slow(World):
     def settle(self, inode: Inode) -> None:
         node = self.vfs.registry[inode]
         assert isinstance(node, FileNode)
-        mended(node)
+        self.vfs.failures.mended(node)
 
 
 async def opened(world: World, path: str, flags: int = os.O_RDWR) -> FileHandle:
@@ -65,32 +64,32 @@ async def test_every_error_breaks_the_file_until_the_kernel_is_right(
     first, second = await opened(here, "f"), await opened(here, "f")
     failing.error = error
     with pytest.raises(error):
-        await here.vfs.write(first, 4, b"efgh")
+        await here.vfs.files.write(first, 4, b"efgh")
     assert ContentLost(inode) in here.told
     failing.error = None
     assert not (await here.vfs.getattr(inode)).settled
     with pytest.raises(error):  # it comes out of the same pages
-        await here.vfs.write(second, 0, b"A")
+        await here.vfs.files.write(second, 0, b"A")
     with pytest.raises(error):
         await here.vfs.setattr(inode, SetAttr(size_bytes=8), first, ME)
     here.settle(inode)
     assert (await here.vfs.getattr(inode)).settled
     with pytest.raises(error):  # it would leave a hole in the place of what was lost
-        await here.vfs.write(first, 6, b"gh")
+        await here.vfs.files.write(first, 6, b"gh")
     here.settle(inode)
-    assert await here.vfs.write(second, 4, b"E") == 1
+    assert await here.vfs.files.write(second, 4, b"E") == 1
     for handle in (first, second):
         with pytest.raises(error):
-            await here.vfs.flush(handle)
-        await here.vfs.flush(handle)
-        await here.vfs.release(handle)
+            await here.vfs.files.flush(handle)
+        await here.vfs.files.flush(handle)
+        await here.vfs.files.release(handle)
     with pytest.raises(error):
         await here.read("f")
     assert await here.read("f") == b"abcdE"
     # With all who lost something gone, a hole is what the program means.
     handle = await opened(here, "f")
-    await here.vfs.write(handle, 6, b"gh")
-    await here.vfs.release(handle)
+    await here.vfs.files.write(handle, 6, b"gh")
+    await here.vfs.files.release(handle)
     assert await here.read("f") == b"abcdE\0gh"
     here.close()
 
@@ -101,8 +100,8 @@ async def test_who_begins_anew_is_told_nothing(tmp_path: Path, failing: Failing)
     handle = await opened(here, "f")
     failing.error = NoSpace
     with pytest.raises(NoSpace):
-        await here.vfs.write(handle, 4, b"efgh")
-    await here.vfs.release(handle)
+        await here.vfs.files.write(handle, 4, b"efgh")
+    await here.vfs.files.release(handle)
     failing.error = None
     # The kernel locks a file that it opens with O_TRUNC, so this must not wait for it.
     with trio.fail_after(5):
@@ -118,9 +117,9 @@ async def test_what_was_told_outlives_the_memory_of_the_kernel(tmp_path: Path, f
     handle = await opened(here, "f")
     failing.error = NoSpace
     with pytest.raises(NoSpace):
-        await here.vfs.write(handle, 4, b"efgh")
+        await here.vfs.files.write(handle, 4, b"efgh")
     failing.error = None
-    await here.vfs.release(handle)
+    await here.vfs.files.release(handle)
     here.vfs.forget([(inode, 100)])
     with pytest.raises(NoSpace):
         await here.read("f")
@@ -138,15 +137,15 @@ async def test_room_that_was_not_filled_is_cut_off_unless_it_was_meant(
     handle = await opened(here, "f")
     await here.vfs.setattr(inode, SetAttr(size_bytes=8), handle, ME)
     if confirm == "flush":
-        await here.vfs.flush(handle)
+        await here.vfs.files.flush(handle)
     if confirm == "fsync":
-        await here.vfs.fsync(handle, False)
-    await here.vfs.write(handle, 2, b"cd")
+        await here.vfs.files.fsync(handle, False)
+    await here.vfs.files.write(handle, 2, b"cd")
     failing.error = NoSpace
     with pytest.raises(NoSpace):
-        await here.vfs.write(handle, 4, b"efgh")
+        await here.vfs.files.write(handle, 4, b"efgh")
     failing.error = None
-    await here.vfs.release(handle)
+    await here.vfs.files.release(handle)
     with pytest.raises(NoSpace):
         await here.read("f")
     expected = b"abcd" if confirm is None else b"abcd\0\0\0\0"
@@ -158,26 +157,26 @@ async def test_room_that_was_not_filled_is_cut_off_unless_it_was_meant(
 
 
 async def test_a_write_does_not_overtake_one_that_waits_for_room(tmp_path: Path, failing: Failing) -> None:
-    here = await World(tmp_path / "here", MemoryRemote()).open()
-    await here.write("f", b"")
-    handle = await opened(here, "f")
     asked, answered = trio.Event(), trio.Event()
 
-    async def make_room(size_bytes: int) -> int:
-        asked.set()
-        await answered.wait()
-        return 0
+    class Full(World):
+        async def make_room(self, size_bytes: int) -> int:
+            asked.set()
+            await answered.wait()
+            return 0
 
-    here.vfs._make_room = make_room
+    here = await Full(tmp_path / "here", MemoryRemote()).open()
+    await here.write("f", b"")
+    handle = await opened(here, "f")
     failing.error, failing.first = NoSpace, 0
 
     async def first() -> None:
         with pytest.raises(NoSpace):
-            await here.vfs.write(handle, 0, b"abcd")
+            await here.vfs.files.write(handle, 0, b"abcd")
 
     async def second() -> None:
         with pytest.raises(NoSpace):
-            await here.vfs.write(handle, 4, b"e")
+            await here.vfs.files.write(handle, 4, b"e")
 
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
@@ -188,7 +187,7 @@ async def test_a_write_does_not_overtake_one_that_waits_for_room(tmp_path: Path,
             await trio.testing.wait_all_tasks_blocked()
             failing.error = NoSpace
             answered.set()
-    await here.vfs.release(handle)
+    await here.vfs.files.release(handle)
     assert (await here.vfs.getattr(await here.inode("f"))).size_bytes == 0
     here.close()
 
@@ -202,13 +201,13 @@ async def test_a_file_that_the_mount_cannot_open_is_kept_from_others_until_it_is
     handle = await opened(here, "f")
     failing.error = NoSpace
     with pytest.raises(NoSpace):
-        await here.vfs.write(handle, 4, b"efgh")
+        await here.vfs.files.write(handle, 4, b"efgh")
     failing.error = None
-    here.vfs.amends.end(inode, told=False)
+    here.vfs.failures.end(inode, told=False)
     for _ in range(2):
         with pytest.raises(NoSpace):
             await opened(here, "f", os.O_RDONLY)
-    await here.vfs.release(handle)
+    await here.vfs.files.release(handle)
     assert await here.inode("f") != inode
     assert await here.read("f") == b"abcd"
     assert AttributesChanged(inode) not in here.told

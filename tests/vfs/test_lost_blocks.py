@@ -33,7 +33,7 @@ def collect(world: World) -> None:
     needed = drive(reachable(remote.at), lambda cids: {cid: remote.store[cid] for cid in cids})
     remote.store = {cid: block for cid, block in remote.store.items() if cid in needed}
     world.source.forget()
-    world.volume.base_tree = type(world.volume.base_tree)(world.source)
+    world.volume.tree.base_tree = type(world.volume.tree.base_tree)(world.source)
 
 
 def damage_pin(world: World, block: bytes) -> None:
@@ -116,7 +116,7 @@ async def test_changes_in_a_lost_folder_are_quarantined_and_all_others_go_out(tm
     await change_here(here)
     await here.write("e/new", b"in another folder")
     await pin(here)
-    lost = here.remote.store[(await here.volume.base_tree.resolve(here.volume.base, [b"d"])).cid]
+    lost = here.remote.store[(await here.volume.tree.base_tree.resolve(here.volume.base, [b"d"])).cid]
     await change_there(there)
     before = await there.tree()
     collect(here)
@@ -198,7 +198,7 @@ async def test_a_folder_of_the_hubs_that_is_lost_does_stop_a_rebase(tmp_path: Pa
     here, there = await two(tmp_path)
     await here.write("d/new", b"new")
     await change_there(there)
-    folder = (await there.volume.base_tree.resolve(there.volume.base, [b"d"])).cid
+    folder = (await there.volume.tree.base_tree.resolve(there.volume.base, [b"d"])).cid
     block = here.remote.store.pop(folder)
     with pytest.raises(Corrupt):
         await pusher(here).push()
@@ -289,7 +289,7 @@ async def quarantined(tmp_path: Path, ours: Act) -> tuple[World, World, Cid, byt
     await ours(here)
     await here.write("e/ours", b"goes out")
     here.close()
-    cid = (await there.volume.base_tree.resolve(here.remote.at, [b"d"])).cid
+    cid = (await there.volume.tree.base_tree.resolve(here.remote.at, [b"d"])).cid
     block = here.remote.store.pop(cid)
     return await World(tmp_path / "here", here.remote).open(), there, cid, block
 
@@ -311,7 +311,7 @@ async def test_a_change_made_on_a_lost_block_is_kept_and_never_applied(tmp_path:
     here = await World(tmp_path / "here", here.remote).open()
     assert list(here.journal.quarantine.by_path()) == paths
     assert await pushed(here) == theirs | {"e/ours": b"goes out"}
-    assert not len(here.volume.conflicts)
+    assert not len(here.volume.pending.conflicts)
     assert await exported(here, tmp_path / "out") == files
 
 
@@ -343,7 +343,7 @@ async def test_an_edit_of_a_file_whose_root_block_is_lost_is_quarantined_alone(t
     await here.chmod("big", 0o600)
     await here.write("beside", b"beside")
     here.close()
-    cid = (await there.volume.base_tree.resolve(here.remote.at, [b"big"])).cid
+    cid = (await there.volume.tree.base_tree.resolve(here.remote.at, [b"big"])).cid
     block = here.remote.store.pop(cid)
     here = await World(tmp_path / "here", here.remote).open()
     assert here.quarantined == ["big"] and await here.read("beside") == b"beside"

@@ -23,7 +23,7 @@ def pusher_of(world: World) -> Pusher:
 
 async def named_by_the_base(world: World) -> set[Cid]:
     """The root blocks of the root, a folder and a file, once all of it was looked at as `ls -l` and `cat` do."""
-    base_tree, at = world.volume.base_tree, world.volume.base
+    base_tree, at = world.volume.tree.base_tree, world.volume.base
     found = {at}
     assert await world.read("folder/file") != await world.read("folder/still")
     for name in (b"folder", b"file"):
@@ -33,7 +33,7 @@ async def named_by_the_base(world: World) -> set[Cid]:
 
 
 def known(world: World, cids: set[Cid]) -> set[Cid]:
-    base_tree = world.volume.base_tree
+    base_tree = world.volume.tree.base_tree
     return {cid for cid in cids if base_tree.known_directory(cid) is not None or base_tree.known_info(cid) is not None}
 
 
@@ -65,7 +65,7 @@ async def test_what_the_base_names_no_longer_is_not_kept_in_memory(tmp_path: Pat
         assert known(world, former) == set()
         assert await world.read("folder/file") == b"change %d " % (ROUNDS - 1) * 1000
     # What did not change stays known.
-    still = (await here.volume.base_tree.resolve(here.volume.base, [b"folder", b"still"])).cid
+    still = (await here.volume.tree.base_tree.resolve(here.volume.base, [b"folder", b"still"])).cid
     assert known(here, {still}) == {still}
     for world in worlds:
         world.close()
@@ -80,7 +80,7 @@ async def test_nor_is_what_was_removed(tmp_path: Path) -> None:
         await there.chmod(name, 0o600)
     await pusher_of(there).push()
     here = await World(tmp_path / "here", remote).open()
-    listed = {(await here.volume.base_tree.resolve(here.volume.base, [name.encode()])).cid for name in names}
+    listed = {(await here.volume.tree.base_tree.resolve(here.volume.base, [name.encode()])).cid for name in names}
     for name in names:
         await here.read(name)
     assert known(here, listed) == listed
@@ -98,7 +98,7 @@ async def test_nor_is_what_was_removed(tmp_path: Path) -> None:
 
 async def test_nor_is_the_index_of_a_large_file_as_it_was(tmp_path: Path) -> None:
     world = await World(tmp_path / "here", MemoryRemote()).open()
-    base_tree = world.volume.base_tree
+    base_tree = world.volume.tree.base_tree
     former: list[Cid] = []
     await world.write("log", b"0")
     # A hole has leaves as other bytes have.

@@ -14,7 +14,7 @@ from world import ME, MemoryRemote, World
 from bucketfs.cache import BlockCache
 from bucketfs.dag import LEAF_SIZE, build_file, drive, edit_directory
 from bucketfs.types import Cid
-from bucketfs.vfs.handles import AHEAD_MAX_BYTES
+from bucketfs.vfs.readahead import WINDOW_BYTES_MAX
 
 LATENCY_S = 0.03
 BYTES_PER_S = 100_000_000
@@ -69,9 +69,9 @@ async def test_a_file_read_in_order_fills_the_link(
     await nursery.start(world.vfs.run)
     opened = await world.vfs.open(await world.inode("big"), os.O_RDONLY, ME)
     for offset in range(0, len(data), READ_BYTES):
-        assert await world.vfs.read(opened.handle, offset, READ_BYTES) == data[offset : offset + READ_BYTES]
+        assert await world.vfs.files.read(opened.handle, offset, READ_BYTES) == data[offset : offset + READ_BYTES]
     # Enough is asked for ahead to cover the latency many times over, and never more than the window.
-    assert LATENCY_S * BYTES_PER_S < link.in_flight_bytes_max <= AHEAD_MAX_BYTES + READ_BYTES
-    await world.vfs.release(opened.handle)
+    assert LATENCY_S * BYTES_PER_S < link.in_flight_bytes_max <= WINDOW_BYTES_MAX + READ_BYTES
+    await world.vfs.files.release(opened.handle)
     nursery.cancel_scope.cancel()
     world.close()

@@ -102,8 +102,8 @@ async def opened(world: World, path: str, flags: int = os.O_RDWR) -> FileHandle:
 
 
 async def closed(world: World, handle: FileHandle) -> None:
-    await world.vfs.flush(handle)
-    await world.vfs.release(handle)
+    await world.vfs.files.flush(handle)
+    await world.vfs.files.release(handle)
 
 
 def copies_in(tree: dict[str, object]) -> dict[str, object]:
@@ -121,9 +121,9 @@ async def test_what_is_written_to_an_open_file_after_the_hub_changed_it_becomes_
     await other.write("log", b"remote\n")
     await follow_from(world, other)
     assert copies_in(await world.tree()) == {}
-    assert await world.vfs.read(handle, 0, 100) == b"base\n"
-    await world.vfs.write(handle, 5, b"mine\n")
-    await world.vfs.fsync(handle, False)
+    assert await world.vfs.files.read(handle, 0, 100) == b"base\n"
+    await world.vfs.files.write(handle, 5, b"mine\n")
+    await world.vfs.files.fsync(handle, False)
     world.close()
     # It was acknowledged, so it outlives a kill.
     world = await World(tmp_path / "world", world.remote).open()
@@ -143,16 +143,16 @@ async def test_the_copy_is_counted_once_it_is_written_and_keeps_its_inode(tmp_pa
     handle = await opened(world, "log")
     await other.write("log", b"remote\n")
     await follow_from(world, other)
-    await world.vfs.write(handle, 0, b"1")
-    await world.vfs.write(handle, 1, b"2")
+    await world.vfs.files.write(handle, 0, b"1")
+    await world.vfs.files.write(handle, 1, b"2")
     done = await pusher_of(world).push()
     (copy,) = copies_in(await world.tree())
-    assert done is not None and [conflict.copy for conflict in world.volume.conflicts] == [copy]
+    assert done is not None and [conflict.copy for conflict in world.volume.pending.conflicts] == [copy]
     assert await world.inode(copy) == inode != await world.inode("log")
-    await world.vfs.write(handle, 2, b"3")
+    await world.vfs.files.write(handle, 2, b"3")
     await closed(world, handle)
     again = await pusher_of(world).push()
-    assert again is not None and len(world.volume.conflicts) == 1
+    assert again is not None and len(world.volume.pending.conflicts) == 1
     assert await world.read(copy) == b"123e\n"
     for one in (world, other):
         one.close()
@@ -164,7 +164,7 @@ async def test_a_new_file_that_is_still_empty_when_the_hub_has_one_of_its_name_i
     await other.write("f", b"remote\n")
     await push(other)
     await push(world)
-    await world.vfs.write(new.handle, 0, b"mine")
+    await world.vfs.files.write(new.handle, 0, b"mine")
     await closed(world, new.handle)
     await push(world)
     tree = await world.tree()
@@ -179,7 +179,7 @@ async def test_what_is_written_to_an_open_file_that_the_hub_removed_brings_it_ba
     await other.unlink("log")
     await follow_from(world, other)
     assert "log" not in await world.names()
-    await world.vfs.write(handle, 5, b"mine\n")
+    await world.vfs.files.write(handle, 5, b"mine\n")
     await closed(world, handle)
     await push(world)
     await pusher_of(other).follow(world.remote.at)
@@ -194,10 +194,10 @@ async def test_an_open_file_that_is_closed_unwritten_leaves_nothing(tmp_path: Pa
     inode = await world.inode("log")
     await other.write("log", b"remote\n")
     await follow_from(world, other)
-    await world.vfs.write(handle, 0, b"")
+    await world.vfs.files.write(handle, 0, b"")
     await closed(world, handle)
     world.vfs.forget([(inode, 10)])
-    assert inode not in world.vfs.registry and world.volume.displaced == {}
+    assert inode not in world.vfs.registry and world.volume.tree.displaced == {}
     assert not world.volume.root.dirty
     assert await world.tree() == await other.tree()
     for one in (world, other):
@@ -234,13 +234,13 @@ async def test_an_open_file_below_a_removed_folder_brings_back_the_folders_and_n
     await other.rmdir("d")
     await follow_from(world, other)
     assert await world.names() == ["log"]
-    await world.vfs.write(handle, 0, b"D")
+    await world.vfs.files.write(handle, 0, b"D")
     await closed(world, handle)
     await push(world)
     await pusher_of(other).follow(world.remote.at)
     assert await other.tree() == {"d": None, "d/e": None, "d/e/deep": b"Deep\n", "log": b"base\n"}
     world.vfs.forget([(inode, 100) for inode in list(world.vfs.registry) if inode != ROOT_INODE])
-    assert world.volume.displaced == {}
+    assert world.volume.tree.displaced == {}
     for one in (world, other):
         one.close()
 
@@ -255,7 +255,7 @@ async def test_an_open_file_comes_home_to_the_folder_that_has_the_name_now(tmp_p
     await follow_from(world, other)
     await world.mkdir("d")
     await world.write("d/e", b"no folder any more")
-    await world.vfs.write(handle, 0, b"D")
+    await world.vfs.files.write(handle, 0, b"D")
     await closed(world, handle)
     await push(world)
     tree = await world.tree()

@@ -104,9 +104,9 @@ async def test_a_rename_there_over_a_file_that_is_open_here_leaves_both(tmp_path
     await there.rename("g", "f")
     await sync(there)
     await sync(here)
-    await here.vfs.write(opened.handle, 0, b"written")
-    await here.vfs.flush(opened.handle)
-    await here.vfs.release(opened.handle)
+    await here.vfs.files.write(opened.handle, 0, b"written")
+    await here.vfs.files.flush(opened.handle)
+    await here.vfs.files.release(opened.handle)
     assert await ended(there, here) == {"f": b"written", "g": b"changed"}
 
 

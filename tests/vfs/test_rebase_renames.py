@@ -123,7 +123,7 @@ async def test_inodes_and_open_files_go_along_and_the_kernel_hears_of_both_names
     await sync(there)
     inodes = {name: await here.inode(name) for name in ("d", "d/e", "d/e/c", "to")}
     handle = (await here.vfs.open(inodes["d/e/c"], os.O_RDWR, ME)).handle
-    await here.vfs.write(handle, 0, b"C")
+    await here.vfs.files.write(handle, 0, b"C")
     await there.rename("d/e", "to/e2")
     await sync(there)
     here.told.clear()
@@ -131,9 +131,9 @@ async def test_inodes_and_open_files_go_along_and_the_kernel_hears_of_both_names
     assert [await here.inode(name) for name in ("d", "to/e2", "to/e2/c")] == [inodes[name] for name in ("d", "d/e", "d/e/c")]
     moves = {one for one in here.told if isinstance(one, EntryChanged | EntryGone)}
     assert moves == {EntryChanged(inodes["d"], b"e"), EntryChanged(inodes["to"], b"e2")}
-    await here.vfs.write(handle, 1, b"more")
-    await here.vfs.flush(handle)
-    await here.vfs.release(handle)
+    await here.vfs.files.write(handle, 1, b"more")
+    await here.vfs.files.flush(handle)
+    await here.vfs.files.release(handle)
     tree = await ended(there, here)
     assert tree["to/e2/c"] == b"Cmore"
     assert "d/e" not in tree
@@ -145,9 +145,9 @@ async def test_an_open_file_that_nobody_has_written_to_goes_along_too(tmp_path: 
     await there.rename("d", "moved")
     await sync(there)
     await sync(here)
-    await here.vfs.write(handle, 0, b"later")
-    await here.vfs.flush(handle)
-    await here.vfs.release(handle)
+    await here.vfs.files.write(handle, 0, b"later")
+    await here.vfs.files.flush(handle)
+    await here.vfs.files.release(handle)
     tree = await ended(there, here)
     assert tree["moved/e/c"] == b"later"
     assert "d" not in tree
@@ -401,11 +401,11 @@ async def test_a_file_that_is_open_here_goes_out_of_a_folder_that_was_removed_th
     await sync(there)
     await sync(here)
     assert await here.tree() == {"g": b"old"}
-    await here.vfs.write(moved.handle, 0, b"written")
-    await here.vfs.flush(moved.handle)
-    await here.vfs.release(moved.handle)
+    await here.vfs.files.write(moved.handle, 0, b"written")
+    await here.vfs.files.flush(moved.handle)
+    await here.vfs.files.release(moved.handle)
     assert await here.read("g") == b"written"
-    await here.vfs.release(left.handle)
+    await here.vfs.files.release(left.handle)
     assert await ended(there, here) == {"g": b"written"}
 
 

@@ -55,7 +55,7 @@ async def both_changed(tmp_path: Path, folders: Sequence[str], *, memory_bytes: 
         await here.write(f"{folder}/new", b"n")
     await pusher_of(there).push()
     if memory_bytes is not None:
-        here.volume.base_tree = BaseTree(here.source, memory_bytes=memory_bytes)
+        here.volume.tree.base_tree = BaseTree(here.source, memory_bytes=memory_bytes)
     asked = await requests_of_a_rebase(here)
     await pusher_of(here).push()
     await pusher_of(there).follow(remote.at)

@@ -59,7 +59,7 @@ async def test_a_rename_carries_what_was_written_and_not_closed(tmp_path: Path) 
     world = await World(tmp_path, MemoryRemote()).open()
     await world.write("f", b"old")
     opened, _ = await world.vfs.create(ROOT_INODE, b"f.tmp", 0o644, os.O_RDWR | os.O_CREAT, ME)
-    await world.vfs.write(opened.handle, 0, b"new")
+    await world.vfs.files.write(opened.handle, 0, b"new")
     await world.rename("f.tmp", "f")
     world.close()
     again = await World(tmp_path, world.remote).open()
@@ -138,7 +138,7 @@ async def test_a_checkpoint_keeps_what_was_proposed(tmp_path: Path) -> None:
 async def test_an_open_file_does_not_keep_a_failed_journal_from_beginning_anew(tmp_path: Path) -> None:
     world = await World(tmp_path, MemoryRemote()).open()
     opened, _ = await world.vfs.create(ROOT_INODE, b"log", 0o644, os.O_RDWR | os.O_CREAT, ME)
-    await world.vfs.write(opened.handle, 0, b"line")
+    await world.vfs.files.write(opened.handle, 0, b"line")
     append, world.journal.append = world.journal.append, no_space  # type: ignore[method-assign, assignment]
     await pusher_of(world).checkpoint()
     world.journal.append = append  # type: ignore[method-assign]
@@ -154,7 +154,7 @@ async def test_a_journal_that_cannot_be_tidied_does_not_end_the_syncer(tmp_path:
     await world.write("f", b"1")
     remote.away = True
     syncer = Syncer(world.volume, remote, world.source, pusher_of(world), Pace())  # type: ignore[arg-type]
-    world.volume.garbage_drafts = 1_000_000
+    world.volume.pending.garbage_drafts = 1_000_000
     checkpoint, world.journal.checkpoint = world.journal.checkpoint, no_space  # type: ignore[method-assign, assignment]
     async with trio.open_nursery() as nursery:
         await nursery.start(syncer.run)

@@ -16,15 +16,15 @@ from bucketfs.remote import Look
 from bucketfs.roles import PathChange
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid, UploadId
-from bucketfs.vfs import Rights, rights_of
+from bucketfs.vfs import Permissions, permissions_of
 
 ME, OWNER = "bme", "bowner"
 
 
 @dataclass
 class StrictRemote(MemoryRemote):
-    """Refuses a swap that changes a path in or below ``closed``; with ``roles``, one that ``Rights`` would refuse. It tells its
-    roles only if ``tells``."""
+    """Refuses a swap that changes a path in or below ``closed``; with ``roles``, one that ``Permissions`` would refuse. It
+    tells its roles only if ``tells``."""
 
     closed: set[str] = field(default_factory=set)
     roles: dict[str, dict[str, int]] | None = None
@@ -39,7 +39,7 @@ class StrictRemote(MemoryRemote):
         for change in drive(diff(expected, new), self._get):
             path = b"/".join(change.path).decode()
             inside = any(path == place or path.startswith(place + "/") for place in self.closed)
-            if inside or (self.roles is not None and not Rights(ME, OWNER, self.roles).may(path, touch_of(change))):
+            if inside or (self.roles is not None and not Permissions(ME, OWNER, self.roles).may(path, touch_of(change))):
                 raise Denied("permission denied")
         await super().swap(expected, new, upload)
 
@@ -95,7 +95,7 @@ async def test_the_one_refused_path_is_found_by_trying(tmp_path: Path) -> None:
     assert await pusher.push() is not None
     assert sorted(pusher.aside.refused) == ["d/d1/c", "d2/e"]
     assert remote.paths() == {"a", "d", "d/b", "d/d1", "d/d1/c", "d2", "d2/e", *(f"new{number}" for number in range(20))}
-    assert world.volume.root.dirty and world.volume.changed_since_ns is None
+    assert world.volume.root.dirty and world.volume.push.since_ns is None
     assert await world.read("d/d1/c") == b"refused" and await world.names("d2") == []
 
     # It waits over a kill, and the others are not pushed again for it.
@@ -227,15 +227,15 @@ async def test_paths_appear_and_go_with_roles(tmp_path: Path) -> None:
     assert not world.volume.root.dirty
     remote.roles = {}
     await pusher.learn(await remote.look())
-    assert await world.tree() == {} and not world.volume.rights.shows("")  # type: ignore[union-attr]
+    assert await world.tree() == {} and not world.volume.tree.permissions.shows("")  # type: ignore[union-attr]
     world.close()
 
 
 def test_the_owner_is_asked_nothing() -> None:
-    assert rights_of(OWNER, OWNER, {"": {OWNER: 3}}) is None
-    assert rights_of(ME, "", {}) is None
-    assert rights_of("", OWNER, {}) is None
-    locked_out = rights_of(OWNER, OWNER, {"": {"*": 1}})
+    assert permissions_of(OWNER, OWNER, {"": {OWNER: 3}}) is None
+    assert permissions_of(ME, "", {}) is None
+    assert permissions_of("", OWNER, {}) is None
+    locked_out = permissions_of(OWNER, OWNER, {"": {"*": 1}})
     assert locked_out is not None and locked_out.may("new", PathChange.ADD) and not locked_out.may("a", PathChange.REPLACE)
 
 

@@ -52,7 +52,7 @@ async def forgotten(world: World, *paths: str) -> None:
     for path in paths:
         inode = await world.inode(path)
         await world.unlink(path)
-        node = world.volume.registry[inode]
+        node = world.volume.tree.registry[inode]
         world.vfs.forget([(inode, node.lookups)])
 
 

@@ -9,13 +9,13 @@ from world import MemoryRemote, World
 
 from bucketfs.errors import NoSpace, OverQuota
 from bucketfs.sync import Pusher
-from bucketfs.vfs import Room
+from bucketfs.vfs import StorageLimit
 
 
 async def test_writes_stop_at_the_limit_and_go_on_below_it(tmp_path: Path) -> None:
     world = await World(tmp_path, MemoryRemote()).open()
-    account, bucket = Room("the account", 1000, 300), Room("bucket 'b'", 600, 0)
-    world.volume.growth.rooms = (account, bucket)
+    account, bucket = StorageLimit("the account", 1000, 300), StorageLimit("bucket 'b'", 600, 0)
+    world.volume.push.limits = (account, bucket)
     await world.write("a", bytes(500))
     assert (account.left_bytes, bucket.left_bytes) == (200, 100)
     with pytest.raises(OverQuota, match="bucket 'b' may hold 600 bytes, and 100 are left"):
@@ -41,21 +41,21 @@ async def test_writes_stop_at_the_limit_and_go_on_below_it(tmp_path: Path) -> No
 
 async def test_an_unlinked_open_file_takes_no_room_at_the_hub(tmp_path: Path) -> None:
     world = await World(tmp_path, MemoryRemote()).open()
-    room = Room("the account", 100, 0)
-    world.volume.growth.rooms = (room,)
+    room = StorageLimit("the account", 100, 0)
+    world.volume.push.limits = (room,)
     await world.write("a", bytes(50))
     opened = await world.vfs.open(await world.inode("a"), 2, None)  # type: ignore[arg-type]
     await world.unlink("a")
-    await world.vfs.write(opened.handle, 0, bytes(5000))
+    await world.vfs.files.write(opened.handle, 0, bytes(5000))
     assert room.left_bytes == 100
-    await world.vfs.release(opened.handle)
+    await world.vfs.files.release(opened.handle)
     world.close()
 
 
 async def test_room_is_given_back_when_nothing_could_be_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = await World(tmp_path, MemoryRemote()).open()
-    room = Room("the account", 1000, 0)
-    world.volume.growth.rooms = (room,)
+    room = StorageLimit("the account", 1000, 0)
+    world.volume.push.limits = (room,)
     await world.write("a", bytes(100))
 
     def full(*_: object, **__: object) -> None:

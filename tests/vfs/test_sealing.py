@@ -34,7 +34,7 @@ def pusher(at: World) -> Pusher:
 
 
 async def file(at: World, path: str) -> FileNode:
-    node = at.volume.registry[await at.inode(path)]
+    node = at.volume.tree.registry[await at.inode(path)]
     assert isinstance(node, FileNode)
     return node
 
@@ -71,18 +71,18 @@ async def test_closed_files_are_sealed_when_they_were_quiet(tmp_path: Path) -> N
     here = await world(tmp_path)
     await here.write("closed", b"c" * 10)
     opened, _ = await here.vfs.create(*(await here._parent("open")), 0o644, os.O_WRONLY | os.O_CREAT, ME)
-    await here.vfs.write(opened.handle, 0, b"o" * 10)
-    await here.vfs.flush(opened.handle)
+    await here.vfs.files.write(opened.handle, 0, b"o" * 10)
+    await here.vfs.files.flush(opened.handle)
     await seal(here.volume, 3600)
     assert sealed_count(here) == 0, "both were changed just now"
     await seal(here.volume, 0)
     assert sealed_count(here) == 1
-    await here.vfs.release(opened.handle)
+    await here.vfs.files.release(opened.handle)
     await seal(here.volume, 0)
     assert sealed_count(here) == 2
     records = here.journal.figures().records
     await seal(here.volume, 0)
-    assert here.journal.figures().records == records and not here.volume.closed
+    assert here.journal.figures().records == records and not here.volume.pending.closed
 
 
 async def test_what_cannot_be_sealed_now_waits_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,11 +177,11 @@ async def test_a_file_that_is_written_anew_again_and_again_holds_one_draft(
             await pusher(here).push()
     assert len((await file(here, "f")).content.layers) == 1
     assert await here.read("f") == bytes([3]) * 1000
-    assert here.volume.garbage_bytes == 3000
+    assert here.volume.pending.garbage_bytes == 3000
     await here.write("gone", b"gone" * 10)
     await here.unlink("gone")
-    here.vfs.forget([(inode, node.lookups) for inode, node in here.volume.registry.items()])
-    assert here.volume.garbage_bytes == 3040
+    here.vfs.forget([(inode, node.lookups) for inode, node in here.volume.tree.registry.items()])
+    assert here.volume.pending.garbage_bytes == 3040
     monkeypatch.setattr(sync_module, "GARBAGE_BYTES_MAX", 3000)
     syncer = Syncer(here.volume, here.remote, here.source, pusher(here), Pace(1e9, 1e9))  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:
@@ -191,7 +191,7 @@ async def test_a_file_that_is_written_anew_again_and_again_holds_one_draft(
         while here.journal.figures().drafts > 1:
             await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
-    assert here.volume.garbage_bytes == 0
+    assert here.volume.pending.garbage_bytes == 0
     assert await here.read("f") == bytes([3]) * 1000
 
 

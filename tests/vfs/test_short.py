@@ -29,15 +29,15 @@ async def begin(world: World, path: str) -> FileHandle:
 
 
 async def append(world: World, handle: FileHandle, offset: int, data: bytes) -> None:
-    await world.vfs.write(handle, offset, data)
-    await world.vfs.flush(handle)
+    await world.vfs.files.write(handle, offset, data)
+    await world.vfs.files.flush(handle)
 
 
 async def test_bytes_before_an_fsync_are_there_when_later_ones_of_the_draft_are_lost(tmp_path: Path) -> None:
     world = await World(tmp_path / "here", MemoryRemote()).open()
     handle = await begin(world, "log")
     await append(world, handle, 0, b"synced ")
-    await world.vfs.fsync(handle, False)
+    await world.vfs.files.fsync(handle, False)
     await append(world, handle, 7, b"and lost")
     world.close()
     cut_drafts(world, 7)
@@ -46,7 +46,7 @@ async def test_bytes_before_an_fsync_are_there_when_later_ones_of_the_draft_are_
     # What is written now counts, whatever the lost record claimed of the same draft.
     handle = await begin(world, "log")
     await append(world, handle, 7, b"new")
-    await world.vfs.fsync(handle, False)
+    await world.vfs.files.fsync(handle, False)
     world.close()
     world = await World(tmp_path / "here", world.remote).open()
     assert await world.read("log") == b"synced new"
@@ -76,7 +76,7 @@ async def sent_and_lost(tmp_path: Path, made: Act, then: Act, kept: int = 0) -> 
 
 async def ended(tmp_path: Path, world: World) -> dict[str, object]:
     await pusher_of(world).push()
-    assert not world.volume.root.dirty and not world.volume.short
+    assert not world.volume.root.dirty and not world.volume.push.truncated
     seen = await world.tree()
     world.close()
     fresh = await World(tmp_path / "fresh", world.remote).open()
@@ -102,7 +102,7 @@ async def two_records(world: World) -> None:
     handle = await begin(world, "two")
     await append(world, handle, 0, b"first ")
     await append(world, handle, 6, b"second")
-    await world.vfs.release(handle)
+    await world.vfs.files.release(handle)
 
 
 async def rename(world: World) -> None:
@@ -185,9 +185,9 @@ async def test_what_is_lost_of_what_was_written_after_it_was_sent_is_no_conflict
     async def more(world: World) -> None:
         handle = await begin(world, "two")
         await append(world, handle, 12, b" third")
-        await world.vfs.fsync(handle, False)
+        await world.vfs.files.fsync(handle, False)
         await append(world, handle, 18, b" fourth")
-        await world.vfs.release(handle)
+        await world.vfs.files.release(handle)
 
     world = await sent_and_lost(tmp_path, two_records, more, kept=18)
     assert await ended(tmp_path, world) == BASE | {"two": b"first second third"}
@@ -200,7 +200,7 @@ async def test_a_file_that_is_open_when_it_is_given_back(tmp_path: Path) -> None
     await pusher_of(world).push()
     assert await world.read("new/f") == b"sent"
     await append(world, handle, 0, b"written")
-    await world.vfs.release(handle)
+    await world.vfs.files.release(handle)
     seen = await ended(tmp_path, world)
     (copy,) = set(seen) - set(BASE) - {"new", "new/f"}
     assert (seen["new/f"], seen[copy]) == (b"sent", b"written")

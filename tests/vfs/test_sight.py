@@ -70,7 +70,7 @@ async def test_a_file_that_is_damaged_at_the_hub_stops_no_rebase(tmp_path: Path)
     await there.write("f", b"theirs")
     await there.write("new", b"n")
     await pusher_of(there).push()
-    del remote.store[(await there.volume.base_tree.resolve(remote.at, [b"f"])).cid]
+    del remote.store[(await there.volume.tree.base_tree.resolve(remote.at, [b"f"])).cid]
     done = await pusher_of(here).push()
     assert done is not None
     assert len(done.conflicts) == 1

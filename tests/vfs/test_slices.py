@@ -462,10 +462,10 @@ async def test_room_at_the_hub_is_counted_by_slices(tmp_path: Path) -> None:
     remote.away_after = len(remote.roots) + 2
     with pytest.raises(Unavailable):
         await pusher_of(world, nodes=2).push()
-    assert world.volume.growth.grown_bytes == 150 or world.volume.growth.grown_bytes == 250
+    assert world.volume.push.grown_bytes == 150 or world.volume.push.grown_bytes == 250
     remote.away, remote.away_after = False, None
     await pusher_of(world, nodes=2).push()
-    assert world.volume.growth.grown_bytes == 0
+    assert world.volume.push.grown_bytes == 0
     world.close()
 
 

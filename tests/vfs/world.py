@@ -22,13 +22,15 @@ from bucketfs.vfs import (
     FileNode,
     InodeNumbers,
     Invalidation,
+    Namespace,
+    Node,
     Owner,
+    Pending,
     RenameFlags,
     SetAttr,
     Volume,
     recover,
 )
-from bucketfs.vfs.tree.write_failures import mended
 
 ME = Caller(uid=1000, gid=1000)
 
@@ -105,23 +107,18 @@ class World:
         self.journal = Journal.open(Disk(), self.folder / "journal", Resources.below(Disk(), self.folder))
         self.source.shelters = [self.journal.base]
         self.numbers = InodeNumbers(self.folder / "inodes.db")
-        registry: dict[Inode, object] = {}
+        registry: dict[Inode, Node] = {}
         self.vfs = VFS(
             numbers=self.numbers,
-            registry=registry,  # type: ignore[arg-type]
+            registry=registry,
             owner=owner,
             space=lambda: (1 << 40, 1 << 39),
             notify=self._hear,
+            make_room=self.make_room,
         )
-        self.volume = Volume(
-            BucketKey("bafzbeitest"),
-            journal=self.journal,
-            base_tree=BaseTree(self.source, monotonic_s=lambda: self.monotonic_s),
-            numbers=self.numbers,
-            registry=registry,  # type: ignore[arg-type]
-            owner=owner,
-            updated_at_ns=5_000_000_000,
-        )
+        base_tree = BaseTree(self.source, monotonic_s=lambda: self.monotonic_s)
+        tree = Namespace(base_tree, self.numbers, registry, owner, updated_at_ns=5_000_000_000)
+        self.volume = Volume(BucketKey("bafzbeitest"), tree, Pending(tree), self.journal)
         self.quarantined = await recover(self.volume, self.remote.at, ROOT_INODE)
         if self.volume.owes_checkpoint:
             await Pusher(self.volume, self.remote, self.source, self.told.append).checkpoint()  # type: ignore[arg-type]
@@ -133,13 +130,17 @@ class World:
         self.journal.close()
         self.numbers.close()
 
+    async def make_room(self, size_bytes: int) -> int:
+        """Called when the disk is full; how many bytes were freed."""
+        return 0
+
     def _hear(self, news: Invalidation) -> None:
         """As a kernel that does at once what it is told."""
         self.told.append(news)
         if isinstance(news, ContentLost):
             node = self.vfs.registry[news.inode]
             assert isinstance(node, FileNode)
-            mended(node)
+            self.vfs.failures.mended(node)
 
     async def inode(self, path: str) -> Inode:
         at = ROOT_INODE
@@ -154,12 +155,12 @@ class World:
     async def write(self, path: str, data: bytes, offset: int = 0, truncate: bool = True) -> None:
         flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if truncate else 0)
         opened, attr = await self.vfs.create(*(await self._parent(path)), 0o644, flags, ME)
-        await self.vfs.write(opened.handle, offset, data)
+        await self.vfs.files.write(opened.handle, offset, data)
         # As the kernel does, which stamps a file when a program writes to it.
         now_ns = self.clock()
         await self.vfs.setattr(attr.inode, SetAttr(mtime_ns=now_ns, ctime_ns=now_ns), opened.handle, ME)
-        await self.vfs.flush(opened.handle)
-        await self.vfs.release(opened.handle)
+        await self.vfs.files.flush(opened.handle)
+        await self.vfs.files.release(opened.handle)
 
     async def truncate(self, path: str, size: int) -> None:
         await self.vfs.setattr(await self.inode(path), SetAttr(size_bytes=size), None, ME)
@@ -169,9 +170,9 @@ class World:
         size = (await self.vfs.getattr(inode)).size_bytes
         opened = await self.vfs.open(inode, os.O_RDONLY, ME)
         try:
-            return await self.vfs.read(opened.handle, 0, size + 1)
+            return await self.vfs.files.read(opened.handle, 0, size + 1)
         finally:
-            await self.vfs.release(opened.handle)
+            await self.vfs.files.release(opened.handle)
 
     async def mkdir(self, path: str) -> None:
         await self.vfs.mkdir(*(await self._parent(path)), 0o755, ME)

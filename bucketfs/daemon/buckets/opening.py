@@ -19,7 +19,20 @@ from bucketfs.journal import Journal, Quarantine, Resources
 from bucketfs.remote import NativeRemote
 from bucketfs.sync import Keeper, Pace, Pusher, Syncer
 from bucketfs.types import ROOT_INODE, BucketKey, Inode
-from bucketfs.vfs import BaseTree, FileNode, InodeNumbers, Invalidation, Node, Owner, Room, Volume, draft_ids, recover
+from bucketfs.vfs import (
+    BaseTree,
+    FileNode,
+    InodeNumbers,
+    Invalidation,
+    Namespace,
+    Node,
+    Owner,
+    Pending,
+    StorageLimit,
+    Volume,
+    draft_ids,
+    recover,
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +50,7 @@ class OpenVolume:
     journal: Journal
     syncer: Syncer
     keeper: Keeper
-    room: Room
+    room: StorageLimit
     opened_s: float = field(default_factory=trio.current_time)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
@@ -45,7 +58,7 @@ class OpenVolume:
     def rename(self, name: bytes, info: BucketInfo) -> None:
         """The bucket, and its folder at the top, are called otherwise."""
         self.name, self.info = name, info
-        self.volume.remember_root(ROOT_INODE, name)
+        self.volume.tree.remember_root(ROOT_INODE, name)
 
 
 class Opener:
@@ -65,7 +78,7 @@ class Opener:
     ) -> None:
         self.registry: dict[Inode, Node] = {}
         self.base_tree = BaseTree(cache)
-        self.room = Room("the account")
+        self.room = StorageLimit("the account")
         self._session = session
         self._folder = folder
         self._resources = Resources.below(Disk(), folder.parent)
@@ -103,9 +116,9 @@ class Opener:
             journal.close()
             raise
         syncer = Syncer(volume, remote, self._cache, pusher, self._pace)
-        room = Room(f"bucket {info.name!r}")
-        volume.growth.rooms = (room,) if self._session.guest else (self.room, room)
-        volume.growth.note(_grown_by(volume))
+        room = StorageLimit(f"bucket {info.name!r}")
+        volume.push.limits = (room,) if self._session.guest else (self.room, room)
+        volume.push.grew(_grown_by(volume))
         return OpenVolume(name, info, volume, journal, syncer, Keeper(volume, self._cache), room)
 
     def release_reserve(self) -> bool:
@@ -128,22 +141,14 @@ class Opener:
         self._cache.shelters.remove(journal.base)
 
     async def _volume(self, info: BucketInfo, journal: Journal, name: bytes, inode: Inode | None) -> Volume:
-        volume = Volume(
-            info.key,
-            journal=journal,
-            base_tree=self.base_tree,
-            numbers=self._numbers,
-            registry=self.registry,
-            owner=self._owner,
-            updated_at_ns=info.updated_at_ns,
-            read_only=self._read_only,
-        )
+        tree = Namespace(self.base_tree, self._numbers, self.registry, self._owner, updated_at_ns=info.updated_at_ns)
+        volume = Volume(info.key, tree, Pending(tree), journal, read_only=self._read_only)
         known = self._numbers.at(ROOT_INODE, name)
         if inode is None:
             inode = known.inode if known is not None else self._numbers.fresh()
         quarantined = await recover(volume, info.root, inode, known)
-        volume.new_here = known is None
-        volume.remember_root(ROOT_INODE, name)
+        volume.tree.new_here = known is None
+        volume.tree.remember_root(ROOT_INODE, name)
         for op in journal.recovered.unbacked:
             log.info("bucket %r: a power loss took bytes of %r that were never synced", info.name, op.path)
         for path in journal.recovered.set_aside:
@@ -159,7 +164,7 @@ class Opener:
         async with self._sweeping:
             await journal.sweep(draft_ids(volume))
         # Also for a mount that was ended before it could free what removed files held.
-        volume.garbage_bytes = await trio.to_thread.run_sync(journal.unneeded_bytes, draft_ids(volume))
+        volume.pending.leave_garbage(await trio.to_thread.run_sync(journal.unneeded_bytes, draft_ids(volume)))
         return volume
 
     async def _begin_anew(self, pusher: Pusher, info: BucketInfo) -> None:
@@ -197,5 +202,5 @@ class Opener:
 
 def _grown_by(volume: Volume) -> int:
     """What a replayed overlay adds to the base, in lengths of files."""
-    dirty = [node.content for node in volume.dirty_nodes() if isinstance(node, FileNode)]
+    dirty = [node.content for node in volume.tree.dirty_nodes() if isinstance(node, FileNode)]
     return sum(content.size_bytes - content.base_size_bytes for content in dirty)

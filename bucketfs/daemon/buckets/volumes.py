@@ -110,7 +110,7 @@ class Volumes:
     async def add(self, info: BucketInfo, name: bytes, inode: Inode | None = None) -> OpenVolume:
         """Open a bucket and keep it in step from now on. Raises as `Opener.open` does."""
         opened = await self._opener.open(info, name, inode)
-        opened.volume.on_base = partial(self._moved, opened)
+        opened.volume.listen(base_moved=partial(self._moved, opened))
         self._start(opened)
         self.open[info.key] = opened
         self.feed.tell(started(opened))
@@ -163,7 +163,7 @@ class Volumes:
         for one in list(self.open.values()):
             volume, room = one.volume, one.room
             if limits.bucket_bytes_limit:
-                room.used_bytes = await volume.base_tree.load(partial(_size_of_base, volume))
+                room.used_bytes = await volume.load(partial(_size_of_base, volume))
             room.limit_bytes = limits.bucket_bytes_limit
             if _has_room(one):
                 one.syncer.hurry()
@@ -182,7 +182,7 @@ class Volumes:
         cache. How many were freed, roughly. A bucket in which that fails, or takes long, keeps the others from nothing."""
         freed_bytes = 0
         for one in list(self.open.values()):
-            garbage_bytes = one.volume.garbage_bytes
+            garbage_bytes = one.volume.pending.garbage_bytes
             with trio.move_on_after(GIVE_BACK_PATIENCE_S):
                 try:
                     if await one.syncer.give_back():
@@ -241,7 +241,7 @@ class Volumes:
     def _rename(self, buckets: list[BucketInfo], names: Mapping[BucketKey, bytes]) -> None:
         """Give the folders of buckets that are called otherwise now their new names, all at once: two may have swapped theirs."""
         old = self._names()
-        self.vfs.rename_folders({old[key]: name for key, name in names.items() if old.get(key, name) != name})
+        self.vfs.buckets.rename({old[key]: name for key, name in names.items() if old.get(key, name) != name})
         for info in buckets:
             opened, waiting, name = self.open.get(info.key), self.waiting.get(info.key), names[info.key]
             if opened is not None and (opened.name, opened.info.name) != (name, info.name):
@@ -263,7 +263,7 @@ class Volumes:
         await _tried(new)
         for waiting in new:
             if not waiting.tried.is_set():
-                self.vfs.hold(waiting.name, waiting.error)
+                self.vfs.buckets.hold(waiting.name, waiting.error)
 
     async def _bring(self, waiting: Waiting) -> None:
         """Try to open a bucket until that succeeds, and show it."""
@@ -289,17 +289,17 @@ class Volumes:
             await self._count(waiting)
             if self._session.guest and isinstance(error, NotFound) and not waiting.changes:
                 log.info("bucket %r is not shown: %s", waiting.info.name, error)
-                if waiting.name in self.vfs.names:
-                    self.vfs.drop(waiting.name)
+                if waiting.name in self.vfs.buckets.names:
+                    self.vfs.buckets.drop(waiting.name)
                 return True
             if waiting.next_try_s is None:
                 log.warning("bucket %r cannot be opened: %s", waiting.info.name, error)
             waiting.error = error
-            self.vfs.hold(waiting.name, error)
+            self.vfs.buckets.hold(waiting.name, error)
             return False
         if (opened.name, opened.info) != (waiting.name, waiting.info):
             opened.rename(waiting.name, waiting.info)
-        self.vfs.add(opened.name, opened.volume)
+        self.vfs.buckets.add(opened.name, opened.volume)
         return True
 
     async def _open_waiting(self, waiting: Waiting) -> OpenVolume:
@@ -318,8 +318,8 @@ class Volumes:
         waiting.scope.cancel()
         with trio.CancelScope(shield=True):
             await waiting.ended.wait()
-        if waiting.info.key not in self.open and waiting.name in self.vfs.names:
-            self.vfs.drop(waiting.name)
+        if waiting.info.key not in self.open and waiting.name in self.vfs.buckets.names:
+            self.vfs.buckets.drop(waiting.name)
 
     async def create(self, name: str) -> None:
         """Make a bucket and show it."""
@@ -327,7 +327,7 @@ class Volumes:
         async with self._listing:
             made = await self._session.buckets.create(name)
             opened = await self.add(made.info, name.encode())
-            self.vfs.add(opened.name, opened.volume)
+            self.vfs.buckets.add(opened.name, opened.volume)
 
     async def remove(self, volume: Volume) -> None:
         """Remove a bucket that is empty here, also when the Hub does not answer soon: then it is removed there later. What is shown
@@ -341,7 +341,7 @@ class Volumes:
             await self._stop(opened)
             try:
                 # Whoever asked has seen it empty. What others put into it may have been shown since; from here on nothing is.
-                if not await volume.base_tree.load(lambda: volume.is_empty(volume.root)):
+                if not await volume.load(lambda: volume.tree.is_empty(volume.root)):
                     raise NotEmpty("the bucket is not empty")
                 removal = await self._begin_removal(opened)
             except BaseException:
@@ -406,7 +406,7 @@ class Volumes:
         if isinstance(error, Busy):
             with trio.move_on_after(REMOVE_PATIENCE_S), suppress(BucketfsError):
                 await opened.syncer.settle()
-                if not await volume.base_tree.load(lambda: volume.is_empty(volume.root)):
+                if not await volume.load(lambda: volume.tree.is_empty(volume.root)):
                     return NotEmpty("the bucket is not empty at the Hub")
         return error
 
@@ -421,11 +421,11 @@ class Volumes:
 
     async def _close(self, opened: OpenVolume) -> None:
         """Take a bucket off the mount at once, and close its journal when nobody is at work with it."""
-        opened.volume.growth.note(-opened.volume.growth.grown_bytes)
+        opened.volume.push.grew(-opened.volume.push.grown_bytes)
         del self.open[opened.info.key]
         self.feed.tell(News(Turn.END, opened.info.key, opened.info.name, opened.name, opened.volume.base, None))
-        if opened.name in self.vfs.names:
-            self.vfs.drop(opened.name)
+        if opened.name in self.vfs.buckets.names:
+            self.vfs.buckets.drop(opened.name)
         await self._stop(opened)
         opened.syncer.leave()
         with trio.CancelScope(shield=True):
@@ -447,9 +447,9 @@ async def _tried(new: Sequence[Waiting]) -> None:
 
 def _has_room(one: OpenVolume) -> bool:
     """Whether a push of a volume waits for room at the Hub that is there now."""
-    trouble, wanted, free = one.syncer.trouble, one.syncer.room_wanted_bytes, one.volume.growth.free_bytes
+    trouble, wanted, free = one.syncer.trouble, one.syncer.room_wanted_bytes, one.volume.push.free_bytes
     if trouble is not None and isinstance(trouble.error, OverQuota):
-        return all(room.left_bytes != 0 for room in one.volume.growth.rooms)
+        return all(room.left_bytes != 0 for room in one.volume.push.limits)
     return wanted is not None and (free is None or wanted <= free)
 
 
@@ -459,7 +459,7 @@ def _holds_changes(opened: OpenVolume) -> bool:
 
 def _roots_of(volume: Volume) -> set[Cid]:
     """The roots that the Hub may have with nothing in it that was not shown here."""
-    return {volume.base, *volume.proposed, *([volume.arrived] if volume.arrived is not None else [])}
+    return {volume.base, *volume.push.proposed, *([volume.push.arrived] if volume.push.arrived is not None else [])}
 
 
 def _inodes_of(folder: Path) -> set[Inode]:
@@ -478,4 +478,4 @@ def started(opened: OpenVolume) -> News:
 
 def _size_of_base(volume: Volume) -> int:
     """The cumulative size of the tree at the Hub, as its top directory tells it. An attempt."""
-    return sum(link.tsize for link in volume.base_tree.directory(volume.base).entries.values())
+    return sum(link.tsize for link in volume.tree.base_tree.directory(volume.base).entries.values())

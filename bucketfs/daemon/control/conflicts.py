@@ -37,7 +37,7 @@ def conflict_documents(volumes: Volumes, where: Where, asked: str = "") -> list[
 
 def _listed(volumes: Volumes, where: Where, asked: str) -> Iterator[_Listed]:
     for one in volumes.open.values():
-        for conflict in one.volume.conflicts:
+        for conflict in one.volume.pending.conflicts:
             copy, original = where.inside(one.name, conflict.copy), where.inside(one.name, conflict.original)
             if copy is not None and original is not None and (is_under(copy, asked) or is_under(original, asked)):
                 yield _Listed(one, conflict, copy, original)

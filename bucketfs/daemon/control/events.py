@@ -14,7 +14,7 @@ from bucketfs.dag import cid_text, diff
 from bucketfs.errors import BucketfsError, TooLarge
 from bucketfs.sync import Event, Kind, News, PoliteSource, Turn, events_of
 from bucketfs.types import Cid
-from bucketfs.vfs import Rights
+from bucketfs.vfs import Permissions
 
 Document = dict[str, Any]
 
@@ -48,7 +48,7 @@ async def _documents(news: News, volumes: Volumes, where: Where, source: Source,
     except BucketfsError as error:
         return [{**document, "kind": Turn.LOST.value, "old_root": cid_text(news.old), "reason": str(error)}]
     opened = volumes.open.get(news.key)
-    rights = None if opened is None else opened.volume.rights
+    rights = None if opened is None else opened.volume.tree.permissions
     return list(_shown(events_of(changes), document, news, where, asked, rights))
 
 
@@ -63,7 +63,7 @@ def _head(news: News) -> Document:
 
 
 def _shown(
-    events: list[Event], head: Document, news: News, where: Where, asked: str, rights: Rights | None
+    events: list[Event], head: Document, news: News, where: Where, asked: str, rights: Permissions | None
 ) -> Iterator[Document]:
     """The events that the mount shows and somebody asked for, as documents."""
     for event in events:

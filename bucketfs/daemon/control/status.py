@@ -36,7 +36,7 @@ def bucket_status(one: OpenVolume, hub_data: Path | None = None) -> Document:
     embedded Hub keeps its stores, if that is the Hub."""
     syncer, volume = one.syncer, one.volume
     trouble, progress = syncer.trouble, syncer.progress()
-    since_ns = volume.changed_since_ns
+    since_ns = volume.push.since_ns
     return {
         "name": one.info.name,
         "key": str(one.info.key),
@@ -44,7 +44,7 @@ def bucket_status(one: OpenVolume, hub_data: Path | None = None) -> Document:
         "remote": "native",
         "pending_count": syncer.pending_count,
         "pending_bytes": syncer.pending_bytes,
-        "oldest_age_s": None if since_ns is None else max(0.0, (volume.owner.now_ns() - since_ns) / 1e9),
+        "oldest_age_s": None if since_ns is None else max(0.0, (volume.now_ns() - since_ns) / 1e9),
         "pushing": None if progress is None else asdict(progress),
         "sent": {"blocks": syncer.sent.blocks_sent, "bytes": syncer.sent.bytes_sent},
         "last_push_s": syncer.last_push_s,
@@ -53,7 +53,7 @@ def bucket_status(one: OpenVolume, hub_data: Path | None = None) -> Document:
         "hint": None if trouble is None else _hint(trouble.error, hub_data) or None,
         "error_since_s": None if trouble is None else trouble.since_s,
         "next_try_s": None if trouble is None else trouble.next_try_s,
-        "conflicts": [conflict.copy for conflict in volume.conflicts],
+        "conflicts": [conflict.copy for conflict in volume.pending.conflicts],
         "refused": [{"path": path, "reason": reason} for path, reason in syncer.refused.items()],
         "damaged": [{"path": path, "reason": reason} for path, reason in syncer.damaged.items()],
         "quarantined": [{"path": path, "change": change} for path, change in one.journal.quarantine.by_path().items()],

@@ -14,46 +14,45 @@ from __future__ import annotations
 from bucketfs.ops import Conflict
 from bucketfs.vfs.recovery.checkpoint import entry_ops
 from bucketfs.vfs.tree.conflict_name import conflict_name
-from bucketfs.vfs.tree.namespace import DEFAULT_MODE, Displaced
+from bucketfs.vfs.tree.namespace import DEFAULT_MODE, Displaced, Namespace
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node
 from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged, Invalidation
 from bucketfs.vfs.tree.volume import Volume
 
 
-def may_be_written(node: Node) -> bool:
+def may_be_written(tree: Namespace, node: Node) -> bool:
     """Whether ``node`` is a file that is open for writing, or a directory with one below, or one that such a file comes back
     to."""
     if isinstance(node, FileNode):
         return node.writers > 0
     if not isinstance(node, DirectoryNode):
         return False
-    homes = {displaced.home for displaced in node.volume.displaced.values()}
+    homes = {displaced.home for displaced in tree.displaced.values()}
     return node in homes or any(below in homes or (isinstance(below, FileNode) and below.writers) for below in node.walk())
 
 
-def bring_home(node: Node) -> list[Invalidation]:
+def bring_home(volume: Volume, node: Node) -> list[Invalidation]:
     """Give an orphan that was displaced a name again; what the kernel must be told. Nothing happens to other orphans.
 
     An attempt. Raises NoSpace, DiskFailed, and Denied when the roles at the Hub allow no such name; then nothing is changed but
     that directories may have been made.
     """
-    volume = node.volume
-    if not volume.displaced:
+    if not volume.tree.displaced:
         return []
-    why = _displacement(node)
+    why = _displacement(volume.tree, node)
     if why is None:
         return []
     told: list[Invalidation] = []
-    home = _home(node.parent or why.home, why, told)
+    home = _home(volume, node.parent or why.home, why, told)
     if home is None:
         return []
     old = node.parent
     name = _free(volume, home, node.name, why)
-    volume.check_placing(home, name)
-    path = volume.path_under(home, name)
+    volume.tree.check_placing(home, name)
+    path = home.child_path(name)
     conflict = None
     if name != node.name:
-        conflict = Conflict(path, volume.path_under(home, node.name), True, volume.base, volume.owner.now_ns())
+        conflict = Conflict(path, home.child_path(node.name), True, volume.base, volume.now_ns())
         volume.append(conflict)
     for op in entry_ops(node, path):
         volume.append(op)
@@ -61,38 +60,37 @@ def bring_home(node: Node) -> list[Invalidation]:
         for layer in node.content.layers:
             layer.unrecorded.clear()
     if conflict is not None:
-        volume.conflicts.add(conflict)
+        volume.pending.conflicts.add(conflict)
     if old is not None:
         old.detach(node)
-        volume.reclaim(old)
-    volume.place(home, name, node, volume.owner.now_ns())
-    volume.settle_in(node)
+        volume.tree.reclaim(old)
+    volume.pending.place(home, name, node, volume.now_ns())
+    volume.tree.settle_in(node)
     return [*told, EntryChanged(home.inode, name), AttributesChanged(home.inode)]
 
 
-def _displacement(node: Node) -> Displaced | None:
+def _displacement(tree: Namespace, node: Node) -> Displaced | None:
     """How ``node``, or the directory that it went away with, was displaced."""
     at = node
     while at.parent is not None:
         at = at.parent
-    return node.volume.displaced.get(at)
+    return tree.displaced.get(at)
 
 
-def _home(directory: DirectoryNode, why: Displaced, told: list[Invalidation]) -> DirectoryNode | None:
+def _home(volume: Volume, directory: DirectoryNode, why: Displaced, told: list[Invalidation]) -> DirectoryNode | None:
     """The directory that stands where ``directory`` stood, made when there is none; ``None`` when it was removed here."""
-    volume = directory.volume
     lost: list[DirectoryNode] = []
     at = directory
     while at.orphan:
         lost.append(at)
         if at.parent is not None:
             at = at.parent
-        elif (displaced := volume.displaced.get(at)) is not None:
+        elif (displaced := volume.tree.displaced.get(at)) is not None:
             at = displaced.home
         else:
             return None
     for gone in reversed(lost):
-        found = volume.find(at, gone.name)
+        found = volume.tree.find(at, gone.name)
         if isinstance(found, DirectoryNode):
             at = found
             continue
@@ -100,8 +98,8 @@ def _home(directory: DirectoryNode, why: Displaced, told: list[Invalidation]) ->
         told += [EntryChanged(at.inode, name), AttributesChanged(at.inode)]
         a = gone.attributes
         mode = DEFAULT_MODE[gone.kind] if a.mode is None else a.mode
-        uid = volume.owner.uid if a.uid is None else a.uid
-        gid = volume.owner.gid if a.gid is None else a.gid
+        uid = volume.tree.owner.uid if a.uid is None else a.uid
+        gid = volume.tree.owner.gid if a.gid is None else a.gid
         at = volume.make_directory(at, name, mode, uid, gid)
     return at
 
@@ -112,6 +110,6 @@ def _free(volume: Volume, home: DirectoryNode, name: bytes, why: Displaced) -> b
     def taken(candidate: bytes) -> bool:
         if candidate in home.children or home.overrides.get(candidate) is not None:
             return True
-        return candidate not in home.overrides and volume.base_entry(home, candidate) is not None
+        return candidate not in home.overrides and volume.tree.base_entry(home, candidate) is not None
 
     return conflict_name(name, why.host, why.when, taken) if taken(name) else name

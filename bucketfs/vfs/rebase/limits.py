@@ -45,7 +45,7 @@ class Bounds:
         names = [name for name in entries if name not in node.children and name not in node.overrides]
         found = together(self._trees.node, (entries[name] for name in names))
         for name, there in zip(names, found, strict=True):
-            self._volume.bring_in(node, name, entries[name], there.info)
+            self._volume.tree.bring_in(node, name, entries[name], there.info)
 
     def _enter(self, node: DirectoryNode, names_count: int) -> None:
         """A folder is gone into, again or not."""

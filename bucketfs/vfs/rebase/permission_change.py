@@ -8,25 +8,25 @@ from bucketfs.dag import list_directory
 from bucketfs.names import SEED
 from bucketfs.types import Link
 from bucketfs.vfs.tree.node import DirectoryNode, Node
-from bucketfs.vfs.tree.permissions import Rights
+from bucketfs.vfs.tree.permissions import Permissions
 from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged, Invalidation
 from bucketfs.vfs.tree.tree_reader import TreeReader, together
 from bucketfs.vfs.tree.volume import Volume
 
 
-async def apply_rights(volume: Volume, rights: Rights | None) -> list[Invalidation]:
+async def apply_permissions(volume: Volume, rights: Permissions | None) -> list[Invalidation]:
     """Let ``rights`` hold for a volume from now on; what the kernel must be told. Nothing that waits to be pushed is let go, and
     nothing that is open.
 
     Awaits only while it fetches directories that the kernel knows. Raises Unavailable, TimedOut, Corrupt with nothing changed.
     """
-    if rights == volume.rights:
+    if rights == volume.tree.permissions:
         return []
-    reader = TreeReader(volume.base_tree.source)
+    reader = TreeReader(volume.tree.base_tree.source)
     return await reader.load(lambda: _apply(volume, rights, reader))
 
 
-def _apply(volume: Volume, rights: Rights | None, reader: TreeReader) -> list[Invalidation]:
+def _apply(volume: Volume, rights: Permissions | None, reader: TreeReader) -> list[Invalidation]:
     """An attempt."""
     told: list[Invalidation] = []
     gone: list[Callable[[], None]] = []
@@ -34,8 +34,8 @@ def _apply(volume: Volume, rights: Rights | None, reader: TreeReader) -> list[In
     for directory, names in _names(known, reader):
         changed = False
         for name in names:
-            path = volume.path_under(directory, name)
-            if name == SEED or name in directory.overrides or _shows(volume.rights, path) == _shows(rights, path):
+            path = directory.child_path(name)
+            if name == SEED or name in directory.overrides or _shows(volume.tree.permissions, path) == _shows(rights, path):
                 continue
             changed = True
             told.append(EntryChanged(directory.inode, name))
@@ -46,7 +46,7 @@ def _apply(volume: Volume, rights: Rights | None, reader: TreeReader) -> list[In
             told.append(AttributesChanged(directory.inode))
     for act in gone:
         act()
-    volume.rights = rights
+    volume.tree.permissions = rights
     return told
 
 
@@ -60,7 +60,7 @@ def _names(directories: Sequence[DirectoryNode], reader: TreeReader) -> list[tup
 def _letting_go(volume: Volume, directory: DirectoryNode, child: Node) -> Callable[[], None]:
     def act() -> None:
         directory.detach(child)
-        volume.reclaim(child)
+        volume.tree.reclaim(child)
 
     return act
 
@@ -70,5 +70,5 @@ def _in_use(node: Node) -> bool:
     return node.opens > 0 or (isinstance(node, DirectoryNode) and any(below.opens for below in node.walk()))
 
 
-def _shows(rights: Rights | None, path: str) -> bool:
+def _shows(rights: Permissions | None, path: str) -> bool:
     return rights is None or rights.shows(path)

@@ -38,8 +38,7 @@ class _Copy:
 
     def conflict(self, root: Cid, now_ns: int) -> Conflict:
         """What the user is told. After the plan: the parent may have moved in them."""
-        under = self.parent.volume.path_under
-        return Conflict(under(self.parent, self.copy), under(self.parent, self.name), self.ours, root, now_ns)
+        return Conflict(self.parent.child_path(self.copy), self.parent.child_path(self.name), self.ours, root, now_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +71,17 @@ class RebasePlan:
         volume = self._volume
         for act in [*self._todo, *self._moves]:
             act()
-        volume.base = new
+        volume.tree.base = new
         # Those inside come before those around them.
         for hollow in reversed(self._hollow):
             self._fill_or_drop(hollow)
         for node in self._settled:
             node.settle()
         for link in self._outdated:
-            volume.base_tree.forget(link)
-        conflicts = [copy.conflict(new, volume.owner.now_ns()) for copy in self._copies]
+            volume.tree.base_tree.forget(link)
+        conflicts = [copy.conflict(new, volume.now_ns()) for copy in self._copies]
         for conflict in conflicts:
-            volume.conflicts.add(conflict)
+            volume.pending.conflicts.add(conflict)
         return Rebased(list(self._told), conflicts)
 
     def outdated(self, *links: Link | None) -> None:
@@ -155,7 +154,7 @@ class RebasePlan:
             ours.changed = False
             if differs:
                 ours.touch()
-            self._volume.remember(ours)
+            self._volume.tree.remember(ours)
 
         self._todo.append(act)
         self._settled += [ours, parent]
@@ -170,14 +169,14 @@ class RebasePlan:
 
     def _let_go(self, parent: DirectoryNode, ours: Node) -> None:
         name = ours.name
-        self._volume.numbers.drop(ours.inode, parent.inode, name)
+        self._volume.tree.numbers.drop(ours.inode, parent.inode, name)
         parent.detach(ours)
         parent.overrides.pop(name, None)
-        if may_be_written(ours):
-            self._volume.displaced[ours] = Displaced(parent, self._host, self._when)
+        if may_be_written(self._volume.tree, ours):
+            self._volume.tree.displaced[ours] = Displaced(parent, self._host, self._when)
         else:
             ours.replaced = True
-        self._volume.reclaim(ours)
+        self._volume.tree.reclaim(ours)
 
     def replace(
         self, parent: DirectoryNode, ours: Node, theirs: Link, seen: TreeNode, attributes: NodeAttributes | None, *, at: bool
@@ -198,7 +197,7 @@ class RebasePlan:
                 parent.attach(name, node)
             else:
                 parent.override(name, node)
-            self._volume.remember(node)
+            self._volume.tree.remember(node)
             if attributes is not None:
                 node.attributes = spelled_out(node.kind, attributes)
                 node.touch()
@@ -212,11 +211,11 @@ class RebasePlan:
         self.tell(EntryChanged(parent.inode, name), EntryChanged(parent.inode, copy))
 
         def act() -> None:
-            self._volume.numbers.drop(ours.inode, parent.inode, name)
+            self._volume.tree.numbers.drop(ours.inode, parent.inode, name)
             parent.overrides.pop(name, None)
             parent.detach(ours)
             parent.override(copy, ours)
-            self._volume.remember(ours)
+            self._volume.tree.remember(ours)
             parent.touch()
 
         self._todo.append(act)
@@ -238,21 +237,21 @@ class RebasePlan:
         """At once: the Hub's node at a free name that the base does not have it at."""
         node = self._made(theirs, seen)
         parent.override(name, node)
-        self._volume.remember(node)
+        self._volume.tree.remember(node)
 
     def attach(self, parent: DirectoryNode, name: bytes, theirs: Link, seen: TreeNode) -> DirectoryNode:
         """At once: a directory that the base has at a name."""
         node = self._made(theirs, seen)
         assert isinstance(node, DirectoryNode), "only directories are gone into"
         parent.attach(name, node)
-        self._volume.remember(node)
+        self._volume.tree.remember(node)
         return node
 
     def _made(self, theirs: Link, seen: TreeNode) -> Node:
         own_ns = seen.entry.attributes.mtime_ns
-        when_ns = self._volume.updated_at_ns if own_ns is None else own_ns
-        number = Number(self._volume.numbers.fresh(), when_ns, when_ns, print_of(seen.entry.kind, theirs))
-        return self._volume.node_from(theirs, seen.info, number)
+        when_ns = self._volume.tree.updated_at_ns if own_ns is None else own_ns
+        number = Number(self._volume.tree.numbers.fresh(), when_ns, when_ns, print_of(seen.entry.kind, theirs))
+        return self._volume.tree.node_from(theirs, seen.info, number)
 
     # Directories
 
@@ -305,9 +304,9 @@ class RebasePlan:
         def act() -> None:
             home = find()
             volume = self._volume
-            if len(volume.conflicts):
-                volume.conflicts.moved(node.path(), volume.path_under(home, name), exchange=False)
-            volume.numbers.drop(node.inode, parent.inode, node.name)
+            if len(volume.pending.conflicts):
+                volume.pending.conflicts.moved(node.path(), home.child_path(name), exchange=False)
+            volume.tree.numbers.drop(node.inode, parent.inode, node.name)
             parent.overrides.pop(node.name, None)
             parent.detach(node)
             self.tell(EntryChanged(home.inode, name))
@@ -315,7 +314,7 @@ class RebasePlan:
                 home.attach(name, node)
             else:
                 home.override(name, node)
-            volume.remember(node)
+            volume.tree.remember(node)
 
         self._moves.append(act)
         self._settled += [parent, node]

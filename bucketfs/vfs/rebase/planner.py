@@ -262,7 +262,7 @@ class Planner:
     def _untouched(self, parent: DirectoryNode, ours: Node, was: Link | None, now: Link | None) -> None:
         """Only the Hub's side changed it."""
         if now is None:
-            if not (may_be_written(ours) and was is not None and self._there.follow(ours, was)):
+            if not (may_be_written(self._volume.tree, ours) and was is not None and self._there.follow(ours, was)):
                 self._follow_open(ours)
                 self._plan.let_go(parent, ours)
             return
@@ -363,7 +363,7 @@ class Planner:
         if mine.kind is theirs.kind and mine.content == theirs.content:
             # The kernel keeps the mtime of a file that it knows; only under another number it takes a new one.
             aged = isinstance(ours, FileNode) and ours.lookups and attributes.mtime_ns != ours.attributes.mtime_ns
-            if aged and not may_be_written(ours):
+            if aged and not may_be_written(self._volume.tree, ours):
                 self._plan.replace(parent, ours, now, seen, attributes, at=at)
             else:
                 self._plan.rest(parent, ours, now, seen, attributes, at=at)
@@ -394,7 +394,7 @@ class Planner:
 
     def _agree(self, parent: DirectoryNode, ours: Node, theirs: Link) -> None:
         parent.overrides.pop(ours.name, None)
-        self._plan.settles(*agree(ours, theirs, self._built), parent)
+        self._plan.settles(*agree(self._volume.tree, ours, theirs, self._built), parent)
 
     def _entry(self, node: Node) -> Entry:
         return entry_here(node, self._trees, self._built)

@@ -45,7 +45,7 @@ async def rebase_onto(
     Awaits only while it fetches what the plan needs, one or two requests for each level of folders; the change itself is made at
     once. Raises Unavailable, TimedOut, Corrupt (for folders of the Hub's) with nothing changed.
     """
-    trees = TwoTrees(volume.base_tree.source)
+    trees = TwoTrees(volume.tree.base_tree.source)
     return await trees.load(_Attempt(volume, trees, new, built, host, when, mine))
 
 
@@ -91,7 +91,7 @@ class _Attempt:
                 assert unbounded.node not in whole, "what is whole is not gone into"
                 whole |= {unbounded.node}
                 for node in reversed(list(unbounded.node.walk())):
-                    self.volume.reclaim(node)
+                    self.volume.tree.reclaim(node)
             else:
                 return plan
 

@@ -50,7 +50,7 @@ class RenamedHere:
         self._contested: set[Node] = set()
         self._twice: set[Node] = set()
         self.followed: set[Node] = set()
-        for node in volume.dirty_nodes():
+        for node in volume.tree.dirty_nodes():
             if isinstance(node, DirectoryNode):
                 for name, override in node.overrides.items():
                     if override is None:
@@ -250,7 +250,9 @@ class RenamedThere:
         there = None if below else node.children.get(name)
         if not below and name in node.overrides:
             return None
-        if there is not None and (there.dirty or isinstance(there, DirectoryNode) or may_be_written(there)):
+        if there is not None and (
+            there.dirty or isinstance(there, DirectoryNode) or may_be_written(self._volume.tree, there)
+        ):
             return None
         return _Home(node, tuple(below))
 

@@ -43,7 +43,7 @@ class Short:
 
     def tasks(self, root: Link) -> Iterator[Callable[[], None]]:
         """What is to be done when all folders have met. Each may raise Wanted."""
-        for node, paths in self._volume.short.items():
+        for node, paths in self._volume.push.truncated.items():
             yield partial(self._give_back, node, paths, root)
 
     def _give_back(self, node: FileNode, paths: list[str], root: Link) -> None:
@@ -82,7 +82,5 @@ class Short:
 
     def _hand_on(self, node: FileNode, parent: DirectoryNode, name: bytes) -> None:
         """A later root may have more still of what has the name now."""
-        paths = self._volume.short.pop(node)
         now = parent.children.get(name)
-        if isinstance(now, FileNode):
-            self._volume.short[now] = paths
+        self._volume.push.hand_on(node, now if isinstance(now, FileNode) else None)

@@ -1,3 +1,6 @@
-"""Rebuilding pending changes from the journal, and changes that cannot be applied yet."""
+"""Writing pending changes down as ops, and building them up again from the journal. Imports `tree`."""
 
-__all__: list[str] = []
+from bucketfs.vfs.recovery.checkpoint import draft_ids, entry_ops, overlay_ops
+from bucketfs.vfs.recovery.replay import recover
+
+__all__ = ["draft_ids", "entry_ops", "overlay_ops", "recover"]

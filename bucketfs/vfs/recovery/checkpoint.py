@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from bucketfs import ops
 from bucketfs.types import DraftId
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode
-from bucketfs.vfs.tree.volume import Volume, stamp_of
+from bucketfs.vfs.tree.volume import Volume, content_record, stamp_of
 
 
 def overlay_ops(volume: Volume) -> Iterator[ops.Op]:
     """Ops that rebuild the overlay on ``volume.base``, then the conflicts: that a copy is put on its name settles none of them.
     Everything written must have been recorded before."""
     yield from _flat(_inside(volume.root, ""))
-    yield from volume.conflicts
-    for node, names in volume.short.items():
+    yield from volume.pending.conflicts
+    for node, names in volume.push.truncated.items():
         if not node.orphan:
             yield from (ops.Lost(node.path(), was, node.ctime_ns) for was in names)
 
@@ -88,15 +88,7 @@ def _details(node: Node, path: str) -> Parts:
         return
     if isinstance(node, FileNode):
         for layer in node.content.layers:
-            yield ops.SetContent(
-                path,
-                layer.draft.id,
-                layer.extents.items(),
-                layer.lower_limit_bytes,
-                node.content.size_bytes,
-                node.mtime_ns,
-                node.ctime_ns,
-            )
+            yield content_record(node, path, layer, layer.extents)
     if node.changed:
         yield _attributes(node, path)
     yield _stamp(node, path)
@@ -126,8 +118,8 @@ def draft_ids(volume: Volume) -> set[DraftId]:
     """The drafts that nodes in memory need, unlinked open files included, and those that are quarantined."""
     held = {
         layer.draft.id
-        for node in volume.registry.values()
-        if isinstance(node, FileNode) and node.volume is volume
+        for node in volume.tree.registry.values()
+        if isinstance(node, FileNode) and node.tree is volume.tree
         for layer in node.content.layers
     }
     return held | volume.journal.quarantine.drafts()

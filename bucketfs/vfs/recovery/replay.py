@@ -15,10 +15,10 @@ from operator import itemgetter
 from bucketfs import ops
 from bucketfs.errors import Corrupt, NotFound
 from bucketfs.journal import Change, Extents, builds_on, paths_of
-from bucketfs.types import Cid, Inode, Link, NodeAttributes
+from bucketfs.types import Cid, Inode, Link
 from bucketfs.vfs.tree.content import Layer
 from bucketfs.vfs.tree.inode_table import Number
-from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode, check_sound
+from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, check_sound
 from bucketfs.vfs.tree.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -39,15 +39,16 @@ async def recover(volume: Volume, hub_root: Cid, inode: Inode, known: Number | N
         volume.journal.begin(base)
     base_lost = False
     try:
-        await volume.open_root(base, inode, known)
+        await volume.tree.open_root(base, inode, known)
     except (Corrupt, NotFound):
         if base == hub_root:
             raise
         base_lost = True
-        await volume.open_root(hub_root, inode, known)
+        await volume.tree.open_root(hub_root, inode, known)
     replay = _Replay(volume, base, base_lost)
     await replay.run(recovered.ops, zip(recovered.unbacked_at, recovered.unbacked, strict=True))
-    volume.owes_checkpoint = bool(recovered.unbacked or replay.quarantined or base_lost)
+    if recovered.unbacked or replay.quarantined or base_lost:
+        volume.owe_checkpoint()
     return list(dict.fromkeys(paths_of(change)[-1] for change in replay.quarantined))
 
 
@@ -65,7 +66,7 @@ class _Replay:
         before each."""
         volume = self._volume
         # All at once and first: a number given to a base file on the way must not be one that a later op brings along.
-        volume.numbers.claim(
+        volume.tree.numbers.claim(
             op.inode for op in records if isinstance(op, ops.Create | ops.MakeDirectory | ops.MakeSymlink | ops.Place)
         )
         missing = sorted(lost, key=itemgetter(0), reverse=True)
@@ -80,14 +81,14 @@ class _Replay:
     async def _apply_or_quarantine(self, op: ops.Op) -> None:
         if not isinstance(op, Change):
             with suppress(Corrupt, NotFound):  # it says something about a change that is quarantined
-                await self._volume.base_tree.load(partial(_replayed, self._volume, op))
+                await self._volume.load(partial(_replayed, self._volume, op))
             return
         # What an earlier run quarantined was not shown any more when ``op`` was made.
         if self._base_lost or builds_on(op, self.quarantined):
             self._quarantine(op)
             return
         try:
-            await self._volume.base_tree.load(partial(_replayed, self._volume, op))
+            await self._volume.load(partial(_replayed, self._volume, op))
         except (Corrupt, NotFound) as error:
             log.info("%s: a change of %r cannot be applied: %s", self._volume.key, paths_of(op)[-1], error)
             self._quarantine(op)
@@ -100,7 +101,7 @@ class _Replay:
 async def _losers(volume: Volume, op: ops.SetContent) -> set[FileNode]:
     """The file that a record was of; none when that cannot be known, or something was done to it that needed the record."""
     with suppress(Corrupt, NotFound):
-        node = await volume.base_tree.load(partial(node_at, volume, op.path))
+        node = await volume.load(partial(node_at, volume, op.path))
         if isinstance(node, FileNode):
             return {node}
     return set()
@@ -110,59 +111,56 @@ def _note_names(volume: Volume, short: Iterable[FileNode]) -> None:
     """A root was proposed that may have all that these files lost: what they are called in it."""
     for node in short:
         if not node.orphan:
-            names = volume.short.setdefault(node, [])
-            if node.path() not in names:
-                names.append(node.path())
+            volume.push.truncate(node, node.path())
 
 
 def _replayed(volume: Volume, op: ops.Op) -> None:
     """An attempt to do what a record says, without writing another one."""
-    volume.replaying = True
+    volume.pending.replaying = True
     try:
         _apply(volume, op)
     finally:
-        volume.replaying = False
+        volume.pending.replaying = False
 
 
 def _apply(volume: Volume, op: ops.Op) -> None:
     if isinstance(op, ops.Proposed):
-        volume.proposed.add(op.root)
+        volume.push.propose(op.root)
         return
     if isinstance(op, ops.Arrived):
-        volume.arrived = op.root
-        volume.proposed.clear()
+        volume.push.arrive(op.root)
         return
     if isinstance(op, ops.Left):
-        volume.left[op.root] = op.time_ns
+        volume.push.note_left(op.root, op.time_ns)
         return
     if isinstance(op, ops.Conflict):
-        volume.conflicts.add(op)
+        volume.pending.conflicts.add(op)
         return
     if isinstance(op, ops.Settled):
-        volume.conflicts.settle(op.copy)
+        volume.pending.conflicts.settle(op.copy)
         return
     if isinstance(op, ops.Lost):
         node = node_at(volume, op.path)
         if isinstance(node, FileNode):
-            volume.short.setdefault(node, []).append(op.was)
+            volume.push.truncate(node, op.was)
         return
     if isinstance(op, ops.Rename):
         node = node_at(volume, op.old)
         if node is volume.root:
             raise NotFound("the root of a bucket has no name")
         parent, name = place_at(volume, op.new)
-        volume.move(node, parent, name, volume.find(parent, name), op.exchange, op.time_ns)
+        volume.pending.move(node, parent, name, volume.tree.find(parent, name), op.exchange, op.time_ns)
         return
     if isinstance(op, ops.SetAttributes):
         node = node_at(volume, op.path)
         check_sound(node)
-        volume.apply_attributes(node, op.mode, op.uid, op.gid, op.mtime_ns, op.time_ns)
+        volume.pending.apply_attributes(node, op.mode, op.uid, op.gid, op.mtime_ns, op.time_ns)
         return
     if isinstance(op, ops.Stamp):
         node = node_at(volume, op.path)
         if isinstance(node, FileNode) and op.held_bytes is not None:
             node.content.base_held_bytes = op.held_bytes
-        volume.stamp(node, op.atime_ns, op.fallback_ns, op.time_ns)
+        volume.tree.stamp(node, op.atime_ns, op.fallback_ns, op.time_ns)
         return
     if isinstance(op, ops.SetContent):
         node = node_at(volume, op.path)
@@ -173,36 +171,17 @@ def _apply(volume: Volume, op: ops.Op) -> None:
     if isinstance(op, ops.Quarantined):
         return
     parent, name = place_at(volume, op.path)
-    at = volume.find(parent, name)
+    at = volume.tree.find(parent, name)
     if isinstance(op, ops.Place):
-        volume.base_tree.shown(Link(op.cid, op.tsize))  # look first
+        volume.tree.base_tree.shown(Link(op.cid, op.tsize))  # look first
     if at is not None:
-        volume.take_away(parent, at, op.time_ns)
+        volume.pending.take_away(parent, at, op.time_ns)
     if isinstance(op, ops.Remove):
         return
-    made = _made(volume, op)
-    volume.place(parent, name, made, op.time_ns)
-    if op.inode is not None and not isinstance(op, ops.Place):
+    made = volume.pending.make(op)
+    volume.pending.place(parent, name, made, op.time_ns)
+    if not isinstance(op, ops.Place):
         made.touch()
-
-
-def _made(volume: Volume, op: ops.Create | ops.MakeDirectory | ops.MakeSymlink | ops.Place) -> Node:
-    inode = _number(volume, op.inode)
-    if isinstance(op, ops.Place):
-        return volume.node_of(Link(op.cid, op.tsize), Number(inode, op.time_ns, op.time_ns))
-    if isinstance(op, ops.MakeSymlink):
-        attributes = NodeAttributes(mtime_ns=op.mtime_ns, uid=op.uid, gid=op.gid)
-        return SymlinkNode(volume, inode, None, attributes, op.time_ns, op.time_ns, op.target.encode())
-    attributes = NodeAttributes(mode=op.mode, mtime_ns=op.mtime_ns, uid=op.uid, gid=op.gid)
-    if isinstance(op, ops.MakeDirectory):
-        return DirectoryNode(volume, inode, None, attributes, op.time_ns, op.time_ns)
-    return FileNode(volume, inode, None, attributes, op.time_ns, op.time_ns, 0)
-
-
-def _number(volume: Volume, inode: Inode) -> Inode:
-    """The number that the journal gives a node, or a fresh one when something else bears it: the table of numbers was lost, and
-    another bucket of the mount was given it before this journal was read. The kernel would take the two for one file."""
-    return inode if inode not in volume.registry else volume.numbers.fresh()
 
 
 def _set_content(volume: Volume, node: FileNode, op: ops.SetContent) -> None:
@@ -221,7 +200,7 @@ def _set_content(volume: Volume, node: FileNode, op: ops.SetContent) -> None:
         layer.extents.add(start, stop)
     layer.lower_limit_bytes = op.lower_limit_bytes
     content.size_bytes = op.size_bytes
-    volume.apply_attributes(node, None, None, None, op.mtime_ns, op.time_ns)
+    volume.pending.apply_attributes(node, None, None, None, op.mtime_ns, op.time_ns)
 
 
 def place_at(volume: Volume, path: str) -> tuple[DirectoryNode, bytes]:
@@ -241,5 +220,5 @@ def node_at(volume: Volume, path: str) -> Node:
         check_sound(node)
         if not isinstance(node, DirectoryNode):
             raise NotFound(f"{path!r} leads through what is no directory")
-        node = volume.child(node, name.encode())
+        node = volume.tree.child(node, name.encode())
     return node

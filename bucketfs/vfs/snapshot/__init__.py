@@ -1,3 +1,24 @@
-"""What a push carries: an immutable snapshot of the pending changes, cut into batches."""
+"""What a push carries: an immutable snapshot of the pending changes, cut into batches. Imports `tree`."""
 
-__all__: list[str] = []
+from bucketfs.vfs.snapshot.batches import Choice, Limits, Slices
+from bucketfs.vfs.snapshot.contested import contested_changes
+from bucketfs.vfs.snapshot.freezing import FrozenDirectory, FrozenFile, FrozenSymlink, Picture, freeze, pushed, thaw
+from bucketfs.vfs.snapshot.proposal import BuiltNode, agree, built_of, without_folders
+
+__all__ = [
+    "BuiltNode",
+    "Choice",
+    "FrozenDirectory",
+    "FrozenFile",
+    "FrozenSymlink",
+    "Limits",
+    "Picture",
+    "Slices",
+    "agree",
+    "built_of",
+    "contested_changes",
+    "freeze",
+    "pushed",
+    "thaw",
+    "without_folders",
+]

@@ -23,9 +23,7 @@ from itertools import islice
 
 from bucketfs.dag import RAW, codec_of
 from bucketfs.types import Cid, Kind, Link
-from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node
-from bucketfs.vfs.tree.tree_reader import Read, Wanted
-from bucketfs.vfs.tree.volume import Volume
+from bucketfs.vfs.tree import DirectoryNode, FileNode, Node, Read, Volume, Wanted
 
 NODES_MAX = 10_000
 BYTES_MAX = 1 << 30
@@ -99,11 +97,11 @@ class Slices:
 
     def next(self) -> Choice | None:
         """The next slice; None for all there is, and empty for nothing. An attempt."""
-        if self._planned == self._volume.moves and self._queue and self._changed_since(self._queue[0]):
+        if self._planned == self._volume.pending.moves and self._queue and self._changed_since(self._queue[0]):
             self._planned = -1
-        if self._planned != self._volume.moves:
+        if self._planned != self._volume.pending.moves:
             queue, names = _Planner(self._volume, self._limits, self._known, self._folders).plan()
-            self._planned, self._queue, self._names = self._volume.moves, deque(queue), names
+            self._planned, self._queue, self._names = self._volume.pending.moves, deque(queue), names
             self._mark = max(self._mark, len(queue))
             if not queue:
                 return None
@@ -164,7 +162,7 @@ def add_to(choice: Choice, node: Node) -> bool:
     way: list[Node] = [node]
     while (above := way[-1].parent) is not None:
         way.append(above)
-    if way[-1] is not node.volume.root:
+    if way[-1] is not node.tree.root:
         return False
     if node.parent is not None and not node.dirty and node.name not in node.parent.overrides:
         return False
@@ -347,7 +345,7 @@ class _Planner:
         held = self._folders.get(cid)
         if held is None:
             try:
-                info = self._volume.base_tree.shown(link)
+                info = self._volume.tree.base_tree.shown(link)
             except Wanted as wanted:
                 self._lacking.update(dict.fromkeys(wanted.reads))
                 return False
@@ -360,7 +358,7 @@ class _Planner:
         key = (directory.link.cid, name)
         if key not in self._known:
             try:
-                self._known[key] = self._volume.base_tree.directory(directory.link.cid).entries.get(name)
+                self._known[key] = self._volume.tree.base_tree.directory(directory.link.cid).entries.get(name)
             except Wanted as wanted:
                 self._lacking.update(dict.fromkeys(wanted.reads))
                 return None

@@ -12,9 +12,7 @@ from typing import TypeVar
 
 from bucketfs.types import Cid, Kind, Link
 from bucketfs.vfs.snapshot.batches import Choice, add_to
-from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node
-from bucketfs.vfs.tree.tree_reader import Read, Wanted
-from bucketfs.vfs.tree.volume import Volume
+from bucketfs.vfs.tree import DirectoryNode, FileNode, Node, Read, Volume, Wanted
 
 T = TypeVar("T")
 
@@ -30,8 +28,8 @@ def contested_changes(volume: Volume, root: Cid) -> Choice:
         if directory.link is not None and directory.link.cid == theirs.cid:
             continue
         try:
-            new = volume.base_tree.directory(theirs.cid).entries
-            old = {} if directory.link is None else volume.base_tree.directory(directory.link.cid).entries
+            new = volume.tree.base_tree.directory(theirs.cid).entries
+            old = {} if directory.link is None else volume.tree.base_tree.directory(directory.link.cid).entries
         except Wanted as wanted:
             lacking += wanted.reads
             continue
@@ -40,7 +38,7 @@ def contested_changes(volume: Volume, root: Cid) -> Choice:
             if link is None or (known is not None and known.cid == link.cid):
                 continue
             try:
-                info = volume.base_tree.shown(link)
+                info = volume.tree.base_tree.shown(link)
             except Wanted as wanted:
                 lacking += wanted.reads
                 continue

@@ -12,10 +12,7 @@ from dataclasses import dataclass, field
 
 from bucketfs.types import Cid, Link, NodeAttributes
 from bucketfs.vfs.snapshot.batches import Choice
-from bucketfs.vfs.tree.content import FrozenLayer
-from bucketfs.vfs.tree.file_io import record, squash
-from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode
-from bucketfs.vfs.tree.volume import Volume
+from bucketfs.vfs.tree import DirectoryNode, FileNode, FrozenLayer, Namespace, Node, SymlinkNode, Volume, squash
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,8 +83,8 @@ class Picture:
 def freeze(volume: Volume, choice: Choice | None = None) -> Picture | None:
     """The picture of everything dirty, or of the changes that ``choice`` names; ``None`` when nothing is dirty. Raises NoSpace or
     DiskFailed when a record cannot be written."""
-    for file in list(volume.unrecorded):
-        record(file)
+    for file in list(volume.pending.unrecorded):
+        volume.record(file)
     if not volume.root.dirty:
         return None
     dirty: list[Node] = [volume.root]
@@ -99,8 +96,7 @@ def freeze(volume: Volume, choice: Choice | None = None) -> Picture | None:
         frozen[node] = _freeze(node, frozen, choice)
     root = frozen[volume.root]
     assert isinstance(root, FrozenDirectory), "the root is a directory"
-    since_ns = volume.changed_since_ns or volume.owner.now_ns()
-    volume.changed_since_ns = None
+    since_ns = volume.push.take(volume.now_ns())
     return Picture(volume, volume.base, root, since_ns, list(frozen.values()), choice is None)
 
 
@@ -141,10 +137,8 @@ def thaw(picture: Picture) -> None:
     for frozen in picture.nodes:
         if isinstance(frozen, FrozenFile):
             frozen.node.content.thaw()
-            squash(frozen.node)
-    volume = picture.volume
-    if volume.changed_since_ns is None or volume.changed_since_ns > picture.since_ns:
-        volume.changed_since_ns = picture.since_ns
+            squash(picture.volume.pending, frozen.node)
+    picture.volume.push.put_back(picture.since_ns)
 
 
 def pushed(picture: Picture, links: Mapping[Node, Link]) -> None:
@@ -152,25 +146,24 @@ def pushed(picture: Picture, links: Mapping[Node, Link]) -> None:
 
     ``links`` has what was built for every node of the picture. What changed since the picture stays dirty, on the new base.
     """
-    volume = picture.volume
-    volume.base = links[volume.root].cid
+    volume, tree = picture.volume, picture.volume.tree
+    tree.base = links[volume.root].cid
     for frozen in picture.nodes:
-        _rest(frozen, links)
+        _rest(tree, frozen, links)
     for frozen in picture.nodes:
         frozen.node.settle()
     for frozen in picture.nodes:
-        volume.reclaim(frozen.node)
-    if volume.root.dirty:
-        if volume.changed_since_ns is None:
-            volume.changed_since_ns = volume.owner.now_ns()
-    else:
-        volume.changed_since_ns = None
+        volume.tree.reclaim(frozen.node)
+    if not volume.root.dirty:
+        volume.push.wait_since(None)
+    elif volume.push.since_ns is None:
+        volume.push.wait_since(tree.owner.now_ns())
 
 
-def _rest(frozen: Frozen, links: Mapping[Node, Link]) -> None:
+def _rest(tree: Namespace, frozen: Frozen, links: Mapping[Node, Link]) -> None:
     node = frozen.node
     if node.link is not None and node.link.cid != links[node].cid:
-        node.volume.base_tree.forget(node.link)
+        tree.base_tree.forget(node.link)
     node.link = links[node]
     if node.version == frozen.version:
         node.changed = False
@@ -181,4 +174,4 @@ def _rest(frozen: Frozen, links: Mapping[Node, Link]) -> None:
         for name, then in frozen.overrides.items():
             if name in overrides and overrides[name] is then:
                 del overrides[name]
-    node.volume.remember(node)
+    tree.remember(node)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bucketfs.types import Link
 from bucketfs.vfs.snapshot.freezing import FrozenDirectory, Picture
-from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node
+from bucketfs.vfs.tree import DirectoryNode, FileNode, Namespace, Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def built_of(picture: Picture, links: Mapping[Node, Link]) -> dict[Node, BuiltNo
     return built
 
 
-def agree(node: Node, theirs: Link, built: Mapping[Node, BuiltNode]) -> list[Node]:
+def agree(tree: Namespace, node: Node, theirs: Link, built: Mapping[Node, BuiltNode]) -> list[Node]:
     """Both sides made the same of a node: it rests on theirs, dirty only if it changed since it was built. The nodes that may
     be clean now."""
     settled: list[Node] = []
@@ -52,15 +52,17 @@ def agree(node: Node, theirs: Link, built: Mapping[Node, BuiltNode]) -> list[Nod
     if isinstance(node, DirectoryNode) and unchanged:
         waiting = [node]
         for directory in waiting:  # which grows on the way
-            waiting += _agree_inside(directory, built, settled)
+            waiting += _agree_inside(tree, directory, built, settled)
     node.link = theirs
-    node.volume.remember(node)
+    tree.remember(node)
     node.changed = not unchanged
     settled.append(node)
     return settled
 
 
-def _agree_inside(directory: DirectoryNode, all_built: Mapping[Node, BuiltNode], settled: list[Node]) -> list[DirectoryNode]:
+def _agree_inside(
+    tree: Namespace, directory: DirectoryNode, all_built: Mapping[Node, BuiltNode], settled: list[Node]
+) -> list[DirectoryNode]:
     """The directory has the names that it was built with, and rests on what was built: so does all in it that is still as it
     was. What was moved or changed since stands as it is, as an override. The directories of which the same holds next."""
     below: list[DirectoryNode] = []
@@ -78,7 +80,7 @@ def _agree_inside(directory: DirectoryNode, all_built: Mapping[Node, BuiltNode],
             child.content.rest_on(built.link.cid, child.content.size_bytes, child.content.seal())
         elif isinstance(child, DirectoryNode):
             below.append(child)
-        child.volume.remember(child)
+        tree.remember(child)
         settled.append(child)
     for name in all_built[directory].gone:
         if name in directory.overrides and directory.overrides[name] is None:

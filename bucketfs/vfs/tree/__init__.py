@@ -1,3 +1,128 @@
-"""One bucket as a tree: base, pending changes, and the nodes and inode numbers that programs see."""
+"""One bucket as a tree: the base, the pending changes over it, and the nodes and inode numbers that programs see.
 
-__all__: list[str] = []
+    node           a file, directory or symbolic link in memory; it knows its tree and nothing else
+    namespace      what names stand for: nodes in memory, else the base
+    base_tree      the base, decoded, by CID; base_pins: what of it the pending changes need
+    content        the bytes of a file: layers of drafts over the base; file_io reads and merges them
+    pending        what was changed here; push_state: how far that is at the Hub
+    volume         every change: checked, recorded in the journal, made
+
+Imports no other sub-room.
+"""
+
+from bucketfs.vfs.tree.base_pins import BasePins, Note, Stand, survey
+from bucketfs.vfs.tree.base_tree import WINDOW_BYTES, BaseTree
+from bucketfs.vfs.tree.conflict_index import Conflicts
+from bucketfs.vfs.tree.conflict_name import conflict_name
+from bucketfs.vfs.tree.content import BasePiece, Content, DraftPiece, FrozenLayer, Layer, Piece, ZeroPiece, pieces
+from bucketfs.vfs.tree.file_io import (
+    LAYERS_MAX,
+    SIZE_MAX,
+    DraftDamaged,
+    blocks_of,
+    draft_bytes,
+    read_base,
+    read_file,
+    squash,
+)
+from bucketfs.vfs.tree.inode_table import InodeNumbers, Number, print_of
+from bucketfs.vfs.tree.namespace import DEFAULT_MODE, DIRECTORY_SIZE, Displaced, Namespace, Owner, Registry
+from bucketfs.vfs.tree.node import (
+    DirectoryNode,
+    FileNode,
+    Node,
+    NodeTree,
+    SymlinkNode,
+    WriteFailure,
+    check_sound,
+    is_new_here,
+)
+from bucketfs.vfs.tree.pending import Pending
+from bucketfs.vfs.tree.permissions import Permissions, Roles, permissions_of
+from bucketfs.vfs.tree.push_state import PushState
+from bucketfs.vfs.tree.quota import StorageLimit
+from bucketfs.vfs.tree.stat_types import (
+    Attr,
+    AttributesChanged,
+    ContentChanged,
+    ContentLost,
+    DirEntry,
+    EntryChanged,
+    EntryGone,
+    Invalidation,
+    Opened,
+    RenameFlags,
+    SetAttr,
+    StatFs,
+)
+from bucketfs.vfs.tree.tree_reader import Read, TreeReader, Wanted, together
+from bucketfs.vfs.tree.volume import Volume, content_record, stamp_of
+
+__all__ = [
+    "DEFAULT_MODE",
+    "DIRECTORY_SIZE",
+    "LAYERS_MAX",
+    "SIZE_MAX",
+    "WINDOW_BYTES",
+    "Attr",
+    "AttributesChanged",
+    "BasePiece",
+    "BasePins",
+    "BaseTree",
+    "Conflicts",
+    "Content",
+    "ContentChanged",
+    "ContentLost",
+    "DirEntry",
+    "DirectoryNode",
+    "Displaced",
+    "DraftDamaged",
+    "DraftPiece",
+    "EntryChanged",
+    "EntryGone",
+    "FileNode",
+    "FrozenLayer",
+    "InodeNumbers",
+    "Invalidation",
+    "Layer",
+    "Namespace",
+    "Node",
+    "NodeTree",
+    "Note",
+    "Number",
+    "Opened",
+    "Owner",
+    "Pending",
+    "Permissions",
+    "Piece",
+    "PushState",
+    "Read",
+    "Registry",
+    "RenameFlags",
+    "Roles",
+    "SetAttr",
+    "Stand",
+    "StatFs",
+    "StorageLimit",
+    "SymlinkNode",
+    "TreeReader",
+    "Volume",
+    "Wanted",
+    "WriteFailure",
+    "ZeroPiece",
+    "blocks_of",
+    "check_sound",
+    "conflict_name",
+    "content_record",
+    "draft_bytes",
+    "is_new_here",
+    "permissions_of",
+    "pieces",
+    "print_of",
+    "read_base",
+    "read_file",
+    "squash",
+    "stamp_of",
+    "survey",
+    "together",
+]

@@ -17,14 +17,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from bucketfs.dag import RAW, codec_of, identity_block
 from bucketfs.types import Cid, Inode
-from bucketfs.vfs.tree.node import DirectoryNode, Node
-
-if TYPE_CHECKING:
-    from bucketfs.vfs.tree.volume import Volume
+from bucketfs.vfs.tree.node import DirectoryNode, Node, NodeTree
 
 
 class Stand(enum.Enum):
@@ -43,7 +39,7 @@ class Note:
     stand: Stand
 
 
-class Footing:
+class BasePins:
     """The notes of one volume. Immediate, all of it. ``on_note`` is called when there is something new to `take`."""
 
     def __init__(self) -> None:
@@ -77,7 +73,7 @@ class Footing:
         self._new = dict.fromkeys(self._noted)
         self.on_note()
 
-    def stands_on(self, node: Node) -> None:
+    def add_dirty(self, node: Node) -> None:
         """``node`` is dirty: note it, and the folders above it."""
         at: Node | None = node
         while at is not None:
@@ -91,7 +87,7 @@ class Footing:
                     self.note(at.link.cid, Stand.FOLDER)
             at = at.parent
 
-    def left(self, node: Node) -> None:
+    def add_moved(self, node: Node) -> None:
         """``node`` goes off its name, or stands where the base has something else."""
         if node.link is not None:
             self.note(node.link.cid, Stand.TREE if isinstance(node, DirectoryNode) else Stand.FILE)
@@ -106,24 +102,20 @@ class Footing:
         self.on_note()
 
 
-def survey(volume: Volume) -> Iterator[tuple[Cid | None, list[bytes]]]:
+def survey(tree: NodeTree, pins: BasePins) -> Iterator[tuple[Cid | None, list[bytes]]]:
     """Note all that is dirty, a folder at each step, so that the caller may let others come in between. What becomes dirty
     meanwhile notes itself. Yields what is to be looked up: a folder of the base (None: one that was made here), and its names at
     which something else stands."""
-    footing = volume.footing
-    waiting = [volume.root] if volume.root.dirty else []
+    waiting = [tree.root] if tree.root.dirty else []
     while waiting:
         directory = waiting.pop()
-        footing.stands_on(directory)
+        pins.add_dirty(directory)
         for child in directory.dirty_children:
             if isinstance(child, DirectoryNode):
                 waiting.append(child)
             elif child.link is not None:
-                footing.stands_on(child)
+                pins.add_dirty(child)
         for override in directory.overrides.values():
             if override is not None and override.link is not None:
-                footing.left(override)
+                pins.add_moved(override)
         yield None if directory.link is None else directory.link.cid, list(directory.overrides)
-
-
-__all__ = ["Footing", "Note", "Stand", "survey"]

@@ -164,8 +164,14 @@ class Content:
         self.layers.append(layer)
         return layer
 
-    def wrote(self, layer: Layer, start: int, stop: int) -> None:
-        """Take note of bytes ``[start, stop)`` that stand in the layer's draft now."""
+    def write(self, offset: int, data: bytes, new_draft: Callable[[], Draft]) -> None:
+        """Write ``data`` into the draft of the topmost layer. Raises NoSpace, DiskFailed with nothing changed that a reader
+        sees."""
+        layer, start, stop = self.writable(new_draft), offset, offset + len(data)
+        if not layer.draft.take(offset, data):
+            # Its bytes there are sealed, or damaged.
+            layer = self.begin(new_draft)
+            layer.draft.write(offset, data)
         layer.extents.add(start, stop)
         layer.unrecorded.add(start, stop)
         if stop > self.size_bytes:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 
-from bucketfs import ops
 from bucketfs.dag import Leaf, leaf_data
-from bucketfs.errors import BucketfsError, Corrupt, DiskFailed, NoSpace, NotFound, ReadOnly, TooLarge
+from bucketfs.errors import BucketfsError, Corrupt, DiskFailed, NoSpace, NotFound
 from bucketfs.types import Cid
 from bucketfs.vfs.tree.base_tree import BaseTree
 from bucketfs.vfs.tree.content import BasePiece, Content, DraftPiece, Layer
 from bucketfs.vfs.tree.node import FileNode, check_sound
+from bucketfs.vfs.tree.pending import Pending
 
 SIZE_MAX = (16 << 40) - 4096
 """The longest file in bytes: that of ext4, so that a draft can hold its end. Beyond it a slip of a program, as ``truncate -s 1E``,
@@ -30,7 +29,7 @@ CUT_BYTES_MIN = 1 << 20
 """A cut that takes more from a draft leaves garbage that a full disk makes worth a checkpoint."""
 
 
-async def read(node: FileNode, offset: int, size: int) -> bytes:
+async def read_file(base_tree: BaseTree, node: FileNode, offset: int, size: int) -> bytes:
     """Up to ``size`` bytes from ``offset``; fewer only at the end of the file. Awaits only for what is not in memory.
 
     Drafts are read before the first await, so a push or a write that comes between cannot mix two states of the file.
@@ -38,7 +37,7 @@ async def read(node: FileNode, offset: int, size: int) -> bytes:
     check_sound(node)
     content = node.content
     plan = content.pieces(offset, offset + size)
-    base, base_tree = content.base, node.volume.base_tree
+    base = content.base
     parts: list[bytes | BasePiece] = []
     for piece in plan:
         if isinstance(piece, DraftPiece):
@@ -116,96 +115,14 @@ def bytes_of(leaf: Leaf, blocks: dict[Cid, bytes]) -> bytes:
     return leaf.inline if leaf.inline is not None else leaf_data(leaf.cid, blocks[leaf.cid], leaf.size)
 
 
-def write(node: FileNode, offset: int, data: bytes) -> int:
-    """Write into the draft; the number of bytes taken (all). Raises NoSpace, DiskFailed or OverQuota with nothing
-    changed."""
-    volume = node.volume
-    if volume.read_only:
-        raise ReadOnly("the mount is read-only")
-    if offset + len(data) > SIZE_MAX:
-        raise TooLarge("the file would be larger than any size can say")
-    if not data:
-        return 0
-    check_sound(node)
-    layer = node.content.writable(volume.journal.drafts.new)
-    more = 0 if node.orphan else max(0, offset + len(data) - node.content.size_bytes)
-    volume.growth.grow(more)
-    try:
-        if not layer.draft.take(offset, data):
-            # It has its checksums, or is damaged there.
-            layer = node.content.begin(volume.journal.drafts.new)
-            layer.draft.write(offset, data)
-    except BucketfsError:
-        volume.growth.note(-more)
-        raise
-    node.content.wrote(layer, offset, offset + len(data))
-    # The kernel keeps the times of a file that it caches writes for, and this may be a write of half a minute ago: its mtime has
-    # come by setattr, or will come before the close. It does not come when it is the one that we know, as after two writes within a
-    # tick of the kernel's clock; a time of our own would then differ from what programs see.
-    _modified(node, node.mtime_ns, node.ctime_ns)
-    return len(data)
-
-
-def truncate(node: FileNode, size_bytes: int, mtime_ns: int | None = None, ctime_ns: int | None = None) -> None:
-    """Cut or grow; recorded at once, because what a cut took away must not come back by a later growth. The times are those that
-    the kernel tells, or now."""
-    volume = node.volume
-    if volume.read_only:
-        raise ReadOnly("the mount is read-only")
-    if size_bytes > SIZE_MAX:
-        raise TooLarge("the file would be larger than any size can say")
-    if size_bytes:
-        check_sound(node)
-    if size_bytes == node.content.size_bytes and not node.damaged:
-        return
-    record(node)
-    content, now_ns = node.content, volume.owner.now_ns()
-    mtime_ns, ctime_ns = now_ns if mtime_ns is None else mtime_ns, now_ns if ctime_ns is None else ctime_ns
-    more = 0 if node.orphan else size_bytes - content.size_bytes
-    volume.growth.grow(more)
-    try:
-        top = content.layers[-1] if content.layers else None
-        cut_bytes = _bytes_beyond(content, size_bytes)
-        # Sealed bytes stay what they are: their draft can only go as a whole.
-        anew = top is not None and cut_bytes > CUT_BYTES_MIN and top.draft.sealed_in(size_bytes, content.size_bytes)
-        layer = content.begin(volume.journal.drafts.new) if anew else content.writable(volume.journal.drafts.new)
-        if not node.orphan:
-            # Memory changes behind the record: a cut that could not be recorded must not be seen, for a restart would undo it.
-            volume.append(
-                ops.SetContent(
-                    path=node.path(),
-                    draft=layer.draft.id,
-                    extents=(),
-                    lower_limit_bytes=min(layer.lower_limit_bytes, size_bytes),
-                    size_bytes=size_bytes,
-                    mtime_ns=mtime_ns,
-                    time_ns=ctime_ns,
-                ),
-                frees_space=size_bytes < content.size_bytes,
-            )
-    except BucketfsError:
-        volume.growth.note(-more)
-        raise
-    content.truncate(layer, size_bytes)
-    layer.draft.cut(size_bytes)
-    node.damaged = False
-    _modified(node, mtime_ns, ctime_ns)
-    volume.unrecorded.discard(node)
-    if cut_bytes > CUT_BYTES_MIN:
-        if layer is top:
-            volume.leave_garbage(cut_bytes)
-        else:
-            _give_back(node)
-
-
-def _bytes_beyond(content: Content, size_bytes: int) -> int:
+def bytes_beyond(content: Content, size_bytes: int) -> int:
     """How much of the topmost draft a cut to ``size_bytes`` takes away."""
     if not content.layers or size_bytes >= content.size_bytes:
         return 0
     return sum(stop - start for start, stop in content.layers[-1].extents.intersect(size_bytes, content.size_bytes))
 
 
-def _give_back(node: FileNode) -> None:
+def free_cut_drafts(pending: Pending, node: FileNode) -> None:
     """After a large cut that began a new layer: let go of the drafts below, as far as little of them still shows. What shows is
     copied up; a draft of which more shows keeps its file until it is pushed or written anew, and so it is where there is no room
     for the copy."""
@@ -219,35 +136,11 @@ def _give_back(node: FileNode) -> None:
             except (NoSpace, DiskFailed):
                 return
             if not node.orphan:
-                node.volume.unrecorded.add(node)
-        _drop(node, index)
+                pending.unrecorded.add(node)
+        _drop(pending, node, index)
 
 
-def record(node: FileNode) -> None:
-    """Write the journal record of what was written since the last one. Orphans have no records."""
-    volume = node.volume
-    if node.orphan:
-        volume.unrecorded.discard(node)
-        return
-    layers = node.content.layers
-    for layer in layers:
-        if layer.unrecorded:
-            volume.append(
-                ops.SetContent(
-                    path=node.path(),
-                    draft=layer.draft.id,
-                    extents=layer.unrecorded.items(),
-                    lower_limit_bytes=layer.lower_limit_bytes,
-                    size_bytes=node.content.size_bytes,
-                    mtime_ns=node.mtime_ns,
-                    time_ns=node.ctime_ns,
-                )
-            )
-            layer.unrecorded.clear()
-    volume.unrecorded.discard(node)
-
-
-def squash(node: FileNode) -> None:
+def squash(pending: Pending, node: FileNode) -> None:
     """Keep the layers few that writes between failing pushes leave behind. Only while no push reads them.
 
     Bytes are copied into the draft of the layer above, where no extent names them yet. The records that there are go on naming
@@ -259,7 +152,7 @@ def squash(node: FileNode) -> None:
     content = node.content
     for index in range(len(content.layers) - 2, -1, -1):
         if not content.squashed(index):  # as after a file was cut to nothing and written anew
-            _drop(node, index)
+            _drop(pending, node, index)
     left: list[Layer] = []
     while len(content.layers) > LAYERS_MAX:
         found = [index for index, layer in enumerate(content.layers[:-1]) if layer not in left and _may_go(content, index)]
@@ -273,19 +166,18 @@ def squash(node: FileNode) -> None:
         except (NoSpace, DiskFailed):
             # Nothing has changed, and nothing was promised: the layers do as well as they are.
             return
-        _drop(node, index)
+        _drop(pending, node, index)
         if not node.orphan:
-            node.volume.unrecorded.add(node)
+            pending.unrecorded.add(node)
 
 
-def _drop(node: FileNode, index: int) -> None:
+def _drop(pending: Pending, node: FileNode, index: int) -> None:
     """The layer above a layer has everything of it now."""
     size_bytes = 0
     with suppress(BucketfsError):  # what cannot be looked at counts for nothing
         size_bytes = node.content.layers[index].draft.size_bytes
     node.content.squash(index)
-    node.volume.garbage_drafts += 1
-    node.volume.leave_garbage(size_bytes)
+    pending.leave_garbage(size_bytes, 1)
 
 
 def _may_go(content: Content, index: int) -> bool:
@@ -307,20 +199,3 @@ def _copied(node: FileNode, index: int) -> bool:
     except DraftDamaged:
         return False
     return True
-
-
-async def fsync(node: FileNode) -> None:
-    """Return when everything written to the file so far survives a power cut."""
-    record(node)
-    await node.volume.journal.sync()
-
-
-def _modified(node: FileNode, mtime_ns: int, ctime_ns: int) -> None:
-    volume = node.volume
-    node.attributes = replace(node.attributes, mtime_ns=mtime_ns)
-    node.ctime_ns = ctime_ns
-    node.touch()
-    if not node.orphan:
-        volume.unrecorded.add(node)
-        volume.remember(node)
-        volume.noted(volume.owner.now_ns())

@@ -1,45 +1,43 @@
-"""Looking into a bucket: what names stand for, from the overlay where it has them, else from the base.
+"""What the names of a bucket stand for: from the nodes in memory where something was changed or looked at, else from the base.
 
 All methods but `open_root` are attempts in the sense of `base_tree`, or immediate.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from bucketfs.dag import NodeInfo
-from bucketfs.errors import NotADirectory, NotFound
+from bucketfs.errors import Denied, NotADirectory, NotFound
 from bucketfs.names import SEED
-from bucketfs.types import NO_ATTRIBUTES, BucketKey, Cid, Inode, Kind, Link
+from bucketfs.roles import PathChange
+from bucketfs.types import NO_ATTRIBUTES, Cid, Inode, Kind, Link
+from bucketfs.vfs.tree.base_pins import BasePins
 from bucketfs.vfs.tree.base_tree import BaseTree
 from bucketfs.vfs.tree.inode_table import InodeNumbers, Number, print_of
-from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode
-from bucketfs.vfs.tree.permissions import Rights
+from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode, is_new_here
+from bucketfs.vfs.tree.permissions import Permissions
 from bucketfs.vfs.tree.stat_types import Attr
 from bucketfs.vfs.tree.tree_reader import Wanted, together
-
-if TYPE_CHECKING:
-    from bucketfs.vfs.tree.volume import Volume
 
 DEFAULT_MODE = {Kind.FILE: 0o644, Kind.DIRECTORY: 0o755, Kind.SYMLINK: 0o777}
 DIRECTORY_SIZE = 4096
 
 DAMAGED_PRINT = b"?"
-"""The `print_of` of what cannot be known: when it can be again, it gets a number of its own."""
+"""The `print_of` of a damaged node: once its block can be read it gets a new number."""
 
 LOOK_AHEAD_MAX = 256
 LOOK_AHEAD_GROWTH = 16
 
 Registry = MutableMapping[Inode, Node]
+"""The nodes of all buckets of a mount, by the number that the kernel knows them by."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who owns what no node says an owner for, and the clock of the mount."""
+    """The owner of nodes that carry none, and the clock of the mount."""
 
     uid: int
     gid: int
@@ -48,27 +46,19 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Displaced:
-    """Where a node stood that the Hub took the place of, and what its conflict copy would be named after."""
+    """Where a node stood whose name now belongs to a node of the Hub, and what its conflict copy would be named after."""
 
     home: DirectoryNode
     host: str
     when: str
 
 
-class View(ABC):
-    """The nodes of one bucket in memory over its base. ``base`` is the root that the nodes' links belong to."""
+class Namespace:
+    """The nodes of one bucket in memory, over its base. ``base`` is the root that the nodes' links belong to."""
 
     def __init__(
-        self,
-        key: BucketKey,
-        *,
-        base_tree: BaseTree,
-        numbers: InodeNumbers,
-        registry: Registry,
-        owner: Owner,
-        updated_at_ns: int,
+        self, base_tree: BaseTree, numbers: InodeNumbers, registry: Registry, owner: Owner, *, updated_at_ns: int
     ) -> None:
-        self.key = key
         self.base_tree = base_tree
         self.numbers = numbers
         self.registry = registry
@@ -76,12 +66,19 @@ class View(ABC):
         self.updated_at_ns = updated_at_ns
         self.base = Cid(b"")
         self.root: DirectoryNode
-        self.rights: Rights | None = None
+        self.permissions: Permissions | None = None
         self.displaced: dict[Node, Displaced] = {}
+        self.base_pins = BasePins()
+        self.note_dirty = self.base_pins.add_dirty
+        self.new_here = False
+        """Whether no mount on this machine has shown the bucket before."""
+        self.on_orphan_gone: Callable[[FileNode], None] = lambda node: None
+        """Called when an unlinked file that is neither open nor known to the kernel goes out of memory."""
         self._path_times: Mapping[str, int] = {}
+        self._root_place: tuple[Inode, bytes] | None = None
 
     async def open_root(self, base: Cid, inode: Inode, known: Number | None = None) -> None:
-        """Begin with ``base`` and nothing changed. ``known``: what the table has of the root."""
+        """Begin with ``base`` and nothing changed. ``known``: what the table of numbers has of the root."""
         link = Link(base, 0)
         info = await self.base_tree.load(lambda: self.base_tree.info(link))
         if info.kind is not Kind.DIRECTORY:
@@ -90,13 +87,15 @@ class View(ABC):
         self.base = base
         own = info.attributes.mtime_ns
         number = known or Number(inode, fallback if own is None else own, fallback)
-        self.root = DirectoryNode(self.volume, inode, link, info.attributes, number.ctime_ns, number.fallback_ns)
-        self._registered(self.root, replace(number, inode=inode))
+        self.root = DirectoryNode(self, inode, link, info.attributes, number.ctime_ns, number.fallback_ns)
+        self._register(self.root, replace(number, inode=inode))
 
     def learn_times(self, updated_at_ns: int, path_times: Mapping[str, int]) -> None:
         """When the Hub says the bucket and its paths were changed: the mtime of what carries none, when it is first seen."""
         self.updated_at_ns = updated_at_ns or self.updated_at_ns
         self._path_times = path_times
+
+    # Names
 
     def find(self, directory: DirectoryNode, name: bytes) -> Node | None:
         """The node that a name stands for, taken into memory when it was not; ``None`` when the name is free."""
@@ -104,29 +103,14 @@ class View(ABC):
         if node is not None or name in directory.overrides:
             return self._mended(directory, node) if isinstance(node, FileNode) and node.damaged else node
         link = self.base_entry(directory, name)
-        return None if link is None else self._materialize(directory, name, link)
-
-    def _mended(self, directory: DirectoryNode, node: FileNode) -> Node:
-        """A damaged node, or, when its block is there again, a node for what it truly is, with a number of its own: what the
-        kernel knows under the old one is wrong."""
-        assert node.link is not None, "only the base can be damaged"
-        info = self.base_tree.shown(node.link)
-        if info is None:
-            return node
-        own = info.attributes.mtime_ns
-        number = Number(
-            self.numbers.fresh(), node.ctime_ns if own is None else own, node.fallback_ns, print_of(info.kind, node.link)
-        )
-        name = node.name
-        mended = self.node_of(node.link, number)
-        self.numbers.keep(directory.inode, name, number)
-        directory.detach(node)
-        if name in directory.overrides:
-            directory.override(name, mended)
-        else:
-            directory.attach(name, mended)
-        self.reclaim(node)
-        return mended
+        if link is None:
+            return None
+        try:
+            info = self.base_tree.shown(link)
+        except Wanted:
+            directory.fetched += 1
+            raise
+        return self.bring_in(directory, name, link, info)
 
     def child(self, directory: DirectoryNode, name: bytes) -> Node:
         """Like `find`; raises NotFound."""
@@ -136,10 +120,10 @@ class View(ABC):
         return node
 
     def base_entry(self, directory: DirectoryNode, name: bytes) -> Link | None:
-        """What the base says for a name of this directory, as far as it may be seen."""
+        """What the base has for a name of this directory, as far as the user may see it."""
         if directory.link is None or (directory is self.root and name == SEED):
             return None
-        if self.rights is not None and not self.rights.shows(self.path_under(directory, name)):
+        if self.permissions is not None and not self.permissions.shows(directory.child_path(name)):
             return None
         return self.base_tree.directory(directory.link.cid).entries.get(name)
 
@@ -152,8 +136,8 @@ class View(ABC):
             names = [name for name in entries if name not in overrides] if overrides else list(entries)
         if directory is self.root and SEED in names:
             names.remove(SEED)
-        if self.rights is not None:
-            names = [name for name in names if self.rights.shows(self.path_under(directory, name))]
+        if self.permissions is not None:
+            names = [name for name in names if self.permissions.shows(directory.child_path(name))]
         names += [name for name, node in overrides.items() if node is not None]
         return names
 
@@ -166,9 +150,21 @@ class View(ABC):
         found = [self.find(directory, name) for name in names]
         return [node for node in found if node is not None]
 
+    def look_ahead(self, directory: DirectoryNode, name: bytes) -> None:
+        """Bring the root blocks of the names behind ``name`` into memory where lookups had to fetch: rsync goes through a tree by
+        name, and lists nothing. None after the first lookup, then more each time; many at once below a folder where this happened.
+        An attempt."""
+        above = directory.parent.fetched if directory.parent is not None else 0
+        count = min(LOOK_AHEAD_MAX, LOOK_AHEAD_GROWTH ** (directory.fetched - 1 + above)) if directory.fetched else 0
+        if count <= 1 or directory.link is None:
+            return
+        entries = self.base_tree.directory(directory.link.cid).entries
+        names = list(entries)
+        first = bisect_right(names, name)
+        together(self.base_tree.shown, (entries[other] for other in names[first : first + count]))
+
     def is_empty(self, directory: DirectoryNode) -> bool:
-        """Whether a directory has no entries (those that the Hub keeps for itself do not count, those that may not be seen
-        do)."""
+        """Whether a directory has no entries (the Hub's own do not count, those that the user may not see do)."""
         if any(node is not None for node in directory.overrides.values()):
             return False
         if directory.link is None:
@@ -184,12 +180,11 @@ class View(ABC):
         if isinstance(node, FileNode):
             size = node.content.size_bytes
             holes = size - node.content.held_bytes
-            settled = node.loss is None or node.loss.settled
+            settled = node.failure is None or node.failure.settled
         elif isinstance(node, SymlinkNode):
             size = len(node.target)
         else:
             size = DIRECTORY_SIZE
-        mtime_ns = node.mtime_ns
         return Attr(
             inode=node.inode,
             generation=0,
@@ -201,32 +196,36 @@ class View(ABC):
             gid=self.owner.gid if attributes.gid is None else attributes.gid,
             size_bytes=size,
             atime_ns=node.atime_ns,
-            mtime_ns=mtime_ns,
+            mtime_ns=node.mtime_ns,
             ctime_ns=node.ctime_ns,
             settled=settled,
             hole_bytes=holes,
         )
 
-    def _materialize(self, directory: DirectoryNode, name: bytes, link: Link) -> Node:
-        try:
-            info = self.base_tree.shown(link)
-        except Wanted:
-            directory.fetched += 1
-            raise
-        return self.bring_in(directory, name, link, info)
+    # What the roles at the Hub allow. Without permissions to ask (the owner's case) each of these is one comparison.
 
-    def look_ahead(self, directory: DirectoryNode, name: bytes) -> None:
-        """Have what is behind a name in memory, where lookups had to fetch: rsync goes through a tree by name, and lists nothing.
-        That is nothing after the first lookup, then more each time; many names at once below a folder of which this is known.
-        An attempt."""
-        above = directory.parent.fetched if directory.parent is not None else 0
-        count = min(LOOK_AHEAD_MAX, LOOK_AHEAD_GROWTH ** (directory.fetched - 1 + above)) if directory.fetched else 0
-        if count <= 1 or directory.link is None:
-            return
-        entries = self.base_tree.directory(directory.link.cid).entries
-        names = list(entries)
-        first = bisect_right(names, name)
-        together(self.base_tree.shown, (entries[other] for other in names[first : first + count]))
+    def check_changing(self, node: Node) -> None:
+        """Raise Denied when the Hub would refuse other bytes or attributes of ``node``. Nodes that were made here, and those
+        that are open, were checked when they were made or opened."""
+        if self.permissions is not None and not node.orphan and _in_base(node):
+            self._require(node.path(), PathChange.REPLACE)
+
+    def check_taking(self, node: Node) -> None:
+        """Raise Denied when the Hub would refuse to remove ``node``."""
+        if self.permissions is not None and _in_base(node):
+            self._require(node.path(), PathChange.REMOVE)
+
+    def check_placing(self, parent: DirectoryNode, name: bytes) -> None:
+        """Raise Denied when the Hub would refuse something new at a name."""
+        if self.permissions is not None:
+            known = self.base_entry(parent, name) is not None
+            self._require(parent.child_path(name), PathChange.REPLACE if known else PathChange.ADD)
+
+    def _require(self, path: str, change: PathChange) -> None:
+        if self.permissions is not None and not self.permissions.may(path, change):
+            raise Denied(f"{path!r} may not be {change.value} by you", hint="the owner of the bucket grants roles")
+
+    # Nodes
 
     def bring_in(self, directory: DirectoryNode, name: bytes, link: Link, info: NodeInfo | None) -> Node:
         """Take what the base has at a name into memory. ``info`` is what its root block says, None when that is damaged."""
@@ -238,7 +237,7 @@ class View(ABC):
             own = info.attributes.mtime_ns if info is not None else None
             fallback = self.updated_at_ns
             if own is None and self._path_times:
-                fallback = self._path_times.get(self.path_under(directory, name), fallback)
+                fallback = self._path_times.get(directory.child_path(name), fallback)
             own = fallback if own is None else own
             # Another client may have set any mtime on other bytes of the same length, and its clock may be another one; number
             # and ctime tell that these are others.
@@ -250,6 +249,34 @@ class View(ABC):
         directory.attach(name, node)
         return node
 
+    def _mended(self, directory: DirectoryNode, node: FileNode) -> Node:
+        """A damaged node; or, when its block can be read again, a node for what it truly is, with a new number: what the kernel
+        knows under the old one is wrong."""
+        assert node.link is not None, "only nodes of the base can be damaged"
+        info = self.base_tree.shown(node.link)
+        if info is None:
+            return node
+        own = info.attributes.mtime_ns
+        number = Number(
+            self.numbers.fresh(), node.ctime_ns if own is None else own, node.fallback_ns, print_of(info.kind, node.link)
+        )
+        mended = self.node_of(node.link, number)
+        self.numbers.keep(directory.inode, node.name, number)
+        self.replace(node, mended)
+        return mended
+
+    def replace(self, node: Node, fresh: Node) -> None:
+        """Put ``fresh`` on the name of ``node``."""
+        parent, name = node.parent, node.name
+        assert parent is not None, "a root has no name"
+        overriding = name in parent.overrides
+        parent.detach(node)
+        if overriding:
+            parent.override(name, fresh)
+        else:
+            parent.attach(name, fresh)
+        self.reclaim(node)
+
     def node_of(self, link: Link, number: Number) -> Node:
         """A clean node for a DAG of the base. An attempt."""
         return self.node_from(link, self.base_tree.shown(link), number)
@@ -258,13 +285,13 @@ class View(ABC):
         """A clean node for a DAG of the base whose root block says ``info``, or is damaged (None)."""
         node: Node
         if info is None:
-            # What it is nobody can say; most things are files, and about as long as what their trees hold.
+            # Its kind and length cannot be known; most nodes are files, and about as long as what their trees hold.
             node = FileNode(
-                self.volume, number.inode, link, NO_ATTRIBUTES, number.ctime_ns, number.fallback_ns, size_bytes=link.tsize
+                self, number.inode, link, NO_ATTRIBUTES, number.ctime_ns, number.fallback_ns, size_bytes=link.tsize
             )
             node.damaged = True
-            return self._registered(node, number)
-        common = (self.volume, number.inode, link, info.attributes, number.ctime_ns, number.fallback_ns)
+            return self._register(node, number)
+        common = (self, number.inode, link, info.attributes, number.ctime_ns, number.fallback_ns)
         if info.kind is Kind.DIRECTORY:
             node = DirectoryNode(*common)
         elif info.kind is Kind.SYMLINK:
@@ -273,24 +300,24 @@ class View(ABC):
             node = FileNode(*common, size_bytes=info.size_bytes)
             held = info.size_bytes - info.hole_bytes if number.held_bytes is None else number.held_bytes
             node.content.base_held_bytes = held
-        return self._registered(node, number)
+        return self._register(node, number)
 
-    def _registered(self, node: Node, number: Number) -> Node:
+    def _register(self, node: Node, number: Number) -> Node:
         if number.atime_ns is not None:
             node.atime_ns = number.atime_ns
         self.registry[number.inode] = node
         return node
 
     def reclaim(self, node: Node) -> None:
-        """Let go of a node that nobody holds and that its link can bring back; then of the directories above it."""
+        """Drop a node from memory that is not in use and that its link can bring back; then the directories above it."""
         at: Node | None = node
         while at is not None and at is not self.root:
             if at.lookups or at.opens or (isinstance(at, DirectoryNode) and (at.children or self._is_home(at))):
                 return
-            if isinstance(at, FileNode) and at in self.volume.short:
-                return  # what is written to it must not pass for newer than what it has lost
-            if isinstance(at, FileNode) and at.loss is not None and not at.orphan:
-                return  # who opens it next has to be told
+            # The next program that opens it has to be told of the failure; and what is written to a truncated file must not
+            # pass for newer than what it has lost.
+            if isinstance(at, FileNode) and (at.truncated or (at.failure is not None and not at.orphan)):
+                return
             above = at.parent
             if above is not None:
                 if at.dirty or at.name in above.overrides:
@@ -300,7 +327,7 @@ class View(ABC):
                 displaced = self.displaced.pop(at, None)
                 above = None if displaced is None else displaced.home
                 if isinstance(at, FileNode):
-                    self.forsake(at)
+                    self.on_orphan_gone(at)
                 if at.link is not None:
                     self.base_tree.forget(at.link)
             if self.registry.get(at.inode) is at:
@@ -316,17 +343,39 @@ class View(ABC):
     def _is_home(self, directory: DirectoryNode) -> bool:
         return any(displaced.home is directory for displaced in self.displaced.values())
 
-    @property
-    @abstractmethod
-    def volume(self) -> Volume:
-        """The bucket that the nodes belong to: this, with the changes."""
+    # Numbers
 
-    @abstractmethod
-    def forsake(self, node: FileNode) -> None:
-        """An unlinked file that nobody has open goes out of memory."""
+    def remember(self, node: Node) -> None:
+        """Keep the number of a node, and the times that its link does not say, for the next mount."""
+        place = self._root_place if node is self.root else None
+        if node.parent is not None:
+            place = node.parent.inode, node.name
+        if place is not None:
+            held = node.content.base_held_bytes if isinstance(node, FileNode) else None
+            print_ = print_of(node.kind, node.link)
+            self.numbers.keep(*place, Number(node.inode, node.ctime_ns, node.fallback_ns, print_, node.atime_ns, held))
 
-    def path_under(self, parent: DirectoryNode, name: bytes) -> str:
-        above = parent.path()
-        # A name of the base may be no text; then nobody has a right on it alone.
-        text = name.decode(errors="replace")
-        return f"{above}/{text}" if above else text
+    def remember_root(self, parent: Inode, name: bytes) -> None:
+        """Keep the number of the root, which stands at the top of an all-buckets mount, for the next mount."""
+        self._root_place = parent, name
+        self.remember(self.root)
+        self.numbers.urge(self.root.inode)
+
+    def stamp(self, node: Node, atime_ns: int, fallback_ns: int, ctime_ns: int) -> None:
+        """Set the times that only this machine keeps. Nothing becomes dirty."""
+        node.atime_ns, node.fallback_ns, node.ctime_ns = atime_ns, fallback_ns, ctime_ns
+        self.remember(node)
+
+    def dirty_nodes(self) -> Iterator[Node]:
+        """Every dirty node below the root, parents first."""
+        waiting: list[Node] = [self.root] if self.root.dirty else []
+        while waiting:
+            node = waiting.pop()
+            yield node
+            if isinstance(node, DirectoryNode):
+                waiting += node.dirty_children
+
+
+def _in_base(node: Node) -> bool:
+    """Whether the Hub has something at the path of ``node``, as far as this mount knows."""
+    return node.link is not None and not is_new_here(node)

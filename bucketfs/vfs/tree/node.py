@@ -16,15 +16,21 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
 
-from bucketfs.errors import Corrupt
-from bucketfs.types import NO_ATTRIBUTES, Inode, Kind, Link, NodeAttributes
+from bucketfs.errors import BucketfsError, Corrupt
+from bucketfs.types import FileHandle, Inode, Kind, Link, NodeAttributes
 from bucketfs.vfs.tree.content import Content
 
-if TYPE_CHECKING:
-    from bucketfs.vfs.tree.volume import Volume
-    from bucketfs.vfs.tree.write_failures import Loss
+
+class NodeTree(Protocol):
+    """What a node knows of the tree that it belongs to."""
+
+    root: DirectoryNode
+
+    def note_dirty(self, node: Node) -> None:
+        """``node`` was changed; called before anything awaits."""
 
 
 class Node:
@@ -43,15 +49,15 @@ class Node:
         "opens",
         "parent",
         "replaced",
+        "tree",
         "version",
-        "volume",
     )
     kind: ClassVar[Kind]
 
     def __init__(
-        self, volume: Volume, inode: Inode, link: Link | None, attributes: NodeAttributes, ctime_ns: int, fallback_ns: int
+        self, tree: NodeTree, inode: Inode, link: Link | None, attributes: NodeAttributes, ctime_ns: int, fallback_ns: int
     ) -> None:
-        self.volume = volume
+        self.tree = tree
         self.inode = inode
         self.link = link
         self.attributes = attributes
@@ -91,9 +97,10 @@ class Node:
     def touch(self) -> None:
         """Mark as changed here; all directories above learn of it."""
         self.version += 1
-        self.changed = True
-        self.spread()
-        self.volume.footing.stands_on(self)
+        if not self.changed:
+            self.changed = True
+            self.spread()
+            self.tree.note_dirty(self)
 
     def spread(self) -> None:
         """Tell the directories above that there is something dirty below them."""
@@ -124,24 +131,43 @@ class Node:
         node: Node = self
         while node.parent is not None:
             node = node.parent
-        return node is not self.volume.root
+        return node is not self.tree.root
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.inode} {self.name!r}{' dirty' if self.dirty else ''}>"
 
 
-class FileNode(Node):
-    """A regular file. ``writers`` of its ``opens`` may write. ``damaged``: something of the base whose root block cannot be had; it
-    has its name, can be moved, removed and written anew, and no more. ``loss``: writes to it failed (see `losses`).
-    ``directs`` of the ``writers`` write past the kernel's cache. ``stretched``: its size was set, over that length, and what the
-    kernel holds for the room in between may not have been written here yet."""
+@dataclass(slots=True, eq=False)
+class WriteFailure:
+    """What failed writes have left of one file in the kernel (see `bucketfs.vfs.write_failures`).
 
-    __slots__ = ("content", "damaged", "directs", "loss", "stretched", "writers")
+    ``broken``: no write is accepted. ``settled``: the kernel shows what is stored here, or cannot be made to (``stranded``).
+    ``untold``: the next program that opens the file is told. ``misled``: open handles that may have a position beyond the
+    lost bytes."""
+
+    error: BucketfsError
+    broken: bool = False
+    settled: bool = True
+    stranded: bool = False
+    untold: bool = True
+    misled: set[FileHandle] = field(default_factory=set)
+
+
+class FileNode(Node):
+    """A regular file.
+
+    Of its ``opens`` so many ``writers`` may write, and of these so many ``directs`` write past the kernel's cache (O_DIRECT).
+    ``damaged``: the base has it, and its root block cannot be had: it can be moved, removed and written anew, and no more.
+    ``truncated``: a power loss took bytes of it that the Hub may have (see `bucketfs.vfs.rebase.truncated`). ``failure``:
+    writes to it failed. ``stretched``: its size was set beyond this length, and the kernel may not have written yet what it
+    holds for the room in between."""
+
+    __slots__ = ("content", "damaged", "directs", "failure", "stretched", "truncated", "writers")
     kind = Kind.FILE
 
     def __init__(
         self,
-        volume: Volume,
+        tree: NodeTree,
         inode: Inode,
         link: Link | None,
         attributes: NodeAttributes,
@@ -149,10 +175,11 @@ class FileNode(Node):
         fallback_ns: int,
         size_bytes: int,
     ) -> None:
-        super().__init__(volume, inode, link, attributes, ctime_ns, fallback_ns)
+        super().__init__(tree, inode, link, attributes, ctime_ns, fallback_ns)
         self.content = Content(link.cid if link is not None else None, size_bytes)
         self.damaged = False
-        self.loss: Loss | None = None
+        self.truncated = False
+        self.failure: WriteFailure | None = None
         self.writers = 0
         self.directs = 0
         self.stretched: int | None = None
@@ -166,7 +193,7 @@ class SymlinkNode(Node):
 
     def __init__(
         self,
-        volume: Volume,
+        tree: NodeTree,
         inode: Inode,
         link: Link | None,
         attributes: NodeAttributes,
@@ -174,7 +201,7 @@ class SymlinkNode(Node):
         fallback_ns: int,
         target: bytes,
     ) -> None:
-        super().__init__(volume, inode, link, attributes, ctime_ns, fallback_ns)
+        super().__init__(tree, inode, link, attributes, ctime_ns, fallback_ns)
         self.target = target
 
 
@@ -186,9 +213,9 @@ class DirectoryNode(Node):
     kind = Kind.DIRECTORY
 
     def __init__(
-        self, volume: Volume, inode: Inode, link: Link | None, attributes: NodeAttributes, ctime_ns: int, fallback_ns: int
+        self, tree: NodeTree, inode: Inode, link: Link | None, attributes: NodeAttributes, ctime_ns: int, fallback_ns: int
     ) -> None:
-        super().__init__(volume, inode, link, attributes, ctime_ns, fallback_ns)
+        super().__init__(tree, inode, link, attributes, ctime_ns, fallback_ns)
         self.overrides: dict[bytes, Node | None] = {}
         self.children: dict[bytes, Node] = {}
         self.dirty_children: set[Node] = set()
@@ -220,6 +247,13 @@ class DirectoryNode(Node):
             self.attach(name, node)
         self.spread()
 
+    def child_path(self, name: bytes) -> str:
+        """The path of ``name`` in this directory."""
+        above = self.path()
+        # A name of the base may not be UTF-8; then no permission names its path.
+        text = name.decode(errors="replace")
+        return f"{above}/{text}" if above else text
+
     def walk(self) -> Iterator[Node]:
         """Every node in memory below this one, parents first."""
         # With a list of its own, as everything that goes down a tree here: a path may have more levels than Python has frames.
@@ -237,6 +271,16 @@ def check_sound(node: Node) -> None:
         raise Corrupt(f"the Hub has no right block for {node.name!r}", hint="remove it or write it anew")
 
 
+def is_new_here(node: Node) -> bool:
+    """Whether ``node``, or a folder above it, was given its name here."""
+    at: Node = node
+    while at.parent is not None:
+        if at.name in at.parent.overrides:
+            return True
+        at = at.parent
+    return False
+
+
 def is_below(node: Node, ancestor: Node) -> bool:
     """Whether ``node`` is ``ancestor`` or lies under it."""
     at: Node | None = node
@@ -245,6 +289,3 @@ def is_below(node: Node, ancestor: Node) -> bool:
             return True
         at = at.parent
     return False
-
-
-__all__ = ["NO_ATTRIBUTES", "DirectoryNode", "FileNode", "Node", "SymlinkNode", "check_sound", "is_below"]

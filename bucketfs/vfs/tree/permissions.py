@@ -16,7 +16,7 @@ Roles = Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True)
-class Rights:
+class Permissions:
     """Of one user in one bucket."""
 
     me: str
@@ -43,9 +43,9 @@ class Rights:
         return max((self.roles[place].get(who, 0) for place in lineage(path) if place in self.roles), default=0)
 
 
-def rights_of(me: str, owner: str, roles: Roles) -> Rights | None:
+def permissions_of(me: str, owner: str, roles: Roles) -> Permissions | None:
     """The rights of ``me``; None when nothing is refused, which is the rule: the owner with the role that creation gave, and
     buckets that nobody owns. Of someone unknown (empty) nothing can be said, so the Hub alone decides."""
     if not owner or not me or (me == owner and roles.get("", {}).get(me, 0) >= Role.ADMIN):
         return None
-    return Rights(me, owner, roles)
+    return Permissions(me, owner, roles)

@@ -13,8 +13,8 @@ from bucketfs.errors import OverQuota
 
 
 @dataclass(slots=True, eq=False)
-class Room:
-    """One limit; the volumes that share it share the object. ``limit_bytes`` 0 is none."""
+class StorageLimit:
+    """One limit of the Hub. Volumes that it holds for together share the object. ``limit_bytes`` 0 is none."""
 
     what: str
     limit_bytes: int = 0
@@ -39,37 +39,3 @@ class Room:
                 f"{self.what} may hold {self.limit_bytes} bytes, and {left_bytes} are left",
                 hint="remove something, or ask the owner of the Hub for more",
             )
-
-
-@dataclass(slots=True, eq=False)
-class Growth:
-    """What one volume has grown by since the Hub last took it, and the rooms that counts in."""
-
-    rooms: tuple[Room, ...] = ()
-    grown_bytes: int = 0
-
-    @property
-    def free_bytes(self) -> int | None:
-        """What the Hub may still take of this volume; None without a limit."""
-        free = [room.free_bytes for room in self.rooms if room.free_bytes is not None]
-        return min(free, default=None)
-
-    def grow(self, more_bytes: int) -> None:
-        """Take room, or (negative) give it back. Raises OverQuota with nothing taken."""
-        if more_bytes > 0:
-            for room in self.rooms:
-                room.check(more_bytes)
-        self.note(more_bytes)
-
-    def note(self, more_bytes: int) -> None:
-        """Count what is there already."""
-        self.grown_bytes += more_bytes
-        for room in self.rooms:
-            room.grown_bytes += more_bytes
-
-    def stored(self, bytes_: int) -> None:
-        """The Hub has taken that much of it."""
-        self.grown_bytes -= bytes_
-        for room in self.rooms:
-            room.grown_bytes -= bytes_
-            room.used_bytes += bytes_

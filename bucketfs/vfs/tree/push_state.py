@@ -1,0 +1,213 @@
+"""What one volume knows of its pushes: since when changes wait, which roots were proposed and arrived, which were left
+behind. Pure.
+
+All of it but the clock outlives a kill: `records` are in the head of every journal segment, and a replay notes them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+from bucketfs.ops import Arrived, Left, Op, Proposed
+from bucketfs.types import Cid
+from bucketfs.vfs.tree.node import FileNode
+from bucketfs.vfs.tree.quota import StorageLimit
+
+LEFT_ROOTS_MAX = 64
+"""So many roots are remembered: a Hub that loses more than the changes of some minutes loses more than roots."""
+
+
+class PushState:
+    """Its fields are written by its methods only."""
+
+    def __init__(self) -> None:
+        self.on_first_change: Callable[[], None] = lambda: None
+        self.limits: tuple[StorageLimit, ...] = ()
+        """The limits of the Hub that this bucket counts in."""
+        self.grown_bytes = 0
+        """How much longer the files are than when the Hub last took them."""
+        self._since_ns: int | None = None
+        self._last_ns = 0
+        self._proposed: set[Cid] = set()
+        self._arrived: Cid | None = None
+        self._left: dict[Cid, int] = {}
+        self._base_time_ns = 0
+        self._truncated: dict[FileNode, list[str]] = {}
+
+    # Since when changes wait
+
+    @property
+    def since_ns(self) -> int | None:
+        """When the oldest change was made that asks for a push; None when none does."""
+        return self._since_ns
+
+    def changed(self, now_ns: int) -> None:
+        """A change was made."""
+        self._last_ns = now_ns
+        if self._since_ns is None:
+            self._since_ns = now_ns
+            # Later ones only put the push off, so nothing has to wake up for them.
+            self.on_first_change()
+
+    def wait_since(self, since_ns: int | None) -> None:
+        """The oldest change that asks for a push was made then; None: none does."""
+        self._since_ns = since_ns
+
+    def take(self, now_ns: int) -> int:
+        """A snapshot has taken all that waits; since when it did."""
+        since_ns, self._since_ns = self._since_ns or now_ns, None
+        return since_ns
+
+    def put_back(self, since_ns: int) -> None:
+        """What a snapshot took waits again."""
+        if self._since_ns is None or self._since_ns > since_ns:
+            self._since_ns = since_ns
+
+    def due_in_s(self, now_ns: int, quiet_s: float, oldest_s: float) -> float:
+        """In how many seconds to push: ``quiet_s`` after the newest change, at the latest ``oldest_s`` after the oldest."""
+        if self._since_ns is None:
+            return float("inf")
+        # A clock that was set back must not put a push off: a change from the future counts as made now, and once so.
+        self._last_ns = min(self._last_ns, now_ns)
+        self._since_ns = min(self._since_ns, now_ns)
+        return max(0.0, min(quiet_s - (now_ns - self._last_ns) / 1e9, oldest_s - (now_ns - self._since_ns) / 1e9))
+
+    # How much grew here
+
+    @property
+    def free_bytes(self) -> int | None:
+        """What the Hub may still take of this bucket; None without a limit."""
+        return min((limit.free_bytes for limit in self.limits if limit.free_bytes is not None), default=None)
+
+    def grow(self, more_bytes: int) -> None:
+        """Files get longer by ``more_bytes``, or (negative) shorter. Raises OverQuota with nothing counted."""
+        if more_bytes > 0:
+            for limit in self.limits:
+                if limit.limit_bytes:
+                    limit.check(more_bytes)
+        self.grew(more_bytes)
+
+    def grew(self, more_bytes: int) -> None:
+        """Count what is there already."""
+        self.grown_bytes += more_bytes
+        for limit in self.limits:
+            limit.grown_bytes += more_bytes
+
+    def stored(self, taken_bytes: int) -> None:
+        """The Hub has taken that much of it."""
+        self.grown_bytes -= taken_bytes
+        for limit in self.limits:
+            limit.grown_bytes -= taken_bytes
+            limit.used_bytes += taken_bytes
+
+    # Roots proposed from here
+
+    @property
+    def proposed(self) -> frozenset[Cid]:
+        """The roots that the Hub was asked for, and may have taken since."""
+        return frozenset(self._proposed)
+
+    def propose(self, root: Cid) -> None:
+        """The Hub is about to be asked for ``root``, or was before a kill."""
+        self._proposed.add(root)
+
+    def agree(self, still: Collection[Cid] = ()) -> list[FileNode]:
+        """The Hub will turn out to have none of the proposed roots any more but ``still``. The files that are no longer `truncated`
+        by that."""
+        self._proposed = set(still)
+        if still:
+            return []
+        files, self._truncated = list(self._truncated), {}
+        for node in files:
+            node.truncated = False
+        return files
+
+    @property
+    def arrived(self) -> Cid | None:
+        """The newest root of ours that the Hub is known to have taken, when the journal says so and the base is an older one."""
+        return self._arrived
+
+    def arrive(self, root: Cid) -> None:
+        """The journal says that the Hub took ``root``, after which nothing was proposed yet."""
+        self._arrived = root
+        self._proposed.clear()
+
+    def take_arrived(self) -> Cid | None:
+        """The root that arrived, to be made the base now."""
+        root, self._arrived = self._arrived, None
+        return root
+
+    def put_back_arrived(self, root: Cid) -> None:
+        """``root`` could not be made the base now."""
+        self._arrived = root
+
+    # Files that a power loss took bytes of
+
+    @property
+    def truncated(self) -> Mapping[FileNode, list[str]]:
+        """Files that the Hub may have more of, with the names that they may have there (see `bucketfs.vfs.rebase.truncated`)."""
+        return self._truncated
+
+    def truncate(self, node: FileNode, name: str) -> None:
+        """A power loss took bytes of ``node``, which was called ``name`` in a root that was proposed."""
+        names = self._truncated.setdefault(node, [])
+        if name not in names:
+            names.append(name)
+        node.truncated = True
+
+    def hand_on(self, node: FileNode, now: FileNode | None) -> None:
+        """``now`` has the name of a truncated file; a later root may have more of it, too."""
+        names = self._truncated.pop(node)
+        node.truncated = False
+        if now is not None:
+            self._truncated[now] = names
+            now.truncated = True
+
+    # Roots left behind, with the times that the Hub told of the bucket then
+
+    @property
+    def left(self) -> Mapping[Cid, int]:
+        """Roots before the base, oldest first, with the Hub's time of each."""
+        return self._left
+
+    @property
+    def base_time_ns(self) -> int:
+        """The Hub's time of the bucket while the base was its root; 0 when that is not known."""
+        return self._base_time_ns
+
+    def note_left(self, root: Cid, time_ns: int) -> None:
+        """The journal says that ``root`` was left behind."""
+        self._left[root] = time_ns
+
+    def base_seen(self, time_ns: int) -> None:
+        """The Hub's root is the base, with the time ``time_ns``."""
+        self._base_time_ns = time_ns
+        # A Hub that was given its newer root again by a clock that is behind: what came before has no later time from now on.
+        for root in [root for root, left_ns in self._left.items() if left_ns >= time_ns > 0]:
+            del self._left[root]
+
+    def leave(self, old: Cid, new: Cid) -> None:
+        """The base was ``old`` and is ``new`` now."""
+        time_ns, self._base_time_ns = self._base_time_ns, 0
+        self._left.pop(new, None)
+        if time_ns and old != new:
+            self._left[old] = time_ns
+            while len(self._left) > LEFT_ROOTS_MAX:
+                del self._left[next(iter(self._left))]
+
+    def is_older(self, time_ns: int) -> bool:
+        """Whether a Hub that shows another root with this time went back to an older state.
+
+        A Hub gives each change of a bucket a later time than the one before. So only a Hub that was restored from a copy, or lost
+        its last second to a power cut, shows a time that is not past all those that were seen. The same root may also be news
+        (another client put things back as they were); then its time is new.
+        """
+        return time_ns > 0 and (time_ns < self._base_time_ns or time_ns <= max(self._left.values(), default=0))
+
+    def records(self, now_ns: int) -> Iterator[Op]:
+        """What a journal segment says of this at its head."""
+        # What was proposed before something arrived is over.
+        if self._arrived is not None:
+            yield Arrived(self._arrived, now_ns)
+        yield from (Proposed(root, now_ns) for root in self._proposed)
+        yield from (Left(root, time_ns) for root, time_ns in self._left.items())
