@@ -126,7 +126,7 @@ NEVER_PART_OF_A_CLASS = words(
 
 # Rooms, class names and words that a rule does not hold for yet. Nothing is added here.
 LONG_FILES_IN = words("cli daemon hub journal mirror sync transfer vfs")
-SUB_ROOMS_OPEN_IN = words("daemon dag hub vfs")
+SUB_ROOMS_OPEN_IN = words("daemon hub vfs")
 REPEATED_CLASSES = words(
     "Aside Blocks Buckets Change Collection Entry Event Feed FileWriter Found Item Kind Limits Lost OpenDirectory "
     "OpenFile Opened Place Plan PutCounts Rights Scanned Setting Subscription Trouble Usage Waiting _Attempt _Folder "

@@ -59,6 +59,7 @@ from bucketfs.dag.codec import (
 from bucketfs.dag.dirs import (
     Directory,
     DirectoryBlock,
+    TreePath,
     check_entries,
     check_shards,
     directory_block,
@@ -85,6 +86,7 @@ from bucketfs.dag.merge import (
     diff,
     directory_changes,
     entry_of,
+    find_moved,
     judge,
     merge_trees,
 )
@@ -116,6 +118,7 @@ __all__ = [
     "PbNode",
     "Side",
     "Subtree",
+    "TreePath",
     "Unfolding",
     "UnixFs",
     "UnixFsType",
@@ -148,6 +151,7 @@ __all__ = [
     "entry_of",
     "fetch_one",
     "file_root",
+    "find_moved",
     "identity_block",
     "judge",
     "leaf_data",

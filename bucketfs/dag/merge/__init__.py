@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bucketfs.dag.merge.differences import Change, Comparison, Delta, compare, diff, directory_changes
 from bucketfs.dag.merge.merging import Merge, merge_trees
+from bucketfs.dag.merge.renames import find_moved
 from bucketfs.dag.merge.rules import Act, Entry, Side, Verdict, content_of, entry_of, judge
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "diff",
     "directory_changes",
     "entry_of",
+    "find_moved",
     "judge",
     "merge_trees",
 ]

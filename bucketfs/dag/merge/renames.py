@@ -13,7 +13,8 @@ a folder below itself, and none of the ring is followed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from bucketfs.dag.codec import DAG_PB, cid_of, codec_of
@@ -26,6 +27,9 @@ from bucketfs.types import Cid, Link, Steps
 
 LOOKED_INTO_MAX = 100_000
 """Nodes that are looked into for what was moved. Beyond, the names of that side are taken for what they are: gone, and new."""
+
+NEW_FOLDERS_MAX = 2000
+"""The same, of new folders of the Hub's in a rebase."""
 
 NAMES_MAX = 1_000_000
 """Names that are seen while looking."""
@@ -94,9 +98,15 @@ def _find_moves(base: Cid, tree: Cid, removed: Sequence[RemovedName]) -> Steps[l
         return []
     try:
         changes = yield from diff(base, tree)
-        new = yield from _places([(change.path, change.new) for change in changes if change.old is None], wanted)
-        gone = yield from _places([(change.path, change.old) for change in changes if change.new is None], wanted)
     except TooLarge:
+        return []
+    new, all_new = yield from _places(
+        [(change.path, change.new) for change in changes if change.old is None], LOOKED_INTO_MAX, wanted
+    )
+    gone, all_gone = yield from _places(
+        [(change.path, change.old) for change in changes if change.new is None], LOOKED_INTO_MAX, wanted
+    )
+    if not (all_new and all_gone):
         return []
     return [
         Move(one.side, one.path, new[one.cid][0])
@@ -123,29 +133,50 @@ class _Place:
         return (*at.top, *reversed(names))
 
 
-def _places(tops: Iterable[tuple[TreePath, Link | None]], wanted: set[Cid]) -> Steps[dict[Cid, list[TreePath]]]:
-    """Where nodes stand among and below some names, two places of each at most. Raises TooLarge beyond the limits."""
-    waiting = [(_Place(None, b"", path), link) for path, link in tops if link is not None]
+def find_moved(old: Cid, new: Cid, lost: frozenset[Cid]) -> Steps[tuple[dict[Cid, list[TreePath]], Counter[Cid]]]:
+    """What a rebase asks of the Hub's side: where each node stands that came to a name (of more than two places two), and how many
+    names each was taken off.
+
+    Folders that were moved whole are not looked into, nor are ``lost`` nodes, which cannot be had; and of a great many new folders
+    only the upper ones. Raises Corrupt, TooLarge.
+    """
+    changes = [change for change in (yield from diff(old, new, lost)) if not change.attributes_only]
+    left = Counter(change.old.cid for change in changes if change.old is not None and change.new is None)
+    tops = [(change.path, change.new) for change in changes]
+    came, _ = yield from _places(tops, NEW_FOLDERS_MAX, closed=lost | left.keys())
+    return came, left
+
+
+def _places(
+    tops: Iterable[tuple[TreePath, Link | None]],
+    nodes_max: int,
+    wanted: Set[Cid] | None = None,
+    closed: Set[Cid] = frozenset(),
+) -> Steps[tuple[dict[Cid, list[TreePath]], bool]]:
+    """Where nodes stand among and below some names, two places of each at most; and whether that is all, within the limits.
+    ``wanted`` None is for all nodes; ``closed`` nodes are not looked into. Upper names come first."""
+    waiting = deque((_Place(None, b"", path), link) for path, link in tops if link is not None)
     found: dict[Cid, list[TreePath]] = {}
     looked_into = seen = 0
+    is_all = True
     while waiting:
-        batch = waiting[-BATCH_MAX:]
-        del waiting[-BATCH_MAX:]
+        batch = [waiting.popleft() for _ in range(min(BATCH_MAX, len(waiting)))]
         for place, link in batch:
-            if link.cid in wanted and len(found.get(link.cid, ())) < 2:
+            if (wanted is None or link.cid in wanted) and len(found.get(link.cid, ())) < 2:
                 found.setdefault(link.cid, []).append(place.path)
-        inner = [(place, link) for place, link in batch if codec_of(link.cid) == DAG_PB]
-        blocks = yield from fetch(link.cid for _, link in inner)
-        opened = [(place, decode_directory(link.cid, blocks[link.cid])) for place, link in inner]
+        is_all = looked_into <= nodes_max and seen <= NAMES_MAX
+        if not is_all:
+            continue
+        inner = [(place, link.cid) for place, link in batch if codec_of(link.cid) == DAG_PB and link.cid not in closed]
+        blocks = yield from fetch(cid for _, cid in inner)
+        opened = [(place, decode_directory(cid, blocks[cid])) for place, cid in inner]
         folders = [(place, directory) for place, directory in opened if directory is not None]
         entries = yield from gather([directory_entries(directory) for _, directory in folders])
         looked_into += len(inner)
         for (place, _), names in zip(folders, entries, strict=True):
             seen += len(names)
             waiting += [(_Place(place, name), link) for name, link in names.items()]
-        if looked_into > LOOKED_INTO_MAX or seen > NAMES_MAX:
-            raise TooLarge(f"more than {LOOKED_INTO_MAX} nodes or {NAMES_MAX} names to look for what was moved")
-    return found
+    return found, is_all
 
 
 # Ordering

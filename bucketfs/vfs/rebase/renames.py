@@ -12,22 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 
-from bucketfs.dag import DAG_PB, codec_of
-from bucketfs.types import Cid, Kind, Link
+from bucketfs.dag import TreePath
+from bucketfs.types import Cid, Link
 from bucketfs.vfs.rebase.displaced import may_be_written
 from bucketfs.vfs.rebase.plan import RebasePlan
 from bucketfs.vfs.rebase.two_trees import TreeNode, TwoTrees
 from bucketfs.vfs.tree.node import DirectoryNode, Node
 from bucketfs.vfs.tree.tree_reader import together
 from bucketfs.vfs.tree.volume import Volume
-
-FOLDERS_LOOKED_INTO_MAX = 2000
-"""New folders of the Hub's in which something that lost its name is looked for."""
-
-Path = tuple[bytes, ...]
-"""Names from the root of the Hub's tree."""
 
 
 class Unfollowed(Exception):
@@ -127,7 +120,7 @@ class _Move:
     """A node that goes to ``path``, where the Hub's tree has ``link``."""
 
     node: Node
-    path: Path
+    path: TreePath
     link: Link
 
 
@@ -151,7 +144,6 @@ class RenamedThere:
         self._homes: dict[Node, _Home] = {}
         self._moves: list[_Move] = []
         self._old = self._new = Cid(b"")
-        self._places: tuple[dict[Cid, list[Path]], Counter[Cid]] | None = None
 
     def begin(self, old: Cid, new: Cid) -> None:
         """The roots of the two trees."""
@@ -168,48 +160,22 @@ class RenamedThere:
         resting = ours.link is not None and ours.link.cid == was.cid
         if not resting and self._trees.node(was).entry.kind is not ours.kind:
             return False
-        added, gone = self._look()
-        places = added.get(was.cid, [])
-        if len(places) != 1 or gone[was.cid] > 1:
+        came, left = self._trees.moved(self._old, self._new)
+        places = came.get(was.cid, ())
+        if len(places) != 1 or left.get(was.cid, 0) > 1:
             return False
         self._moves.append(_Move(ours, places[0], was))
         return True
 
     def left_one_name(self, cid: Cid) -> bool:
         """Whether the Hub's side took it off a name, and only one."""
-        return self._look()[1][cid] == 1
-
-    def _look(self) -> tuple[dict[Cid, list[Path]], Counter[Cid]]:
-        """Where each CID stands that came to a name, and how many names each was taken off."""
-        if self._places is None:
-            changes = [one for one in self._trees.tree_changes(self._old, self._new) if not one.attributes_only]
-            gone = Counter(one.old.cid for one in changes if one.old is not None and one.new is None)
-            added: dict[Cid, list[Path]] = {}
-            level = [(one.path, one.new) for one in changes if one.new is not None]
-            looked_into = 0
-            while level:
-                for path, link in level:
-                    added.setdefault(link.cid, []).append(path)
-                folders = [(path, link) for path, link in level if link.cid not in gone and codec_of(link.cid) == DAG_PB]
-                looked_into += len(folders)
-                level = [] if looked_into > FOLDERS_LOOKED_INTO_MAX else self._inside(folders)
-            self._places = added, gone
-        return self._places
-
-    def _inside(self, nodes: list[tuple[Path, Link]]) -> list[tuple[Path, Link]]:
-        def inside(node: tuple[Path, Link]) -> list[tuple[Path, Link]]:
-            path, link = node
-            if self._trees.node(link).entry.kind is not Kind.DIRECTORY:
-                return []
-            return [((*path, name), below) for name, below in self._trees.entries(link.cid).items()]
-
-        return list(chain.from_iterable(together(inside, nodes)))
+        return self._trees.moved(self._old, self._new)[1].get(cid) == 1
 
     def resolve(self, theirs: Mapping[DirectoryNode, Link | None], followed: Collection[Node]) -> None:
         """Find where the moves go. Raises Unfollowed with those that cannot be made."""
         homes: dict[Node, _Home] = {}
         refused: set[Node] = set()
-        taken: dict[Path, Node] = {}
+        taken: dict[TreePath, Node] = {}
         for move in self._moves:
             home = self._home(move, theirs)
             if home is None or move.path in taken:

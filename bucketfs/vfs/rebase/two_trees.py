@@ -16,13 +16,13 @@ from typing import ClassVar, TypeVar, TypeVarTuple
 
 from bucketfs.cache import Source
 from bucketfs.dag import (
-    Change,
     Entry,
     NodeInfo,
-    diff,
+    TreePath,
     directory_changes,
     entry_of,
     fetch_one,
+    find_moved,
     list_directory,
     lookup,
     node_info,
@@ -110,18 +110,18 @@ class TwoTrees(TreeReader):
             return True
         return False
 
-    def tree_changes(self, base: Cid, theirs: Cid) -> Sequence[Change]:
-        """All that differs between two trees, at the highest names that do, as far as it can be read; nothing when the Hub's tree
-        is damaged, or there is too much: that must not stop a rebase."""
+    def moved(self, base: Cid, theirs: Cid) -> tuple[Mapping[Cid, Sequence[TreePath]], Mapping[Cid, int]]:
+        """Where nodes stand that came to a name of the Hub's tree (two places at most), and how many names each was taken off, as
+        far as it can be read. Nothing when the Hub's tree is damaged, or too much differs: that must not stop a rebase."""
         lost: frozenset[Cid] = frozenset()
         for _ in range(LOST_ROUNDS_MAX):
             try:
-                return self.read(diff, base, theirs, lost)
+                return self.read(find_moved, base, theirs, lost)
             except Unreadable as unreadable:
                 if isinstance(unreadable.cause, TooLarge) or unreadable.missing <= lost:
                     break
                 lost |= unreadable.missing
-        return ()
+        return {}, {}
 
     def expect_folder(self, cid: Cid) -> None:
         """This is known to be a directory, should it be lost."""
