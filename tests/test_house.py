@@ -128,12 +128,12 @@ NEVER_PART_OF_A_CLASS = words(
 LONG_FILES_IN = words("cli daemon hub journal mirror sync transfer vfs")
 SUB_ROOMS_OPEN_IN = words("daemon hub vfs")
 REPEATED_CLASSES = words(
-    "Aside Blocks Buckets Change Collection Entry Event Feed FileWriter Found Item Kind Limits Lost OpenDirectory "
-    "OpenFile Opened Place Plan PutCounts Rights Scanned Setting Subscription Trouble Usage Waiting _Attempt _Folder "
-    "_Part _Parts _Spot _Waiting"
+    "Aside Blocks Buckets Change Collection Event Feed FileWriter Found Item Kind Limits OpenDirectory "
+    "OpenFile Place Plan PutCounts Rights Scanned Setting Subscription Trouble Usage Waiting "
+    "_Parts _Waiting"
 )
 LEFT_NAMES = words(
-    "Act Ahead Aside Asides Beside Bounds ConflictKeeper Displaced Footing Growth Keeper Known Metadata People "
+    "Ahead Aside Asides Beside ConflictKeeper Displaced Footing Growth Keeper Known Metadata People "
     "Picture Pledges Room Seats Short Slices Top Turn Turns Waiting Watched Where _Beside _Pledge _Waiting bereft "
     "contested displaced elsewhere overtaken salvage"
 )

@@ -73,12 +73,12 @@ from bucketfs.dag.dirs import (
 )
 from bucketfs.dag.files import FileTree, Leaf, Subtree, build_file, file_root, leaf_data, leaves, subtrees
 from bucketfs.dag.merge import (
-    Act,
     Change,
     Comparison,
     Delta,
     Entry,
     Merge,
+    Outcome,
     Side,
     Verdict,
     compare,
@@ -102,7 +102,6 @@ __all__ = [
     "FILE_WIDTH",
     "LEAF_SIZE",
     "RAW",
-    "Act",
     "Built",
     "Change",
     "Comparison",
@@ -114,6 +113,7 @@ __all__ = [
     "Leaf",
     "Merge",
     "NodeInfo",
+    "Outcome",
     "PbLink",
     "PbNode",
     "Side",

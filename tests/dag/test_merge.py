@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from bucketfs.dag import (
-    Act,
     Entry,
     Merge,
+    Outcome,
     Side,
     UnixFs,
     UnixFsType,
@@ -753,18 +753,18 @@ def entry(shape: Shape | None) -> Entry | None:
     return None
 
 
-def by_the_rules(base: Shape | None, ours: Shape | None, theirs: Shape | None, seen: list[Act]) -> Any:
+def by_the_rules(base: Shape | None, ours: Shape | None, theirs: Shape | None, seen: list[Outcome]) -> Any:
     """The merge as one would write it down: no CIDs, no renames, everything looked into."""
     verdict = judge(entry(base), entry(ours), entry(theirs))
-    seen.append(verdict.act)
-    match verdict.act:
-        case Act.NOTHING:
+    seen.append(verdict.outcome)
+    match verdict.outcome:
+        case Outcome.NOTHING:
             return None
-        case Act.OURS | Act.THEIRS_BESIDE:
+        case Outcome.OURS | Outcome.THEIRS_BESIDE:
             return ours
-        case Act.THEIRS | Act.OURS_BESIDE:
+        case Outcome.THEIRS | Outcome.OURS_BESIDE:
             return theirs
-        case Act.MERGED:
+        case Outcome.MERGED:
             return replace(ours if verdict.content is Side.OURS else theirs, attributes=verdict.attributes)
     olds, mine, its = (side.entries if isinstance(side, D) else {} for side in (base, ours, theirs))
     merged = {}
@@ -772,11 +772,11 @@ def by_the_rules(base: Shape | None, ours: Shape | None, theirs: Shape | None, s
         result = by_the_rules(olds.get(name), mine.get(name), its.get(name), seen)
         if result is not None:
             merged[name] = result
-        act = judge(*(entry(side.get(name)) for side in (olds, mine, its))).act
-        if act in (Act.OURS_BESIDE, Act.THEIRS_BESIDE):
+        act = judge(*(entry(side.get(name)) for side in (olds, mine, its))).outcome
+        if act in (Outcome.OURS_BESIDE, Outcome.THEIRS_BESIDE):
             copy = copy_name(name.encode(), lambda candidate: candidate.decode() in {**mine, **its, **merged})
-            merged[copy.decode()] = (mine if act is Act.OURS_BESIDE else its)[name]
-    kept = verdict.act is Act.MERGE_INSIDE or verdict.keep or merged
+            merged[copy.decode()] = (mine if act is Outcome.OURS_BESIDE else its)[name]
+    kept = verdict.outcome is Outcome.MERGE_INSIDE or verdict.keep or merged
     return D(merged, verdict.attributes) if kept else None
 
 
@@ -789,14 +789,14 @@ def test_a_merge_is_what_the_rules_say(
     conflicts as there are names for which the rules have one."""
     merger = Merger(new_store(), threshold)
     one, other = done(base, ours), done(base, theirs)
-    seen: list[Act] = []
+    seen: list[Outcome] = []
     expected = by_the_rules(base, one, other, seen)
     for act in set(seen):
         event(act.name)
     merged = merger.run(base, one, other)
     assert get(merger.store, merged.link.cid) == expected
     assert merged.link == put(merger.store, expected, threshold)
-    assert len(merged.conflicts) == seen.count(Act.OURS_BESIDE) + seen.count(Act.THEIRS_BESIDE)
+    assert len(merged.conflicts) == seen.count(Outcome.OURS_BESIDE) + seen.count(Outcome.THEIRS_BESIDE)
     for conflict in merged.conflicts:
         path, copy = ([name.decode() for name in names] for names in (conflict.path, conflict.copy))
         loser, winner = (one, other) if conflict.side is Side.OURS else (other, one)

@@ -10,8 +10,8 @@ import pytest
 
 from bucketfs.dag import (
     DAG_PB,
-    Act,
     Entry,
+    Outcome,
     Side,
     UnixFs,
     UnixFsType,
@@ -46,7 +46,7 @@ def link(target: bytes, **attributes: int) -> Entry:
     return Entry(Kind.SYMLINK, target, A(**attributes))
 
 
-def took(act: Act) -> Verdict:
+def took(act: Outcome) -> Verdict:
     return Verdict(act)
 
 
@@ -54,116 +54,116 @@ f, d, s = file, folder, link
 
 TABLE: list[tuple[str, Entry | None, Entry | None, Entry | None, Verdict]] = [
     # one side left it as it was
-    ("only theirs wrote", f(b"1"), f(b"1"), f(b"2"), took(Act.THEIRS)),
-    ("only ours wrote", f(b"1"), f(b"2"), f(b"1"), took(Act.OURS)),
-    ("only theirs removed", f(b"1"), f(b"1"), None, took(Act.NOTHING)),
-    ("only ours removed", f(b"1"), None, f(b"1"), took(Act.NOTHING)),
-    ("only ours removed a folder", d(b"1"), None, d(b"1"), took(Act.NOTHING)),
-    ("only theirs made", None, None, f(b"1"), took(Act.THEIRS)),
-    ("only ours made", None, s(b"1"), None, took(Act.OURS)),
-    ("only ours changed a folder", d(b"1"), d(b"2", mode=0o700), d(b"1"), took(Act.OURS)),
-    ("folder against the same folder", d(b"1"), f(b"1"), d(b"1"), took(Act.OURS)),
+    ("only theirs wrote", f(b"1"), f(b"1"), f(b"2"), took(Outcome.THEIRS)),
+    ("only ours wrote", f(b"1"), f(b"2"), f(b"1"), took(Outcome.OURS)),
+    ("only theirs removed", f(b"1"), f(b"1"), None, took(Outcome.NOTHING)),
+    ("only ours removed", f(b"1"), None, f(b"1"), took(Outcome.NOTHING)),
+    ("only ours removed a folder", d(b"1"), None, d(b"1"), took(Outcome.NOTHING)),
+    ("only theirs made", None, None, f(b"1"), took(Outcome.THEIRS)),
+    ("only ours made", None, s(b"1"), None, took(Outcome.OURS)),
+    ("only ours changed a folder", d(b"1"), d(b"2", mode=0o700), d(b"1"), took(Outcome.OURS)),
+    ("folder against the same folder", d(b"1"), f(b"1"), d(b"1"), took(Outcome.OURS)),
     # both the same
-    ("both wrote the same", f(b"1"), f(b"2", mtime_ns=5), f(b"2", mtime_ns=5), took(Act.THEIRS)),
-    ("both removed", f(b"1"), None, None, took(Act.NOTHING)),
-    ("never anything", None, None, None, took(Act.NOTHING)),
-    ("both made the same folder", None, d(b"1"), d(b"1"), took(Act.THEIRS)),
-    ("a default written out is none", f(b"1", mode=0o644), f(b"1"), f(b"2"), took(Act.THEIRS)),
+    ("both wrote the same", f(b"1"), f(b"2", mtime_ns=5), f(b"2", mtime_ns=5), took(Outcome.THEIRS)),
+    ("both removed", f(b"1"), None, None, took(Outcome.NOTHING)),
+    ("never anything", None, None, None, took(Outcome.NOTHING)),
+    ("both made the same folder", None, d(b"1"), d(b"1"), took(Outcome.THEIRS)),
+    ("a default written out is none", f(b"1", mode=0o644), f(b"1"), f(b"2"), took(Outcome.THEIRS)),
     # gone on one side
-    ("removed here, written there", f(b"1"), None, f(b"2"), took(Act.THEIRS)),
-    ("written here, removed there", f(b"1"), f(b"2"), None, took(Act.OURS)),
-    ("removed here, chmod there", f(b"1"), None, f(b"1", mode=0o600), took(Act.THEIRS)),
-    ("touched here, removed there", f(b"1", mtime_ns=1), f(b"1", mtime_ns=2), None, took(Act.OURS)),
-    ("symlink turned here, removed there", s(b"1"), s(b"2"), None, took(Act.OURS)),
-    ("removed here, a folder instead of the file there", f(b"1"), None, d(b"1"), took(Act.THEIRS)),
-    ("removed here, a file instead of the folder there", d(b"1"), None, f(b"1"), took(Act.THEIRS)),
+    ("removed here, written there", f(b"1"), None, f(b"2"), took(Outcome.THEIRS)),
+    ("written here, removed there", f(b"1"), f(b"2"), None, took(Outcome.OURS)),
+    ("removed here, chmod there", f(b"1"), None, f(b"1", mode=0o600), took(Outcome.THEIRS)),
+    ("touched here, removed there", f(b"1", mtime_ns=1), f(b"1", mtime_ns=2), None, took(Outcome.OURS)),
+    ("symlink turned here, removed there", s(b"1"), s(b"2"), None, took(Outcome.OURS)),
+    ("removed here, a folder instead of the file there", f(b"1"), None, d(b"1"), took(Outcome.THEIRS)),
+    ("removed here, a file instead of the folder there", d(b"1"), None, f(b"1"), took(Outcome.THEIRS)),
     (
         "folder removed here, changed inside there",
         d(b"1", mtime_ns=1),
         None,
         d(b"2", mtime_ns=2),
-        Verdict(Act.THEIRS_INSIDE, A(mtime_ns=2)),
+        Verdict(Outcome.THEIRS_INSIDE, A(mtime_ns=2)),
     ),
     (
         "folder's owner changed here, removed there",
         d(b"1"),
         d(b"1", uid=7),
         None,
-        Verdict(Act.OURS_INSIDE, A(uid=7), keep=True),
+        Verdict(Outcome.OURS_INSIDE, A(uid=7), keep=True),
     ),
-    ("folder touched here, removed there", d(b"1"), d(b"1", mtime_ns=7), None, Verdict(Act.OURS_INSIDE, A(mtime_ns=7))),
+    ("folder touched here, removed there", d(b"1"), d(b"1", mtime_ns=7), None, Verdict(Outcome.OURS_INSIDE, A(mtime_ns=7))),
     # two directories
     (
         "two folders changed",
         d(b"1", mtime_ns=1),
         d(b"2", mtime_ns=3, mode=0o700),
         d(b"3", mtime_ns=2, uid=5),
-        Verdict(Act.MERGE_INSIDE, A(mode=0o700, mtime_ns=3, uid=5)),
+        Verdict(Outcome.MERGE_INSIDE, A(mode=0o700, mtime_ns=3, uid=5)),
     ),
-    ("two folders made", None, d(b"2", mtime_ns=3), d(b"3", mtime_ns=4), Verdict(Act.MERGE_INSIDE, A(mtime_ns=4))),
-    ("two folders of a file", f(b"1", uid=9), d(b"2", uid=9), d(b"3", uid=8), Verdict(Act.MERGE_INSIDE, A(uid=8))),
+    ("two folders made", None, d(b"2", mtime_ns=3), d(b"3", mtime_ns=4), Verdict(Outcome.MERGE_INSIDE, A(mtime_ns=4))),
+    ("two folders of a file", f(b"1", uid=9), d(b"2", uid=9), d(b"3", uid=8), Verdict(Outcome.MERGE_INSIDE, A(uid=8))),
     # kinds
-    ("file here, folder there", f(b"1"), f(b"2"), d(b"3"), took(Act.OURS_BESIDE)),
-    ("folder here, file there", f(b"1"), d(b"2"), f(b"3"), took(Act.THEIRS_BESIDE)),
-    ("folder here, symlink there, nothing before", None, d(b"2"), s(b"3"), took(Act.THEIRS_BESIDE)),
-    ("an empty file is no folder", None, f(b""), d(b"3"), took(Act.OURS_BESIDE)),
-    ("file changed here, symlink there", f(b"1"), f(b"2"), s(b"3"), took(Act.OURS_BESIDE)),
-    ("chmod here, symlink there", f(b"1"), f(b"1", mode=0o600), s(b"3"), took(Act.OURS_BESIDE)),
-    ("symlink here, file there", None, s(b"2"), f(b"3"), took(Act.OURS_BESIDE)),
+    ("file here, folder there", f(b"1"), f(b"2"), d(b"3"), took(Outcome.OURS_BESIDE)),
+    ("folder here, file there", f(b"1"), d(b"2"), f(b"3"), took(Outcome.THEIRS_BESIDE)),
+    ("folder here, symlink there, nothing before", None, d(b"2"), s(b"3"), took(Outcome.THEIRS_BESIDE)),
+    ("an empty file is no folder", None, f(b""), d(b"3"), took(Outcome.OURS_BESIDE)),
+    ("file changed here, symlink there", f(b"1"), f(b"2"), s(b"3"), took(Outcome.OURS_BESIDE)),
+    ("chmod here, symlink there", f(b"1"), f(b"1", mode=0o600), s(b"3"), took(Outcome.OURS_BESIDE)),
+    ("symlink here, file there", None, s(b"2"), f(b"3"), took(Outcome.OURS_BESIDE)),
     # the same content
     (
         "chmod here, touched there",
         f(b"1", mtime_ns=1),
         f(b"1", mtime_ns=1, mode=0o600),
         f(b"1", mtime_ns=9),
-        Verdict(Act.MERGED, A(mode=0o600, mtime_ns=9), Side.THEIRS),
+        Verdict(Outcome.MERGED, A(mode=0o600, mtime_ns=9), Side.THEIRS),
     ),
-    ("both made it, ours later", None, f(b"1", mtime_ns=3, mode=0o600), f(b"1", mtime_ns=2), took(Act.OURS)),
-    ("both made it, theirs later", None, f(b"1", mtime_ns=3, mode=0o600), f(b"1", mtime_ns=4), took(Act.THEIRS)),
-    ("both turned it the same way", s(b"1"), s(b"2", mtime_ns=3), s(b"2", mtime_ns=4), took(Act.THEIRS)),
+    ("both made it, ours later", None, f(b"1", mtime_ns=3, mode=0o600), f(b"1", mtime_ns=2), took(Outcome.OURS)),
+    ("both made it, theirs later", None, f(b"1", mtime_ns=3, mode=0o600), f(b"1", mtime_ns=4), took(Outcome.THEIRS)),
+    ("both turned it the same way", s(b"1"), s(b"2", mtime_ns=3), s(b"2", mtime_ns=4), took(Outcome.THEIRS)),
     # one wrote
     (
         "chmod here, written there",
         f(b"1", mtime_ns=1),
         f(b"1", mtime_ns=1, mode=0o600),
         f(b"2", mtime_ns=2),
-        Verdict(Act.MERGED, A(mode=0o600, mtime_ns=2), Side.THEIRS),
+        Verdict(Outcome.MERGED, A(mode=0o600, mtime_ns=2), Side.THEIRS),
     ),
     (
         "written here, chown and touched later there",
         f(b"1", mtime_ns=1),
         f(b"2", mtime_ns=2),
         f(b"1", mtime_ns=9, uid=4),
-        Verdict(Act.MERGED, A(mtime_ns=2, uid=4), Side.OURS),
+        Verdict(Outcome.MERGED, A(mtime_ns=2, uid=4), Side.OURS),
     ),
-    ("written here, only touched there", f(b"1", mtime_ns=1), f(b"2", mtime_ns=2), f(b"1", mtime_ns=9), took(Act.OURS)),
-    ("touched here, turned there", s(b"1", mtime_ns=1), s(b"1", mtime_ns=2), s(b"2", mtime_ns=1), took(Act.THEIRS)),
+    ("written here, only touched there", f(b"1", mtime_ns=1), f(b"2", mtime_ns=2), f(b"1", mtime_ns=9), took(Outcome.OURS)),
+    ("touched here, turned there", s(b"1", mtime_ns=1), s(b"1", mtime_ns=2), s(b"2", mtime_ns=1), took(Outcome.THEIRS)),
     # one of them empty
-    ("truncated here, written there", f(b"1"), f(b""), f(b"2"), took(Act.THEIRS)),
-    ("written here, truncated there", f(b"1"), f(b"2"), f(b""), took(Act.OURS)),
-    ("made empty here, made there", None, f(b"", mtime_ns=9), f(b"2", mtime_ns=1), took(Act.THEIRS)),
+    ("truncated here, written there", f(b"1"), f(b""), f(b"2"), took(Outcome.THEIRS)),
+    ("written here, truncated there", f(b"1"), f(b"2"), f(b""), took(Outcome.OURS)),
+    ("made empty here, made there", None, f(b"", mtime_ns=9), f(b"2", mtime_ns=1), took(Outcome.THEIRS)),
     (
         "made empty and private here, made there",
         None,
         f(b"", mtime_ns=9, mode=0o600),
         f(b"2", mtime_ns=1),
-        Verdict(Act.MERGED, A(mode=0o600, mtime_ns=1), Side.THEIRS),
+        Verdict(Outcome.MERGED, A(mode=0o600, mtime_ns=1), Side.THEIRS),
     ),
     # else
-    ("both wrote", f(b"1"), f(b"2"), f(b"3"), took(Act.OURS_BESIDE)),
-    ("both made", None, f(b"2"), f(b"3"), took(Act.OURS_BESIDE)),
-    ("both turned", s(b"1"), s(b"2"), s(b"3"), took(Act.OURS_BESIDE)),
-    ("both made files of a folder", d(b"1"), f(b"2"), f(b"3"), took(Act.OURS_BESIDE)),
-    ("what is of another kind is no base", s(b"2"), f(b"2"), f(b"3"), took(Act.OURS_BESIDE)),
+    ("both wrote", f(b"1"), f(b"2"), f(b"3"), took(Outcome.OURS_BESIDE)),
+    ("both made", None, f(b"2"), f(b"3"), took(Outcome.OURS_BESIDE)),
+    ("both turned", s(b"1"), s(b"2"), s(b"3"), took(Outcome.OURS_BESIDE)),
+    ("both made files of a folder", d(b"1"), f(b"2"), f(b"3"), took(Outcome.OURS_BESIDE)),
+    ("what is of another kind is no base", s(b"2"), f(b"2"), f(b"3"), took(Outcome.OURS_BESIDE)),
 ]
 
 SWAPPED_ACT = {
-    Act.OURS: Act.THEIRS,
-    Act.THEIRS: Act.OURS,
-    Act.OURS_INSIDE: Act.THEIRS_INSIDE,
-    Act.THEIRS_INSIDE: Act.OURS_INSIDE,
-    Act.OURS_BESIDE: Act.THEIRS_BESIDE,
-    Act.THEIRS_BESIDE: Act.OURS_BESIDE,
+    Outcome.OURS: Outcome.THEIRS,
+    Outcome.THEIRS: Outcome.OURS,
+    Outcome.OURS_INSIDE: Outcome.THEIRS_INSIDE,
+    Outcome.THEIRS_INSIDE: Outcome.OURS_INSIDE,
+    Outcome.OURS_BESIDE: Outcome.THEIRS_BESIDE,
+    Outcome.THEIRS_BESIDE: Outcome.OURS_BESIDE,
 }
 
 
@@ -181,17 +181,23 @@ def every_entry() -> list[Entry | None]:
 
 def outcome(verdict: Verdict, ours: Entry | None, theirs: Entry | None) -> Any:
     """What stands at the name and what beside it, in words that know no sides."""
-    stands = {Act.OURS: ours, Act.THEIRS: theirs, Act.OURS_BESIDE: theirs, Act.THEIRS_BESIDE: ours, Act.NOTHING: None}
-    match verdict.act:
-        case Act.MERGED:
+    stands = {
+        Outcome.OURS: ours,
+        Outcome.THEIRS: theirs,
+        Outcome.OURS_BESIDE: theirs,
+        Outcome.THEIRS_BESIDE: ours,
+        Outcome.NOTHING: None,
+    }
+    match verdict.outcome:
+        case Outcome.MERGED:
             side = ours if verdict.content is Side.OURS else theirs
             assert side is not None
             return replace(_bare(side), attributes=verdict.attributes)
-        case Act.MERGE_INSIDE:
+        case Outcome.MERGE_INSIDE:
             return "inside", verdict.attributes
-        case Act.OURS_INSIDE | Act.THEIRS_INSIDE:
+        case Outcome.OURS_INSIDE | Outcome.THEIRS_INSIDE:
             return "inside", verdict.attributes, verdict.keep
-        case Act.OURS_BESIDE if ours is not None and theirs is not None and theirs.kind is not Kind.DIRECTORY:
+        case Outcome.OURS_BESIDE if ours is not None and theirs is not None and theirs.kind is not Kind.DIRECTORY:
             return {_bare(ours), _bare(theirs)}
         case act:
             return stands[act] and _bare(stands[act])
@@ -209,11 +215,11 @@ def test_every_combination_has_a_verdict_and_its_mirror() -> None:
     seen = set()
     for base, ours, theirs in itertools.product(entries, repeat=3):
         verdict, mirrored = judge(base, ours, theirs), judge(base, theirs, ours)
-        seen.add(verdict.act)
+        seen.add(verdict.outcome)
         assert outcome(verdict, ours, theirs) == outcome(mirrored, theirs, ours), (base, ours, theirs)
         if ours in (base, theirs):
             assert outcome(verdict, ours, theirs) == (theirs and _bare(theirs))
-        if verdict.act in (Act.OURS_BESIDE, Act.THEIRS_BESIDE):
+        if verdict.outcome in (Outcome.OURS_BESIDE, Outcome.THEIRS_BESIDE):
             assert ours is not None and theirs is not None and ours != base and theirs != base
             assert (ours.kind, ours.content) != (theirs.kind, theirs.content)
         elif Kind.DIRECTORY not in {entry.kind for entry in (ours, theirs) if entry is not None}:
@@ -224,7 +230,7 @@ def test_every_combination_has_a_verdict_and_its_mirror() -> None:
                 if made and standing is not None and _bytes(standing) != _bytes(side):
                     # Only where the other side wrote over an empty file, which has no content to lose.
                     pytest.fail(f"{base}, {ours}, {theirs}: {side} is lost")
-    assert seen == set(Act)
+    assert seen == set(Outcome)
 
 
 def _bytes(entry: Entry | None) -> tuple[Kind, bytes] | None:

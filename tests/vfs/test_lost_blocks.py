@@ -209,7 +209,7 @@ async def test_a_folder_of_the_hubs_that_is_lost_does_stop_a_rebase(tmp_path: Pa
 # Every kind of change, in a folder whose block is lost
 
 
-Act = Callable[[World], Awaitable[None]]
+Outcome = Callable[[World], Awaitable[None]]
 
 
 async def create(world: World) -> None:
@@ -266,7 +266,7 @@ async def moved_out(world: World) -> None:
     await world.rmdir("d")
 
 
-ACTS: dict[str, tuple[Act, list[str], dict[str, bytes]]] = {
+ACTS: dict[str, tuple[Outcome, list[str], dict[str, bytes]]] = {
     # what is done here, which paths are quarantined, and which files are exported
     "create": (create, ["d/new"], {"d/new": b"ours"}),
     "unlink": (unlink, ["d/a"], {}),
@@ -282,7 +282,7 @@ ACTS: dict[str, tuple[Act, list[str], dict[str, bytes]]] = {
 }
 
 
-async def quarantined(tmp_path: Path, ours: Act) -> tuple[World, World, Cid, bytes]:
+async def quarantined(tmp_path: Path, ours: Outcome) -> tuple[World, World, Cid, bytes]:
     """A mount that came up while the folder d was lost, with changes below it in its journal; another that still knows d; and
     what was lost."""
     here, there = await two(tmp_path)
@@ -356,7 +356,7 @@ async def test_an_edit_of_a_file_whose_root_block_is_lost_is_quarantined_alone(t
 # What a push needs
 
 
-CONTESTED: dict[str, tuple[Act, Act]] = {
+CONTESTED: dict[str, tuple[Outcome, Outcome]] = {
     "written in part here, replaced there": (
         lambda here: here.write("big", b"x", 300_000, truncate=False),
         lambda there: there.write("big", b"theirs"),

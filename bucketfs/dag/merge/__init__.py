@@ -9,15 +9,15 @@ from __future__ import annotations
 from bucketfs.dag.merge.differences import Change, Comparison, Delta, compare, diff, directory_changes
 from bucketfs.dag.merge.merging import Merge, merge_trees
 from bucketfs.dag.merge.renames import find_moved
-from bucketfs.dag.merge.rules import Act, Entry, Side, Verdict, content_of, entry_of, judge
+from bucketfs.dag.merge.rules import Entry, Outcome, Side, Verdict, content_of, entry_of, judge
 
 __all__ = [
-    "Act",
     "Change",
     "Comparison",
     "Delta",
     "Entry",
     "Merge",
+    "Outcome",
     "Side",
     "Verdict",
     "compare",

@@ -29,7 +29,7 @@ from bucketfs.dag.dirs import (
 )
 from bucketfs.dag.merge.differences import CHANGES_MAX, DEPTH_MAX
 from bucketfs.dag.merge.renames import RemovedName, Three, follow
-from bucketfs.dag.merge.rules import Act, Entry, Side, Verdict, judge
+from bucketfs.dag.merge.rules import Entry, Outcome, Side, Verdict, judge
 from bucketfs.dag.merge.triple import (
     Fields,
     MergedDirectory,
@@ -183,11 +183,11 @@ class _Walk:
         for triple, (ours, theirs) in zip(triples, sides, strict=True):
             base = entry_at(triple.base, base_blocks) if base_matters(ours, theirs) else None
             verdict = judge(base, ours, theirs)
-            if triple.parent is None and verdict.act is not Act.MERGE_INSIDE:
+            if triple.parent is None and verdict.outcome is not Outcome.MERGE_INSIDE:
                 raise NotADirectory("the root of a tree to be merged is not a directory")
             if base is not None and (ours is None or theirs is None):
                 self._note_removed(triple, base, ours, theirs)
-            if verdict.act in (Act.MERGE_INSIDE, Act.OURS_INSIDE, Act.THEIRS_INSIDE):
+            if verdict.outcome in (Outcome.MERGE_INSIDE, Outcome.OURS_INSIDE, Outcome.THEIRS_INSIDE):
                 opened.append(self._open(triple, verdict, base_blocks, blocks))
             else:
                 settling.append(self._settle(triple, verdict, blocks))
@@ -214,7 +214,7 @@ class _Walk:
             directory_at(triple.ours, blocks),
             directory_at(triple.theirs, blocks),
         )
-        if verdict.act is Act.MERGE_INSIDE:
+        if verdict.outcome is Outcome.MERGE_INSIDE:
             assert ours is not None and theirs is not None
             self._held[theirs.link.cid] = blocks[theirs.link.cid]
         spot = MergedDirectory(triple, verdict, fields_to_set(base, ours, theirs))
@@ -227,17 +227,17 @@ class _Walk:
         """Note what stands at a name that needs no look inside."""
         spot, name = triple.parent, triple.name
         assert spot is not None
-        match verdict.act:
-            case Act.NOTHING:
+        match verdict.outcome:
+            case Outcome.NOTHING:
                 spot.changes[name] = None
-            case Act.OURS | Act.THEIRS_BESIDE:
+            case Outcome.OURS | Outcome.THEIRS_BESIDE:
                 spot.changes[name] = triple.ours
-            case Act.THEIRS | Act.OURS_BESIDE:
+            case Outcome.THEIRS | Outcome.OURS_BESIDE:
                 spot.changes[name] = triple.theirs
             case _:
                 spot.changes[name] = yield from self._with_attributes(triple, verdict, blocks)
-        if verdict.act in (Act.OURS_BESIDE, Act.THEIRS_BESIDE):
-            side = Side.OURS if verdict.act is Act.OURS_BESIDE else Side.THEIRS
+        if verdict.outcome in (Outcome.OURS_BESIDE, Outcome.THEIRS_BESIDE):
+            side = Side.OURS if verdict.outcome is Outcome.OURS_BESIDE else Side.THEIRS
             link = triple.side(side)
             assert link is not None
             spot.beside.append((name, side, link))

@@ -88,7 +88,7 @@ class Entry:
     empty: bool = False
 
 
-class Act(enum.Enum):
+class Outcome(enum.Enum):
     """What to do at a name."""
 
     NOTHING = "nothing there"
@@ -110,30 +110,30 @@ class Verdict:
     MERGED has. ``keep`` says of OURS_INSIDE and THEIRS_INSIDE that the directory stays even when nothing inside it survives.
     """
 
-    act: Act
+    outcome: Outcome
     attributes: NodeAttributes = NO_ATTRIBUTES
     content: Side | None = None
     keep: bool = False
 
 
-_AS_IT_IS = {Side.OURS: Act.OURS, Side.THEIRS: Act.THEIRS}
-_INSIDE = {Side.OURS: Act.OURS_INSIDE, Side.THEIRS: Act.THEIRS_INSIDE}
+_AS_IT_IS = {Side.OURS: Outcome.OURS, Side.THEIRS: Outcome.THEIRS}
+_INSIDE = {Side.OURS: Outcome.OURS_INSIDE, Side.THEIRS: Outcome.THEIRS_INSIDE}
 
 
 def judge(base: Entry | None, ours: Entry | None, theirs: Entry | None) -> Verdict:
     """What becomes of a name. Of two directories of the same content but other attributes it says MERGE_INSIDE, too."""
     base, ours, theirs = _canonical(base), _canonical(ours), _canonical(theirs)
     if ours in (theirs, base):
-        return Verdict(Act.THEIRS if theirs is not None else Act.NOTHING)
+        return Verdict(Outcome.THEIRS if theirs is not None else Outcome.NOTHING)
     if theirs == base:
-        return Verdict(Act.OURS if ours is not None else Act.NOTHING)
+        return Verdict(Outcome.OURS if ours is not None else Outcome.NOTHING)
     if ours is None and theirs is not None:
         return _survivor(base, theirs, Side.THEIRS)
     if theirs is None and ours is not None:
         return _survivor(base, ours, Side.OURS)
     assert ours is not None and theirs is not None
     if ours.kind is not theirs.kind:
-        return Verdict(Act.THEIRS_BESIDE if ours.kind is Kind.DIRECTORY else Act.OURS_BESIDE)
+        return Verdict(Outcome.THEIRS_BESIDE if ours.kind is Kind.DIRECTORY else Outcome.OURS_BESIDE)
     # What was of another kind has no field that could have been changed: both made theirs anew.
     return _same_kind(base if base is not None and base.kind is ours.kind else None, ours, theirs)
 
@@ -151,22 +151,22 @@ def _same_kind(base: Entry | None, ours: Entry, theirs: Entry) -> Verdict:
     was = None if base is None else base.attributes
     attributes = merge_attributes(ours.kind, was, ours.attributes, theirs.attributes)
     if ours.kind is Kind.DIRECTORY:
-        return Verdict(Act.MERGE_INSIDE, attributes)
+        return Verdict(Outcome.MERGE_INSIDE, attributes)
     if ours.content == theirs.content:
         return _one_of(ours, theirs, attributes)
     side = _writer(base, ours, theirs)
     if side is None:
-        return Verdict(Act.OURS_BESIDE)
+        return Verdict(Outcome.OURS_BESIDE)
     written = ours if side is Side.OURS else theirs
     attributes = replace(attributes, mtime_ns=written.attributes.mtime_ns)
-    return Verdict(_AS_IT_IS[side]) if attributes == written.attributes else Verdict(Act.MERGED, attributes, side)
+    return Verdict(_AS_IT_IS[side]) if attributes == written.attributes else Verdict(Outcome.MERGED, attributes, side)
 
 
 def _one_of(ours: Entry, theirs: Entry, attributes: NodeAttributes) -> Verdict:
     """Two of the same content."""
     if attributes == theirs.attributes:
-        return Verdict(Act.THEIRS)
-    return Verdict(Act.OURS) if attributes == ours.attributes else Verdict(Act.MERGED, attributes, Side.THEIRS)
+        return Verdict(Outcome.THEIRS)
+    return Verdict(Outcome.OURS) if attributes == ours.attributes else Verdict(Outcome.MERGED, attributes, Side.THEIRS)
 
 
 def _writer(base: Entry | None, ours: Entry, theirs: Entry) -> Side | None:

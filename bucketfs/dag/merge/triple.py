@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from bucketfs.dag.codec import DAG_PB, codec_of, node_info, same_node
 from bucketfs.dag.dirs import OpenDirectory, TreePath, decode_directory
-from bucketfs.dag.merge.rules import Act, Entry, Side, Verdict, entry_of, newer_side
+from bucketfs.dag.merge.rules import Entry, Outcome, Side, Verdict, entry_of, newer_side
 from bucketfs.types import Cid, Kind, Link
 
 
@@ -27,7 +27,7 @@ class MergedDirectory:
     @property
     def merged(self) -> bool:
         """Whether both sides have it."""
-        return self.verdict.act is Act.MERGE_INSIDE
+        return self.verdict.outcome is Outcome.MERGE_INSIDE
 
 
 @dataclass(slots=True, eq=False)

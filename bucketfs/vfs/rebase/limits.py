@@ -25,7 +25,7 @@ class Unbounded(Exception):
         self.node = node
 
 
-class Bounds:
+class FolderLimits:
     """What one plan has taken into memory, by the topmost folder that it did so for."""
 
     def __init__(self, volume: Volume, trees: TwoTrees) -> None:

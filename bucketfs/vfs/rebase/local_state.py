@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from bucketfs.dag import Act, Entry, cid_of, content_of, entry_of, judge, symlink
+from bucketfs.dag import Entry, Outcome, cid_of, content_of, entry_of, judge, symlink
 from bucketfs.types import Kind, Link
 from bucketfs.vfs.rebase.two_trees import TwoTrees
 from bucketfs.vfs.snapshot.proposal import BuiltNode
@@ -56,7 +56,7 @@ def as_it_was(directory: DirectoryNode, was: Link, trees: TwoTrees, built: Mappi
                 return False
             waiting += node.dirty_children
             entry = replace(entry, content=base.content)
-        if judge(base, entry, None).act is not Act.NOTHING:
+        if judge(base, entry, None).outcome is not Outcome.NOTHING:
             return False
     return True
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from bucketfs.dag import Act, Entry, Side, Verdict, judge
+from bucketfs.dag import Entry, Outcome, Side, Verdict, judge
 from bucketfs.errors import Corrupt
 from bucketfs.names import SEED
 from bucketfs.types import Cid, Kind, Link
 from bucketfs.vfs.rebase.displaced import may_be_written
-from bucketfs.vfs.rebase.limits import Bounds
+from bucketfs.vfs.rebase.limits import FolderLimits
 from bucketfs.vfs.rebase.local_state import against_memory, as_it_was, entry_here
 from bucketfs.vfs.rebase.plan import RebasePlan
 from bucketfs.vfs.rebase.renames import RenamedHere, RenamedThere
@@ -59,7 +59,7 @@ class Planner:
         self._lacking: list[Read] = []
         self._theirs: dict[DirectoryNode, Link | None] = {}
         self._whole = whole
-        self._bounds = Bounds(volume, trees)
+        self._limits = FolderLimits(volume, trees)
         self._here = RenamedHere(volume, trees, alone)
         self._there = RenamedThere(volume, trees, plan, alone)
         self._resurrected = Resurrected(trees, plan, self._followed)
@@ -124,10 +124,10 @@ class Planner:
         self._theirs[node] = theirs
         resting = base is not None and node.link is not None and node.link.cid == base.cid
         their_attributes = self._trees.node(theirs).entry.attributes
-        if (self._mine and node.changed) or verdict.act is Act.OURS:
+        if (self._mine and node.changed) or verdict.outcome is Outcome.OURS:
             attributes = node.attributes
         else:
-            attributes = verdict.attributes if verdict.act is Act.MERGE_INSIDE else their_attributes
+            attributes = verdict.attributes if verdict.outcome is Outcome.MERGE_INSIDE else their_attributes
         if resting:
             assert base is not None
             self._queue.append(partial(self._resting, node, base.cid, theirs.cid))
@@ -166,7 +166,7 @@ class Planner:
         """A folder whose names are those it has, whatever lay below it. ``theirs`` None: the Hub's side removed it."""
         old = {} if base is None else self._trees.base_entries(base)
         new = {} if theirs is None else self._trees.entries(theirs)
-        self._bounds.bring_in(node)
+        self._limits.bring_in(node)
         for name in dict.fromkeys([*old, *new, *node.overrides, *node.children]):
             was, now, ours = old.get(name), new.get(name), node.children.get(name)
             if (was and was.cid) != (now and now.cid):
@@ -252,7 +252,7 @@ class Planner:
         if was is not None and self._followed(was, now, parent, name):
             return
         verdict = judge(None if was is None else self._trees.node(was).entry, None, self._trees.node(now).entry)
-        if verdict.act is Act.THEIRS_INSIDE:
+        if verdict.outcome is Outcome.THEIRS_INSIDE:
             assert was is not None
             self._resurrected.add(parent, name, was, now, keep=verdict.keep)
         else:
@@ -328,10 +328,10 @@ class Planner:
         """Changed on both sides. ``at``: the new base has ``now`` at this very name."""
         verdict = self._verdict(ours, was, now)
         if now is None:
-            if isinstance(ours, DirectoryNode) and verdict.act is Act.OURS_INSIDE:
+            if isinstance(ours, DirectoryNode) and verdict.outcome is Outcome.OURS_INSIDE:
                 self._plan.hollow(parent, ours, keep=verdict.keep)
                 self._queue.append(partial(self._removed_there, ours, self._directory(was)))
-            elif verdict.act is Act.OURS:
+            elif verdict.outcome is Outcome.OURS:
                 self._plan.keep(parent, ours)
             else:
                 self._plan.let_go(parent, ours)
@@ -353,13 +353,15 @@ class Planner:
         """Both have something, of which at least one is no directory."""
         seen = self._trees.node(now)
         mine, theirs = self._entry(ours), seen.entry
-        if verdict.act is Act.THEIRS_BESIDE:
+        if verdict.outcome is Outcome.THEIRS_BESIDE:
             self._plan.theirs_beside(parent, ours, self._copy_name(parent, ours.name), now, seen)
             return
-        if verdict.act is Act.OURS_BESIDE:
+        if verdict.outcome is Outcome.OURS_BESIDE:
             self._beside(parent, ours, now, at)
             return
-        attributes = {Act.OURS: mine.attributes, Act.THEIRS: theirs.attributes}.get(verdict.act, verdict.attributes)
+        attributes = {Outcome.OURS: mine.attributes, Outcome.THEIRS: theirs.attributes}.get(
+            verdict.outcome, verdict.attributes
+        )
         if mine.kind is theirs.kind and mine.content == theirs.content:
             # The kernel keeps the mtime of a file that it knows; only under another number it takes a new one.
             aged = isinstance(ours, FileNode) and ours.lookups and attributes.mtime_ns != ours.attributes.mtime_ns
@@ -367,7 +369,7 @@ class Planner:
                 self._plan.replace(parent, ours, now, seen, attributes, at=at)
             else:
                 self._plan.rest(parent, ours, now, seen, attributes, at=at)
-        elif verdict.act is Act.OURS:
+        elif verdict.outcome is Outcome.OURS:
             self._plan.keep(parent, ours)
         elif verdict.content is Side.OURS:
             self._plan.keep_with(parent, ours, attributes)

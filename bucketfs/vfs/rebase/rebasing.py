@@ -46,11 +46,11 @@ async def rebase_onto(
     once. Raises Unavailable, TimedOut, Corrupt (for folders of the Hub's) with nothing changed.
     """
     trees = TwoTrees(volume.tree.base_tree.source)
-    return await trees.load(_Attempt(volume, trees, new, built, host, when, mine))
+    return await trees.load(_RebaseAttempt(volume, trees, new, built, host, when, mine))
 
 
 @dataclass(slots=True)
-class _Attempt:
+class _RebaseAttempt:
     """Plans a rebase and carries it out. Where something lacks, the plan is *explored*: it goes on, level by level, only to find
     what else will lack. To begin anew for each level would take a time that grows with the square of the depth."""
 

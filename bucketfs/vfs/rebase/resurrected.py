@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from bucketfs.dag import Act, Verdict, judge
+from bucketfs.dag import Outcome, Verdict, judge
 from bucketfs.types import Link
 from bucketfs.vfs.rebase.limits import FOLDERS_MAX
 from bucketfs.vfs.rebase.plan import RebasePlan
@@ -24,24 +24,24 @@ Followed = Callable[[Link, Link, DirectoryNode | None, bytes], bool]
 
 
 @dataclass(slots=True, eq=False)
-class _Folder:
+class _Resurrected:
     """``above`` is the folder or the directory it is in. ``gone`` stays removed of it; ``lives`` when something survives.
     ``count``, of the topmost one, is how many there are in it."""
 
-    above: _Folder | DirectoryNode
+    above: _Resurrected | DirectoryNode
     name: bytes
     was: Link
     now: Link
     lives: bool
     gone: list[bytes] = field(default_factory=list)
-    inside: list[_Folder] = field(default_factory=list)
+    inside: list[_Resurrected] = field(default_factory=list)
     count: int = 0
 
     @property
-    def top(self) -> _Folder:
+    def top(self) -> _Resurrected:
         """The one that stands in a directory."""
         at = self
-        while isinstance(at.above, _Folder):
+        while isinstance(at.above, _Resurrected):
             at = at.above
         return at
 
@@ -58,14 +58,14 @@ class Resurrected:
         self._trees = trees
         self._plan = plan
         self._followed = followed
-        self._all: list[_Folder] = []
+        self._all: list[_Resurrected] = []
         self._next: list[Callable[[], None]] = []
 
     def add(self, parent: DirectoryNode, name: bytes, was: Link, now: Link, *, keep: bool) -> None:
         """A folder that was removed here and changed there; ``keep`` when it itself was changed."""
-        self._add(_Folder(parent, name, was, now, keep))
+        self._add(_Resurrected(parent, name, was, now, keep))
 
-    def _add(self, folder: _Folder) -> None:
+    def _add(self, folder: _Resurrected) -> None:
         folder.top.count += 1
         self._all.append(folder)
         self._next.append(partial(self._look, folder))
@@ -75,7 +75,7 @@ class Resurrected:
         tasks, self._next = self._next, []
         return tasks
 
-    def _look(self, folder: _Folder) -> None:
+    def _look(self, folder: _Resurrected) -> None:
         if folder.top.count > FOLDERS_MAX:
             return
         changes = self._trees.changes(folder.was.cid, folder.now.cid)
@@ -90,8 +90,8 @@ class Resurrected:
         for (name, was, now), fate in zip(both, fates, strict=True):
             if fate is None:
                 folder.gone.append(name)
-            elif fate.act is Act.THEIRS_INSIDE:
-                below = _Folder(folder, name, was, now, fate.keep)
+            elif fate.outcome is Outcome.THEIRS_INSIDE:
+                below = _Resurrected(folder, name, was, now, fate.keep)
                 folder.inside.append(below)
                 self._add(below)
             else:
@@ -122,13 +122,13 @@ class Resurrected:
             if isinstance(folder.above, DirectoryNode) and folder.lives:
                 self._bring_back(folder.above, folder)
 
-    def _bring_back(self, parent: DirectoryNode, folder: _Folder) -> None:
+    def _bring_back(self, parent: DirectoryNode, folder: _Resurrected) -> None:
         self._plan.drop(parent, folder.name)
         self._plan.tell(EntryChanged(parent.inode, folder.name), AttributesChanged(parent.inode))
         if not folder.whole:
             self._plan.add(partial(self._make, parent, folder))
 
-    def _make(self, parent: DirectoryNode, folder: _Folder) -> None:
+    def _make(self, parent: DirectoryNode, folder: _Resurrected) -> None:
         waiting = [(parent, folder)]
         for above, one in waiting:  # which grows on the way
             node = self._plan.attach(above, one.name, one.now, self._trees.node(one.now))
