@@ -14,7 +14,7 @@ TEST_READY := .venv/.ready-test
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test packages packages-test mount umount check test test-all bench latency proto format clean
+.PHONY: help setup setup-test packages packages-test mount umount check test test-all bench latency proto docs format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -67,6 +67,9 @@ latency: $(TEST_READY) ## measure how soon a change in one mount is read in anot
 
 proto: $(TEST_READY) ## compile bucketfs/wire/*.proto anew
 	$(BIN)/python tests/support/protos.py
+
+docs: $(TEST_READY) ## write docs/api.md from the docstrings
+	$(BIN)/python tests/support/api_page.py
 
 format: $(TEST_READY) ## let ruff put the code in order
 	$(BIN)/ruff check --fix .

@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sync", "transfer", "mount"),
     ("mirror",),
     ("daemon",),
-    ("cli",),
+    ("cli", "api"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -96,6 +96,7 @@ THREADS_IN = (
     "transfer/*",
     "mirror/*",
     "config/*",
+    "api/*",
     "daemon/*",
     "vfs/tree/inode_table.py",  # writes the table of numbers behind, in its own background task
 )
