@@ -129,14 +129,12 @@ NEVER_PART_OF_A_CLASS = words(
 LONG_FILES_IN = words("cli daemon hub journal mirror sync transfer vfs")
 SUB_ROOMS_OPEN_IN = words("daemon hub vfs")
 REPEATED_CLASSES = words(
-    "Aside Blocks Buckets Change Collection Event Feed FileWriter Found Item Kind Limits OpenDirectory "
-    "OpenFile Place Plan PutCounts Rights Scanned Setting Subscription Trouble Usage Waiting "
-    "_Parts _Waiting"
+    "Blocks Buckets Change Collection FileWriter Found Item Limits OpenDirectory OpenFile Place Plan PutCounts "
+    "Rights Scanned Setting Usage Waiting _Waiting"
 )
 LEFT_NAMES = words(
-    "Ahead Aside Asides Beside ConflictKeeper Displaced Footing Growth Keeper Known Metadata People "
-    "Picture Pledges Room Seats Short Slices Top Turn Turns Waiting Watched Where _Beside _Pledge _Waiting bereft "
-    "contested displaced elsewhere overtaken salvage"
+    "Ahead Aside Asides Beside Displaced Footing Growth Known Metadata People Picture Pledges Room Seats Short "
+    "Slices Top Turns Waiting Watched Where _Beside _Pledge _Waiting displaced"
 )
 
 

@@ -400,7 +400,7 @@ class _Daemon:
     def _record_all(self, parts: _Parts) -> None:
         for one in parts.volumes.open.values():
             try:
-                one.syncer.record_open_files()
+                one.scheduler.record_open_files()
             except BucketfsError as error:
                 log.warning("bucket %r: open files cannot be recorded now: %s", one.info.name, error)
 

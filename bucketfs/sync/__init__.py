@@ -1,28 +1,38 @@
 """Keeping a mounted volume and its bucket the same: pushes go out, new roots come in.
 
-`Syncer` alone pushes and rebases one volume, in one task. `Keeper` keeps beside the journal the blocks of the base that pending
-changes need. `Feed` tells other programs what a new root changed. The Hub is reached through `bucketfs.remote`.
+One task for each volume, its `Scheduler`, pushes (`Pusher`) and follows the Hub's root (`Rebaser`), so a push never meets a
+rebase. A `BasePinner` keeps beside the journal the blocks of the base that pending changes need. A `ChangeFeed` tells other
+programs what a new root changed. The Hub is reached through `bucketfs.remote`.
 """
 
-from bucketfs.sync.base_pinner import Keeper
-from bucketfs.sync.change_feed import Event, Feed, Kind, News, PoliteSource, Subscription, Turn, events_of
+from bucketfs.sync.base_pinner import BasePinner
+from bucketfs.sync.change_feed import (
+    BucketChange,
+    ChangeFeed,
+    ChangeKind,
+    FeedSubscription,
+    News,
+    NewsKind,
+    PoliteSource,
+    events_of,
+)
 from bucketfs.sync.pusher import Pushed, Pusher
-from bucketfs.sync.scheduler import Pace, Progress, Syncer, Trouble
+from bucketfs.sync.scheduler import Pace, Progress, PushFailure, Scheduler
 
 __all__ = [
-    "Event",
-    "Feed",
-    "Keeper",
-    "Kind",
+    "BasePinner",
+    "BucketChange",
+    "ChangeFeed",
+    "ChangeKind",
+    "FeedSubscription",
     "News",
+    "NewsKind",
     "Pace",
     "PoliteSource",
     "Progress",
+    "PushFailure",
     "Pushed",
     "Pusher",
-    "Subscription",
-    "Syncer",
-    "Trouble",
-    "Turn",
+    "Scheduler",
     "events_of",
 ]

@@ -57,7 +57,7 @@ TREE_BYTES_MAX = 64 << 20
 root block has to be read."""
 
 
-class Keeper:
+class BasePinner:
     """For one volume. A single task."""
 
     def __init__(self, volume: Volume, cache: BlockCache) -> None:

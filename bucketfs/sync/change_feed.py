@@ -3,9 +3,9 @@
 News is a change of the base: what is told is the differences of two roots that both were the Hub's, path by path, in the order in
 which the mount came to know them. So it is exact and complete, and says of each change whether this mount made it.
 
-Nothing is computed before somebody asks: a `Feed` hands each subscriber pairs of roots, which cost nothing to keep, and whoever
-takes one out compares the trees (`events_of`). A subscriber that does not keep up finds the newest pairs made into one that is
-marked as lost.
+Nothing is computed before somebody asks: a `ChangeFeed` hands each subscriber pairs of roots, which cost nothing to keep, and
+whoever takes one out compares the trees (`events_of`). A subscriber that does not keep up finds the newest pairs made into one
+that is marked as lost.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WAITING_MAX = 256
 """Pairs of roots that wait for a subscriber. A mount that is busy gives one every few seconds."""
 
 
-class Kind(enum.Enum):
+class ChangeKind(enum.Enum):
     """What became of a path."""
 
     ADDED = "added"
@@ -37,17 +37,17 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class BucketChange:
     """One difference. ``was`` is the path that a renamed thing had, empty otherwise."""
 
-    kind: Kind
+    kind: ChangeKind
     path: str
     old: Cid | None
     new: Cid | None
     was: str = ""
 
 
-def events_of(changes: Sequence[Change]) -> list[Event]:
+def events_of(changes: Sequence[Change]) -> list[BucketChange]:
     """What `dag.diff` found, as events in the order of paths. What is gone at one path and new at another is renamed, when no other
     path has the same CID: equal things that moved cannot be told apart, and stay removed and added."""
     gone = [change.old.cid for change in changes if change.old is not None and change.new is None]
@@ -60,21 +60,21 @@ def events_of(changes: Sequence[Change]) -> list[Event]:
         for change in changes
         if change.old is not None and change.new is None and change.old.cid in once
     }
-    events: list[Event] = []
+    events: list[BucketChange] = []
     for change in changes:
         path = _text(change.path)
         if change.attributes_only and change.old is not None and change.new is not None:
-            events.append(Event(Kind.ATTRIBUTES, path, change.old.cid, change.new.cid))
+            events.append(BucketChange(ChangeKind.ATTRIBUTES, path, change.old.cid, change.new.cid))
         elif change.new is None:
             assert change.old is not None, "a difference has a side"
             if change.old.cid not in once:
-                events.append(Event(Kind.REMOVED, path, change.old.cid, None))
+                events.append(BucketChange(ChangeKind.REMOVED, path, change.old.cid, None))
         elif change.old is not None:
-            events.append(Event(Kind.CHANGED, path, change.old.cid, change.new.cid))
+            events.append(BucketChange(ChangeKind.CHANGED, path, change.old.cid, change.new.cid))
         elif change.new.cid in once:
-            events.append(Event(Kind.RENAMED, path, change.new.cid, change.new.cid, origins[change.new.cid]))
+            events.append(BucketChange(ChangeKind.RENAMED, path, change.new.cid, change.new.cid, origins[change.new.cid]))
         else:
-            events.append(Event(Kind.ADDED, path, None, change.new.cid))
+            events.append(BucketChange(ChangeKind.ADDED, path, None, change.new.cid))
     return events
 
 
@@ -83,7 +83,7 @@ def _text(path: tuple[bytes, ...]) -> str:
     return b"/".join(path).decode(errors="surrogateescape")
 
 
-class Turn(enum.Enum):
+class NewsKind(enum.Enum):
     """What a piece of news is about."""
 
     START = "start"
@@ -98,7 +98,7 @@ class News:
     from ``new`` on; ``LOST``: from ``old`` to ``new`` in steps that were not kept; ``END``: the bucket left the mount. ``folder``
     is the bucket's at the top of the mount, empty when it is the mount's root."""
 
-    turn: Turn
+    kind: NewsKind
     key: BucketKey
     name: str
     folder: bytes
@@ -108,7 +108,7 @@ class News:
 
 
 @dataclass(eq=False, slots=True)
-class Subscription:
+class FeedSubscription:
     """What waits for one subscriber; iterate over it. It ends when the feed does."""
 
     waiting_max: int = WAITING_MAX
@@ -120,13 +120,13 @@ class Subscription:
     def put(self, news: News) -> None:
         """Take note; never waits, and never keeps more than the bound and one for each bucket."""
         behind = self._lost.get(news.key)
-        if news.turn is not Turn.MOVED:
+        if news.kind is not NewsKind.MOVED:
             self._lost.pop(news.key, None)
             self._waiting.append(news)
         elif behind is not None:
-            self._lost[news.key] = replace(news, turn=Turn.LOST, old=behind.old, local=behind.local and news.local)
+            self._lost[news.key] = replace(news, kind=NewsKind.LOST, old=behind.old, local=behind.local and news.local)
         elif len(self._waiting) >= self.waiting_max:
-            self._lost[news.key] = replace(news, turn=Turn.LOST)
+            self._lost[news.key] = replace(news, kind=NewsKind.LOST)
         else:
             self._waiting.append(news)
         self._more.set()
@@ -136,7 +136,7 @@ class Subscription:
         self._over = True
         self._more.set()
 
-    def __aiter__(self) -> Subscription:
+    def __aiter__(self) -> FeedSubscription:
         return self
 
     async def __anext__(self) -> News:
@@ -150,19 +150,19 @@ class Subscription:
         return self._lost.pop(next(iter(self._lost)))
 
 
-class Feed:
+class ChangeFeed:
     """The news of one mount, to all who subscribed. ``waiting_max``: pairs of roots that are kept for each."""
 
     def __init__(self, waiting_max: int = WAITING_MAX) -> None:
         self.waiting_max = waiting_max
-        self._subscriptions: set[Subscription] = set()
+        self._subscriptions: set[FeedSubscription] = set()
         self._left = trio.Event()
         self._over = False
 
     @contextmanager
-    def subscribe(self, present: Iterable[News] = ()) -> Iterator[Subscription]:
+    def subscribe(self, present: Iterable[News] = ()) -> Iterator[FeedSubscription]:
         """Be told of everything from now on, after what is ``present``."""
-        subscription = Subscription(self.waiting_max)
+        subscription = FeedSubscription(self.waiting_max)
         for news in present:
             subscription.put(news)
         if self._over:

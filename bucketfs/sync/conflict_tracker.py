@@ -15,14 +15,14 @@ from bucketfs.cache import run_steps
 from bucketfs.dag import diff
 from bucketfs.errors import BucketfsError
 from bucketfs.ops import Conflict, Settled
-from bucketfs.sync.change_feed import Kind, events_of
+from bucketfs.sync.change_feed import ChangeKind, events_of
 from bucketfs.types import Cid
 from bucketfs.vfs import Volume, stands
 
 log = logging.getLogger(__name__)
 
 
-class ConflictKeeper:
+class ConflictTracker:
     """Looks for the copies of one volume. Belongs to the task that alone changes the base."""
 
     def __init__(self, volume: Volume) -> None:
@@ -50,7 +50,7 @@ class ConflictKeeper:
         if old is None:
             return {}
         changes = await run_steps(diff(old, self._volume.base), self._volume.tree.base_tree.source)
-        return {event.was: event.path for event in events_of(changes) if event.kind is Kind.RENAMED}
+        return {event.was: event.path for event in events_of(changes) if event.kind is ChangeKind.RENAMED}
 
     async def _follow(self, lost: list[Conflict], renamed: dict[str, str]) -> None:
         volume = self._volume

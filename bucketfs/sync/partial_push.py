@@ -20,7 +20,7 @@ from bucketfs.roles import PathChange
 from bucketfs.types import Kind, Link, NodeAttributes
 from bucketfs.vfs import FrozenDirectory, FrozenFile, FrozenSymlink, Node, Permissions, Picture, pushed, thaw
 
-Place = tuple[bytes, ...]
+UnitPath = tuple[bytes, ...]
 Frozen = FrozenFile | FrozenSymlink | FrozenDirectory
 
 DIRECTORY_MODE = 0o755
@@ -47,8 +47,8 @@ class Unit:
 class Parts:
     """The units of a picture; its folders that stay in their places, with where that is and their attributes in the base."""
 
-    units: dict[Place, Unit] = field(default_factory=dict)
-    places: dict[Node, Place] = field(default_factory=dict)
+    units: dict[UnitPath, Unit] = field(default_factory=dict)
+    places: dict[Node, UnitPath] = field(default_factory=dict)
     plain: dict[Node, NodeAttributes] = field(default_factory=dict)
 
 
@@ -71,7 +71,7 @@ def _parts(picture: Picture) -> Parts:
     """An attempt."""
     parts = Parts()
     # No recursion here and below: a tree may be deeper than Python's stack.
-    waiting: list[tuple[FrozenDirectory, Place]] = [(picture.root, ())]
+    waiting: list[tuple[FrozenDirectory, UnitPath]] = [(picture.root, ())]
     while waiting:
         directory, at = waiting.pop()
         parts.places[directory.node] = at
@@ -87,7 +87,7 @@ def _parts(picture: Picture) -> Parts:
     return parts
 
 
-def _folder(picture: Picture, directory: FrozenDirectory, at: Place, parts: Parts) -> None:
+def _folder(picture: Picture, directory: FrozenDirectory, at: UnitPath, parts: Parts) -> None:
     if directory.base is None:
         return
     plain = picture.volume.tree.base_tree.info(directory.base).attributes
@@ -127,7 +127,7 @@ def _carries(change: Frozen | Link) -> bool:
     return False
 
 
-def why_not(rights: Permissions | None, place: Place, unit: Unit) -> str:
+def why_not(rights: Permissions | None, place: UnitPath, unit: Unit) -> str:
     """Why the Hub will refuse a unit, as far as the known roles tell; empty when they do not."""
     path = b"/".join(place).decode(errors="replace")
     for touch in unit.touches:
@@ -137,8 +137,12 @@ def why_not(rights: Permissions | None, place: Place, unit: Unit) -> str:
 
 
 def wanted_of(
-    units: Mapping[Place, Unit], refused: Collection[Place], only: Collection[Place] | None, *, carried: bool = False
-) -> set[Place]:
+    units: Mapping[UnitPath, Unit],
+    refused: Collection[UnitPath],
+    only: Collection[UnitPath] | None,
+    *,
+    carried: bool = False,
+) -> set[UnitPath]:
     """The units to push: those that were not refused, of ``only`` these when given, as far as that is safe. ``carried``: something
     of the base appears in what is left out of them."""
     wanted = {place for place in units if place not in refused and (only is None or place in only)}
@@ -157,7 +161,7 @@ def moved_among(picture: Picture, nodes: Collection[Node]) -> bool:
     )
 
 
-def cut(picture: Picture, parts: Parts, wanted: Collection[Place], damaged: Collection[Node] = ()) -> Cut:
+def cut(picture: Picture, parts: Parts, wanted: Collection[UnitPath], damaged: Collection[Node] = ()) -> Cut:
     """The part of a picture that pushes these units and no others, and nothing of what is ``damaged``."""
     cutter = _Cutter(parts, wanted, damaged)
     # Children stand before their parents.
@@ -193,7 +197,7 @@ def part_pushed(picture: Picture, part: Cut, links: Mapping[Node, Link], *, part
 
 
 class _Cutter:
-    def __init__(self, parts: Parts, wanted: Collection[Place], damaged: Collection[Node]) -> None:
+    def __init__(self, parts: Parts, wanted: Collection[UnitPath], damaged: Collection[Node]) -> None:
         self.kept: dict[Node, Frozen] = {}
         self.still: list[Node] = []
         self.settled: list[FrozenDirectory] = []
@@ -202,7 +206,7 @@ class _Cutter:
         self._wanted = wanted
         self._damaged = damaged
 
-    def directory(self, directory: FrozenDirectory, at: Place) -> None:
+    def directory(self, directory: FrozenDirectory, at: UnitPath) -> None:
         """Keep a folder that stays in its place, with what is wanted of its changes, unless that is nothing."""
         changes: dict[bytes, Frozen | Link | None] = {}
         for name, change in directory.changes.items():

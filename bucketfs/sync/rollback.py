@@ -11,15 +11,14 @@ all of both. Where each of them lacks bytes that only the other one holds, each 
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
 
 from bucketfs.cache import BlockCache, run_steps
 from bucketfs.dag import merge_trees, new_blocks
 from bucketfs.errors import BlocksMissing, Corrupt, Denied, NotFound, RootMoved
 from bucketfs.remote import Emit, Look, Remote, Sent, send_all
+from bucketfs.sync.rebaser import copy_label
 from bucketfs.sync.rollback_check import went_back
 from bucketfs.types import Cid, UploadId
 from bucketfs.vfs import Volume, conflict_name
@@ -53,7 +52,7 @@ async def supply(remote: Remote, cache: BlockCache, error: BlocksMissing, upload
     await send_all(remote, upload, make, sent)
 
 
-class Restorer:
+class RollbackRepair:
     """For one volume. One at a time: the caller is a single task."""
 
     def __init__(self, volume: Volume, remote: Remote, cache: BlockCache) -> None:
@@ -63,7 +62,7 @@ class Restorer:
         self._given: tuple[Cid, Cid] | None = None
         self._told: tuple[Cid, Cid] | None = None
 
-    async def restored(self, seen: Look, upload: UploadId, sent: Sent) -> bool:
+    async def repaired(self, seen: Look, upload: UploadId, sent: Sent) -> bool:
         """Whether the Hub forgot our base, and has it again by now, or a merge of it with what it shows. Not when nothing may be
         written from here: then its root is a root like any other. Raises what stands in the way, Corrupt when what it lost is not
         here either: what is shown here stays until somebody decides."""
@@ -109,7 +108,7 @@ class Restorer:
             agreed = next((root for root in reversed(known) if root not in lacking), None)
         if agreed is None:
             return volume.base if back else None
-        host, when = socket.gethostname(), datetime.now().astimezone().strftime("%Y-%m-%d %H%M%S")
+        host, when = copy_label()
         try:
             steps = merge_trees(agreed, volume.base, theirs, lambda name, taken: conflict_name(name, host, when, taken))
             merged = await run_steps(steps, volume.tree.base_tree.source)
@@ -148,7 +147,7 @@ class Restorer:
         wanted: list[Cid] = []
         # What cannot be read as a tree ends the walk; what stands in the way is told by the caller.
         with suppress(Corrupt, NotFound):
-            wanted = list(await run_steps(new_blocks(old, new), _Parts(cache, remote)))
+            wanted = list(await run_steps(new_blocks(old, new), _Held(cache, remote)))
 
         async def make(emit: Emit) -> None:
             for start in range(0, len(wanted), OFFERED_AT_ONCE):
@@ -160,7 +159,7 @@ class Restorer:
         await send_all(remote, upload, make, sent)
 
 
-class _Parts:
+class _Held:
     """The blocks that this machine or the Hub has; one that neither has counts as one without links."""
 
     def __init__(self, cache: BlockCache, remote: Remote) -> None:

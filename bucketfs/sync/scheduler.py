@@ -1,4 +1,4 @@
-"""`Syncer`: when a volume is pushed, how a failure is waited out, and what the user is told meanwhile.
+"""`Scheduler`: when a volume is pushed, how a failure is waited out, and what the user is told meanwhile.
 
 One task per volume does all that touches base and Hub root, in order: so a push never meets a rebase. It pushes when the overlay
 was quiet for a while, at the latest some time after the oldest change, and at once when asked. After a failure it waits with
@@ -19,7 +19,8 @@ from bucketfs.dag import cid_text
 from bucketfs.errors import BucketfsError, Corrupt, Denied, HubFull, NoSpace, OverQuota, Unavailable
 from bucketfs.journal import Quarantine
 from bucketfs.remote import Remote, Sent
-from bucketfs.sync.conflict_tracker import ConflictKeeper
+from bucketfs.sync.conflict_tracker import ConflictTracker
+from bucketfs.sync.draft_collector import DraftCollector
 from bucketfs.sync.pusher import Pusher
 from bucketfs.sync.rollback_check import note_time
 from bucketfs.vfs import FileNode, Volume, left_open, seal
@@ -37,16 +38,6 @@ GARBAGE_DRAFTS_MAX = 4096
 GARBAGE_BYTES_MAX = 256 << 20
 RECORDS_MAX = 500_000
 """Past these the journal is written anew although nothing could be pushed."""
-
-GARBAGE_SHARE = 4
-"""Drafts that are needed no more may take one part in so many of the room that is left on their disk; past that they are freed at
-once. So a full disk gives back what is removed, and what that costs falls as there is room again."""
-
-FORGET_S = 1.0
-"""How long a write that finds no room waits for the kernel to let go of files that were removed."""
-
-ROOM_LOOK_S = 5.0
-"""How often the room is looked at while there are such drafts: others write to the disk, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +61,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class PushFailure:
     """Why the newest attempt failed, and since when attempts fail (seconds since 1970)."""
 
     error: BucketfsError
@@ -78,18 +69,18 @@ class Trouble:
     next_try_s: float
 
 
-class Syncer:
+class Scheduler:
     """Keeps one volume and its bucket at the Hub the same."""
 
     def __init__(self, volume: Volume, remote: Remote, cache: BlockCache, pusher: Pusher, pace: Pace) -> None:
         self.volume = volume
-        self.trouble: Trouble | None = None
+        self.failure: PushFailure | None = None
         self.pushing = False
         self.last_push_s: float | None = None
         self._remote = remote
         self._cache = cache
         self._pusher = pusher
-        self._keeper = ConflictKeeper(volume)
+        self._conflicts = ConflictTracker(volume)
         self._pace = pace
         self._backoff = Backoff()
         self._changed = trio.Event()
@@ -98,25 +89,27 @@ class Syncer:
         self._done = 0
         self._progress = trio.Event()
         self._failed_asked = 0
-        self._hurried = 0
-        self._left = False
-        self._garbage = trio.Event()
-        self._freeing = trio.Lock()
-        volume.listen(first_change=self._wake, garbage=self._note_garbage)
-        if volume.pending.garbage_bytes:
-            self._note_garbage()
+        self._retries = 0
+        self._stopped = False
+        self.drafts = DraftCollector(volume, pusher.checkpoints, self._retry_without_room)
+        volume.listen(first_change=self._wake)
 
-    def heard(self) -> None:
+    def root_moved(self) -> None:
         """The Hub's root may have moved: look at it soon."""
         self._look = True
         self._wake()
 
-    def hurry(self) -> None:
+    def retry_now(self) -> None:
         """What stood in the way may be gone (another key, a Hub that is back): try again now, not when the delay is over."""
         self._backoff.reset()
-        self._hurried += 1
-        self._pusher.forgive()
+        self._retries += 1
+        self._pusher.retry_withheld()
         self._wake()
+
+    def _retry_without_room(self) -> None:
+        """There is room again: a push that had none tries again."""
+        if self.failure is not None and isinstance(self.failure.error, NoSpace | HubFull):
+            self.retry_now()
 
     def _wake(self) -> None:
         self._changed.set()
@@ -139,17 +132,17 @@ class Syncer:
     @property
     def refused(self) -> dict[str, str]:
         """Paths that wait because the Hub refuses them, with why."""
-        return self._pusher.aside.refused
+        return self._pusher.withheld.refused
 
     @property
     def room_wanted_bytes(self) -> int | None:
         """How much room the smallest file waits for that passes a limit of the Hub; None when there is none."""
-        return self._pusher.aside.room_wanted_bytes
+        return self._pusher.withheld.room_wanted_bytes
 
     @property
     def damaged(self) -> dict[str, str]:
         """Paths of files that wait because the disk here has damaged what they hold, with why."""
-        return self._pusher.aside.damaged
+        return self._pusher.withheld.damaged
 
     @property
     def dirty(self) -> bool:
@@ -173,18 +166,18 @@ class Syncer:
         rate = done_bytes / running_s
         return Progress(done_bytes, now.bytes_sent, running_s, rate, (pending_bytes - done_bytes) / rate if rate else None)
 
-    async def settle(self) -> None:
+    async def drain(self) -> None:
         """Return when everything changed before the call is at the Hub and the Hub's root is shown here. Raises the reason
         of the first attempt begun from now on that fails; the attempts go on behind it. Raises Denied when all is at the Hub
         but what it refuses, OverQuota when it is all but what passes a limit, Corrupt when it is all but what the disk here has
         damaged."""
-        self._pusher.forgive()
+        self._pusher.retry_withheld()
         patient_until = trio.current_time() + RECONNECT_S
         want = self._ask()
-        while self._done < want and not self._left:
-            if self._failed_asked >= want and self.trouble is not None:
-                if not isinstance(self.trouble.error, Unavailable) or trio.current_time() >= patient_until:
-                    raise self.trouble.error
+        while self._done < want and not self._stopped:
+            if self._failed_asked >= want and self.failure is not None:
+                if not isinstance(self.failure.error, Unavailable) or trio.current_time() >= patient_until:
+                    raise self.failure.error
                 await trio.sleep(RECONNECT_S / 10)
                 want = self._ask()
             else:
@@ -195,13 +188,13 @@ class Syncer:
         if refused:
             first = next(iter(refused))
             others = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
-            kind = OverQuota if first in self._pusher.aside.large else Denied
+            kind = OverQuota if first in self._pusher.withheld.large else Denied
             raise kind(f"the Hub refuses {first!r}{others}: {refused[first]}", hint="'bucketfs status' lists what waits")
 
-    def leave(self) -> None:
+    def stop(self) -> None:
         """The bucket is off the mount: there is nothing more to wait for."""
-        self._left = True
-        self._tell()
+        self._stopped = True
+        self._notify()
 
     def _ask(self) -> int:
         """Have an attempt begun now; its number."""
@@ -218,29 +211,29 @@ class Syncer:
             # By itself: a push of many hours must not keep what waits for it from its checksums.
             nursery.start_soon(self.seal)
             # So does what a full disk is short of: the push may be what has no room.
-            nursery.start_soon(self._keep_room)
+            nursery.start_soon(self.drafts.run)
             await self._push_and_follow()
 
     async def _push_and_follow(self) -> None:
         while True:
             await self._until_due()
-            asked, hurried = self._asked, self._hurried
+            asked, retries = self._asked, self._retries
             try:
                 await self._round()
             except BucketfsError as error:
-                await self._failed(error, asked, hurried)
+                await self._failed(error, asked, retries)
                 continue
             except Exception as error:
                 # A mistake of ours in one bucket must not take the mount down: reads, writes and other buckets go on.
                 log.exception("%s: a push failed in a way nobody foresaw", self.volume.key)
-                await self._failed(BucketfsError(f"the push failed: {error!r}", hint="the log has more"), asked, hurried)
+                await self._failed(BucketfsError(f"the push failed: {error!r}", hint="the log has more"), asked, retries)
                 continue
             self._backoff.reset()
-            if self.trouble is not None:
+            if self.failure is not None:
                 log.info("%s: the Hub takes changes again", self.volume.key)
-            self.trouble = None
+            self.failure = None
             self._done = max(self._done, asked)
-            self._tell()
+            self._notify()
 
     async def seal(self) -> None:
         """Give closed files their checksums as time goes by, until cancelled."""
@@ -273,7 +266,7 @@ class Syncer:
         try:
             if self.volume.journal.failed or self.volume.owes_checkpoint:
                 # A disk that failed once may have lost what it was told; a new segment says all of it again.
-                await self._pusher.checkpoint()
+                await self._pusher.checkpoints.write()
             # Not because somebody else pushed: two busy mounts would answer each other's pushes with theirs, without end.
             if self.dirty and (self._asked > self._done or self._due_in_s() <= 0):
                 self.pushing = True
@@ -285,7 +278,7 @@ class Syncer:
                     log.debug("%s: root %s, %d bytes sent", self.volume.key, cid_text(done.root), done.sent.bytes_sent)
             if look:
                 await self._follow()
-            await self._keeper.look()
+            await self._conflicts.look()
         except BaseException:
             self._look = self._look or look
             raise
@@ -296,28 +289,28 @@ class Syncer:
         """Look at the Hub, and show what it has."""
         seen = await self._remote.look()
         self.volume.tree.learn_times(seen.updated_at_ns, seen.path_times)
-        await self._pusher.learn(seen)
-        if seen.root != self.volume.base and await self._pusher.restored(seen):
+        await self._pusher.apply_permissions(seen)
+        if seen.root != self.volume.base and await self._pusher.repaired(seen):
             seen = await self._remote.look()
         if seen.root != self.volume.base:
-            await self._pusher.follow(seen.root)
+            await self._pusher.rebaser.follow(seen.root)
         note_time(self.volume, seen)
 
-    async def _failed(self, error: BucketfsError, asked: int, hurried: int) -> None:
+    async def _failed(self, error: BucketfsError, asked: int, retries: int) -> None:
         delay_s = self._backoff.next_s()
         now_s = time.time()
-        since_s = self.trouble.since_s if self.trouble is not None else now_s
-        if self.trouble is None or str(self.trouble.error) != str(error):
+        since_s = self.failure.since_s if self.failure is not None else now_s
+        if self.failure is None or str(self.failure.error) != str(error):
             log.warning("%s: changes wait here: %s", self.volume.key, error)
-        self.trouble = Trouble(error, since_s, now_s + delay_s)
+        self.failure = PushFailure(error, since_s, now_s + delay_s)
         self._failed_asked = asked
-        self._tell()
+        self._notify()
         try:
             await self._tidy()
         except BucketfsError as cause:
             log.warning("%s: the journal cannot be written anew now: %s", self.volume.key, cause)
         deadline = trio.current_time() + delay_s
-        while trio.current_time() < deadline and self._asked == asked and self._hurried == hurried:
+        while trio.current_time() < deadline and self._asked == asked and self._retries == retries:
             self._changed = trio.Event()
             with trio.move_on_at(deadline):
                 await self._changed.wait()
@@ -327,43 +320,7 @@ class Syncer:
         volume = self.volume
         garbage = volume.pending.garbage_drafts > GARBAGE_DRAFTS_MAX or volume.pending.garbage_bytes > GARBAGE_BYTES_MAX
         if garbage or volume.journal.figures().records > RECORDS_MAX:
-            await self._pusher.checkpoint()
-
-    # Room
-
-    def _note_garbage(self) -> None:
-        self._garbage.set()
-
-    async def _keep_room(self) -> None:
-        """Free what removed files held as soon as their disk is short of room, until cancelled."""
-        told = ""
-        while True:
-            await self._garbage.wait()
-            self._garbage = trio.Event()
-            while self.volume.pending.garbage_bytes:
-                try:
-                    if self.volume.pending.garbage_bytes * GARBAGE_SHARE > self.volume.journal.free_bytes():
-                        await self.give_back()
-                    told = ""
-                except BucketfsError as error:
-                    if told != str(error):
-                        told = str(error)
-                        log.warning("%s: what removed files held cannot be freed now: %s", self.volume.key, error)
-                with trio.move_on_after(ROOM_LOOK_S):
-                    await self._garbage.wait()
-                self._garbage = trio.Event()
-
-    async def give_back(self) -> bool:
-        """Free what removed files held here; whether there was anything. A push that had no room tries again. Raises NoSpace,
-        DiskFailed."""
-        if not self.volume.pending.garbage_bytes and not self._freeing.locked() and not await self._forgotten():
-            return False
-        async with self._freeing:
-            if self.volume.pending.garbage_bytes:
-                await self._pusher.give_back()
-                if self.trouble is not None and isinstance(self.trouble.error, NoSpace | HubFull):
-                    self.hurry()
-        return True
+            await self._pusher.checkpoints.write()
 
     async def export_quarantine(self, folder: str) -> int:
         """Write what is quarantined into ``folder``, then let go of it; how many files that gave. Raises Exists when the folder is
@@ -372,30 +329,20 @@ class Syncer:
         count = await journal.export_quarantine(folder)
         exported, journal.quarantine = journal.quarantine, Quarantine()
         try:
-            await self._pusher.give_back()
+            await self._pusher.checkpoints.free_drafts()
         except BaseException:
             journal.quarantine = exported
             raise
         return count
 
-    async def _forgotten(self) -> bool:
-        """Whether the kernel lets go of a removed file within a moment. It says so behind the removal, and a program that removes a
-        file may write the next one before we have heard it."""
-        volume = self.volume
-        removed = (node for node in volume.tree.registry.values() if isinstance(node, FileNode) and node.tree is volume.tree)
-        if any(node.orphan and not node.opens and node.content.layers for node in removed):
-            with trio.move_on_after(FORGET_S):
-                await self._garbage.wait()
-        return volume.pending.garbage_bytes > 0 or self._freeing.locked()
-
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._progress.set()
         self._progress = trio.Event()
 
     def record_open_files(self) -> None:
         """Write records for what long-open files hold by now, so that a kill loses none of it. Raises NoSpace, DiskFailed."""
         if self.volume.journal.failed or self.volume.owes_checkpoint:
-            self.heard()
+            self.root_moved()
             return
         for node in list(self.volume.pending.unrecorded):
             self.volume.record(node)

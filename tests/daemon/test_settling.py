@@ -33,12 +33,12 @@ async def conflicts(folder: Path, *names: str) -> AsyncGenerator[ManyBuckets, No
     session = MemorySession()
     info = session.make("b")
     async with many_buckets(folder / "mount", session) as mount:
-        syncer = mount.volumes.open[info.key].syncer
+        scheduler = mount.volumes.open[info.key].scheduler
         for number, name in enumerate(names):
-            await syncer.settle()
+            await scheduler.drain()
             await mount.write(f"b/{name}", b"mine %d" % number)
             await elsewhere(folder / f"other{number}", session.remotes[info.key], name, b"theirs %d" % number)
-            await syncer.settle()
+            await scheduler.drain()
         assert len(conflict_documents(mount.volumes, ALL)) == len(names)
         yield mount
 

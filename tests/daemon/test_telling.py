@@ -46,7 +46,7 @@ class Reader:
 
 async def change(mount: ManyBuckets, key: BucketKey, name: str, data: bytes) -> None:
     await mount.write(name, data)
-    await mount.volumes.open[key].syncer.settle()
+    await mount.volumes.open[key].scheduler.drain()
 
 
 async def test_a_reader_that_stands_still_keeps_nobody(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ async def test_what_was_not_asked_for_is_not_told(tmp_path: Path) -> None:
         for name in ("one/d/f", "one/d/g", "other/f"):
             await mount.write(name, b"base")
         for key in (one, other):
-            await mount.volumes.open[key].syncer.settle()
+            await mount.volumes.open[key].scheduler.drain()
         readers = [Reader(mount, asked, patient=True) for asked in ("", "one", "one/d/f", "two", "on")]
         for reader in readers:
             await nursery.start(reader.run)

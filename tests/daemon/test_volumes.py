@@ -44,7 +44,7 @@ async def test_a_lost_table_of_numbers_mixes_nothing_up(tmp_path: Path, first: s
     await elsewhere(tmp_path / "other", session.remotes[buckets["one"]], old)
     async with many_buckets(tmp_path / "mount", session) as mount:
         for opened in mount.volumes.open.values():
-            await opened.syncer.settle()  # what is written from now on is not pushed
+            await opened.scheduler.drain()  # what is written from now on is not pushed
         for number in range(5):
             await mount.write(f"two/new{number}", b"NEW %d" % number)
         for name in old:  # replaying these takes them into memory, with numbers
@@ -90,7 +90,7 @@ async def test_rmdir_of_a_bucket_that_was_filled_while_it_waited(tmp_path: Path)
             nursery.start_soon(remove)
             await trio.testing.wait_all_tasks_blocked(0.01)
             await elsewhere(tmp_path / "other", session.remotes[info.key], {"f": b"precious"})
-            await mount.volumes.open[info.key].syncer.settle()
+            await mount.volumes.open[info.key].scheduler.drain()
             mount.volumes._listing.release()
             await trio.testing.wait_all_tasks_blocked(0.01)
             await mount.volumes._listing.acquire()
@@ -158,14 +158,14 @@ async def test_a_removed_bucket_that_somebody_filled_is_back(tmp_path: Path) -> 
     info = session.make("b")
     async with many_buckets(tmp_path / "mount", session) as mount:
         await mount.write("b/old", b"old")
-        await mount.volumes.open[info.key].syncer.settle()
+        await mount.volumes.open[info.key].scheduler.drain()
         await mount.vfs.unlink(await mount.inode("b"), b"old", ME)
         await elsewhere(tmp_path / "other", session.remotes[info.key], {"theirs": b"precious"})
         await rmdir_while_the_hub_is_away(mount, info.key)
         session.remotes[info.key].away = False
         with suppress(Busy):  # unless an attempt by itself was earlier
             await mount.volumes.removals.settle()
-        await mount.volumes.open[info.key].syncer.settle()
+        await mount.volumes.open[info.key].scheduler.drain()
         assert await mount.names() == ["b"] and await mount.names("b") == ["theirs"]
         assert await mount.read("b/theirs") == b"precious"
         assert not mount.volumes.removals.pending
@@ -185,7 +185,7 @@ async def test_rmdir_of_a_bucket_ends_a_sync_that_waits_for_it(tmp_path: Path) -
 
         session.put = hanging  # type: ignore[assignment, method-assign]
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(opened.syncer.settle)
+            nursery.start_soon(opened.scheduler.drain)
             await pushes.wait()
             await mount.vfs.unlink(await mount.inode("b"), b"f", ME)
             await mount.vfs.rmdir(ROOT_INODE, b"b", ME)
@@ -210,7 +210,7 @@ async def test_a_bucket_that_goes_during_a_sync(tmp_path: Path) -> None:
     async with many_buckets(tmp_path / "mount", session) as mount:
         opened = mount.volumes.open[info.key]
         await mount.write("b/f", b"x")
-        await opened.syncer.settle()
+        await opened.scheduler.drain()
         folder = await mount.vfs.opendir(await mount.inode("b"), ME)
         del session.remotes[info.key]
         async with trio.open_nursery() as nursery:
@@ -329,7 +329,7 @@ async def test_a_bucket_that_is_called_otherwise(tmp_path: Path) -> None:
         assert await mount.names() == ["new", "other"] and await mount.inode("new") == inode
         await mount.vfs.files.write(opened.handle, 3, b" two")
         await mount.vfs.files.release(opened.handle)
-        assert await mount.read("new/f") == b"one two" and mount.volumes.open[info.key].syncer.dirty
+        assert await mount.read("new/f") == b"one two" and mount.volumes.open[info.key].scheduler.dirty
         # Two at once that take each other's name.
         session.names[info.key], session.names[other.key] = "other", "new"
         await mount.listed()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from world import MemoryRemote, World
 
 from bucketfs.dag import drive, reachable
-from bucketfs.sync import Keeper, Pusher
+from bucketfs.sync import BasePinner, Pusher
 
 Step = tuple[object, ...]
 Seen = tuple[object, int, int]
@@ -71,12 +71,12 @@ async def compare(ours: Sequence[Step], theirs: Sequence[Step], kept_after: int)
         await pusher(world).push()
 
         away = await World(folder / "here", remote).open()
-        keeper = Keeper(away.volume, away.source)  # type: ignore[arg-type]
+        pinner = BasePinner(away.volume, away.source)  # type: ignore[arg-type]
         for number, (verb, *arguments) in enumerate(ours):
             await run_step(away, str(verb), tuple(arguments))
             if number == kept_after:
-                await keeper.round()
-        await keeper.round()
+                await pinner.round()
+        await pinner.round()
         away.close()
         for verb, *arguments in theirs:
             await run_step(world, str(verb), tuple(arguments))
@@ -105,8 +105,8 @@ async def taken_in(folder: Path, remote: MemoryRemote, *, keep: bool) -> tuple[d
     one = pusher(world)
     await one.push()
     if world.volume.base != mine.at:
-        await one.follow(mine.at)
-    refused = list(one.aside.refused)
+        await one.rebaser.follow(mine.at)
+    refused = list(one.withheld.refused)
     world.close()
     reader = await World(folder.parent / f"reader {keep}", mine).open()
     found = cast(dict[str, Seen], await reader.tree(times=True))

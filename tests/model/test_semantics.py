@@ -39,7 +39,7 @@ async def sync(world: World) -> None:
     pusher = Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
     await pusher.push()
     if world.volume.base != world.remote.at:
-        await pusher.follow(world.remote.at)
+        await pusher.rebaser.follow(world.remote.at)
 
 
 def below(folder: str, tree: dict[str, object]) -> dict[str, tuple[str, bytes, int, int]]:

@@ -101,7 +101,7 @@ class Replica:
         )
         await pusher.push()
         if world.volume.base != world.remote.at:
-            await pusher.follow(world.remote.at)
+            await pusher.rebaser.follow(world.remote.at)
         made = {conflict.copy for conflict in world.volume.pending.conflicts} - before
         assert len(made) <= (0 if alone else 2 * self.steps_count), f"copies without a conflict: {made}"
         self.agreed, self.steps_count = world.remote.at, 0

@@ -288,12 +288,12 @@ def test_an_fsync_may_have_a_longer_limit(serve: Callable[..., Served]) -> None:
         file.write(b"x")
         served.ask("hold")
         results: list[int | None] = []
-        syncer = threading.Thread(target=lambda: results.append(errno_in(lambda: os.fsync(file.fileno()))))
-        syncer.start()
-        syncer.join(1.5)
-        assert syncer.is_alive()
+        scheduler = threading.Thread(target=lambda: results.append(errno_in(lambda: os.fsync(file.fileno()))))
+        scheduler.start()
+        scheduler.join(1.5)
+        assert scheduler.is_alive()
         served.ask("release")
-        syncer.join(10)
+        scheduler.join(10)
     assert results == [None]
     assert served.counts()["overdue"] == 0
 

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from bucketfs.dag import Change, cid_of
-from bucketfs.sync import Event, Feed, Kind, News, Subscription, Turn, events_of
+from bucketfs.sync import BucketChange, ChangeFeed, ChangeKind, FeedSubscription, News, NewsKind, events_of
 from bucketfs.types import BucketKey, Cid, Link
 
 A, B, C = (Link(cid_of(bytes([number])), 1) for number in range(3))
@@ -19,24 +19,28 @@ def change(path: str, old: Link | None, new: Link | None, attributes_only: bool 
 
 def test_one_event_for_each_difference() -> None:
     assert events_of([change("", A, B, True), change("d/new", None, A), change("e", A, C), change("f", B, None)]) == [
-        Event(Kind.ATTRIBUTES, "", A.cid, B.cid),
-        Event(Kind.ADDED, "d/new", None, A.cid),
-        Event(Kind.CHANGED, "e", A.cid, C.cid),
-        Event(Kind.REMOVED, "f", B.cid, None),
+        BucketChange(ChangeKind.ATTRIBUTES, "", A.cid, B.cid),
+        BucketChange(ChangeKind.ADDED, "d/new", None, A.cid),
+        BucketChange(ChangeKind.CHANGED, "e", A.cid, C.cid),
+        BucketChange(ChangeKind.REMOVED, "f", B.cid, None),
     ]
 
 
 def test_what_moved_is_renamed_when_it_is_the_only_one_of_its_kind() -> None:
-    assert events_of([change("a", A, None), change("b", None, A)]) == [Event(Kind.RENAMED, "b", A.cid, A.cid, "a")]
+    assert events_of([change("a", A, None), change("b", None, A)]) == [
+        BucketChange(ChangeKind.RENAMED, "b", A.cid, A.cid, "a")
+    ]
     # The order is that of paths, wherever the thing came from.
-    assert events_of([change("a", None, A), change("b", A, None)]) == [Event(Kind.RENAMED, "a", A.cid, A.cid, "b")]
+    assert events_of([change("a", None, A), change("b", A, None)]) == [
+        BucketChange(ChangeKind.RENAMED, "a", A.cid, A.cid, "b")
+    ]
     twice = [change("a", A, None), change("b", None, A), change("c", None, A)]
-    assert [event.kind for event in events_of(twice)] == [Kind.REMOVED, Kind.ADDED, Kind.ADDED]
+    assert [event.kind for event in events_of(twice)] == [ChangeKind.REMOVED, ChangeKind.ADDED, ChangeKind.ADDED]
     from_two = [change("a", A, None), change("b", A, None), change("c", None, A)]
-    assert [event.kind for event in events_of(from_two)] == [Kind.REMOVED, Kind.REMOVED, Kind.ADDED]
+    assert [event.kind for event in events_of(from_two)] == [ChangeKind.REMOVED, ChangeKind.REMOVED, ChangeKind.ADDED]
     # A name that was taken over is a change of that name; what had it is gone.
     over = [change("a", A, None), change("b", B, A)]
-    assert [event.kind for event in events_of(over)] == [Kind.REMOVED, Kind.CHANGED]
+    assert [event.kind for event in events_of(over)] == [ChangeKind.REMOVED, ChangeKind.CHANGED]
 
 
 ROOTS = [cid_of(b"root %d" % number) for number in range(30)]
@@ -44,10 +48,10 @@ KEY, OTHER = BucketKey("one"), BucketKey("other")
 
 
 def moved(key: BucketKey, old: int, new: int, local: bool = True) -> News:
-    return News(Turn.MOVED, key, key, b"", ROOTS[old], ROOTS[new], local)
+    return News(NewsKind.MOVED, key, key, b"", ROOTS[old], ROOTS[new], local)
 
 
-async def taken(subscription: Subscription, count: int) -> list[News]:
+async def taken(subscription: FeedSubscription, count: int) -> list[News]:
     found: list[News] = []
     for _ in range(count):
         found.append(await anext(subscription))
@@ -55,15 +59,15 @@ async def taken(subscription: Subscription, count: int) -> list[News]:
 
 
 async def test_who_does_not_keep_up_is_told_from_where_to_where() -> None:
-    subscription = Subscription(waiting_max=3)
+    subscription = FeedSubscription(waiting_max=3)
     for number in range(9):
         subscription.put(moved(KEY, number, number + 1, local=number != 5))
         subscription.put(moved(OTHER, number, number + 1))
     found = await taken(subscription, 5)
     assert found[:3] == [moved(KEY, 0, 1), moved(OTHER, 0, 1), moved(KEY, 1, 2)]
     # Something of the one was not made here; the other was, all of it.
-    lost = {news.key: (news.turn, news.old, news.new, news.local) for news in found[3:]}
-    assert lost == {KEY: (Turn.LOST, ROOTS[2], ROOTS[9], False), OTHER: (Turn.LOST, ROOTS[1], ROOTS[9], True)}
+    lost = {news.key: (news.kind, news.old, news.new, news.local) for news in found[3:]}
+    assert lost == {KEY: (NewsKind.LOST, ROOTS[2], ROOTS[9], False), OTHER: (NewsKind.LOST, ROOTS[1], ROOTS[9], True)}
     # From there on it goes on as before.
     subscription.put(moved(KEY, 9, 10))
     assert await taken(subscription, 1) == [moved(KEY, 9, 10)]
@@ -71,7 +75,7 @@ async def test_who_does_not_keep_up_is_told_from_where_to_where() -> None:
 
 async def test_each_bucket_is_followed_without_a_gap() -> None:
     """However fast news comes and is taken: the roots that one subscriber is told of hang together."""
-    subscription = Subscription(waiting_max=2)
+    subscription = FeedSubscription(waiting_max=2)
     at = {KEY: ROOTS[0], OTHER: ROOTS[0]}
     for number in range(29):
         subscription.put(moved(KEY, number, number + 1))
@@ -89,10 +93,10 @@ async def test_each_bucket_is_followed_without_a_gap() -> None:
 
 
 async def test_a_bucket_that_goes_takes_along_what_was_lost() -> None:
-    subscription = Subscription(waiting_max=1)
+    subscription = FeedSubscription(waiting_max=1)
     subscription.put(moved(KEY, 0, 1))
     subscription.put(moved(KEY, 1, 2))
-    end = News(Turn.END, KEY, KEY, b"", ROOTS[2], None)
+    end = News(NewsKind.END, KEY, KEY, b"", ROOTS[2], None)
     subscription.put(end)
     subscription.close()
     assert [news async for news in subscription] == [moved(KEY, 0, 1), end]
@@ -100,7 +104,7 @@ async def test_a_bucket_that_goes_takes_along_what_was_lost() -> None:
 
 @pytest.mark.parametrize("slow", [False, True])
 async def test_a_feed_that_ends_gives_out_what_waits(slow: bool) -> None:
-    feed = Feed()
+    feed = ChangeFeed()
     got: list[News] = []
 
     async def follow(*, task_status: trio.TaskStatus[None]) -> None:

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from world import MemoryRemote, World
 
-from bucketfs.sync import Pace, Pusher, Syncer
+from bucketfs.sync import Pace, Pusher, Scheduler
 from bucketfs.vfs import Limits
 
 HOUR_NS = 3600 * 10**9
@@ -50,12 +50,12 @@ async def eventually(question: Callable[[], bool], limit_s: int = 1800) -> None:
 
 
 @asynccontextmanager
-async def synced(world: World) -> AsyncGenerator[Syncer, None]:
+async def synced(world: World) -> AsyncGenerator[Scheduler, None]:
     pusher = Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
-    syncer = Syncer(world.volume, world.remote, world.source, pusher, Pace(2, 30))  # type: ignore[arg-type]
+    scheduler = Scheduler(world.volume, world.remote, world.source, pusher, Pace(2, 30))  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(syncer.run)
-        yield syncer
+        nursery.start_soon(scheduler.run)
+        yield scheduler
         nursery.cancel_scope.cancel()
 
 
@@ -89,12 +89,12 @@ async def test_attempts_go_on_while_the_hub_is_away(
     remote = MemoryRemote()
     world, wall = await world_of(tmp_path, remote)
     remote.away = True
-    async with synced(world) as syncer:
+    async with synced(world) as scheduler:
         await world.write("waits", b"1")
-        await eventually(lambda: syncer.trouble is not None)
+        await eventually(lambda: scheduler.failure is not None)
         wall.at_ns += step_ns
         remote.away = False
-        await eventually(lambda: syncer.trouble is None and not world.volume.root.dirty)
+        await eventually(lambda: scheduler.failure is None and not world.volume.root.dirty)
     world.close()
 
 
@@ -122,7 +122,7 @@ async def test_times_order_slices_and_conflicts_stay_right(tmp_path: Path, step_
     assert after.pop("both")[0] == b"there"  # type: ignore[index]
     assert after.pop(done.conflicts[0]) == tree.pop("both")
     assert after == tree
-    await Pusher(there.volume, remote, there.source, there.told.append).follow(remote.at)  # type: ignore[arg-type]
+    await Pusher(there.volume, remote, there.source, there.told.append).rebaser.follow(remote.at)  # type: ignore[arg-type]
     assert await there.tree(times=True) == await here.tree(times=True)
     here.close()
     there.close()

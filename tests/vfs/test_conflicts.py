@@ -13,7 +13,7 @@ from world import ME, MemoryRemote, World
 
 from bucketfs.errors import IsADirectory, NotFound
 from bucketfs.ops import Conflict
-from bucketfs.sync import Pace, Pusher, Syncer
+from bucketfs.sync import Pace, Pusher, Scheduler
 from bucketfs.vfs import EntryChanged, EntryGone, Invalidation, Keep, RenameFlags
 
 
@@ -25,17 +25,17 @@ class Two:
     first: World
     second: World
     folder: Path
-    syncers: dict[World, Syncer] = field(default_factory=dict)
+    syncers: dict[World, Scheduler] = field(default_factory=dict)
 
     async def round(self, world: World) -> None:
         """One round of the task that keeps a volume and its bucket the same."""
-        syncer = self.syncers.get(world)
-        if syncer is None:
+        scheduler = self.syncers.get(world)
+        if scheduler is None:
             pusher = Pusher(world.volume, self.remote, world.source, world.told.append)  # type: ignore[arg-type]
-            syncer = Syncer(world.volume, self.remote, world.source, pusher, Pace(0, 0))  # type: ignore[arg-type]
-            self.syncers[world] = syncer
-        syncer.heard()
-        await syncer._round()
+            scheduler = Scheduler(world.volume, self.remote, world.source, pusher, Pace(0, 0))  # type: ignore[arg-type]
+            self.syncers[world] = scheduler
+        scheduler.root_moved()
+        await scheduler._round()
 
     async def again(self) -> None:
         """The second mount is killed and comes back."""
@@ -103,7 +103,7 @@ async def test_a_kill_right_after_the_copy_was_made(tmp_path: Path) -> None:
         await two.first.write("d/note", b"first again")
         await two.round(two.first)
         pusher = Pusher(two.second.volume, two.remote, two.second.source, two.second.told.append)  # type: ignore[arg-type]
-        await pusher.follow(two.remote.at)
+        await pusher.rebaser.follow(two.remote.at)
         assert len(two.listed) == 2
         before = two.listed
         await two.again()
@@ -119,7 +119,7 @@ async def test_a_kill_before_the_checkpoint_makes_the_conflict_once(tmp_path: Pa
         pusher = Pusher(two.second.volume, two.remote, two.second.source, two.second.told.append)  # type: ignore[arg-type]
         two.second.volume.journal.checkpoint = None  # type: ignore[assignment, method-assign]
         with pytest.raises(TypeError):
-            await pusher.follow(two.remote.at)
+            await pusher.rebaser.follow(two.remote.at)
         await two.again()
         assert len(two.listed) == 1, "the overlay stands on the old base again, where nothing had met"
         await two.round(two.second)

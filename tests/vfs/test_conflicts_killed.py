@@ -13,7 +13,7 @@ import world
 from world import MemoryRemote, World
 
 from bucketfs.disk import Disk
-from bucketfs.sync import Pace, Pusher, Syncer
+from bucketfs.sync import Pace, Pusher, Scheduler
 
 
 class Killed(BaseException):
@@ -43,9 +43,9 @@ class Killing(Disk):
 
 async def one_round(one: World) -> None:
     pusher = Pusher(one.volume, one.remote, one.source, one.told.append)  # type: ignore[arg-type]
-    syncer = Syncer(one.volume, one.remote, one.source, pusher, Pace(0, 0))  # type: ignore[arg-type]
-    syncer.heard()
-    await syncer._round()
+    scheduler = Scheduler(one.volume, one.remote, one.source, pusher, Pace(0, 0))  # type: ignore[arg-type]
+    scheduler.root_moved()
+    await scheduler._round()
 
 
 async def prepared(folder: Path) -> MemoryRemote:

@@ -34,7 +34,7 @@ async def test_a_push_that_lost_the_swap_builds_only_what_changed_since(tmp_path
         if lost < 3:
             lost += 1
             remote.swap = true_swap  # type: ignore[method-assign]
-            await pusher_of(other).follow(remote.at)
+            await pusher_of(other).rebaser.follow(remote.at)
             await other.write(f"theirs {lost}", b"x")
             await pusher_of(other).push()
             remote.swap = late  # type: ignore[assignment, method-assign]
@@ -52,7 +52,7 @@ async def test_a_push_that_lost_the_swap_builds_only_what_changed_since(tmp_path
     assert 6 * SIZE < pusher.total.bytes_made < 6.1 * SIZE
     wanted = bodies | {f"theirs {number}": b"x" for number in (1, 2, 3)}
     assert await world.tree() == wanted
-    await pusher_of(other).follow(remote.at)
+    await pusher_of(other).rebaser.follow(remote.at)
     assert await other.tree() == wanted
     for one in (world, other):
         one.close()
@@ -75,7 +75,7 @@ async def test_a_name_that_was_just_replaced_is_not_opened_for_writing(tmp_path:
     await other.unlink("d/below")
     await other.rmdir("d")
     await pusher_of(other).push()
-    await pusher_of(world).follow(remote.at)
+    await pusher_of(world).rebaser.follow(remote.at)
     for name in ("log", "removed", "d/below"):
         for flags in (os.O_RDWR, os.O_WRONLY, os.O_RDONLY | os.O_TRUNC):
             with pytest.raises(Stale):

@@ -129,7 +129,7 @@ async def test_a_folder_that_is_lost_keeps_no_rename_from_being_dealt_with(tmp_p
     there.close()
     here.source.forget()
     del remote.store[lost]
-    await pusher(here).follow(remote.at)
+    await pusher(here).rebaser.follow(remote.at)
     assert await here.names() == ["d", "file", "moved"]
     assert (await here.read("file"), await here.read("moved")) == (b"ours", b"old")
     here.close()

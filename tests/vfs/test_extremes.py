@@ -62,7 +62,7 @@ async def test_deep_tree_is_pushed(tmp_path: Path) -> None:
 async def test_deep_tree_survives_a_checkpoint_and_a_kill(tmp_path: Path) -> None:
     here = await World(tmp_path / "here", MemoryRemote()).open()
     await make(here, await dig(here), b"f", b"deep down")
-    await pusher(here).checkpoint()
+    await pusher(here).checkpoints.write()
     here.close()
     again = await World(tmp_path / "here", here.remote).open()
     assert again.quarantined == []
@@ -79,7 +79,7 @@ async def test_deep_tree_is_rebased(tmp_path: Path) -> None:
     await make(here, last, b"ours", b"ours!")
     await pusher(here).push()
     await pusher(there).push()
-    await pusher(here).follow(remote.at)
+    await pusher(here).rebaser.follow(remote.at)
     for world in (here, there):
         at = await descend(world, 600)
         assert (await world.vfs.lookup(at, b"ours")).size_bytes == 5
@@ -122,7 +122,7 @@ async def test_layers_of_failed_pushes_do_not_pile_up(tmp_path: Path) -> None:
     again = await World(tmp_path / "here", here.remote).open()
     assert await again.read("log") == body
     await again.write("log", b"last", 0, truncate=False)
-    await pusher(again).checkpoint()
+    await pusher(again).checkpoints.write()
     again.close()
 
     last = await World(tmp_path / "here", here.remote).open()

@@ -7,19 +7,19 @@ from pathlib import Path
 import trio
 from world import MemoryRemote, World
 
-from bucketfs.sync import Pace, Pusher, Syncer
+from bucketfs.sync import Pace, Pusher, Scheduler
 from bucketfs.types import Cid
 
 LONG_S = 10_000.0
 
 
 @asynccontextmanager
-async def synced(world: World, pace: Pace) -> AsyncGenerator[Syncer, None]:
+async def synced(world: World, pace: Pace) -> AsyncGenerator[Scheduler, None]:
     pusher = Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
-    syncer = Syncer(world.volume, world.remote, world.source, pusher, pace)  # type: ignore[arg-type]
+    scheduler = Scheduler(world.volume, world.remote, world.source, pusher, pace)  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(syncer.run)
-        yield syncer
+        nursery.start_soon(scheduler.run)
+        yield scheduler
         nursery.cancel_scope.cancel()
 
 
@@ -40,13 +40,13 @@ async def test_what_came_is_shown_and_what_is_dirty_waits_for_its_time(tmp_path:
         await here.write("mine", b"mine")
         for number in range(3):
             await there.write("theirs", b"%d" % number)
-            await theirs.settle()
+            await theirs.drain()
             swaps = remote.swaps
-            ours.heard()
+            ours.root_moved()
             await eventually(lambda: here.volume.base == remote.at)
             assert await here.tree() == {"mine": b"mine", "theirs": b"%d" % number}
             assert remote.swaps == swaps and here.volume.root.dirty
-        await ours.settle()
+        await ours.drain()
         assert remote.swaps == swaps + 1 and not here.volume.root.dirty
     for world in (here, there):
         world.close()
@@ -61,10 +61,10 @@ async def test_equal_changes_on_both_sides_are_no_conflict_when_they_come(tmp_pa
             await world.mkdir("d")
             await world.write("d/same", b"equal bytes" * 1000)
             await world.write("d/differs", world.folder.name.encode())
-        await theirs.settle()
-        ours.heard()
+        await theirs.drain()
+        ours.root_moved()
         await eventually(lambda: here.volume.base == remote.at)
-        await ours.settle()
+        await ours.drain()
     tree = await here.tree()
     assert tree["d/same"] == b"equal bytes" * 1000 and tree["d/differs"] == b"there"
     assert [path for path in tree if "conflict" in path and "same" in path] == []
@@ -80,12 +80,12 @@ async def test_many_folders_changed_on_both_sides_are_compared_in_few_requests(t
         await there.mkdir(f"d{number}")
         await there.write(f"d{number}/old", b"old")
     async with synced(there, Pace(LONG_S, LONG_S)) as theirs:
-        await theirs.settle()
+        await theirs.drain()
         here = await World(tmp_path / "here", remote).open()
         for number in range(60):
             await here.write(f"d{number}/mine", b"m")
             await there.write(f"d{number}/theirs", b"t")
-        await theirs.settle()
+        await theirs.drain()
     calls: list[int] = []
     true_blocks = remote.blocks
 
@@ -95,7 +95,7 @@ async def test_many_folders_changed_on_both_sides_are_compared_in_few_requests(t
 
     remote.blocks = blocks  # type: ignore[method-assign]
     pusher = Pusher(here.volume, here.remote, here.source, here.told.append)  # type: ignore[arg-type]
-    await pusher.follow(remote.at)
+    await pusher.rebaser.follow(remote.at)
     assert len(calls) < 10, calls
     assert sorted(await here.names("d7")) == ["mine", "old", "theirs"]
     for world in (here, there):

@@ -115,7 +115,7 @@ async def test_other_bytes_of_the_same_length_and_mtime_are_known_by_number_and_
     await other.write("d/f", b"v2")
     await other.utime("d/f", before["d/f"].mtime_ns)
     await pusher_of(other).push()
-    await pusher_of(world).follow(remote.at)
+    await pusher_of(world).rebaser.follow(remote.at)
     after = {path: await seen_and_forgotten(world, path) for path in ("d/f", "d/same", "d")}
     assert after["d/same"] == before["d/same"] and after["d"].inode == before["d"].inode
     assert (after["d/f"].mtime_ns, after["d/f"].size_bytes) == (before["d/f"].mtime_ns, 2)
@@ -136,7 +136,7 @@ async def test_other_bytes_without_an_mtime_get_the_time_that_the_hub_says(tmp_p
         tree = drive(edit_directory(remote.at, {b"f": link}), lambda cids: {cid: remote.store[cid] for cid in cids})
         remote.store.update(tree.blocks)
         remote.at = tree.link.cid
-        await pusher_of(world).follow(remote.at)
+        await pusher_of(world).rebaser.follow(remote.at)
 
     world.volume.tree.learn_times(1_000_000_000_000, {})
     await set_plainly(b"v1")

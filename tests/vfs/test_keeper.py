@@ -13,8 +13,8 @@ from world import MemoryRemote, World
 from bucketfs.dag import cid_of, directory_block, drive, edit_directory, list_directory
 from bucketfs.disk import Disk
 from bucketfs.errors import DiskFailed, NoSpace
-from bucketfs.sync import Keeper, Pusher
-from bucketfs.sync import base_pinner as keeper_module
+from bucketfs.sync import BasePinner, Pusher
+from bucketfs.sync import base_pinner as pinner_module
 from bucketfs.types import Cid, Link
 
 BIG = 300_000
@@ -24,8 +24,8 @@ def pusher(world: World) -> Pusher:
     return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
 
 
-def keeper(world: World) -> Keeper:
-    return Keeper(world.volume, world.source)  # type: ignore[arg-type]
+def pinner(world: World) -> BasePinner:
+    return BasePinner(world.volume, world.source)  # type: ignore[arg-type]
 
 
 async def bucket(tmp_path: Path) -> World:
@@ -56,7 +56,7 @@ async def held(world: World) -> set[str]:
 
 async def test_the_folders_above_a_change_are_kept(tmp_path: Path) -> None:
     here = await bucket(tmp_path)
-    one = keeper(here)
+    one = pinner(here)
     await here.write("d/e/new", b"new")
     assert one.waiting_count == 3
     await one.round()
@@ -69,7 +69,7 @@ async def test_a_changed_file_is_kept_by_its_root_block_and_not_by_its_bytes(tmp
     here = await bucket(tmp_path)
     await here.write("d/a", b"part", 5, truncate=False)
     await here.chmod("d/b", 0o600)
-    await keeper(here).round()
+    await pinner(here).round()
     assert await held(here) == {"", "d", "d/a", "d/b"}
     assert here.journal.base.size_bytes < 3000
 
@@ -81,14 +81,14 @@ async def test_of_what_was_moved_or_removed_all_folders_on_this_machine_are_kept
     await here.unlink("x/y/z")
     await here.rmdir("x/y")
     await here.rmdir("x")
-    await keeper(here).round()
+    await pinner(here).round()
     assert await held(here) == {"", "d", "d/e", "x", "x/y", "x/y/z"}
 
 
 async def test_what_is_gone_from_one_name_and_stands_at_another_is_kept(tmp_path: Path) -> None:
     here = await bucket(tmp_path)
     await here.rename("d/a", "x/moved")
-    await keeper(here).round()
+    await pinner(here).round()
     assert await held(here) == {"", "d", "d/a", "x"}
 
 
@@ -103,7 +103,7 @@ async def test_no_tree_is_fetched_for_having_it_renamed(tmp_path: Path) -> None:
         return await true_blocks(cids)
 
     here.remote.blocks = blocks  # type: ignore[assignment, method-assign]
-    await keeper(here).round()
+    await pinner(here).round()
     assert asked == []
     assert await held(here) == {"", "d"}
 
@@ -112,7 +112,7 @@ async def test_nothing_is_kept_of_what_was_made_here(tmp_path: Path) -> None:
     here = await bucket(tmp_path)
     await here.mkdir("new")
     await here.write("new/file", b"x" * BIG)
-    await keeper(here).round()
+    await pinner(here).round()
     assert await held(here) == {""}
     assert len(here.journal.base) == 1
 
@@ -128,7 +128,7 @@ async def test_every_shard_of_a_large_folder_is_kept(tmp_path: Path) -> None:
     here = await World(tmp_path / "here", remote).open()
     assert len(built.blocks) > 100
     await here.write("large/new", b"new")
-    await keeper(here).round()
+    await pinner(here).round()
     assert all(cid in here.journal.base for cid in built.blocks)
     here.close()
     remote.store.clear()
@@ -142,7 +142,7 @@ async def test_a_folder_that_a_small_cache_has_lost_is_rebuilt_from_what_is_show
     here.source.forget()
     here.remote.away = True
     await here.write("d/e/new", b"new")
-    one = keeper(here)
+    one = pinner(here)
     await one.round()
     assert await held(here) == {"", "d", "d/e"}
     assert one.waiting_count == 0
@@ -154,13 +154,13 @@ async def test_what_only_the_hub_has_is_kept_when_it_is_back(tmp_path: Path, moc
     await here.write("d/a", b"part", 5, truncate=False)
     here.source.forget()
     here.remote.away = True
-    one = keeper(here)
+    one = pinner(here)
     await one.round()
     assert await held(here) == {"", "d"} and one.waiting_count == 1
     here.remote.away = False
     await one.round()
     assert one.waiting_count == 1, "a Hub that was away is left alone for a while"
-    mock_clock.jump(keeper_module.RETRY_S)
+    mock_clock.jump(pinner_module.RETRY_S)
     await one.round()
     assert await held(here) == {"", "d", "d/a"} and one.waiting_count == 0
 
@@ -168,12 +168,12 @@ async def test_what_only_the_hub_has_is_kept_when_it_is_back(tmp_path: Path, moc
 async def test_what_has_waited_is_synced_and_what_is_pushed_is_given_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper_module, "GATHER_S", 0.001)
-    monkeypatch.setattr(keeper_module, "SYNC_AFTER_S", 0.01)
+    monkeypatch.setattr(pinner_module, "GATHER_S", 0.001)
+    monkeypatch.setattr(pinner_module, "SYNC_AFTER_S", 0.01)
     here = await bucket(tmp_path)
     kept = here.journal.base
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(keeper(here).run)
+        nursery.start_soon(pinner(here).run)
         await here.write("d/new", b"new")
         await until(lambda: len(kept) == 2 and not kept.unsynced)
         await pusher(here).push()
@@ -185,7 +185,7 @@ async def test_what_has_waited_is_synced_and_what_is_pushed_is_given_back(
 async def test_the_end_leaves_nothing_that_is_not_kept_and_synced(tmp_path: Path) -> None:
     here = await bucket(tmp_path)
     async with trio.open_nursery() as nursery:
-        await nursery.start(keeper(here).run)
+        await nursery.start(pinner(here).run)
         await here.write("d/e/new", b"new")
         nursery.cancel_scope.cancel()
     assert await held(here) == {"", "d", "d/e"}
@@ -200,7 +200,7 @@ async def until(what: Callable[[], bool]) -> None:
 
 async def test_after_a_rebase_the_new_base_is_kept(tmp_path: Path) -> None:
     here = await bucket(tmp_path)
-    one = keeper(here)
+    one = pinner(here)
     await here.unlink("d/a")
     await here.write("d/new", b"new")
     await one.round()
@@ -208,7 +208,7 @@ async def test_after_a_rebase_the_new_base_is_kept(tmp_path: Path) -> None:
     there = await World(tmp_path / "there", here.remote).open()
     await there.write("d/theirs", b"theirs")
     await pusher(there).push()
-    await pusher(here).follow(here.remote.at)
+    await pusher(here).rebaser.follow(here.remote.at)
     assert here.volume.root.dirty
     await one.round()
     after = {await link(here, ""), await link(here, "d")}
@@ -219,13 +219,13 @@ async def test_after_a_rebase_the_new_base_is_kept(tmp_path: Path) -> None:
 async def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
     here = await bucket(tmp_path)
     await here.write("d/e/new", b"new")
-    await keeper(here).round()
+    await pinner(here).round()
     needed = [await link(here, path) for path in ("", "d", "d/e")]
     here.close()
     here.remote.store.clear()
     again = await World(tmp_path / "here", here.remote).open()
     assert again.quarantined == []
-    one = keeper(again)
+    one = pinner(again)
     await one.round()
     assert all(cid in again.journal.base for cid in needed) and one.waiting_count == 0
     assert await again.read("d/e/new") == b"new"
@@ -236,7 +236,7 @@ async def test_a_disk_that_takes_nothing_is_said_once_and_tried_again(
     tmp_path: Path, error: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = await bucket(tmp_path)
-    one = keeper(here)
+    one = pinner(here)
     await here.write("d/e/new", b"new")
 
     def fail(*_: object) -> None:
@@ -258,14 +258,14 @@ async def test_what_a_failed_sync_may_have_lost_is_kept_anew(
     tmp_path: Path, mock_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = await bucket(tmp_path)
-    one = keeper(here)
+    one = pinner(here)
     await here.write("d/e/new", b"new")
     await one.round()
 
     def fail(*_: object) -> None:
         raise DiskFailed("broken")
 
-    mock_clock.jump(keeper_module.SYNC_AFTER_S)
+    mock_clock.jump(pinner_module.SYNC_AFTER_S)
     with monkeypatch.context() as patched:
         patched.setattr(Disk, "fsync", fail)
         await one.round()

@@ -60,21 +60,21 @@ async def test_the_large_file_waits_also_in_a_new_folder(tmp_path: Path) -> None
     pusher = pusher_of(world)
     await pusher.push()
     assert remote.paths() == {"a", "d", "d/b"}
-    assert pusher.aside.refused == {"d/large": "quota exhausted"}
+    assert pusher.withheld.refused == {"d/large": "quota exhausted"}
     assert await world.read("d/large") == bytes(range(256)) * 600
     # Others go on, and it is not tried with each of them.
     swaps = remote.swaps
     await world.write("d/c", b"c")
     await pusher.push()
-    assert (remote.swaps, list(pusher.aside.large)) == (swaps + 1, ["d/large"])
+    assert (remote.swaps, list(pusher.withheld.large)) == (swaps + 1, ["d/large"])
     # Made shorter, it goes; so it does when there is room.
     await world.write("d/large", b"short")
     await pusher.push()
-    assert not world.volume.root.dirty and pusher.aside.refused == {}
+    assert not world.volume.root.dirty and pusher.withheld.refused == {}
     await world.write("large", bytes(200 * KIB))
     await pusher.push()
     remote.limit_bytes *= 10
-    pusher.forgive()
+    pusher.retry_withheld()
     await pusher.push()
     assert not world.volume.root.dirty and "large" in remote.paths()
     world.close()
@@ -90,14 +90,14 @@ async def test_an_overwritten_file_keeps_what_the_hub_has(tmp_path: Path) -> Non
     await world.write("a", bytes(range(256)) * 400)
     await world.write("b", b"b")
     await pusher.push()
-    assert (remote.paths(), list(pusher.aside.large)) == ({"a", "b"}, ["a"])
+    assert (remote.paths(), list(pusher.withheld.large)) == ({"a", "b"}, ["a"])
     # It waits over a kill, too.
     world.close()
     again = await World(tmp_path, remote).open()
     assert await again.read("a") == bytes(range(256)) * 400
     pusher = pusher_of(again)
     await pusher.push()
-    assert list(pusher.aside.large) == ["a"]
+    assert list(pusher.withheld.large) == ["a"]
     again.close()
 
 
@@ -108,7 +108,7 @@ async def test_as_many_as_fit_go(tmp_path: Path) -> None:
         await world.write(f"f{number}", bytes([number]) * (number + 1) * 10 * KIB)
     pusher = pusher_of(world)
     await pusher.push()
-    waits = sorted(pusher.aside.large, key=lambda name: int(name[1:]))
+    waits = sorted(pusher.withheld.large, key=lambda name: int(name[1:]))
     # The largest wait, and half of the room is used at least.
     assert waits == [f"f{number}" for number in range(20 - len(waits), 20)]
     assert remote.paths() == {f"f{number}" for number in range(20)} - set(waits)
@@ -129,12 +129,12 @@ async def test_what_does_not_fit_is_not_sent(tmp_path: Path) -> None:
     pusher = pusher_of(world)
     await pusher.push()
     assert remote.paths() == {"a", "b"} and remote.bytes_put < 70 * KIB
-    assert list(pusher.aside.large) == ["large"]
-    assert pusher.aside.room_wanted_bytes is not None and pusher.aside.room_wanted_bytes > 200 * KIB
+    assert list(pusher.withheld.large) == ["large"]
+    assert pusher.withheld.room_wanted_bytes is not None and pusher.withheld.room_wanted_bytes > 200 * KIB
     assert world.volume.push.grown_bytes == 200 * KIB
     await world.unlink("large")
     await pusher.push()
-    assert not world.volume.root.dirty and pusher.aside.room_wanted_bytes is None
+    assert not world.volume.root.dirty and pusher.withheld.room_wanted_bytes is None
     world.close()
 
 

@@ -12,7 +12,7 @@ from world import MemoryRemote, World
 
 from bucketfs.dag import drive, reachable
 from bucketfs.errors import Corrupt
-from bucketfs.sync import Keeper, Pusher
+from bucketfs.sync import BasePinner, Pusher
 from bucketfs.types import Cid
 
 BIG = 700_000
@@ -24,7 +24,7 @@ def pusher(world: World) -> Pusher:
 
 async def pin(world: World) -> None:
     """Keep what the changes stand on, as a mount does a moment after each change."""
-    await Keeper(world.volume, world.source).round()  # type: ignore[arg-type]
+    await BasePinner(world.volume, world.source).round()  # type: ignore[arg-type]
 
 
 def collect(world: World) -> None:
@@ -68,7 +68,7 @@ async def pushed(world: World) -> dict[str, object]:
     one = pusher(world)
     await one.push()
     if world.volume.base != world.remote.at:
-        await one.follow(world.remote.at)
+        await one.rebaser.follow(world.remote.at)
         await one.push()
     return await at_the_hub(world)
 
@@ -305,7 +305,7 @@ async def test_a_change_made_on_a_lost_block_is_kept_and_never_applied(tmp_path:
         await there.write(path, b"theirs")
     await pusher(there).push()
     theirs = await there.tree()
-    await pusher(here).follow(here.remote.at)
+    await pusher(here).rebaser.follow(here.remote.at)
     here.remote.store[cid] = block
     here.close()
     here = await World(tmp_path / "here", here.remote).open()
@@ -388,9 +388,9 @@ async def test_a_file_whose_bytes_are_lost_waits_alone(tmp_path: Path, case: str
     assert again.quarantined == []
     one = pusher(again)
     await one.push()
-    (path,) = one.aside.refused
+    (path,) = one.withheld.refused
     assert "big" in path or path == "moved"
-    assert one.aside.refused[path].startswith("it needs bytes that are lost: ")
+    assert one.withheld.refused[path].startswith("it needs bytes that are lost: ")
     for gone in ("d/b", "e/a", "e"):
         del before[gone]
     reader = await World(tmp_path / "reader", here.remote).open()
@@ -399,8 +399,8 @@ async def test_a_file_whose_bytes_are_lost_waits_alone(tmp_path: Path, case: str
         await again.unlink(path)
     else:
         await again.write(path, b"anew")
-    one.forgive()
+    one.retry_withheld()
     await one.push()
-    assert one.aside.refused == {} and not again.volume.root.dirty
+    assert one.withheld.refused == {} and not again.volume.root.dirty
     reader = await World(tmp_path / "later", here.remote).open()
     assert await reader.tree() == before | {"d/new": b"new"} | ({path: b"anew"} if remedy == "written anew" else {})

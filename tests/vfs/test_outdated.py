@@ -57,7 +57,7 @@ async def test_what_the_base_names_no_longer_is_not_kept_in_memory(tmp_path: Pat
         await writer.chmod("folder/file", 0o640)
         await pusher_of(writer).push()
         await rebase_onto(reader.volume, remote.at, {}, host="here", when="2026-11-22 083000")
-        await pusher_of(reader).checkpoint()
+        await pusher_of(reader).checkpoints.write()
     assert len(former) == 3 * ROUNDS
     for world in worlds:
         now = await named_by_the_base(world)

@@ -135,7 +135,7 @@ async def test_two_mounts_with_changes_in_different_places_meet(tmp_path: Path) 
     await pusher_of(one).push()
     done = await pusher_of(two).push()
     assert done is not None and done.conflicts == []
-    await pusher_of(one).follow(remote.at)
+    await pusher_of(one).rebaser.follow(remote.at)
     trees = [await one.tree(times=True), await two.tree(times=True)]
     assert trees[0] == trees[1]
     assert trees[0]["docs/a.txt"][0] == b"one"  # type: ignore[index]
@@ -159,13 +159,13 @@ async def test_two_edits_of_one_file_are_both_kept(tmp_path: Path) -> None:
     assert copy.startswith("note (conflict ") and copy.endswith(").tar.gz")
     assert await two.read("note.tar.gz") == b"one"
     assert await two.read(copy) == b"two"
-    await pusher_of(one).follow(remote.at)
+    await pusher_of(one).rebaser.follow(remote.at)
     assert await one.tree() == await two.tree()
     one.close()
     two.close()
 
 
-async def test_a_kill_between_swap_and_checkpoint_makes_no_conflict(tmp_path: Path) -> None:
+async def test_a_kill_between_swap_and_checkpoint_makes_no_conflict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()
     await grow(world)
@@ -175,7 +175,7 @@ async def test_a_kill_between_swap_and_checkpoint_makes_no_conflict(tmp_path: Pa
     async def die() -> None:
         raise KeyboardInterrupt
 
-    pusher.checkpoint = die  # type: ignore[method-assign]
+    monkeypatch.setattr(pusher.checkpoints, "write", die)
     with pytest.raises(KeyboardInterrupt):
         await pusher.push()
     world.close()
@@ -238,7 +238,7 @@ async def test_a_damaged_file_waits_alone(tmp_path: Path) -> None:
     await world.write("other", b"unrelated")
     pusher = pusher_of(world)
     await pusher.push()
-    assert list(pusher.aside.refused) == ["big"]
+    assert list(pusher.withheld.refused) == ["big"]
     other = await World(tmp_path / "elsewhere", remote).open()
     assert await other.read("other") == b"unrelated"
     other.close()
@@ -263,8 +263,8 @@ async def test_what_was_collected_under_a_rename_waits_alone(tmp_path: Path) -> 
         del remote.store[cid]
     pusher = pusher_of(two)
     await pusher.push()
-    assert list(pusher.aside.refused) == ["e"]
-    await pusher_of(one).follow(remote.at)
+    assert list(pusher.withheld.refused) == ["e"]
+    await pusher_of(one).rebaser.follow(remote.at)
     assert await one.tree() == {"mine": b"mine"}
     one.close()
     two.close()

@@ -45,14 +45,14 @@ async def test_a_file_renamed_during_a_push_that_meets_its_own_lost_answer_stays
     with pytest.raises(Unavailable):
         await push(world)
     remote.swap = true_swap  # type: ignore[method-assign]
-    await pusher_of(other).follow(remote.at)
+    await pusher_of(other).rebaser.follow(remote.at)
     await other.write("another", b"o")
     await push(other)
     remote.swap = renamed_meanwhile  # type: ignore[assignment, method-assign]
     await push(world)
     wanted = {"another": b"o", "d": None, "d/e": None, "d/e/g": b"precious"}
     assert await world.tree() == wanted
-    await pusher_of(other).follow(remote.at)
+    await pusher_of(other).rebaser.follow(remote.at)
     assert await other.tree() == wanted
     for one in (world, other):
         one.close()
@@ -74,7 +74,7 @@ async def test_a_chmod_of_a_folder_elsewhere_is_not_undone_by_a_file_made_in_it_
     await other.chmod("ours", 0o700)
     await push(other)
     await push(world)
-    await pusher_of(other).follow(remote.at)
+    await pusher_of(other).rebaser.follow(remote.at)
     for one in (world, other):
         modes = {path: value[1] for path, value in (await one.tree(times=True)).items()}  # type: ignore[index]
         assert (modes["theirs"], modes["ours"]) == (0o700, 0o750)
@@ -112,7 +112,7 @@ def copies_in(tree: dict[str, object]) -> dict[str, object]:
 
 async def follow_from(world: World, other: World) -> None:
     await push(other)
-    await pusher_of(world).follow(world.remote.at)
+    await pusher_of(world).rebaser.follow(world.remote.at)
 
 
 async def test_what_is_written_to_an_open_file_after_the_hub_changed_it_becomes_a_conflict_copy(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ async def test_what_is_written_to_an_open_file_after_the_hub_changed_it_becomes_
     tree = await world.tree()
     assert list(copies_in(tree).values()) == [b"base\nmine\n"] and tree["log"] == b"remote\n"
     await push(world)
-    await pusher_of(other).follow(world.remote.at)
+    await pusher_of(other).rebaser.follow(world.remote.at)
     assert await other.tree() == tree
     for one in (world, other):
         one.close()
@@ -182,7 +182,7 @@ async def test_what_is_written_to_an_open_file_that_the_hub_removed_brings_it_ba
     await world.vfs.files.write(handle, 5, b"mine\n")
     await closed(world, handle)
     await push(world)
-    await pusher_of(other).follow(world.remote.at)
+    await pusher_of(other).rebaser.follow(world.remote.at)
     assert await other.read("log") == b"base\nmine\n"
     for one in (world, other):
         one.close()
@@ -237,7 +237,7 @@ async def test_an_open_file_below_a_removed_folder_brings_back_the_folders_and_n
     await world.vfs.files.write(handle, 0, b"D")
     await closed(world, handle)
     await push(world)
-    await pusher_of(other).follow(world.remote.at)
+    await pusher_of(other).rebaser.follow(world.remote.at)
     assert await other.tree() == {"d": None, "d/e": None, "d/e/deep": b"Deep\n", "log": b"base\n"}
     world.vfs.forget([(inode, 100) for inode in list(world.vfs.registry) if inode != ROOT_INODE])
     assert world.volume.tree.displaced == {}
@@ -296,7 +296,7 @@ async def test_equal_bytes_with_other_times_and_modes_are_one_file(tmp_path: Pat
     assert len(tree) == 22
     # The later one's times and modes count, for both made all of it.
     assert all(mode == 0o600 for path, (_, mode, _) in tree.items() if path.startswith("d/f"))  # type: ignore[misc]
-    await pusher_of(one).follow(remote.at)
+    await pusher_of(one).rebaser.follow(remote.at)
     assert await one.tree(times=True) == tree
     for world in (one, two):
         world.close()

@@ -116,7 +116,7 @@ async def test_a_root_that_cannot_be_read_is_an_error_and_changes_nothing(tmp_pa
     await sync(there)
     root = there.remote.store.pop(there.remote.at)
     with pytest.raises(Corrupt):
-        await pusher_of(here).follow(here.remote.at)
+        await pusher_of(here).rebaser.follow(here.remote.at)
     assert await here.read("f") == b"old"
     there.remote.store[there.remote.at] = root
     assert (await ended(there, here))["f"] == b"new"

@@ -24,7 +24,7 @@ def pusher_of(world: World) -> Pusher:
 async def sync(world: World) -> None:
     await pusher_of(world).push()
     if world.volume.base != world.remote.at:
-        await pusher_of(world).follow(world.remote.at)
+        await pusher_of(world).rebaser.follow(world.remote.at)
 
 
 async def again(world: World) -> World:

@@ -32,7 +32,7 @@ async def requests_of_a_rebase(world: World) -> list[tuple[Cid, ...]]:
     world.source.get_many = get_many  # type: ignore[method-assign]
     await rebase_onto(world.volume, world.remote.at, {}, host="here", when="2026-11-21 143005")
     world.source.get_many = true_get_many  # type: ignore[method-assign]
-    await pusher_of(world).checkpoint()
+    await pusher_of(world).checkpoints.write()
     return asked
 
 
@@ -58,7 +58,7 @@ async def both_changed(tmp_path: Path, folders: Sequence[str], *, memory_bytes: 
         here.volume.tree.base_tree = BaseTree(here.source, memory_bytes=memory_bytes)
     asked = await requests_of_a_rebase(here)
     await pusher_of(here).push()
-    await pusher_of(there).follow(remote.at)
+    await pusher_of(there).rebaser.follow(remote.at)
     tree = await there.tree(times=True)
     assert tree == await here.tree(times=True)
     for folder in folders:

@@ -11,7 +11,7 @@ import trio
 from world import ME, MemoryRemote, World
 
 from bucketfs.errors import NoSpace, NotFound, Unavailable
-from bucketfs.sync import Pace, Pusher, Syncer
+from bucketfs.sync import Pace, Pusher, Scheduler
 from bucketfs.types import ROOT_INODE, Inode
 from bucketfs.vfs import RenameFlags, SetAttr
 
@@ -38,7 +38,7 @@ async def two_with_a_folder_that_went(tmp_path: Path) -> tuple[World, Inode]:
     await one.unlink("d/README")
     await one.rmdir("d")
     await pusher_of(one).push()
-    await pusher_of(two).follow(remote.at)
+    await pusher_of(two).rebaser.follow(remote.at)
     one.close()
     return two, folder
 
@@ -76,11 +76,11 @@ async def test_nothing_is_recorded_on_a_base_that_the_journal_does_not_have(tmp_
     await pusher_of(one).push()
     checkpoint, two.journal.checkpoint = two.journal.checkpoint, no_space  # type: ignore[method-assign, assignment]
     with pytest.raises(NoSpace):
-        await pusher_of(two).follow(remote.at)
+        await pusher_of(two).rebaser.follow(remote.at)
     two.journal.checkpoint = checkpoint  # type: ignore[method-assign]
     with pytest.raises(NoSpace):
         await two.write("d/new", b"refused")
-    await pusher_of(two).checkpoint()
+    await pusher_of(two).checkpoints.write()
     await two.write("d/new", b"acknowledged")
     two.close()
     again = await World(tmp_path / "two", remote).open()
@@ -124,7 +124,7 @@ async def test_a_checkpoint_keeps_what_was_proposed(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         await pusher_of(world).push()
     remote.swap = true_swap  # type: ignore[method-assign]
-    await pusher_of(world).checkpoint()
+    await pusher_of(world).checkpoints.write()
     world.close()
     again = await World(tmp_path, remote).open()
     await again.write("f", b"3")
@@ -140,7 +140,7 @@ async def test_an_open_file_does_not_keep_a_failed_journal_from_beginning_anew(t
     opened, _ = await world.vfs.create(ROOT_INODE, b"log", 0o644, os.O_RDWR | os.O_CREAT, ME)
     await world.vfs.files.write(opened.handle, 0, b"line")
     append, world.journal.append = world.journal.append, no_space  # type: ignore[method-assign, assignment]
-    await pusher_of(world).checkpoint()
+    await pusher_of(world).checkpoints.write()
     world.journal.append = append  # type: ignore[method-assign]
     world.close()
     again = await World(tmp_path, world.remote).open()
@@ -153,16 +153,16 @@ async def test_a_journal_that_cannot_be_tidied_does_not_end_the_syncer(tmp_path:
     world = await World(tmp_path, remote).open()
     await world.write("f", b"1")
     remote.away = True
-    syncer = Syncer(world.volume, remote, world.source, pusher_of(world), Pace())  # type: ignore[arg-type]
+    scheduler = Scheduler(world.volume, remote, world.source, pusher_of(world), Pace())  # type: ignore[arg-type]
     world.volume.pending.garbage_drafts = 1_000_000
     checkpoint, world.journal.checkpoint = world.journal.checkpoint, no_space  # type: ignore[method-assign, assignment]
     async with trio.open_nursery() as nursery:
-        await nursery.start(syncer.run)
+        await nursery.start(scheduler.run)
         with pytest.raises(Unavailable):
-            await syncer.settle()
+            await scheduler.drain()
         remote.away = False
         world.journal.checkpoint = checkpoint  # type: ignore[method-assign]
-        await syncer.settle()
+        await scheduler.drain()
         nursery.cancel_scope.cancel()
     assert not world.volume.root.dirty
     world.close()
@@ -180,7 +180,7 @@ async def test_that_nobody_owns_a_file_any_more_outlives_a_kill(tmp_path: Path) 
             await world.utime(path, 1_000_000_000)
     await pusher_of(there).push()
     pusher = pusher_of(here)
-    await pusher.follow(remote.at)
+    await pusher.rebaser.follow(remote.at)
     for restart in (False, True):
         if restart:
             here.close()

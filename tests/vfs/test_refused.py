@@ -93,7 +93,7 @@ async def test_the_one_refused_path_is_found_by_trying(tmp_path: Path) -> None:
     await world.write("d/b", b"changed")
     await world.unlink("d2/e")
     assert await pusher.push() is not None
-    assert sorted(pusher.aside.refused) == ["d/d1/c", "d2/e"]
+    assert sorted(pusher.withheld.refused) == ["d/d1/c", "d2/e"]
     assert remote.paths() == {"a", "d", "d/b", "d/d1", "d/d1/c", "d2", "d2/e", *(f"new{number}" for number in range(20))}
     assert world.volume.root.dirty and world.volume.push.since_ns is None
     assert await world.read("d/d1/c") == b"refused" and await world.names("d2") == []
@@ -105,7 +105,7 @@ async def test_the_one_refused_path_is_found_by_trying(tmp_path: Path) -> None:
     assert await again.read("d/d1/c") == b"refused" and await again.names("d2") == []
     pusher = pusher_of(again)
     await pusher.push()
-    assert sorted(pusher.aside.refused) == ["d/d1/c", "d2/e"]
+    assert sorted(pusher.withheld.refused) == ["d/d1/c", "d2/e"]
 
     # Other changes go out meanwhile, and it goes out when it may.
     swaps = remote.swaps
@@ -113,9 +113,9 @@ async def test_the_one_refused_path_is_found_by_trying(tmp_path: Path) -> None:
     await pusher.push()
     assert remote.swaps == swaps + 1
     remote.closed = set()
-    pusher.forgive()
+    pusher.retry_withheld()
     await pusher.push()
-    assert not again.volume.root.dirty and pusher.aside.refused == {}
+    assert not again.volume.root.dirty and pusher.withheld.refused == {}
     assert "d2/e" not in remote.paths()
     again.close()
 
@@ -129,10 +129,10 @@ async def test_what_was_moved_is_never_lost(tmp_path: Path) -> None:
     await pusher.push()
     # Its new place is refused, so the old one stays at the Hub, although that alone could have been taken away.
     assert {"d", "d/b", "d/d1/c"} <= remote.paths() and "d2/there" not in remote.paths()
-    assert list(pusher.aside.refused) == ["d2/there"]
+    assert list(pusher.withheld.refused) == ["d2/there"]
     assert await world.read("d2/there/d1/c") == b"d/d1/c"
     remote.closed = set()
-    pusher.forgive()
+    pusher.retry_withheld()
     await pusher.push()
     assert not world.volume.root.dirty
     world.close()
@@ -148,8 +148,8 @@ async def test_roles_say_it_without_trying(tmp_path: Path) -> None:
     await world.write("d/fresh", b"only owners add")
     await world.chmod("d2", 0o700)
     await pusher.push()
-    assert set(pusher.aside.refused) == {"a", "d/fresh", "d2"}
-    assert "writer" in pusher.aside.refused["a"] and "owner" in pusher.aside.refused["d/fresh"]
+    assert set(pusher.withheld.refused) == {"a", "d/fresh", "d2"}
+    assert "writer" in pusher.withheld.refused["a"] and "owner" in pusher.withheld.refused["d/fresh"]
     assert remote.paths() == {"a", "d", "d/b", "d/d1", "d2", "d2/e"}
     assert remote.swaps == 2
     # From now on the answer comes at once.
@@ -169,12 +169,12 @@ async def test_roles_say_it_without_trying(tmp_path: Path) -> None:
     assert remote.swaps == 3
     # The owner thinks better of it.
     remote.roles = {"": {ME: 3}, "d": {ME: 3}}
-    await pusher.learn(await remote.look())
+    await pusher.apply_permissions(await remote.look())
     await pusher.push()
-    assert set(pusher.aside.refused) == {"d/fresh"}
+    assert set(pusher.withheld.refused) == {"d/fresh"}
     await world.unlink("d/fresh")
     await pusher.push()
-    assert pusher.aside.refused == {} and not world.volume.root.dirty
+    assert pusher.withheld.refused == {} and not world.volume.root.dirty
     world.close()
 
 
@@ -189,13 +189,13 @@ async def test_what_was_moved_into_a_new_folder_is_never_lost(tmp_path: Path, mo
     await world.rename(moved, "fresh/deeper/moved")
     await world.write("a", b"free")
     await pusher.push()
-    assert list(pusher.aside.refused) == ["fresh"]
+    assert list(pusher.withheld.refused) == ["fresh"]
     # The Hub has it under its old name only.
     assert remote.paths() == before
     remote.closed = set()
-    pusher.forgive()
+    pusher.retry_withheld()
     await pusher.push()
-    assert pusher.aside.refused == {} and not world.volume.root.dirty
+    assert pusher.withheld.refused == {} and not world.volume.root.dirty
     assert "fresh" in remote.paths() and moved not in remote.paths()
     world.close()
 
@@ -203,11 +203,11 @@ async def test_what_was_moved_into_a_new_folder_is_never_lost(tmp_path: Path, mo
 async def test_a_folder_that_may_not_be_written_keeps_its_time(tmp_path: Path) -> None:
     remote = StrictRemote(roles={"": {"*": 1}, "d/b": {ME: 3}})
     world, pusher = await seeded(tmp_path, remote)
-    await pusher.learn(await remote.look())
+    await pusher.apply_permissions(await remote.look())
     await world.unlink("d/b")
     await pusher.push()
     assert "d/b" not in remote.paths()
-    assert not world.volume.root.dirty and pusher.aside.refused == {}
+    assert not world.volume.root.dirty and pusher.withheld.refused == {}
     world.close()
 
 
@@ -215,18 +215,18 @@ async def test_paths_appear_and_go_with_roles(tmp_path: Path) -> None:
     remote = StrictRemote(roles={"": {OWNER: 3}, "d/d1": {ME: 1}})
     world, pusher = await seeded(tmp_path, remote)
     await world.inode("d2")
-    await pusher.learn(await remote.look())
+    await pusher.apply_permissions(await remote.look())
     assert await world.tree() == {"d": None, "d/d1": None, "d/d1/c": b"d/d1/c"}
     told = len(world.told)
     remote.roles = {"": {OWNER: 3}, "a": {"*": 2}}
-    await pusher.learn(await remote.look())
+    await pusher.apply_permissions(await remote.look())
     assert await world.tree() == {"a": b"a"}
     assert len(world.told) > told
     await world.write("a", b"everybody writes")
     await pusher.push()
     assert not world.volume.root.dirty
     remote.roles = {}
-    await pusher.learn(await remote.look())
+    await pusher.apply_permissions(await remote.look())
     assert await world.tree() == {} and not world.volume.tree.permissions.shows("")  # type: ignore[union-attr]
     world.close()
 
@@ -275,12 +275,12 @@ async def test_nothing_is_lost_whatever_is_refused(
     before = await world.tree(times=True)
     await pusher.push()
     assert await world.tree(times=True) == before
-    assert bool(pusher.aside.refused) <= world.volume.root.dirty
+    assert bool(pusher.withheld.refused) <= world.volume.root.dirty
     # What the Hub has, and no draft or cache beside it, gives the rest when it may.
     world.source.forget()
     remote.closed = set()
-    pusher.forgive()
+    pusher.retry_withheld()
     await pusher.push()
-    assert not world.volume.root.dirty and pusher.aside.refused == {}
+    assert not world.volume.root.dirty and pusher.withheld.refused == {}
     assert await world.tree(times=True) == before
     world.close()

@@ -91,7 +91,7 @@ async def test_a_file_is_removed_while_it_is_pushed(tmp_path: Path, before: bool
             await forgotten(world, "d gone")
             await world.write("e kept", b"changed", truncate=False)
             if short:
-                nursery.start_soon(pusher.give_back)
+                nursery.start_soon(pusher.checkpoints.free_drafts)
 
         at_the_first_batch(remote, act)
         assert await pusher.push() is not None
@@ -129,7 +129,7 @@ async def test_a_file_is_cut_while_it_is_pushed(tmp_path: Path) -> None:
 
     async def act() -> None:
         await world.write("f", b"short")
-        await pusher.give_back()
+        await pusher.checkpoints.free_drafts()
 
     at_the_first_batch(remote, act)
     assert await pusher.push() is not None
@@ -156,7 +156,7 @@ async def test_a_file_is_replaced_while_it_is_pushed(tmp_path: Path) -> None:
         async def act() -> None:
             await world.write("f.new", b"second")
             await world.rename("f.new", "f")
-            nursery.start_soon(pusher.give_back)
+            nursery.start_soon(pusher.checkpoints.free_drafts)
 
         at_the_first_batch(remote, act)
         await pusher.push()

@@ -13,7 +13,7 @@ from world import MemoryRemote, World
 
 from bucketfs.errors import BlocksMissing, Corrupt, Denied
 from bucketfs.remote import Look
-from bucketfs.sync import Pace, Pusher, Syncer
+from bucketfs.sync import Pace, Pusher, Scheduler
 from bucketfs.types import Cid, UploadId
 
 NAMED_MAX = 20
@@ -50,36 +50,36 @@ class RestorableRemote(MemoryRemote):
 
 
 @asynccontextmanager
-async def synced(world: World) -> AsyncGenerator[Syncer, None]:
-    """The syncer of a world, at work; it pushes when asked."""
+async def synced(world: World) -> AsyncGenerator[Scheduler, None]:
+    """The scheduler of a world, at work; it pushes when asked."""
     pusher = Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
-    syncer = Syncer(world.volume, world.remote, world.source, pusher, Pace(1e9, 1e9))  # type: ignore[arg-type]
+    scheduler = Scheduler(world.volume, world.remote, world.source, pusher, Pace(1e9, 1e9))  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(syncer.run)
-        yield syncer
+        nursery.start_soon(scheduler.run)
+        yield scheduler
         nursery.cancel_scope.cancel()
 
 
 async def test_what_was_pushed_in_the_last_second_is_pushed_again(tmp_path: Path) -> None:
     remote = RestorableRemote()
     world = await World(tmp_path / "a", remote).open()
-    async with synced(world) as syncer:
+    async with synced(world) as scheduler:
         await world.write("old", b"old")
-        await syncer.settle()
+        await scheduler.drain()
         saved = remote.saved()
         await world.write("f", b"precious")
         await world.mkdir("d")
         await world.write("d/big", bytes(range(256)) * 4096)
-        await syncer.settle()
+        await scheduler.drain()
         wanted = await world.tree()
         remote.put_back(saved)
-        await syncer.settle()
+        await scheduler.drain()
         assert await world.tree() == wanted
         assert await (await World(tmp_path / "b", remote).open()).tree() == wanted
         # Once more, with something that waits, and it goes on from there.
         remote.put_back(saved)
         await world.write("g", b"waited")
-        await syncer.settle()
+        await scheduler.drain()
         assert await (await World(tmp_path / "c", remote).open()).tree() == wanted | {"g": b"waited"}
 
 
@@ -88,17 +88,17 @@ async def test_a_state_that_was_never_seen_here_is_older_all_the_same(tmp_path: 
     remote = RestorableRemote()
     world, other = await World(tmp_path / "a", remote).open(), await World(tmp_path / "b", remote).open()
     theirs = Pusher(other.volume, remote, other.source, other.told.append)  # type: ignore[arg-type]
-    async with synced(world) as syncer:
-        await syncer.settle()
+    async with synced(world) as scheduler:
+        await scheduler.drain()
         await other.write("one", b"1")
         await theirs.push()
         saved = remote.saved()
         await other.write("two", b"2")
         await theirs.push()
-        await syncer.settle()
+        await scheduler.drain()
         await world.tree()
         remote.put_back(saved)
-        await syncer.settle()
+        await scheduler.drain()
         assert await world.tree() == {"one": b"1", "two": b"2"}
     assert await (await World(tmp_path / "c", remote).open()).tree() == {"one": b"1", "two": b"2"}
 
@@ -106,19 +106,19 @@ async def test_a_state_that_was_never_seen_here_is_older_all_the_same(tmp_path: 
 async def test_it_went_back_while_nobody_was_mounted(tmp_path: Path) -> None:
     remote = RestorableRemote()
     world = await World(tmp_path / "a", remote).open()
-    async with synced(world) as syncer:
-        await syncer.settle()
+    async with synced(world) as scheduler:
+        await scheduler.drain()
         saved = remote.saved()
         await world.write("f", b"precious")
-        await syncer.settle()
+        await scheduler.drain()
     held = world.source
     world.close()
     remote.put_back(saved)
     world = World(tmp_path / "a", remote)
     world.source = held  # a cache on disk outlives the mount
     await world.open()
-    async with synced(world) as syncer:
-        await syncer.settle()
+    async with synced(world) as scheduler:
+        await scheduler.drain()
         assert await world.tree() == {"f": b"precious"}
     world.close()
 
@@ -128,15 +128,15 @@ async def test_another_client_that_puts_things_back_is_followed(tmp_path: Path) 
     remote = RestorableRemote()
     world, other = await World(tmp_path / "a", remote).open(), await World(tmp_path / "b", remote).open()
     theirs = Pusher(other.volume, remote, other.source, other.told.append)  # type: ignore[arg-type]
-    async with synced(world) as syncer:
-        await syncer.settle()
+    async with synced(world) as scheduler:
+        await scheduler.drain()
         before = remote.at
         await world.write("f", b"x")
-        await syncer.settle()
-        await theirs.follow(remote.at)
+        await scheduler.drain()
+        await theirs.rebaser.follow(remote.at)
         remote.store[before]  # still there, so that this is no lapse of the store
         remote.at, remote.updated_at_ns = before, remote.updated_at_ns + 1_000
-        await syncer.settle()
+        await scheduler.drain()
         assert await world.tree() == {}
 
 
@@ -145,36 +145,36 @@ async def test_what_is_collected_after_it_was_put_back_was_not_forgotten(tmp_pat
     """A Hub that lacks a state which it showed not long ago was set back; one that showed it hours ago may have collected it."""
     remote = RestorableRemote()
     world, other = await World(tmp_path / "a", remote).open(), await World(tmp_path / "b", remote).open()
-    async with synced(world) as syncer, synced(other) as theirs:
+    async with synced(world) as scheduler, synced(other) as theirs:
         await world.write("f", b"f")
-        await syncer.settle()
+        await scheduler.drain()
         await world.write("wrong", b"wrong")
-        await syncer.settle()
+        await scheduler.drain()
         seen = dict(remote.store)
-        await theirs.settle()
+        await theirs.drain()
         await other.unlink("wrong")
-        await theirs.settle()
+        await theirs.drain()
         for cid in {world.volume.base} & seen.keys():
             del remote.store[cid]
         world.clock.at_ns += away_s * 10**9
-        await syncer.settle()
+        await scheduler.drain()
         assert await world.names() == (["f"] if away_s else ["f", "wrong"])
 
 
 async def test_what_nobody_has_any_more_stays_shown_and_is_told(tmp_path: Path) -> None:
     remote = RestorableRemote()
     world = await World(tmp_path / "a", remote).open()
-    async with synced(world) as syncer:
-        await syncer.settle()
+    async with synced(world) as scheduler:
+        await scheduler.drain()
         saved = remote.saved()
         await world.write("f", b"x" * 600_000)
         await world.write("g", b"small")
-        await syncer.settle()
+        await scheduler.drain()
         remote.put_back(saved)
         world.source.forget()
         with pytest.raises(Corrupt, match="went back"):
-            await syncer.settle()
-        assert syncer.trouble is not None and world.volume.base != remote.at
+            await scheduler.drain()
+        assert scheduler.failure is not None and world.volume.base != remote.at
 
 
 async def test_who_may_not_write_follows(tmp_path: Path) -> None:
@@ -186,16 +186,16 @@ async def test_who_may_not_write_follows(tmp_path: Path) -> None:
             await World(tmp_path / f"b{refuses}", remote).open(),
         )
         world.volume.read_only = not refuses
-        async with synced(world) as syncer:
-            await syncer.settle()
+        async with synced(world) as scheduler:
+            await scheduler.drain()
             saved = remote.saved()
             await other.write("f", b"x")
             await Pusher(other.volume, remote, other.source, other.told.append).push()  # type: ignore[arg-type]
-            await syncer.settle()
+            await scheduler.drain()
             assert await world.names() == ["f"]
             remote.put_back(saved)
             remote.refuses = refuses
-            await syncer.settle()
+            await scheduler.drain()
             assert await world.names() == []
 
 
@@ -213,17 +213,17 @@ async def test_two_clients_after_one_step_back_end_equal_with_all_that_either_ha
     async with synced(one) as of_one, synced(two) as of_two:
         await one.write("old", b"old")
         await one.mkdir("d")
-        await of_one.settle()
-        await of_two.settle()
+        await of_one.drain()
+        await of_two.drain()
         saved = remote.saved()
         await one.write("of one", b"1")
         await one.write("old", b"newer")
         await one.rename("d", "moved")
-        await of_one.settle()
-        await of_two.settle()
+        await of_one.drain()
+        await of_two.drain()
         await two.write("of two", b"2" * 300_000)
         await two.write("moved/below", b"below")
-        await of_two.settle()
+        await of_two.drain()
         # What the one never saw of the other it can still learn from it, through the Hub.
         wanted = await two.tree()
         if waits:
@@ -234,8 +234,8 @@ async def test_two_clients_after_one_step_back_end_equal_with_all_that_either_ha
         remote.put_back(saved)
         remote.now_ns = 0 if behind else newest_ns + 10**9
         syncers = [of_one, of_two]
-        for syncer in (syncers[first], syncers[1 - first], syncers[first], syncers[1 - first]):
-            await syncer.settle()
+        for scheduler in (syncers[first], syncers[1 - first], syncers[first], syncers[1 - first]):
+            await scheduler.drain()
         assert await one.tree() == wanted
         assert await two.tree() == wanted
     assert await (await World(tmp_path / "fresh", remote).open()).tree() == wanted
@@ -248,23 +248,23 @@ async def test_two_clients_that_hold_half_of_the_bytes_each_give_the_hub_all_of_
     remote = RestorableRemote()
     one, two = [await World(tmp_path / name, remote).open() for name in ("one", "two")]
     async with synced(one) as of_one, synced(two) as of_two:
-        await of_one.settle()
-        await of_two.settle()
+        await of_one.drain()
+        await of_two.drain()
         saved = remote.saved()
         wanted: dict[str, bytes] = {}
-        for world, syncer, other in ((one, of_one, of_two), (two, of_two, of_one)):
+        for world, scheduler, other in ((one, of_one, of_two), (two, of_two, of_one)):
             for number in range(files):
                 name = f"{world is one} {number}"
                 wanted[name] = name.encode() + b"x" * 300_000 * (number < 3)
                 await world.write(name, wanted[name])
-            await syncer.settle()
-            await other.settle()
+            await scheduler.drain()
+            await other.drain()
         remote.put_back(saved)
         await one.write("waits", b"waits")
         with pytest.raises(Corrupt, match="went back"):
-            await of_one.settle()
-        await of_two.settle()
-        await of_one.settle()
-        await of_two.settle()
+            await of_one.drain()
+        await of_two.drain()
+        await of_one.drain()
+        await of_two.drain()
         wanted["waits"] = b"waits"
         assert await one.tree() == await two.tree() == wanted

@@ -12,7 +12,7 @@ from world import ME, MemoryRemote, World
 
 from bucketfs.errors import Corrupt, NoSpace, Unavailable
 from bucketfs.journal.checksums import BLOCK_SIZE
-from bucketfs.sync import Pace, Pusher, Syncer
+from bucketfs.sync import Pace, Pusher, Scheduler
 from bucketfs.sync import scheduler as sync_module
 from bucketfs.types import DraftId
 from bucketfs.vfs import DraftDamaged, FileNode, left_open, seal
@@ -157,7 +157,7 @@ async def test_layers_over_sealed_bytes_stay_few(tmp_path: Path) -> None:
         assert await here.read("f") == wanted
     node = await file(here, "f")
     assert len(node.content.layers) <= LAYERS_MAX + 1
-    await pusher(here).checkpoint()
+    await pusher(here).checkpoints.write()
     here.remote.away = False
     here = await again(here)
     assert await here.read("f") == wanted
@@ -183,11 +183,11 @@ async def test_a_file_that_is_written_anew_again_and_again_holds_one_draft(
     here.vfs.forget([(inode, node.lookups) for inode, node in here.volume.tree.registry.items()])
     assert here.volume.pending.garbage_bytes == 3040
     monkeypatch.setattr(sync_module, "GARBAGE_BYTES_MAX", 3000)
-    syncer = Syncer(here.volume, here.remote, here.source, pusher(here), Pace(1e9, 1e9))  # type: ignore[arg-type]
+    scheduler = Scheduler(here.volume, here.remote, here.source, pusher(here), Pace(1e9, 1e9))  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(syncer.run)
+        nursery.start_soon(scheduler.run)
         with pytest.raises(Unavailable):
-            await syncer.settle()
+            await scheduler.drain()
         while here.journal.figures().drafts > 1:
             await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
@@ -244,8 +244,8 @@ async def test_a_push_goes_without_what_is_damaged(tmp_path: Path) -> None:
     for name in hit:
         await damage(here, name)
     await push.push()
-    assert set(push.aside.damaged) == hit and not push.aside.refused
-    assert all(path in reason for path, reason in push.aside.damaged.items())
+    assert set(push.withheld.damaged) == hit and not push.withheld.refused
+    assert all(path in reason for path, reason in push.withheld.damaged.items())
 
     found = await at_the_hub(here)
     assert found.pop("old") == b"the good copy"
@@ -260,18 +260,18 @@ async def test_a_push_goes_without_what_is_damaged(tmp_path: Path) -> None:
     here = await again(here)
     push = pusher(here)
     await push.push()
-    assert set(push.aside.damaged) == hit
+    assert set(push.withheld.damaged) == hit
     await here.write("old", b"written anew")
     await here.write("new/moved", b"anew, too")
     await here.unlink("new/deep/two")
     await push.push()
-    assert set(push.aside.damaged) == {"new/deep/large"}
+    assert set(push.withheld.damaged) == {"new/deep/large"}
     found = await at_the_hub(here)
     assert found["old"] == b"written anew" and found["new/moved"] == b"anew, too"
     assert found.keys() == {"old", "new", "new/deep", "new/one", "new/moved", "three"}
     await here.write("new/deep/large", b"mended")
     await push.push()
-    assert not push.aside.damaged and not here.volume.root.dirty
+    assert not push.withheld.damaged and not here.volume.root.dirty
     assert await at_the_hub(here) == await here.tree()
 
 
@@ -292,7 +292,7 @@ async def test_a_damaged_file_and_another_client(tmp_path: Path) -> None:
     names = await here.names("d")
     assert names[0] == "a" and len(names) == 3 and names[1].startswith("b"), names
     assert await here.read("d/b") == b"b" * 1000, "the Hub's"
-    (copy,) = push.aside.damaged
+    (copy,) = push.withheld.damaged
     assert copy.startswith("d/b (conflict")
 
 
@@ -302,15 +302,15 @@ async def test_sync_says_what_waits_for_damage(tmp_path: Path) -> None:
     await here.write("g", b"g" * 100)
     await seal(here.volume, 0)
     await damage(here, "f")
-    syncer = Syncer(here.volume, here.remote, here.source, pusher(here), Pace(1e9, 1e9))  # type: ignore[arg-type]
+    scheduler = Scheduler(here.volume, here.remote, here.source, pusher(here), Pace(1e9, 1e9))  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(syncer.run)
+        nursery.start_soon(scheduler.run)
         with pytest.raises(Corrupt, match=r"'f'.*damaged on this disk"):
-            await syncer.settle()
-        assert set(syncer.damaged) == {"f"} and syncer.trouble is None
-        syncer.hurry()  # as when the Hub is back, between the attempt and whoever asked for it
-        assert set(syncer.damaged) == {"f"}
+            await scheduler.drain()
+        assert set(scheduler.damaged) == {"f"} and scheduler.failure is None
+        scheduler.retry_now()  # as when the Hub is back, between the attempt and whoever asked for it
+        assert set(scheduler.damaged) == {"f"}
         await here.write("f", b"anew")
-        await syncer.settle()
-        assert not syncer.damaged
+        await scheduler.drain()
+        assert not scheduler.damaged
         nursery.cancel_scope.cancel()

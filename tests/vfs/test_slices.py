@@ -211,7 +211,7 @@ async def test_no_root_shows_half_a_rename(
     for verb, *arguments in then:
         await act(world, next(counter), verb, *arguments)
     if again:
-        await pusher_of(world).checkpoint()
+        await pusher_of(world).checkpoints.write()
         world.close()
         world = await World(folder / "here", remote).open()
         assert world.quarantined == []
@@ -361,7 +361,7 @@ async def test_changes_after_a_slice_a_kill_and_a_push_of_somebody_else(
     world = await World(tmp_path / "here", remote).open()
     assert world.quarantined == [] and await world.tree() == tree
     if checkpoint:
-        await pusher_of(world).checkpoint()
+        await pusher_of(world).checkpoints.write()
         world.close()
         world = await World(tmp_path / "here", remote).open()
     done = await pusher_of(world, nodes=3).push()
@@ -436,14 +436,14 @@ async def test_the_journal_is_written_anew_a_few_times_only(tmp_path: Path, monk
     for number in range(200):
         await world.write(f"f{number}", b"%d" % number)
     pusher, begun = pusher_of(world, nodes=4), 0
-    true_checkpoint = pusher.checkpoint
+    true_checkpoint = pusher.checkpoints.write
 
     async def checkpoint() -> None:
         nonlocal begun
         begun += 1
         await true_checkpoint()
 
-    monkeypatch.setattr(pusher, "checkpoint", checkpoint)
+    monkeypatch.setattr(pusher.checkpoints, "write", checkpoint)
     await pusher.push()
     assert len(remote.roots) >= 50 and 1 < begun < 10
     figures = world.journal.figures()

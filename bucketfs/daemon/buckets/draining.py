@@ -27,7 +27,7 @@ async def settle_all(chosen: list[OpenVolume]) -> None:
     failure: BucketfsError | None = None
     for one in chosen:
         try:
-            await one.syncer.settle()
+            await one.scheduler.drain()
         except BucketfsError as error:
             failure = failure or error
     if failure is not None:
@@ -50,12 +50,12 @@ async def reporting(chosen: list[OpenVolume], progress: Progress, work: Callable
     async def report() -> None:
         while True:
             await trio.sleep(PROGRESS_EVERY_S)
-            waiting = sum(one.syncer.pending_count for one in chosen)
-            pushing = [found for one in chosen if (found := one.syncer.progress()) is not None]
+            waiting = sum(one.scheduler.pending_count for one in chosen)
+            pushing = [found for one in chosen if (found := one.scheduler.progress()) is not None]
             document: Document = {"text": f"{waiting} changes wait", "pending_count": waiting}
             if pushing:
                 document["done_bytes"] = sum(found.done_bytes for found in pushing)
-                document["total_bytes"] = sum(one.syncer.pending_bytes for one in chosen)
+                document["total_bytes"] = sum(one.scheduler.pending_bytes for one in chosen)
             await progress(document)
 
     failure: BucketfsError | None = None
@@ -73,10 +73,10 @@ async def reporting(chosen: list[OpenVolume], progress: Progress, work: Callable
 
 def left_of(one: OpenVolume) -> str:
     """What of a bucket was not pushed, in words; empty when nothing is left."""
-    if not one.syncer.dirty:
+    if not one.scheduler.dirty:
         return ""
-    count, size = one.syncer.pending_count, one.syncer.pending_bytes
-    why = f" ({one.syncer.trouble.error})" if one.syncer.trouble is not None else ""
+    count, size = one.scheduler.pending_count, one.scheduler.pending_bytes
+    why = f" ({one.scheduler.failure.error})" if one.scheduler.failure is not None else ""
     return f"{count} changes ({size} bytes) of bucket {one.info.name!r} wait in the journal for the next mount{why}"
 
 
@@ -86,7 +86,7 @@ async def drain(volumes: Volumes, deadline: float) -> None:
 
     async def one_volume(one: OpenVolume) -> None:
         try:
-            await Retry()(one.syncer.settle, give_up_after_s=AWAY_S)
+            await Retry()(one.scheduler.drain, give_up_after_s=AWAY_S)
         except BucketfsError as error:
             log.info("bucket %r could not be pushed at the end: %s", one.info.name, error)
 
@@ -100,5 +100,5 @@ async def drain(volumes: Volumes, deadline: float) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(removals)
             for one in volumes.open.values():
-                if one.syncer.dirty:
+                if one.scheduler.dirty:
                     nursery.start_soon(one_volume, one)

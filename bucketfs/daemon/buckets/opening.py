@@ -17,7 +17,7 @@ from bucketfs.disk import Disk
 from bucketfs.errors import DiskFailed, HubError, NoSpace, NotFound, Refused, Unauthenticated, Unsupported
 from bucketfs.journal import Journal, Quarantine, Resources
 from bucketfs.remote import NativeRemote
-from bucketfs.sync import Keeper, Pace, Pusher, Syncer
+from bucketfs.sync import BasePinner, Pace, Pusher, Scheduler
 from bucketfs.types import ROOT_INODE, BucketKey, Inode
 from bucketfs.vfs import (
     BaseTree,
@@ -48,8 +48,8 @@ class OpenVolume:
     info: BucketInfo
     volume: Volume
     journal: Journal
-    syncer: Syncer
-    keeper: Keeper
+    scheduler: Scheduler
+    pinner: BasePinner
     room: StorageLimit
     opened_s: float = field(default_factory=trio.current_time)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -115,11 +115,11 @@ class Opener:
             self.closing(journal)
             journal.close()
             raise
-        syncer = Syncer(volume, remote, self._cache, pusher, self._pace)
+        scheduler = Scheduler(volume, remote, self._cache, pusher, self._pace)
         room = StorageLimit(f"bucket {info.name!r}")
         volume.push.limits = (room,) if self._session.guest else (self.room, room)
         volume.push.grew(_grown_by(volume))
-        return OpenVolume(name, info, volume, journal, syncer, Keeper(volume, self._cache), room)
+        return OpenVolume(name, info, volume, journal, scheduler, BasePinner(volume, self._cache), room)
 
     def release_reserve(self) -> bool:
         """Give up a part of the room that is kept for changes that free room. False when none is left."""
@@ -169,16 +169,16 @@ class Opener:
 
     async def _begin_anew(self, pusher: Pusher, info: BucketInfo) -> None:
         """Have no record in the journal any more of what a power loss took: what is written next may stand in the same draft. When
-        there is no room for that the syncer goes on trying, and until then nothing can be changed."""
+        there is no room for that the scheduler goes on trying, and until then nothing can be changed."""
         try:
-            await pusher.checkpoint()
+            await pusher.checkpoints.write()
         except (NoSpace, DiskFailed) as error:
             log.warning("bucket %r: nothing can be changed in it until the journal can begin anew: %s", info.name, error)
 
     async def _look_as_guest(self, pusher: Pusher, remote: NativeRemote, info: BucketInfo) -> None:
         """Know the rights in someone else's bucket before anything of it is shown. Raises NotFound when there are none."""
-        await pusher.learn(await remote.look())
-        rights = pusher.rights
+        await pusher.apply_permissions(await remote.look())
+        rights = pusher.permissions
         if rights is not None and not rights.shows(""):
             raise NotFound(
                 f"nothing of bucket {info.key} is shared with you",

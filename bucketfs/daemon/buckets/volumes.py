@@ -31,7 +31,7 @@ from bucketfs.daemon.session import Session
 from bucketfs.disk import Disk
 from bucketfs.errors import BucketfsError, Busy, NoSpace, NotEmpty, NotFound, OverQuota, Stale, TimedOut
 from bucketfs.journal import glance, inodes_named
-from bucketfs.sync import Feed, News, Pace, Turn
+from bucketfs.sync import ChangeFeed, News, NewsKind, Pace
 from bucketfs.types import BucketKey, Cid, Inode
 from bucketfs.vfs import VFS, InodeNumbers, Invalidation, Node, Owner, Volume
 
@@ -65,7 +65,7 @@ class Volumes:
     ) -> None:
         self.open: dict[BucketKey, OpenVolume] = {}
         self.waiting: dict[BucketKey, Waiting] = {}
-        self.feed = Feed()
+        self.feed = ChangeFeed()
         self.vfs: VFS
         self._session = session
         self._cache = cache
@@ -131,20 +131,20 @@ class Volumes:
     async def _keep(self, opened: OpenVolume) -> None:
         try:
             with opened.scope:
-                opened.syncer.heard()
+                opened.scheduler.root_moved()
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(opened.syncer.run)
-                    nursery.start_soon(opened.keeper.run)
+                    nursery.start_soon(opened.scheduler.run)
+                    nursery.start_soon(opened.pinner.run)
         finally:
             opened.ended.set()
 
     def _moved(self, opened: OpenVolume, old: Cid, new: Cid, ours: bool) -> None:
-        self.feed.tell(News(Turn.MOVED, opened.info.key, opened.info.name, opened.name, old, new, ours))
+        self.feed.tell(News(NewsKind.MOVED, opened.info.key, opened.info.name, opened.name, old, new, ours))
 
     def hurry(self) -> None:
         """What stood in the way of pushes may be gone: try again now."""
         for one in self.open.values():
-            one.syncer.hurry()
+            one.scheduler.retry_now()
         for waiting in self.waiting.values():
             waiting.hurry()
         for removal in self.removals.pending.values():
@@ -153,7 +153,7 @@ class Volumes:
     def heard(self, key: BucketKey) -> None:
         """The root of a bucket may have moved."""
         if key in self.open:
-            self.open[key].syncer.heard()
+            self.open[key].scheduler.root_moved()
         elif key in self.waiting:
             self.waiting[key].hurry()
 
@@ -166,7 +166,7 @@ class Volumes:
                 room.used_bytes = await volume.load(partial(_size_of_base, volume))
             room.limit_bytes = limits.bucket_bytes_limit
             if _has_room(one):
-                one.syncer.hurry()
+                one.scheduler.retry_now()
 
     def space(self, total_bytes: int, free_bytes: int) -> tuple[int, int]:
         """What of the room on this machine, total and free, may be used at the Hub, too."""
@@ -185,7 +185,7 @@ class Volumes:
             garbage_bytes = one.volume.pending.garbage_bytes
             with trio.move_on_after(GIVE_BACK_PATIENCE_S):
                 try:
-                    if await one.syncer.give_back():
+                    if await one.scheduler.drafts.free():
                         freed_bytes += garbage_bytes
                 except BucketfsError as error:
                     log.debug("bucket %r gives nothing back now: %s", one.info.name, error)
@@ -196,7 +196,7 @@ class Volumes:
         opened = self.open.get(volume.key)
         if opened is None:
             raise Stale(f"bucket {volume.key} was taken off the mount")
-        await opened.syncer.settle()
+        await opened.scheduler.drain()
 
     # The buckets of an all-buckets mount
 
@@ -405,7 +405,7 @@ class Volumes:
         volume = opened.volume
         if isinstance(error, Busy):
             with trio.move_on_after(REMOVE_PATIENCE_S), suppress(BucketfsError):
-                await opened.syncer.settle()
+                await opened.scheduler.drain()
                 if not await volume.load(lambda: volume.tree.is_empty(volume.root)):
                     return NotEmpty("the bucket is not empty at the Hub")
         return error
@@ -423,11 +423,11 @@ class Volumes:
         """Take a bucket off the mount at once, and close its journal when nobody is at work with it."""
         opened.volume.push.grew(-opened.volume.push.grown_bytes)
         del self.open[opened.info.key]
-        self.feed.tell(News(Turn.END, opened.info.key, opened.info.name, opened.name, opened.volume.base, None))
+        self.feed.tell(News(NewsKind.END, opened.info.key, opened.info.name, opened.name, opened.volume.base, None))
         if opened.name in self.vfs.buckets.names:
             self.vfs.buckets.drop(opened.name)
         await self._stop(opened)
-        opened.syncer.leave()
+        opened.scheduler.stop()
         with trio.CancelScope(shield=True):
             self._opener.closing(opened.journal)
             await opened.journal.aclose()
@@ -447,14 +447,14 @@ async def _tried(new: Sequence[Waiting]) -> None:
 
 def _has_room(one: OpenVolume) -> bool:
     """Whether a push of a volume waits for room at the Hub that is there now."""
-    trouble, wanted, free = one.syncer.trouble, one.syncer.room_wanted_bytes, one.volume.push.free_bytes
+    trouble, wanted, free = one.scheduler.failure, one.scheduler.room_wanted_bytes, one.volume.push.free_bytes
     if trouble is not None and isinstance(trouble.error, OverQuota):
         return all(room.left_bytes != 0 for room in one.volume.push.limits)
     return wanted is not None and (free is None or wanted <= free)
 
 
 def _holds_changes(opened: OpenVolume) -> bool:
-    return opened.syncer.dirty or len(opened.journal.quarantine) > 0
+    return opened.scheduler.dirty or len(opened.journal.quarantine) > 0
 
 
 def _roots_of(volume: Volume) -> set[Cid]:
@@ -473,7 +473,7 @@ def _inodes_of(folder: Path) -> set[Inode]:
 
 def started(opened: OpenVolume) -> News:
     """A bucket is followed from its base on."""
-    return News(Turn.START, opened.info.key, opened.info.name, opened.name, None, opened.volume.base)
+    return News(NewsKind.START, opened.info.key, opened.info.name, opened.name, None, opened.volume.base)
 
 
 def _size_of_base(volume: Volume) -> int:

@@ -45,7 +45,7 @@ def commands_of(
             await volumes.removals.settle()
             await mount.drained()
             return {"buckets": [str(one.info.key) for one in chosen]}
-        waiting = sum(one.syncer.pending_count for one in chosen)
+        waiting = sum(one.scheduler.pending_count for one in chosen)
         raise TimedOut(f"{waiting} changes still wait after {limit_s} s", hint="'bucketfs status' says why")
 
     async def end(arguments: Arguments, progress: Progress) -> Document:

@@ -12,7 +12,7 @@ from bucketfs.daemon.control.socket import Progress
 from bucketfs.daemon.mount_paths import Where, is_under
 from bucketfs.dag import cid_text, diff
 from bucketfs.errors import BucketfsError, TooLarge
-from bucketfs.sync import Event, Kind, News, PoliteSource, Turn, events_of
+from bucketfs.sync import BucketChange, ChangeKind, News, NewsKind, PoliteSource, events_of
 from bucketfs.types import Cid
 from bucketfs.vfs import Permissions
 
@@ -38,7 +38,7 @@ async def _documents(news: News, volumes: Volumes, where: Where, source: Source,
     if not _meant(folder, asked):
         return []
     document = _head(news)
-    if news.turn is not Turn.MOVED:
+    if news.kind is not NewsKind.MOVED:
         return [document]
     assert news.old is not None and news.new is not None, "a move has two ends"
     try:
@@ -46,24 +46,24 @@ async def _documents(news: News, volumes: Volumes, where: Where, source: Source,
         if len(changes) > EVENTS_MAX:
             raise TooLarge(f"more than {EVENTS_MAX} differences")
     except BucketfsError as error:
-        return [{**document, "kind": Turn.LOST.value, "old_root": cid_text(news.old), "reason": str(error)}]
+        return [{**document, "kind": NewsKind.LOST.value, "old_root": cid_text(news.old), "reason": str(error)}]
     opened = volumes.open.get(news.key)
     rights = None if opened is None else opened.volume.tree.permissions
     return list(_shown(events_of(changes), document, news, where, asked, rights))
 
 
 def _head(news: News) -> Document:
-    document: Document = {"kind": news.turn.value, "bucket": news.name, "key": str(news.key), "time_s": time.time()}
-    if news.turn in (Turn.MOVED, Turn.LOST):
+    document: Document = {"kind": news.kind.value, "bucket": news.name, "key": str(news.key), "time_s": time.time()}
+    if news.kind in (NewsKind.MOVED, NewsKind.LOST):
         document["origin"] = "local" if news.local else "remote"
-    if news.turn is Turn.LOST:
+    if news.kind is NewsKind.LOST:
         document["old_root"] = _text(news.old)
-    document["root"] = _text(news.old if news.turn is Turn.END else news.new)
+    document["root"] = _text(news.old if news.kind is NewsKind.END else news.new)
     return document
 
 
 def _shown(
-    events: list[Event], head: Document, news: News, where: Where, asked: str, rights: Permissions | None
+    events: list[BucketChange], head: Document, news: News, where: Where, asked: str, rights: Permissions | None
 ) -> Iterator[Document]:
     """The events that the mount shows and somebody asked for, as documents."""
     for event in events:
@@ -81,9 +81,9 @@ def _shown(
         yield document
 
 
-def _meant(at: str, asked: str, kind: Kind | None = None) -> bool:
+def _meant(at: str, asked: str, kind: ChangeKind | None = None) -> bool:
     """Whether what is at ``at`` is, holds, or lies in what was asked for. The attributes of a folder are nobody's but its own."""
-    return is_under(at, asked) or (kind is not Kind.ATTRIBUTES and is_under(asked, at))
+    return is_under(at, asked) or (kind is not ChangeKind.ATTRIBUTES and is_under(asked, at))
 
 
 def _text(cid: Cid | None) -> str | None:

@@ -37,7 +37,7 @@ async def export_quarantine(volumes: Volumes, where: Where, asked: str, target: 
         document: Document = {"bucket": one.info.name, "key": str(one.info.key), "folder": folder}
         try:
             make_private_folder(target)
-            document["files"] = await one.syncer.export_quarantine(folder)
+            document["files"] = await one.scheduler.export_quarantine(folder)
         except BucketfsError as error:
             failed.append(document | {"error": str(error), "hint": error.hint})
         else:

@@ -34,30 +34,30 @@ FULL_BYTES = 1 << 20
 def bucket_status(one: OpenVolume, hub_data: Path | None = None) -> Document:
     """One bucket: its root, what waits, what went wrong. Times are seconds since 1970, ages seconds. ``hub_data`` is where the
     embedded Hub keeps its stores, if that is the Hub."""
-    syncer, volume = one.syncer, one.volume
-    trouble, progress = syncer.trouble, syncer.progress()
+    scheduler, volume = one.scheduler, one.volume
+    trouble, progress = scheduler.failure, scheduler.progress()
     since_ns = volume.push.since_ns
     return {
         "name": one.info.name,
         "key": str(one.info.key),
         "root": cid_text(volume.base),
         "remote": "native",
-        "pending_count": syncer.pending_count,
-        "pending_bytes": syncer.pending_bytes,
+        "pending_count": scheduler.pending_count,
+        "pending_bytes": scheduler.pending_bytes,
         "oldest_age_s": None if since_ns is None else max(0.0, (volume.now_ns() - since_ns) / 1e9),
         "pushing": None if progress is None else asdict(progress),
-        "sent": {"blocks": syncer.sent.blocks_sent, "bytes": syncer.sent.bytes_sent},
-        "last_push_s": syncer.last_push_s,
+        "sent": {"blocks": scheduler.sent.blocks_sent, "bytes": scheduler.sent.bytes_sent},
+        "last_push_s": scheduler.last_push_s,
         "paused": None if trouble is None else paused_by(trouble.error, hub_data),
         "error": None if trouble is None else str(trouble.error),
         "hint": None if trouble is None else _hint(trouble.error, hub_data) or None,
         "error_since_s": None if trouble is None else trouble.since_s,
         "next_try_s": None if trouble is None else trouble.next_try_s,
         "conflicts": [conflict.copy for conflict in volume.pending.conflicts],
-        "refused": [{"path": path, "reason": reason} for path, reason in syncer.refused.items()],
-        "damaged": [{"path": path, "reason": reason} for path, reason in syncer.damaged.items()],
+        "refused": [{"path": path, "reason": reason} for path, reason in scheduler.refused.items()],
+        "damaged": [{"path": path, "reason": reason} for path, reason in scheduler.damaged.items()],
         "quarantined": [{"path": path, "change": change} for path, change in one.journal.quarantine.by_path().items()],
-        "journal": asdict(one.journal.figures()) | {"base_waiting": one.keeper.waiting_count},
+        "journal": asdict(one.journal.figures()) | {"base_waiting": one.pinner.waiting_count},
     }
 
 

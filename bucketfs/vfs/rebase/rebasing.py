@@ -30,7 +30,7 @@ from bucketfs.vfs.rebase.plan import Rebased, RebasePlan
 from bucketfs.vfs.rebase.planner import Planner
 from bucketfs.vfs.rebase.renames import Unfollowed
 from bucketfs.vfs.rebase.two_trees import TwoTrees
-from bucketfs.vfs.snapshot.proposal import BuiltNode, built_of, without_folders
+from bucketfs.vfs.snapshot.proposal import BuiltNode
 from bucketfs.vfs.tree.node import Node
 from bucketfs.vfs.tree.tree_reader import Wanted
 from bucketfs.vfs.tree.volume import Volume
@@ -96,4 +96,4 @@ class _RebaseAttempt:
                 return plan
 
 
-__all__ = ["BuiltNode", "Rebased", "built_of", "rebase_onto", "without_folders"]
+__all__ = ["Rebased", "rebase_onto"]

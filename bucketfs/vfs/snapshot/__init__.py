@@ -1,7 +1,7 @@
 """What a push carries: an immutable snapshot of the pending changes, cut into batches. Imports `tree`."""
 
 from bucketfs.vfs.snapshot.batches import Choice, Limits, Slices
-from bucketfs.vfs.snapshot.contested import contested_changes
+from bucketfs.vfs.snapshot.candidates import equal_candidates
 from bucketfs.vfs.snapshot.freezing import FrozenDirectory, FrozenFile, FrozenSymlink, Picture, freeze, pushed, thaw
 from bucketfs.vfs.snapshot.proposal import BuiltNode, agree, built_of, without_folders
 
@@ -16,7 +16,7 @@ __all__ = [
     "Slices",
     "agree",
     "built_of",
-    "contested_changes",
+    "equal_candidates",
     "freeze",
     "pushed",
     "thaw",

@@ -1,6 +1,6 @@
-"""What of a volume waits by itself while the rest is pushed: what the Hub refuses, what stands on blocks that nobody has any more,
-what the disk here has damaged, and files that the Hub has no room for. Each with its reason, for as long as it is as it was when
-that was found.
+"""Changes that are withheld while the rest is pushed, each with its reason: what the Hub refuses, what needs blocks that are
+lost, what the disk here has damaged, and files that the Hub has no room for. A change is withheld for as long as it is as it
+was when that was found.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from bucketfs.errors import BucketfsError, Corrupt
-from bucketfs.sync.partial_push import Cut, Place, Unit, cut, moved_among, parts_of, wanted_of
+from bucketfs.sync.partial_push import Cut, Unit, UnitPath, cut, moved_among, parts_of, wanted_of
 from bucketfs.sync.tree_builder import FilesDamaged
 from bucketfs.types import BucketKey
 from bucketfs.vfs import FrozenFile, Node, Picture
@@ -21,14 +21,14 @@ NODES_SHARE, NODES_BYTES = 1000, 4096
 """What the nodes of a file and of the folder it is in take at the Hub, roughly: so large a part of its bytes, and so many more."""
 
 
-class Aside:
-    """What waits by itself of the bucket ``key``."""
+class Withheld:
+    """What is withheld of the bucket ``key``."""
 
     def __init__(self, key: BucketKey) -> None:
         self._key = key
-        self._refused: dict[Place, str] = {}
-        self._minor: set[Place] = set()
-        self._lost: set[Place] = set()
+        self._refused: dict[UnitPath, str] = {}
+        self._minor: set[UnitPath] = set()
+        self._lost: set[UnitPath] = set()
         self._damaged: dict[Node, tuple[int, str]] = {}  # what was found in which version
         self._large: dict[Node, tuple[int, str, int]] = {}  # which version, why, and what it takes at the Hub
         self._large_at_once = 1
@@ -38,7 +38,7 @@ class Aside:
         """Whether anything does."""
         return bool(self._refused or self._damaged or self._large)
 
-    def __contains__(self, place: Place) -> bool:
+    def __contains__(self, place: UnitPath) -> bool:
         return place in self._refused
 
     @property
@@ -68,23 +68,23 @@ class Aside:
         return len(self._damaged) + len(self._large)
 
     def clear(self) -> None:
-        """Nothing waits any more."""
+        """Nothing is dirty any more."""
         self._refused, self._damaged, self._large = {}, {}, {}
 
-    def forgive(self) -> None:
-        """All of it is to be tried again. What was found damaged is told until then: whoever asked for the attempt that found it
-        may not have looked yet."""
+    def retry(self) -> None:
+        """All of it is to be tried again. Damage is reported until the retry has run: the user that asked for the attempt which
+        found it may not have looked yet."""
         self._refused, self._large, self._again = {}, {}, True
 
-    def refuse(self, place: Place, reason: str, *, minor: bool = False) -> None:
-        """The Hub refuses what is at ``place``. ``minor``: nobody need be told."""
+    def refuse(self, place: UnitPath, reason: str, *, minor: bool = False) -> None:
+        """The Hub refuses what is at ``place``. ``minor``: it is not reported."""
         self._refused[place] = reason
         if minor:
             self._minor.add(place)
         else:
             log.warning("%s: %r cannot go to the Hub and waits here: %s", self._key, _text(place), reason)
 
-    def refuse_all(self, places: Iterable[Place], error: BucketfsError) -> None:
+    def refuse_all(self, places: Iterable[UnitPath], error: BucketfsError) -> None:
         """The Hub refuses ``places`` with ``error``, which is Corrupt when they need bytes that are lost."""
         lost = isinstance(error, Corrupt)
         why = f"it needs bytes that are lost: {error}; remove it or write it anew" if lost else str(error)
@@ -140,7 +140,7 @@ class Aside:
     def _is_large(self, file: FrozenFile) -> bool:
         return self._large.get(file.node, (None,))[0] == file.version
 
-    async def cut(self, picture: Picture, only: Collection[Place] | None) -> Cut:
+    async def cut(self, picture: Picture, only: Collection[UnitPath] | None) -> Cut:
         """What of a picture to push, of all or of ``only`` some places; all of it, without a further look, as long as nothing
         waits. What was undone since, or written anew, waits no more. Awaits only for directories of the base not at hand."""
         if self._again:
@@ -150,7 +150,7 @@ class Aside:
             return Cut(picture)
         parts = await parts_of(picture)
         # What was undone here since is nothing that could be refused.
-        still: dict[Place, Unit] = {
+        still: dict[UnitPath, Unit] = {
             place: unit for place, unit in parts.units.items() if place in self._refused and unit.touches
         }
         self._refused = {place: self._refused[place] for place in still}
@@ -193,5 +193,5 @@ def _is_as_it_was(node: Node, version: int) -> bool:
     return node.version == version and node.dirty and not node.orphan
 
 
-def _text(place: Place) -> str:
+def _text(place: UnitPath) -> str:
     return b"/".join(place).decode(errors="replace")

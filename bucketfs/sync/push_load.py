@@ -16,7 +16,7 @@ LOST_BYTES_MIN = 1 << 20
 """A push that has lost less goes on: it is over soon."""
 
 
-class Load:
+class PushLoad:
     """What one push carries. ``scope`` is around the sending; with ``may_drop`` it is cancelled when that is not worth it. ``over``
     is set when nothing is read for the push any more."""
 
