@@ -1,6 +1,6 @@
 """A channel to one Hub: gRPC on one side, trio on the other. The only file that imports grpc.
 
-- Calls with one reply are gRPC futures: a callback of gRPC's own thread wakes the waiting task, so no thread is used per call
+- Unary calls are gRPC futures: a callback of gRPC's own thread wakes the waiting task, so no thread is used per call
   (measured: half as fast again as a thread each).
 - Reply streams are read on worker threads with a limiter of their own, so that a slow stream never takes a thread that disk work
   needs. A call with such a stream waits for a place first, since a Hub counts open streams and refuses more than so many. gRPC
@@ -19,6 +19,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, cast
 
@@ -32,8 +33,8 @@ from bucketfs.client.endpoint import Endpoint
 from bucketfs.client.headers import Credentials, metadata
 from bucketfs.client.hub_clock import hub_time
 from bucketfs.client.status_errors import Failure, error_of, warning_of
-from bucketfs.client.streams import Dialogue, Encodable, Outbox, Replies, closing
-from bucketfs.errors import BucketfsError, TimedOut, Unauthenticated, Unavailable
+from bucketfs.client.streams import Dialogue, Encodable, Replies, closing
+from bucketfs.errors import BucketfsError, Corrupt, TimedOut, Unauthenticated, Unavailable
 from bucketfs.types import ThreadId
 
 log = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ class Channel:
     ) -> Any:
         """The reply to ``request``. ``timeout_s`` (the channel's if None) covers the whole call."""
         descriptor = service.methods_by_name[method]
-        limit_s = self.timeout_s if timeout_s is None else timeout_s
+        limit_s = self._limit_s(timeout_s)
 
         async def attempt() -> Any:
             await self._prepare()
@@ -179,29 +180,20 @@ class Channel:
     ) -> Any:
         """The one reply to a stream of requests. ``timeout_s`` is for each message to be taken, and for the reply.
 
-        What ``requests`` raises cancels the call and is raised. A Hub that ends the call early is noticed at the next
-        request.
+        What ``requests`` raises cancels the call and is raised. A Hub that ends the call early is noticed at the next request.
         """
-        stream = _Stream(self, service.methods_by_name[method], thread, timeout_s)
-        await self._prepare()
-        outbox = Outbox()
-        with self._ours(method):
-            call = self._callable(stream.method).future(outbox, metadata=self._headers(thread))
-            try:
-                call.add_done_callback(outbox.call_ended)
-                async with closing(requests) as ours:
-                    async for request in ours:
-                        with stream.limited():
-                            if not await outbox.put(request):
-                                break
-                outbox.finish()
-                with stream.limited():
-                    await outbox.ended.wait()
-                return self._result(call)
-            finally:
-                # In this order: a closed outbox ends the requests, which gRPC half-closes unless the call is over.
-                call.cancel()
-                outbox.close()
+        # On the wire one reply is a stream of one. No place is taken: `requests` may wait for a stream that needs one.
+        stream = _Stream(self, service.methods_by_name[method], thread, self._limit_s(timeout_s), places=None)
+        async with Dialogue[Any](stream, lambda reply: reply) as dialogue:
+            async with closing(requests) as ours:
+                async for request in ours:
+                    if not await dialogue.send(request):
+                        break
+            dialogue.finish()
+            replies = [reply async for reply in dialogue]
+        if len(replies) != 1:
+            raise Corrupt(f"{self._attempted(method)}: {len(replies)} replies where there is one")
+        return replies[0]
 
     def stream_out(
         self,
@@ -219,7 +211,8 @@ class Channel:
         ``convert`` is applied to each reply on the worker thread (the place to hash); what it raises is raised. ``bundle`` is how
         many replies are taken with one change of threads, for methods whose messages are small and come without pause.
         """
-        return Replies(_Stream(self, service.methods_by_name[method], thread, timeout_s), convert, request, bundle)
+        stream = _Stream(self, service.methods_by_name[method], thread, self._limit_s(timeout_s), self._places)
+        return Replies(stream, convert, request, bundle)
 
     def stream_both(
         self,
@@ -232,7 +225,11 @@ class Channel:
     ) -> Dialogue[T]:
         """A stream each way, to be entered with ``async with``; requests go by ``send`` and ``finish``. Else as
         ``stream_out``."""
-        return Dialogue(_Stream(self, service.methods_by_name[method], thread, timeout_s), convert)
+        stream = _Stream(self, service.methods_by_name[method], thread, self._limit_s(timeout_s), self._places)
+        return Dialogue(stream, convert)
+
+    def _limit_s(self, given_s: float | None) -> float:
+        return self.timeout_s if given_s is None else given_s
 
     def _attempted(self, method: str) -> str:
         return f"{method} at the Hub {self.endpoint}"
@@ -281,52 +278,56 @@ class Channel:
         key = f"{method.containing_service.full_name}/{method.name}"
         self.counts[key] += 1
         if key not in self._callables:
-            kind = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
+            replying = "unary_stream" if method.server_streaming else "unary_unary"
+            kind = "stream_stream" if method.client_streaming else replying
             make = getattr(self._channel, kind)
             self._callables[key] = make(f"/{key}", _serialize, GetMessageClass(method.output_type).FromString)
         return self._callables[key]
 
 
+@dataclass(eq=False, slots=True)
 class _Stream:
-    """One call of a method that streams (``StreamCall``)."""
+    """One call of a method that streams (``StreamCall``). ``places`` is None for a call that does not count."""
 
-    def __init__(self, channel: Channel, method: MethodDescriptor, thread: ThreadId | None, timeout_s: float | None) -> None:
-        self.method = method
-        self._channel = channel
-        self._thread = thread
-        self._limit_s = channel.timeout_s if timeout_s is None else timeout_s
+    channel: Channel
+    method: MethodDescriptor
+    thread: ThreadId | None
+    limit_s: float
+    places: trio.CapacityLimiter | None
 
     async def begin(self, request: object) -> Any:
-        channel = self._channel
+        channel = self.channel
         # Before the place is taken, for it may need a call with a place of its own: the stream that gets the token, which
         # is the one call that needs nothing first.
         if self.method.name != "GetToken":
             await channel._prepare()
-        with self.limited():
-            await channel._places.acquire_on_behalf_of(self)
+        if self.places is not None:
+            with self.limited():
+                await self.places.acquire_on_behalf_of(self)
         try:
             with channel._ours(self.method.name):
-                return channel._callable(self.method)(request, metadata=channel._headers(self._thread))
+                return channel._callable(self.method)(request, metadata=channel._headers(self.thread))
         except BaseException:
             self.end()
             raise
 
     def end(self) -> None:
-        self._channel._places.release_on_behalf_of(self)
+        if self.places is not None:
+            self.places.release_on_behalf_of(self)
 
     async def wait(self, get: Callable[[], T]) -> T:
         # A cancelled wait abandons its thread for a moment: leaving the stream's ``async with`` cancels the call that it
         # waits for.
-        with self._channel._ours(self.method.name):
-            return await trio.to_thread.run_sync(get, abandon_on_cancel=True, limiter=self._channel._limiter)
+        with self.channel._ours(self.method.name):
+            return await trio.to_thread.run_sync(get, abandon_on_cancel=True, limiter=self.channel._limiter)
 
     @contextlib.contextmanager
     def limited(self) -> Iterator[None]:
-        with trio.move_on_after(self._limit_s) as scope:
+        with trio.move_on_after(self.limit_s) as scope:
             yield
         if scope.cancelled_caught:
-            attempted = self._channel._attempted(self.method.name)
-            message = f"{attempted}: no answer within {self._limit_s:g} s"
+            attempted = self.channel._attempted(self.method.name)
+            message = f"{attempted}: no answer within {self.limit_s:g} s"
             raise TimedOut(message, hint="the Hub or the way to it is slow; try again")
 
 

@@ -46,10 +46,10 @@ class Invalidator:
     def __init__(self, tell: Callable[[Invalidation], None] | None = None) -> None:
         self.told = 0
         self._tell = tell if tell is not None else _tell
-        self._awaited: dict[Invalidation, list[tuple[int, trio.Event]]] = {}
-        self._waiting: dict[Invalidation, int] = {}
+        # In the order to be told, each with the tasks that wait for it. A repetition puts another list in place: it is how `run`
+        # sees that news was repeated while it was told.
+        self._waiting: dict[Invalidation, list[trio.Event]] = {}
         self._named: dict[tuple[Inode, bytes], set[Invalidation]] = {}
-        self._mentions = itertools.count()
         self._arrived = trio.Event()
         self._drained = trio.Event()
         self._drained.set()
@@ -63,8 +63,7 @@ class Invalidator:
         if not self._open:
             return
         # In the order of the last mention: a name that went, came and went again must end as gone.
-        self._waiting.pop(news, None)
-        self._waiting[news] = next(self._mentions)
+        self._waiting[news] = [*self._waiting.pop(news, ())]
         if isinstance(news, EntryGone | EntryChanged):
             self._named.setdefault((news.parent, news.name), set()).add(news)
         self._arrived.set()
@@ -76,7 +75,7 @@ class Invalidator:
         if not self._named:
             return
         for news in self._named.pop((parent, name), ()):
-            del self._waiting[news]
+            _wake(self._waiting.pop(news))
         self._rest()
 
     async def announced(self, news: Invalidation) -> None:
@@ -84,7 +83,7 @@ class Invalidator:
         self.notify(news)
         if self._open:
             done = trio.Event()
-            self._awaited.setdefault(news, []).append((self._waiting[news], done))
+            self._waiting[news].append(done)
             await done.wait()
 
     async def drained(self) -> None:
@@ -113,18 +112,17 @@ class Invalidator:
                 self._forget(batch)
         finally:
             self._open = False
+            for awaited in self._waiting.values():
+                _wake(awaited)
             self._waiting.clear()
             self._named.clear()
             self._drained.set()
-            for awaited in self._awaited.values():
-                for _, done in awaited:
-                    done.set()
 
-    def _forget(self, batch: Mapping[Invalidation, int]) -> None:
-        for news, mention in batch.items():
-            self._answer(news, mention)
+    def _forget(self, batch: Mapping[Invalidation, list[trio.Event]]) -> None:
+        for news, awaited in batch.items():
+            _wake(awaited)
             # News repeated meanwhile is told again: the announcement may have come before the second change.
-            if self._waiting.get(news) == mention:
+            if self._waiting.get(news) is awaited:
                 del self._waiting[news]
                 if isinstance(news, EntryGone | EntryChanged):
                     self._unname(news)
@@ -140,16 +138,6 @@ class Invalidator:
         if not self._waiting:
             self._arrived = trio.Event()
             self._drained.set()
-
-    def _answer(self, news: Invalidation, mention: int) -> None:
-        later: list[tuple[int, trio.Event]] = []
-        for mentioned, done in self._awaited.pop(news, ()):
-            if mentioned <= mention:
-                done.set()
-            else:
-                later.append((mentioned, done))
-        if later:
-            self._awaited[news] = later
 
     def _tell_all(self, batch: Sequence[Invalidation]) -> None:
         # Cleared before the check for cancellation: a task that cancelled and then sees us at rest can rely on it, since this
@@ -168,6 +156,11 @@ class Invalidator:
                         log.warning("the kernel did not take %s: %s", news, error)
         finally:
             self._rests.set()
+
+
+def _wake(awaited: list[trio.Event]) -> None:
+    for done in awaited:
+        done.set()
 
 
 def _tell(news: Invalidation) -> None:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
 import trio
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, SetattrFields, StatvfsData
 
 from bucketfs.errors import InvalidArgument, NameInvalid, NotFound, NotPermitted, TimedOut
 from bucketfs.mount.errno import errno_of
@@ -67,15 +68,15 @@ def _answers(handler: Handler[P, R]) -> Callable[Concatenate[Operations, P], Cor
         with trio.CancelScope(deadline=trio.current_time() + limit_s):
             try:
                 return await handler(self, *args, **kwargs)
-            except pyfuse3.FUSEError:
+            except FUSEError:
                 raise
             except Exception as error:
                 number = errno_of(error)
                 log.debug("%s: %s: %s", name, type(error).__name__, error)
-                raise pyfuse3.FUSEError(number) from error
+                raise FUSEError(number) from error
         self.overdue += 1
         log.warning("%s was not done after %.0f s and is answered with EIO", name, limit_s)
-        raise pyfuse3.FUSEError(errno_of(TimedOut(name)))
+        raise FUSEError(errno_of(TimedOut(name)))
 
     return answered
 
@@ -117,7 +118,7 @@ class Operations(pyfuse3.Operations):
     # Names and attributes.
 
     @_answers
-    async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         """A name's attributes. A missing name is answered by inode 0, when the kernel may remember that."""
         parent = Inode(parent_inode)
         if name == b".":
@@ -134,7 +135,7 @@ class Operations(pyfuse3.Operations):
         except NotFound:
             if not self._negative_timeout_s:
                 raise
-            nothing = pyfuse3.EntryAttributes()
+            nothing = EntryAttributes()
             nothing.entry_timeout = self._negative_timeout_s
             return nothing
 
@@ -147,7 +148,7 @@ class Operations(pyfuse3.Operations):
             errno_of(error)
 
     @_answers
-    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         attr = await self._vfs.getattr(Inode(inode))
         if not attr.settled and ctx.pid != self._amender.thread:
             await self._vfs.failures.settled(attr.inode)
@@ -156,13 +157,8 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def setattr(
-        self,
-        inode: int,
-        attr: pyfuse3.EntryAttributes,
-        fields: pyfuse3.SetattrFields,
-        fh: int | None,
-        ctx: pyfuse3.RequestContext,
-    ) -> pyfuse3.EntryAttributes:
+        self, inode: int, attr: EntryAttributes, fields: SetattrFields, fh: int | None, ctx: RequestContext
+    ) -> EntryAttributes:
         """Change what ``fields`` name. With the writeback cache a ctime may be among them: the kernel stamps regular files itself
         and sends the times here later (fs/fuse/dir.c: ``fuse_flush_times``)."""
         change = SetAttr(
@@ -178,15 +174,13 @@ class Operations(pyfuse3.Operations):
         return self._entry(await self._vfs.setattr(Inode(inode), change, handle, _caller(ctx)))
 
     @_answers
-    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         return bytes(await self._vfs.readlink(Inode(inode)))
 
     # Making, removing, renaming.
 
     @_answers
-    async def mknod(
-        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
+    async def mknod(self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
         """An empty regular file, which an NFS server makes like this. Raises NotPermitted for any other kind."""
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             raise NotPermitted("a bucket holds files, folders and symlinks only")
@@ -199,44 +193,34 @@ class Operations(pyfuse3.Operations):
         return self._named(Inode(parent_inode), name, attr)
 
     @_answers
-    async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+    async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
         check_name_bytes(name)
         parent = Inode(parent_inode)
         return self._named(parent, name, await self._vfs.mkdir(parent, name, mode & PERMISSION_BITS, _caller(ctx)))
 
     @_answers
-    async def symlink(
-        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
+    async def symlink(self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
         check_name_bytes(name)
         parent = Inode(parent_inode)
         return self._named(parent, name, await self._vfs.symlink(parent, name, target, _caller(ctx)))
 
     @_answers
-    async def link(
-        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
+    async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
         raise NotPermitted("a bucket has no hard links")
 
     @_answers
-    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         check_name_bytes(name)
         await self._vfs.unlink(Inode(parent_inode), name, _caller(ctx))
 
     @_answers
-    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         check_name_bytes(name)
         await self._vfs.rmdir(Inode(parent_inode), name, _caller(ctx))
 
     @_answers
     async def rename(
-        self,
-        parent_inode_old: int,
-        name_old: bytes,
-        parent_inode_new: int,
-        name_new: bytes,
-        flags: int,
-        ctx: pyfuse3.RequestContext,
+        self, parent_inode_old: int, name_old: bytes, parent_inode_new: int, name_new: bytes, flags: int, ctx: RequestContext
     ) -> None:
         """Rename; the flags are renameat2(2)'s. RENAME_WHITEOUT would make a device node, which no bucket holds."""
         check_name_bytes(name_old)
@@ -250,15 +234,15 @@ class Operations(pyfuse3.Operations):
     # Files.
 
     @_answers
-    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         if ctx.pid == self._amender.thread:
             return _file_info(self._vfs.failures.open(Inode(inode)))
         return _file_info(await self._vfs.open(Inode(inode), flags, _caller(ctx)))
 
     @_answers
     async def create(
-        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
-    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
         check_name_bytes(name)
         opened, attr = await self._vfs.create(Inode(parent_inode), name, mode & PERMISSION_BITS, flags, _caller(ctx))
         return _file_info(opened), self._named(Inode(parent_inode), name, attr)
@@ -286,11 +270,11 @@ class Operations(pyfuse3.Operations):
     # Directories.
 
     @_answers
-    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
         return await self._vfs.opendir(Inode(inode), _caller(ctx))
 
     @_answers
-    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+    async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """Fill the kernel's buffer: ``.`` and ``..``, then what the VFS lists. With FUSE_READDIRPLUS each entry that fits counts
         as a lookup, unless the whole answer becomes an error. The kernel does not count the first two (fs/fuse/readdir.c:
         ``fuse_direntplus_link``)."""
@@ -322,9 +306,9 @@ class Operations(pyfuse3.Operations):
         await self._vfs.fsyncdir(FileHandle(fh))
 
     @_answers
-    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
         facts = self._vfs.statfs()
-        reply = pyfuse3.StatvfsData()
+        reply = StatvfsData()
         reply.f_bsize = reply.f_frsize = facts.block_size
         reply.f_blocks = facts.blocks
         reply.f_bfree = reply.f_bavail = facts.blocks_free
@@ -333,7 +317,7 @@ class Operations(pyfuse3.Operations):
         reply.f_namemax = facts.name_max
         return reply
 
-    def _not_ahead(self, time_ns: int, fields: pyfuse3.SetattrFields) -> int:
+    def _not_ahead(self, time_ns: int, fields: SetattrFields) -> int:
         """An mtime to set; one that means "now" becomes now by the mount's clock.
 
         For UTIME_NOW pyfuse3 reads a finer clock than the one files are stamped with, and does not tell the two cases apart: what
@@ -344,12 +328,12 @@ class Operations(pyfuse3.Operations):
         now = not fields.update_ctime and 0 <= time.time_ns() - time_ns < NOW_WITHIN_NS
         return self._vfs.owner.now_ns() if now else time_ns
 
-    def _named(self, parent: Inode, name: bytes, attr: Attr) -> pyfuse3.EntryAttributes:
+    def _named(self, parent: Inode, name: bytes, attr: Attr) -> EntryAttributes:
         self._introduced(parent, name)
         return self._entry(attr)
 
-    def _entry(self, attr: Attr) -> pyfuse3.EntryAttributes:
-        entry = pyfuse3.EntryAttributes()
+    def _entry(self, attr: Attr) -> EntryAttributes:
+        entry = EntryAttributes()
         entry.st_ino = attr.inode
         entry.generation = attr.generation
         entry.entry_timeout = self._entry_timeout_s
@@ -368,9 +352,9 @@ class Operations(pyfuse3.Operations):
         return entry
 
 
-def _caller(ctx: pyfuse3.RequestContext) -> Caller:
+def _caller(ctx: RequestContext) -> Caller:
     return Caller(ctx.uid, ctx.gid, ctx.pid, ctx.umask)
 
 
-def _file_info(opened: Opened) -> pyfuse3.FileInfo:
-    return pyfuse3.FileInfo(fh=opened.handle, direct_io=opened.direct_io, keep_cache=opened.keep_cache)
+def _file_info(opened: Opened) -> FileInfo:
+    return FileInfo(fh=opened.handle, direct_io=opened.direct_io, keep_cache=opened.keep_cache)

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 import trio
+import trio.testing
 
 from bucketfs.mount import invalidate
 from bucketfs.mount.invalidate import Invalidator
@@ -144,3 +145,45 @@ async def test_a_name_is_introduced_while_others_of_its_batch_are_told(kernel: K
     invalidator.notify(B)
     await invalidator.drained()
     assert kernel.told == [A, B]
+
+
+async def test_a_task_goes_on_when_its_own_mention_was_told(kernel: Kernel, nursery: trio.Nursery) -> None:
+    """A write that waits until the kernel dropped old pages does not go on after an announcement from before."""
+    invalidator = Invalidator(kernel)
+    await nursery.start(invalidator.run)
+    told_at: list[int] = []
+
+    async def wait() -> None:
+        await invalidator.announced(A)
+        told_at.append(len(kernel.told))
+
+    kernel.gate.clear()
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(wait)
+        await kernel.busy()
+        tasks.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        kernel.gate.set()
+    assert kernel.told == [A, A]
+    assert told_at == [1, 2] or told_at == [2, 2]
+
+
+async def test_the_end_of_the_mount_lets_every_task_go_on(kernel: Kernel) -> None:
+    """An unmount does not leave a write waiting for an announcement that is never made."""
+    invalidator = Invalidator(kernel)
+    async with trio.open_nursery() as nursery:
+        scope = await nursery.start(_run_in_a_scope, invalidator)
+        kernel.gate.clear()
+        nursery.start_soon(invalidator.announced, A)
+        await kernel.busy()
+        nursery.start_soon(invalidator.announced, A)
+        await trio.testing.wait_all_tasks_blocked()
+        scope.cancel()
+    kernel.gate.set()
+    assert await invalidator.at_rest(5)
+
+
+async def _run_in_a_scope(invalidator: Invalidator, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    with trio.CancelScope() as scope:
+        task_status.started(scope)
+        await invalidator.run()
