@@ -1,7 +1,8 @@
 """Giving a Hub again what it has forgotten: it went back to an older state, and what is here is newer.
 
-That a Hub went back is told by its times (`lapse`), or, when another client was quicker to give it something, by this: a Hub
-collects nothing that is younger than an hour, so a root that it showed in that time and has no block of is one that it forgot.
+That a Hub went back is told by its times (`PushState.is_older`), or, when another client was quicker to give it something, by
+this: a Hub collects nothing that is younger than an hour, so a root that it showed in that time and has no block of is one
+that it forgot.
 
 What the Hub has by now stays. The tree that is given to it is a merge of both: from the newest root that we left behind and the Hub
 still has, what happened here since and what happened there since. So two clients that hold different newer states end equal, with
@@ -19,7 +20,6 @@ from bucketfs.dag import merge_trees, new_blocks
 from bucketfs.errors import BlocksMissing, Corrupt, Denied, NotFound, RootMoved
 from bucketfs.remote import Emit, Look, Remote, Sent, send_all
 from bucketfs.sync.rebaser import copy_label
-from bucketfs.sync.rollback_check import went_back
 from bucketfs.types import Cid, UploadId
 from bucketfs.vfs import Volume, conflict_name
 
@@ -69,7 +69,7 @@ class RollbackRepair:
         volume = self._volume
         if volume.read_only or seen.root == volume.base or self._given == (volume.base, seen.root):
             return False
-        back = went_back(volume, seen)
+        back = volume.push.is_older(seen.updated_at_ns)
         if not back and not await self._forgot(seen):
             return False
         new = await self._both(seen.root, back)

@@ -22,7 +22,6 @@ from bucketfs.remote import Remote, Sent
 from bucketfs.sync.conflict_tracker import ConflictTracker
 from bucketfs.sync.draft_collector import DraftCollector
 from bucketfs.sync.pusher import Pusher
-from bucketfs.sync.rollback_check import note_time
 from bucketfs.vfs import FileNode, Volume, left_open, seal
 
 log = logging.getLogger(__name__)
@@ -294,7 +293,8 @@ class Scheduler:
             seen = await self._remote.look()
         if seen.root != self.volume.base:
             await self._pusher.rebaser.follow(seen.root)
-        note_time(self.volume, seen)
+        if seen.root == self.volume.base:
+            self.volume.push.base_seen(seen.updated_at_ns)
 
     async def _failed(self, error: BucketfsError, asked: int, retries: int) -> None:
         delay_s = self._backoff.next_s()

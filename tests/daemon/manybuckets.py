@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import trio
-from world import ME, Clock, MemoryRemote
+from support.world import ME, Clock, MemoryRemote
 
 from bucketfs.cache import BlockCache
 from bucketfs.client import BucketDetails, BucketInfo, Created, Credentials, Links, PutCounts

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from manybuckets import ManyBuckets, MemorySession, many_buckets
-from world import ME, MemoryRemote, World
+from support.world import ME, MemoryRemote, World
 
 from bucketfs.daemon.control.conflicts import conflict_documents, settle_conflicts
 from bucketfs.daemon.mount_paths import Where

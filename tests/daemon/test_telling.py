@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 from manybuckets import ManyBuckets, MemorySession, many_buckets
-from world import ME
+from support.world import ME
 
 from bucketfs.daemon.control import events as telling
 from bucketfs.daemon.mount_paths import Where

@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 from manybuckets import ManyBuckets, MemorySession, many_buckets
-from world import ME, MemoryRemote, World
+from support.world import ME, MemoryRemote, World
 
 from bucketfs.daemon.buckets import volumes
 from bucketfs.daemon.buckets.deleted import gone_buckets

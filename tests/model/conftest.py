@@ -1,6 +1,6 @@
-"""The harness of the vfs tests serves here too."""
+"""The folder of this file is on the path, so that tests can import what stands beside them."""
 
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "vfs")]
+sys.path.insert(0, str(Path(__file__).parent))

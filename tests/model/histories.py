@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hypothesis import strategies as st
-from world import World
+from support.world import World
 
 from bucketfs.errors import BucketfsError
 from bucketfs.mount import errno_of

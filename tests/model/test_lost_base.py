@@ -14,7 +14,7 @@ import trio
 from histories import paths, run_step
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.dag import drive, reachable
 from bucketfs.sync import BasePinner, Pusher

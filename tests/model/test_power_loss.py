@@ -17,8 +17,8 @@ import trio
 from histories import paths, run_step
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.world import ME, MemoryRemote, World
 from test_two_replicas import BEGINNING, OFFSETS, SIZES, Replica, Step, steps
-from world import ME, MemoryRemote, World
 
 from bucketfs.types import Kind
 from bucketfs.vfs import Limits

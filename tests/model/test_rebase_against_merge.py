@@ -15,7 +15,7 @@ from histories import paths, run_step
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.outcomes import COPY
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.dag import drive, merge_trees
 from bucketfs.sync import Pusher

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from support.outcomes import INSIDE, NEW, ON_BOTH, ON_FOLDERS, SAME, Case, alone, cases, difference, needed, outcomes
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.sync import Pusher
 

@@ -24,7 +24,7 @@ import trio
 from histories import paths, run_step
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.errors import BucketfsError, Unavailable
 from bucketfs.sync import Pusher

@@ -16,7 +16,7 @@ import trio
 from histories import bodies, limits, paths, run_step
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.errors import Unavailable
 from bucketfs.sync import Pusher

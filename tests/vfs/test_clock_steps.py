@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.sync import Pace, Pusher, Scheduler
 from bucketfs.vfs import Limits

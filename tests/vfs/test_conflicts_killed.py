@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import world
-from world import MemoryRemote, World
+from support import world
+from support.world import MemoryRemote, World
 
 from bucketfs.disk import Disk
 from bucketfs.sync import Pace, Pusher, Scheduler

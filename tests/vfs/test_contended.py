@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from world import ME, MemoryRemote, World
+from support.world import ME, MemoryRemote, World
 
 from bucketfs.errors import Stale
 from bucketfs.sync import Pusher

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from world import ME, MemoryRemote, World
+from support.world import ME, MemoryRemote, World
 
 from bucketfs.dag import cid_of, drive, edit_directory
 from bucketfs.errors import Corrupt

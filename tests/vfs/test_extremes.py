@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, Sequence
 from pathlib import Path
 
 import pytest
-from world import ME, MemoryRemote, World
+from support.world import ME, MemoryRemote, World
 
 from bucketfs.client import PutCounts
 from bucketfs.dag import LEAF_SIZE, build_file

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.sync import Pace, Pusher, Scheduler
 from bucketfs.types import Cid

@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.dag import build_file, drive, edit_directory
 from bucketfs.sync import Pusher

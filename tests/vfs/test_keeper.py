@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.dag import cid_of, directory_block, drive, edit_directory, list_directory
 from bucketfs.disk import Disk

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.world import World
 from test_refused import StrictRemote
-from world import World
 
 from bucketfs.client import PutCounts
 from bucketfs.dag import block_links

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.dag import FILE_WIDTH, LEAF_SIZE, FileTree, cid_of, drive, list_directory
 from bucketfs.sync import Pusher

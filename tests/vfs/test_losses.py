@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from world import ME, MemoryRemote, World
+from support.world import ME, MemoryRemote, World
 
 from bucketfs.errors import BucketfsError, Corrupt, Denied, DiskFailed, NoSpace, OverQuota, ReadOnly
 from bucketfs.types import FileHandle, Inode

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.dag import drive, reachable
 from bucketfs.errors import Corrupt

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid

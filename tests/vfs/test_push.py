@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.dag import cid_of, drive, reachable
 from bucketfs.errors import Unavailable

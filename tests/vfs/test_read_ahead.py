@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trio
 import trio.testing
-from world import ME, MemoryRemote, World
+from support.world import ME, MemoryRemote, World
 
 from bucketfs.cache import BlockCache
 from bucketfs.dag import LEAF_SIZE, build_file, drive, edit_directory

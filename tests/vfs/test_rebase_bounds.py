@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.dag import cid_of, drive, edit_directory
 from bucketfs.sync import Pusher

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from support.world import ME, World
 from test_rebase_renames import ended, pusher_of, sync, two
-from world import ME, World
 
 from bucketfs.errors import Corrupt, Unavailable
 from bucketfs.types import Cid, UploadId

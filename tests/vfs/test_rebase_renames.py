@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from world import ME, MemoryRemote, World
+from support.world import ME, MemoryRemote, World
 
 from bucketfs.errors import Unavailable
 from bucketfs.sync import Pusher

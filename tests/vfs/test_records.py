@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 import trio
-from world import ME, MemoryRemote, World
+from support.world import ME, MemoryRemote, World
 
 from bucketfs.errors import NoSpace, NotFound, Unavailable
 from bucketfs.sync import Pace, Pusher, Scheduler

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.dag import Change, diff, drive, list_directory
 from bucketfs.errors import Denied

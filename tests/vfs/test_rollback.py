@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.errors import BlocksMissing, Corrupt, Denied
 from bucketfs.remote import Look

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.errors import NoSpace, OverQuota
 from bucketfs.sync import Pusher

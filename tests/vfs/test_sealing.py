@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from world import ME, MemoryRemote, World
+from support.world import ME, MemoryRemote, World
 
 from bucketfs.errors import Corrupt, NoSpace, Unavailable
 from bucketfs.journal.checksums import BLOCK_SIZE

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from support.world import ME, MemoryRemote, World
 from test_slices import RecordingRemote, pusher_of
-from world import ME, MemoryRemote, World
 
 from bucketfs.errors import Unavailable
 from bucketfs.types import FileHandle

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.dict_source import DictSource
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.dag import cid_of, drive, edit_directory
 from bucketfs.sync import Pusher

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world import MemoryRemote, World
+from support.world import MemoryRemote, World
 
 from bucketfs.disk import Disk
 from bucketfs.errors import BucketfsError, Unavailable

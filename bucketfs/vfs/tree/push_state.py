@@ -198,10 +198,10 @@ class PushState:
     def is_older(self, time_ns: int) -> bool:
         """Whether a Hub that shows another root with this time went back to an older state.
 
-        A Hub gives each change of a bucket a later time than the one before. So only a Hub that was restored from a copy, or lost
-        its last second to a power cut, shows a time that is not past all those that were seen. The same root may also be news
-        (another client put things back as they were); then its time is new.
-        """
+        A Hub that was restored from a copy, or lost its last second to a power cut, shows a root that was left behind here.
+        Taken for news, that would delete here whatever came after. The same root may be news, too: another client put things
+        back as they were. But a Hub gives each change of a bucket a later time than the one before; so only one that went
+        back shows a time that is not past all those that were seen."""
         return time_ns > 0 and (time_ns < self._base_time_ns or time_ns <= max(self._left.values(), default=0))
 
     def records(self, now_ns: int) -> Iterator[Op]:
