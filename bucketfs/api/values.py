@@ -8,7 +8,7 @@ from typing import Literal
 from bucketfs.client import BucketInfo
 from bucketfs.dag import NodeInfo, cid_text
 from bucketfs.keys import thread_text
-from bucketfs.sync import Event
+from bucketfs.sync import PathEvent
 from bucketfs.transfer import Figures
 from bucketfs.types import Link
 
@@ -136,6 +136,6 @@ def report_of(figures: Figures) -> TransferReport:
     )
 
 
-def change_of(event: Event) -> BucketChange:
+def change_of(event: PathEvent) -> BucketChange:
     """One difference of two roots."""
     return BucketChange(event.kind.value, event.path, event.was)

@@ -7,12 +7,12 @@ programs what a new root changed. The Hub is reached through `bucketfs.remote`.
 
 from bucketfs.sync.base_pinner import BasePinner
 from bucketfs.sync.change_feed import (
-    BucketChange,
     ChangeFeed,
     ChangeKind,
     FeedSubscription,
     News,
     NewsKind,
+    PathEvent,
     PoliteSource,
     events_of,
 )
@@ -21,13 +21,13 @@ from bucketfs.sync.scheduler import Pace, Progress, PushFailure, Scheduler
 
 __all__ = [
     "BasePinner",
-    "BucketChange",
     "ChangeFeed",
     "ChangeKind",
     "FeedSubscription",
     "News",
     "NewsKind",
     "Pace",
+    "PathEvent",
     "PoliteSource",
     "Progress",
     "PushFailure",

@@ -37,7 +37,7 @@ class ChangeKind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class BucketChange:
+class PathEvent:
     """One difference. ``was`` is the path that a renamed thing had, empty otherwise."""
 
     kind: ChangeKind
@@ -47,7 +47,7 @@ class BucketChange:
     was: str = ""
 
 
-def events_of(changes: Sequence[Change]) -> list[BucketChange]:
+def events_of(changes: Sequence[Change]) -> list[PathEvent]:
     """What `dag.diff` found, as events in the order of paths. What is gone at one path and new at another is renamed, when no other
     path has the same CID: equal things that moved cannot be told apart, and stay removed and added."""
     gone = [change.old.cid for change in changes if change.old is not None and change.new is None]
@@ -60,21 +60,21 @@ def events_of(changes: Sequence[Change]) -> list[BucketChange]:
         for change in changes
         if change.old is not None and change.new is None and change.old.cid in once
     }
-    events: list[BucketChange] = []
+    events: list[PathEvent] = []
     for change in changes:
         path = _text(change.path)
         if change.attributes_only and change.old is not None and change.new is not None:
-            events.append(BucketChange(ChangeKind.ATTRIBUTES, path, change.old.cid, change.new.cid))
+            events.append(PathEvent(ChangeKind.ATTRIBUTES, path, change.old.cid, change.new.cid))
         elif change.new is None:
             assert change.old is not None, "a difference has a side"
             if change.old.cid not in once:
-                events.append(BucketChange(ChangeKind.REMOVED, path, change.old.cid, None))
+                events.append(PathEvent(ChangeKind.REMOVED, path, change.old.cid, None))
         elif change.old is not None:
-            events.append(BucketChange(ChangeKind.CHANGED, path, change.old.cid, change.new.cid))
+            events.append(PathEvent(ChangeKind.CHANGED, path, change.old.cid, change.new.cid))
         elif change.new.cid in once:
-            events.append(BucketChange(ChangeKind.RENAMED, path, change.new.cid, change.new.cid, origins[change.new.cid]))
+            events.append(PathEvent(ChangeKind.RENAMED, path, change.new.cid, change.new.cid, origins[change.new.cid]))
         else:
-            events.append(BucketChange(ChangeKind.ADDED, path, None, change.new.cid))
+            events.append(PathEvent(ChangeKind.ADDED, path, None, change.new.cid))
     return events
 
 

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from bucketfs.dag import Change, cid_of
-from bucketfs.sync import BucketChange, ChangeFeed, ChangeKind, FeedSubscription, News, NewsKind, events_of
+from bucketfs.sync import ChangeFeed, ChangeKind, FeedSubscription, News, NewsKind, PathEvent, events_of
 from bucketfs.types import BucketKey, Cid, Link
 
 A, B, C = (Link(cid_of(bytes([number])), 1) for number in range(3))
@@ -19,21 +19,17 @@ def change(path: str, old: Link | None, new: Link | None, attributes_only: bool 
 
 def test_one_event_for_each_difference() -> None:
     assert events_of([change("", A, B, True), change("d/new", None, A), change("e", A, C), change("f", B, None)]) == [
-        BucketChange(ChangeKind.ATTRIBUTES, "", A.cid, B.cid),
-        BucketChange(ChangeKind.ADDED, "d/new", None, A.cid),
-        BucketChange(ChangeKind.CHANGED, "e", A.cid, C.cid),
-        BucketChange(ChangeKind.REMOVED, "f", B.cid, None),
+        PathEvent(ChangeKind.ATTRIBUTES, "", A.cid, B.cid),
+        PathEvent(ChangeKind.ADDED, "d/new", None, A.cid),
+        PathEvent(ChangeKind.CHANGED, "e", A.cid, C.cid),
+        PathEvent(ChangeKind.REMOVED, "f", B.cid, None),
     ]
 
 
 def test_what_moved_is_renamed_when_it_is_the_only_one_of_its_kind() -> None:
-    assert events_of([change("a", A, None), change("b", None, A)]) == [
-        BucketChange(ChangeKind.RENAMED, "b", A.cid, A.cid, "a")
-    ]
+    assert events_of([change("a", A, None), change("b", None, A)]) == [PathEvent(ChangeKind.RENAMED, "b", A.cid, A.cid, "a")]
     # The order is that of paths, wherever the thing came from.
-    assert events_of([change("a", None, A), change("b", A, None)]) == [
-        BucketChange(ChangeKind.RENAMED, "a", A.cid, A.cid, "b")
-    ]
+    assert events_of([change("a", None, A), change("b", A, None)]) == [PathEvent(ChangeKind.RENAMED, "a", A.cid, A.cid, "b")]
     twice = [change("a", A, None), change("b", None, A), change("c", None, A)]
     assert [event.kind for event in events_of(twice)] == [ChangeKind.REMOVED, ChangeKind.ADDED, ChangeKind.ADDED]
     from_two = [change("a", A, None), change("b", A, None), change("c", None, A)]

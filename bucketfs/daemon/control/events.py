@@ -12,7 +12,7 @@ from bucketfs.daemon.control.socket import Progress
 from bucketfs.daemon.mount_paths import Where, is_under
 from bucketfs.dag import cid_text, diff
 from bucketfs.errors import BucketfsError, TooLarge
-from bucketfs.sync import BucketChange, ChangeKind, News, NewsKind, PoliteSource, events_of
+from bucketfs.sync import ChangeKind, News, NewsKind, PathEvent, PoliteSource, events_of
 from bucketfs.types import Cid
 from bucketfs.vfs import Permissions
 
@@ -63,7 +63,7 @@ def _head(news: News) -> Document:
 
 
 def _shown(
-    events: list[BucketChange], head: Document, news: News, where: Where, asked: str, rights: Permissions | None
+    events: list[PathEvent], head: Document, news: News, where: Where, asked: str, rights: Permissions | None
 ) -> Iterator[Document]:
     """The events that the mount shows and somebody asked for, as documents."""
     for event in events:
