@@ -1,9 +1,8 @@
-"""Long works beside a mirror's rounds: files so large that small changes of either side must not wait for them.
+"""Long works in the background of a mirror's rounds: files so large that small changes of either side must not wait for them.
 
-A round says which works are wanted, and takes the results of those that are done. A work that a later round does not name any
-more is cancelled: its file was removed, or is another by now. The smallest ones run first, a few at a time. One that fails because
-the Hub is away goes on when that is back; any other error is for the next round to tell.
-"""
+A round says which works are wanted, and takes the results of those that are done. A work that a later round does not want is
+cancelled: its file was removed, or is another by now. The smallest ones run first, a few at a time. One that fails because the
+Hub is away goes on when that is back; the next round reports any other error."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ class Work(Generic[R]):
     drop: Callable[[], None]
 
 
-class Beside(Generic[K, R]):
+class Background(Generic[K, R]):
     """The works, by what they are wanted for."""
 
     def __init__(self) -> None:

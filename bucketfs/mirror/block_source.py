@@ -7,8 +7,7 @@ from collections.abc import Collection, Iterable
 from bucketfs.client import NO_UPLOAD
 from bucketfs.dag import RAW, codec_of, identity_block
 from bucketfs.mirror.state import MirrorState
-from bucketfs.remote import Remote
-from bucketfs.transfer import NodeSource
+from bucketfs.remote import NodeSource, Remote
 from bucketfs.types import Cid
 
 PENDING_BYTES = 8 << 20
@@ -23,6 +22,8 @@ class MirrorSource:
         self._state = state
         self._pending: dict[Cid, bytes] = {}
         self._pending_bytes = 0
+        self.recorded: dict[Cid, bytes] | None = None
+        """Takes in what is asked for, while it is set."""
 
     async def get(self, cid: Cid) -> bytes:
         """One block."""
@@ -39,6 +40,8 @@ class MirrorSource:
             fetched = await self._hub.get_many(wanted)
             self.keep(fetched.items())
             found |= fetched
+        if self.recorded is not None:
+            self.recorded |= {cid: data for cid, data in found.items() if identity_block(cid) is None}
         return found
 
     async def at_hub(self, cid: Cid) -> bool:
@@ -65,25 +68,3 @@ class MirrorSource:
         """Writes what is to be kept. Blocks."""
         pending, self._pending, self._pending_bytes = self._pending, {}, 0
         self._state.keep(pending.items())
-
-
-class Recorded:
-    """The same, noting what was asked for."""
-
-    def __init__(self, source: MirrorSource) -> None:
-        self._source = source
-        self.blocks: dict[Cid, bytes] = {}
-
-    async def get(self, cid: Cid) -> bytes:
-        """One block."""
-        return (await self.get_many([cid]))[cid]
-
-    async def get_many(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
-        """All of these blocks."""
-        found = await self._source.get_many(cids)
-        self.blocks |= found
-        return found
-
-    def peek(self, cid: Cid) -> bytes | None:
-        """A block that is in memory."""
-        return self._source.peek(cid)

@@ -18,8 +18,6 @@ rule; what the scan cannot see is held by `Scanner`'s; a folder that is not the 
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -29,36 +27,35 @@ from pathlib import Path
 import trio
 
 from bucketfs.cache import run_steps
-from bucketfs.dag import (
-    RAW,
-    Change,
-    Merge,
-    codec_of,
-    diff,
-    edit_tree,
-    list_directory,
-    merge_trees,
-    node_info,
-    resolve,
-    same_node,
-)
-from bucketfs.errors import BlocksMissing, BucketfsError, NotFound, OverQuota, Refused, RootMoved
-from bucketfs.mirror.apply import Applied, Applier
+from bucketfs.dag import Change, Merge, diff, edit_tree, list_directory, merge_trees, resolve, same_node
+from bucketfs.errors import BlocksMissing, BucketfsError, OverQuota, RootMoved
+from bucketfs.mirror.apply import Applier
 from bucketfs.mirror.block_source import MirrorSource
-from bucketfs.mirror.large_files import Incoming, Large, Outgoing
+from bucketfs.mirror.file_writer import Applied
+from bucketfs.mirror.large_files import Incoming, LargeFiles, Outgoing
 from bucketfs.mirror.refusals import Over, Refusals
 from bucketfs.mirror.rollback_check import decode_agreed
-from bucketfs.mirror.scan import Scanned, Scanner
+from bucketfs.mirror.scan import FolderScan, Scanner
 from bucketfs.mirror.state import Attempt, MirrorState, Position
 from bucketfs.mirror.unfinished import finish_all
-from bucketfs.remote import Look, Remote, send_all
-from bucketfs.transfer import PLAIN, Asides, Figures, Names, Progress, Rights, Skipped, path_text, unwatched
-from bucketfs.transfer import local_fs as folder
+from bucketfs.mirror.watched_folder import WatchedFolder
+from bucketfs.remote import Look, Remote, kinds_of, send_all
+from bucketfs.transfer import (
+    PLAIN,
+    Asides,
+    Figures,
+    LocalFs,
+    Names,
+    Preserve,
+    Progress,
+    Skipped,
+    path_text,
+    real_path,
+    unwatched,
+)
 from bucketfs.types import Cid, Kind, Link, NodeAttributes, UploadId
 
 ATTEMPTS_MAX = 6
-
-ANEW = "if that is right, --anew begins anew: both sides are put together and nothing is removed"
 
 ConflictName = Callable[[bytes, Callable[[bytes], bool]], bytes]
 
@@ -97,17 +94,16 @@ class Mirror:
         conflict_name: ConflictName,
         *,
         asides: Asides | None = None,
-        rights: Rights = PLAIN,
+        preserve: Preserve = PLAIN,
         progress: Progress = unwatched,
         now_ns: Callable[[], int] = time.time_ns,
         hub_ahead_ns: Callable[[], int] = lambda: 0,
+        fs: LocalFs | None = None,
     ) -> None:
-        """``asides`` names what is written aside, ``rights`` says what of other people's attributes is given to it.
+        """``asides`` names what is written aside, ``preserve`` says which attributes of the bucket files get here.
         ``hub_ahead_ns``: by how much the Hub's clock is ahead of ours, as far as that is known."""
-        self._asides = asides or Asides()
-        self._rights = rights
+        self._folder = WatchedFolder(real_path(local), state, asides or Asides(), preserve, fs or LocalFs(), now_ns)
         self._remote = remote
-        self._top = folder.real_path(local)
         self._state = state
         self._source = MirrorSource(remote, state)
         self._conflict_name = conflict_name
@@ -118,7 +114,7 @@ class Mirror:
         self._refusals = Refusals()
         self._unsent = Refusals()
         self._over = Over()
-        self._large = Large(remote, self._top, self._asides, progress)
+        self._large = LargeFiles(remote, self._folder, progress)
         # The same for all rounds until one succeeds: what one has sent, the Hub keeps for the next.
         self._upload = UploadId(secrets.token_bytes(16))
 
@@ -158,17 +154,17 @@ class Mirror:
 
     def made(self, name: bytes) -> bool:
         """Whether a name in the folder is of something that we write aside."""
-        return self._asides.made(name)
+        return self._folder.asides.made(name)
 
     async def gather(self) -> None:
         """Returns when a round can take what was carried."""
         await self._large.gather()
 
     async def _once(self) -> Round:
-        done = Round()
-        await trio.to_thread.run_sync(self._check_folder)
-        await trio.to_thread.run_sync(self._asides.clear_dead, self._top)
-        await trio.to_thread.run_sync(finish_all, self._top, self._state, self._rights)
+        done = Round(Figures(progress=self._progress))
+        await trio.to_thread.run_sync(self._folder.check)
+        await trio.to_thread.run_sync(self._folder.asides.clear_dead, self._folder.top)
+        await trio.to_thread.run_sync(finish_all, self._folder)
         seen = await self._remote.look()
         theirs = seen.root
         await self._settle(theirs)
@@ -177,7 +173,7 @@ class Mirror:
         scanned = await self._scan(theirs, done, outgoing)
         outgoing.settle()
         done.sending = outgoing.count
-        await trio.to_thread.run_sync(self._check_folder)
+        await trio.to_thread.run_sync(self._folder.check)
         base = await self._agreed(scanned.root)
         merged = await run_steps(merge_trees(base, scanned.root, theirs, self._conflict_name), self._source)
         await self._push(base, scanned.root, theirs, merged, done, outgoing.upload or self._upload)
@@ -189,43 +185,6 @@ class Mirror:
         done.soon = bool(scanned.unsettled) or done.applied.changing
         await trio.to_thread.run_sync(self._state.sweep)
         return done
-
-    def _check_folder(self) -> None:
-        """In a thread. What was mirrored is known by device, inode and file system; after a reboot, when devices have other
-        numbers, by its inode and some file in it that is as it was. A disk's top has the number of any other's, so one must
-        not show nothing of what was there: it may be an empty disk in the same slot."""
-        here = folder.look(self._top)
-        if here is None or here.kind is not Kind.DIRECTORY:
-            raise NotFound(
-                f"{os.fsdecode(self._top)} is gone; the bucket stays as it is", hint="bring the folder back (mount its disk)"
-            )
-        said = self._state.fact("top")
-        now = [here.device, here.inode, folder.file_system(self._top)]
-        if said is not None and json.loads(said) == now:
-            if folder.is_mount_point(self._top) and not self._shows_some_name():
-                raise Refused(
-                    f"{os.fsdecode(self._top)} is a mount point, and all that was in it is gone (is it another disk?);"
-                    " nothing was changed",
-                    hint=ANEW,
-                )
-            return
-        if said is not None and not (json.loads(said)[1] == here.inode and self._shows_something_seen()):
-            raise Refused(
-                f"{os.fsdecode(self._top)} is another folder than the one that was mirrored (is a disk not mounted?);"
-                " nothing was changed",
-                hint=ANEW,
-            )
-        self._state.note_fact("top", json.dumps(now))
-
-    def _shows_some_name(self) -> bool:
-        """Whether something stands under a name that was seen; also when none was."""
-        seen = self._state.some_seen()
-        return not seen or any(folder.look(os.path.join(self._top, name)) is not None for name in seen)
-
-    def _shows_something_seen(self) -> bool:
-        return any(
-            seen.is_still(folder.look(os.path.join(self._top, name), name)) for name, seen in self._state.some_seen().items()
-        )
 
     async def _settle(self, theirs: Cid) -> None:
         """Finds out what became of a swap that nobody heard the end of."""
@@ -272,23 +231,18 @@ class Mirror:
         if agreed.encode() != before:
             self._state.note_fact("agreed", agreed.encode())
 
-    async def _scan(self, theirs: Cid, done: Round, outgoing: Outgoing) -> Scanned:
+    async def _scan(self, theirs: Cid, done: Round, outgoing: Outgoing) -> FolderScan:
         """The folder's tree; all of it is at the Hub then."""
         self._over.scan()
         base = self._state.position.base
         scanner = Scanner(
-            self._top,
-            self._state,
+            self._folder,
             self._source,
             done.figures,
-            self._progress,
-            asides=self._asides,
-            rights=self._rights,
             outgoing=outgoing,
             refusals=self._unsent,
             over=self._over,
             reread=self._reread,
-            now_ns=self._now_ns,
         )
         above = (await run_steps(list_directory(base or theirs), self._source)).attributes
         self._state.begin()
@@ -339,11 +293,7 @@ class Mirror:
         return {path: before} | {(*path, *each.path): None for each in inside if each.new is None}
 
     async def _kind(self, link: Link | None) -> Kind | None:
-        if link is None:
-            return None
-        if codec_of(link.cid) == RAW:
-            return Kind.FILE
-        return node_info(link.cid, await self._source.get(link.cid)).kind
+        return None if link is None else (await kinds_of(self._source, {link: link}))[link]
 
     async def _edited(
         self, root: Cid | None, edits: dict[Names, Link | None], attributes: dict[Names, NodeAttributes] | None = None
@@ -368,28 +318,16 @@ class Mirror:
             await self._remote.swap(theirs, new, upload)
         self._record(Position(ours, None if same_node(ours, new) else new))
 
-    async def _apply(self, scanned: Scanned, new: Cid, done: Round) -> None:
+    async def _apply(self, scanned: FolderScan, new: Cid, done: Round) -> None:
         incoming = Incoming(self._large)
         if same_node(scanned.root, new):
             incoming.settle()
             return
-        applier = Applier(
-            self._top,
-            self._state,
-            self._source,
-            scanned.held,
-            done.figures,
-            self._progress,
-            asides=self._asides,
-            incoming=incoming,
-            rights=self._rights,
-            refusals=self._refusals,
-            now_ns=self._now_ns,
-        )
+        applier = Applier(self._folder, self._source, scanned.held, done.figures, incoming=incoming, refusals=self._refusals)
         done.applied = applier.applied
         await applier.run(scanned.root, new)
         # What was written where our folder is no longer (its disk is gone) must not count as being in it.
-        await trio.to_thread.run_sync(self._check_folder)
+        await trio.to_thread.run_sync(self._folder.check)
         if not done.applied.left and not done.applied.arriving:
             self._record(Position(new))
 

@@ -3,7 +3,7 @@
 What was heard, how often and in which order does not matter: it wakes a round, which looks for itself. So three things must be
 noticed, that watchdog says to its log only or to nobody: a queue that overflowed, a thread that failed, and folders that were not
 watched because the kernel's limit was reached. The first two wake a round. For the third a watch is asked for on a folder of ours
-now and then: when the kernel has none left for it, the mirror looks at the whole folder every `POLL_S` from then on.
+now and then: when the kernel has none left for it, the mirror looks at the whole folder now and then from then on.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import errno
 import logging
 import os
 import warnings
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -21,7 +21,6 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-POLL_S = 30.0
 STOP_S = 5.0
 
 LIMITS = {errno.ENOSPC: "max_user_watches", errno.EMFILE: "max_user_instances"}
@@ -32,20 +31,24 @@ IGNORED = ("opened", "closed_no_write")
 
 
 class LocalChanges:
-    """``touched`` is called on the trio loop whenever something may have changed."""
+    """``touched`` is called on the trio loop whenever something below ``top`` may have changed, while this is open (``async
+    with``). ``spare`` is a folder that is not below it, ``made`` tells names of files that we write aside, ``polling`` hears
+    why changes are not heard any more."""
 
     def __init__(
         self,
         top: Path,
         spare: Path,
+        *,
         touched: Callable[[], None],
-        say: Callable[[str], None],
-        made: Callable[[bytes], bool],
+        polling: Callable[[str], None],
+        made: Callable[[bytes], bool] = lambda name: False,
+        observer: BaseObserver | None = None,
     ) -> None:
         self._top = top
         self._spare = spare
-        self._say = say
-        self._observer: BaseObserver = Observer()
+        self._say_polling = polling
+        self._observer = observer or Observer()
         self._observer.daemon = True
         token = trio.lowlevel.current_trio_token()
 
@@ -54,30 +57,41 @@ class LocalChanges:
             with suppress(trio.RunFinishedError):
                 token.run_sync_soon(touched, idempotent=True)
 
-        self._handler = _Handler(wake, made)
-        self._complaints = _Complaints(wake)
+        self._handler = _WakeOnEvent(wake, made)
+        self._complaints = _WakeOnWarning(wake)
         self.polling = False
 
-    def start(self) -> None:
+    async def __aenter__(self) -> LocalChanges:
+        try:
+            await trio.to_thread.run_sync(self._start)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._stop)
+
+    def _start(self) -> None:
         """In a thread: from when it returns on, changes are heard."""
         logging.getLogger("watchdog").addHandler(self._complaints)
         # It warns when it watches a folder twice, as it does now and then when folders are made one in the other. It does no harm.
         warnings.filterwarnings("ignore", "Callback with id .* already exists", RuntimeWarning)
-        self._try(self._start)
+        self._try(self._watch)
 
     def check(self) -> None:
         """In a thread: falls back to looking now and then when the kernel has no watches left."""
         if not self.polling:
             self._try(self._probe)
 
-    def stop(self) -> None:
-        """In a thread."""
+    def _stop(self) -> None:
         logging.getLogger("watchdog").removeHandler(self._complaints)
         if self._observer.is_alive():
             self._observer.stop()
             self._observer.join(timeout=STOP_S)
 
-    def _start(self) -> None:
+    def _watch(self) -> None:
         self._observer.start()
         self._observer.schedule(self._handler, str(self._top), recursive=True)
         self._probe()
@@ -94,10 +108,10 @@ class LocalChanges:
             self.polling = True
             limit = LIMITS.get(error.errno or 0)
             reason = f"fs.inotify.{limit} is used up" if limit else f"inotify: {os.strerror(error.errno or 0)}"
-            self._say(f"{self._top} is looked at every {POLL_S:.0f} s from now on: {reason}")
+            self._say_polling(reason)
 
 
-class _Handler(FileSystemEventHandler):
+class _WakeOnEvent(FileSystemEventHandler):
     """On watchdog's thread."""
 
     def __init__(self, wake: Callable[[], None], made: Callable[[bytes], bool]) -> None:
@@ -111,7 +125,7 @@ class _Handler(FileSystemEventHandler):
             self._wake()
 
 
-class _Complaints(logging.Handler):
+class _WakeOnWarning(logging.Handler):
     """What watchdog warns of: events were lost, or are not heard any more."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -120,22 +134,3 @@ class _Complaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._wake()
-
-
-@asynccontextmanager
-async def local_changes(
-    top: Path,
-    spare: Path,
-    touched: Callable[[], None],
-    say: Callable[[str], None],
-    made: Callable[[bytes], bool] = lambda name: False,
-) -> AsyncGenerator[LocalChanges, None]:
-    """Hears of changes below ``top`` while it is open. ``spare`` is a folder that is not below it, ``made`` tells names of files
-    that we write aside."""
-    changes = LocalChanges(top, spare, touched, say, made)
-    try:
-        await trio.to_thread.run_sync(changes.start)
-        yield changes
-    finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(changes.stop)

@@ -1,15 +1,14 @@
-"""Large files of a mirror: which are carried within a round, and which beside it (`mirror_beside`).
+"""Large files of a mirror: which are carried within a round, and which in the background of the rounds (`background`).
 
-A round carries `INLINE_BYTES` of them each way, so that a few photos go with what is small; the rest goes beside. What arrives is
-written aside in the folder's top, and takes its name in a later round, by the rule that holds for all files. What departs is in the
-bucket when a later round finds the file as it was when it was read.
-"""
+A round carries `INLINE_BYTES` of them each way, so that a few photos go with what is small; the rest goes in the background.
+What arrives is written aside in the top folder, and takes its name in a later round, by the rule that holds for all files. What
+departs is in the bucket when a later round finds the file as it was when it was read."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,22 +17,10 @@ import trio
 
 from bucketfs.cache import run_steps
 from bucketfs.dag import Built, leaves
-from bucketfs.mirror.background import Beside, Work
-from bucketfs.remote import Remote, send_all
-from bucketfs.transfer import (
-    Asides,
-    Emit,
-    Figures,
-    Item,
-    LocalCopy,
-    NodeSource,
-    Plan,
-    Progress,
-    copy_leaves,
-    path_text,
-    stream_large,
-)
-from bucketfs.transfer import local_fs as folder
+from bucketfs.mirror.background import Background, Work
+from bucketfs.mirror.watched_folder import WatchedFolder
+from bucketfs.remote import NodeSource, Remote, TreeBuilder, send_all
+from bucketfs.transfer import ONE_PATH, AsideFile, BucketFile, Figures, LocalCopy, LocalFile, Progress, fetch_into, path_text
 from bucketfs.types import Cid, UploadId
 
 INLINE_BYTES = 16 << 20
@@ -50,19 +37,17 @@ class Departed:
     upload: UploadId
 
 
-class Large:
-    """What is on its way beside the rounds, both ways. Without `run` nothing is."""
+class LargeFiles:
+    """What is on its way in the background, both ways. Without `run` nothing is."""
 
-    def __init__(self, remote: Remote, top: bytes, asides: Asides, progress: Progress) -> None:
-        self.arriving: Beside[Cid, folder.Aside] = Beside()
-        self.departing: Beside[Plan, Departed] = Beside()
+    def __init__(self, remote: Remote, folder: WatchedFolder, progress: Progress) -> None:
+        self.arriving: Background[Cid, AsideFile] = Background()
+        self.departing: Background[LocalFile, Departed] = Background()
         self.running = False
         self._remote = remote
         self._source = NodeSource(remote)
-        self._top = top
-        self._asides = asides
-        self._progress = progress
-        self._figures = Figures()
+        self._folder = folder
+        self._figures = Figures(progress=progress)
 
     @property
     def busy(self) -> bool:
@@ -82,44 +67,47 @@ class Large:
     async def gather(self) -> None:
         """Returns when a round can take something, or nothing is on its way."""
         async with trio.open_nursery() as nursery:
-            for beside in (self.arriving, self.departing):
-                if beside.busy:
-                    nursery.start_soon(_first, beside, nursery.cancel_scope)
+            for background in (self.arriving, self.departing):
+                if background.busy:
+                    nursery.start_soon(_first, background, nursery.cancel_scope)
 
-    def arrival(self, item: Item, copy_from: bytes | None) -> Work[folder.Aside]:
+    def arrival(self, file: BucketFile, copy_from: bytes | None) -> Work[AsideFile]:
         """The work of fetching a file, or of copying it from where it stands here."""
         copy: LocalCopy | None = None
         if copy_from is not None:
-            with suppress(*folder.ONE_PATH):
-                copy = LocalCopy(copy_from)
-        arrival = _Arrival(item, self._top, self._asides, self._source, self._figures, self._progress, copy)
-        return Work(item.size_bytes, arrival.act, arrival.drop)
+            with suppress(*ONE_PATH):
+                copy = LocalCopy(self._folder.fs, copy_from)
+        arrival = _Arrival(file, self._folder, self._source, self._figures, copy)
+        return Work(file.size_bytes, arrival.act, arrival.drop)
 
-    def departure(self, plan: Plan) -> Work[Departed]:
+    def departure(self, file: LocalFile) -> Work[Departed]:
         """The work of sending a file."""
         upload = UploadId(secrets.token_bytes(16))
 
         async def act() -> Departed:
-            def make(emit: Emit) -> Awaitable[Built]:
-                return stream_large(plan, emit, self._figures, self._progress)
+            built = await send_all(
+                self._remote,
+                upload,
+                lambda emit: TreeBuilder(self._source, emit, self._figures.bytes_were_done).file(file),
+                self._figures.sent,
+            )
+            return Departed(built, upload)
 
-            return Departed(await send_all(self._remote, upload, make, self._figures.sent), upload)
-
-        return Work(plan.entry.size_bytes, act, lambda: None)
+        return Work(file.size_bytes, act, lambda: None)
 
 
-async def _first(beside: Beside[Any, Any], scope: trio.CancelScope) -> None:
-    await beside.gather()
+async def _first(background: Background[Any, Any], scope: trio.CancelScope) -> None:
+    await background.gather()
     scope.cancel()
 
 
 class Incoming:
     """What one round does about large files that are to be written here."""
 
-    def __init__(self, large: Large) -> None:
+    def __init__(self, large: LargeFiles) -> None:
         self._large = large
         self._left_bytes = INLINE_BYTES
-        self._wanted: dict[Cid, Work[folder.Aside]] = {}
+        self._wanted: dict[Cid, Work[AsideFile]] = {}
         self._copies = 0
 
     @property
@@ -127,29 +115,28 @@ class Incoming:
         """How many are on their way."""
         return len(self._wanted)
 
-    def is_on_its_way(self, item: Item) -> bool:
+    def is_on_its_way(self, file: BucketFile) -> bool:
         """Whether an earlier round wanted it."""
-        return item.link.cid in self._large.arriving
+        return file.link.cid in self._large.arriving
 
-    def goes_beside(self, item: Item, copy_from: bytes | None) -> bool:
+    def goes_beside(self, file: BucketFile, copy_from: bytes | None) -> bool:
         """Whether it is not carried within this round."""
         if not self._large.running or (copy_from is not None and self._copies >= COPIES_MAX):
             return False
-        if not self.is_on_its_way(item) and item.size_bytes <= self._left_bytes:
-            self._left_bytes -= item.size_bytes
+        if not self.is_on_its_way(file) and file.size_bytes <= self._left_bytes:
+            self._left_bytes -= file.size_bytes
             return False
         return True
 
-    def take(self, item: Item, copy_from: bytes | None) -> folder.Aside | None:
+    def take(self, file: BucketFile, copy_from: bytes | None) -> AsideFile | None:
         """The file, if it has arrived; else it is wanted. Raises why it cannot arrive."""
-        cid = item.link.cid
+        cid = file.link.cid
         aside = self._large.arriving.take(cid)
-        if aside is None:
-            if cid not in self._wanted:
-                self._wanted[cid] = self._large.arrival(item, copy_from)
-                self._copies += copy_from is not None
-        else:
-            aside.path = item.where
+        if aside is not None:
+            aside.path = file.where
+        elif cid not in self._wanted:
+            self._wanted[cid] = self._large.arrival(file, copy_from)
+            self._copies += copy_from is not None
         return aside
 
     def settle(self) -> None:
@@ -160,10 +147,10 @@ class Incoming:
 class Outgoing:
     """What one round does about large files that changed here."""
 
-    def __init__(self, large: Large) -> None:
+    def __init__(self, large: LargeFiles) -> None:
         self._large = large
         self._left_bytes = INLINE_BYTES
-        self._wanted: dict[Plan, Work[Departed]] = {}
+        self._wanted: dict[LocalFile, Work[Departed]] = {}
         self.upload: UploadId | None = None
         """An upload that is over when the root is swapped."""
 
@@ -172,20 +159,20 @@ class Outgoing:
         """How many are on their way."""
         return len(self._wanted)
 
-    def goes_beside(self, plan: Plan) -> bool:
+    def goes_beside(self, file: LocalFile) -> bool:
         """Whether it is not carried within this round."""
         if not self._large.running:
             return False
-        if plan not in self._large.departing and plan.entry.size_bytes <= self._left_bytes:
-            self._left_bytes -= plan.entry.size_bytes
+        if file not in self._large.departing and file.size_bytes <= self._left_bytes:
+            self._left_bytes -= file.size_bytes
             return False
         return True
 
-    def take(self, plan: Plan) -> Built | None:
+    def take(self, file: LocalFile) -> Built | None:
         """The file's DAG, if all of it is at the Hub; else it is wanted. Raises why it cannot be sent."""
-        departed = self._large.departing.take(plan)
+        departed = self._large.departing.take(file)
         if departed is None:
-            self._wanted[plan] = self._large.departure(plan)
+            self._wanted[file] = self._large.departure(file)
             return None
         self.upload = departed.upload
         return departed.built
@@ -199,40 +186,35 @@ class _Arrival:
     """A file that is fetched, written aside in the top folder, where no removal of folders meets it."""
 
     def __init__(
-        self,
-        item: Item,
-        top: bytes,
-        asides: Asides,
-        source: NodeSource,
-        figures: Figures,
-        progress: Progress,
-        copy: LocalCopy | None,
+        self, file: BucketFile, folder: WatchedFolder, source: NodeSource, figures: Figures, copy: LocalCopy | None
     ) -> None:
-        self._copy = copy
-        self._item = item
-        self._top = top
-        self._asides = asides
+        self._file = file
+        self._folder = folder
         self._source = source
         self._figures = figures
-        self._progress = progress
-        self._aside: folder.Aside | None = None
+        self._copy = copy
+        self._aside: AsideFile | None = None
         self._done_bytes = 0
         self._acting = False
         self._dropped = False
 
-    async def act(self) -> folder.Aside:
+    async def act(self) -> AsideFile:
         """Fetches what is lacking."""
         self._acting = True
-        self._figures.path = path_text(self._item.path)
+        self._figures.path = path_text(self._file.path)
         try:
             if self._aside is None:
                 self._aside = await trio.to_thread.run_sync(self._make)
-            aside, size_bytes = self._aside, self._item.size_bytes
-            await self._copied(aside)
+            aside, size_bytes = self._aside, self._file.size_bytes
+            while self._copy is not None:
+                if not await trio.to_thread.run_sync(self._copy.step, self._file, aside):
+                    if await trio.to_thread.run_sync(self._copy.finish, self._file, aside):
+                        self._done_bytes = size_bytes
+                    self._copy = None
             while self._done_bytes < size_bytes:
                 stop = min(self._done_bytes + STEP_BYTES, size_bytes)
-                found = await run_steps(leaves(self._item.link.cid, self._done_bytes, stop), self._source)
-                await copy_leaves(self._source, found, aside, self._figures, self._progress)
+                found = await run_steps(leaves(self._file.link.cid, self._done_bytes, stop), self._source)
+                await fetch_into(self._source, found, aside, self._figures)
                 self._done_bytes = stop
             await trio.to_thread.run_sync(aside.sync)
             return aside
@@ -240,13 +222,6 @@ class _Arrival:
             self._acting = False
             if self._dropped:
                 self._abandon()
-
-    async def _copied(self, aside: folder.Aside) -> None:
-        while self._copy is not None:
-            if not await trio.to_thread.run_sync(self._copy.step, self._item, aside):
-                if await trio.to_thread.run_sync(self._copy.finish, self._item, aside):
-                    self._done_bytes = self._item.size_bytes
-                self._copy = None
 
     def drop(self) -> None:
         """Removes what was written, as soon as no thread writes into it any more."""
@@ -260,10 +235,10 @@ class _Arrival:
         if self._aside is not None:
             self._aside.abandon()
 
-    def _make(self) -> folder.Aside:
+    def _make(self) -> AsideFile:
         # A file system that is mounted below the top takes no file by a rename from there.
-        above = os.path.dirname(self._item.where)
-        place = self._top if folder.same_device(self._top, above) else above
-        aside = folder.Aside(os.path.join(place, b"-"), self._item.size_bytes, self._asides, quiet=True)
-        aside.path = self._item.where
+        fs, above = self._folder.fs, os.path.dirname(self._file.where)
+        place = self._folder.top if fs.same_device(self._folder.top, above) else above
+        aside = AsideFile(fs, os.path.join(place, b"-"), self._file.size_bytes, self._folder.asides, quiet=True)
+        aside.path = self._file.where
         return aside

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trio
+from watchdog.observers.api import BaseObserver
 
 from bucketfs.client import Backoff
 from bucketfs.errors import (
@@ -23,7 +24,7 @@ from bucketfs.errors import (
     Unavailable,
 )
 from bucketfs.mirror.engine import Mirror, Round
-from bucketfs.mirror.inotify import POLL_S, LocalChanges, local_changes
+from bucketfs.mirror.inotify import LocalChanges
 from bucketfs.remote import first_error
 
 PASSING = (
@@ -43,11 +44,12 @@ PASSING = (
 @dataclass(frozen=True, slots=True)
 class MirrorPace:
     """A round is due when nothing changed for ``quiet_s``, at the latest ``longest_s`` after the first change, and every
-    ``rescan_s`` in any case: inotify does not hear what a network's other machines do."""
+    ``rescan_s`` in any case: inotify does not hear what a network's other machines do. Without inotify it is ``poll_s``."""
 
     quiet_s: float = 2.0
     longest_s: float = 30.0
     rescan_s: float = 600.0
+    poll_s: float = 30.0
 
 
 class MirrorRunner:
@@ -64,6 +66,8 @@ class MirrorRunner:
         told: Callable[[Round], None],
         troubled: Callable[[BucketfsError, float], None],
         say: Callable[[str], None],
+        backoff: Backoff | None = None,
+        observer: BaseObserver | None = None,
     ) -> None:
         self._mirror = mirror
         self._local = local
@@ -72,7 +76,8 @@ class MirrorRunner:
         self._told = told
         self._troubled = troubled
         self._say = say
-        self._backoff = Backoff()
+        self._backoff = backoff or Backoff()
+        self._observer = observer
         self._soon_s = pace.quiet_s
         self._changed = trio.Event()
         self._again = trio.Event()
@@ -97,7 +102,15 @@ class MirrorRunner:
             raise first_error(group) from group
 
     async def _rounds(self) -> None:
-        async with local_changes(self._local, self._spare, self.changed, self._say, self._mirror.made) as changes:
+        local_changes = LocalChanges(
+            self._local,
+            self._spare,
+            touched=self.changed,
+            polling=self._polls,
+            made=self._mirror.made,
+            observer=self._observer,
+        )
+        async with local_changes as changes:
             while True:
                 # Renewed before the round: what changes while it runs is for the next one.
                 self._changed, self._again = trio.Event(), trio.Event()
@@ -114,6 +127,9 @@ class MirrorRunner:
                 await trio.to_thread.run_sync(changes.check)
                 await self._until_due(changes, self._next_s(done))
 
+    def _polls(self, reason: str) -> None:
+        self._say(f"{self._local} is looked at every {self._pace.poll_s:.0f} s from now on: {reason}")
+
     def _next_s(self, done: Round) -> float:
         """When to look again for what was changing, unasked: later and later while nothing comes of it."""
         if not done.soon:
@@ -124,7 +140,7 @@ class MirrorRunner:
         return wait_s
 
     async def _until_due(self, changes: LocalChanges, wait_s: float) -> None:
-        with trio.move_on_after(min(wait_s, POLL_S if changes.polling else self._pace.rescan_s)):
+        with trio.move_on_after(min(wait_s, self._pace.poll_s if changes.polling else self._pace.rescan_s)):
             await self._changed.wait()
         latest = trio.current_time() + self._pace.longest_s
         while True:

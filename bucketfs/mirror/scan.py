@@ -1,63 +1,54 @@
 """The watched folder as a tree of the bucket: what is unchanged since it was seen is neither read nor built again.
 
-The walk goes depth first with a stack of its own, and memory is bounded by the largest folder. A folder is built as an edit of the
-one in the base, so that what did not change keeps the form another client gave it, and what the local status has no word for
-(owners, unknown fields) stays as it was.
+A folder is built as an edit of the one in the base, so that what did not change keeps the form another client gave it, and what the
+local status has no word for (owners, unknown fields) stays as it was.
 
 What cannot be told is *held*: it stays in the tree as the base has it, and nothing is done to it here. So it is with what may
 not be read, what is neither file, folder nor symlink, a file that changed while it was read, and a folder that was a mount
-point and is none now: that something cannot be seen must never look as if it had been removed.
-"""
+point and is none now: that something cannot be seen must never look as if it had been removed."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 
 import trio
 
-from bucketfs.cache import run_steps
-from bucketfs.dag import DAG_PB, Built, codec_of, edit_directory, list_directory, node_info
-from bucketfs.errors import BucketfsError, InvalidArgument, NameInvalid, NameTooLong, NotFound
-from bucketfs.mirror.block_source import MirrorSource, Recorded
+from bucketfs.dag import RAW, codec_of, node_info
+from bucketfs.errors import BucketfsError, NameInvalid, NameTooLong, NotFound
+from bucketfs.mirror.block_source import MirrorSource
 from bucketfs.mirror.large_files import Outgoing
 from bucketfs.mirror.refusals import Over, Refusals
-from bucketfs.mirror.state import MirrorState, Seen
+from bucketfs.mirror.state import SeenEntry
+from bucketfs.mirror.watched_folder import WatchedFolder
 from bucketfs.names import SEED, check_name
+from bucketfs.remote import Done, Emit, Outcome, TreeBuilder
 from bucketfs.transfer import (
+    NOT_CARRIED,
+    ONE_PATH,
     SEED_IS_TAKEN,
-    Asides,
-    BuiltSmall,
-    Emit,
     Figures,
     LocalEntry,
+    LocalFile,
     Names,
-    Plan,
-    Progress,
-    Rights,
     Skipped,
-    build_batch,
-    is_small,
+    WalkedFolder,
     path_text,
-    small_batches,
-    stream_large,
+    walk,
 )
-from bucketfs.transfer import local_fs as folder
-from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
+from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes
 
 FRESH_NS = 100_000_000
 """Clocks of file systems go in steps of up to some hundredths of a second: of a file that was written so shortly before it was
 looked at, the next look does not believe that an unchanged status means unchanged bytes."""
 FRESH_COARSE_NS = 2_100_000_000
 """The same where times are of whole seconds (FAT: of two)."""
-NOT_CARRIED = "neither file, folder nor symlink"
 
 
 @dataclass(slots=True)
-class Scanned:
-    """What a scan found: the tree, what is held, and how many files were changing while they were read."""
+class FolderScan:
+    """What a scan found: the tree, what is held, and which files were changing while they were read."""
 
     root: Cid
     held: set[Names] = field(default_factory=set)
@@ -65,312 +56,294 @@ class Scanned:
     skipped: list[Skipped] = field(default_factory=list)
 
 
-@dataclass(eq=False, slots=True)
-class _Folder:
-    """A local folder on the stack of the walk, and the base's folder at its place."""
+class Unsettled(BucketfsError):
+    """A file changed while it was read: what was read may be a mixture."""
 
-    entry: LocalEntry
-    where: bytes
-    path: Names
-    base: Cid | None
-    attributes: NodeAttributes = NO_ATTRIBUTES
-    existing: Mapping[bytes, Link] = field(default_factory=dict)
-    changes: dict[bytes, Link | None] = field(default_factory=dict)
-    waiting: list[_Folder] = field(default_factory=list)
+
+@dataclass(frozen=True, slots=True)
+class _SettledFile:
+    """A file whose bytes count only if it was the same all the time (a `FileSource`)."""
+
+    file: LocalFile
+
+    @property
+    def size_bytes(self) -> int:
+        return self.file.size_bytes
+
+    @property
+    def attributes(self) -> NodeAttributes:
+        return self.file.attributes
+
+    def target(self) -> bytes | None:
+        target = self.file.target()
+        if target is not None:
+            self._check()
+        return target
+
+    def parts(self) -> Generator[bytes]:
+        read_bytes = 0
+        for leaf in self.file.parts():
+            read_bytes += len(leaf)
+            if read_bytes > self.size_bytes:
+                raise Unsettled("it grows")
+            yield leaf
+        self._check()
+
+    def is_settled(self) -> bool:
+        """Whether it is still as the scan saw it."""
+        try:
+            return SeenEntry(self.file.entry).is_still(self.file.fs.look(self.file.where))
+        except ONE_PATH:
+            return False
+
+    def _check(self) -> None:
+        if not self.is_settled():
+            raise Unsettled("it changes")
 
 
 class Scanner:
-    """One walk over the folder ``top``. What it sees goes into ``state``, whose transaction is the caller's: it must not be
-    committed before all that was emitted has arrived. With ``reread`` every file is read and offered."""
+    """One walk over the folder, by the `WalkRules` of a mirror. What it sees goes into the state, whose transaction is the
+    caller's: it must not be committed before all that was emitted has arrived. With ``reread`` every file is read and
+    offered."""
 
     def __init__(
         self,
-        top: bytes,
-        state: MirrorState,
+        folder: WatchedFolder,
         source: MirrorSource,
         figures: Figures,
-        progress: Progress,
         *,
-        asides: Asides,
-        rights: Rights,
         outgoing: Outgoing,
         refusals: Refusals,
         over: Over,
         reread: bool = False,
-        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._asides = asides
-        self._rights = rights
+        self._folder = folder
+        self._fs = folder.fs
+        self._state = folder.state
+        self._source = source
+        self._figures = figures
         self._outgoing = outgoing
         self._refusals = refusals
         self._over = over
-        self._top = top
-        self._state = state
-        self._source = source
-        self._figures = figures
-        self._progress = progress
         self._reread = reread
-        self._now_ns = now_ns
-        self._scanned = Scanned(Cid(b""))
+        self._found = FolderScan(Cid(b""))
         self._gone: list[Names] = []
+        self._seen: dict[bytes, SeenEntry] = {}
+        """What was seen in the folder that is being looked at."""
         self._device = 0
 
-    async def run(self, base: Cid | None, above: NodeAttributes, emit: Emit) -> Scanned:
+    async def run(self, base: Cid | None, above: NodeAttributes, emit: Emit) -> FolderScan:
         """The tree, as an edit of ``base``; ``above`` is what the bucket's root itself carries. Raises NotFound or Denied when the
         folder itself cannot be read."""
         self._emit = emit
-        entry = await trio.to_thread.run_sync(folder.look, self._top)
+        self._builder = TreeBuilder(self._source, emit, self._figures.bytes_were_done)
+        entry = await trio.to_thread.run_sync(self._folder.look, ())
         if entry is None:
-            raise NotFound(f"no such folder: {os.fsdecode(self._top)}")
+            raise NotFound(f"no such folder: {os.fsdecode(self._folder.top)}")
         self._device = entry.device
-        stack = [_Folder(entry, self._top, (), base, above)]
-        await self._open(stack[0])
-        while True:
-            current = stack[-1]
-            if current.waiting:
-                child = current.waiting.pop()
-                stack.append(child)
-                try:
-                    await self._open(child)
-                except folder.ONE_PATH as error:
-                    stack.pop()
-                    self._hold(current, child.entry.name, str(error))
-                continue
-            link = await self._close(current)
-            stack.pop()
-            if not stack:
-                for path in self._gone:
-                    self._state.forget(path)
-                self._scanned.root = link.cid
-                return self._scanned
-            self._set(stack[-1], current.entry.name, link)
+        # The blocks of the base's folders are offered, too: the Hub may have lost some.
+        self._source.recorded = {} if self._reread else None
+        try:
+            self._found.root = (await walk(WalkedFolder(entry, self._folder.top, (), base, above), self, self._source)).cid
+        finally:
+            self._source.recorded = None
+        for path in self._gone:
+            self._state.forget(path)
+        return self._found
 
-    # Folders
+    # The rules of the walk
 
-    async def _open(self, at: _Folder) -> None:
-        """Reads the folder and the base's, takes in the files, and notes the folders for later."""
-        if at.base is not None:
-            recorded = Recorded(self._source)
-            directory = await run_steps(list_directory(at.base), recorded)
-            at.existing, at.attributes = directory.entries, directory.attributes
-            if self._reread:
-                await self._emit(list(recorded.blocks.items()))
-        entries, seen = await trio.to_thread.run_sync(self._look, at)
-        await self._take_files(at, [entry for entry in entries if entry.kind is not Kind.DIRECTORY], seen)
-        folders = [entry for entry in entries if entry.kind is Kind.DIRECTORY]
-        bases = await self._folders_of(at, folders)
-        for entry in reversed(folders):
-            at.waiting.append(
-                _Folder(entry, os.path.join(at.where, entry.name), (*at.path, entry.name), bases.get(entry.name))
-            )
+    async def entries(self, at: WalkedFolder) -> list[LocalEntry]:
+        """What is in the folder that a bucket can have. What is gone is noted."""
+        if self._source.recorded:
+            blocks, self._source.recorded = self._source.recorded, {}
+            await self._emit(list(blocks.items()))
+        return await trio.to_thread.run_sync(self._look, at)
 
-    def _look(self, at: _Folder) -> tuple[list[LocalEntry], dict[bytes, Seen]]:
-        """In a thread: what is in the folder that a bucket can have, and what was seen there before. What is gone is noted."""
-        entries = folder.scan(at.where)
-        now = folder.look(at.where)
-        if at.path and not (now is not None and _same_place(now, at.entry) and folder.is_below(self._top, at.path)):
-            # A link in its place, say: what was found may be somebody else's, and what was not is not removed.
+    def _look(self, at: WalkedFolder) -> list[LocalEntry]:
+        """In a thread."""
+        entries = self._fs.scan(at.where)
+        now = self._folder.look(at.path)
+        if at.path and not (now is not None and _same_place(now, at.entry) and self._folder.is_inside(at.path)):
+            # A link in its place, say: what was found may belong elsewhere, and what was not is not removed.
             raise NotFound("it was replaced while it was looked at")
         seen = self._state.seen(at.path)
         carried = [entry for entry in entries if self._is_carried(at, entry, seen.get(entry.name))]
         here = {entry.name for entry in entries} | ({SEED} if not at.path else set())
         for name in seen.keys() - {entry.name for entry in carried}:
-            if name and (*at.path, name) not in self._scanned.held:
-                # Not before the end: what was moved is found by it at its new place.
+            if name and (*at.path, name) not in self._found.held:
+                # Forgotten at the end only: what was moved is found by it at its new place.
                 self._gone.append((*at.path, name))
         for name in at.existing.keys() - here:
             at.changes[name] = None
-        return carried, seen
+        self._seen = seen
+        return carried
 
-    def _is_carried(self, at: _Folder, entry: LocalEntry, seen: Seen | None) -> bool:
-        if self._asides.made(entry.name):
+    def _is_carried(self, at: WalkedFolder, entry: LocalEntry, seen: SeenEntry | None) -> bool:
+        if self._folder.asides.made(entry.name):
             return False
         if not at.path and entry.name == SEED:
-            if not folder.is_seed(os.path.join(at.where, SEED), at.existing.get(SEED)):
-                self._scanned.skipped.append(Skipped(path_text((SEED,)), SEED_IS_TAKEN))
+            if not self._fs.is_seed(os.path.join(at.where, SEED), at.existing.get(SEED)):
+                self._found.skipped.append(Skipped(path_text((SEED,)), SEED_IS_TAKEN))
             return False
         reason = "" if entry.kind is not None else NOT_CARRIED
         try:
             check_name(entry.name)
         except (NameInvalid, NameTooLong) as error:
             reason = str(error)
-        if entry.kind is Kind.DIRECTORY and seen is not None and seen.crossed and entry.device == self._device:
+        if entry.is_directory and seen is not None and seen.crossed and entry.device == self._device:
             reason = "something was mounted here before and is not now"
-        reason = reason or self._over.reason((*at.path, entry.name), entry, self._now_ns())
+        reason = reason or self._over.reason((*at.path, entry.name), entry, self._folder.now_ns())
         if reason:
             self._hold(at, entry.name, reason)
         return not reason
 
-    def _hold(self, at: _Folder, name: bytes, reason: str) -> None:
+    def unreadable(self, at: WalkedFolder, child: WalkedFolder, error: BucketfsError) -> None:
+        """The folder stays as the base has it."""
+        self._hold(at, child.entry.name, str(error))
+
+    def _hold(self, at: WalkedFolder, name: bytes, reason: str) -> None:
         """Leaves a name as the base has it."""
         at.changes.pop(name, None)
-        self._scanned.held.add((*at.path, name))
-        self._scanned.skipped.append(Skipped(path_text((*at.path, name)), reason))
+        self._found.held.add((*at.path, name))
+        self._found.skipped.append(Skipped(path_text((*at.path, name)), reason))
 
-    async def _folders_of(self, at: _Folder, folders: Sequence[LocalEntry]) -> dict[bytes, Cid]:
-        """The base's folders where there are local ones."""
-        links = {entry.name: at.existing[entry.name].cid for entry in folders if entry.name in at.existing}
-        nodes = {name: cid for name, cid in links.items() if codec_of(cid) == DAG_PB}
-        blocks = await self._source.get_many(list(nodes.values())) if nodes else {}
-        return {name: cid for name, cid in nodes.items() if node_info(cid, blocks[cid]).kind is Kind.DIRECTORY}
-
-    async def _close(self, at: _Folder) -> Link:
+    async def close(self, at: WalkedFolder) -> Link:
+        """The folder as an edit of the base's, with the attributes that it has here."""
         seen = self._state.seen_at(at.path)
-        if seen is not None and seen.entry.kind is Kind.DIRECTORY and _same_folder(seen.entry, at.entry):
+        if seen is not None and seen.entry.is_directory and _same_folder(seen.entry, at.entry):
             wanted = seen.attributes
         else:
             mode = at.entry.mode
-            if at.attributes.mode is not None and self._rights.mode(at.attributes.mode, at.entry) == mode:
+            if at.attributes.mode is not None and self._folder.preserve.mode(at.attributes.mode, at.entry) == mode:
                 # It lacks only what is not given to it here.
                 mode = at.attributes.mode
             wanted = replace(at.attributes, mode=mode, mtime_ns=at.entry.mtime_ns)
         if not at.path:
-            # Who may enter the watched folder on this machine is no matter of the bucket's; nor is, the first time, since when.
+            # The mode of the watched folder itself belongs to this machine, not to the bucket; so does, the first time, its mtime.
             wanted = at.attributes if at.base is None else replace(wanted, mode=at.attributes.mode)
-        built = await run_steps(edit_directory(at.base, at.changes, wanted), self._source)
+        built = await self._builder.directory(at.base, at.changes, wanted)
         if built.link.cid != at.base:
             self._source.keep(built.blocks.items())
             await self._emit(list(built.blocks.items()))
         crossed = at.entry.device != self._device
-        self._state.note(at.path, Seen(at.entry, attributes=wanted, crossed=crossed))
+        self._state.note(at.path, SeenEntry(at.entry, attributes=wanted, crossed=crossed))
         self._figures.folders += 1
         return built.link
 
-    def _set(self, at: _Folder, name: bytes, link: Link) -> None:
-        if at.existing.get(name) != link:
-            at.changes[name] = link
-
     # Files
 
-    async def _take_files(self, at: _Folder, entries: Sequence[LocalEntry], seen: Mapping[bytes, Seen]) -> None:
+    async def files(self, at: WalkedFolder, entries: Sequence[LocalEntry]) -> None:
+        """Takes over what is as it was seen, and reads the rest."""
+        seen, self._seen = self._seen, {}
         changed: list[LocalEntry] = []
         for entry in entries:
-            known = seen.get(entry.name)
+            path, known = (*at.path, entry.name), seen.get(entry.name)
             if known is None or not known.is_still(entry):
                 known = self._state.same_inode(entry)
             if known is None or known.link is None or known.fresh or self._reread:
-                self._over.brings((*at.path, entry.name), entry, entry.size_bytes)
+                self._over.brings(path, entry, entry.size_bytes)
                 changed.append(entry)
                 continue
             if at.existing.get(entry.name) != known.link:
-                self._over.brings((*at.path, entry.name), entry, entry.size_bytes)
+                self._over.brings(path, entry, entry.size_bytes)
             if known is not seen.get(entry.name):
-                self._state.note((*at.path, entry.name), replace(known, entry=entry))
-            self._count(entry)
+                self._state.note(path, replace(known, entry=entry))
+            self._figures.count(entry.kind)
             self._figures.unchanged += 1
-            self._set(at, entry.name, known.link)
-        plans = await self._plans(at, changed)
-        for batch in small_batches([entry for entry in changed if is_small(entry)]):
-            await self._take_small(at, [plans[entry.name] for entry in batch], seen)
-        for entry in changed:
-            if not is_small(entry):
-                await self._take_large(at, plans[entry.name], seen)
+            at.set(entry.name, known.link)
 
-    async def _plans(self, at: _Folder, entries: Sequence[LocalEntry]) -> dict[bytes, Plan]:
+        async def done(settled: _SettledFile, outcome: Outcome) -> bool:
+            return await self._done(at, settled.file, outcome, seen.get(settled.file.entry.name))
+
+        files = await self._files(at, changed)
+        await self._builder.files([_SettledFile(file) for file in files if file.is_small], done)
+        for file in files:
+            if not file.is_small:
+                await self._take_large(at, file, done)
+
+    async def _files(self, at: WalkedFolder, entries: Sequence[LocalEntry]) -> list[LocalFile]:
         """Changed files with the attributes they shall have: what the status says, over what the base has besides."""
         links = {entry.name: at.existing[entry.name].cid for entry in entries if entry.name in at.existing}
-        nodes = [cid for cid in links.values() if codec_of(cid) == DAG_PB]
+        nodes = [cid for cid in links.values() if codec_of(cid) != RAW]
         blocks = await self._source.get_many(nodes) if nodes else {}
-        plans: dict[bytes, Plan] = {}
+        files: list[LocalFile] = []
         for entry in entries:
             cid = links.get(entry.name)
-            before = node_info(cid, blocks[cid]).attributes if cid is not None and cid in blocks else NO_ATTRIBUTES
-            wanted = replace(before, mode=entry.mode, mtime_ns=entry.mtime_ns)
-            plans[entry.name] = Plan(entry, os.path.join(at.where, entry.name), wanted)
-        return plans
+            before = node_info(cid, blocks[cid]).attributes if cid in blocks else NO_ATTRIBUTES
+            here = entry.attributes
+            wanted = replace(before, mode=here.mode, mtime_ns=here.mtime_ns)
+            files.append(LocalFile(self._fs, entry, os.path.join(at.where, entry.name), wanted))
+        return files
 
-    async def _take_small(self, at: _Folder, plans: Sequence[Plan], seen: Mapping[bytes, Seen]) -> None:
-        results = await trio.to_thread.run_sync(_build_settled, plans)
-        for plan, (result, settled) in zip(plans, results, strict=True):
-            if not settled or result is None:
-                self._unsettled(at, plan.entry.name)
-                continue
-            if isinstance(result, BucketfsError):
-                self._hold(at, plan.entry.name, str(result))
-                continue
-            built, blocks = result
-            self._source.keep(blocks)
-            link = await self._done(at, plan, built.link, seen)
-            if self._reread or at.existing.get(plan.entry.name) != link:
-                await self._emit(blocks)
-        self._progress(self._figures)
-
-    async def _take_large(self, at: _Folder, plan: Plan, seen: Mapping[bytes, Seen]) -> None:
-        self._figures.path = path_text((*at.path, plan.entry.name))
+    async def _take_large(self, at: WalkedFolder, file: LocalFile, done: Done[_SettledFile]) -> None:
+        self._figures.path = path_text((*at.path, file.entry.name))
+        settled = _SettledFile(file)
+        if self._reread or not self._outgoing.goes_beside(file):
+            await self._builder.files([settled], done)
+            return
+        path, now_ns = (*at.path, file.entry.name), self._folder.now_ns()
+        reason = self._refusals.reason(path, file, now_ns)
+        if reason:
+            self._hold(at, file.entry.name, reason)
+            return
         try:
-            built = await self._sent_large(at, plan)
+            built = self._outgoing.take(file)
         except NotFound:
-            self._unsettled(at, plan.entry.name)
-            return
-        except folder.ONE_PATH as error:
-            self._hold(at, plan.entry.name, str(error))
-            return
-        if built is None:
-            return
-        if not await trio.to_thread.run_sync(_is_settled, plan):
-            self._unsettled(at, plan.entry.name)
-            return
-        self._source.keep((cid, data) for cid, data in built.blocks.items() if cid == built.link.cid)
-        await self._done(at, plan, built.link, seen)
-
-    async def _sent_large(self, at: _Folder, plan: Plan) -> Built | None:
-        """A large file that is at the Hub, or goes there with this scan; None when it is held, because it is sent beside the
-        rounds, or could not be sent."""
-        if self._reread or not self._outgoing.goes_beside(plan):
-            return await stream_large(plan, self._emit, self._figures, self._progress)
-        name = plan.entry.name
-        path = (*at.path, name)
-        reason = self._refusals.reason(path, plan, self._now_ns())
-        if not reason:
-            try:
-                built = self._outgoing.take(plan)
-            except folder.ONE_PATH:
-                raise
-            except BucketfsError as error:
-                # What the Hub refuses of one file is no reason to send no other.
-                reason = str(error)
-                self._refusals.note(path, plan, reason, self._now_ns())
+            self._unsettled(at, file.entry.name)
+        except ONE_PATH as error:
+            self._hold(at, file.entry.name, str(error))
+        except BucketfsError as error:
+            # What the Hub refuses of one file is no reason to send no other.
+            self._refusals.note(path, file, str(error), now_ns)
+            self._hold(at, file.entry.name, str(error))
+        else:
+            if built is None:
+                at.changes.pop(file.entry.name, None)
+                self._found.held.add(path)
+            elif await trio.to_thread.run_sync(settled.is_settled):
+                await done(settled, built)
             else:
-                if built is None:
-                    at.changes.pop(name, None)
-                    self._scanned.held.add(path)
-                return built
-        self._hold(at, name, reason)
-        return None
+                self._unsettled(at, file.entry.name)
 
-    async def _done(self, at: _Folder, plan: Plan, link: Link, seen: Mapping[bytes, Seen]) -> Link:
-        """Notes a file that was read, and takes it into the folder; the link it stands for."""
-        entry = plan.entry
-        known = seen.get(entry.name)
-        if known is not None and known.link is not None and known.is_still(entry) and not known.fresh:
+    async def _done(self, at: WalkedFolder, file: LocalFile, outcome: Outcome, seen: SeenEntry | None) -> bool:
+        """Takes a file that was read into the folder; whether its blocks are wanted at the Hub."""
+        entry = file.entry
+        if isinstance(outcome, Unsettled) or (not file.is_small and isinstance(outcome, NotFound)):
+            self._unsettled(at, entry.name)
+            return False
+        if isinstance(outcome, BucketfsError):
+            # Also a bad sector, or a link that took the place of a file just now: no reason to carry nothing at all.
+            self._hold(at, entry.name, str(outcome))
+            return False
+        link = outcome.link
+        if file.is_small:
+            self._source.keep(outcome.blocks.items())
+        else:
+            self._source.keep((cid, data) for cid, data in outcome.blocks.items() if cid == link.cid)
+        if seen is not None and seen.link is not None and seen.vouches_for(entry):
             # It was read only to be offered again. What another client had put together otherwise, and the Hub lost, is as we do
             # it from now on.
-            if known.link.cid == link.cid or await self._source.at_hub(known.link.cid):
-                link = known.link
-        elif known is not None and known.entry.kind is Kind.DIRECTORY:
+            if seen.link.cid == link.cid or await self._source.at_hub(seen.link.cid):
+                link = seen.link
+        elif seen is not None and seen.entry.is_directory:
             self._state.forget((*at.path, entry.name))
-        self._state.note((*at.path, entry.name), Seen(entry, link, fresh=self._is_fresh(entry)))
-        self._count(entry)
-        self._set(at, entry.name, link)
-        return link
+        self._state.note((*at.path, entry.name), SeenEntry(entry, link, fresh=self._is_fresh(entry)))
+        self._figures.count(entry.kind)
+        at.set(entry.name, link)
+        return self._reread or at.existing.get(entry.name) != link
 
     def _is_fresh(self, entry: LocalEntry) -> bool:
         step_ns = FRESH_NS if entry.mtime_ns % 10**9 else FRESH_COARSE_NS
-        return abs(self._now_ns() - entry.mtime_ns) < step_ns
+        return abs(self._folder.now_ns() - entry.mtime_ns) < step_ns
 
-    def _unsettled(self, at: _Folder, name: bytes) -> None:
+    def _unsettled(self, at: WalkedFolder, name: bytes) -> None:
         """A file changed while it was read: it stays as it was, and nothing of it is said before it rests."""
         at.changes.pop(name, None)
         path = (*at.path, name)
         self._state.forget(path)
-        self._scanned.held.add(path)
-        self._scanned.unsettled.append(path)
-
-    def _count(self, entry: LocalEntry) -> None:
-        if entry.kind is Kind.SYMLINK:
-            self._figures.symlinks += 1
-        else:
-            self._figures.files += 1
+        self._found.held.add(path)
+        self._found.unsettled.append(path)
 
 
 def _same_place(one: LocalEntry, other: LocalEntry) -> bool:
@@ -379,23 +352,3 @@ def _same_place(one: LocalEntry, other: LocalEntry) -> bool:
 
 def _same_folder(seen: LocalEntry, entry: LocalEntry) -> bool:
     return (seen.inode, seen.mode, seen.mtime_ns) == (entry.inode, entry.mode, entry.mtime_ns)
-
-
-def _build_settled(plans: Sequence[Plan]) -> list[tuple[BuiltSmall, bool]]:
-    """In a thread: small files, and whether each was the same all the time."""
-    results: list[tuple[BuiltSmall, bool]] = []
-    for plan in plans:
-        try:
-            (result,) = build_batch([plan])
-        except InvalidArgument as error:
-            # One bad sector, or a link put in the place of a file just now, is no reason to carry nothing at all.
-            result = error
-        results.append((result, isinstance(result, BucketfsError) or _is_settled(plan)))
-    return results
-
-
-def _is_settled(plan: Plan) -> bool:
-    try:
-        return Seen(plan.entry).is_still(folder.look(plan.where, plan.entry.name))
-    except folder.ONE_PATH:
-        return False

@@ -22,9 +22,10 @@ import contextlib
 import json
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bucketfs.dag import (
     BATCH_MAX,
@@ -70,7 +71,7 @@ DIRECTORIES = (UnixFsType.DIRECTORY, UnixFsType.SHARD)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenEntry:
     """A local status and what it stands for: a file or symlink for a link, a folder for attributes."""
 
     entry: LocalEntry
@@ -82,6 +83,10 @@ class Seen:
     def is_still(self, entry: LocalEntry | None) -> bool:
         """Whether a status is this one. Devices are renumbered by a reboot; they do not count."""
         return entry is not None and _status(entry) == _status(self.entry)
+
+    def vouches_for(self, entry: LocalEntry | None) -> bool:
+        """Whether what stands there is certainly what was seen."""
+        return not self.fresh and self.is_still(entry)
 
 
 def _status(entry: LocalEntry) -> tuple[object, ...]:
@@ -172,18 +177,28 @@ class MirrorState:
             if self._database.in_transaction:
                 self._database.execute("rollback")
 
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._ours():
+            return self._database.execute(query, values).fetchall()
+
+    def _run(self, statement: str, *values: object) -> None:
+        with self._ours():
+            self._database.execute(statement, values)
+
+    def _seen(self, condition: str, *values: object) -> list[tuple[Names, SeenEntry]]:
+        rows = self._rows(f"select {_COLUMNS} from seen where {condition}", *values)
+        return [(_names_of(row[0], row[1]), _decode_seen(row)) for row in rows]
+
     # Facts
 
     def fact(self, key: str) -> str | None:
         """A fact by its name."""
-        with self._ours():
-            row = self._database.execute("select value from meta where key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
+        rows = self._rows("select value from meta where key = ?", key)
+        return str(rows[0][0]) if rows else None
 
     def note_fact(self, key: str, value: str) -> None:
         """Notes a fact."""
-        with self._ours():
-            self._database.execute("insert or replace into meta values (?, ?)", (key, value))
+        self._run("insert or replace into meta values (?, ?)", key, value)
 
     @property
     def position(self) -> Position:
@@ -218,46 +233,30 @@ class MirrorState:
 
     # What was seen
 
-    def seen(self, folder: Names) -> dict[bytes, Seen]:
+    def seen(self, folder: Names) -> dict[bytes, SeenEntry]:
         """What was seen in a folder, by name."""
-        with self._ours():
-            rows = self._database.execute(f"select {_COLUMNS} from seen where folder = ?", (_key(folder),)).fetchall()
-        return {row[1]: _seen(row) for row in rows}
+        return {seen.entry.name: seen for _, seen in self._seen("folder = ?", _key(folder))}
 
-    def seen_at(self, path: Names) -> Seen | None:
+    def seen_at(self, path: Names) -> SeenEntry | None:
         """What was seen at a path."""
-        with self._ours():
-            row = self._database.execute(
-                f"select {_COLUMNS} from seen where folder = ? and name = ?", _place(path)
-            ).fetchone()
-        return None if row is None else _seen(row)
+        return next((seen for _, seen in self._seen("folder = ? and name = ?", *_place(path))), None)
 
-    def same_inode(self, entry: LocalEntry) -> Seen | None:
+    def same_inode(self, entry: LocalEntry) -> SeenEntry | None:
         """What this very status was seen to stand for at another place: a file keeps it when a folder above it is moved."""
-        with self._ours():
-            rows = self._database.execute(
-                f"select {_COLUMNS} from seen where inode = ?", (entry.inode - INODE_SHIFT,)
-            ).fetchall()
-        return next((seen for seen in map(_seen, rows) if seen.is_still(entry) and seen.link is not None), None)
+        found = self._seen("inode = ?", entry.inode - INODE_SHIFT)
+        return next((seen for _, seen in found if seen.is_still(entry) and seen.link is not None), None)
 
-    def places_of(self, cid: Cid) -> list[tuple[Names, Seen]]:
+    def places_of(self, cid: Cid) -> list[tuple[Names, SeenEntry]]:
         """Where content of this link was seen."""
-        with self._ours():
-            rows = self._database.execute(f"select {_COLUMNS} from seen where cid = ? limit 8", (cid,)).fetchall()
-        return [((*_path(row[0]), row[1]), _seen(row)) for row in rows]
+        return self._seen("cid = ? limit 8", cid)
 
-    def some_seen(self) -> dict[bytes, Seen]:
+    def some_seen(self) -> dict[bytes, SeenEntry]:
         """Some of what was seen directly in the top folder."""
-        with self._ours():
-            rows = self._database.execute(
-                f"select {_COLUMNS} from seen where folder = ? and name != ? limit 100", (b"", b"")
-            ).fetchall()
-        return {row[1]: _seen(row) for row in rows}
+        return {seen.entry.name: seen for _, seen in self._seen("folder = x'' and name != x'' limit 100")}
 
-    def note(self, path: Names, seen: Seen) -> None:
+    def note(self, path: Names, seen: SeenEntry) -> None:
         """Notes what was seen at a path; nothing is unfinished there then."""
         entry, attributes = seen.entry, seen.attributes
-        said = [attributes.mode, attributes.mtime_ns, attributes.uid, attributes.gid]
         row = (
             *_place(path),
             (entry.kind or Kind.FILE).value,
@@ -268,40 +267,34 @@ class MirrorState:
             _figure(entry.ctime_ns),
             None if seen.link is None else seen.link.cid,
             None if seen.link is None else seen.link.tsize,
-            json.dumps(said),
+            json.dumps([attributes.mode, attributes.mtime_ns, attributes.uid, attributes.gid]),
             int(seen.fresh),
             int(seen.crossed),
         )
-        with self._ours():
-            self._database.execute("insert or replace into seen values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-            self._database.execute("delete from unfinished where folder = ? and name = ?", _place(path))
+        self._run(f"insert or replace into seen values ({_marks(row)})", *row)
+        self.forget_unfinished(path)
 
     def forget(self, path: Names) -> None:
         """Forgets what was seen at a path and below it."""
         below = _key(path)
-        with self._ours():
-            self._database.execute("delete from seen where folder = ? and name = ?", _place(path))
-            self._database.execute(
-                "delete from seen where folder = ? or (folder > ? and folder < ?)", (below, below + b"/", below + b"0")
-            )
+        self._run("delete from seen where folder = ? and name = ?", *_place(path))
+        # "0" is the byte after "/": all keys that begin with this path and a slash.
+        self._run("delete from seen where folder = ? or (folder > ? and folder < ?)", below, below + b"/", below + b"0")
 
     # What is unfinished
 
     def unfinished(self) -> list[tuple[Names, str]]:
         """What was begun at paths and not noted to be done."""
-        with self._ours():
-            rows = self._database.execute("select folder, name, said from unfinished").fetchall()
-        return [((*_path(row[0]), row[1]) if row[1] else (), str(row[2])) for row in rows]
+        rows = self._rows("select folder, name, said from unfinished")
+        return [(_names_of(folder, name), said) for folder, name, said in rows]
 
     def note_unfinished(self, path: Names, said: str) -> None:
         """Something is begun at a path."""
-        with self._ours():
-            self._database.execute("insert or replace into unfinished values (?, ?, ?)", (*_place(path), said))
+        self._run("insert or replace into unfinished values (?, ?, ?)", *_place(path), said)
 
     def forget_unfinished(self, path: Names) -> None:
         """Nothing is unfinished at a path."""
-        with self._ours():
-            self._database.execute("delete from unfinished where folder = ? and name = ?", _place(path))
+        self._run("delete from unfinished where folder = ? and name = ?", *_place(path))
 
     # Blocks
 
@@ -309,12 +302,9 @@ class MirrorState:
         """Those of these blocks that are here."""
         found: dict[Cid, bytes] = {}
         wanted = list(cids)
-        with self._ours():
-            for start in range(0, len(wanted), BATCH_MAX):
-                batch = wanted[start : start + BATCH_MAX]
-                marks = ", ".join("?" * len(batch))
-                rows = self._database.execute(f"select cid, data from block where cid in ({marks})", batch)
-                found.update((Cid(cid), data) for cid, data in rows)
+        for start in range(0, len(wanted), BATCH_MAX):
+            batch = wanted[start : start + BATCH_MAX]
+            found |= {Cid(c): data for c, data in self._rows(f"select * from block where cid in ({_marks(batch)})", *batch)}
         return found
 
     def keep(self, blocks: Iterable[tuple[Cid, bytes]]) -> None:
@@ -324,8 +314,7 @@ class MirrorState:
 
     def sweep(self) -> None:
         """Forgets blocks that the position does not need, when there may be as many of them as of others."""
-        with self._ours():
-            count = int(self._database.execute("select count(*) from block").fetchone()[0])
+        ((count,),) = self._rows("select count(*) from block")
         if count < 2 * int(self.fact("blocks_kept") or "0") + 1000:
             return
         position = self.position
@@ -334,12 +323,12 @@ class MirrorState:
             roots += [position.attempt.ours, position.attempt.merged]
         live = self._live([root for root in roots if root is not None])
         with self.together():
+            self._run("create temp table if not exists live (cid blob primary key) without rowid")
+            self._run("delete from live")
             with self._ours():
-                self._database.execute("create temp table if not exists live (cid blob primary key) without rowid")
-                self._database.execute("delete from live")
                 self._database.executemany("insert into live values (?)", ((cid,) for cid in live))
-                self._database.execute("delete from block where cid not in (select cid from live)")
-                self._database.execute("delete from live")
+            self._run("delete from block where cid not in (select cid from live)")
+            self._run("delete from live")
             self.note_fact("blocks_kept", str(len(live)))
 
     def _live(self, roots: Collection[Cid]) -> set[Cid]:
@@ -360,17 +349,15 @@ class MirrorState:
 _COLUMNS = "folder, name, kind, inode, size, mode, mtime_ns, ctime_ns, cid, tsize, attributes, fresh, crossed"
 
 
-def _seen(row: tuple[object, ...]) -> Seen:
+def _decode_seen(row: tuple[Any, ...]) -> SeenEntry:
     _, name, kind, inode, size, mode, mtime_ns, ctime_ns, cid, tsize, attributes, fresh, crossed = row
-    assert isinstance(name, bytes)
-    assert isinstance(inode, int)
-    length, bits, mtime, ctime = (
-        int(figure if isinstance(figure, bytes) else str(figure)) for figure in (size, mode, mtime_ns, ctime_ns)
-    )
-    entry = LocalEntry(name, Kind(kind), length, bits, mtime, ctime, inode + INODE_SHIFT, 0)
-    link = Link(Cid(cid), int(str(tsize))) if isinstance(cid, bytes) else None
-    said = NodeAttributes(*json.loads(str(attributes)))
-    return Seen(entry, link, said, bool(fresh), bool(crossed))
+    entry = LocalEntry(name, Kind(kind), size, mode, int(mtime_ns), int(ctime_ns), inode + INODE_SHIFT, 0)
+    link = None if cid is None else Link(Cid(cid), tsize)
+    return SeenEntry(entry, link, NodeAttributes(*json.loads(attributes)), bool(fresh), bool(crossed))
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _figure(time_ns: int) -> int | bytes:
@@ -388,8 +375,9 @@ def _place(path: Names) -> tuple[bytes, bytes]:
     return (_key(path[:-1]), path[-1]) if path else (b"", b"")
 
 
-def _path(key: bytes) -> Names:
-    return tuple(key.split(b"/")) if key else ()
+def _names_of(key: bytes, name: bytes) -> Names:
+    """What `_place` said."""
+    return (*(key.split(b"/") if key else ()), name) if name else ()
 
 
 def _names(said: Iterable[str]) -> Names:

@@ -1,21 +1,20 @@
 """What a round does to single paths, written into the state before it is done, and finished by the next round if this one ended.
 
 A round changes a path in more than one step: a new folder is made 0700, filled, and given its mode and time at the end; one that is
-read-only is opened meanwhile; a file is renamed into its place before the state says what it is. A scan that saw a path between
-two steps would take what it sees for the user's change, and send it to everybody. So each path is noted here before the first step,
-and before the next scan, and also when a round fails, `finish_all` takes the last one. What a user changed meanwhile is told from
-our own steps by the values that these would have left, and stays.
+read-only is opened meanwhile; a file is renamed into its place before the state says what it is. A scan that saw a path between two
+steps would take what it sees for the user's change, and send it to everybody. So each path is noted here before the first step, and
+before the next scan, and also when a round fails, `finish_all` takes the last one. What the user changed meanwhile is told from our
+own steps by the values that these would have left, and stays.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 
-from bucketfs.mirror.state import MirrorState, Seen
-from bucketfs.transfer import SPECIAL_BITS, LocalEntry, Names, Rights
-from bucketfs.transfer import local_fs as folder
+from bucketfs.mirror.state import MirrorState, SeenEntry
+from bucketfs.mirror.watched_folder import WatchedFolder
+from bucketfs.transfer import ONE_PATH, SPECIAL_BITS, LocalEntry, Names
 from bucketfs.types import Cid, Kind, Link, NodeAttributes
 
 
@@ -41,7 +40,7 @@ class Placing:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class AttributeChange:
     """A file whose bytes stay gets mode, mtime and owner; ``modes`` and ``mtimes_ns`` are those before and after."""
 
     inode: int
@@ -57,7 +56,7 @@ class Removing:
     """The folder at the path is removed with all below it; folders are opened for that. One that stays gets back what it had."""
 
 
-Unfinished = Filling | Placing | Setting | Removing
+Unfinished = Filling | Placing | AttributeChange | Removing
 
 
 def encode(what: Unfinished) -> str:
@@ -66,7 +65,7 @@ def encode(what: Unfinished) -> str:
         return json.dumps({"filling": [_fields(what.attributes), what.mode, what.before]})
     if isinstance(what, Placing):
         return json.dumps({"placing": [what.inode, what.size_bytes, what.mode, what.mtime_ns, *_link(what.link)]})
-    if isinstance(what, Setting):
+    if isinstance(what, AttributeChange):
         facts = [what.inode, what.size_bytes, what.modes, what.mtimes_ns, _fields(what.attributes), *_link(what.link)]
         return json.dumps({"setting": facts})
     return json.dumps({"removing": []})
@@ -82,9 +81,10 @@ def decode(text: str) -> Unfinished:
         inode, size_bytes, mode, mtime_ns, cid, tsize = facts
         return Placing(inode, size_bytes, mode, mtime_ns, Link(Cid(bytes.fromhex(cid)), tsize))
     if kind == "setting":
-        inode, size_bytes, modes, mtimes_ns, fields, cid, tsize = facts
+        inode, size_bytes, (mode, new_mode), (mtime_ns, new_mtime_ns), fields, cid, tsize = facts
         link = Link(Cid(bytes.fromhex(cid)), tsize)
-        return Setting(inode, size_bytes, (modes[0], modes[1]), (mtimes_ns[0], mtimes_ns[1]), NodeAttributes(*fields), link)
+        modes, mtimes_ns = (mode, new_mode), (mtime_ns, new_mtime_ns)
+        return AttributeChange(inode, size_bytes, modes, mtimes_ns, NodeAttributes(*fields), link)
     return Removing()
 
 
@@ -104,46 +104,45 @@ def note_all(state: MirrorState, found: list[tuple[Names, Unfinished]]) -> None:
                 state.note_unfinished(path, encode(what))
 
 
-def finish_all(top: bytes, state: MirrorState, rights: Rights) -> None:
+def finish_all(folder: WatchedFolder) -> None:
     """Blocks. Takes the last step at every path that is noted. One that cannot be reached now stays noted."""
-    found = [(path, decode(text)) for path, text in state.unfinished()]
+    found = [(path, decode(text)) for path, text in folder.state.unfinished()]
     # The lowest first: a folder may be closed to us by its own last step.
     found.sort(key=lambda each: len(each[0]), reverse=True)
-    done: list[tuple[Names, Seen | None]] = []
+    done: list[tuple[Names, SeenEntry | None]] = []
     for path, what in found:
         try:
-            done.append((path, _finish(top, path, what, state, rights)))
-        except folder.ONE_PATH:
+            done.append((path, _finish(folder, path, what)))
+        except ONE_PATH:
             continue
     if done:
-        with state.together():
+        with folder.state.together():
             for path, seen in done:
-                state.forget_unfinished(path)
+                folder.state.forget_unfinished(path)
                 if seen is not None:
-                    state.note(path, seen)
+                    folder.state.note(path, seen)
 
 
-def _finish(top: bytes, path: Names, what: Unfinished, state: MirrorState, rights: Rights) -> Seen | None:
+def _finish(folder: WatchedFolder, path: Names, what: Unfinished) -> SeenEntry | None:
     """The last step; what the path stands for then, if it is what we made."""
-    where = os.path.join(top, *path)
-    here = folder.look(where, path[-1] if path else b"")
-    if here is None or not folder.is_below(top, path):
+    here = folder.look(path)
+    if here is None or not folder.is_inside(path):
         return None
     match what:
         case Filling():
-            return _close(where, here, what, state.seen_at(path), rights)
+            return _close(folder, path, here, what)
         case Placing():
             found = Placing(here.inode, here.size_bytes, here.mode, here.mtime_ns, what.link)
-            return Seen(here, what.link) if found == what else None
-        case Setting():
-            return _set(where, here, what, rights)
+            return SeenEntry(here, what.link) if found == what else None
+        case AttributeChange():
+            return _change(folder, path, here, what)
         case Removing():
-            _restore(top, path, state)
+            _restore(folder, path)
             return None
 
 
-def _close(where: bytes, here: LocalEntry, what: Filling, seen: Seen | None, rights: Rights) -> Seen | None:
-    if here.kind is not Kind.DIRECTORY or (what.before is not None and what.before[0] != here.inode):
+def _close(folder: WatchedFolder, path: Names, here: LocalEntry, what: Filling) -> SeenEntry | None:
+    if not here.is_directory or (what.before is not None and what.before[0] != here.inode):
         return None
     ours = {what.mode, 0o700} if what.before is None else {what.mode, what.before[1], what.before[1] | 0o700}
     made_by_us = here.mode & ~SPECIAL_BITS in {mode & ~SPECIAL_BITS for mode in ours}
@@ -151,35 +150,35 @@ def _close(where: bytes, here: LocalEntry, what: Filling, seen: Seen | None, rig
     if not made_by_us:
         # The user gave it a mode; its time is still that of our work in it.
         wanted = NodeAttributes(here.mode, what.attributes.mtime_ns)
-    folder.set_attributes(where, wanted, here.mode, rights)
-    after = folder.look(where, here.name)
+    folder.fs.set_attributes(folder.where(path), wanted, here.mode, folder.preserve)
+    after = folder.look(path)
     if after is None or not made_by_us:
         return None
-    return Seen(after, attributes=what.attributes, crossed=seen is not None and seen.crossed)
+    seen = folder.state.seen_at(path)
+    return SeenEntry(after, attributes=what.attributes, crossed=seen is not None and seen.crossed)
 
 
-def _set(where: bytes, here: LocalEntry, what: Setting, rights: Rights) -> Seen | None:
+def _change(folder: WatchedFolder, path: Names, here: LocalEntry, what: AttributeChange) -> SeenEntry | None:
     if (here.kind, here.inode, here.size_bytes) != (Kind.FILE, what.inode, what.size_bytes):
         return None
     if here.mode not in what.modes or here.mtime_ns not in what.mtimes_ns:
         return None
-    folder.set_attributes(where, what.attributes, here.mode, rights)
-    after = folder.look(where, here.name)
-    return None if after is None or after.inode != here.inode else Seen(after, what.link)
+    folder.fs.set_attributes(folder.where(path), what.attributes, here.mode, folder.preserve)
+    after = folder.look(path)
+    return None if after is None or after.inode != here.inode else SeenEntry(after, what.link)
 
 
-def _restore(top: bytes, path: Names, state: MirrorState) -> None:
+def _restore(folder: WatchedFolder, path: Names) -> None:
     """Folders that were opened to be emptied, and stay, get back the mode and time that they had."""
     waiting = [path]
-    found: list[tuple[Names, Seen]] = []
+    found: list[tuple[Names, SeenEntry]] = []
     while waiting:
         at = waiting.pop()
-        where = os.path.join(top, *at)
-        here, seen = folder.look(where), state.seen_at(at)
-        if here is None or here.kind is not Kind.DIRECTORY:
+        here, seen = folder.look(at), folder.state.seen_at(at)
+        if here is None or not here.is_directory:
             continue
         if seen is not None and here.inode == seen.entry.inode and here.mode in (seen.entry.mode, seen.entry.mode | 0o700):
             found.append((at, seen))
-        waiting += [(*at, entry.name) for entry in folder.scan(where) if entry.kind is Kind.DIRECTORY]
+        waiting += [(*at, entry.name) for entry in folder.fs.scan(folder.where(at)) if entry.is_directory]
     for at, seen in reversed(found):
-        folder.restore(os.path.join(top, *at), seen.entry)
+        folder.fs.restore(folder.where(at), seen.entry)

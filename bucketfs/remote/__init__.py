@@ -4,27 +4,46 @@
 and `Watcher` hears of new roots.
 """
 
-from bucketfs.remote.builder import FileSource, LeafRun, Outcome, Part, TreeBuilder
-from bucketfs.remote.fetch import HubSource
+from bucketfs.remote.builder import Done, FileSource, LeafRun, Outcome, Part, TreeBuilder
+from bucketfs.remote.fetch import (
+    LEAVES_RANGE_BYTES,
+    HubSource,
+    NodeSource,
+    blocks_there,
+    folder_at,
+    kinds_of,
+    leaf_contents,
+    read_content,
+    windows,
+)
 from bucketfs.remote.native import NativeRemote
 from bucketfs.remote.remote import Look, Remote
 from bucketfs.remote.root_watcher import Watcher
 from bucketfs.remote.upload import Block, Emit, Sent, first_error, send_all
 
 __all__ = [
+    "LEAVES_RANGE_BYTES",
     "Block",
+    "Done",
     "Emit",
     "FileSource",
     "HubSource",
     "LeafRun",
     "Look",
     "NativeRemote",
+    "NodeSource",
     "Outcome",
     "Part",
     "Remote",
     "Sent",
     "TreeBuilder",
     "Watcher",
+    "blocks_there",
     "first_error",
+    "folder_at",
+    "kinds_of",
+    "leaf_contents",
+    "read_content",
     "send_all",
+    "windows",
 ]

@@ -7,7 +7,7 @@ kept, so memory is bounded by one batch of small files or one row of leaves, wha
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -17,6 +17,7 @@ import trio
 from bucketfs.cache import Source, run_steps
 from bucketfs.dag import LEAF_SIZE, Built, FileTree, Subtree, drive, edit_directory, symlink, with_attributes
 from bucketfs.errors import BucketfsError
+from bucketfs.remote.fetch import windows
 from bucketfs.remote.upload import Block, Emit
 from bucketfs.types import Cid, Link, NodeAttributes
 
@@ -70,29 +71,22 @@ Done = Callable[[F, Outcome], Awaitable[bool]]
 
 
 class TreeBuilder:
-    """``source`` has the blocks of the tree that is changed. ``hashed`` is told how many bytes of a large file were read."""
+    """``source`` has the blocks of the tree that is changed. ``read`` is told after each hop how many bytes of files were read."""
 
-    def __init__(self, source: Source, emit: Emit, hashed: Callable[[int], None] = lambda size_bytes: None) -> None:
+    def __init__(self, source: Source, emit: Emit, read: Callable[[int], None] = lambda size_bytes: None) -> None:
         self._source = source
         self._emit = emit
-        self._hashed = hashed
+        self._read = read
 
-    async def files(self, files: Iterable[F], done: Done[F]) -> None:
+    async def files(self, files: Sequence[F], done: Done[F]) -> None:
         """Builds files in any order and reports each to ``done``. That says whether the blocks of a small file are wanted; those of
         a large one are emitted while it is read. Raises what ``emit`` and ``done`` raise."""
-        batch: list[F] = []
-        batch_bytes = 0
+        small = (file for file in files if file.size_bytes <= LEAF_SIZE)
+        for batch in windows(small, lambda file: file.size_bytes, SMALL_BYTES_PER_HOP, SMALL_FILES_PER_HOP):
+            await self._small(batch, done)
         for file in files:
             if file.size_bytes > LEAF_SIZE:
                 await done(file, await self._streamed(file))
-                continue
-            batch.append(file)
-            batch_bytes += file.size_bytes
-            if len(batch) >= SMALL_FILES_PER_HOP or batch_bytes >= SMALL_BYTES_PER_HOP:
-                await self._small(batch, done)
-                batch, batch_bytes = [], 0
-        if batch:
-            await self._small(batch, done)
 
     async def file(self, file: FileSource) -> Built:
         """A file of any length; all its blocks are emitted. Raises why it cannot be read, and what ``emit`` raises."""
@@ -102,15 +96,12 @@ class TreeBuilder:
         return outcome
 
     async def directory(self, base: Cid | None, changes: Mapping[bytes, Link | None], attributes: NodeAttributes) -> Built:
-        """A directory as an edit of ``base``. Raises what ``source`` raises."""
+        """A directory as an edit of ``base``; its blocks are for the caller to emit. Raises what ``source`` raises."""
         steps = edit_directory(base, changes, attributes)
         if len(changes) <= CHANGES_IN_LOOP_MAX:
-            built = await run_steps(steps, self._source)
-        else:
-            # The generator's own work is what takes long; only its fetches come back to the loop.
-            built = await trio.to_thread.run_sync(drive, steps, self._get_from_thread)
-        await self._emit(list(built.blocks.items()))
-        return built
+            return await run_steps(steps, self._source)
+        # The generator's own work is what takes long; only its fetches come back to the loop.
+        return await trio.to_thread.run_sync(drive, steps, self._get_from_thread)
 
     async def with_attributes(self, link: Link, attributes: NodeAttributes) -> Link:
         """A file whose bytes stay: only its root block is written anew."""
@@ -123,11 +114,15 @@ class TreeBuilder:
 
     async def _small(self, batch: Sequence[F], done: Done[F]) -> None:
         blocks: list[Block] = []
+        read_bytes = 0
         for file, outcome in zip(batch, await trio.to_thread.run_sync(_build_small, batch), strict=True):
             if outcome is None:
                 await done(file, await self._streamed(file))
-            elif await done(file, outcome) and isinstance(outcome, Built):
+                continue
+            read_bytes += file.size_bytes if isinstance(outcome, Built) else 0
+            if await done(file, outcome) and isinstance(outcome, Built):
                 blocks += outcome.blocks.items()
+        self._read(read_bytes)
         await self._emit(blocks)
 
     async def _streamed(self, file: FileSource) -> Outcome:
@@ -139,7 +134,7 @@ class TreeBuilder:
                 if isinstance(row, BucketfsError):
                     return row
                 size_bytes, more = row
-                self._hashed(size_bytes)
+                self._read(size_bytes)
                 await self._emit(list(tree.take_blocks().items()))
         built = await trio.to_thread.run_sync(tree.finish, file.attributes)
         await self._emit(list(built.blocks.items()))

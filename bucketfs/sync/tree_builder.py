@@ -109,6 +109,7 @@ class _PictureFeed:
     def __init__(self, base_tree: BaseTree, emit: Emit, attributes: bool, known: Mapping[Node, BuiltFile]) -> None:
         self.links: dict[Node, Link] = {}
         self.damaged: dict[FrozenFile, DraftDamaged] = {}
+        self._emit = emit
         self._builder = TreeBuilder(base_tree.source, emit)
         self._base_tree = base_tree
         self._attributes = attributes
@@ -151,6 +152,7 @@ class _PictureFeed:
             changes[name] = change if change is None or isinstance(change, Link) else self.links[change.node]
         base = frozen.base.cid if frozen.base is not None else None
         built = await self._builder.directory(base, changes, self._wanted(frozen.attributes))
+        await self._emit(list(built.blocks.items()))
         self.links[frozen.node] = built.link
 
 

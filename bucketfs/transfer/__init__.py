@@ -1,58 +1,67 @@
 """One-time transfers between a bucket and a local folder: push, pull, move, remove.
 
-Trees are built bottom-up from local files and walked top-down into them; a file is written aside and renamed.
+Trees are built bottom-up from local files (`build`) and walked top-down into them (`pulling`); a file is written aside and renamed.
+The machine's disk is reached through `LocalFs` only.
 """
 
-from bucketfs.transfer.build import BuiltSmall, Emit, Plan, build_batch, is_small, small_batches, stream_large
-from bucketfs.transfer.local_fs import PLAIN, SPECIAL_BITS, LocalEntry, Rights
+from bucketfs.transfer.build import LocalFile, WalkedFolder, walk
+from bucketfs.transfer.local_fs import (
+    NOT_CARRIED,
+    ONE_FILE,
+    ONE_PATH,
+    PLAIN,
+    SPECIAL_BITS,
+    LocalEntry,
+    LocalFs,
+    Preserve,
+    SystemCalls,
+    real_path,
+)
 from bucketfs.transfer.move import move_by_path, move_path, remove_path
 from bucketfs.transfer.options import (
     SEED_IS_TAKEN,
     Figures,
     Names,
-    NodeSource,
     Progress,
     PullOptions,
     PushOptions,
     Skipped,
-    blocks_there,
     left_out,
     path_text,
-    read_content,
     unwatched,
 )
 from bucketfs.transfer.pulling import pull_folder
 from bucketfs.transfer.pushing import push_folder
-from bucketfs.transfer.temporaries import Asides, listed_asides
-from bucketfs.transfer.write import FileWriter, Item, LocalCopy, batches, blocks_of, copy_leaves, item_of, windows
+from bucketfs.transfer.temporaries import AsideFile, Asides, listed_asides
+from bucketfs.transfer.write import BucketFile, LocalCopy, LocalWriter, bucket_file, entry_windows, fetch_into
 
 __all__ = [
+    "NOT_CARRIED",
+    "ONE_FILE",
+    "ONE_PATH",
     "PLAIN",
     "SEED_IS_TAKEN",
     "SPECIAL_BITS",
+    "AsideFile",
     "Asides",
-    "BuiltSmall",
-    "Emit",
+    "BucketFile",
     "Figures",
-    "FileWriter",
-    "Item",
     "LocalCopy",
     "LocalEntry",
+    "LocalFile",
+    "LocalFs",
+    "LocalWriter",
     "Names",
-    "NodeSource",
-    "Plan",
+    "Preserve",
     "Progress",
     "PullOptions",
     "PushOptions",
-    "Rights",
     "Skipped",
-    "batches",
-    "blocks_of",
-    "blocks_there",
-    "build_batch",
-    "copy_leaves",
-    "is_small",
-    "item_of",
+    "SystemCalls",
+    "WalkedFolder",
+    "bucket_file",
+    "entry_windows",
+    "fetch_into",
     "left_out",
     "listed_asides",
     "move_by_path",
@@ -60,10 +69,8 @@ __all__ = [
     "path_text",
     "pull_folder",
     "push_folder",
-    "read_content",
+    "real_path",
     "remove_path",
-    "small_batches",
-    "stream_large",
     "unwatched",
-    "windows",
+    "walk",
 ]

@@ -1,94 +1,119 @@
-"""Local files as DAGs: small ones many to a thread hop, large ones in runs of leaves that are handed on as they are read."""
+"""A local folder as what a tree is built from: its files, and the walk that lays it over a folder of the bucket.
+
+A push and the scan of a mirror walk alike: depth first with a stack of its own, so that memory is bounded by the largest
+folder. What they take along, and what becomes of what is gone, is decided by their `WalkRules`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
-import trio
-
-from bucketfs.dag import LEAF_SIZE, Built, NodeInfo, file_root
+from bucketfs.cache import Source, run_steps
+from bucketfs.dag import LEAF_SIZE, list_directory
 from bucketfs.errors import BucketfsError
-from bucketfs.transfer import local_fs as folder
-from bucketfs.transfer.local_fs import Block, LocalEntry
-from bucketfs.transfer.options import Figures, Progress
-from bucketfs.types import Cid, Kind, NodeAttributes
-
-Emit = Callable[[Sequence[Block]], Awaitable[None]]
-
-SMALL_FILES_PER_HOP = 128
-SMALL_BYTES_PER_HOP = 4 << 20
-LEAVES_PER_HOP = 16
+from bucketfs.remote import kinds_of
+from bucketfs.transfer.local_fs import ONE_PATH, LocalEntry, LocalFs
+from bucketfs.transfer.options import Names
+from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """A file or symlink to be built: its status, where it is, and the attributes that it shall have in the bucket."""
+class LocalFile:
+    """A file or symlink to be built (a `FileSource`): its status, where it is, and the attributes that it shall have in the
+    bucket."""
 
+    fs: LocalFs
     entry: LocalEntry
     where: bytes
     attributes: NodeAttributes
 
+    @property
+    def size_bytes(self) -> int:
+        """A symlink is small whatever it says of itself."""
+        return 0 if self.entry.kind is Kind.SYMLINK else self.entry.size_bytes
 
-BuiltSmall = tuple[Built, list[Block]] | BucketfsError | None
-"""A DAG with all its blocks; why there is none; or None for a file that has grown and is small no longer."""
+    @property
+    def is_small(self) -> bool:
+        """Whether all of it fits one leaf."""
+        return self.size_bytes <= LEAF_SIZE
 
+    def target(self) -> bytes | None:
+        """As `FileSource.target`."""
+        return self.fs.target(self.where) if self.entry.kind is Kind.SYMLINK else None
 
-def is_small(entry: LocalEntry) -> bool:
-    """Whether all of it fits one leaf."""
-    return entry.kind is Kind.SYMLINK or entry.size_bytes <= LEAF_SIZE
-
-
-def small_batches(entries: Sequence[LocalEntry]) -> Iterator[list[LocalEntry]]:
-    """Small files, so many together as are built in one thread hop."""
-    batch: list[LocalEntry] = []
-    size = 0
-    for entry in entries:
-        batch.append(entry)
-        size += entry.size_bytes
-        if len(batch) >= SMALL_FILES_PER_HOP or size >= SMALL_BYTES_PER_HOP:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+    def parts(self) -> Generator[bytes]:
+        """As `FileSource.parts`."""
+        return self.fs.leaves(self.where)
 
 
-def build_batch(plans: Sequence[Plan]) -> list[BuiltSmall]:
-    """In a thread: small files, in the order of ``plans``. What cannot be read is an error in its place, not raised."""
-    results: list[BuiltSmall] = []
-    for plan in plans:
-        try:
-            results.append(folder.build_small(plan.where, plan.entry, plan.attributes))
-        except folder.ONE_PATH as error:
-            results.append(error)
-    return results
+@dataclass(eq=False, slots=True)
+class WalkedFolder:
+    """A local folder on the stack of the walk, the folder of the bucket at its place, and how they differ."""
+
+    entry: LocalEntry
+    where: bytes
+    path: Names
+    base: Cid | None
+    attributes: NodeAttributes = NO_ATTRIBUTES
+    existing: Mapping[bytes, Link] = field(default_factory=dict)
+    changes: dict[bytes, Link | None] = field(default_factory=dict)
+    waiting: list[WalkedFolder] = field(default_factory=list)
+
+    def set(self, name: bytes, link: Link) -> None:
+        """A name stands for this."""
+        if self.existing.get(name) != link:
+            self.changes[name] = link
 
 
-async def stream_large(plan: Plan, emit: Emit, figures: Figures, progress: Progress) -> Built:
-    """A file of any length: its leaves are emitted as they are read, and its nodes, which are in the result, after them. Raises
-    Denied, NotFound, and what ``emit`` raises."""
-    parts: list[tuple[Cid, int]] = []
-    whole = b""
-    with folder.ours("reading", plan.where), folder.opened(plan.where, os.O_RDONLY) as file:
-        while True:
-            start = len(parts) * LEAF_SIZE
-            leaves = await trio.to_thread.run_sync(folder.read_leaves, file, start, LEAVES_PER_HOP)
-            parts += [(cid, len(data)) for cid, data in leaves]
-            whole = leaves[0][1] if len(parts) == 1 else whole
-            figures.bytes_done += sum(len(data) for _, data in leaves)
-            await emit(leaves)
-            progress(figures)
-            if len(leaves) < LEAVES_PER_HOP or parts[-1][1] < LEAF_SIZE:
-                break
-    # A file that shrank meanwhile may be of one leaf now.
-    built = await trio.to_thread.run_sync(file_root, parts, plan.attributes, whole if len(parts) <= 1 else None)
-    await emit(list(built.blocks.items()))
-    return built
+class WalkRules(Protocol):
+    """What a walk does with the folders that it meets."""
+
+    async def entries(self, at: WalkedFolder) -> Sequence[LocalEntry]:
+        """What of a folder goes along. Removes from ``at.changes``' folder what is to go there. Raises what is wrong with it."""
+
+    async def files(self, at: WalkedFolder, entries: Sequence[LocalEntry]) -> None:
+        """Builds the files and symlinks of a folder and sets their names; the folders in it wait in ``at.waiting``."""
+
+    def unreadable(self, at: WalkedFolder, child: WalkedFolder, error: BucketfsError) -> None:
+        """A folder cannot be opened: raises, or leaves it out."""
+
+    async def close(self, at: WalkedFolder) -> Link:
+        """Everything in a folder is done: builds it."""
 
 
-def looks_equal(entry: LocalEntry, info: NodeInfo) -> bool:
-    """Whether a local file is, by size and mtime, one of the bucket."""
-    if info.kind is not Kind.FILE or entry.kind is not Kind.FILE or info.size_bytes != entry.size_bytes:
-        return False
-    return info.attributes.mtime_ns == entry.mtime_ns
+async def walk(top: WalkedFolder, rules: WalkRules, source: Source) -> Link:
+    """The tree of a local folder, built bottom-up."""
+    stack = [top]
+    await _open(top, rules, source)
+    while True:
+        at = stack[-1]
+        if at.waiting:
+            child = at.waiting.pop()
+            try:
+                await _open(child, rules, source)
+            except ONE_PATH as error:
+                rules.unreadable(at, child, error)
+            else:
+                stack.append(child)
+            continue
+        link = await rules.close(at)
+        stack.pop()
+        if not stack:
+            return link
+        stack[-1].set(at.entry.name, link)
+
+
+async def _open(at: WalkedFolder, rules: WalkRules, source: Source) -> None:
+    """Reads the local folder and the one of the bucket, takes in the files, and notes the folders for later."""
+    if at.base is not None:
+        directory = await run_steps(list_directory(at.base), source)
+        at.existing, at.attributes = directory.entries, directory.attributes
+    entries = await rules.entries(at)
+    folders = [entry for entry in entries if entry.is_directory]
+    kinds = await kinds_of(source, {e.name: at.existing[e.name] for e in folders if e.name in at.existing})
+    for entry in reversed(folders):
+        base = at.existing[entry.name].cid if kinds.get(entry.name) is Kind.DIRECTORY else None
+        at.waiting.append(WalkedFolder(entry, os.path.join(at.where, entry.name), (*at.path, entry.name), base))
+    await rules.files(at, [entry for entry in entries if not entry.is_directory])

@@ -21,12 +21,11 @@ from bucketfs.errors import (
     NotEmpty,
     NotFound,
     RootMoved,
-    TimedOut,
-    Unavailable,
 )
 from bucketfs.names import SEED, check_name
-from bucketfs.remote import Remote, Sent, send_all
-from bucketfs.transfer.options import Names, NodeSource, path_text
+from bucketfs.remote import NodeSource, Remote, Sent, send_all
+from bucketfs.transfer.options import Names, path_text
+from bucketfs.transfer.pushing import swap_root
 from bucketfs.types import BucketKey, Cid, Link, UploadId
 
 ATTEMPTS_MAX = 6
@@ -78,12 +77,7 @@ async def _edit_once(remote: Remote, wanted: Callable[[NodeSource, Cid], Awaitab
     built = await run_steps(edit_tree(base, changes), source)
     upload = UploadId(secrets.token_bytes(16))
     await send_all(remote, upload, lambda emit: emit(list(built.blocks.items())), Sent())
-    try:
-        await remote.swap(base, built.link.cid, upload)
-    except (Unavailable, TimedOut):
-        # It may have happened all the same.
-        if await remote.root() != built.link.cid:
-            raise
+    await swap_root(remote, base, built.link.cid, upload)
 
 
 async def _changes(source: NodeSource, base: Cid, old: Names, new: Names, into: bool) -> Changes:
@@ -93,8 +87,11 @@ async def _changes(source: NodeSource, base: Cid, old: Names, new: Names, into: 
         link = await _find(source, base, path)
         if link is None:
             return None
-        entries = await _entries(source, link)
-        return _Standing(entries is not None, bool(entries))
+        try:
+            entries = (await run_steps(list_directory(link.cid), source)).entries
+        except NotADirectory:
+            return _Standing(is_folder=False, is_full=False)
+        return _Standing(is_folder=True, is_full=bool(entries))
 
     place = await _place(look, old, new, into)
     return {} if place is None else {old: None, place: await _find(source, base, old)}
@@ -171,13 +168,5 @@ def _check_replacing(mine: _Standing, there: _Standing | None, where: str) -> No
 async def _find(source: NodeSource, base: Cid, path: Names) -> Link | None:
     try:
         return await run_steps(resolve(base, path), source) if path else Link(base, 0)
-    except NotADirectory:
-        return None
-
-
-async def _entries(source: NodeSource, link: Link) -> Mapping[bytes, Link] | None:
-    """What is in a folder; None for a file or symlink."""
-    try:
-        return (await run_steps(list_directory(link.cid), source)).entries
     except NotADirectory:
         return None

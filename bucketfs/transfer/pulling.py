@@ -1,14 +1,15 @@
 """Pulling a folder of a bucket into a local one: walk the DAG, write each file aside, rename it, restore its attributes.
 
-Every block was checked against its CID. A file that is the same already is not fetched: by size and mtime, else (the size
-being equal) by the CID that its content has here. The walk goes depth first with a stack of its own; the nodes of a
-folder's entries are fetched together in windows, and large files in windows of leaves, one being fetched while the one
-before is written.
+Every block was checked against its CID. A file that is the same already is not fetched: by size and mtime, else (the size being
+equal) by the CID that its content has here. The walk goes depth first with a stack of its own; the nodes of a folder's entries are
+fetched together in windows, and so are the leaves of large files.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,26 +20,33 @@ import trio
 
 from bucketfs.cache import run_steps
 from bucketfs.dag import LEAF_SIZE, RAW, Directory, Unfolding, check_small_tree, cid_text, codec_of, list_directory, resolve
-from bucketfs.errors import BucketfsError, Corrupt, NotFound
+from bucketfs.errors import BucketfsError, Corrupt, Denied, IsADirectory, NotFound
 from bucketfs.names import SEED
-from bucketfs.remote import Remote
-from bucketfs.transfer import local_fs as folder
-from bucketfs.transfer.local_fs import LocalEntry
+from bucketfs.remote import NodeSource, Remote, blocks_there
+from bucketfs.transfer.local_fs import (
+    KIND_TEXTS,
+    MAY_REPLACE,
+    ONE_FILE,
+    ONE_PATH,
+    LocalEntry,
+    LocalFs,
+    current_umask,
+    ours,
+    real_path,
+    shown,
+)
 from bucketfs.transfer.options import (
     PULL_DEFAULTS,
     Figures,
     Names,
-    NodeSource,
     Progress,
     PullOptions,
-    Skipped,
-    blocks_there,
     left_out,
     path_text,
     unwatched,
 )
 from bucketfs.transfer.temporaries import Asides
-from bucketfs.transfer.write import FileWriter, Item, batches, blocks_of, item_of, windows
+from bucketfs.transfer.write import BucketFile, LocalWriter, bucket_file, entry_windows
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 
 
@@ -51,6 +59,7 @@ async def pull_folder(
     *,
     root: Cid | None = None,
     asides: Asides | None = None,
+    fs: LocalFs | None = None,
 ) -> Figures:
     """Makes ``local`` what stands at ``path`` of the bucket (at ``root``, else the root it has now).
 
@@ -59,9 +68,10 @@ async def pull_folder(
     Hub, is in ``skipped`` of the result, and the old content stays. Raises NotFound, Corrupt, NoSpace, and what the Remote
     raises; what was complete by then stays.
     """
-    figures = Figures(root=root or await remote.root())
-    await _Pull(remote, options, figures, progress, asides).run(figures.root or Cid(b""), path, local)
-    progress(figures)
+    root = root or await remote.root()
+    figures = Figures(root=root, progress=progress)
+    await _Pull(NodeSource(remote), options, figures, asides or Asides(), fs or LocalFs()).run(root, path, local)
+    figures.show()
     return figures
 
 
@@ -80,96 +90,90 @@ class _PullFolder:
 class _Pull:
     """One walk over a tree of the bucket."""
 
-    def __init__(
-        self, remote: Remote, options: PullOptions, figures: Figures, progress: Progress, asides: Asides | None
-    ) -> None:
-        self._asides = asides or Asides()
-        self._source = NodeSource(remote)
+    def __init__(self, source: NodeSource, options: PullOptions, figures: Figures, asides: Asides, fs: LocalFs) -> None:
+        self._source = source
         self._options = options
         self._figures = figures
-        self._progress = progress
+        self._asides = asides
+        self._fs = fs
         self._unfolding = Unfolding()
         self._top = Cid(b"")
-        umask = folder.current_umask()
+        umask = current_umask()
         self._folder_mode = 0o777 & ~umask
-        self._writer = FileWriter(
-            self._source,
+        self._writer = LocalWriter(
+            fs,
+            source,
             figures,
-            progress,
             0o666 & ~umask,
-            asides=self._asides,
-            rights=options.rights,
+            asides=asides,
+            preserve=options.preserve,
             allowed=self._make_room,
         )
 
     async def run(self, root: Cid, path: Names, local: Path) -> None:
         # The folder itself may be named by a symlink; below it none is followed.
-        where = folder.real_path(local)
+        where = real_path(local)
         link = await run_steps(resolve(root, path), self._source) if path else Link(root, 0)
         if link is None:
             raise NotFound(f"no such file or folder in the bucket: {path_text(path)}")
         block = b"" if codec_of(link.cid) == RAW else await self._source.get(link.cid)
-        item = item_of(link, where, path, block)
-        if item is None:
+        file = bucket_file(link, where, path, block)
+        if file is None:
             self._top = link.cid
             await self._walk(_PullFolder(link, where, path))
             return
-        there = await trio.to_thread.run_sync(folder.look, where)
-        is_folder = there is not None and there.kind is Kind.DIRECTORY
+        there = await trio.to_thread.run_sync(self._fs.look, where)
+        is_folder = there is not None and there.is_directory
         if self._options.into and not is_folder:
-            await trio.to_thread.run_sync(partial(folder.make_folder, where, replace=False, new_mode=self._folder_mode))
+            await trio.to_thread.run_sync(partial(self._fs.make_folder, where, replace=False, new_mode=self._folder_mode))
         if self._options.into or is_folder:
-            item = replace(item, where=os.path.join(where, path[-1]))
-        await self._take([item])
+            file = replace(file, where=os.path.join(where, path[-1]))
+        await self._take([file])
+
+    # Folders
 
     async def _walk(self, top: _PullFolder) -> None:
         directory = await run_steps(list_directory(top.link.cid), self._source)
         await trio.to_thread.run_sync(self._make, top, directory)
         stack = [top]
         try:
-            await self._walk_below(top, directory, stack)
-        except BaseException:
-            # Folders of the user that were made writable for us get their modes back. Those that we made stay private.
-            for at in reversed(stack):
-                self._give_back(at)
-            raise
-
-    async def _walk_below(self, top: _PullFolder, directory: Directory, stack: list[_PullFolder]) -> None:
-        await self._open(top, directory)
-        while stack:
-            current = stack[-1]
-            if current.waiting:
-                child = current.waiting.pop()
+            await self._open(top, directory)
+            while stack:
+                at = stack[-1]
+                if not at.waiting:
+                    stack.pop()
+                    await self._close(at)
+                    continue
+                child = at.waiting.pop()
                 try:
                     directory = await run_steps(list_directory(child.link.cid), self._source)
                 except Corrupt as error:
-                    self._skip(child.path, error)
+                    self._figures.skip(child.path, error)
                     continue
                 if await trio.to_thread.run_sync(self._made, child, directory):
                     stack.append(child)
                     await self._open(child, directory)
-                continue
-            stack.pop()
-            await self._close(current)
-
-    @staticmethod
-    def _give_back(at: _PullFolder) -> None:
-        if at.mode_before is not None:
-            with suppress(BucketfsError):
-                folder.set_attributes(at.where, NO_ATTRIBUTES, at.mode_before)
+        except BaseException:
+            # Folders of the user that were made writable for us get their modes back. Those that we made stay private.
+            for at in reversed(stack):
+                if at.mode_before is not None:
+                    with suppress(BucketfsError):
+                        self._fs.set_attributes(at.where, NO_ATTRIBUTES, at.mode_before)
+            raise
 
     def _make(self, at: _PullFolder, directory: Directory) -> None:
+        """In a thread."""
         at.attributes = directory.attributes
         # Where the bucket names no mode, a run that is killed must not leave another one than it would have ended with.
         new_mode = self._folder_mode if at.attributes.mode is None else 0o700
-        at.mode_before = folder.make_folder(at.where, replace=self._options.delete, new_mode=new_mode)
+        at.mode_before = self._fs.make_folder(at.where, replace=self._options.delete, new_mode=new_mode)
 
     def _made(self, at: _PullFolder, directory: Directory) -> bool:
         """In a thread: makes the local folder; one that cannot be is left out with all that is in it."""
         try:
             self._make(at, directory)
-        except folder.ONE_PATH as error:
-            self._skip(at.path, error)
+        except ONE_PATH as error:
+            self._figures.skip(at.path, error)
             return False
         return True
 
@@ -178,152 +182,191 @@ class _Pull:
         if self._unfolding.open(at.link.cid, len(directory.entries)):
             await run_steps(check_small_tree(self._top), self._source)
         self._figures.skipped += left_out(at.path, directory.impossible)
-        entries = dict(directory.entries)
-        if not at.path:
-            entries.pop(SEED, None)
+        entries = {name: link for name, link in directory.entries.items() if at.path or name != SEED}
         if self._options.delete:
-            await self._delete_others(at, set(entries))
+            await trio.to_thread.run_sync(self._delete_others, at, set(entries))
         rest = list(entries.items())
         if at.mode_before is not None:
             rest = await trio.to_thread.run_sync(self._not_here, at, rest)
-        for window in windows(rest):
-            items = await self._items(at, window)
-            await self._take(items)
+        for window in entry_windows(rest):
+            await self._take(await self._files(at, window))
         at.waiting.reverse()
 
-    def _not_here(self, at: _PullFolder, entries: Sequence[tuple[bytes, Link]]) -> list[tuple[bytes, Link]]:
-        """In a thread: the entries without the small files and symlinks that are here with this very CID. The root block
-        of a small file with attributes is the whole file, so it is not fetched to find out."""
-        rest: list[tuple[bytes, Link]] = []
-        for name, link in entries:
-            where = os.path.join(at.where, name)
-            try:
-                here = folder.look(where)
-                same = (
-                    here is not None
-                    and (here.kind is Kind.SYMLINK or (here.kind is Kind.FILE and here.size_bytes <= LEAF_SIZE))
-                    and codec_of(link.cid) != RAW
-                    and (made := folder.build_small(where, here, here.attributes)) is not None
-                    and made[0].link.cid == link.cid
-                )
-            except BucketfsError:
-                # What cannot be read here is dealt with when it is to be written.
-                same = False
-            if not same or here is None:
-                rest.append((name, link))
-                continue
-            self._figures.unchanged += 1
-            self._figures.symlinks += here.kind is Kind.SYMLINK
-            self._figures.files += here.kind is Kind.FILE
-            self._figures.bytes_done += here.size_bytes if here.kind is Kind.FILE else 0
-        return rest
-
-    async def _items(self, at: _PullFolder, window: Sequence[tuple[bytes, Link]]) -> list[Item]:
+    async def _files(self, at: _PullFolder, window: Sequence[tuple[bytes, Link]]) -> list[BucketFile]:
         nodes = await blocks_there(self._source, [link.cid for _, link in window if codec_of(link.cid) != RAW])
-        items: list[Item] = []
+        files: list[BucketFile] = []
         for name, link in window:
             where, path = os.path.join(at.where, name), (*at.path, name)
             if codec_of(link.cid) != RAW and link.cid not in nodes:
-                self._skip(path, f"the Hub lacks block {cid_text(link.cid)} of it")
+                self._figures.skip(path, f"the Hub lacks block {cid_text(link.cid)} of it")
                 continue
-            item = item_of(link, where, path, nodes.get(link.cid, b""))
-            if item is None:
+            file = bucket_file(link, where, path, nodes.get(link.cid, b""))
+            if file is None:
                 at.waiting.append(_PullFolder(link, where, path))
             else:
-                items.append(item)
-        return items
+                files.append(file)
+        return files
 
     async def _close(self, at: _PullFolder) -> None:
         default = self._folder_mode if at.mode_before is None else at.mode_before
         try:
-            await trio.to_thread.run_sync(folder.set_attributes, at.where, at.attributes, default, self._options.rights)
-        except folder.ONE_PATH as error:
-            self._skip(at.path, error)
+            await trio.to_thread.run_sync(self._fs.set_attributes, at.where, at.attributes, default, self._options.preserve)
+        except ONE_PATH as error:
+            self._figures.skip(at.path, error)
         self._figures.folders += 1
-        self._progress(self._figures)
+        self._figures.show()
 
-    async def _delete_others(self, at: _PullFolder, names: set[bytes]) -> None:
+    def _delete_others(self, at: _PullFolder, names: set[bytes]) -> None:
+        """In a thread: what the bucket does not have goes."""
         try:
-            here = await trio.to_thread.run_sync(folder.scan, at.where)
-        except folder.ONE_PATH as error:
-            self._skip(at.path, error)
+            here = self._fs.scan(at.where)
+        except ONE_PATH as error:
+            self._figures.skip(at.path, error)
             return
         for entry in here:
-            if entry.name in names or self._asides.made(entry.name):
-                continue
             # The Hub's own name in a bucket says nothing of a user's file that has it.
-            if at.path or entry.name != SEED:
-                try:
-                    await trio.to_thread.run_sync(folder.remove, os.path.join(at.where, entry.name))
-                except folder.ONE_PATH as error:
-                    self._skip((*at.path, entry.name), error)
-                    continue
+            if entry.name in names or self._asides.made(entry.name) or (not at.path and entry.name == SEED):
+                continue
+            try:
+                remove_tree(self._fs, os.path.join(at.where, entry.name))
+            except ONE_PATH as error:
+                self._figures.skip((*at.path, entry.name), error)
+            else:
                 self._figures.removed += 1
 
     # Files
 
-    async def _take(self, items: Sequence[Item]) -> None:
-        """Writes those of the items that are not there already; small ones together."""
-        stale = await trio.to_thread.run_sync(self._stale, items)
-        small = [item for item in stale if item.small]
-        for batch in batches(small):
-            blocks = await blocks_there(self._source, blocks_of(batch))
-            for item, error in await trio.to_thread.run_sync(self._writer.small, batch, blocks):
-                self._skip(item.path, error)
-            self._progress(self._figures)
-        for item in stale:
-            if not item.small:
-                try:
-                    await self._writer.large(item)
-                except folder.ONE_FILE as error:
-                    self._skip(item.path, error)
-        self._progress(self._figures)
-
-    def _stale(self, items: Sequence[Item]) -> list[Item]:
-        """In a thread: the items that are not here as they should be. Of those that only lack a mode, the mode is set."""
-        stale: list[Item] = []
-        for item in items:
-            if item.info is not None and item.info.kind is Kind.SYMLINK:
-                self._figures.symlinks += 1
-            else:
-                self._figures.files += 1
+    def _not_here(self, at: _PullFolder, entries: Sequence[tuple[bytes, Link]]) -> list[tuple[bytes, Link]]:
+        """In a thread: the entries without the small files and symlinks that are here with this very CID. The root block of a small
+        file with attributes is the whole file, so it is not fetched to find out."""
+        rest: list[tuple[bytes, Link]] = []
+        for name, link in entries:
+            where = os.path.join(at.where, name)
             try:
-                same = self._is_same(item)
+                here = None if codec_of(link.cid) == RAW else self._fs.look(where)
+                same = (
+                    here is not None
+                    and (here.kind is Kind.SYMLINK or (here.kind is Kind.FILE and here.size_bytes <= LEAF_SIZE))
+                    and self._fs.cid_of(where, here.attributes, here.kind) == link.cid
+                )
+            except BucketfsError:
+                # What cannot be read here is dealt with when it is to be written.
+                same = False
+            if here is None or not same:
+                rest.append((name, link))
+            else:
+                self._unchanged(here.kind, here.size_bytes if here.kind is Kind.FILE else 0)
+        return rest
+
+    def _unchanged(self, kind: Kind | None, size_bytes: int) -> None:
+        self._figures.count(kind)
+        self._figures.unchanged += 1
+        self._figures.bytes_done += size_bytes
+
+    async def _take(self, files: Sequence[BucketFile]) -> None:
+        """Writes those of the files that are not there already."""
+        stale = await trio.to_thread.run_sync(self._stale, files)
+        await self._writer.small(
+            [file for file in stale if file.is_small], lambda file, reason: self._figures.skip(file.path, reason)
+        )
+        for file in stale:
+            if not file.is_small:
+                try:
+                    await self._writer.large(file)
+                except ONE_FILE as error:
+                    self._figures.skip(file.path, error)
+        self._figures.show()
+
+    def _stale(self, files: Sequence[BucketFile]) -> list[BucketFile]:
+        """In a thread: the files that are not here as they should be. Of those that only lack a mode, the mode is set."""
+        stale: list[BucketFile] = []
+        for file in files:
+            try:
+                same = self._is_same(file)
             except BucketfsError as error:
-                self._skip(item.path, error)
+                self._figures.count(file.kind)
+                self._figures.skip(file.path, error)
                 continue
             if same:
-                self._figures.unchanged += 1
-                self._figures.bytes_done += item.size_bytes
+                self._unchanged(file.kind, file.size_bytes)
             else:
-                stale.append(item)
+                self._figures.count(file.kind)
+                stale.append(file)
         return stale
 
-    def _is_same(self, item: Item) -> bool:
-        here = folder.look(item.where)
-        self._check_room(item, here)
-        if here is None or item.is_symlink or here.kind is not Kind.FILE or here.size_bytes != item.size_bytes:
+    def _is_same(self, file: BucketFile) -> bool:
+        here = self._fs.look(file.where)
+        self._check_room(file, here)
+        if here is None or {here.kind, file.kind} != {Kind.FILE} or here.size_bytes != file.size_bytes:
             return False
-        wanted = item.attributes
+        wanted = file.attributes
         by_time = wanted.mtime_ns is not None and wanted.mtime_ns == here.mtime_ns and not self._options.reread
-        if not by_time and folder.cid_of_content(item.where, wanted) != item.link.cid:
+        if not by_time and self._fs.cid_of(file.where, wanted) != file.link.cid:
             return False
-        folder.set_attributes(item.where, wanted, here.mode, self._options.rights)
+        self._fs.set_attributes(file.where, wanted, here.mode, self._options.preserve)
         return True
 
-    def _check_room(self, item: Item, here: LocalEntry | None) -> None:
-        """Raises IsADirectory for what must not take the place of what stands there."""
-        if not self._options.delete:
-            folder.check_room(item.where, here, Kind.SYMLINK if item.is_symlink else Kind.FILE)
-
-    def _make_room(self, item: Item) -> bool:
+    def _make_room(self, file: BucketFile) -> bool:
         """In a thread, right before a file takes its name: a folder goes only when what replaces it is complete."""
-        here = folder.look(item.where)
-        self._check_room(item, here)
-        if here is not None and here.kind is Kind.DIRECTORY:
-            folder.remove(item.where)
+        here = self._fs.look(file.where)
+        self._check_room(file, here)
+        if here is not None and here.is_directory:
+            remove_tree(self._fs, file.where)
         return True
 
-    def _skip(self, path: Names, reason: BucketfsError | str) -> None:
-        hint = f"; {reason.hint}" if isinstance(reason, BucketfsError) and reason.hint else ""
-        self._figures.skipped.append(Skipped(path_text(path), f"{reason}{hint}"))
+    def _check_room(self, file: BucketFile, here: LocalEntry | None) -> None:
+        """Raises IsADirectory unless the file may take the place of what stands there. Files and symlinks replace each other.
+        Without ``delete`` a folder, a link that leads to one where a file is to be, a device, socket or pipe stay."""
+        if self._options.delete or here is None or {here.kind, file.kind} == {Kind.SYMLINK}:
+            return
+        to_folder = here.kind is Kind.SYMLINK and os.path.isdir(file.where)
+        if to_folder or here.kind not in (Kind.FILE, Kind.SYMLINK):
+            stands = "a symlink to a folder" if to_folder else KIND_TEXTS[here.kind]
+            raise IsADirectory(
+                f"{shown(file.where)} is {stands} here and {KIND_TEXTS[file.kind]} in the bucket", hint=MAY_REPLACE
+            )
+
+
+def remove_tree(fs: LocalFs, path: bytes) -> None:
+    """Removes a file, or a folder with all below it. Raises Denied, and removes nothing, where a file system is mounted in it: its
+    mount point would stay, and only what the user keeps in it would go."""
+    entry = fs.look(path)
+    with ours("removing", path):
+        if entry is not None and entry.is_directory:
+            mounted = _mounted_in(path)
+            if mounted is not None:
+                raise Denied(f"removing {shown(path)}: {shown(mounted)} is a mount point", hint="unmount it first")
+            for folder in reversed(_folders_to_empty(fs, path)):
+                with os.scandir(folder) as items:
+                    for item in items:
+                        fs.calls.unlink(item.path)
+                fs.calls.rmdir(folder)
+        elif entry is not None:
+            fs.calls.unlink(path)
+
+
+def _mounted_in(top: bytes) -> bytes | None:
+    """A mount point at or below a folder. Numbers of devices do not tell: a folder of the same file system may be bound there."""
+    real = os.path.realpath(top)
+    with open("/proc/self/mountinfo", "rb") as mounts:
+        for line in mounts:
+            # proc(5): blanks, newlines and backslashes of a path are octal.
+            where = re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), line.split(b" ")[4])
+            if where == real or where.startswith(real + b"/"):
+                return where
+    return None
+
+
+def _folders_to_empty(fs: LocalFs, top: bytes) -> list[bytes]:
+    """A folder and all below it, each before those in it, and all such that they can be emptied."""
+    # The standard library's rmtree calls itself for each level, and gives up some hundred levels down.
+    waiting, found = [top], []
+    while waiting:
+        folder = waiting.pop()
+        found.append(folder)
+        mode = stat.S_IMODE(os.lstat(folder).st_mode)
+        if mode & 0o700 != 0o700:
+            fs.calls.chmod(folder, mode | 0o700)
+        with os.scandir(folder) as items:
+            waiting += [item.path for item in items if item.is_dir(follow_symlinks=False)]
+    return found

@@ -1,9 +1,10 @@
-"""The temporaries that runs put into users' folders: how they are named, and how a later run removes those of a dead one.
+"""Temporaries in users' folders: files and symlinks are written beside their names and renamed; later runs remove those of dead
+ones.
 
-A file is written beside its place, as ``.bucketfs-aside-TOKEN-COUNT``, and renamed. TOKEN is 32 hex digits drawn for the run.
-Before the run makes its first file, TOKEN is listed in the state folder of the user, on the disk, in a file that is locked while
-the run lives. So its exact form and the list tell that we made a name, and whether the run is alive. Any other name that begins
-with ``.bucketfs-aside-`` is a user's: it is neither skipped nor removed.
+A temporary is called ``.bucketfs-aside-TOKEN-COUNT``. TOKEN is 32 hex digits drawn for the run. Before the run makes its first
+file, TOKEN is listed in the state folder of the user, on the disk, in a file that is locked while the run lives. So the exact
+form of a name and the list tell that we made it, and whether the run is alive. Any other name that begins with
+``.bucketfs-aside-`` is a user's: it is neither skipped nor removed.
 
     state/aside/TOKEN    {"top": "2f686f6d65…", "inode": 1234}    the folder that the run writes into, its path in hex
 """
@@ -18,24 +19,28 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from bucketfs.dag import LEAF_SIZE
 from bucketfs.disk import Disk
 from bucketfs.errors import BucketfsError, Busy, NotFound
+from bucketfs.transfer.local_fs import PLAIN, LocalEntry, LocalFs, Preserve, ours
+from bucketfs.types import NodeAttributes
 
 ASIDE_PREFIX = b".bucketfs-aside-"
 
 UNNAMED_S = 3600.0
 """After this time an entry without its name is a dead run's."""
 
+_ZERO_LEAF = bytes(LEAF_SIZE)
 _NAME = re.compile(re.escape(ASIDE_PREFIX) + rb"([0-9a-f]{32})-[0-9]+")
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
 class Asides:
-    """The temporaries of one run. Without a ``place``, which is the folder of the list, they are known to this run only."""
+    """The names of one run's temporaries. Without a ``place``, the folder of the list, they are known to this run only."""
 
     def __init__(self, place: Path | None = None) -> None:
         self._place = place
@@ -50,7 +55,7 @@ class Asides:
 
     @property
     def standing(self) -> set[bytes]:
-        """The paths that were given out and not told to be free again."""
+        """The paths that were given out and not freed."""
         return self._standing
 
     def new(self, path: bytes) -> bytes:
@@ -94,6 +99,136 @@ class Asides:
         return removed
 
 
+class _Temporary:
+    """Something written beside its name, which takes its place when it is complete."""
+
+    def __init__(self, fs: LocalFs, path: bytes, asides: Asides) -> None:
+        self.path = path
+        self._fs = fs
+        self._asides = asides
+        self._where = asides.new(path)
+        self._stands = False
+
+    def place(self) -> LocalEntry:
+        """Renames; the status under the new name, which itself is the business of `LocalFs.sync_folder`."""
+        with ours("writing", self.path):
+            self._fs.calls.replace(self._where, self.path)
+            self._stands = False
+            self._asides.free(self._where)
+            return self._fs.entry_of(os.path.basename(self.path), self._status())
+
+    def abandon(self) -> None:
+        """Removes it, unless it was placed."""
+        if self._stands:
+            self._stands = False
+            with suppress(FileNotFoundError):
+                self._unlink()
+        self._asides.free(self._where)
+
+    def _status(self) -> os.stat_result:
+        return os.lstat(self.path)
+
+    def _unlink(self) -> None:
+        self._fs.calls.unlink(self._where)
+
+
+class AsideFile(_Temporary):
+    """A file of ``size_bytes``, a hole until it is written. ``quiet``: the folder that it is written in is not being changed by us
+    otherwise, and keeps its time."""
+
+    def __init__(self, fs: LocalFs, path: bytes, size_bytes: int, asides: Asides, *, quiet: bool = False) -> None:
+        super().__init__(fs, path, asides)
+        self._quiet = quiet
+        self._file = -1
+        try:
+            with ours("writing", path):
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                with self._folder_kept():
+                    self._file = fs.calls.open(self._where, flags, 0o600)
+                self._stands = True
+                fs.calls.ftruncate(self._file, size_bytes)
+        except BucketfsError:
+            # Also a size that this file system cannot have.
+            self.abandon()
+            raise
+
+    def write(self, pieces: Sequence[tuple[int, bytes]]) -> None:
+        """Bytes at offsets. Leaves of zeros stay holes."""
+        with ours("writing", self.path):
+            for offset, data in pieces:
+                if data == _ZERO_LEAF:
+                    continue
+                view = memoryview(data)
+                while view:
+                    written = self._fs.calls.pwrite(self._file, view, offset)
+                    view, offset = view[written:], offset + written
+
+    def empty(self, size_bytes: int) -> None:
+        """Forgets what was written: all of it is a hole again."""
+        with ours("writing", self.path):
+            self._fs.calls.ftruncate(self._file, 0)
+            self._fs.calls.ftruncate(self._file, size_bytes)
+
+    def sync(self) -> None:
+        """Returns when the bytes are on the disk."""
+        with ours("writing", self.path):
+            self._fs.calls.fsync(self._file)
+
+    def complete(
+        self, attributes: NodeAttributes, mode_default: int, *, durable: bool = False, preserve: Preserve = PLAIN
+    ) -> LocalEntry:
+        """Sets what the attributes say; the status. ``durable``: the bytes are on the disk when it returns."""
+        calls = self._fs.calls
+        with ours("writing", self.path):
+            # chown(2) clears the special bits, so the mode is set after the owner.
+            self._fs.set_owner(self._file, attributes, preserve)
+            calls.fchmod(self._file, preserve.mode(mode_default if attributes.mode is None else attributes.mode))
+            if attributes.mtime_ns is not None:
+                calls.utime(self._file, ns=(attributes.mtime_ns, attributes.mtime_ns))
+            if durable:
+                calls.fsync(self._file)
+            return self._fs.entry_of(os.path.basename(self.path), os.fstat(self._file))
+
+    def _status(self) -> os.stat_result:
+        # Of the open file: by now the user may have put another one under the name.
+        status = os.fstat(self._file)
+        self._close()
+        return status
+
+    def _unlink(self) -> None:
+        self._close()
+        with self._folder_kept():
+            super()._unlink()
+
+    def _close(self) -> None:
+        file, self._file = self._file, -1
+        os.close(file)
+
+    def _folder_kept(self) -> AbstractContextManager[None]:
+        return self._fs.quietly(os.path.dirname(self._where)) if self._quiet else nullcontext()
+
+
+class AsideLink(_Temporary):
+    """A symlink. ``entry`` is its status."""
+
+    def __init__(self, fs: LocalFs, path: bytes, target: bytes, attributes: NodeAttributes, asides: Asides) -> None:
+        super().__init__(fs, path, asides)
+        try:
+            with ours("making link", path):
+                fs.calls.symlink(target, self._where)
+                self._stands = True
+                if attributes.mtime_ns is not None:
+                    mtimes_ns = (attributes.mtime_ns, attributes.mtime_ns)
+                    fs.calls.utime(self._where, ns=mtimes_ns, follow_symlinks=False)
+                self.entry = fs.entry_of(os.path.basename(path), os.lstat(self._where))
+        except BucketfsError:
+            self.abandon()
+            raise
+
+
+# Runs and their list
+
+
 @contextmanager
 def listed_asides(place: Path, local: Path) -> Iterator[Asides]:
     """Names for a run that writes the folder or file ``local``, listed in the folder ``place`` while it lives. What dead runs left
@@ -103,7 +238,7 @@ def listed_asides(place: Path, local: Path) -> Iterator[Asides]:
     asides.clear_dead(top)
     disk = Disk()
     new, file = place / f".{asides.token}", place / asides.token
-    # Locked before it has its name: a list entry that nobody holds is a dead run's.
+    # Locked before it has its name: an entry without a lock is a dead run's.
     lock = disk.lock_file(new)
     try:
         disk.pwrite(lock, 0, json.dumps({"top": top.hex(), "inode": _inode_of_folder(top)}).encode())

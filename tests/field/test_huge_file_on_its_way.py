@@ -18,7 +18,7 @@ from bucketfs.cli.buck.target import bucket_of, remote_of
 from bucketfs.cli.options import configured
 from bucketfs.daemon import open_session
 from bucketfs.dag import LEAF_SIZE, cid_of, edit_tree, file_root
-from bucketfs.transfer import NodeSource
+from bucketfs.remote import NodeSource
 from bucketfs.types import NO_ATTRIBUTES, Cid, UploadId
 
 HUGE_BYTES = 1 << 37

@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.machine import Machine, hub_names, hub_tree, later_ns, put, settle
+from support.machine import Machine, hub_names, hub_tree, later_ns, no_colons, nothing, put, settle
 from support.memory_remote import MemoryRemote
 
 from bucketfs.dag import block_links, build_file, drive, edit_directory, list_directory, node_info, resolve
 from bucketfs.errors import DiskFailed, NotFound, Refused, Unavailable
 from bucketfs.mirror import MirrorState, Round
-from bucketfs.mirror.apply import Applied, Applier
 from bucketfs.mirror.rollback_check import Agreed
 from bucketfs.remote import Look
-from bucketfs.transfer import local_fs as folder
+from bucketfs.transfer import LocalEntry, LocalFs
 from bucketfs.types import Cid, Link, NodeAttributes, UploadId
 
 LEAF = 262144
@@ -74,18 +73,18 @@ async def test_a_disk_with_another_number_is_known_by_a_file_on_it(one: Machine,
 
 
 async def test_what_was_mounted_below_and_is_not_now_is_not_removed(
-    one: Machine, two: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch
+    one: Machine, two: Machine, remote: MemoryRemote
 ) -> None:
     one.write("disk/file", "precious")
     one.write("other", "x")
     disk = (one.top / "disk").stat().st_ino
-    real = folder._entry
 
-    def entry(name: bytes, status: os.stat_result) -> folder.LocalEntry:
-        found = real(name, status)
-        return replace(found, device=999) if status.st_ino == disk else found
+    class OtherDeviceFs(LocalFs):
+        def entry_of(self, name: bytes, status: os.stat_result) -> LocalEntry:
+            found = super().entry_of(name, status)
+            return replace(found, device=999) if status.st_ino == disk else found
 
-    monkeypatch.setattr(folder, "_entry", entry)
+    one.make_fs = OtherDeviceFs
     await settle(one, two)
     (one.top / "disk").rename(one.top.with_name("unplugged"))
     (one.top / "disk").mkdir()
@@ -135,53 +134,44 @@ async def test_what_cannot_be_carried_is_left_on_both_sides(one: Machine, two: M
     assert not one.rounds[-1].soon
 
 
-async def test_a_file_with_a_bad_sector_holds_up_itself_only(
-    one: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_file_with_a_bad_sector_holds_up_itself_only(one: Machine, remote: MemoryRemote) -> None:
     for name in ("bad", "large bad", "good"):
         one.write(name, b"x" * (LEAF + 1 if "large" in name else 1))
     await settle(one)
     for name in ("bad", "large bad", "good"):
         one.write(name, b"y" * (LEAF + 1 if "large" in name else 1))
-    real = folder.opened
 
-    def opened(path: bytes, flags: int) -> object:
-        if path.endswith(b"bad"):
-            raise DiskFailed("reading: Input/output error")
-        return real(path, flags)
+    class BadSectorFs(LocalFs):
+        def open_to_read(self, path: bytes) -> int:
+            if path.endswith(b"bad"):
+                raise DiskFailed("reading: Input/output error")
+            return super().open_to_read(path)
 
-    monkeypatch.setattr(folder, "opened", opened)
+    one.make_fs = BadSectorFs
     done = await one.round()
     assert sorted(item.path for item in done.skipped) == ["bad", "large bad"]
     tree = hub_tree(remote)
     assert (tree["bad"], tree["large bad"][0], tree["good"]) == ("x", "x", "y")
-    monkeypatch.undo()
+    one.make_fs = LocalFs
     await settle(one)
     assert hub_tree(remote)["bad"] == "y"
 
 
 async def test_a_name_that_this_disk_cannot_have_holds_up_itself_only(
-    one: Machine, two: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch
+    one: Machine, two: Machine, remote: MemoryRemote
 ) -> None:
     two.write("a:b", "x")
     two.write("l:b", b"x" * (2 * LEAF))
     two.write("good", "x")
     await settle(two)
-    real = folder.Aside.place
-
-    def place(self: folder.Aside, *arguments: object, **options: object) -> object:
-        if b":" in os.path.basename(self.path):
-            raise DiskFailed("writing: Invalid argument")
-        return real(self, *arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(folder.Aside, "place", place)
+    one.before_call = no_colons
     done = await one.round()
     assert sorted(item.path for item in done.applied.left) == ["a:b", "l:b"]
     assert not done.soon
     assert one.tree() == {"good": "x"}
     assert not (await one.round()).did_something
     assert sorted(hub_names(remote)) == ["a:b", "good", "l:b"]
-    monkeypatch.undo()
+    one.before_call = nothing
     await settle(one)
     assert one.tree() == two.tree()
 
@@ -198,23 +188,8 @@ async def test_the_seed_is_nobodys_business(one: Machine, two: Machine, remote: 
 # Changes under way
 
 
-def meanwhile(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], None]) -> None:
-    """``act`` happens right before the function ``name`` of the folder's file is next called."""
-    real = getattr(folder, name)
-    waiting = [act]
-
-    def called(*arguments: object, **options: object) -> object:
-        if waiting:
-            waiting.pop()()
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(folder, name, called)
-
-
 @pytest.mark.parametrize("size", [10, 3 * LEAF])
-async def test_a_file_that_is_being_written_is_not_pushed_torn(
-    one: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
+async def test_a_file_that_is_being_written_is_not_pushed_torn(one: Machine, remote: MemoryRemote, size: int) -> None:
     one.write("file", b"a" * size)
     await settle(one)
     one.write("file", b"b" * size)
@@ -223,18 +198,21 @@ async def test_a_file_that_is_being_written_is_not_pushed_torn(
         with (one.top / "file").open("r+b") as file:
             file.write(b"c")
 
-    meanwhile(monkeypatch, "build_small" if size < LEAF else "read_leaves", write_on)
+    class WrittenMeanwhileFs(LocalFs):
+        def leaves(self, path: bytes) -> Generator[bytes]:
+            write_on()
+            return super().leaves(path)
+
+    one.make_fs = WrittenMeanwhileFs
     done = await one.round()
     assert done.soon
     assert hub_tree(remote)["file"] == "a" * size
-    monkeypatch.undo()
+    one.make_fs = LocalFs
     await settle(one)
     assert hub_tree(remote)["file"] == "c" + "b" * (size - 1)
 
 
-async def test_what_changes_after_the_scan_is_not_written_over(
-    one: Machine, two: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_changes_after_the_scan_is_not_written_over(one: Machine, two: Machine, remote: MemoryRemote) -> None:
     for name in ("file", "large", "gone", "dir/in"):
         one.write(name, b"old" * (LEAF if name == "large" else 1))
     await settle(one, two)
@@ -246,18 +224,12 @@ async def test_what_changes_after_the_scan_is_not_written_over(
     await two.round()
 
     def act() -> None:
+        one.after_commit = nothing
         for name in ("file", "large", "gone", "dir/in", "new"):
             one.write(name, f"{name} written here")
 
-    real = Applier.run
-
-    async def run(self: Applier, old: Cid, new: Cid) -> Applied:
-        act()
-        return await real(self, old, new)
-
-    monkeypatch.setattr(Applier, "run", run)
+    one.after_commit = act
     done = await one.round()
-    monkeypatch.undo()
     assert done.soon
     assert {item.path for item in done.applied.left} >= {"file", "large", "gone", "dir/in", "new"}
     for name in ("file", "large", "gone", "dir/in", "new"):
@@ -292,24 +264,29 @@ async def test_a_write_right_after_the_scan_is_seen_though_its_time_is_the_same(
 # The Hub
 
 
-async def test_a_swap_whose_reply_was_lost_makes_no_second_copy(
-    one: Machine, two: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class DeafRemote(MemoryRemote):
+    """A Hub whose replies to a swap are lost while ``deaf``."""
+
+    deaf = False
+
+    async def swap(self, expected: Cid, new: Cid, upload: UploadId) -> None:
+        await super().swap(expected, new, upload)
+        if self.deaf:
+            raise Unavailable("the reply was lost")
+
+
+async def test_a_swap_whose_reply_was_lost_makes_no_second_copy(tmp_path: Path) -> None:
+    remote = DeafRemote()
+    one, two = Machine(tmp_path, "one", remote), Machine(tmp_path, "two", remote)
     one.write("file", "old")
     await settle(one, two)
     two.write("file", "two's")
     await two.round()
     one.write("file", "one's")
-    real = remote.swap
-
-    async def swap(expected: Cid, new: Cid, upload: UploadId) -> None:
-        await real(expected, new, upload)
-        raise Unavailable("the reply was lost")
-
-    monkeypatch.setattr(remote, "swap", swap)
+    remote.deaf = True
     with pytest.raises(Unavailable):
         await one.round()
-    monkeypatch.undo()
+    remote.deaf = False
     # Before the next look somebody changes the file once more.
     put(remote, "file", b"changed again")
     await settle(one, two)

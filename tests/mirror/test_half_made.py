@@ -16,13 +16,12 @@ from pathlib import Path
 import pytest
 import trio
 from support.dying import Killed
-from support.machine import Machine, settle
+from support.machine import Machine, once, settle
 from support.memory_remote import MemoryRemote
 
 from bucketfs.dag import build_file, drive, edit_directory, edit_tree, node_info, resolve, symlink
 from bucketfs.errors import Unavailable
-from bucketfs.transfer import PullOptions, Rights, pull_folder
-from bucketfs.transfer import local_fs as folder
+from bucketfs.transfer import Preserve, PullOptions, pull_folder
 from bucketfs.types import Cid, NodeAttributes
 
 LARGE = 600_000
@@ -239,16 +238,11 @@ def test_what_the_user_changes_in_half_made_folders_is_sent(trees: Trees, tmp_pa
 
 def test_what_stays_of_a_folder_that_is_removed_stays_as_it_was(trees: Trees, tmp_path: Path) -> None:
     one = received(trees, tmp_path)
-    real = folder.remove_file
-
-    def remove_file(path: bytes) -> None:
-        if path.endswith(b"read-only gone/a"):
-            one.write("read-only gone/d/e", "changed meanwhile")
-        real(path)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder, "remove_file", remove_file)
-        trio.run(one.round)
+    one.before_call = once(
+        lambda: one.write("read-only gone/d/e", "changed meanwhile"),
+        lambda name, path: name == "unlink" and isinstance(path, bytes) and path.endswith(b"read-only gone/a"),
+    )
+    trio.run(one.round)
     trio.run(settle, one)
     assert one.read("read-only gone/d/e") == "changed meanwhile"
     assert not (one.top / "read-only gone/read-only b").exists()
@@ -309,12 +303,12 @@ def test_owners_and_special_modes_are_given_only_when_asked_for(trees: Trees, tm
     assert at_hub(one, "others/owned").mode == 0o750
 
 
-def test_with_rights_owners_and_special_modes_are_given(trees: Trees, tmp_path: Path) -> None:
+def test_owners_and_special_modes_are_given(trees: Trees, tmp_path: Path) -> None:
     one = received(trees, tmp_path / "all")
-    one.rights = Rights(owner=True, special_modes=True)
+    one.preserve = Preserve(owner=True, special_modes=True)
     trio.run(settle, one)
     pulled = tmp_path / "pulled"
-    trio.run(partial(pull_folder, one.remote, pulled, options=PullOptions(rights=one.rights)))
+    trio.run(partial(pull_folder, one.remote, pulled, options=PullOptions(preserve=one.preserve)))
     for top in (one.top, pulled):
         found = {path: (top / path).stat() for path in ("others", "others/owned")}
         assert [stat.S_IMODE(status.st_mode) for status in found.values()] == [0o2750, 0o6750]

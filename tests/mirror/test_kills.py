@@ -130,7 +130,7 @@ class History:
 
     def act(self, kind: str, machine: Machine, *rest: object) -> None:
         if kind == "round":
-            (dies_after,) = rest
+            dies_after = None if rest[0] is None else int(str(rest[0]))
             with suppress(Killed):
                 trio.run(machine.round, dies_after)
             return

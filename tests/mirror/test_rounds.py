@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
+from pathlib import Path
 
 from support.machine import Machine, settle
 from support.memory_remote import MemoryRemote
@@ -97,7 +99,21 @@ async def test_both_changed_while_apart(one: Machine, two: Machine) -> None:
     )
 
 
-async def test_a_rename_is_followed_and_copied(one: Machine, two: Machine, remote: MemoryRemote) -> None:
+class CountingRemote(MemoryRemote):
+    """Notes which blocks it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[Cid] = []
+
+    async def blocks(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
+        self.fetched.extend(cids)
+        return await super().blocks(cids)
+
+
+async def test_a_rename_is_followed_and_copied(tmp_path: Path) -> None:
+    remote = CountingRemote()
+    one, two = Machine(tmp_path, "one", remote), Machine(tmp_path, "two", remote)
     one.write("dir/large", os.urandom(5 * LEAF))
     one.write("dir/middle", os.urandom(LEAF))
     one.write("dir/other", "x")
@@ -108,20 +124,12 @@ async def test_a_rename_is_followed_and_copied(one: Machine, two: Machine, remot
     assert done.figures.unchanged == 3, "the files of a moved folder are read again"
     assert remote.bytes_put - sent < LEAF
     two.write("dir/other", "changed on the other side")
-
-    fetched: list[Cid] = []
-    real = remote.blocks
-
-    async def counted(cids: list[Cid]) -> dict[Cid, bytes]:
-        fetched.extend(cids)
-        return await real(cids)
-
-    remote.blocks = counted  # type: ignore[method-assign, assignment]
+    remote.fetched.clear()
     await settle(two, one)
     assert one.tree() == two.tree()
     assert one.read("moved/other") == "changed on the other side"
     assert not (one.top / "dir").exists()
-    assert sum(len(remote.store[cid]) for cid in fetched) < LEAF, "what is here is fetched"
+    assert sum(len(remote.store[cid]) for cid in remote.fetched) < LEAF, "what is here is fetched"
 
 
 async def test_types_change_places(one: Machine, two: Machine) -> None:

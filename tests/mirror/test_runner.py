@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,14 @@ import trio
 import trio.testing
 from support.machine import Machine, settle
 from support.memory_remote import MemoryRemote
-from support.running_mirror import Running, eventually, running
-from watchdog.observers.api import BaseObserver
+from support.running_mirror import QUICK, Running, eventually, running
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers.api import ObservedWatch
+from watchdog.observers.inotify import InotifyObserver
 
 from bucketfs.client import Backoff
 from bucketfs.errors import NotFound
 from bucketfs.mirror import MirrorPace, Round
-from bucketfs.mirror import rounds as mirror_run
 
 
 async def test_changes_of_both_sides_are_carried(one: Machine, two: Machine, remote: MemoryRemote, tmp_path: Path) -> None:
@@ -33,7 +35,7 @@ async def test_changes_of_both_sides_are_carried(one: Machine, two: Machine, rem
         there.runner.changed()
         await eventually(lambda: (one.top / "theirs").exists(), "a change of the Hub was not taken")
         await eventually(lambda: two.tree() == one.tree(), "not the same")
-        assert there.troubles == there.said == []
+        assert not there.troubles and not there.said
 
 
 async def test_its_own_writes_keep_it_busy_for_one_round_only(
@@ -50,11 +52,13 @@ async def test_its_own_writes_keep_it_busy_for_one_round_only(
         assert len(there.rounds) == count
 
 
-async def test_an_outage_is_waited_out_and_hurried(
-    one: Machine, remote: MemoryRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Backoff, "next_s", lambda self: 3600.0)
-    async with running(one, tmp_path / "spare") as there:
+class SlowBackoff(Backoff):
+    def next_s(self) -> float:
+        return 3600.0
+
+
+async def test_an_outage_is_waited_out_and_hurried(one: Machine, remote: MemoryRemote, tmp_path: Path) -> None:
+    async with running(one, tmp_path / "spare", backoff=SlowBackoff()) as there:
         remote.away = True
         one.write("file", "x")
         await eventually(lambda: bool(there.troubles), "nothing was said of the Hub being away")
@@ -71,19 +75,28 @@ async def test_what_does_not_pass_ends_it(one: Machine, tmp_path: Path) -> None:
             await trio.sleep_forever()
 
 
-async def test_without_watches_it_looks_now_and_then(
-    one: Machine, remote: MemoryRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = BaseObserver.schedule
+class ExhaustedObserver(InotifyObserver):
+    """A kernel that has no watch left for a folder called spare."""
 
-    def schedule(self: BaseObserver, handler: object, path: str, **options: object) -> object:
-        if path == str(tmp_path / "spare"):
+    def schedule(
+        self,
+        event_handler: FileSystemEventHandler,
+        path: str | Path,
+        *,
+        recursive: bool = False,
+        event_filter: list[type[FileSystemEvent]] | None = None,
+        follow_symlink: bool = False,
+    ) -> ObservedWatch:
+        if str(path).endswith("spare"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(self, handler, path, **options)  # type: ignore[arg-type]
+        return super().schedule(
+            event_handler, path, recursive=recursive, event_filter=event_filter, follow_symlink=follow_symlink
+        )
 
-    monkeypatch.setattr(BaseObserver, "schedule", schedule)
-    monkeypatch.setattr(mirror_run, "POLL_S", 0.05)
-    async with running(one, tmp_path / "spare") as there:
+
+async def test_without_watches_it_looks_now_and_then(one: Machine, tmp_path: Path) -> None:
+    pace = replace(QUICK, poll_s=0.05)
+    async with running(one, tmp_path / "spare", pace, observer=ExhaustedObserver()) as there:
         assert len(there.said) == 1
         assert "fs.inotify.max_user_watches is used up" in there.said[0]
         count = len(there.rounds)

@@ -10,8 +10,8 @@ from bucketfs.dag import build_file, empty_directory
 from bucketfs.disk import Disk
 from bucketfs.errors import DiskFailed
 from bucketfs.mirror import MirrorState, forget_state
-from bucketfs.mirror.state import Attempt, Position, Seen
-from bucketfs.transfer.local_fs import LocalEntry
+from bucketfs.mirror.state import Attempt, Position, SeenEntry
+from bucketfs.transfer import LocalEntry
 from bucketfs.types import Kind, Link, NodeAttributes
 
 ROOT = empty_directory().link.cid
@@ -33,14 +33,14 @@ def test_what_is_noted_is_there_after_a_restart(tmp_path: Path, state: MirrorSta
     highest = entry(b"name", inode=2**64 - 1)
     with state.together():
         state.position = position
-        state.note((b"dir", b"name"), Seen(highest, FILE, fresh=True))
-        state.note((), Seen(entry(b"", kind=Kind.DIRECTORY), attributes=NodeAttributes(uid=1)))
+        state.note((b"dir", b"name"), SeenEntry(highest, FILE, fresh=True))
+        state.note((), SeenEntry(entry(b"", kind=Kind.DIRECTORY), attributes=NodeAttributes(uid=1)))
     state.close()
     again = MirrorState(tmp_path / "state.db")
     assert again.position == position
-    assert again.seen((b"dir",)) == {b"name": Seen(highest, FILE, fresh=True)}
-    assert again.same_inode(highest) == Seen(highest, FILE, fresh=True)
-    assert again.places_of(FILE.cid) == [((b"dir", b"name"), Seen(highest, FILE, fresh=True))]
+    assert again.seen((b"dir",)) == {b"name": SeenEntry(highest, FILE, fresh=True)}
+    assert again.same_inode(highest) == SeenEntry(highest, FILE, fresh=True)
+    assert again.places_of(FILE.cid) == [((b"dir", b"name"), SeenEntry(highest, FILE, fresh=True))]
     seen = again.seen_at(())
     assert seen is not None
     assert seen.attributes == NodeAttributes(uid=1)
@@ -50,7 +50,7 @@ def test_what_is_noted_is_there_after_a_restart(tmp_path: Path, state: MirrorSta
 def test_what_fails_in_the_middle_was_never_written(state: MirrorState) -> None:
     with pytest.raises(RuntimeError), state.together():
         state.position = Position(ROOT)
-        state.note((b"name",), Seen(entry(b"name"), FILE))
+        state.note((b"name",), SeenEntry(entry(b"name"), FILE))
         raise RuntimeError
     assert state.position == Position()
     assert state.seen(()) == {}
@@ -60,7 +60,7 @@ def test_what_fails_in_the_middle_was_never_written(state: MirrorState) -> None:
 def test_a_folder_is_forgotten_with_all_below_it_and_nothing_beside_it(state: MirrorState) -> None:
     paths = [(b"d",), (b"d", b"in"), (b"d", b"e", b"f"), (b"d!", b"in"), (b"d0", b"in"), (b"c",)]
     for path in paths:
-        state.note(path, Seen(entry(path[-1]), FILE))
+        state.note(path, SeenEntry(entry(path[-1]), FILE))
     state.forget((b"d",))
     assert [state.seen_at(path) is not None for path in paths] == [False, False, False, True, True, True]
     state.close()
@@ -86,6 +86,6 @@ def test_unknown_places_say_so(state: MirrorState) -> None:
     assert state.same_inode(entry(b"x")) is None
     assert state.places_of(FILE.cid) == []
     assert state.blocks([ROOT]) == {}
-    state.note((b"x",), Seen(entry(b"x"), Link(FILE.cid, 5)))
+    state.note((b"x",), SeenEntry(entry(b"x"), Link(FILE.cid, 5)))
     assert state.same_inode(entry(b"y", inode=8)) is None
     state.close()

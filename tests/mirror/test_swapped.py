@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.machine import Machine, later_ns, settle
+from support.dying import WatchedCalls
+from support.machine import Machine, later_ns, no_colons, once, settle
 from support.memory_remote import MemoryRemote
 
 from bucketfs.dag import drive, list_directory, resolve
-from bucketfs.errors import DiskFailed, Refused
+from bucketfs.errors import Refused
 from bucketfs.mirror import Mirror, MirrorState
-from bucketfs.mirror.apply import Applier
 from bucketfs.mirror.refusals import RETRY_NS
-from bucketfs.transfer import local_fs as folder
+from bucketfs.transfer import LocalEntry, LocalFs
 
 
 def hub_names(remote: MemoryRemote, *path: bytes) -> list[bytes]:
@@ -29,28 +27,13 @@ def changed_times(machine: Machine) -> dict[Path, int]:
     return {path: path.lstat().st_ctime_ns for path in [machine.top, *machine.top.rglob("*")]}
 
 
-def once_in(monkeypatch: pytest.MonkeyPatch, name: str, before: bool, act: Callable[[], None]) -> None:
-    """``act`` happens once, right before or after the first call of a method of Applier."""
-    real = getattr(Applier, name)
-    acted: list[bool] = []
-
-    def instead(self: Applier, *arguments: object) -> object:
-        if before and not acted:
-            acted.append(True)
-            act()
-        found = real(self, *arguments)
-        if not before and not acted:
-            acted.append(True)
-            act()
-        return found
-
-    monkeypatch.setattr(Applier, name, instead)
+def writes(name: str, path: bytes | int) -> bool:
+    """A call that begins to write a file."""
+    return name == "open"
 
 
 @pytest.mark.parametrize("depth", ["below", "above"])
-async def test_no_link_is_followed_out_of_the_folder(
-    one: Machine, two: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, depth: str
-) -> None:
+async def test_no_link_is_followed_out_of_the_folder(one: Machine, two: Machine, tmp_path: Path, depth: str) -> None:
     one.write("a/b/old", "old")
     one.write("a/b/stays", "stays")
     await settle(one, two)
@@ -65,7 +48,7 @@ async def test_no_link_is_followed_out_of_the_folder(
         moved.rename(outside)
         moved.symlink_to(outside)
 
-    once_in(monkeypatch, "_leaves_here", True, swap)
+    one.before_call = once(swap, writes)
     await one.round()
     inner = outside if depth == "below" else outside / "b"
     assert sorted(os.listdir(inner)) == ["old", "stays"]
@@ -74,50 +57,51 @@ async def test_no_link_is_followed_out_of_the_folder(
 
 
 async def test_a_link_in_the_place_of_a_folder_is_not_read_through(
-    one: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    one: Machine, remote: MemoryRemote, tmp_path: Path
 ) -> None:
     one.write("a/b/mine", "mine")
     await settle(one)
     other = tmp_path / "other"
     (other / "b").mkdir(parents=True)
     (other / "b/secret").write_text("secret")
-    real = folder.scan
 
-    def scan(path: bytes) -> list[folder.LocalEntry]:
-        if path.endswith(b"/a/b") and not (one.top / "a").is_symlink():
-            (one.top / "a").rename(tmp_path / "moved")
-            (one.top / "a").symlink_to(other)
-        return real(path)
+    class SwappedFs(LocalFs):
+        def scan(self, folder: bytes) -> list[LocalEntry]:
+            if folder.endswith(b"/a/b") and not (one.top / "a").is_symlink():
+                (one.top / "a").rename(tmp_path / "moved")
+                (one.top / "a").symlink_to(other)
+            return super().scan(folder)
 
-    monkeypatch.setattr(folder, "scan", scan)
+    one.make_fs = SwappedFs
     await one.round()
     assert hub_names(remote, b"a", b"b") == [b"mine"]
 
 
-async def test_removing_follows_no_link(one: Machine, two: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_removing_follows_no_link(one: Machine, two: Machine, tmp_path: Path) -> None:
     one.write("gone/b/file", "x")
     await settle(one, two)
     two.remove("gone")
     await settle(two)
-    real = folder.scan
+    looks: list[bytes] = []
 
-    def scan(path: bytes) -> list[folder.LocalEntry]:
-        found = real(path)
-        if path.endswith(b"/gone") and (tmp_path / "armed").exists():
-            (one.top / "gone/b").rename(tmp_path / "kept")
-            (one.top / "gone/b").symlink_to(tmp_path / "kept")
-            (tmp_path / "armed").unlink()
-        return found
+    class SwappedFs(LocalFs):
+        def scan(self, folder: bytes) -> list[LocalEntry]:
+            found = super().scan(folder)
+            looks.extend([folder] if folder.endswith(b"/gone") else [])
+            if folder.endswith(b"/gone") and len(looks) == 2:
+                # The first look was the scan's, this is the removal's.
+                (one.top / "gone/b").rename(tmp_path / "kept")
+                (one.top / "gone/b").symlink_to(tmp_path / "kept")
+            return found
 
-    once_in(monkeypatch, "_remove_all", True, (tmp_path / "armed").touch)
-    monkeypatch.setattr(folder, "scan", scan)
+    one.make_fs = SwappedFs
     await one.round()
     assert os.listdir(tmp_path / "kept") == ["file"]
     assert (one.top / "gone/b").is_symlink(), "what the user put there stays"
 
 
 async def test_what_was_written_where_the_disk_is_not_is_not_removed_later(
-    one: Machine, two: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch
+    one: Machine, two: Machine, remote: MemoryRemote
 ) -> None:
     one.write("file", "x")
     await settle(one, two)
@@ -129,7 +113,7 @@ async def test_what_was_written_where_the_disk_is_not_is_not_removed_later(
         one.top.rename(disk)
         one.top.mkdir()
 
-    once_in(monkeypatch, "_leaves_here", True, unplug)
+    one.before_call = once(unplug, writes)
     with pytest.raises(Refused, match="another folder"):
         await one.round()
     for path in one.top.iterdir():
@@ -141,22 +125,26 @@ async def test_what_was_written_where_the_disk_is_not_is_not_removed_later(
     assert one.tree() == {"file": "x", "new": "precious"}
 
 
-async def test_an_empty_disk_in_the_same_slot_empties_no_bucket(
-    one: Machine, remote: MemoryRemote, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_empty_disk_in_the_same_slot_empties_no_bucket(one: Machine, remote: MemoryRemote) -> None:
     one.write("file", "precious")
     one.write("other", "x")
     await settle(one)
     one.remove("other")
     one.remove("file")
-    with monkeypatch.context() as patched:
-        patched.setattr(folder, "is_mount_point", lambda path: True)
-        with pytest.raises(Refused, match="mount point"):
+
+    class MountedFs(LocalFs):
+        def is_mount_point(self, path: bytes) -> bool:
+            return True
+
+    class OtherDiskFs(LocalFs):
+        def file_system(self, path: bytes) -> int:
+            return 12345
+
+    for make_fs, message in ((MountedFs, "mount point"), (OtherDiskFs, "another folder")):
+        one.make_fs = make_fs
+        with pytest.raises(Refused, match=message):
             await one.round()
-    with monkeypatch.context() as patched:
-        patched.setattr(folder, "file_system", lambda path: 12345)
-        with pytest.raises(Refused, match="another folder"):
-            await one.round()
+    one.make_fs = LocalFs
     assert hub_names(remote) == [b".textileseed", b"file", b"other"]
     await settle(one)
     assert hub_names(remote) == [b".textileseed"], "a plain folder may be emptied"
@@ -176,32 +164,27 @@ async def test_what_is_left_for_good_is_not_touched_in_each_round(one: Machine, 
     assert changed_times(one) == before, "each change would wake the next round"
 
 
-async def test_what_cannot_be_written_is_tried_now_and_then_only(
-    one: Machine, two: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_cannot_be_written_is_tried_now_and_then_only(one: Machine, two: Machine) -> None:
     two.write("a:b", "x")
     two.write("l:b", b"x" * (1 << 19))
     await settle(two)
-    real = folder.Aside.place
-    asked: list[bytes] = []
+    asked: list[bytes | int] = []
 
-    def place(self: folder.Aside, *arguments: Any, **options: Any) -> folder.LocalEntry:
-        asked.append(self.path)
-        if b":" in os.path.basename(self.path):
-            raise DiskFailed("writing: Invalid argument")
-        return real(self, *arguments, **options)
+    def before(name: str, path: bytes | int) -> None:
+        asked.extend([path] if name == "replace" else [])
+        no_colons(name, path)
 
-    monkeypatch.setattr(folder.Aside, "place", place)
     clock = [later_ns()]
     state = MirrorState(one.state_file)
-    mirror = Mirror(one.remote, one.top, state, one.conflict_name, now_ns=lambda: clock[0])
+    fs = LocalFs(WatchedCalls(before))
+    mirror = Mirror(one.remote, one.top, state, one.conflict_name, now_ns=lambda: clock[0], fs=fs)
     await mirror.round()
     assert len(asked) == 2
-    before = changed_times(one)
+    times = changed_times(one)
     again = await mirror.round()
     assert sorted(item.path for item in again.applied.left) == ["a:b", "l:b"]
     assert len(asked) == 2
-    assert changed_times(one) == before, "each change would wake the next round"
+    assert changed_times(one) == times, "each change would wake the next round"
     clock[0] += RETRY_NS
     await mirror.round()
     assert len(asked) == 4

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-import pytest
 from support.memory_remote import MemoryRemote
 
 from bucketfs.client import PutCounts
 from bucketfs.mirror import MirrorState
 from bucketfs.remote import Look
-from bucketfs.transfer import local_fs as folder
 from bucketfs.types import Cid, UploadId
-
-CALLS = (
-    *("mkdir", "rmdir", "unlink", "replace", "symlink"),
-    *("chmod", "fchmod", "chown", "utime", "pwrite", "ftruncate", "fsync"),
-)
-"""The system calls that change something on the disk; besides, an open that creates."""
 
 
 class Killed(BaseException):
@@ -43,38 +34,81 @@ class Life:
             self.left -= 1
 
 
-def mortal(life: Life, act: Callable[..., Any]) -> Callable[..., Any]:
-    def done(*arguments: Any, **options: Any) -> Any:
-        life.step()
-        return act(*arguments, **options)
+class WatchedCalls:
+    """The system calls of `os`; ``before`` hears the name and the path (or descriptor) of each before it is made."""
 
-    return done
+    def __init__(self, before: Callable[[str, bytes | int], None]) -> None:
+        self._before = before
+
+    def open(self, path: bytes, flags: int, mode: int, /) -> int:
+        self._before("open", path)
+        return os.open(path, flags, mode)
+
+    def pwrite(self, file: int, data: memoryview, offset: int, /) -> int:
+        self._before("pwrite", file)
+        return os.pwrite(file, data, offset)
+
+    def ftruncate(self, file: int, length: int, /) -> None:
+        self._before("ftruncate", file)
+        os.ftruncate(file, length)
+
+    def fsync(self, file: int, /) -> None:
+        self._before("fsync", file)
+        os.fsync(file)
+
+    def fchmod(self, file: int, mode: int, /) -> None:
+        self._before("fchmod", file)
+        os.fchmod(file, mode)
+
+    def chmod(self, path: bytes, mode: int, /) -> None:
+        self._before("chmod", path)
+        os.chmod(path, mode)
+
+    def chown(self, path: bytes | int, uid: int, gid: int, /) -> None:
+        self._before("chown", path)
+        os.chown(path, uid, gid)
+
+    def utime(self, path: bytes | int, /, *, ns: tuple[int, int], follow_symlinks: bool = True) -> None:
+        self._before("utime", path)
+        os.utime(path, ns=ns, follow_symlinks=follow_symlinks)
+
+    def symlink(self, target: bytes, path: bytes, /) -> None:
+        self._before("symlink", path)
+        os.symlink(target, path)
+
+    def mkdir(self, path: bytes, mode: int, /) -> None:
+        self._before("mkdir", path)
+        os.mkdir(path, mode)
+
+    def rmdir(self, path: bytes, /) -> None:
+        self._before("rmdir", path)
+        os.rmdir(path)
+
+    def unlink(self, path: bytes, /) -> None:
+        self._before("unlink", path)
+        os.unlink(path)
+
+    def replace(self, old: bytes, new: bytes, /) -> None:
+        self._before("replace", new)
+        os.replace(old, new)
 
 
-class MortalOs:
-    """The module ``os`` whose calls that change something are acts."""
+class MortalState(MirrorState):
+    """A state whose transactions are acts. ``committed`` is called after each."""
 
-    def __init__(self, life: Life) -> None:
+    def __init__(self, file: Path, life: Life, committed: Callable[[], None]) -> None:
         self._life = life
+        self._committed = committed
+        super().__init__(file)
 
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(os, name)
-        return mortal(self._life, found) if name in CALLS else found
+    def begin(self) -> None:
+        self._life.step()
+        super().begin()
 
-    def open(self, path: bytes, flags: int, *arguments: Any, **options: Any) -> int:
-        if flags & os.O_CREAT:
-            self._life.step()
-        return os.open(path, flags, *arguments, **options)
-
-
-@contextmanager
-def living(life: Life) -> Iterator[None]:
-    """Everything that a mirror does to the disk is an act of this life."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder, "os", MortalOs(life))
-        patch.setattr(MirrorState, "begin", mortal(life, MirrorState.begin))
-        patch.setattr(MirrorState, "commit", mortal(life, MirrorState.commit))
-        yield
+    def commit(self) -> None:
+        self._life.step()
+        super().commit()
+        self._committed()
 
 
 class MortalRemote:

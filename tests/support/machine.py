@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
@@ -10,15 +11,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from support.dying import Life, MortalRemote, living
+from support.dying import Life, MortalRemote, MortalState, WatchedCalls
 from support.memory_remote import MemoryRemote
 
 from bucketfs.dag import DAG_PB, build_file, codec_of, diff, drive, edit_tree, list_directory, node_info
 from bucketfs.dag.files.read import read_file
 from bucketfs.errors import NotADirectory
-from bucketfs.mirror import Mirror, MirrorState, Round
-from bucketfs.transfer import listed_asides
-from bucketfs.transfer.local_fs import PLAIN
+from bucketfs.mirror import Mirror, Round
+from bucketfs.transfer import PLAIN, LocalFs, SystemCalls, listed_asides
 from bucketfs.types import Cid, Kind, NodeAttributes
 
 _times = itertools.count(1_600_000_000_000_000_000, 1_000_000_007)
@@ -29,8 +29,14 @@ def later_ns() -> int:
     return time.time_ns() + 10**18
 
 
+def nothing(*_arguments: object) -> None:
+    """What is done where a test has no wish."""
+
+
 class Machine:
-    """``top`` is the folder."""
+    """``top`` is the folder. A test may have things happen in the middle of a round: ``before_call`` is told of each system call
+    that changes the disk (its name, and the path or descriptor), ``after_commit`` of each transaction of the state, the first of
+    which is the scan's. ``make_fs`` makes the local file system from the calls."""
 
     def __init__(self, where: Path, name: str, remote: MemoryRemote) -> None:
         self.name = name
@@ -42,7 +48,10 @@ class Machine:
         self.acts = 0
         self.aside_place = where / "aside"
         self.aside_place.mkdir(exist_ok=True)
-        self.rights = PLAIN
+        self.preserve = PLAIN
+        self.before_call: Callable[[str, bytes | int], None] = nothing
+        self.after_commit: Callable[[], None] = nothing
+        self.make_fs: Callable[[SystemCalls], LocalFs] = LocalFs
 
     def conflict_name(self, name: bytes, taken: Callable[[bytes], bool]) -> bytes:
         for count in itertools.count(1):
@@ -60,9 +69,14 @@ class Machine:
         """A round of a mirror that was just started: nothing is in memory but what the state says. With ``dies_after`` it is
         killed after so many acts, if it comes so far: Killed is raised then."""
         life = Life(dies_after)
-        state = MirrorState(self.state_file)
+        state = MortalState(self.state_file, life, lambda: self.after_commit())
+
+        def before(name: str, path: bytes | int) -> None:
+            life.step()
+            self.before_call(name, path)
+
         try:
-            with listed_asides(self.aside_place, self.top) as asides, living(life):
+            with listed_asides(self.aside_place, self.top) as asides:
                 remote = MortalRemote(self.remote, life)
                 done = await Mirror(
                     remote,
@@ -70,7 +84,8 @@ class Machine:
                     state,
                     self.conflict_name,
                     asides=asides,
-                    rights=self.rights,
+                    preserve=self.preserve,
+                    fs=self.make_fs(WatchedCalls(before)),
                     now_ns=now_ns,
                     hub_ahead_ns=hub_ahead_ns,
                 ).round()
@@ -112,6 +127,23 @@ class Machine:
             told = (value, stat.S_IMODE(status.st_mode), status.st_mtime_ns if value is not None else 0)
             found[str(path.relative_to(self.top))] = told if modes else value
         return found
+
+
+def once(act: Callable[[], None], when: Callable[[str, bytes | int], bool]) -> Callable[[str, bytes | int], None]:
+    """For `Machine.before_call`: ``act`` happens before the first call that is such."""
+    waiting = [act]
+
+    def before(name: str, path: bytes | int) -> None:
+        if waiting and when(name, path):
+            waiting.pop()()
+
+    return before
+
+
+def no_colons(name: str, path: bytes | int) -> None:
+    """For `Machine.before_call`: a disk that holds no name with a colon."""
+    if name == "replace" and isinstance(path, bytes) and b":" in os.path.basename(path):
+        raise OSError(errno.EIO, "Invalid argument")
 
 
 async def settle(*machines: Machine) -> None:

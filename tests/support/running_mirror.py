@@ -9,7 +9,9 @@ from pathlib import Path
 
 import trio
 from support.machine import Machine, later_ns
+from watchdog.observers.api import BaseObserver
 
+from bucketfs.client import Backoff
 from bucketfs.errors import BucketfsError
 from bucketfs.mirror import Mirror, MirrorPace, MirrorRunner, MirrorState, Round
 
@@ -20,7 +22,14 @@ QUICK = MirrorPace(quiet_s=0.05, longest_s=0.5, rescan_s=3600)
 class Running:
     """A mirror of the folder of ``machine`` that runs on."""
 
-    def __init__(self, machine: Machine, spare: Path, pace: MirrorPace) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        spare: Path,
+        pace: MirrorPace,
+        backoff: Backoff | None = None,
+        observer: BaseObserver | None = None,
+    ) -> None:
         self.machine = machine
         self.rounds: list[Round] = []
         self.troubles: list[BucketfsError] = []
@@ -34,6 +43,8 @@ class Running:
             told=self.rounds.append,
             troubled=lambda error, delay_s: self.troubles.append(error),
             say=self.said.append,
+            backoff=backoff,
+            observer=observer,
         )
 
 
@@ -45,9 +56,15 @@ async def eventually(what: Callable[[], bool], why: str) -> None:
 
 
 @asynccontextmanager
-async def running(machine: Machine, spare: Path, pace: MirrorPace = QUICK) -> AsyncIterator[Running]:
+async def running(
+    machine: Machine,
+    spare: Path,
+    pace: MirrorPace = QUICK,
+    backoff: Backoff | None = None,
+    observer: BaseObserver | None = None,
+) -> AsyncIterator[Running]:
     os.makedirs(spare, exist_ok=True)
-    there = Running(machine, spare, pace)
+    there = Running(machine, spare, pace, backoff, observer)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(there.runner.run)
         await eventually(lambda: bool(there.rounds), "no first round")

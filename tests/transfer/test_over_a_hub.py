@@ -14,9 +14,7 @@ from bucketfs.client import BucketInfo, Channel, Connection, Credentials, Endpoi
 from bucketfs.dag import cid_of
 from bucketfs.hub import HubConfig, HubServer
 from bucketfs.remote import NativeRemote
-from bucketfs.transfer.options import PushOptions
-from bucketfs.transfer.pulling import pull_folder
-from bucketfs.transfer.pushing import push_folder
+from bucketfs.transfer import PushOptions, pull_folder, push_folder
 
 MIB = 1 << 20
 

@@ -34,11 +34,7 @@ from bucketfs.errors import (
     Unavailable,
 )
 from bucketfs.remote import Look
-from bucketfs.transfer import local_fs as folder
-from bucketfs.transfer.move import move_path
-from bucketfs.transfer.options import PullOptions, PushOptions
-from bucketfs.transfer.pulling import pull_folder
-from bucketfs.transfer.pushing import push_folder
+from bucketfs.transfer import LocalEntry, LocalFs, PullOptions, PushOptions, move_path, pull_folder, push_folder
 from bucketfs.types import Cid, Link, UploadId
 
 LEAF = 262144
@@ -441,23 +437,19 @@ async def test_what_the_hub_lost_is_offered_again(
     assert picture(tmp_path / "back") == picture(tree)
 
 
-async def test_a_file_that_grows_while_it_is_read(
-    remote: MemoryRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_file_that_grows_while_it_is_read(remote: MemoryRemote, tmp_path: Path) -> None:
     top = tmp_path / "top"
     top.mkdir()
     (top / "log").write_bytes(b"small")
-    real = folder.scan
 
-    def scan(path: bytes) -> list[folder.LocalEntry]:
-        entries = real(path)
-        with (top / "log").open("ab") as file:
-            file.write(bytes(3 * LEAF))
-        return entries
+    class GrowingFs(LocalFs):
+        def scan(self, folder: bytes) -> list[LocalEntry]:
+            entries = super().scan(folder)
+            with (top / "log").open("ab") as file:
+                file.write(bytes(3 * LEAF))
+            return entries
 
-    monkeypatch.setattr(folder, "scan", scan)
-    await push_folder(remote, top)
-    monkeypatch.undo()
+    await push_folder(remote, top, fs=GrowingFs())
     await pull_folder(remote, tmp_path / "back")
     assert (tmp_path / "back/log").read_bytes() == (top / "log").read_bytes()
     assert (await push_folder(remote, top)).unchanged == 0

@@ -11,9 +11,9 @@ import pytest
 from support.machine import Machine, hub_names, settle
 from support.memory_remote import MemoryRemote
 
-from bucketfs.transfer import Asides, listed_asides, pull_folder, push_folder
-from bucketfs.transfer import local_fs as folder
+from bucketfs.transfer import ONE_PATH, AsideFile, Asides, LocalFs, listed_asides, pull_folder, push_folder
 from bucketfs.transfer.options import PullOptions
+from bucketfs.transfer.temporaries import AsideLink
 from bucketfs.types import NO_ATTRIBUTES
 
 
@@ -36,7 +36,7 @@ def killed_run(place: Path, local: Path, *below: str) -> list[Path]:
         try:
             with listed_asides(place, local) as asides:
                 for path in below:
-                    folder.Aside(os.path.join(os.fsencode(local), os.fsencode(path)).rstrip(b"/"), 1 << 40, asides)
+                    AsideFile(LocalFs(), os.path.join(os.fsencode(local), os.fsencode(path)).rstrip(b"/"), 1 << 40, asides)
                 os.kill(os.getpid(), signal.SIGKILL)
         finally:
             os._exit(1)
@@ -77,13 +77,13 @@ async def test_what_a_living_run_writes_is_neither_sent_nor_removed(tmp_path: Pa
     one.aside_place = place
     one.write("file", "x")
     with listed_asides(place, one.top) as other:
-        aside = folder.Aside(os.fsencode(one.top / "large"), 1 << 40, other)
+        aside = AsideFile(LocalFs(), os.fsencode(one.top / "large"), 1 << 40, other)
         await settle(one)
         await push_folder(remote, one.top, asides=Asides(place))
         await pull_folder(remote, one.top, options=PullOptions(delete=True), asides=Asides(place))
         assert set(hub_names(remote)) == {"file"}
         (standing,) = other.standing
-        assert folder.look(standing) is not None
+        assert LocalFs().look(standing) is not None
         aside.abandon()
     assert sorted(one.tree()) == ["file"]
     assert listed(place) == []
@@ -131,7 +131,7 @@ def test_a_path_that_cannot_be_written_leaves_nothing_aside(tmp_path: Path, wron
     asides = Asides()
 
     def write() -> None:
-        aside = folder.Aside(path, 1, asides)
+        aside = AsideFile(LocalFs(), path, 1, asides)
         try:
             aside.complete(NO_ATTRIBUTES, 0o644)
             aside.place()
@@ -139,14 +139,14 @@ def test_a_path_that_cannot_be_written_leaves_nothing_aside(tmp_path: Path, wron
             aside.abandon()
 
     def write_link() -> None:
-        link = folder.AsideLink(path, b"target", NO_ATTRIBUTES, asides)
+        link = AsideLink(LocalFs(), path, b"target", NO_ATTRIBUTES, asides)
         try:
             link.place()
         finally:
             link.abandon()
 
     for act in (write, write_link):
-        with pytest.raises(folder.ONE_PATH) as told:
+        with pytest.raises(ONE_PATH) as told:
             act()
         assert len(str(told.value)) < 600
         assert asides.standing == set()

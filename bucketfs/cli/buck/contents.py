@@ -37,8 +37,8 @@ from bucketfs.cli.buck.target import (
     need_no_folder,
     parts_of,
     place_of,
+    preserve_of,
     remote_of,
-    rights_of,
     rights_options,
     source_of,
     with_session,
@@ -52,6 +52,7 @@ from bucketfs.daemon import Session
 from bucketfs.errors import CrossDevice, InvalidArgument, IsADirectory, Usage
 from bucketfs.keys import parse_public_key, thread_text
 from bucketfs.names import SEED_NAME, bucket_name_fault
+from bucketfs.remote import read_content
 from bucketfs.roles import EVERYBODY, Role
 from bucketfs.transfer import (
     Asides,
@@ -62,7 +63,6 @@ from bucketfs.transfer import (
     move_path,
     pull_folder,
     push_folder,
-    read_content,
     remove_path,
 )
 from bucketfs.types import Link
@@ -228,7 +228,7 @@ def pull(
     A file goes into LOCAL when that is a folder, or ends in a slash.
     """
     into = os.path.basename(local) in ("", ".", "..")
-    wanted = PullOptions(delete=delete, reread=reread, into=into, rights=rights_of(owner, special_modes))
+    wanted = PullOptions(delete=delete, reread=reread, into=into, preserve=preserve_of(owner, special_modes))
 
     async def act(session: Session) -> None:
         info, path = await place_of(session, place)

@@ -18,7 +18,8 @@ from bucketfs.client import BucketInfo, PathItem
 from bucketfs.dag import RAW, cid_text, codec_of, node_info
 from bucketfs.errors import Refused
 from bucketfs.keys import thread_text
-from bucketfs.transfer import Figures, NodeSource
+from bucketfs.remote import NodeSource
+from bucketfs.transfer import Figures
 from bucketfs.types import Kind
 
 NODES_PER_ASK = 32

@@ -17,8 +17,8 @@ from bucketfs.cli.printing import named
 from bucketfs.client import BucketInfo, PathItem, find_bucket
 from bucketfs.daemon import Session, open_session
 from bucketfs.errors import IsADirectory, NotADirectory, NotFound, Unsupported, Usage
-from bucketfs.remote import NativeRemote
-from bucketfs.transfer import NodeSource, Rights
+from bucketfs.remote import NativeRemote, NodeSource
+from bucketfs.transfer import Preserve
 from bucketfs.types import BucketKey
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,17 +40,17 @@ def asides_place(options: dict[str, Any]) -> Path:
 
 
 def rights_options(command: F) -> F:
-    """What of the attributes in a bucket files here are given: ``owner`` and ``special_modes``, for `rights_of`."""
+    """What of the attributes in a bucket files here are given: ``owner`` and ``special_modes``, for `preserve_of`."""
     owner = click.option("--owner", is_flag=True, help="Root only: give files the uid and gid that the bucket says.")
     special = click.option("--special-modes", is_flag=True, help="Root only: also set-user-id and set-group-id.")
     return owner(special(command))
 
 
-def rights_of(owner: bool, special_modes: bool) -> Rights:
+def preserve_of(owner: bool, special_modes: bool) -> Preserve:
     """Raises Usage for more than the defaults when the process is not root's."""
     if (owner or special_modes) and os.geteuid() != 0:
         raise Usage("--owner and --special-modes are for root only", hint="leave them out, or run it as root")
-    return Rights(owner=owner, special_modes=special_modes)
+    return Preserve(owner=owner, special_modes=special_modes)
 
 
 Act = Callable[[Session], Coroutine[Any, Any, None]]

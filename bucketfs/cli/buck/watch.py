@@ -15,7 +15,7 @@ from typing import Any
 import click
 import trio
 
-from bucketfs.cli.buck.target import acting, asides_place, bucket_of, need_native, rights_of, rights_options
+from bucketfs.cli.buck.target import acting, asides_place, bucket_of, need_native, preserve_of, rights_options
 from bucketfs.cli.buck.watch_output import WatchShown
 from bucketfs.cli.options import LocalPath, configured
 from bucketfs.client import BucketInfo
@@ -27,7 +27,7 @@ from bucketfs.keys import thread_from_text, thread_text
 from bucketfs.mirror import Mirror, MirrorPace, MirrorRunner, MirrorState, forget_state
 from bucketfs.mount import mount_above, mounts
 from bucketfs.remote import NativeRemote, Watcher
-from bucketfs.transfer import Asides, Rights, listed_asides
+from bucketfs.transfer import Asides, Preserve, listed_asides
 from bucketfs.types import BucketKey, ThreadId
 from bucketfs.vfs import conflict_name
 
@@ -64,11 +64,11 @@ def watch(
     beside it. Either side may be away for any time. Ends with SIGTERM or Ctrl-C.
     """
     raise_descriptor_limit()
-    rights = rights_of(owner, special_modes)
+    preserve = preserve_of(owner, special_modes)
     config = configured("", options)
     top = _folder(local, config.paths)
     with _alone(top, config.paths) as place, listed_asides(make_private(asides_place(options)), top) as asides:
-        wanted = _Wanted(config, top, bucket, place, asides, rights, anew, MirrorPace(quiet_s=quiet_s))
+        wanted = _Wanted(config, top, bucket, place, asides, preserve, anew, MirrorPace(quiet_s=quiet_s))
         trio.run(_watch, wanted, once, WatchShown(top, bucket, as_json))
 
 
@@ -82,12 +82,12 @@ class _Wanted:
         bucket: str,
         place: Path,
         asides: Asides,
-        rights: Rights,
+        preserve: Preserve,
         anew: bool,
         pace: MirrorPace,
     ) -> None:
         self.asides = asides
-        self.rights = rights
+        self.preserve = preserve
         self.config = config
         self.top = top
         self.bucket = bucket.strip("/")
@@ -146,7 +146,7 @@ async def _watch(wanted: _Wanted, once: bool, shown: WatchShown) -> None:
                         state,
                         _conflict_name,
                         asides=wanted.asides,
-                        rights=wanted.rights,
+                        preserve=wanted.preserve,
                         progress=shown.progress,
                         hub_ahead_ns=lambda: _hub_ahead_ns(session),
                     )
