@@ -36,11 +36,10 @@ from bucketfs.errors import (
     Unsupported,
 )
 from bucketfs.names import SEED, SEED_NAME
-from bucketfs.remote import NativeRemote, Watcher
+from bucketfs.remote import NativeRemote, NodeSource, Watcher, read_content
 from bucketfs.sync import events_of
 from bucketfs.transfer import (
     Figures,
-    NodeSource,
     PullOptions,
     PushOptions,
     listed_asides,
@@ -48,7 +47,6 @@ from bucketfs.transfer import (
     move_path,
     pull_folder,
     push_folder,
-    read_content,
     remove_path,
 )
 from bucketfs.types import Cid, Link
