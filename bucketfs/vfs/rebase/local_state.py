@@ -1,7 +1,7 @@
-"""What stands here, as facts that `bucketfs.dag.judge` can compare with what stands in a tree.
+"""Local nodes as facts that `bucketfs.dag.judge` can compare with what stands in a tree.
 
-A node that was not built yet has no CID. What it is made of is known all the same when only its attributes were changed, when it
-is empty, or when a push has built it; else it is like nothing else.
+A node that was not built yet has no CID. Its content is known all the same when only its attributes were changed, when it is
+empty, or when a push has built it; otherwise it equals nothing else.
 """
 
 from __future__ import annotations
@@ -16,9 +16,14 @@ from bucketfs.vfs.snapshot.proposal import BuiltNode
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode
 
 NEW_HERE = b"changed here"
-"""The content of what nobody knows the CID of: no CID is this."""
+"""The content of a node whose CID is not known: no CID is this."""
 
 NO_BYTES = content_of(cid_of(b""))
+
+
+def rests_on(node: Node | None, link: Link | None) -> bool:
+    """Whether a node was last in step with just what ``link`` names."""
+    return node is not None and node.link is not None and link is not None and node.link.cid == link.cid
 
 
 def entry_here(node: Node, trees: TwoTrees, all_built: Mapping[Node, BuiltNode]) -> Entry:

@@ -2,10 +2,10 @@
 
 A folder that both sides have is a *meeting* of a node here with a directory there. Mostly the node rests on a directory of the old
 base, and only the names that differ between that and the Hub's are looked at, and of these only those that are in memory here:
-everything else is found at the new base when somebody looks. A folder that was made here, or came from elsewhere, *stands alone*:
+everything else is found at the new base when it is looked up. A folder that was made here, or came from elsewhere, *stands alone*:
 then every name of it is looked at.
 
-What becomes of a name is for `bucketfs.dag.judge` to say. What it says is planned in `RebasePlan`. Renames are followed first (see
+What becomes of a name is decided by `bucketfs.dag.judge`, and planned in a `RebasePlan`. Renames are followed first (see
 `renames`): those made here where the Hub's side changed what was renamed, those made there where it was changed here.
 """
 
@@ -20,7 +20,7 @@ from bucketfs.names import SEED
 from bucketfs.types import Cid, Kind, Link
 from bucketfs.vfs.rebase.displaced import may_be_written
 from bucketfs.vfs.rebase.limits import FolderLimits
-from bucketfs.vfs.rebase.local_state import against_memory, as_it_was, entry_here
+from bucketfs.vfs.rebase.local_state import against_memory, as_it_was, entry_here, rests_on
 from bucketfs.vfs.rebase.plan import RebasePlan
 from bucketfs.vfs.rebase.renames import RenamedHere, RenamedThere
 from bucketfs.vfs.rebase.resurrected import Resurrected
@@ -87,8 +87,11 @@ class Planner:
 
     def _begin(self, theirs: Link) -> None:
         root = self._volume.root
-        if self._trees.node(theirs).entry.kind is not Kind.DIRECTORY:
-            raise Corrupt("the bucket's root is no folder that can be read", hint="what is here stays as it is until it is")
+        if not self._trees.is_directory(theirs):
+            raise Corrupt(
+                "the bucket's root is not a directory that can be read",
+                hint="local changes are kept; sync resumes when the root can be read",
+            )
         self._meet(root, root.link, theirs, self._verdict(root, root.link, theirs))
 
     def _go_on(self) -> None:
@@ -122,27 +125,21 @@ class Planner:
     def _meet(self, node: DirectoryNode, base: Link | None, theirs: Link, verdict: Verdict) -> None:
         """A folder of both sides; ``base`` is what both began with."""
         self._theirs[node] = theirs
-        resting = base is not None and node.link is not None and node.link.cid == base.cid
-        their_attributes = self._trees.node(theirs).entry.attributes
+        there = self._trees.node(theirs)
+        their_attributes = there.entry.attributes
         if (self._mine and node.changed) or verdict.outcome is Outcome.OURS:
             attributes = node.attributes
         else:
             attributes = verdict.attributes if verdict.outcome is Outcome.MERGE_INSIDE else their_attributes
-        if resting:
-            assert base is not None
+        if base is not None and rests_on(node, base):
             self._queue.append(partial(self._resting, node, base.cid, theirs.cid))
         else:
             self._queue.append(partial(self._alone, node, self._directory(base), theirs.cid))
-        if attributes == their_attributes:
-            raw = self._trees.node(theirs).info
-            assert raw is not None, "a directory that can be read is not damaged"
-            self._plan.stand_on(node, theirs, raw.attributes, differs=False)
-        else:
-            self._plan.stand_on(node, theirs, attributes, differs=True)
-        if node.link is not None and node.link.cid != theirs.cid:
-            self._plan.outdated(node.link)
+        self._plan.stand_on(node, there, attributes)
+        if not rests_on(node, theirs):
+            self._plan.forget(node.link)
         if node.lookups or node is self._volume.root:
-            self._plan.tell(AttributesChanged(node.inode))
+            self._plan.invalidate(AttributesChanged(node.inode))
 
     def _resting(self, node: DirectoryNode, base: Cid, theirs: Cid) -> None:
         if base == theirs:
@@ -153,14 +150,14 @@ class Planner:
         for name, (was, now) in (against_memory(node, self._trees.entries(theirs)) if changes is None else changes).items():
             if node is self._volume.root and name == SEED:
                 continue
-            self._plan.outdated(was)
+            self._plan.forget(was)
             if name in node.children or name in node.overrides:
                 self._try(partial(self._name, node, name, was, now))
             elif was is None and self._mine and not lost:
                 # It was proposed from here, and is not here any more.
                 self._plan.remove(node, name)
             elif was is None and known:
-                self._plan.tell(EntryChanged(node.inode, name))
+                self._plan.invalidate(EntryChanged(node.inode, name))
 
     def _alone(self, node: DirectoryNode, base: Cid | None, theirs: Cid | None) -> None:
         """A folder whose names are those it has, whatever lay below it. ``theirs`` None: the Hub's side removed it."""
@@ -175,7 +172,7 @@ class Planner:
                 self._plan.drop(node, name)
             elif ours is None:
                 self._plan.remove(node, name)
-            elif now is not None and not ours.dirty and ours.link is not None and ours.link.cid == now.cid:
+            elif not ours.dirty and rests_on(ours, now):
                 self._here.contest(ours)
                 self._plan.drop(node, name)
             else:
@@ -183,23 +180,21 @@ class Planner:
 
     def _removed_there(self, node: DirectoryNode, base: Cid | None) -> None:
         """A folder that the Hub's side removed, as far as it rests on the base: each change in it stands for itself."""
-        if base is None or node.link is None or node.link.cid != base:
+        if base is None or not rests_on(node, Link(base, 0)):
             self._alone(node, base, None)
             return
         for child in list(node.children.values()):
             if child.name not in node.overrides:
                 self._try(partial(self._name, node, child.name, child.link, None))
             else:
-                self._try(partial(self._name_overridden, node, child.name, base))
+                self._try(partial(self._overridden_name, node, child.name, base))
 
-    def _name_overridden(self, node: DirectoryNode, name: bytes, base: Cid) -> None:
+    def _overridden_name(self, node: DirectoryNode, name: bytes, base: Cid) -> None:
         self._name(node, name, self._trees.base_entry(base, name), None)
 
     def _directory(self, link: Link | None) -> Cid | None:
         """The CID of what is a directory."""
-        if link is None or self._trees.node(link).entry.kind is not Kind.DIRECTORY:
-            return None
-        return link.cid
+        return link.cid if link is not None and self._trees.is_directory(link) else None
 
     # Names
 
@@ -209,7 +204,7 @@ class Planner:
         """Plan for one name whose base changed. ``standing``: what is there is not the base's, whoever has touched it."""
         ours = parent.children.get(name)
         overriding = standing or name in parent.overrides
-        if was is not None and isinstance(ours, DirectoryNode) and ours.link is not None and ours.link.cid == was.cid:
+        if was is not None and isinstance(ours, DirectoryNode) and rests_on(ours, was):
             self._trees.expect_folder(was.cid)
         if self._mine and (overriding or (ours is not None and ours.dirty)):
             self._newer(parent, ours, was, now, overriding)
@@ -218,19 +213,19 @@ class Planner:
         elif now is not None and ours in self._built and self._built[ours].link.cid == now.cid:
             self._here.contest(ours)
             self._plan.add(partial(self._agree, parent, ours, now))
-        elif overriding and now is not None and ours.link is not None and ours.link.cid == now.cid:
-            # Both sides moved the same thing here, or it was away and is back. So it is no place for what stands at its old
-            # name now: that is another thing, or a copy of which nobody knows which is the one that was moved.
+        elif overriding and rests_on(ours, now):
+            # Both sides moved the same node here, or it was away and is back. So what stands at its old name now was not moved
+            # here: it is another node, or one of two copies.
             self._here.contest(ours)
             self._plan.drop(parent, name)
-            self._plan.settles(ours)
-        elif overriding and ours.link is not None and (was is None or was.cid != ours.link.cid):
+            self._plan.perhaps_clean(ours)
+        elif overriding and ours.link is not None and not rests_on(ours, was):
             self._came_here(parent, ours, was, now)
         elif not overriding and not ours.dirty:
             self._untouched(parent, ours, was, now)
         elif now is None and was is not None and self._there.follow(ours, was):
-            if isinstance(ours, DirectoryNode) and (ours.link is None or ours.link.cid != was.cid):
-                # Removed and made anew here. There it went as it was.
+            if isinstance(ours, DirectoryNode) and not rests_on(ours, was):
+                # Removed and made anew here, and moved as it was there.
                 self._meet(ours, was, was, self._verdict(ours, was, was))
         else:
             self._judge(parent, ours, was, now)
@@ -239,7 +234,7 @@ class Planner:
         """The Hub has an older state of ours: ours stands, as an override of it."""
         if ours is None or overriding:
             return
-        if isinstance(ours, DirectoryNode) and now is not None and self._trees.node(now).entry.kind is Kind.DIRECTORY:
+        if isinstance(ours, DirectoryNode) and now is not None and self._trees.is_directory(now):
             self._meet(ours, was, now, self._verdict(ours, was, now))
         else:
             self._plan.keep(parent, ours)
@@ -251,13 +246,12 @@ class Planner:
             return
         if was is not None and self._followed(was, now, parent, name):
             return
-        verdict = judge(None if was is None else self._trees.node(was).entry, None, self._trees.node(now).entry)
-        if verdict.outcome is Outcome.THEIRS_INSIDE:
-            assert was is not None
+        verdict = judge(self._trees.entry_at(was), None, self._trees.entry_at(now))
+        if was is not None and verdict.outcome is Outcome.THEIRS_INSIDE:
             self._resurrected.add(parent, name, was, now, keep=verdict.keep)
         else:
             self._plan.drop(parent, name)
-            self._plan.tell(EntryChanged(parent.inode, name))
+            self._plan.invalidate(EntryChanged(parent.inode, name))
 
     def _untouched(self, parent: DirectoryNode, ours: Node, was: Link | None, now: Link | None) -> None:
         """Only the Hub's side changed it."""
@@ -268,12 +262,12 @@ class Planner:
             return
         writing = isinstance(ours, FileNode) and ours.writers > 0
         if isinstance(ours, DirectoryNode) or writing:
-            seen = self._trees.node(now)
-            if isinstance(ours, DirectoryNode) and seen.entry.kind is Kind.DIRECTORY:
+            there = self._trees.node(now)
+            if isinstance(ours, DirectoryNode) and there.entry.kind is Kind.DIRECTORY:
                 self._meet(ours, was, now, self._verdict(ours, was, now))
                 return
-            if writing and self._entry(ours).content == seen.entry.content and seen.entry.kind is Kind.FILE:
-                self._plan.rest(parent, ours, now, seen, seen.entry.attributes, at=True)
+            if writing and self._entry(ours).content == there.entry.content and there.entry.kind is Kind.FILE:
+                self._plan.rest_on(parent, ours, there, there.entry.attributes, in_place=True)
                 return
         self._plan.let_go(parent, ours)
 
@@ -286,13 +280,12 @@ class Planner:
     def _came_here(self, parent: DirectoryNode, ours: Node, was: Link | None, now: Link | None) -> None:
         """It was renamed to here, and the Hub's side made or changed something of the name."""
         if now is None:
-            # Whatever was there, this is another.
             self._plan.keep(parent, ours)
             return
         self._here.contest(ours)
 
         def later() -> None:
-            # When the Hub's side took it off its old name, too, it is what both sides renamed, and began with the same.
+            # When the Hub's side took it off its old name, too, both sides renamed the same node.
             base = ours.link if self._here.left_there(ours, self._theirs, self._there.left_one_name) else was
             self._judge(parent, ours, base, now)
 
@@ -312,76 +305,69 @@ class Planner:
                 self._there.stands(parent, name, node)
             self._meet(node, was, now, self._verdict(node, was, now))
         else:
-            self._late.append(partial(self._judge, node.parent, node, was, now, at=False))
+            self._late.append(partial(self._judge, node.parent, node, was, now, in_place=False))
         return True
 
     # Verdicts
 
     def _verdict(self, ours: Node, was: Link | None, now: Link | None) -> Verdict:
-        return judge(
-            None if was is None else self._trees.node(was).entry,
-            self._entry(ours),
-            None if now is None else self._trees.node(now).entry,
-        )
+        return judge(self._trees.entry_at(was), self._entry(ours), self._trees.entry_at(now))
 
-    def _judge(self, parent: DirectoryNode, ours: Node, was: Link | None, now: Link | None, *, at: bool = True) -> None:
-        """Changed on both sides. ``at``: the new base has ``now`` at this very name."""
+    def _judge(
+        self, parent: DirectoryNode, ours: Node, was: Link | None, now: Link | None, *, in_place: bool = True
+    ) -> None:
+        """Changed on both sides. ``in_place``: the new base has ``now`` at this very name."""
         verdict = self._verdict(ours, was, now)
         if now is None:
             if isinstance(ours, DirectoryNode) and verdict.outcome is Outcome.OURS_INSIDE:
-                self._plan.hollow(parent, ours, keep=verdict.keep)
+                self._plan.stand_alone(parent, ours, keep=verdict.keep)
                 self._queue.append(partial(self._removed_there, ours, self._directory(was)))
             elif verdict.outcome is Outcome.OURS:
                 self._plan.keep(parent, ours)
             else:
                 self._plan.let_go(parent, ours)
         elif ours in self._whole:
-            self._beside(parent, ours, now, at)
-        elif isinstance(ours, DirectoryNode) and self._trees.node(now).entry.kind is Kind.DIRECTORY:
-            if at:
+            self._ours_beside(parent, ours, now, in_place)
+        elif isinstance(ours, DirectoryNode) and self._trees.is_directory(now):
+            if in_place:
                 self._plan.drop(parent, ours.name)
             self._meet(ours, was, now, verdict)
         elif isinstance(ours, DirectoryNode) and was is not None and as_it_was(ours, was, self._trees, self._built):
             self._plan.let_go(parent, ours)
         else:
-            self._two(parent, ours, now, verdict, at)
+            self._two(parent, ours, now, verdict, in_place)
 
-    def _both(self, parent: DirectoryNode, ours: FileNode, now: Link, at: bool) -> None:
-        self._judge(parent, ours, None, now, at=at)
+    def _both(self, parent: DirectoryNode, ours: FileNode, now: Link, in_place: bool) -> None:
+        self._judge(parent, ours, None, now, in_place=in_place)
 
-    def _two(self, parent: DirectoryNode, ours: Node, now: Link, verdict: Verdict, at: bool) -> None:
+    def _two(self, parent: DirectoryNode, ours: Node, now: Link, verdict: Verdict, in_place: bool) -> None:
         """Both have something, of which at least one is no directory."""
-        seen = self._trees.node(now)
-        mine, theirs = self._entry(ours), seen.entry
-        if verdict.outcome is Outcome.THEIRS_BESIDE:
-            self._plan.theirs_beside(parent, ours, self._copy_name(parent, ours.name), now, seen)
+        there, mine, outcome = self._trees.node(now), self._entry(ours), verdict.outcome
+        theirs = there.entry
+        if outcome is Outcome.THEIRS_BESIDE:
+            self._plan.theirs_beside(parent, ours, self._copy_name(parent, ours.name), there)
             return
-        if verdict.outcome is Outcome.OURS_BESIDE:
-            self._beside(parent, ours, now, at)
+        if outcome is Outcome.OURS_BESIDE:
+            self._ours_beside(parent, ours, now, in_place)
             return
-        attributes = {Outcome.OURS: mine.attributes, Outcome.THEIRS: theirs.attributes}.get(
-            verdict.outcome, verdict.attributes
-        )
+        attributes = {Outcome.OURS: mine.attributes, Outcome.THEIRS: theirs.attributes}.get(outcome, verdict.attributes)
         if mine.kind is theirs.kind and mine.content == theirs.content:
-            # The kernel keeps the mtime of a file that it knows; only under another number it takes a new one.
-            aged = isinstance(ours, FileNode) and ours.lookups and attributes.mtime_ns != ours.attributes.mtime_ns
-            if aged and not may_be_written(self._volume.tree, ours):
-                self._plan.replace(parent, ours, now, seen, attributes, at=at)
+            # With the write-back cache the kernel keeps the mtime of an inode that it knows; only a new inode gets a new one.
+            stale = isinstance(ours, FileNode) and ours.lookups and attributes.mtime_ns != ours.attributes.mtime_ns
+            if stale and not may_be_written(self._volume.tree, ours):
+                self._plan.replace(parent, ours, there, attributes, in_place=in_place)
             else:
-                self._plan.rest(parent, ours, now, seen, attributes, at=at)
-        elif verdict.outcome is Outcome.OURS:
+                self._plan.rest_on(parent, ours, there, attributes, in_place=in_place)
+        elif outcome is Outcome.OURS:
             self._plan.keep(parent, ours)
         elif verdict.content is Side.OURS:
             self._plan.keep_with(parent, ours, attributes)
         else:
-            self._plan.replace(parent, ours, now, seen, attributes, at=at)
+            self._plan.replace(parent, ours, there, attributes, in_place=in_place)
 
-    def _beside(self, parent: DirectoryNode, ours: Node, now: Link, at: bool) -> None:
-        """The Hub's keeps the name, ours gets another."""
-        name, seen = ours.name, self._trees.node(now)
-        self._plan.ours_beside(parent, ours, self._copy_name(parent, name))
-        if not at:
-            self._plan.add(lambda: self._plan.place(parent, name, now, seen))
+    def _ours_beside(self, parent: DirectoryNode, ours: Node, now: Link, in_place: bool) -> None:
+        copy = self._copy_name(parent, ours.name)
+        self._plan.ours_beside(parent, ours, copy, self._trees.node(now), in_place=in_place)
 
     def _copy_name(self, parent: DirectoryNode, name: bytes) -> bytes:
         theirs = self._theirs.get(parent, parent.link)
@@ -396,7 +382,7 @@ class Planner:
 
     def _agree(self, parent: DirectoryNode, ours: Node, theirs: Link) -> None:
         parent.overrides.pop(ours.name, None)
-        self._plan.settles(*agree(self._volume.tree, ours, theirs, self._built), parent)
+        self._plan.perhaps_clean(*agree(self._volume.tree, ours, theirs, self._built), parent)
 
     def _entry(self, node: Node) -> Entry:
         return entry_here(node, self._trees, self._built)

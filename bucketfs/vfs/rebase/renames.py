@@ -1,9 +1,9 @@
 """Renames that meet changes of the other side: the change goes with the name.
 
 A rename is a name that is gone, and whose node, the very same CID, stands at another name of the same side. It is told from a copy
-and from chance by there being one such node and one such name. Whose side it was makes the difference in how it is found: here by
-the links of the overlay's nodes, there by comparing the Hub's tree with the base, which is done only when something that was
-changed here lost its name there.
+and from chance by there being one such node and one such name. The two sides are searched differently: here by the links of
+overrides; there by comparing the Hub's tree with the base (`find_moved`), and only when something that was changed here has lost
+its name there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from functools import partial
 from bucketfs.dag import TreePath
 from bucketfs.types import Cid, Link
 from bucketfs.vfs.rebase.displaced import may_be_written
+from bucketfs.vfs.rebase.local_state import rests_on
 from bucketfs.vfs.rebase.plan import RebasePlan
 from bucketfs.vfs.rebase.two_trees import TreeNode, TwoTrees
 from bucketfs.vfs.tree.node import DirectoryNode, Node
@@ -24,7 +25,7 @@ from bucketfs.vfs.tree.volume import Volume
 
 
 class Unfollowed(Exception):
-    """The renames of these nodes cannot be followed: the plan is to be made anew without. Internal to a rebase."""
+    """The renames of these nodes cannot be followed: the plan is to be made anew without them. Internal to a rebase."""
 
     def __init__(self, nodes: Collection[Node]) -> None:
         super().__init__("renames that cannot be followed")
@@ -56,22 +57,13 @@ class RenamedHere:
         placed = self._placed.get(was.cid, [])
         if len(placed) != 1 or placed[0] in self._alone or placed[0].parent is None:
             return None
-        node = placed[0]
-        assert node.parent is not None
-        there = self._base_at(node.parent, node.name)
-        if there is not None and there.cid == was.cid:
+        node, home = placed[0], placed[0].parent
+        if rests_on(node, self._base_at(home, node.name)):
             return None
-        return node if self._others(was.cid, parent, name) == 0 else None
-
-    def _others(self, cid: Cid, parent: DirectoryNode | None, name: bytes) -> int:
-        """How many other names the same was taken off."""
-        itself = parent is not None and parent.overrides.get(name, parent) is None
-        return self._left_names()[cid] - itself
-
-    def _left_names(self) -> Counter[Cid]:
         if self._left is None:
             self._left = Counter(link.cid for link in self._vanished_links() if link is not None)
-        return self._left
+        itself = parent is not None and parent.overrides.get(name, parent) is None
+        return node if self._left[was.cid] == itself else None
 
     def _vanished_links(self) -> list[Link | None]:
         return together(lambda place: self._base_at(*place), self._vanished)
@@ -81,11 +73,9 @@ class RenamedHere:
     ) -> bool:
         """Whether the Hub's side took ``node`` off its old name, too. ``left_one_name`` answers for what was in a folder that was
         removed here."""
-        assert node.link is not None
-        if node in self._alone or len(self._placed.get(node.link.cid, [])) != 1:
+        if node.link is None or node in self._alone or len(self._placed.get(node.link.cid, [])) != 1:
             return False
-        links = self._vanished_links()
-        old = [place for place, link in zip(self._vanished, links, strict=True) if link and link.cid == node.link.cid]
+        old = [place for place, link in zip(self._vanished, self._vanished_links(), strict=True) if rests_on(node, link)]
         if not old:
             return left_one_name(node.link.cid)
         if len(old) > 1:
@@ -108,8 +98,8 @@ class RenamedHere:
         self._contested.add(node)
 
     def check(self) -> None:
-        """Raise Unfollowed for nodes that are to take in a change and meet another at their own name, or that two names claim:
-        of equal things in folders that were removed here only one was moved, and nobody knows which."""
+        """Raise Unfollowed for nodes that are to take in a change and meet another at their own name, or that two names claim: of
+        equal nodes in folders that were removed here only one was moved, and which is not known."""
         both = (self.followed & self._contested) | self._twice
         if both:
             raise Unfollowed(both)
@@ -129,7 +119,7 @@ class _Home:
     """A directory of the Hub's tree: the node ``top`` here, and those below it that are not in memory yet."""
 
     top: DirectoryNode
-    below: tuple[tuple[bytes, Link, TreeNode], ...]
+    below: tuple[tuple[bytes, TreeNode], ...]
 
 
 class RenamedThere:
@@ -157,8 +147,7 @@ class RenamedThere:
         """Whether the Hub's side moved to one other name what ``ours`` is a changed state of; then ours goes there, too."""
         if ours in self._alone:
             return False
-        resting = ours.link is not None and ours.link.cid == was.cid
-        if not resting and self._trees.node(was).entry.kind is not ours.kind:
+        if not rests_on(ours, was) and self._trees.node(was).entry.kind is not ours.kind:
             return False
         came, left = self._trees.moved(self._old, self._new)
         places = came.get(was.cid, ())
@@ -195,10 +184,10 @@ class RenamedThere:
             self._plan.move(move.node, partial(self._find, self._homes[move.node]), move.path[-1], move.link)
 
     def _home(self, move: _Move, theirs: Mapping[DirectoryNode, Link | None]) -> _Home | None:
-        """The directory that the Hub's side moved something to; None when ours has other ideas about it."""
+        """The directory that the Hub's side moved something to; None when it was replaced or removed here, or its name is taken."""
         node = self._volume.root
         link = theirs[node]
-        below: list[tuple[bytes, Link, TreeNode]] = []
+        below: list[tuple[bytes, TreeNode]] = []
         for name in move.path[:-1]:
             link = None if link is None else self._trees.entry(link.cid, name)
             assert link is not None, "the Hub's tree has the path"
@@ -211,7 +200,7 @@ class RenamedThere:
                         continue
                 if name in node.overrides or (found is not None and found.dirty):
                     return None
-            below.append((name, link, self._trees.node(link)))
+            below.append((name, self._trees.node(link)))
         name = move.path[-1]
         there = None if below else node.children.get(name)
         if not below and name in node.overrides:
@@ -224,9 +213,9 @@ class RenamedThere:
 
     def _find(self, home: _Home) -> DirectoryNode:
         at = home.top
-        for name, link, seen in home.below:
+        for name, there in home.below:
             child = at.children.get(name)
-            at = child if isinstance(child, DirectoryNode) else self._plan.attach(at, name, link, seen)
+            at = child if isinstance(child, DirectoryNode) else self._plan.attach_directory(at, name, there)
         return at
 
 

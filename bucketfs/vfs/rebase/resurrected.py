@@ -1,6 +1,6 @@
 """Folders that were removed here while the Hub's side changed something inside them.
 
-The change survives, with the folders it needs; what nobody changed stays removed. So such a folder comes back as a *folder*: the
+The change survives, with the folders it needs; what did not change there stays removed. So such a folder is *resurrected*: the
 Hub's, without all of the names that are as they were. Where too much was changed to be gone through, all of it comes back.
 """
 
@@ -20,13 +20,13 @@ from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged
 from bucketfs.vfs.tree.tree_reader import together
 
 Followed = Callable[[Link, Link, DirectoryNode | None, bytes], bool]
-"""Whether what was at a name stands elsewhere here, and what the Hub's side made of it goes there."""
+"""Whether what was at a name stands elsewhere here, so that what the Hub's side made of it goes there."""
 
 
 @dataclass(slots=True, eq=False)
 class _Resurrected:
-    """``above`` is the folder or the directory it is in. ``gone`` stays removed of it; ``lives`` when something survives.
-    ``count``, of the topmost one, is how many there are in it."""
+    """One folder, in a directory or in another such folder. Of it, ``gone`` stays removed; ``lives`` when something survives;
+    ``whole`` when it is just what the Hub has. ``count``, of the topmost one, is how many there are in it."""
 
     above: _Resurrected | DirectoryNode
     name: bytes
@@ -36,6 +36,7 @@ class _Resurrected:
     gone: list[bytes] = field(default_factory=list)
     inside: list[_Resurrected] = field(default_factory=list)
     count: int = 0
+    whole: bool = False
 
     @property
     def top(self) -> _Resurrected:
@@ -44,11 +45,6 @@ class _Resurrected:
         while isinstance(at.above, _Resurrected):
             at = at.above
         return at
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is just what the Hub has."""
-        return not self.gone and all(folder.whole for folder in self.inside)
 
 
 class Resurrected:
@@ -62,7 +58,7 @@ class Resurrected:
         self._next: list[Callable[[], None]] = []
 
     def add(self, parent: DirectoryNode, name: bytes, was: Link, now: Link, *, keep: bool) -> None:
-        """A folder that was removed here and changed there; ``keep`` when it itself was changed."""
+        """A folder that was removed here and changed there; ``keep`` when its own attributes were changed."""
         self._add(_Resurrected(parent, name, was, now, keep))
 
     def _add(self, folder: _Resurrected) -> None:
@@ -80,7 +76,7 @@ class Resurrected:
             return
         changes = self._trees.changes(folder.was.cid, folder.now.cid)
         if changes is None:
-            folder.lives = True  # nobody knows any more what of it was changed
+            folder.lives = True  # the base is lost, and with it what was changed
             return
         both = [(name, was, now) for name, (was, now) in changes.items() if was is not None and now is not None]
         fates = self._fates(both)
@@ -111,6 +107,7 @@ class Resurrected:
         for folder in self._all:
             if folder.count > FOLDERS_MAX:
                 folder.gone, folder.inside, folder.lives = [], [], True
+        # Inner folders stand behind the ones around them. No recursion: a path may have more levels than Python has frames.
         for folder in reversed(self._all):
             for below in folder.inside:
                 if below.lives:
@@ -118,20 +115,21 @@ class Resurrected:
                 else:
                     folder.gone.append(below.name)
             folder.inside = [below for below in folder.inside if below.lives]
+            folder.whole = not folder.gone and all(below.whole for below in folder.inside)
         for folder in self._all:
             if isinstance(folder.above, DirectoryNode) and folder.lives:
                 self._bring_back(folder.above, folder)
 
     def _bring_back(self, parent: DirectoryNode, folder: _Resurrected) -> None:
         self._plan.drop(parent, folder.name)
-        self._plan.tell(EntryChanged(parent.inode, folder.name), AttributesChanged(parent.inode))
+        self._plan.invalidate(EntryChanged(parent.inode, folder.name), AttributesChanged(parent.inode))
         if not folder.whole:
             self._plan.add(partial(self._make, parent, folder))
 
     def _make(self, parent: DirectoryNode, folder: _Resurrected) -> None:
         waiting = [(parent, folder)]
         for above, one in waiting:  # which grows on the way
-            node = self._plan.attach(above, one.name, one.now, self._trees.node(one.now))
+            node = self._plan.attach_directory(above, one.name, self._trees.node(one.now))
             for name in one.gone:
                 node.override(name, None)
             waiting += [(node, below) for below in one.inside if not below.whole]

@@ -57,15 +57,15 @@ class Short:
         built = self._built.get(node)
         if link.cid in (node.link and node.link.cid, built and built.link.cid):
             return
-        seen = self._trees.node(link)
+        found_there = self._trees.node(link)
         theirs = self._theirs.get(parent, parent.link)
         there = None if theirs is None else self._trees.entry(theirs.cid, name)
-        at = there is not None and there.cid == link.cid
+        in_place = there is not None and there.cid == link.cid
         if any(layer.extents for layer in node.content.layers):
-            self._both(parent, node, link, at)
+            self._both(parent, node, link, in_place)
         else:
-            attributes = replace(node.attributes, mtime_ns=seen.entry.attributes.mtime_ns)
-            self._plan.replace(parent, node, link, seen, attributes, at=at)
+            attributes = replace(node.attributes, mtime_ns=found_there.entry.attributes.mtime_ns)
+            self._plan.replace(parent, node, found_there, attributes, in_place=in_place)
         self._plan.add(partial(self._hand_on, node, parent, name))
 
     def _at(self, root: Link, path: str) -> Link | None:

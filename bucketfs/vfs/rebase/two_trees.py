@@ -43,19 +43,20 @@ class TreeNode:
     """What a link stands for. ``info`` is None when its block cannot be read: then ``entry`` equals no other, and is a file unless
     it is known to be a directory."""
 
+    link: Link
     entry: Entry
     info: NodeInfo | None
 
 
-def _node_of(cid: Cid) -> Steps[TreeNode]:
+def _facts(cid: Cid) -> Steps[tuple[Entry, NodeInfo]]:
     block = yield from fetch_one(cid)
-    return TreeNode(entry_of(cid, block), node_info(cid, block))
+    return entry_of(cid, block), node_info(cid, block)
 
 
 class TwoTrees(TreeReader):
     """Both trees. Every method but `load` is immediate, and raises Wanted, Unreadable."""
 
-    ONE_BLOCK: ClassVar = frozenset({_node_of})
+    ONE_BLOCK: ClassVar = frozenset({_facts})
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
@@ -128,14 +129,21 @@ class TwoTrees(TreeReader):
         self._folders.add(cid)
 
     def node(self, link: Link) -> TreeNode:
-        """What stands at ``link``. A block that cannot be read stops no rebase: its owner is not to blame for it."""
+        """What stands at ``link``. A block that cannot be read must not stop the rebase of everything else."""
         info = raw_info(link)
         if info is not None:
-            return TreeNode(entry_of(link.cid), info)
+            return TreeNode(link, entry_of(link.cid), info)
         try:
             if link.cid not in self.lost:
-                return self.read(_node_of, link.cid)
+                return TreeNode(link, *self.read(_facts, link.cid))
         except Unreadable:
             pass
         kind = Kind.DIRECTORY if link.cid in self._folders or link.cid in self.lost else Kind.FILE
-        return TreeNode(Entry(kind, b"damaged " + link.cid), None)
+        return TreeNode(link, Entry(kind, b"damaged " + link.cid), None)
+
+    def entry_at(self, link: Link | None) -> Entry | None:
+        """What stands at ``link``, as a fact for `judge`."""
+        return None if link is None else self.node(link).entry
+
+    def is_directory(self, link: Link) -> bool:
+        return self.node(link).entry.kind is Kind.DIRECTORY
