@@ -43,7 +43,8 @@ class Remote(Protocol):
         """Which of ``cids`` the Hub lacks; it keeps the others while the lease of ``upload`` runs."""
 
     async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
-        """Store blocks. May be repeated at will; what was stored before a failure stays while the lease runs."""
+        """Store blocks. May be repeated at will; what was stored before a failure stays while the lease runs. Raises
+        InvalidArgument for a block that is not what its CID says, which is not stored."""
 
     async def swap(self, expected: Cid, new: Cid, upload: UploadId) -> None:
         """Make ``new`` the root if it is ``expected`` now. Raises RootMoved, BlocksMissing, OverQuota, Denied. After

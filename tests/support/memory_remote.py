@@ -1,7 +1,7 @@
 """A bucket at a Hub in memory, for tests of whatever talks to a `Remote`.
 
 It claims to behave as `Remote`: it hashes every block, swaps a root only from the expected one, and only when every block below the
-new one is there.
+new one is there. tests/remote/test_contract.py holds it and the real Hub to the same promises.
 """
 
 from __future__ import annotations
@@ -11,18 +11,21 @@ from dataclasses import dataclass, field
 
 from bucketfs.client import PutCounts
 from bucketfs.dag import cid_of, drive, edit_directory, new_blocks, verify
-from bucketfs.errors import BlocksMissing, RootMoved, Unavailable
+from bucketfs.errors import BlocksMissing, Corrupt, Denied, InvalidArgument, NotFound, RootMoved, Unavailable
 from bucketfs.remote import Look
 from bucketfs.types import Cid, Link, UploadId
 
 
 @dataclass
 class MemoryRemote:
-    """A bucket in memory. ``away`` makes every call fail as a Hub that is down."""
+    """A bucket in memory. ``away`` makes every call fail as a Hub that is down, ``gone`` as one that has no such bucket any more;
+    ``refuses`` makes it refuse a new root, as to a reader."""
 
     store: dict[Cid, bytes] = field(default_factory=dict)
     at: Cid = field(init=False)
     away: bool = False
+    gone: bool = False
+    refuses: bool = False
     bytes_put: int = 0
     swaps: int = 0
 
@@ -40,12 +43,17 @@ class MemoryRemote:
         if self.away:
             raise Unavailable("the Hub is away")
 
-    async def root(self) -> Cid:
+    def _find(self) -> None:
         self._reach()
+        if self.gone:
+            raise NotFound("the Hub has this bucket no more")
+
+    async def root(self) -> Cid:
+        self._find()
         return self.at
 
     async def look(self) -> Look:
-        self._reach()
+        self._find()
         return Look(self.at)
 
     async def blocks(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
@@ -60,14 +68,19 @@ class MemoryRemote:
         async for batch in batches:
             self._reach()
             for cid, data in batch:
-                verify(cid, data)
+                try:
+                    verify(cid, data)
+                except Corrupt as error:
+                    raise InvalidArgument("a block is not what its CID says") from error
                 self.store[cid] = data
                 self.bytes_put += len(data)
         self._reach()
         return PutCounts()
 
     async def swap(self, expected: Cid, new: Cid, upload: UploadId) -> None:
-        self._reach()
+        self._find()
+        if self.refuses:
+            raise Denied("readers do not swap")
         if self.at != expected:
             raise RootMoved("update is non-fast-forward")
         missing: list[Cid] = []

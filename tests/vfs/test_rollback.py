@@ -11,7 +11,7 @@ import pytest
 import trio
 from support.world import MemoryRemote, World
 
-from bucketfs.errors import BlocksMissing, Corrupt, Denied
+from bucketfs.errors import BlocksMissing, Corrupt
 from bucketfs.remote import Look
 from bucketfs.sync import Pace, Pusher, Scheduler
 from bucketfs.types import Cid, UploadId
@@ -25,14 +25,11 @@ class RestorableRemote(MemoryRemote):
 
     updated_at_ns: int = 1_700_000_000_000_000_000
     now_ns: int = 0
-    refuses: bool = False
 
     async def look(self) -> Look:
         return replace(await super().look(), updated_at_ns=self.updated_at_ns)
 
     async def swap(self, expected: Cid, new: Cid, upload: UploadId) -> None:
-        if self.refuses:
-            raise Denied("readers do not swap")
         try:
             await super().swap(expected, new, upload)
         except BlocksMissing as error:
