@@ -13,11 +13,19 @@ from __future__ import annotations
 
 from bucketfs.ops import Conflict
 from bucketfs.vfs.recovery.checkpoint import entry_ops
-from bucketfs.vfs.tree.conflict_name import conflict_name
-from bucketfs.vfs.tree.namespace import DEFAULT_MODE, Displaced, Namespace
-from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node
-from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged, Invalidation
-from bucketfs.vfs.tree.volume import Volume
+from bucketfs.vfs.tree import (
+    DEFAULT_MODE,
+    AttributesChanged,
+    DirectoryNode,
+    Displaced,
+    EntryChanged,
+    FileNode,
+    Invalidation,
+    Namespace,
+    Node,
+    Volume,
+    conflict_name,
+)
 
 
 def may_be_written(tree: Namespace, node: Node) -> bool:

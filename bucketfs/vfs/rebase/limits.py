@@ -8,9 +8,7 @@ each stands whole, under a name of its own.
 from __future__ import annotations
 
 from bucketfs.vfs.rebase.two_trees import TwoTrees
-from bucketfs.vfs.tree.node import DirectoryNode
-from bucketfs.vfs.tree.tree_reader import together
-from bucketfs.vfs.tree.volume import Volume
+from bucketfs.vfs.tree import DirectoryNode, Volume, together
 
 FOLDERS_MAX = 10_000
 NAMES_MAX = 200_000

@@ -12,8 +12,8 @@ from dataclasses import replace
 from bucketfs.dag import Entry, Outcome, cid_of, content_of, entry_of, judge, symlink
 from bucketfs.types import Kind, Link
 from bucketfs.vfs.rebase.two_trees import TwoTrees
-from bucketfs.vfs.snapshot.proposal import BuiltNode
-from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode
+from bucketfs.vfs.snapshot import BuiltNode
+from bucketfs.vfs.tree import DirectoryNode, FileNode, Node, SymlinkNode
 
 NEW_HERE = b"changed here"
 """The content of a node whose CID is not known: no CID is this."""

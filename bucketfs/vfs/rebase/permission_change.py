@@ -7,11 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from bucketfs.dag import list_directory
 from bucketfs.names import SEED
 from bucketfs.types import Link
-from bucketfs.vfs.tree.node import DirectoryNode, Node
-from bucketfs.vfs.tree.permissions import Permissions
-from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged, Invalidation
-from bucketfs.vfs.tree.tree_reader import TreeReader, together
-from bucketfs.vfs.tree.volume import Volume
+from bucketfs.vfs.tree import (
+    AttributesChanged,
+    DirectoryNode,
+    EntryChanged,
+    Invalidation,
+    Node,
+    Permissions,
+    TreeReader,
+    Volume,
+    together,
+)
 
 
 async def apply_permissions(volume: Volume, rights: Permissions | None) -> list[Invalidation]:

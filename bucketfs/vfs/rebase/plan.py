@@ -9,12 +9,21 @@ from bucketfs.ops import Conflict
 from bucketfs.types import Cid, Kind, Link, NodeAttributes
 from bucketfs.vfs.rebase.displaced import may_be_written
 from bucketfs.vfs.rebase.two_trees import TreeNode
-from bucketfs.vfs.tree.conflict_name import conflict_name
-from bucketfs.vfs.tree.inode_table import Number, print_of
-from bucketfs.vfs.tree.namespace import DEFAULT_MODE, Displaced
-from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node
-from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged, EntryGone, Invalidation
-from bucketfs.vfs.tree.volume import Volume
+from bucketfs.vfs.tree import (
+    DEFAULT_MODE,
+    AttributesChanged,
+    DirectoryNode,
+    Displaced,
+    EntryChanged,
+    EntryGone,
+    FileNode,
+    Invalidation,
+    Node,
+    Number,
+    Volume,
+    conflict_name,
+    print_of,
+)
 
 Edit = Callable[[], None]
 

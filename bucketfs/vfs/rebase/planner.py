@@ -26,11 +26,8 @@ from bucketfs.vfs.rebase.renames import RenamedHere, RenamedThere
 from bucketfs.vfs.rebase.resurrected import Resurrected
 from bucketfs.vfs.rebase.truncated import Short
 from bucketfs.vfs.rebase.two_trees import TwoTrees
-from bucketfs.vfs.snapshot.proposal import BuiltNode, agree
-from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node
-from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged
-from bucketfs.vfs.tree.tree_reader import Read, Wanted
-from bucketfs.vfs.tree.volume import Volume
+from bucketfs.vfs.snapshot import BuiltNode, agree
+from bucketfs.vfs.tree import AttributesChanged, DirectoryNode, EntryChanged, FileNode, Node, Read, Volume, Wanted
 
 
 class Planner:

@@ -30,10 +30,8 @@ from bucketfs.vfs.rebase.plan import Rebased, RebasePlan
 from bucketfs.vfs.rebase.planner import Planner
 from bucketfs.vfs.rebase.renames import Unfollowed
 from bucketfs.vfs.rebase.two_trees import TwoTrees
-from bucketfs.vfs.snapshot.proposal import BuiltNode
-from bucketfs.vfs.tree.node import Node
-from bucketfs.vfs.tree.tree_reader import Wanted
-from bucketfs.vfs.tree.volume import Volume
+from bucketfs.vfs.snapshot import BuiltNode
+from bucketfs.vfs.tree import Node, Volume, Wanted
 
 
 async def rebase_onto(

@@ -19,9 +19,7 @@ from bucketfs.vfs.rebase.displaced import may_be_written
 from bucketfs.vfs.rebase.local_state import rests_on
 from bucketfs.vfs.rebase.plan import RebasePlan
 from bucketfs.vfs.rebase.two_trees import TreeNode, TwoTrees
-from bucketfs.vfs.tree.node import DirectoryNode, Node
-from bucketfs.vfs.tree.tree_reader import together
-from bucketfs.vfs.tree.volume import Volume
+from bucketfs.vfs.tree import DirectoryNode, Node, Volume, together
 
 
 class Unfollowed(Exception):

@@ -15,9 +15,7 @@ from bucketfs.types import Link
 from bucketfs.vfs.rebase.limits import FOLDERS_MAX
 from bucketfs.vfs.rebase.plan import RebasePlan
 from bucketfs.vfs.rebase.two_trees import TwoTrees
-from bucketfs.vfs.tree.node import DirectoryNode
-from bucketfs.vfs.tree.stat_types import AttributesChanged, EntryChanged
-from bucketfs.vfs.tree.tree_reader import together
+from bucketfs.vfs.tree import AttributesChanged, DirectoryNode, EntryChanged, together
 
 Followed = Callable[[Link, Link, DirectoryNode | None, bytes], bool]
 """Whether what was at a name stands elsewhere here, so that what the Hub's side made of it goes there."""

@@ -17,9 +17,8 @@ from functools import partial
 from bucketfs.types import Kind, Link
 from bucketfs.vfs.rebase.plan import RebasePlan
 from bucketfs.vfs.rebase.two_trees import TwoTrees
-from bucketfs.vfs.snapshot.proposal import BuiltNode
-from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node
-from bucketfs.vfs.tree.volume import Volume
+from bucketfs.vfs.snapshot import BuiltNode
+from bucketfs.vfs.tree import DirectoryNode, FileNode, Node, Volume
 
 Theirs = Mapping[DirectoryNode, "Link | None"]
 """What the Hub's side has of folders here, those that differ."""

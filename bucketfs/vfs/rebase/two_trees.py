@@ -29,7 +29,7 @@ from bucketfs.dag import (
 )
 from bucketfs.errors import TooLarge
 from bucketfs.types import Cid, Kind, Link, Steps
-from bucketfs.vfs.tree.tree_reader import TreeReader, Unreadable, raw_info
+from bucketfs.vfs.tree import TreeReader, Unreadable, raw_info
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -55,7 +55,7 @@ from bucketfs.vfs.tree.stat_types import (
     SetAttr,
     StatFs,
 )
-from bucketfs.vfs.tree.tree_reader import Read, TreeReader, Wanted, together
+from bucketfs.vfs.tree.tree_reader import Read, TreeReader, Unreadable, Wanted, raw_info, together
 from bucketfs.vfs.tree.volume import Volume, content_record, stamp_of
 
 __all__ = [
@@ -106,6 +106,7 @@ __all__ = [
     "StorageLimit",
     "SymlinkNode",
     "TreeReader",
+    "Unreadable",
     "Volume",
     "Wanted",
     "WriteFailure",
@@ -119,6 +120,7 @@ __all__ = [
     "permissions_of",
     "pieces",
     "print_of",
+    "raw_info",
     "read_base",
     "read_file",
     "squash",
