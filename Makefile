@@ -7,6 +7,12 @@ MNT ?= ./Buckets
 JOBS ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+# Tests that need no mount and no second process, and are quick.
+PURE_TESTS := tests/test_house.py tests/dag tests/keys tests/config tests/wire tests/disk tests/journal
+PURE_ARGS := --ignore tests/dag/test_properties.py --ignore tests/dag/test_vectors_files.py
+# What `make cov` measures: tests that run bucketfs in their own process.
+COV_TESTS := $(PURE_TESTS) tests/api tests/cache tests/cli tests/client tests/daemon tests/hub tests/mirror tests/sync \
+	tests/transfer tests/vfs
 
 BIN := .venv/bin
 RUN_READY := .venv/.ready-run
@@ -14,7 +20,7 @@ TEST_READY := .venv/.ready-test
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test packages packages-test mount umount check test test-all bench latency proto docs format clean
+.PHONY: help setup setup-test packages packages-test mount umount check fast cov test test-all bench latency proto docs format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -52,6 +58,12 @@ check: $(TEST_READY) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fast: check ## checks and the tests that only think: what to run after every change
+	$(BIN)/python -m pytest -q -n $(JOBS) $(PURE_ARGS) $(PURE_TESTS) $(PYTEST_ARGS)
+
+cov: $(TEST_READY) ## how much of the code the quick tests reach; fails below the floor in pyproject.toml
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(PURE_ARGS) --cov --cov-report=term $(COV_TESTS) $(PYTEST_ARGS)
 
 test: check ## checks and all tests; of the longest ones a cut
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
