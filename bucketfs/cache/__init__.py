@@ -10,6 +10,6 @@ requests for one block are one fetch (``cache``).
 """
 
 from bucketfs.cache.cache import BlockCache, CacheFigures
-from bucketfs.cache.source import Shelter, Source, run_steps
+from bucketfs.cache.source import KeepingSource, Shelter, Source, run_steps
 
-__all__ = ["BlockCache", "CacheFigures", "Shelter", "Source", "run_steps"]
+__all__ = ["BlockCache", "CacheFigures", "KeepingSource", "Shelter", "Source", "run_steps"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from bucketfs.types import Cid, Steps
@@ -27,6 +27,18 @@ class Source(Protocol):
 
     def peek(self, cid: Cid) -> bytes | None:
         """The block if it is in memory. Never waits, neither for a disk nor for a network."""
+        ...
+
+
+class KeepingSource(Source, Protocol):
+    """A source that keeps what it was asked for, as a cache does: what pushes and rebases need of it."""
+
+    async def at_hand(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
+        """Those of the blocks that are on this machine. Awaits no network; raises nothing."""
+        ...
+
+    def put_many(self, blocks: Iterable[tuple[Cid, bytes]]) -> None:
+        """Take in blocks that were made here. Does not await."""
         ...
 
 

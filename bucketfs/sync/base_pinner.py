@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import trio
 
-from bucketfs.cache import BlockCache, run_steps
+from bucketfs.cache import KeepingSource, run_steps
 from bucketfs.dag import (
     DAG_PB,
     DirectoryBlock,
@@ -60,7 +60,7 @@ root block has to be read."""
 class BasePinner:
     """For one volume. A single task."""
 
-    def __init__(self, volume: Volume, cache: BlockCache) -> None:
+    def __init__(self, volume: Volume, cache: KeepingSource) -> None:
         self._volume = volume
         self._cache = cache
         self._changed = trio.Event()
@@ -325,7 +325,7 @@ class BasePinner:
 class _AtHand:
     """The blocks that are on this machine, as a Source that lacks all others."""
 
-    def __init__(self, cache: BlockCache) -> None:
+    def __init__(self, cache: KeepingSource) -> None:
         self._cache = cache
 
     async def get(self, cid: Cid) -> bytes:

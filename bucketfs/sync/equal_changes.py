@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection, Sequence
 from functools import partial
 
-from bucketfs.cache import BlockCache
+from bucketfs.cache import KeepingSource
 from bucketfs.dag import RAW, codec_of
 from bucketfs.errors import Corrupt
 from bucketfs.remote import Block
@@ -18,7 +18,7 @@ from bucketfs.vfs import BuiltNode, Node, Picture, Volume, built_of, equal_candi
 log = logging.getLogger(__name__)
 
 
-async def build_candidates(volume: Volume, root: Cid, cache: BlockCache, attributes: bool) -> dict[Node, BuiltNode]:
+async def build_candidates(volume: Volume, root: Cid, cache: KeepingSource, attributes: bool) -> dict[Node, BuiltNode]:
     """What dirty files and links would be pushed as, where the tree ``root`` of the Hub has something new at their names that
     looks the same. Raises what fetching the base does, but Corrupt."""
 

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bucketfs.cache import BlockCache
+from bucketfs.cache import KeepingSource
 from bucketfs.errors import (
     BlocksMissing,
     BucketfsError,
@@ -94,7 +94,7 @@ class Pusher:
         self,
         volume: Volume,
         remote: Remote,
-        cache: BlockCache,
+        cache: KeepingSource,
         notify: Callable[[Invalidation], None],
         *,
         attributes: bool = True,

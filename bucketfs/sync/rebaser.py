@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from bucketfs.cache import BlockCache
+from bucketfs.cache import KeepingSource
 from bucketfs.dag import cid_text
 from bucketfs.errors import Corrupt, NotFound
 from bucketfs.sync.checkpoints import Checkpoints
@@ -29,7 +29,7 @@ class Rebaser:
     def __init__(
         self,
         volume: Volume,
-        cache: BlockCache,
+        cache: KeepingSource,
         checkpoints: Checkpoints,
         notify: Callable[[Invalidation], None],
         *,

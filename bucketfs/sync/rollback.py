@@ -15,7 +15,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
-from bucketfs.cache import BlockCache, run_steps
+from bucketfs.cache import KeepingSource, run_steps
 from bucketfs.dag import merge_trees, new_blocks
 from bucketfs.errors import BlocksMissing, Corrupt, Denied, NotFound, RootMoved
 from bucketfs.remote import Emit, Look, Remote, Sent, send_all
@@ -41,7 +41,7 @@ OFFERED_AT_ONCE = 256
 """Blocks that the Hub is asked for, and that are in memory, at a time when what is held of a tree is offered."""
 
 
-async def supply(remote: Remote, cache: BlockCache, error: BlocksMissing, upload: UploadId, sent: Sent) -> None:
+async def supply(remote: Remote, cache: KeepingSource, error: BlocksMissing, upload: UploadId, sent: Sent) -> None:
     """The Hub lacks blocks that only the cache has (its tree lost them, or a sweep was faster): send those. Raises Corrupt,
     NotFound when nobody has them."""
     blocks = await cache.get_many([Cid(cid) for cid in error.cids])
@@ -55,7 +55,7 @@ async def supply(remote: Remote, cache: BlockCache, error: BlocksMissing, upload
 class RollbackRepair:
     """For one volume. One at a time: the caller is a single task."""
 
-    def __init__(self, volume: Volume, remote: Remote, cache: BlockCache) -> None:
+    def __init__(self, volume: Volume, remote: Remote, cache: KeepingSource) -> None:
         self._volume = volume
         self._remote = remote
         self._cache = cache
@@ -162,7 +162,7 @@ class RollbackRepair:
 class _Held:
     """The blocks that this machine or the Hub has; one that neither has counts as one without links."""
 
-    def __init__(self, cache: BlockCache, remote: Remote) -> None:
+    def __init__(self, cache: KeepingSource, remote: Remote) -> None:
         self._cache = cache
         self._remote = remote
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import trio
 
-from bucketfs.cache import BlockCache
 from bucketfs.client import Backoff
 from bucketfs.dag import cid_text
 from bucketfs.errors import BucketfsError, Corrupt, Denied, HubFull, NoSpace, OverQuota, Unavailable
@@ -71,13 +70,12 @@ class PushFailure:
 class Scheduler:
     """Keeps one volume and its bucket at the Hub the same."""
 
-    def __init__(self, volume: Volume, remote: Remote, cache: BlockCache, pusher: Pusher, pace: Pace) -> None:
+    def __init__(self, volume: Volume, remote: Remote, pusher: Pusher, pace: Pace) -> None:
         self.volume = volume
         self.failure: PushFailure | None = None
         self.pushing = False
         self.last_push_s: float | None = None
         self._remote = remote
-        self._cache = cache
         self._pusher = pusher
         self._conflicts = ConflictTracker(volume)
         self._pace = pace

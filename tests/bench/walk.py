@@ -107,7 +107,7 @@ async def walks_of_writes(folder: Path) -> dict[str, Walk]:
     await here.open()
     await here.write("file", b"x" * 100_000)
     pusher = Pusher(here.volume, here.remote, here.source, here.told.append)
-    Scheduler(here.volume, here.remote, here.source, pusher, Pace())
+    Scheduler(here.volume, here.remote, pusher, Pace())
     await pusher.push()
     handlers = Operations(here.vfs, MountSettings(), Amender(here.vfs), lambda parent, name: None)
     context = cast(Any, _Context())
@@ -132,7 +132,7 @@ async def walk_of_a_root(folder: Path) -> Walk:
     await pushing.push()
     heard = Invalidator(lambda news: None)
     pusher = Pusher(here.volume, remote, here.source, heard.notify)
-    scheduler = Scheduler(here.volume, remote, here.source, pusher, Pace())
+    scheduler = Scheduler(here.volume, remote, pusher, Pace())
     await scheduler._follow()
     assert await here.read("folder/file") == b"x" * 100_000
     await there.write("folder/file", b"y" * 100_000)

@@ -71,7 +71,7 @@ async def compare(ours: Sequence[Step], theirs: Sequence[Step], kept_after: int)
         await pusher(world).push()
 
         away = await World(folder / "here", remote).open()
-        pinner = BasePinner(away.volume, away.source)  # type: ignore[arg-type]
+        pinner = BasePinner(away.volume, away.source)
         for number, (verb, *arguments) in enumerate(ours):
             await run_step(away, str(verb), tuple(arguments))
             if number == kept_after:
@@ -119,4 +119,4 @@ def plain(path: str) -> str:
 
 
 def pusher(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    return Pusher(world.volume, world.remote, world.source, world.told.append)

@@ -54,7 +54,7 @@ BEGINNING: tuple[Step, ...] = (
 
 
 async def push(world: World) -> Cid:
-    await Pusher(world.volume, world.remote, world.source, world.told.append).push()  # type: ignore[arg-type]
+    await Pusher(world.volume, world.remote, world.source, world.told.append).push()
     return world.remote.at
 
 

@@ -36,7 +36,7 @@ async def run(world: World, steps: tuple[tuple[str, str, tuple[object, ...]], ..
 
 
 async def sync(world: World) -> None:
-    pusher = Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    pusher = Pusher(world.volume, world.remote, world.source, world.told.append)
     await pusher.push()
     if world.volume.base != world.remote.at:
         await pusher.rebaser.follow(world.remote.at)

@@ -118,7 +118,7 @@ async def history(folder: Path, steps: list[tuple[object, ...]], limits: Limits)
     remote = MemoryRemote()
     world = await World(folder / "world", remote).open()
     for verb, *arguments in steps:
-        pusher = Pusher(world.volume, remote, world.source, world.told.append, limits=limits)  # type: ignore[arg-type]
+        pusher = Pusher(world.volume, remote, world.source, world.told.append, limits=limits)
         if verb == "push":
             done = await pusher.push()
             assert done is None or not done.conflicts
@@ -151,7 +151,7 @@ async def history(folder: Path, steps: list[tuple[object, ...]], limits: Limits)
             got = await run_step(world, str(verb), tuple(arguments))
             assert got == expected or frozenset({got, expected}) in SAME, (verb, arguments[0], got, expected)
     assert plain(await world.tree(times=True)) == reference.tree()
-    await Pusher(world.volume, remote, world.source, world.told.append).push()  # type: ignore[arg-type]
+    await Pusher(world.volume, remote, world.source, world.told.append).push()
     before = await world.tree(times=True)
     world.close()
     other = await World(folder / "other", remote).open()

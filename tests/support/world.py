@@ -121,7 +121,7 @@ class World:
         self.volume = Volume(BucketKey("bafzbeitest"), tree, Pending(tree), self.journal)
         self.quarantined = await recover(self.volume, self.remote.at, ROOT_INODE)
         if self.volume.owes_checkpoint:
-            await Pusher(self.volume, self.remote, self.source, self.told.append).checkpoints.write()  # type: ignore[arg-type]
+            await Pusher(self.volume, self.remote, self.source, self.told.append).checkpoints.write()
         await self.vfs.show(self.volume)
         return self
 

@@ -51,8 +51,8 @@ async def eventually(question: Callable[[], bool], limit_s: int = 1800) -> None:
 
 @asynccontextmanager
 async def synced(world: World) -> AsyncGenerator[Scheduler, None]:
-    pusher = Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
-    scheduler = Scheduler(world.volume, world.remote, world.source, pusher, Pace(2, 30))  # type: ignore[arg-type]
+    pusher = Pusher(world.volume, world.remote, world.source, world.told.append)
+    scheduler = Scheduler(world.volume, world.remote, pusher, Pace(2, 30))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(scheduler.run)
         yield scheduler
@@ -114,15 +114,15 @@ async def test_times_order_slices_and_conflicts_stay_right(tmp_path: Path, step_
     here = await World(tmp_path / "here", remote).open()
     assert here.quarantined == [] and await here.tree(times=True) == tree
     await there.write("both", b"there")
-    await Pusher(there.volume, remote, there.source, there.told.append).push()  # type: ignore[arg-type]
+    await Pusher(there.volume, remote, there.source, there.told.append).push()
     limits = Limits(nodes=3)
-    done = await Pusher(here.volume, remote, here.source, here.told.append, limits=limits).push()  # type: ignore[arg-type]
+    done = await Pusher(here.volume, remote, here.source, here.told.append, limits=limits).push()
     assert done is not None and len(done.conflicts) == 1
     after = await here.tree(times=True)
     assert after.pop("both")[0] == b"there"  # type: ignore[index]
     assert after.pop(done.conflicts[0]) == tree.pop("both")
     assert after == tree
-    await Pusher(there.volume, remote, there.source, there.told.append).rebaser.follow(remote.at)  # type: ignore[arg-type]
+    await Pusher(there.volume, remote, there.source, there.told.append).rebaser.follow(remote.at)
     assert await there.tree(times=True) == await here.tree(times=True)
     here.close()
     there.close()

@@ -31,8 +31,8 @@ class Two:
         """One round of the task that keeps a volume and its bucket the same."""
         scheduler = self.syncers.get(world)
         if scheduler is None:
-            pusher = Pusher(world.volume, self.remote, world.source, world.told.append)  # type: ignore[arg-type]
-            scheduler = Scheduler(world.volume, self.remote, world.source, pusher, Pace(0, 0))  # type: ignore[arg-type]
+            pusher = Pusher(world.volume, self.remote, world.source, world.told.append)
+            scheduler = Scheduler(world.volume, self.remote, pusher, Pace(0, 0))
             self.syncers[world] = scheduler
         scheduler.root_moved()
         await scheduler._round()
@@ -102,7 +102,7 @@ async def test_a_kill_right_after_the_copy_was_made(tmp_path: Path) -> None:
         await two.first.write("d/more", b"x")
         await two.first.write("d/note", b"first again")
         await two.round(two.first)
-        pusher = Pusher(two.second.volume, two.remote, two.second.source, two.second.told.append)  # type: ignore[arg-type]
+        pusher = Pusher(two.second.volume, two.remote, two.second.source, two.second.told.append)
         await pusher.rebaser.follow(two.remote.at)
         assert len(two.listed) == 2
         before = two.listed
@@ -116,7 +116,7 @@ async def test_a_kill_before_the_checkpoint_makes_the_conflict_once(tmp_path: Pa
         await two.second.write("new", b"second")
         await two.first.write("new", b"first")
         await two.round(two.first)
-        pusher = Pusher(two.second.volume, two.remote, two.second.source, two.second.told.append)  # type: ignore[arg-type]
+        pusher = Pusher(two.second.volume, two.remote, two.second.source, two.second.told.append)
         two.second.volume.journal.checkpoint = None  # type: ignore[assignment, method-assign]
         with pytest.raises(TypeError):
             await pusher.rebaser.follow(two.remote.at)

@@ -42,8 +42,8 @@ class Killing(Disk):
 
 
 async def one_round(one: World) -> None:
-    pusher = Pusher(one.volume, one.remote, one.source, one.told.append)  # type: ignore[arg-type]
-    scheduler = Scheduler(one.volume, one.remote, one.source, pusher, Pace(0, 0))  # type: ignore[arg-type]
+    pusher = Pusher(one.volume, one.remote, one.source, one.told.append)
+    scheduler = Scheduler(one.volume, one.remote, pusher, Pace(0, 0))
     scheduler.root_moved()
     await scheduler._round()
 

@@ -16,7 +16,7 @@ SIZE = 1_000_000
 
 
 def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def test_a_push_that_lost_the_swap_builds_only_what_changed_since(tmp_path: Path) -> None:

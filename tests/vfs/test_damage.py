@@ -18,7 +18,7 @@ BIG = 300_000
 
 
 def pusher(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def bucket(tmp_path: Path) -> tuple[World, Cid, bytes]:

@@ -23,7 +23,7 @@ DEPTH = 1100
 
 
 def pusher(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def dig(world: World, depth: int = DEPTH) -> Inode:

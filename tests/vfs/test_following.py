@@ -15,8 +15,8 @@ LONG_S = 10_000.0
 
 @asynccontextmanager
 async def synced(world: World, pace: Pace) -> AsyncGenerator[Scheduler, None]:
-    pusher = Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
-    scheduler = Scheduler(world.volume, world.remote, world.source, pusher, pace)  # type: ignore[arg-type]
+    pusher = Pusher(world.volume, world.remote, world.source, world.told.append)
+    scheduler = Scheduler(world.volume, world.remote, pusher, pace)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(scheduler.run)
         yield scheduler
@@ -94,7 +94,7 @@ async def test_many_folders_changed_on_both_sides_are_compared_in_few_requests(t
         return await true_blocks(cids)
 
     remote.blocks = blocks  # type: ignore[method-assign]
-    pusher = Pusher(here.volume, here.remote, here.source, here.told.append)  # type: ignore[arg-type]
+    pusher = Pusher(here.volume, here.remote, here.source, here.told.append)
     await pusher.rebaser.follow(remote.at)
     assert len(calls) < 10, calls
     assert sorted(await here.names("d7")) == ["mine", "old", "theirs"]

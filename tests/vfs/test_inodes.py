@@ -17,7 +17,7 @@ async def pushed_files(folder: Path, remote: MemoryRemote, names: list[str]) -> 
     world = await World(folder, remote).open()
     for name in names:
         await world.write(name, name.encode())
-    assert await Pusher(world.volume, remote, world.source, world.told.append).push() is not None  # type: ignore[arg-type]
+    assert await Pusher(world.volume, remote, world.source, world.told.append).push() is not None
     world.close()
 
 
@@ -93,7 +93,7 @@ def test_a_clean_end_wastes_no_number(tmp_path: Path) -> None:
 
 
 def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def seen_and_forgotten(world: World, path: str) -> Attr:

@@ -21,11 +21,11 @@ BIG = 300_000
 
 
 def pusher(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 def pinner(world: World) -> BasePinner:
-    return BasePinner(world.volume, world.source)  # type: ignore[arg-type]
+    return BasePinner(world.volume, world.source)
 
 
 async def bucket(tmp_path: Path) -> World:

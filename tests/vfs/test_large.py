@@ -47,7 +47,7 @@ class LimitedRemote(StrictRemote):
 
 
 def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def test_the_large_file_waits_also_in_a_new_folder(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ async def test_edits_of_a_large_file(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()
-    pusher = Pusher(world.volume, remote, world.source, world.told.append, attributes=False)  # type: ignore[arg-type]
+    pusher = Pusher(world.volume, remote, world.source, world.told.append, attributes=False)
     wanted = Leaves()
     await world.write("f", b"")
     for number in range(12):

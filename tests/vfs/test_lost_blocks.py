@@ -19,12 +19,12 @@ BIG = 700_000
 
 
 def pusher(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def pin(world: World) -> None:
     """Keep what the changes stand on, as a mount does a moment after each change."""
-    await BasePinner(world.volume, world.source).round()  # type: ignore[arg-type]
+    await BasePinner(world.volume, world.source).round()
 
 
 def collect(world: World) -> None:

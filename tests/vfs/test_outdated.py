@@ -18,7 +18,7 @@ ROUNDS = 8
 
 
 def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def named_by_the_base(world: World) -> set[Cid]:

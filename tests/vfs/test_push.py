@@ -12,7 +12,7 @@ from bucketfs.sync import Pusher
 
 
 def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def grow(world: World) -> None:

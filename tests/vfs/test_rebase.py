@@ -16,7 +16,7 @@ HOUR_NS = 3600 * 10**9
 
 
 def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def push(world: World) -> None:
@@ -285,7 +285,7 @@ async def test_equal_bytes_with_other_times_and_modes_are_one_file(tmp_path: Pat
         pusher = Pusher(
             world.volume,
             world.remote,
-            world.source,  # type: ignore[arg-type]
+            world.source,
             world.told.append,
             limits=Limits(nodes, 1 << 50),
         )

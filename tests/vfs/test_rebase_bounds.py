@@ -40,7 +40,7 @@ def put(remote: MemoryRemote, root: Cid, **changes: Link | None) -> Cid:
 
 
 def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def test_two_folders_without_end_at_one_name_are_two(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ Act = Callable[[World], Awaitable[None]]
 
 
 def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def sync(world: World) -> None:

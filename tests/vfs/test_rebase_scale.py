@@ -17,7 +17,7 @@ PER_LEVEL = 3
 
 
 def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def requests_of_a_rebase(world: World) -> list[tuple[Cid, ...]]:

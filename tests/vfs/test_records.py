@@ -17,7 +17,7 @@ from bucketfs.vfs import RenameFlags, SetAttr
 
 
 def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 def no_space(*_: object, **__: object) -> NoReturn:
@@ -153,7 +153,7 @@ async def test_a_journal_that_cannot_be_tidied_does_not_end_the_syncer(tmp_path:
     world = await World(tmp_path, remote).open()
     await world.write("f", b"1")
     remote.away = True
-    scheduler = Scheduler(world.volume, remote, world.source, pusher_of(world), Pace())  # type: ignore[arg-type]
+    scheduler = Scheduler(world.volume, remote, pusher_of(world), Pace())
     world.volume.pending.garbage_drafts = 1_000_000
     checkpoint, world.journal.checkpoint = world.journal.checkpoint, no_space  # type: ignore[method-assign, assignment]
     async with trio.open_nursery() as nursery:

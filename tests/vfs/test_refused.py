@@ -67,7 +67,7 @@ async def me() -> str:
 
 
 def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append, me=me)  # type: ignore[arg-type]
+    return Pusher(world.volume, world.remote, world.source, world.told.append, me=me)
 
 
 async def seeded(folder: Path, remote: StrictRemote) -> tuple[World, Pusher]:

@@ -21,7 +21,7 @@ SMALL = random.Random(2).randbytes(3 * MIB)
 
 
 def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 def at_the_first_batch(remote: MemoryRemote, act: Callable[[], Awaitable[None]]) -> list[int]:

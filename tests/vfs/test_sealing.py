@@ -30,7 +30,7 @@ async def again(at: World) -> World:
 
 
 def pusher(at: World) -> Pusher:
-    return Pusher(at.volume, at.remote, at.source, at.told.append)  # type: ignore[arg-type]
+    return Pusher(at.volume, at.remote, at.source, at.told.append)
 
 
 async def file(at: World, path: str) -> FileNode:
@@ -183,7 +183,7 @@ async def test_a_file_that_is_written_anew_again_and_again_holds_one_draft(
     here.vfs.forget([(inode, node.lookups) for inode, node in here.volume.tree.registry.items()])
     assert here.volume.pending.garbage_bytes == 3040
     monkeypatch.setattr(sync_module, "GARBAGE_BYTES_MAX", 3000)
-    scheduler = Scheduler(here.volume, here.remote, here.source, pusher(here), Pace(1e9, 1e9))  # type: ignore[arg-type]
+    scheduler = Scheduler(here.volume, here.remote, pusher(here), Pace(1e9, 1e9))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(scheduler.run)
         with pytest.raises(Unavailable):
@@ -302,7 +302,7 @@ async def test_sync_says_what_waits_for_damage(tmp_path: Path) -> None:
     await here.write("g", b"g" * 100)
     await seal(here.volume, 0)
     await damage(here, "f")
-    scheduler = Scheduler(here.volume, here.remote, here.source, pusher(here), Pace(1e9, 1e9))  # type: ignore[arg-type]
+    scheduler = Scheduler(here.volume, here.remote, pusher(here), Pace(1e9, 1e9))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(scheduler.run)
         with pytest.raises(Corrupt, match=r"'f'.*damaged on this disk"):

@@ -58,7 +58,7 @@ async def test_a_file_that_is_damaged_at_the_hub_stops_no_rebase(tmp_path: Path)
     """Nobody can say what the Hub's version is; ours is kept, and everything else is merged as ever."""
 
     def pusher_of(world: World) -> Pusher:
-        return Pusher(world.volume, world.remote, world.source, world.told.append)  # type: ignore[arg-type]
+        return Pusher(world.volume, world.remote, world.source, world.told.append)
 
     remote = MemoryRemote()
     there = await World(tmp_path / "there", remote).open()

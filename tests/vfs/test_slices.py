@@ -46,7 +46,7 @@ def pusher_of(world: World, nodes: int = 1 << 30, bytes_: int = 1 << 50) -> Push
     return Pusher(
         world.volume,
         world.remote,
-        world.source,  # type: ignore[arg-type]
+        world.source,
         world.told.append,
         limits=Limits(nodes, bytes_),
     )

@@ -115,7 +115,7 @@ class Opener:
             self.closing(journal)
             journal.close()
             raise
-        scheduler = Scheduler(volume, remote, self._cache, pusher, self._pace)
+        scheduler = Scheduler(volume, remote, pusher, self._pace)
         room = StorageLimit(f"bucket {info.name!r}")
         volume.push.limits = (room,) if self._session.guest else (self.room, room)
         volume.push.grew(_grown_by(volume))
