@@ -13,13 +13,10 @@ from pathlib import Path
 import pytest
 from support import leftovers
 from support.home import CHECKOUT, Home, Mounted, plain_user
+from support.kernel import refused
 from support.served import ServedHub, free_address
 
 ROOT = os.geteuid() == 0
-
-
-def refused(code: int) -> pytest.RaisesExc[OSError]:
-    return pytest.raises(OSError, check=lambda error: error.errno == code)
 
 
 # Names

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from support import trees
 from support.home import CHECKOUT, Home, Mounted
 from support.plainclient import PlainClient, raw_cid
 from support.served import Account, ServedHub
+from support.waiting import eventually
 
 from bucketfs.wire import buckets_pb2
 
@@ -43,14 +43,6 @@ def plain(served: tuple[ServedHub, Account, Mounted]) -> Iterator[PlainClient]:
 def folder(served: tuple[ServedHub, Account, Mounted]) -> Iterator[Path]:
     yield served[2].path / "shared"
     served[2].check_log()
-
-
-def eventually(question: Callable[[], bool], timeout_s: float = 45) -> None:
-    """Ask until it is true. A remote change is seen when it is seen; this bounds it."""
-    deadline = time.monotonic() + timeout_s
-    while not question():
-        assert time.monotonic() < deadline, f"not seen within {timeout_s} s"
-        time.sleep(0.1)
 
 
 def test_written_by_the_mount_read_by_the_plain_client(
@@ -86,17 +78,17 @@ def test_pushed_by_the_plain_client_seen_in_the_mount(
     key = plain.enter("shared")
     files = {"p/small": b"hello\n", "p/deep/er/big": random.Random(5).randbytes(601_545), "p/empty": b""}
     plain.push_paths(key, files)
-    eventually(lambda: (folder / "p/deep/er/big").exists() and (folder / "p/empty").exists())
+    eventually(lambda: (folder / "p/deep/er/big").exists() and (folder / "p/empty").exists(), "pushed files do not appear")
     for name, data in files.items():
         assert (folder / name).read_bytes() == data
     assert (folder / "p/small").stat().st_mode & 0o777 == 0o644
     assert (folder / "p").stat().st_mode & 0o777 == 0o755
     # A change of what was read already: the new bytes, never the cached old ones.
     plain.push_paths(key, {"p/small": b"hello again\n"})
-    eventually(lambda: (folder / "p/small").stat().st_size == 12)
+    eventually(lambda: (folder / "p/small").stat().st_size == 12, "a changed file shows its old length")
     assert (folder / "p/small").read_bytes() == b"hello again\n"
     plain.remove_path(key, "p/deep")
-    eventually(lambda: not (folder / "p/deep").exists())
+    eventually(lambda: not (folder / "p/deep").exists(), "a removed folder is still there")
     assert sorted(os.listdir(folder / "p")) == ["empty", "small"]
 
 
@@ -112,7 +104,7 @@ def test_both_write_at_once_and_nothing_is_lost(
         plain.push_paths(key, {f"both/plain {number}": b"p%d" % number})
     served[2].sync()
     names = [f"{who} {number}" for who in ("mount", "plain") for number in range(5)]
-    eventually(lambda: sorted(os.listdir(folder / "both")) == sorted(names))
+    eventually(lambda: sorted(os.listdir(folder / "both")) == sorted(names), "files of one of the two are missing")
     assert sorted(item.name for item in plain.list_path(key, "both").items) == sorted(names)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -16,10 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-NOREPLACE, EXCHANGE = 1, 2
-
-_libc = ctypes.CDLL(None, use_errno=True)
+from support.kernel import EXCHANGE, NOREPLACE, refused, renameat2
 
 
 @pytest.fixture(params=["disk", "mount"])
@@ -28,18 +24,6 @@ def folder(request: pytest.FixtureRequest, stage: Path) -> Iterator[Path]:
         yield request.getfixturevalue("bucket")
     else:
         yield Path(tempfile.mkdtemp(dir=stage))
-
-
-def rename2(old: Path, new: Path, flags: int) -> None:
-    """renameat2(2). Raises OSError."""
-    at = -100
-    if _libc.renameat2(at, os.fsencode(old), at, os.fsencode(new), flags):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), str(old), None, str(new))
-
-
-def refused(code: int) -> pytest.RaisesExc[OSError]:
-    return pytest.raises(OSError, check=lambda error: error.errno == code)
 
 
 def python(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
@@ -319,9 +303,9 @@ def test_rename_noreplace(folder: Path) -> None:
     (folder / "a").write_text("a")
     (folder / "b").write_text("b")
     with refused(errno.EEXIST):
-        rename2(folder / "a", folder / "b", NOREPLACE)
+        renameat2(folder / "a", folder / "b", NOREPLACE)
     assert (folder / "b").read_text() == "b"
-    rename2(folder / "a", folder / "c", NOREPLACE)
+    renameat2(folder / "a", folder / "c", NOREPLACE)
     assert sorted(os.listdir(folder)) == ["b", "c"]
 
 
@@ -331,16 +315,16 @@ def test_rename_exchange(folder: Path) -> None:
     (folder / "d/sub").mkdir(parents=True)
     (folder / "other").mkdir()
     (folder / "other/g").write_text("g")
-    rename2(folder / "f", folder / "d", EXCHANGE)
+    renameat2(folder / "f", folder / "d", EXCHANGE)
     assert (folder / "d").read_text() == "file"
     assert (folder / "f/sub").is_dir()
-    rename2(folder / "other/g", folder / "d", EXCHANGE)
+    renameat2(folder / "other/g", folder / "d", EXCHANGE)
     assert (folder / "d").read_text() == "g"
     assert (folder / "other/g").read_text() == "file"
     with refused(errno.ENOENT):
-        rename2(folder / "d", folder / "missing", EXCHANGE)
+        renameat2(folder / "d", folder / "missing", EXCHANGE)
     with refused(errno.EINVAL):
-        rename2(folder / "f", folder / "f/sub", EXCHANGE)
+        renameat2(folder / "f", folder / "f/sub", EXCHANGE)
 
 
 def test_removal_refusals(folder: Path) -> None:

@@ -6,8 +6,6 @@ place, while pushes follow one another. An observer reads root after root by blo
 
 from __future__ import annotations
 
-import ctypes
-import os
 import random
 import threading
 import time
@@ -18,6 +16,7 @@ from pathlib import Path
 import pytest
 from support.foreground import Foreground
 from support.home import Home
+from support.kernel import EXCHANGE, renameat2
 from support.plainclient import PlainClient
 from support.served import ServedHub
 
@@ -70,18 +69,10 @@ class Writer(threading.Thread):
         aside = self._folder / "aside"
         aside.mkdir(exist_ok=True)
         self._new_pair("aside/next", self.steps)
-        exchange(aside / "next", self._folder / "pair")
+        renameat2(aside / "next", self._folder / "pair", EXCHANGE)
         for half in ("left", "right"):
             (aside / "next" / half).unlink()
         (aside / "next").rmdir()
-
-
-def exchange(one: Path, other: Path) -> None:
-    """renameat2(2) with RENAME_EXCHANGE, which Python has no word for."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), 2):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), str(one))
 
 
 class Observer:

@@ -1,4 +1,4 @@
-"""What the kernel holds of a file, and tells of it: page cache and inotify, by their system calls."""
+"""The kernel by its system calls: errnos, renameat2, the page cache, inotify."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import pytest
+
+NOREPLACE, EXCHANGE = 1, 2
+"""Flags of renameat2(2)."""
 
 PAGE = mmap.PAGESIZE
 MAP_FAILED = ctypes.c_void_p(-1).value
@@ -33,6 +38,19 @@ _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_
 _libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _libc.mlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+def refused(code: int) -> pytest.RaisesExc[OSError]:
+    """Expects an OSError with this errno."""
+    return pytest.raises(OSError, check=lambda error: error.errno == code)
+
+
+def renameat2(old: Path, new: Path, flags: int) -> None:
+    """renameat2(2), which Python has no word for. Raises OSError."""
+    at_cwd = -100
+    if _libc.renameat2(at_cwd, os.fsencode(old), at_cwd, os.fsencode(new), flags):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(old), None, str(new))
 
 
 def cached_pages(path: Path) -> tuple[int, int]:

@@ -10,7 +10,6 @@ says what the next version must find in it. All keys are made for this and are g
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import os
@@ -35,6 +34,7 @@ from support.callproxy import CallProxy, Feed
 from support.foreground import Foreground
 from support.home import Home
 from support.hubprocess import serving
+from support.kernel import EXCHANGE, renameat2
 from support.plainclient import PlainClient
 from support.waiting import eventually
 
@@ -44,8 +44,6 @@ from bucketfs.disk import Disk
 from bucketfs.journal import Journal, Resources
 from bucketfs.keys import Identity
 
-RENAME_EXCHANGE = 2
-AT_FDCWD = -100
 USER = 1234
 """The owner of what is given away."""
 SEALED_BYTES = 300_000
@@ -97,13 +95,6 @@ def contents_at_hub(plain: PlainClient, bucket: str) -> dict[str, str]:
         for path, item in plain.walk(key)
         if not item.is_dir and path != ".textileseed"
     }
-
-
-def exchange(one: Path, other: Path) -> None:
-    """renameat2(2) with RENAME_EXCHANGE."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE):
-        raise OSError(ctypes.get_errno(), "renameat2")
 
 
 class SampleProxy(CallProxy):
@@ -351,7 +342,7 @@ class Maker:
         os.unlink(place / "gone")
         os.unlink(place / "emptied/c")
         os.rmdir(place / "emptied")
-        exchange(place / "swap one", place / "swap two")
+        renameat2(place / "swap one", place / "swap two", EXCHANGE)
         os.rename(place / "tree/deep/d", place / "tree/d")
         os.chmod(place / "tree/d", 0o640)
         os.utime(place / "tree/d", ns=(STEADY_NS, STEADY_NS))
