@@ -1,5 +1,4 @@
-"""The group ``bucketfs`` and where its commands are. A command's module is imported when it is used or its help is asked
-for."""
+"""The group ``bucketfs``, and where its commands are: a module is imported when one of its commands is used or shows help."""
 
 from __future__ import annotations
 
@@ -45,7 +44,7 @@ class LateGroup(click.Group):
 
 @click.group(cls=LateGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="bucketfs", message="%(prog)s %(version)s")
-@click.option("-v", "--verbose", is_flag=True, help="Say more: the causes of an error, and what is done.")
+@click.option("-v", "--verbose", is_flag=True, help="Show more: the causes of an error, and what is done.")
 def bucketfs(verbose: bool) -> None:
     """Mounts content-addressed Hub buckets as a folder.
 
@@ -53,6 +52,11 @@ def bucketfs(verbose: bool) -> None:
     bucketfs mount ~/Buckets        all buckets as folders
     bucketfs mount home ~/Home      one bucket
     """
+    log_to_standard_error(verbose)
+
+
+def log_to_standard_error(verbose: bool) -> None:
+    """Log in the form that a person, or the journal of systemd, reads."""
     handler = logging.StreamHandler(sys.stderr)
     if journal_listens():
         handler.setFormatter(JournalFormatter())

@@ -2,54 +2,53 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from bucketfs.cli.find_mounts import ask_mount, listening_mounts, mount_around, paths_of_user
-from bucketfs.cli.options import LocalPath
-from bucketfs.cli.printing import named, say
+from bucketfs.cli.find_mounts import UserMounts, with_mounts
+from bucketfs.cli.options import LocalPath, json_option
+from bucketfs.cli.printing import clock_text, print_json, print_line, quoted_name
 from bucketfs.errors import Usage
 
 
 @click.command(short_help="Show what changes at the Hub, as it happens.")
 @click.argument("path", required=False, type=LocalPath())
-@click.option("--json", "as_json", is_flag=True, help="For programs: one object per line.")
-def events(path: str | None, as_json: bool) -> None:
+@json_option
+@with_mounts
+def events(mounts: UserMounts, path: str | None, as_json: bool) -> None:
     """Show what changes at the Hub in the mount around PATH, or below PATH, until interrupted or unmounted.
 
-    A change made here shows when it has been pushed. docs/events.md says what each line means.
+    A change made here shows when it has been pushed. docs/events.md says what each line means. With --json each line is an object.
     """
-    paths = paths_of_user()
     if path is not None:
-        mounted, inside = mount_around(paths, path)
+        mounted, inside = mounts.around(path)
     else:
-        mine = listening_mounts(paths)
-        if len(mine) > 1:
-            raise Usage("there are several mounts", hint=f"name one: {', '.join(str(one.mountpoint) for one in mine)}")
-        mounted, inside = mine[0], ""
+        listening = mounts.listening()
+        if len(listening) > 1:
+            names = ", ".join(str(one.mountpoint) for one in listening)
+            raise Usage("there are several mounts", hint=f"name one: {names}")
+        mounted, inside = listening[0], ""
 
     def show(document: Mapping[str, Any]) -> None:
         for event in document["events"]:
             if as_json:
-                click.echo(json.dumps(event))
+                print_json(event, indent=None)
             else:
-                say(line_of_event(event))
+                print_line(line_of_event(event))
 
     try:
-        # Silence is no failure: nothing may change for days.
-        ask_mount(paths, mounted, "events", {"path": inside}, on_progress=show, timeout_s=None)
+        # No limit: nothing may change for days.
+        mounts.ask(mounted, "events", {"path": inside}, on_progress=show, timeout_s=None)
     except KeyboardInterrupt:
         return  # the usual end
 
 
 def line_of_event(event: Mapping[str, Any]) -> str:
     """An event for people: when, who made it, what became of which path."""
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time_s"]))
-    kind, bucket = event["kind"], named(event["bucket"])
+    when = clock_text(event["time_s"])
+    kind, bucket = event["kind"], quoted_name(event["bucket"])
     if kind == "start":
         return f"{when} start {bucket} at {event['root']}"
     if kind == "end":
@@ -57,5 +56,5 @@ def line_of_event(event: Mapping[str, Any]) -> str:
     if kind == "lost":
         why = f": {event['reason']}" if event.get("reason") else ""
         return f"{when} {event['origin']} lost {bucket} from {event['old_root']} to {event['root']}{why}"
-    was = f"{named(event['was'])} -> " if kind == "renamed" else ""
-    return f"{when} {event['origin']} {kind} {was}{named(event['file'])}"
+    was = f"{quoted_name(event['was'])} -> " if kind == "renamed" else ""
+    return f"{when} {event['origin']} {kind} {was}{quoted_name(event['file'])}"

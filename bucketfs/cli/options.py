@@ -1,97 +1,67 @@
-"""Options that are settings: made from the table of settings, so that no command repeats a key, a default or a help text."""
+"""Options of several commands. Those that are settings are made from the table of settings, so that no command repeats a key, a
+default or a help text."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from bucketfs.config import SETTINGS, Config, Setting, load_config
+from bucketfs.config import BY_KEY, SETTINGS, Setting, load_config
 
-F = TypeVar("F", bound=Callable[..., Any])
+Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
 
-_BY_KEY = {setting.key: setting for setting in SETTINGS}
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 
 
 class LocalPath(click.Path):
-    """A path here. An empty one, which a script makes of a variable that is not set, is not the current folder."""
+    """A path on this machine. An empty one, which a script makes of a variable that is not set, is not the current folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
-            self.fail("the path is empty, and the current folder is written .", param, ctx)
+            self.fail("the path is empty; write . for the current folder", param, ctx)
         return super().convert(value, param, ctx)
 
 
-def settings(*keys: str) -> Callable[[F], F]:
-    """Add an option for each key; with that of the Hub's address comes the one about its transport. The command receives them under
-    the last part of the key; ``None`` is not given."""
+def settings(*keys: str) -> Decorator:
+    """Add an option for each key (``-o`` adds the organization with its short form), and pass the command one first argument:
+    the `Config` of these options, the environment and the files. Option ``--insecure-transport`` comes along with ``hub``."""
+    spelled = {BY_KEY["org" if key == "-o" else key]: [key] if key == "-o" else [] for key in _with_transport(keys)}
 
-    def add(command: F) -> F:
-        for key in reversed(_with_transport(keys)):
-            command = _option(_BY_KEY[key])(command)
-        return command
+    def add(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_config(*arguments: Any, **options: Any) -> Any:
+            given = {setting.key: options.pop(_parameter(setting)) for setting in spelled}
+            return command(load_config(given), *arguments, **options)
+
+        for setting, short in reversed(spelled.items()):
+            _option(setting, *short)(with_config)
+        return with_config
 
     return add
+
+
+def section(name: str) -> tuple[str, ...]:
+    """The keys of a section that may be options."""
+    return tuple(setting.key for setting in SETTINGS if setting.key.startswith(f"{name}.") and not setting.secret)
 
 
 def _with_transport(keys: tuple[str, ...]) -> list[str]:
     return [added for key in keys for added in ((key, "insecure_transport") if key == "hub" else (key,))]
 
 
-def org_option(command: F) -> F:
-    """``-o``, ``--org``."""
-    setting = _BY_KEY["org"]
-    return click.option("-o", "--org", "org", default=None, metavar="ORG", help=_help(setting))(command)
+def _parameter(setting: Setting) -> str:
+    """The name that click passes the value by; no other option of a command has it."""
+    return f"setting_{setting.name}"
 
 
-def configured(section: str, options: dict[str, Any]) -> Config:
-    """All settings, with these options of a command laid over them. Raises Usage."""
-    return load_config({_key(section, name): value for name, value in options.items()})
-
-
-def _key(section: str, name: str) -> str:
-    return name if name in _BY_KEY else f"{section}.{name}"
-
-
-def _option(setting: Setting) -> Callable[[F], F]:
-    name = setting.key.rpartition(".")[2]
-    flag = "--" + name.replace("_", "-")
-    text = _help(setting)
+def _option(setting: Setting, *short: str) -> Decorator:
+    names = (*short, setting.flag, _parameter(setting))
+    text = f"{setting.help[0].upper()}{setting.help[1:]}. [{setting.variable}]"
     if isinstance(setting.default, bool):
-        return click.option(flag, name, is_flag=True, default=None, help=text)
-    return click.option(flag, name, default=None, metavar=_METAVARS.get(name, "TEXT"), help=text)
-
-
-def _help(setting: Setting) -> str:
-    return f"{setting.help[0].upper()}{setting.help[1:]}. [{setting.variable}]"
-
-
-_METAVARS = {
-    "org": "ORG",
-    "identity": "FILE",
-    "thread": "THREAD",
-    "hub": "HUB",
-    "profile": "NAME",
-    "state": "FOLDER",
-    "cache": "FOLDER",
-    "data": "FOLDER",
-    "cache_size": "SIZE",
-    "memory_size": "SIZE",
-    "account_size": "SIZE",
-    "bucket_size": "SIZE",
-    "threads_per_owner": "NUMBER",
-    "buckets_per_owner": "NUMBER",
-    "uid": "NUMBER",
-    "gid": "NUMBER",
-    "timeout": "TIME",
-    "drain": "TIME",
-    "poll": "TIME",
-    "fsync": "disk|hub",
-    "listen": "HOST:PORT",
-    "tls_cert": "FILE",
-    "tls_key": "FILE",
-    "database": "URL",
-    "gateway_url": "URL",
-    "bucket_domain": "DOMAIN",
-}
+        return click.option(*names, is_flag=True, default=None, help=text)
+    return click.option(*names, default=None, metavar=setting.metavar, help=text)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 
 import click
 
@@ -19,23 +21,26 @@ from bucketfs.quoting import visible
 
 DONE, FAILED, WRONG = 0, 1, 2
 READER_LEFT = 141
-"""What a shell says of a program that SIGPIPE ended, ``ls`` in ``ls | head`` say: it was not done, and nobody was to know."""
+"""What a shell reports for a program that SIGPIPE ended, like ``ls`` in ``ls | head``: not done, and no error either."""
 
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN)
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run ``bucketfs ARGUMENTS`` and return the exit code."""
-    # gRPC would print its own lines about connections that come and go; ours say it better.
+def run(arguments: Sequence[str], program: click.Command | None = None, context: object = None) -> int:
+    """Run ``bucketfs ARGUMENTS`` and return the exit code. A test may give another ``program`` than ours, and the object of click's
+    ``context``."""
+    # gRPC prints lines of its own about connections that come and go; our messages cover them.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from bucketfs.cli.commands import bucketfs
+    if program is None:
+        from bucketfs.cli.commands import bucketfs
 
-    words = _verbose_first(list(arguments))
+        program = bucketfs
+    words = verbose_first(list(arguments))
     verbose = words[:1] == ["-v"]
     try:
         interrupts.by_exception()
-        _run(bucketfs, words)
-        # What is left of it would fail where nobody catches it.
+        _run(program, words, context)
+        # At exit Python would flush what is left, where no handler catches a failure.
         sys.stdout.flush()
         interrupts.at_once()
     except BaseException as error:
@@ -45,27 +50,27 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _ended(error: BaseException, verbose: bool) -> int:
-    """The exit code of a command that raised, with its line. Raises what is no failure of a command (``SystemExit``)."""
+    """Print the line of a command that raised and return its exit code. ``SystemExit`` and the like are raised on."""
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if _is_interrupt(error):
-        return _say("interrupted", INTERRUPTED)
+        return _report("interrupted", INTERRUPTED)
     if isinstance(error, click.ClickException):
-        return _say(_click_line(error), WRONG)
+        return _report(_click_line(error), WRONG)
     if not isinstance(error, Exception):
         raise error
     cause = single(error)
     if isinstance(cause, BrokenPipeError):
         return _reader_left()
     if isinstance(cause, OSError) and cause.filename is None and cause.errno in _OUTPUT_ERRORS:
-        # On every other way to a disk an error has become one of ours.
+        # Any other access to a disk has made an error of ours of it.
         _drop_output()
-        cause = DiskFailed(f"what is printed cannot be written: {cause.strerror}", hint="make room where it goes")
+        cause = DiskFailed(f"the output cannot be written: {cause.strerror}", hint="make room where it goes")
     if isinstance(cause, FileNotFoundError) and cause.filename is None and not _has_folder():
-        cause = NotFound("the current folder was removed", hint="'cd' to one that is there")
+        cause = NotFound("the current folder was removed", hint="'cd' to one that exists")
     if isinstance(cause, UnicodeEncodeError) and "surrogates" in cause.reason:
-        # The only texts with surrogates are arguments and variables whose bytes were no UTF-8.
-        cause = Usage(f"{visible(cause.object)} is not UTF-8, and names at a Hub are", hint="give it in UTF-8")
+        # Only arguments and variables whose bytes are not UTF-8 become texts with surrogates.
+        cause = Usage(f"{visible(cause.object)} is not UTF-8, but names at a Hub must be", hint="write it in UTF-8")
     return _failed(cause, verbose)
 
 
@@ -79,65 +84,73 @@ def _has_folder() -> bool:
 
 
 def _is_interrupt(error: BaseException) -> bool:
+    interrupts = (click.Abort, KeyboardInterrupt, EOFError)
     if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(KeyboardInterrupt) is not None
-    return isinstance(error, (click.Abort, KeyboardInterrupt, EOFError))
+        return error.subgroup(interrupts) is not None
+    return isinstance(error, interrupts)
 
 
-def _run(command: click.Command, words: list[str]) -> None:
+def _run(program: click.Command, words: list[str], context: object) -> None:
     if "_BUCKETFS_COMPLETE" in os.environ:
-        # A shell asks for completions: click answers, and ends the process.
-        command.main(args=words, prog_name="bucketfs")
-    # Not ``main``, which makes a failure of a reader who left.
+        # A shell asks for completions: click answers and ends the process.
+        program.main(args=words, prog_name="bucketfs")
+    # Not ``main``: it turns a closed pipe into exit code 1.
     try:
-        with command.make_context("bucketfs", words) as context:
-            command.invoke(context)
+        with program.make_context("bucketfs", words, obj=context) as root:
+            program.invoke(root)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
 
 
 def _reader_left() -> int:
-    """Whoever read what we print (head, say) had enough."""
+    """The program that read our output (``head``, say) has ended."""
     _drop_output()
     return READER_LEFT
 
 
 def _drop_output() -> None:
-    """Python would complain once more when it flushes at exit."""
+    """Send the rest to /dev/null: Python would report the same failure again when it flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _verbose_first(words: list[str]) -> list[str]:
-    """``-v`` belongs to the whole and may stand anywhere before ``--``; where it is understood is in front."""
+def verbose_first(words: list[str]) -> list[str]:
+    """``-v`` may stand anywhere before ``--``; click understands it in front only."""
     end = words.index("--") if "--" in words else len(words)
     before = [word for word in words[:end] if word not in ("-v", "--verbose")]
     return [*(["-v"] if len(before) != end else []), *before, *words[end:]]
 
 
 def single(error: Exception) -> Exception:
-    """The one error that a group stands for: what a nursery raised for one reason."""
+    """The first error in a group: a nursery wraps even a single one."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
-@contextmanager
-def telling(ready_fd: int | None) -> Iterator[None]:
-    """What fails on the way to a running daemon is told to whoever started this process, and to a service manager."""
-    try:
-        yield
-    except Exception as error:
-        cause = single(error)
-        told = cause if isinstance(cause, BucketfsError) else BucketfsError(f"it failed: {type(cause).__name__}: {cause}")
-        tell_failed(ready_fd, told)
-        notify_failed(told)
-        raise
+def daemon_command(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that becomes a daemon: with the hidden option ``--ready-fd``. When it fails, the process that started this one and
+    a service manager get the reason, too."""
+
+    @click.option("--ready-fd", type=int, default=None, hidden=True)
+    @functools.wraps(command)
+    def reporting(*arguments: Any, ready_fd: int | None, **options: Any) -> None:
+        try:
+            command(*arguments, ready_fd=ready_fd, **options)
+        except Exception as error:
+            cause = single(error)
+            if not isinstance(cause, BucketfsError):
+                cause = BucketfsError(f"it failed: {type(cause).__name__}: {cause}")
+            tell_failed(ready_fd, cause)
+            notify_failed(cause)
+            raise
+
+    return reporting
 
 
 def raise_all(failures: Sequence[BucketfsError]) -> None:
-    """What failed of several things that were asked for: each is a line, and the last one ends the command."""
+    """Report several failures, each in a line of its own; the last one is raised and so ends the command."""
     for failure in failures[:-1]:
-        _say(line_of(failure), FAILED)
+        _report(line_of(failure), FAILED)
     if failures:
         raise failures[-1]
 
@@ -146,11 +159,11 @@ def line_of(error: Exception) -> str:
     """What went wrong and what to do next, in one line."""
     if isinstance(error, BucketfsError):
         return ": ".join(part for part in (_flat(str(error)), _flat(error.hint)) if part)
-    return f"unexpected {type(error).__name__}: {_flat(str(error))}: this is a fault of bucketfs; -v shows where"
+    return f"unexpected {type(error).__name__}: {_flat(str(error))}: this is a bug in bucketfs; -v shows where"
 
 
 def _failed(error: Exception, verbose: bool) -> int:
-    code = _say(line_of(error), WRONG if isinstance(error, Usage) else FAILED)
+    code = _report(line_of(error), WRONG if isinstance(error, Usage) else FAILED)
     if verbose:
         with suppress(OSError):
             _explain(error)
@@ -177,9 +190,9 @@ def _flat(text: str) -> str:
     return visible(" ".join(text.split()))
 
 
-def _say(line: str, code: int) -> int:
-    # Who does not hear it still gets the exit code.
+def _report(line: str, code: int) -> int:
+    # When standard error cannot be written, there is still the exit code.
     with suppress(OSError):
-        said = f"bucketfs: {line}"
-        print(levelled(said, ERROR) if journal_listens() else said, file=sys.stderr)
+        text = f"bucketfs: {line}"
+        print(levelled(text, ERROR) if journal_listens() else text, file=sys.stderr)
     return code

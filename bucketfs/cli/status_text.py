@@ -1,18 +1,12 @@
-"""Showing things to people: documents as lines, and how long work goes."""
+"""The lines of ``bucketfs status`` for people: a pure function of the status document."""
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
-from bucketfs.cli.printing import named
-from bucketfs.quoting import visible
+from bucketfs.cli.printing import duration_text, quoted_name, size_text
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-PLAIN_PERIOD_S = 5.0
 FEW_DESCRIPTORS = 64
 """With fewer free a mount may soon be unable to open a draft, a cached block or a connection."""
 
@@ -29,13 +23,13 @@ def status_lines(document: Mapping[str, Any], now_s: float) -> Iterator[str]:
     mode = ", read-only" if document.get("read_only") else ""
     yield f"{_name(document, 'mountpoint')}: {what} of {document.get('hub')}{mode}"
     if document.get("ends_s"):
-        yield f"  it is ending: the last changes are pushed, for up to {time_text(max(0.0, document['ends_s'] - now_s))} more"
+        yield f"  it is ending: the last changes are pushed, for up to {duration_text(max(0.0, document['ends_s'] - now_s))} more"
     connection = document.get("connection") or {}
     if connection.get("error"):
         yield f"  Hub: {connection.get('state')}: {connection['error']}"
     elif connection:
         heard = connection.get("heard_age_s")
-        ago = f", heard of {time_text(heard)} ago" if heard is not None else ""
+        ago = f", heard of {duration_text(heard)} ago" if heard is not None else ""
         yield f"  Hub: {connection.get('state')}{ago}"
     for line in document.get("settings") or ():
         yield f"  settings: {line}"
@@ -46,7 +40,7 @@ def status_lines(document: Mapping[str, Any], now_s: float) -> Iterator[str]:
         yield from _bucket_lines(bucket, now_s)
     for bucket in document.get("unopened") or ():
         again = bucket.get("next_try_s")
-        when = f"; next try in {time_text(max(0.0, again - now_s))}" if again is not None else ""
+        when = f"; next try in {duration_text(max(0.0, again - now_s))}" if again is not None else ""
         count = bucket.get("pending_count")
         waits = f"{count} changes wait; " if count else ""
         yield f"  bucket {_name(bucket, 'name')}: {waits}cannot be opened: {bucket.get('error')}{when}"
@@ -65,7 +59,7 @@ def status_lines(document: Mapping[str, Any], now_s: float) -> Iterator[str]:
     if cache:
         yield f"  cache: {size_text(cache.get('disk_bytes', 0))} on disk, {size_text(cache.get('memory_bytes', 0))} in memory"
     if "started_s" in document:
-        yield f"  running for {time_text(now_s - document['started_s'])}, process {document.get('pid')}"
+        yield f"  running for {duration_text(now_s - document['started_s'])}, process {document.get('pid')}"
 
 
 _LISTED_MAX = 20
@@ -81,7 +75,7 @@ _PAUSED = {
 def _bucket_lines(bucket: Mapping[str, Any], now_s: float) -> Iterator[str]:
     if bucket.get("error"):
         again = bucket.get("next_try_s")
-        when = f"; next try in {time_text(max(0.0, again - now_s))}" if again is not None else ""
+        when = f"; next try in {duration_text(max(0.0, again - now_s))}" if again is not None else ""
         what = _PAUSED.get(bucket.get("paused") or "", "not pushed")
         yield f"  bucket {_name(bucket, 'name')}: {_waiting(bucket)}; {what}: {bucket['error']}{when}"
         if bucket.get("hint"):
@@ -116,7 +110,7 @@ def _listed(bucket: Mapping[str, Any], items: Sequence[Mapping[str, Any]], what:
 
 
 def _name(document: Mapping[str, Any], key: str) -> str:
-    return named(str(document.get(key)))
+    return quoted_name(str(document.get(key)))
 
 
 def _waiting(document: Mapping[str, Any]) -> str:
@@ -124,68 +118,5 @@ def _waiting(document: Mapping[str, Any]) -> str:
     if not count:
         return "all are at the Hub"
     age = document.get("oldest_age_s")
-    since = f", the oldest for {time_text(age)}" if age is not None else ""
+    since = f", the oldest for {duration_text(age)}" if age is not None else ""
     return f"{count} ({size_text(document.get('pending_bytes', 0))}) wait{since}"
-
-
-def size_text(size_bytes: float) -> str:
-    """``1536`` as ``1.5 KiB``."""
-    for unit in _UNITS:
-        if size_bytes < 1024 or unit == _UNITS[-1]:
-            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
-        size_bytes /= 1024
-    raise AssertionError("the last unit has no upper end")
-
-
-def time_text(seconds: float) -> str:
-    """``90`` as ``1 min 30 s``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
-    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
-
-
-class Ticker:
-    """Shows the progress that a daemon reports: one line that is written over on a terminal, a line now and then elsewhere.
-
-    A progress document has ``text``, and may have ``done_bytes`` and ``total_bytes``.
-    """
-
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._terminal = sys.stderr.isatty()
-        self._width = 0
-        self._shown_at = time.monotonic()
-
-    def __enter__(self) -> Ticker:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._width:
-            sys.stderr.write("\r" + " " * self._width + "\r")
-            sys.stderr.flush()
-
-    def show(self, document: Mapping[str, Any]) -> None:
-        """Show one report."""
-        now = time.monotonic()
-        if not self._terminal and now - self._shown_at < PLAIN_PERIOD_S:
-            return
-        self._shown_at = now
-        line = visible(f"{self._title}: {self._text(document)}")
-        if self._terminal:
-            sys.stderr.write("\r" + line.ljust(self._width))
-            self._width = len(line)
-        else:
-            sys.stderr.write(line + "\n")
-        sys.stderr.flush()
-
-    def _text(self, document: Mapping[str, Any]) -> str:
-        text = str(document.get("text", "at work"))
-        total = document.get("total_bytes")
-        if not total:
-            return text
-        done = min(document.get("done_bytes", 0), total)
-        return f"{text} {size_text(done)} of {size_text(total)} ({100 * done // total} %)"

@@ -35,6 +35,7 @@ NO_THREAD = ThreadId(b"")
 class Session:
     """An open connection to the Hub of a profile. ``hub_text`` names the Hub for people."""
 
+    config: Config
     profile: Profile
     endpoint: Endpoint
     place: str
@@ -168,7 +169,7 @@ async def open_session(
         )
         if identity is not None and known is None:
             await _need_user_key(connection.hub)
-        yield Session(chosen, endpoint, place, connection, credentials, embedded, who, thread is not None)
+        yield Session(config, chosen, endpoint, place, connection, credentials, embedded, who, thread is not None)
 
 
 async def _need_user_key(hub: HubClient) -> None:

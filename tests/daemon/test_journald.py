@@ -13,13 +13,14 @@ import pytest
 from bucketfs.daemon import JournalFormatter
 
 PROGRAM = """
-import logging, sys
-from bucketfs.cli import commands, main
-commands.LateGroup.get_command = lambda *_: commands.click.Command("status", callback=run)
-def run():
+import click, logging, sys
+from bucketfs.cli.commands import log_to_standard_error
+from bucketfs.cli.outcome import run
+def fail():
+    log_to_standard_error(False)
     logging.getLogger("bucketfs.x").warning("first\\nsecond")
     raise RuntimeError("oh")
-sys.exit(main(["status"]))
+sys.exit(run([], click.Command("bucketfs", callback=fail)))
 """
 
 

@@ -67,6 +67,6 @@ def test_another_home(home: Home) -> None:
     said = home.cli("status").stdout
     assert said.startswith("Nothing is mounted with this HOME and these XDG folders; with others: ")
     assert str(mounted.path) in said and json.loads(home.cli("status", "--json").stdout) == []
-    assert "nothing in " in home.complaint("status", mounted.path) and "tells of it" in home.complaint("sync", mounted.path)
+    assert "nothing in " in home.complaint("status", mounted.path) and "names it" in home.complaint("sync", mounted.path)
     home.extra = known
     mounted.umount()

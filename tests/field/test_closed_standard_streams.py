@@ -50,4 +50,4 @@ def test_an_output_that_takes_nothing_is_told(home: Home) -> None:
     for streams in (">/dev/full", "1</dev/null"):
         done = run(home, streams, "status", check=False)
         assert done.returncode == 1
-        assert done.stderr.startswith("bucketfs: what is printed cannot be written: ")
+        assert done.stderr.startswith("bucketfs: the output cannot be written: ")

@@ -14,8 +14,8 @@ from support.home import program
 from support.waiting import eventually
 
 from bucketfs.cache import run_steps
-from bucketfs.cli.buck.target import bucket_of, remote_of
-from bucketfs.cli.options import configured
+from bucketfs.cli.buck.target import find_target
+from bucketfs.config import load_config
 from bucketfs.daemon import open_session
 from bucketfs.dag import LEAF_SIZE, cid_of, edit_tree, file_root
 from bucketfs.remote import NodeSource
@@ -29,8 +29,8 @@ async def put_huge(name: bytes) -> None:
     """What another client has done."""
     zeros = bytes(LEAF_SIZE)
     built = file_root([(cid_of(zeros), LEAF_SIZE)] * (HUGE_BYTES // LEAF_SIZE), NO_ATTRIBUTES, None)
-    async with open_session(configured("", {})) as session:
-        remote = remote_of(session, await bucket_of(session, "home"))
+    async with open_session(load_config()) as session:
+        remote = (await find_target(session, "home")).remote
         root = await remote.root()
         made: dict[Cid, bytes] = {**built.blocks, cid_of(zeros): zeros}
         edited = await run_steps(edit_tree(root, {(name,): built.link}), NodeSource(remote))

@@ -97,7 +97,7 @@ def test_places_that_are_not_there(world: World, tmp_path: Path) -> None:
     for words in wrong:
         said = home.complaint(*words)
         assert not any(word in said for word in FOREIGN), said
-        assert "fault of bucketfs" not in said, said
+        assert "bug in bucketfs" not in said, said
     home.extra["BUCKETFS_API_SECRET"] = world.account.secret[:-1] + "!"
     said = home.complaint("buck", "ls")
     assert "secret" in said and not any(word in said for word in FOREIGN), said

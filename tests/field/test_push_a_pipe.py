@@ -95,4 +95,4 @@ def test_a_private_bucket_says_what_works(buck: Callable[..., str], tmp_path: Pa
     buck("create", "--private", "secret")
     (tmp_path / "f").write_text("text")
     for arguments in (("push", tmp_path / "f", "secret/f"), ("pull", "secret", tmp_path / "back")):
-        assert "is private: bucketfs cannot fill such a bucket" in buck(*arguments, code=1)
+        assert "is private: bucketfs cannot push folders to it" in buck(*arguments, code=1)

@@ -79,7 +79,7 @@ def test_what_is_listed_and_that_it_stays(pair: Pair) -> None:
     assert pair.listed(pair.theirs.path) == []
     assert pair.home.cli("conflicts", pair.theirs.path).stdout == "No conflicts.\n"
     said = pair.home.cli("conflicts", mine.path / "home/d/one.txt").stdout
-    assert f"{mine.path}/home/d/one.txt: the Hub's has the name; since 20" in said and "d/one (conflict " in said
+    assert f"{mine.path}/home/d/one.txt is the Hub's version; since 20" in said and "d/one (conflict " in said
     assert mine.status()["conflicts"] == listed
     assert (
         "  conflicts: 4, both versions are kept; 'bucketfs conflicts' lists them\n"

@@ -1,19 +1,12 @@
-"""What the commands about buckets print: tables, JSON, progress."""
+"""What the commands about buckets print, for people and for programs."""
 
 from __future__ import annotations
 
-import json
-import sys
-import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
-import click
-from rich.console import Console
-from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
-
-from bucketfs.cli.printing import listed, named, say
+from bucketfs.cli.printing import listed_name, moment_text, print_json, print_line, print_table, quoted_name
+from bucketfs.cli.progress import ProgressLine
 from bucketfs.client import BucketInfo, PathItem
 from bucketfs.dag import RAW, cid_text, codec_of, node_info
 from bucketfs.errors import Refused
@@ -23,34 +16,38 @@ from bucketfs.transfer import Figures
 from bucketfs.types import Kind
 
 NODES_PER_ASK = 32
-"""Root blocks asked for at once by ``ls -l``: that of a small file is all of it."""
-
-LINE_PERIOD_S = 10.0
-"""How often progress is a line where there is no terminal."""
+"""How many root blocks ``ls -l`` asks for at once: the root block of a small file is the whole file."""
 
 
-def show_bucket(info: BucketInfo, as_json: bool) -> None:
+def print_bucket(info: BucketInfo, as_json: bool) -> None:
     """One bucket."""
     if as_json:
-        click.echo(json.dumps(_bucket_facts(info)))
+        print_json(_bucket_document(info), indent=None)
         return
-    for name, value in _bucket_facts(info).items():
+    for name, value in _bucket_document(info).items():
         # People get a time and no number of nanoseconds.
-        say(f"{name.removesuffix('_ns').replace('_', ' '):<12}{_human(value)}")
+        print_line(f"{name.removesuffix('_ns').replace('_', ' '):<12}{_value_text(value)}")
 
 
-def show_buckets(buckets: Sequence[BucketInfo], as_json: bool) -> None:
+def print_buckets(buckets: Sequence[BucketInfo], as_json: bool) -> None:
     """A table of buckets."""
     ordered = sorted(buckets, key=lambda info: (info.name, info.created_at_ns))
     if as_json:
-        click.echo(json.dumps([_bucket_facts(info) for info in ordered]))
+        print_json([_bucket_document(info) for info in ordered], indent=None)
         return
-    for info in ordered:
-        private = ["private"] if info.private else []
-        say(listed(info.name) if info.name else "-", info.key, _time(info.updated_at_ns), *private)
+    rows = [
+        [
+            listed_name(info.name) if info.name else "-",
+            info.key,
+            _known_time(info.updated_at_ns),
+            *(["private"] if info.private else []),
+        ]
+        for info in ordered
+    ]
+    print_table(rows, separator="\t")
 
 
-def _bucket_facts(info: BucketInfo) -> dict[str, Any]:
+def _bucket_document(info: BucketInfo) -> dict[str, Any]:
     return {
         "name": info.name,
         "key": info.key,
@@ -63,81 +60,88 @@ def _bucket_facts(info: BucketInfo) -> dict[str, Any]:
     }
 
 
-def row_of(item: PathItem) -> dict[str, Any]:
+def entry_document(item: PathItem) -> dict[str, Any]:
     """What the Hub's listing says of an entry."""
-    kind = Kind.DIRECTORY.value if item.is_directory else Kind.FILE.value
-    row = {"name": item.name, "kind": kind, "cid": cid_text(item.cid), "dag_size_bytes": item.tsize}
-    return row | {"updated_at_ns": item.updated_at_ns}
+    return {
+        "name": item.name,
+        "kind": (Kind.DIRECTORY if item.is_directory else Kind.FILE).value,
+        "cid": cid_text(item.cid),
+        "dag_size_bytes": item.tsize,
+        "updated_at_ns": item.updated_at_ns,
+    }
 
 
-async def add_attributes(source: NodeSource, items: Sequence[PathItem], rows: Sequence[dict[str, Any]]) -> None:
-    """Adds to the rows what only the root blocks say."""
+async def add_attributes(source: NodeSource, items: Sequence[PathItem], documents: Sequence[dict[str, Any]]) -> None:
+    """Add to the documents what only the root blocks say: kind, mode, mtime, size, target."""
     for start in range(0, len(items), NODES_PER_ASK):
         window = items[start : start + NODES_PER_ASK]
         nodes = await source.get_many([item.cid for item in window if codec_of(item.cid) != RAW])
-        for item, row in zip(window, rows[start : start + NODES_PER_ASK], strict=True):
+        for item, document in zip(window, documents[start : start + NODES_PER_ASK], strict=True):
             if item.cid not in nodes:
-                row["size_bytes"] = item.tsize
+                document["size_bytes"] = item.tsize
                 continue
             info = node_info(item.cid, nodes[item.cid])
-            row |= {"kind": info.kind.value, "mode": info.attributes.mode, "mtime_ns": info.attributes.mtime_ns}
-            row["size_bytes"] = info.size_bytes
+            document |= {"kind": info.kind.value, "mode": info.attributes.mode, "mtime_ns": info.attributes.mtime_ns}
+            document["size_bytes"] = info.size_bytes
             if info.target is not None:
-                row["target"] = info.target.decode(errors="surrogateescape")
-
-
-async def symlink_target(source: NodeSource, item: PathItem) -> str | None:
-    """Where an entry leads to that is a symlink; None for another."""
-    if item.is_directory or codec_of(item.cid) == RAW:
-        return None
-    target = node_info(item.cid, await source.get(item.cid)).target
-    return None if target is None else target.decode(errors="surrogateescape")
+                document["target"] = info.target.decode(errors="surrogateescape")
 
 
 _LETTERS = {Kind.DIRECTORY.value: "d", Kind.SYMLINK.value: "l", Kind.FILE.value: "-"}
 
 
-def show_rows(rows: Sequence[dict[str, Any]], long: bool, as_json: bool) -> None:
+def print_entries(documents: Sequence[dict[str, Any]], long: bool, as_json: bool) -> None:
     """The entries of a folder."""
     if as_json:
-        click.echo(json.dumps(rows))
-        return
-    for row in rows:
-        name = listed(row["name"]) + ("/" if row["kind"] == Kind.DIRECTORY.value else "")
-        if not long:
-            say(name)
-            continue
-        mode = row.get("mode")
-        modes = f"{_LETTERS[row['kind']]}{'    ' if mode is None else f'{mode:04o}'}"
-        size = str(row.get("size_bytes", row["dag_size_bytes"]))
-        target = f" -> {listed(row['target'])}" if "target" in row else ""
-        own_ns = row.get("mtime_ns")
-        shown = _time(row["updated_at_ns"]) if own_ns is None else _date(own_ns)
-        say(f"{modes} {size:>14} {shown} {name}{target}")
+        print_json(documents, indent=None)
+    elif long:
+        print_table([_long_row(document) for document in documents], separator=" ", formats={1: ">14"})
+    else:
+        for document in documents:
+            print_line(_entry_name(document))
 
 
-def _human(value: object) -> str:
+def _entry_name(document: dict[str, Any]) -> str:
+    return listed_name(document["name"]) + ("/" if document["kind"] == Kind.DIRECTORY.value else "")
+
+
+def _long_row(document: dict[str, Any]) -> tuple[str, ...]:
+    mode, mtime_ns = document.get("mode"), document.get("mtime_ns")
+    return (
+        f"{_LETTERS[document['kind']]}{'    ' if mode is None else f'{mode:04o}'}",
+        str(document.get("size_bytes", document["dag_size_bytes"])),
+        _known_time(document["updated_at_ns"]) if mtime_ns is None else moment_text(mtime_ns),
+        _entry_name(document) + (f" -> {listed_name(document['target'])}" if "target" in document else ""),
+    )
+
+
+def _value_text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return _time(value) if isinstance(value, int) else str(value)
+    return _known_time(value) if isinstance(value, int) else str(value)
 
 
-def _time(time_ns: int) -> str:
-    return _date(time_ns) if time_ns else "-"
+def _known_time(time_ns: int) -> str:
+    """The Hub says 0 where it has no time."""
+    return moment_text(time_ns) if time_ns else "-"
 
 
-def _date(time_ns: int) -> str:
-    seconds = time_ns // 1_000_000_000
-    try:
-        return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ")
-    except (ValueError, OverflowError, OSError):
-        return f"@{seconds}"  # outside the calendar, as GNU date takes it
+class TransferProgress(ProgressLine):
+    """How far a push or pull is; for programs nothing is shown."""
+
+    def __init__(self, activity: str, as_json: bool) -> None:
+        super().__init__(quiet=as_json)
+        self._activity = activity
+
+    def update(self, figures: Figures) -> None:
+        """Show the figures as they are now."""
+        self.show(f"{self._activity}: {figures.files + figures.symlinks} files", figures.bytes_done)
 
 
-def conclude(figures: Figures, as_json: bool) -> None:
-    """The last word of a push or pull. Raises Refused when something was left out."""
+def print_outcome(figures: Figures, as_json: bool) -> None:
+    """The last line of a push or pull. Raises Refused when something was left out."""
     if as_json:
-        shown = {
+        document = {
             "root": cid_text(figures.root) if figures.root else None,
             "files": figures.files,
             "folders": figures.folders,
@@ -148,11 +152,11 @@ def conclude(figures: Figures, as_json: bool) -> None:
             "bytes_sent": figures.sent.bytes_sent,
             "skipped": [{"path": item.path, "reason": item.reason} for item in figures.skipped],
         }
-        click.echo(json.dumps(shown))
+        print_json(document, indent=None)
     else:
-        say(_summary(figures))
+        print_line(_summary(figures))
         for item in figures.skipped:
-            say(f"left out: {named(item.path)}: {item.reason}", err=True)
+            print_line(f"left out: {quoted_name(item.path)}: {item.reason}", err=True)
     if figures.skipped:
         raise Refused(f"{len(figures.skipped)} left out, the rest is done")
 
@@ -166,35 +170,3 @@ def _summary(figures: Figures) -> str:
     if figures.sent.bytes_sent:
         parts.append(f"{figures.sent.bytes_sent} bytes sent")
     return ", ".join(parts)
-
-
-class Shown:
-    """Progress on standard error: a moving line on a terminal, else a line now and then."""
-
-    def __init__(self, doing: str, quiet: bool) -> None:
-        self._doing = doing
-        self._quiet = quiet
-        self._said_s = time.monotonic()
-        self._progress: Progress | None = None
-        if sys.stderr.isatty() and not quiet:
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn())
-            self._progress = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
-            self._task = self._progress.add_task(doing, total=None)
-
-    def __enter__(self) -> Shown:
-        if self._progress is not None:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def update(self, figures: Figures) -> None:
-        """Shows the figures as they are now."""
-        text = f"{self._doing}: {figures.files + figures.symlinks} files"
-        if self._progress is not None:
-            self._progress.update(self._task, description=text, completed=figures.bytes_done)
-        elif not self._quiet and time.monotonic() - self._said_s >= LINE_PERIOD_S:
-            self._said_s = time.monotonic()
-            say(f"{text}, {figures.bytes_done} bytes", err=True)

@@ -1,7 +1,7 @@
 """The standard input as a file that can be pushed.
 
-A push may have to be done again when others change the bucket meanwhile, and a pipe can be read only once: so it is written to a
-file of the cache folder first. The file is locked while its run lives; what a killed run has left the next one removes.
+A push starts over when others change the bucket meanwhile, but a pipe can be read only once: so it is copied to a file in the
+cache folder first. The command locks the file while it runs; the next one removes the files of runs that were killed.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ READ_BYTES = 1 << 20
 
 @contextmanager
 def spooled(cache: Path) -> Iterator[Path]:
-    """A file in the cache folder for the standard input, with the mode of any new file, that is gone afterwards. Raises what a
-    disk raises."""
+    """An empty file in the cache folder, with the mode of any new file; removed at the end. Raises what a disk raises."""
     disk, place = Disk(), make_private(cache)
     _sweep(disk, place)
     name = PREFIX + secrets.token_hex(16)
     new, file = place / f".{name}", place / name
-    # Locked before it has its name: one that nobody holds is a dead run's.
+    # Locked before it has its name, because the next run removes files of that name that are not locked.
     lock = disk.lock_file(new)
     try:
         umask = os.umask(0o077)
@@ -69,13 +68,13 @@ async def spool(file: Path) -> None:
 
 
 async def _read() -> bytes:
-    """What comes next; nothing at the end. By the descriptor: the text layer may have been replaced, or hold a part already."""
+    """The next bytes; none at the end. Read by descriptor: sys.stdin may have been replaced, or have read ahead."""
     while True:
         await trio.lowlevel.checkpoint()
-        # What is always ready, a file say, cannot be waited for (EPERM).
+        # A regular file, which is always ready, cannot be waited for (EPERM).
         with suppress(PermissionError):
             await trio.lowlevel.wait_readable(STANDARD_INPUT)
-        # Whoever shares a pipe with us may have read it first.
+        # Another process at the same pipe may have read the data first.
         with suppress(BlockingIOError):
             return os.read(STANDARD_INPUT, READ_BYTES)
 

@@ -1,4 +1,4 @@
-"""``bucketfs buck watch``: a folder without a mount that is kept the same as a bucket."""
+"""``bucketfs buck watch``: keeps a folder and a bucket the same, without a mount."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from typing import Any
 import click
 import trio
 
-from bucketfs.cli.buck.target import acting, asides_place, bucket_of, need_native, preserve_of, rights_options
-from bucketfs.cli.buck.watch_output import WatchShown
-from bucketfs.cli.options import LocalPath, configured
+from bucketfs.cli.buck.group import ACTING, buck
+from bucketfs.cli.buck.target import find_target
+from bucketfs.cli.buck.transfer import asides_folder, preserve_options
+from bucketfs.cli.buck.watch_output import WatchOutput
+from bucketfs.cli.options import LocalPath, json_option, settings
 from bucketfs.client import BucketInfo
 from bucketfs.config import EMBEDDED, Config, Paths, make_private
 from bucketfs.daemon import Session, Watched, announced, open_session, raise_descriptor_limit
@@ -25,38 +28,32 @@ from bucketfs.disk import Disk
 from bucketfs.errors import Busy, NotFound, Refused, TimedOut, Unavailable, Usage
 from bucketfs.keys import thread_from_text, thread_text
 from bucketfs.mirror import Mirror, MirrorPace, MirrorRunner, MirrorState, forget_state
-from bucketfs.mount import mount_above, mounts
+from bucketfs.mount import Mounted, mounts
 from bucketfs.remote import NativeRemote, Watcher
 from bucketfs.transfer import Asides, Preserve, listed_asides
 from bucketfs.types import BucketKey, ThreadId
 from bucketfs.vfs import conflict_name
 
 POLL_S = 30.0
-"""How often the Hub is asked for what it did not tell of by itself."""
+"""How often to ask the Hub for changes that it did not announce."""
 
 ONCE_ROUNDS_MAX = 3
-"""What was changing in one round is tried again in the next; those that carry a large file do not count."""
+"""What was changing in one round is tried again in the next; rounds that carry a large file do not count."""
 
 
-@click.command(short_help="Keep a folder and a bucket the same, without a mount.")
+@buck.command(short_help="Keep a folder and a bucket the same, without a mount.")
 @click.argument("local", metavar="DIR", type=LocalPath(path_type=Path))
 @click.argument("bucket")
 @click.option("--once", is_flag=True, help="Do it once, and end.")
-@click.option("--anew", is_flag=True, help="Forget what was agreed before: both sides are put together, nothing is removed.")
-@rights_options
-@click.option("--json", "as_json", is_flag=True, help="Print lines of JSON.")
+@click.option(
+    "--anew", is_flag=True, help="Forget earlier runs: what is in either place goes to both, and nothing is removed."
+)
+@preserve_options
+@json_option
 @click.option("--quiet", "quiet_s", type=float, default=2.0, hidden=True)
-@acting
+@settings(*ACTING)
 def watch(
-    local: Path,
-    bucket: str,
-    once: bool,
-    anew: bool,
-    owner: bool,
-    special_modes: bool,
-    as_json: bool,
-    quiet_s: float,
-    **options: Any,
+    config: Config, local: Path, bucket: str, once: bool, anew: bool, preserve: Preserve, as_json: bool, quiet_s: float
 ) -> None:
     """Keep the folder DIR and a bucket the same, both ways, without a mount.
 
@@ -64,115 +61,168 @@ def watch(
     beside it. Either side may be away for any time. Ends with SIGTERM or Ctrl-C.
     """
     raise_descriptor_limit()
-    preserve = preserve_of(owner, special_modes)
-    config = configured("", options)
-    top = _folder(local, config.paths)
-    with _alone(top, config.paths) as place, listed_asides(make_private(asides_place(options)), top) as asides:
-        wanted = _Wanted(config, top, bucket, place, asides, preserve, anew, MirrorPace(quiet_s=quiet_s))
-        trio.run(_watch, wanted, once, WatchShown(top, bucket, as_json))
+    name = bucket.strip("/")
+    if not name or "/" in name:
+        raise Usage(f"{bucket!r} names no bucket", hint="a folder is mirrored with a whole bucket")
+    folder = checked_folder(local, config.paths)
+    with (
+        _locked_state(folder, config.paths) as state_folder,
+        listed_asides(make_private(asides_folder(config)), folder) as asides,
+    ):
+        states = _States(config, state_folder, name, anew)
+        output = WatchOutput(folder, bucket, as_json)
+        pace = MirrorPace(quiet_s=quiet_s)
+        trio.run(_Watch(config, folder, name, states, asides, preserve, pace, output).run, once)
 
 
-class _Wanted:
-    """What is to be mirrored, and where its state is: a file for each Hub, account and bucket in the folder of ``top``."""
+@dataclass(frozen=True)
+class _Watch:
+    """One run of the command."""
 
-    def __init__(
-        self,
-        config: Config,
-        top: Path,
-        bucket: str,
-        place: Path,
-        asides: Asides,
-        preserve: Preserve,
-        anew: bool,
-        pace: MirrorPace,
-    ) -> None:
-        self.asides = asides
-        self.preserve = preserve
-        self.config = config
-        self.top = top
-        self.bucket = bucket.strip("/")
-        self.place = place
-        self.anew = anew
-        self.pace = pace
+    config: Config
+    folder: Path
+    bucket: str
+    states: _States
+    asides: Asides
+    preserve: Preserve
+    pace: MirrorPace
+    output: WatchOutput
+
+    async def run(self, once: bool) -> None:
+        async with trio.open_nursery() as nursery:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
+                try:
+                    async with open_session(self.config, recall=self.states.recall) as session:
+                        await self._mirror(session, once)
+                finally:
+                    self.states.close()
+                nursery.cancel_scope.cancel()
+
+    async def _mirror(self, session: Session, once: bool) -> None:
+        state = self.states.open(session.place, session.who)
+        key = await self._bucket_key(session, state)
+        mirror = Mirror(
+            NativeRemote(session.blocks, session.buckets, session.thread, key),
+            self.folder,
+            state,
+            _conflict_name,
+            asides=self.asides,
+            preserve=self.preserve,
+            progress=self.output.progress,
+            hub_ahead_ns=lambda: _hub_ahead_ns(session),
+        )
+        with announced(self.config.paths, self.states.folder, Watched(self.folder, key)):
+            if once:
+                await _once(mirror, self.output)
+            else:
+                await self._until_cancelled(session, key, mirror)
+
+    async def _until_cancelled(self, session: Session, key: BucketKey, mirror: Mirror) -> None:
+        self.output.begun(session.hub_text)
+        runner = MirrorRunner(
+            mirror,
+            self.folder,
+            self.states.folder,
+            pace=self.pace,
+            told=self.output.round,
+            troubled=self.output.trouble,
+            say=self.output.note,
+        )
+
+        async def look() -> list[BucketInfo]:
+            return (await session.look(key)).buckets
+
+        watcher = Watcher(
+            look,
+            session.threads,
+            session.thread,
+            poll_s=POLL_S,
+            moved=lambda moved: runner.changed() if moved == key else None,
+            # When the bucket is gone, the next round finds that out.
+            listed=lambda found: None if any(info.key == key for info in found) else runner.changed(),
+            back=runner.hurry,
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(watcher.run)
+            await runner.run()
+
+    async def _bucket_key(self, session: Session, state: MirrorState) -> BucketKey:
+        """The bucket's key: from the Hub, or from the state while the Hub is away. Raises Refused when another bucket has the name
+        now."""
+        known = state.fact("bucket")
+        try:
+            target = await find_target(session, self.bucket)
+            await target.need_native()
+        except (Unavailable, TimedOut):
+            if known is None:
+                raise
+            return BucketKey(known)
+        if known is not None and known != target.bucket.key:
+            raise Refused(
+                f"{self.bucket} is another bucket now than the one {self.folder} was mirrored with",
+                hint="--anew puts both together and removes nothing",
+            )
+        state.note_fact("bucket", target.bucket.key)
+        state.note_fact("thread", thread_text(target.bucket.thread))
+        return target.bucket.key
+
+
+class _States:
+    """Where the state of a folder's mirrors is: in ``folder`` a file for each Hub, account and bucket."""
+
+    def __init__(self, config: Config, folder: Path, bucket: str, anew: bool) -> None:
+        self.folder = folder
+        self._config = config
+        self._bucket = bucket
+        self._anew = anew
         self._state: MirrorState | None = None
-        if not self.bucket or "/" in self.bucket:
-            raise Usage(f"{bucket!r} names no bucket", hint="a folder is mirrored with a whole bucket")
 
     def recall(self, place: str, who: str) -> ThreadId | None:
-        """The thread of the bucket, when it was mirrored before: then the Hub need not be there to begin."""
-        state = self.open(place, who)
-        said = state.fact("thread")
-        return None if said is None else thread_from_text(said)
+        """The thread of the bucket when it was mirrored before, so that the Hub is not needed to begin."""
+        thread = self.open(place, who).fact("thread")
+        return None if thread is None else thread_from_text(thread)
 
     def open(self, place: str, who: str) -> MirrorState:
-        """The state, opened once. ``anew`` throws it away before."""
+        """The state, opened once. ``anew`` removes what earlier runs left."""
         if self._state is None:
-            name = _tag("\n".join([place, who, self.bucket]))
-            file = self.place / f"{name}.db"
+            file = self._file(place, who)
             if place.startswith(EMBEDDED):
-                self._bring_along(file, who)
-            if self.anew:
+                self._move_old(self._file(f"unix:{self._config.paths.hub_socket(self._config.hub_data)}", who), file)
+            if self._anew:
                 forget_state(Disk(), file)
             self._state = MirrorState(file)
         return self._state
-
-    def _bring_along(self, file: Path, who: str) -> None:
-        """The embedded Hub was known by its socket once, which stood in the runtime folder. The log goes before its database, which
-        without it would be one of some time ago."""
-        socket = self.config.paths.hub_socket(self.config.hub_data)
-        name = _tag("\n".join([f"unix:{socket}", who, self.bucket]))
-        before = self.place / f"{name}.db"
-        if before.exists() and not file.exists():
-            for end in ("-wal", "-shm", ""):
-                with suppress(FileNotFoundError):
-                    os.rename(f"{before}{end}", f"{file}{end}")
 
     def close(self) -> None:
         if self._state is not None:
             self._state.close()
 
+    def _file(self, place: str, who: str) -> Path:
+        return self.folder / (_tag("\n".join([place, who, self._bucket])) + ".db")
 
-async def _watch(wanted: _Wanted, once: bool, shown: WatchShown) -> None:
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            nursery.start_soon(_until_signal, signals, nursery.cancel_scope)
-            try:
-                async with open_session(wanted.config, recall=wanted.recall) as session:
-                    state = wanted.open(session.place, session.who)
-                    key = await _bucket_key(session, wanted, state)
-                    mirror = Mirror(
-                        NativeRemote(session.blocks, session.buckets, session.thread, key),
-                        wanted.top,
-                        state,
-                        _conflict_name,
-                        asides=wanted.asides,
-                        preserve=wanted.preserve,
-                        progress=shown.progress,
-                        hub_ahead_ns=lambda: _hub_ahead_ns(session),
-                    )
-                    with announced(wanted.config.paths, wanted.place, Watched(wanted.top, key)):
-                        if once:
-                            await _once(mirror, shown)
-                        else:
-                            await _run(session, wanted, key, mirror, shown)
-            finally:
-                wanted.close()
-            nursery.cancel_scope.cancel()
+    def _move_old(self, old: Path, new: Path) -> None:
+        """Earlier releases named the embedded Hub by its socket. SQLite's log is moved before its database: a database without its
+        log would lack the newest changes."""
+        if old.exists() and not new.exists():
+            for end in ("-wal", "-shm", ""):
+                with suppress(FileNotFoundError):
+                    os.rename(f"{old}{end}", f"{new}{end}")
 
 
-async def _until_signal(signals: Any, scope: trio.CancelScope) -> None:
+async def _cancel_on_signal(signals: Any, scope: trio.CancelScope) -> None:
     async for _ in signals:
         scope.cancel()
         return
 
 
-async def _once(mirror: Mirror, shown: WatchShown) -> None:
+async def _once(mirror: Mirror, output: WatchOutput) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(mirror.carry)
         left = ONCE_ROUNDS_MAX
         while True:
             done = await mirror.round()
-            shown.round(done, always=True)
+            output.round(done, always=True)
             if not (mirror.carrying and done.did_something):
                 left -= 1
             if not left or not (done.soon or mirror.carrying):
@@ -182,57 +232,6 @@ async def _once(mirror: Mirror, shown: WatchShown) -> None:
     out = len(done.skipped) + len(done.applied.left) + done.sending + done.applied.arriving
     if out:
         raise Refused(f"{out} left out, the rest is done")
-
-
-async def _run(session: Session, wanted: _Wanted, key: BucketKey, mirror: Mirror, shown: WatchShown) -> None:
-    shown.begun(session.hub_text)
-    runner = MirrorRunner(
-        mirror,
-        wanted.top,
-        wanted.place,
-        pace=wanted.pace,
-        told=shown.round,
-        troubled=shown.trouble,
-        say=shown.say,
-    )
-
-    async def look() -> list[BucketInfo]:
-        return (await session.look(key)).buckets
-
-    watcher = Watcher(
-        look,
-        session.threads,
-        session.thread,
-        poll_s=POLL_S,
-        moved=lambda moved: runner.changed() if moved == key else None,
-        # When the bucket is gone, the next round finds that out.
-        listed=lambda found: None if any(info.key == key for info in found) else runner.changed(),
-        back=runner.hurry,
-    )
-    async with trio.open_nursery() as nursery:
-        await nursery.start(watcher.run)
-        await runner.run()
-
-
-async def _bucket_key(session: Session, wanted: _Wanted, state: MirrorState) -> BucketKey:
-    """The bucket's key, from the Hub, or from the state when the Hub is away. Raises Refused when the name is another bucket's
-    now."""
-    known = state.fact("bucket")
-    try:
-        info = await bucket_of(session, wanted.bucket)
-        await need_native(session, info)
-    except (Unavailable, TimedOut):
-        if known is None:
-            raise
-        return BucketKey(known)
-    if known is not None and known != info.key:
-        raise Refused(
-            f"{wanted.bucket} is another bucket now than the one {wanted.top} was mirrored with",
-            hint="--anew puts both together and removes nothing",
-        )
-    state.note_fact("bucket", info.key)
-    state.note_fact("thread", thread_text(info.thread))
-    return info.key
 
 
 def _hub_ahead_ns(session: Session) -> int:
@@ -245,33 +244,35 @@ def _conflict_name(name: bytes, taken: Callable[[bytes], bool]) -> bytes:
     return conflict_name(name, socket.gethostname(), when, taken)
 
 
-def _folder(local: Path, paths: Paths) -> Path:
-    top = Path(os.path.realpath(local.expanduser()))
-    if not top.is_dir():
+def checked_folder(local: Path, paths: Paths, mounted: Callable[[], list[Mounted]] = mounts) -> Path:
+    """The folder without symlinks. Raises NotFound, and Usage for one that must not be mirrored: a mirrored bucket inside of itself
+    grows for ever, and our own files change while they are mirrored."""
+    folder = Path(os.path.realpath(local.expanduser()))
+    if not folder.is_dir():
         raise NotFound(f"no such folder: {local}", hint="make it (or mount its disk) first")
     for ours in (paths.state, paths.data, paths.cache, paths.runtime):
-        if ours.resolve().is_relative_to(top):
+        if ours.resolve().is_relative_to(folder):
             raise Usage(f"{local} holds {ours}, where bucketfs keeps its own files", hint="choose a folder beside them")
-    # A bucket that is put into itself grows for ever.
-    if mount_above(top) is not None:
+    mountpoints = [one.mountpoint for one in mounted() if one.ours]
+    if any(folder.is_relative_to(mountpoint) for mountpoint in mountpoints):
         raise Usage(f"{local} is in a bucketfs mount", hint="choose a folder on a disk")
-    inner = next((one.mountpoint for one in mounts() if one.ours and one.mountpoint.is_relative_to(top)), None)
+    inner = next((mountpoint for mountpoint in mountpoints if mountpoint.is_relative_to(folder)), None)
     if inner is not None:
         raise Usage(f"{local} holds the bucketfs mount {inner}", hint="choose a folder without one")
-    return top
+    return folder
 
 
 @contextmanager
-def _alone(top: Path, paths: Paths) -> Iterator[Path]:
-    """The place for what is remembered of a folder; no other process has it. Raises Busy."""
-    place = make_private(paths.state / "watch" / _tag(str(top)))
+def _locked_state(folder: Path, paths: Paths) -> Iterator[Path]:
+    """The folder for the state of the mirrors of ``folder``, which no other process has meanwhile. Raises Busy."""
+    state_folder = make_private(paths.state / "watch" / _tag(str(folder)))
     disk = Disk()
     try:
-        lock = disk.lock_file(place / "lock")
+        lock = disk.lock_file(state_folder / "lock")
     except Busy as error:
-        raise Busy(f"{top} is being watched already", hint="end that 'bucketfs buck watch' first") from error
+        raise Busy(f"{folder} is being watched already", hint="end that 'bucketfs buck watch' first") from error
     try:
-        yield place
+        yield state_folder
     finally:
         disk.close(lock)
 

@@ -1,18 +1,16 @@
-"""``bucketfs hub key …``: API keys of an account or an organization."""
+"""``bucketfs hub key``: API keys of an account or an organization."""
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
 
-from bucketfs.cli.hub.account import in_session
-from bucketfs.cli.options import configured, org_option, settings
-from bucketfs.cli.printing import say
+from bucketfs.cli.hub.group import hub, managing
+from bucketfs.cli.options import json_option
+from bucketfs.cli.printing import print_json, print_line, print_table
 from bucketfs.client import Credentials, KeyInfo
 from bucketfs.config import EMBEDDED, CredentialsFile, Profile
 from bucketfs.daemon import Session
@@ -21,10 +19,18 @@ from bucketfs.keys import KeyType
 
 _TYPES = {KeyType.ACCOUNT: "account", KeyType.USER: "user"}
 
+_managing = managing("-o", "hub", "profile")
 
-@click.group(short_help="Keys of your account, and for users of your app.")
+
+@hub.group(short_help="Keys of your account, and for users of your app.")
 def key() -> None:
     """API keys: account keys act for their owner, user group keys for the users of an app."""
+
+
+def _checked_profile_name(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
+    if name in (EMBEDDED, ""):
+        raise Usage(f"a key cannot be saved in profile {name!r}", hint="choose another name")
+    return name
 
 
 @key.command()
@@ -36,98 +42,75 @@ def key() -> None:
 )
 @click.option("--insecure", is_flag=True, help="A key that works without its secret. For development only.")
 @click.option(
-    "--save", "name", metavar="NAME", help="Put the key into this profile of credentials.toml, in place of its old one."
+    "--save",
+    "name",
+    metavar="NAME",
+    callback=_checked_profile_name,
+    help="Put the key into this profile of credentials.toml, in place of its old one.",
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@org_option
-@settings("hub", "profile")
-def create(user: bool | None, insecure: bool, name: str | None, as_json: bool, **options: Any) -> None:
+@json_option
+@_managing
+async def create(session: Session, user: bool | None, insecure: bool, name: str | None, as_json: bool) -> None:
     """Make an API key and show it, with its secret, this once."""
-    config = configured("mount", options)
-    file = CredentialsFile(Path(config.paths.credentials_file))
-    if name in (EMBEDDED, ""):
-        raise Usage(f"{name!r} is no profile to save a key in", hint="choose another name")
+    file = CredentialsFile(session.config.paths.credentials_file)
     if user is None:
-        user = sys.stdin.isatty() and not as_json and _asked_for_users()
-
-    async def ask(session: Session) -> tuple[KeyInfo, str, bool]:
-        if name:
-            _check_profile(file, name, session)
-        kind = KeyType.USER if user else KeyType.ACCOUNT
-        made = await session.hub.create_key(kind, secure=not insecure)
-        return made, session.profile.hub, bool(session.channel.warnings)
-
-    made, address, warned = in_session(config, ask)
-    if name:
-        old = file.profiles().get(name, Profile(name, address, Credentials()))
-        secret = "" if insecure else made.secret
-        file.save(replace(old, credentials=replace(old.credentials, api_key=made.key, api_secret=secret)))
+        user = sys.stdin.isatty() and not as_json and _ask_whether_for_users()
+    old = file.profiles().get(name, Profile(name, session.profile.hub, Credentials())) if name else None
+    if old is not None and old.hub != session.profile.hub:
+        raise Usage(f"the keys of profile {name!r} are for {old.hub}", hint="choose another name")
+    made = await session.hub.create_key(KeyType.USER if user else KeyType.ACCOUNT, secure=not insecure)
+    if old is not None:
+        credentials = replace(old.credentials, api_key=made.key, api_secret="" if insecure else made.secret)
+        file.save(replace(old, credentials=credentials))
     if as_json:
-        click.echo(json.dumps({**_described(made), "secret": made.secret}, indent=2))
+        print_json({**_document(made), "secret": made.secret})
     else:
-        _show_table(made)
-    if insecure and not warned:
-        say("This key works without its secret: whoever sees it can use it. For development only.", err=True)
-    if name:
-        say(f"Saved in {file.path}, profile {name}", err=as_json)
+        _print_new_key(made)
+    if insecure and not session.channel.warnings:
+        print_line("This key works without its secret: whoever sees it can use it. For development only.", err=True)
+    if old is not None:
+        print_line(f"Saved in {file.path}, profile {name}", err=as_json)
 
 
 @key.command("ls")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@org_option
-@settings("hub", "profile")
-def list_keys(as_json: bool, **options: Any) -> None:
+@json_option
+@_managing
+async def list_keys(session: Session, as_json: bool) -> None:
     """List the API keys, without their secrets."""
-
-    async def ask(session: Session) -> list[dict[str, Any]]:
-        return [_described(info) for info in await session.hub.keys()]
-
-    keys = in_session(configured("mount", options), ask)
+    keys = [_document(info) for info in await session.hub.keys()]
     if as_json:
-        click.echo(json.dumps(keys, indent=2))
+        print_json(keys)
         return
-    for info in keys:
-        state = "valid" if info["valid"] else "invalid"
-        say(f"{info['key']}  {info['type']:7}  {'secure' if info['secure'] else 'insecure':8}  {state}")
+    rows = [
+        (info["key"], info["type"], "secure" if info["secure"] else "insecure", "valid" if info["valid"] else "invalid")
+        for info in keys
+    ]
+    print_table(rows, formats={1: "7", 2: "8"})
 
 
 @key.command()
 @click.argument("api_key", metavar="KEY")
-@org_option
-@settings("hub", "profile")
-def invalidate(api_key: str, **options: Any) -> None:
+@_managing
+async def invalidate(session: Session, api_key: str) -> None:
     """End an API key for good."""
-
-    async def ask(session: Session) -> None:
-        try:
-            await session.hub.invalidate_key(api_key)
-        except NotFound as error:
-            raise NotFound(f"there is no key {api_key!r}", hint="'bucketfs hub key ls' lists yours") from error
-
-    in_session(configured("mount", options), ask)
+    try:
+        await session.hub.invalidate_key(api_key)
+    except NotFound as error:
+        raise NotFound(f"there is no key {api_key!r}", hint="'bucketfs hub key ls' lists yours") from error
 
 
-def _asked_for_users() -> bool:
-    say("An account key acts for you, a user group key for the users of an app.", err=True)
+def _ask_whether_for_users() -> bool:
+    print_line("An account key acts for you, a user group key for the users of an app.", err=True)
     kind = click.prompt("Which", type=click.Choice(["account", "user"]), default="account", err=True)
     return bool(kind == "user")
 
 
-def _check_profile(file: CredentialsFile, name: str, session: Session) -> None:
-    """Raises Usage before a key is made that could not be saved there."""
-    old = file.profiles().get(name)
-    if old is not None and old.hub != session.profile.hub:
-        raise Usage(f"the keys of profile {name!r} are for {old.hub}", hint="choose another name")
+def _print_new_key(made: KeyInfo) -> None:
+    formats = {0: str(len(made.key)), 1: str(max(len(made.secret), len("SECRET")))}
+    print_table([("KEY", "SECRET", "TYPE"), (made.key, made.secret, _TYPES[made.type])], formats=formats)
 
 
-def _show_table(made: KeyInfo) -> None:
-    rows = (("KEY", "SECRET", "TYPE"), (made.key, made.secret, _TYPES[made.type]))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for row in rows:
-        say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _described(info: KeyInfo) -> dict[str, Any]:
+def _document(info: KeyInfo) -> dict[str, Any]:
     return {
         "key": info.key,
         "type": _TYPES[info.type],

@@ -1,138 +1,115 @@
-"""``bucketfs hub org …``: organizations. Acting for one takes a session, which ``hub init`` and ``hub login`` leave."""
+"""``bucketfs hub org``: organizations. Acting for one takes a session, which ``hub init`` and ``hub login`` leave."""
 
 from __future__ import annotations
 
-import json
+import functools
+from dataclasses import replace
 from typing import Any
 
 import click
 
-from bucketfs.cli.hub.account import in_session
-from bucketfs.cli.options import configured, settings
-from bucketfs.cli.printing import named, say
+from bucketfs.cli.acting import run_in_session
+from bucketfs.cli.hub.group import hub, managing
+from bucketfs.cli.options import Command, json_option, settings, yes_option
+from bucketfs.cli.printing import print_json, print_line, print_table, quoted_name
 from bucketfs.client import OrgInfo
 from bucketfs.config import Config
 from bucketfs.daemon import Session
 from bucketfs.errors import Exists, Usage
 from bucketfs.keys import public_key_text
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+def in_org(command: Command) -> Command:
+    """Make ``async def command(session, slug, …)`` a command with the argument ORG, whose session acts for that organization."""
+
+    @click.argument("slug", metavar="ORG")
+    @settings("hub", "profile")
+    @functools.wraps(command)
+    def run(config: Config, slug: str, **options: Any) -> None:
+        if not slug:
+            raise Usage("no organization is named", hint="'bucketfs hub org ls' lists yours")
+        acting = replace(config, general=replace(config.general, org=slug))
+        run_in_session(acting, lambda session: command(session, slug, **options), manage=True)
+
+    return run
 
 
-@click.group()
+@hub.group()
 def org() -> None:
     """Organizations: accounts that several developers act for. ORG is the short name that 'org ls' shows."""
 
 
 @org.command()
 @click.argument("name")
-@_as_json
-@settings("hub", "profile")
-def create(name: str, as_json: bool, **options: Any) -> None:
+@json_option
+@managing("hub", "profile")
+async def create(session: Session, name: str, as_json: bool) -> None:
     """Make an organization; you are its owner."""
-
-    async def ask(session: Session) -> OrgInfo:
-        try:
-            return await session.hub.create_org(name)
-        except Exists as error:
-            raise Exists(f"there is an account or organization of the name {name!r}", hint="choose another name") from error
-
-    made = in_session(configured("mount", options), ask)
-    _show([made], as_json)
+    try:
+        made = await session.hub.create_org(name)
+    except Exists as error:
+        raise Exists(f"there is an account or organization named {name!r} already", hint="choose another name") from error
+    _print_orgs([made], as_json)
 
 
 @org.command("ls")
-@_as_json
-@settings("hub", "profile")
-def list_orgs(as_json: bool, **options: Any) -> None:
+@json_option
+@managing("hub", "profile")
+async def list_orgs(session: Session, as_json: bool) -> None:
     """List the organizations you are in."""
-
-    async def ask(session: Session) -> list[OrgInfo]:
-        return list(await session.hub.orgs())
-
-    _show(in_session(configured("mount", options), ask), as_json)
+    _print_orgs(list(await session.hub.orgs()), as_json)
 
 
 @org.command()
-@click.argument("slug", metavar="ORG")
-@_as_json
-@settings("hub", "profile")
-def members(slug: str, as_json: bool, **options: Any) -> None:
+@in_org
+@json_option
+async def members(session: Session, slug: str, as_json: bool) -> None:
     """List who is in an organization."""
-
-    async def ask(session: Session) -> OrgInfo:
-        return await session.hub.org()
-
     found = [
         {"username": member.username, "role": member.role, "key": public_key_text(member.key[4:])}
-        for member in in_session(_for(slug, options), ask).members
+        for member in (await session.hub.org()).members
     ]
     if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    for member in found:
-        say(f"{member['username']}  {member['role']}")
-
-
-@org.command()
-@click.argument("slug", metavar="ORG")
-@click.argument("email")
-@_as_json
-@settings("hub", "profile")
-def invite(slug: str, email: str, as_json: bool, **options: Any) -> None:
-    """Invite someone by email address. Prints the link that accepts."""
-
-    async def ask(session: Session) -> tuple[str, str]:
-        info = await session.hub.org()
-        return await session.hub.invite(email), info.host
-
-    token, host = in_session(_for(slug, options), ask)
-    link = f"{host}/consent/{token}"
-    if as_json:
-        click.echo(json.dumps({"token": token, "link": link}, indent=2))
+        print_json(found)
     else:
-        say(f"{email} joins {slug} by opening {link}")
+        print_table([(member["username"], member["role"]) for member in found])
 
 
 @org.command()
-@click.argument("slug", metavar="ORG")
-@settings("hub", "profile")
-def leave(slug: str, **options: Any) -> None:
+@in_org
+@click.argument("email")
+@json_option
+async def invite(session: Session, slug: str, email: str, as_json: bool) -> None:
+    """Invite someone by email address. Prints the link that accepts."""
+    info = await session.hub.org()
+    token = await session.hub.invite(email)
+    link = f"{info.host}/consent/{token}"
+    if as_json:
+        print_json({"token": token, "link": link})
+    else:
+        print_line(f"{email} joins {slug} by opening {link}")
+
+
+@org.command()
+@in_org
+async def leave(session: Session, slug: str) -> None:
     """Leave an organization. Its last owner cannot."""
-
-    async def ask(session: Session) -> None:
-        await session.hub.leave_org()
-
-    in_session(_for(slug, options), ask)
-    say("Keys of the organization go on: its members replace those that you know with 'bucketfs hub key'", err=True)
+    await session.hub.leave_org()
+    print_line("Keys of the organization stay valid: its members replace those you know with 'bucketfs hub key'", err=True)
 
 
 @org.command()
-@click.argument("slug", metavar="ORG")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@settings("hub", "profile")
-def remove(slug: str, yes: bool, **options: Any) -> None:
+@in_org
+@yes_option
+async def remove(session: Session, slug: str, yes: bool) -> None:
     """Remove an organization with its keys and threads. For owners."""
     if not yes:
-        click.confirm(f"Remove {named(slug)} with its keys and threads?", abort=True, err=True)
-
-    async def ask(session: Session) -> None:
-        await session.hub.remove_org()
-
-    in_session(_for(slug, options), ask)
+        click.confirm(f"Remove {quoted_name(slug)} with its keys and threads?", abort=True, err=True)
+    await session.hub.remove_org()
 
 
-def _for(slug: str, options: dict[str, Any]) -> Config:
-    """The configuration, acting for an organization."""
-    if not slug:
-        raise Usage("no organization is named", hint="'bucketfs hub org ls' lists yours")
-    return configured("mount", {**options, "org": slug})
-
-
-def _show(found: list[OrgInfo], as_json: bool) -> None:
+def _print_orgs(found: list[OrgInfo], as_json: bool) -> None:
     if as_json:
-        described = [{"name": info.name, "slug": info.slug, "key": public_key_text(info.key[4:])} for info in found]
-        click.echo(json.dumps(described, indent=2))
-        return
-    for info in found:
-        say(f"{info.slug}  {info.name}")
+        print_json([{"name": info.name, "slug": info.slug, "key": public_key_text(info.key[4:])} for info in found])
+    else:
+        print_table([(info.slug, info.name) for info in found])

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from bucketfs.cli import main
+from bucketfs.cli.buck.watch import checked_folder
 from bucketfs.config import find_paths, make_private
 from bucketfs.daemon import Watched, announced, into_itself
 from bucketfs.disk import Disk
+from bucketfs.errors import Usage
 from bucketfs.hub import HubServer
 from bucketfs.mount import Mounted
 
@@ -104,18 +106,20 @@ def test_a_bucket_that_was_replaced_is_refused(run: Run, folder: Path) -> None:
     assert once(run, folder, "--anew")["pushed"] == 2
 
 
-def test_what_cannot_be_watched(run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_watched(run: Run, folder: Path, tmp_path: Path) -> None:
+    """A folder that holds a mount, or our own files, would change for ever while it is mirrored."""
     assert "keeps its own files" in run("watch", "--once", tmp_path, "home", code=2)
     assert "whole bucket" in run("watch", "--once", folder, "home/sub", code=2)
     assert "no bucket 'nowhere'" in run("watch", "--once", folder, "nowhere", code=1)
-    mounted = Mounted(folder / "sub", "fuse.bucketfs", "home", "0:99")
-    with monkeypatch.context() as patched:
-        patched.setattr("bucketfs.mount.table.mounts", lambda: [mounted])
-        patched.setattr("bucketfs.cli.buck.watch.mounts", lambda: [mounted])
-        assert "holds the bucketfs mount" in run("watch", "--once", folder, "home", code=2)
-        assert "in a bucketfs mount" in run("watch", "--once", folder / "sub", "home", code=2)
     run("create", "secret", "--private")
     assert "private" in run("watch", "--once", folder, "secret", code=1)
+    mounted = Mounted(folder / "sub", "fuse.bucketfs", "home", "0:99")
+    paths = find_paths(os.environ)
+    assert checked_folder(folder, paths, mounted=list) == folder
+    with pytest.raises(Usage, match="holds the bucketfs mount"):
+        checked_folder(folder, paths, mounted=lambda: [mounted])
+    with pytest.raises(Usage, match="in a bucketfs mount"):
+        checked_folder(folder / "sub", paths, mounted=lambda: [mounted])
 
 
 def test_a_bucket_is_not_watched_inside_of_itself(run: Run, folder: Path, tmp_path: Path) -> None:

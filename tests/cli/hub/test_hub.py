@@ -87,7 +87,7 @@ def test_collecting(home: Home, hub: str) -> None:
     home.cli("hub", "init", "ann", "ann@example.org", "--hub", hub)
     assert home.cli("hub", "gc", "--data", home.root / "hub").stdout.startswith("Deleted 0 blocks")
     assert home.cli("hub", "gc", "--data", home.root / "hub").stderr == ""
-    assert "may bring back" in home.cli("hub", "gc", "--data", home.root / "hub", "--grace", "0s").stderr
+    assert "may restore" in home.cli("hub", "gc", "--data", home.root / "hub", "--grace", "0s").stderr
     assert "holds no Hub" in home.complaint("hub", "gc", "--data", "/nowhere")
     assert "--grace is 'x'" in home.complaint("hub", "gc", "--data", home.root / "hub", "--grace", "x")
 
@@ -194,4 +194,4 @@ def test_roles(home: Home, hub: str) -> None:
     assert home.cli("buck", "cat", f"{info['key']}/sub/a", *guest).stdout == "a"
     home.cli("buck", "roles", "grant", "notes/sub", who, "-r", "none")
     home.complaint("buck", "cat", f"{info['key']}/sub/a", *guest)
-    assert "is no public key" in home.complaint("buck", "roles", "grant", "notes", "bob", "-r", "reader")
+    assert "is not a public key" in home.complaint("buck", "roles", "grant", "notes", "bob", "-r", "reader")
