@@ -73,5 +73,3 @@ class Caller:
 
     uid: int
     gid: int
-    pid: int = 0
-    umask: int = 0o022

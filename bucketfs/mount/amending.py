@@ -51,6 +51,7 @@ class Amender:
         if names is None or self.mounted is None:
             return False
         path = os.path.join(os.fsencode(self.mounted.mountpoint), *names)
+        # O_NOFOLLOW and O_NONBLOCK: whatever has the name by now must neither lead elsewhere nor block, as a FIFO would.
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError as error:
@@ -73,5 +74,6 @@ def _drop_pages(inode: Inode) -> None:
     try:
         pyfuse3.invalidate_inode(inode, attr_only=False)
     except OSError as error:
+        # As in invalidate.py: the kernel does not hold it, or the mount is going away.
         if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOTCONN):
             log.debug("pages of inode %d could not be dropped: %s", inode, error)

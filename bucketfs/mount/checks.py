@@ -43,6 +43,7 @@ def check_system(settings: MountSettings) -> None:
         raise Denied(
             f"{DEVICE} may not be opened by you", hint="ask the administrator to add you to its group, or to mount as root"
         )
+    # Root calls mount(2) itself. Others need the setuid helper, which asks fuse.conf about --allow-other (mount.fuse3(8)).
     if os.geteuid() == 0:
         return
     if shutil.which("fusermount3") is None:
@@ -55,6 +56,7 @@ def check_system(settings: MountSettings) -> None:
 
 def real_path(mountpoint: Path) -> Path:
     """``mountpoint`` made absolute, with symlinks followed, but without touching what may be mounted there."""
+    # The last component is not followed: a dead mount on it would answer ENOTCONN.
     place = (
         Path(os.path.realpath(mountpoint.parent)) / mountpoint.name
         if mountpoint.name
@@ -69,6 +71,7 @@ def real_path(mountpoint: Path) -> Path:
 
 def clear_dead(place: Path, mounted_at: Callable[[Path], Mounted | None] = mounted_at) -> None:
     """Unmount what a killed bucketfs left here. Raises Busy when a live mount is there."""
+    # Mounts can lie on top of each other, so one that is cleared may uncover the next.
     while (mounted := mounted_at(place)) is not None and mounted.type.startswith("fuse"):
         if not mounted.ours:
             raise Busy(f"{place} is in use by another mount ({mounted.type})", hint="unmount that, or choose another folder")
@@ -92,6 +95,7 @@ def check_place(place: Path) -> None:
         raise Denied(f"you may not look into {place.parent}", hint="choose a folder of yours") from None
     if not stat.S_ISDIR(facts.st_mode):
         raise NotADirectory(f"the mount point {place} is not a folder", hint="choose an empty folder")
+    # fusermount3 asks for a writable folder only, but a mount hides what is in it from its owner.
     me = os.geteuid()
     if me not in (0, facts.st_uid):
         raise NotPermitted(

@@ -53,6 +53,7 @@ class Mount:
         self.mountpoint = mountpoint
         self._settings = settings
         self._amender = Amender(vfs)
+        # One worker each: an announcement that waits for the lock of one kind must not hold up those of another.
         self._names, self._attributes, self._contents = Invalidator(), Invalidator(), Invalidator()
         self._operations = Operations(vfs, settings, self._amender, self._names.introduced)
         self._losses = Invalidator(self._amender)
@@ -107,6 +108,7 @@ class Mount:
         place = await self._prepare()
         _open_session(self._operations, place, self._settings)
         try:
+            # From the table of mounts, not by stat(2), which this thread would have to answer itself.
             self._mounted = mounted_at(place)
             self._amender.mounted = self._mounted
             if self._mounted is None:
@@ -133,6 +135,7 @@ class Mount:
             self._close_session(place)
 
     async def _prepare(self) -> Path:
+        # A thread that hangs in a system call cannot be interrupted: it is abandoned, and the user gets an answer.
         with trio.move_on_after(CHECKS_TIMEOUT_S):
             return await trio.to_thread.run_sync(prepare, self.mountpoint, self._settings, abandon_on_cancel=True)
         raise TimedOut(
@@ -145,6 +148,8 @@ class Mount:
             self._serving = True
             task_status.started(scope)
             try:
+                # One task reads a request, starts the next reader and then works on it; at ``max_tasks`` requests stay in the
+                # kernel.
                 await pyfuse3.main(min_tasks=1, max_tasks=self._settings.tasks_max)
             finally:
                 self._serving = False
@@ -173,6 +178,7 @@ class Mount:
                 log.debug("%s was unmounted from outside in the same moment", place)
             except Busy:
                 log.warning("%s is in use: it is written back and detached, its programs keep what they have open", place)
+                # A lazy unmount writes nothing back, and what stays dirty is lost with this process.
                 await trio.to_thread.run_sync(write_back, place, abandon_on_cancel=True)
                 await trio.to_thread.run_sync(partial(unmount, place, lazy=True), abandon_on_cancel=True)
             except BucketfsError as error:
@@ -211,6 +217,7 @@ def _open_session(operations: Operations, place: Path, settings: MountSettings) 
 @contextmanager
 def _standard_error_into(lines: list[str]) -> Iterator[None]:
     """Collect what is written to file descriptor 2 meanwhile, by C libraries and child processes too."""
+    # Python's own buffer first, or its text would end up among the lines of the library.
     sys.stderr.flush()
     kept = os.dup(2)
     try:

@@ -122,6 +122,7 @@ class Operations(pyfuse3.Operations):
         """A name's attributes. A missing name is answered by inode 0, when the kernel may remember that."""
         parent = Inode(parent_inode)
         if name == b".":
+            # The answer counts as a lookup. `vfs.lookup` counts its own, `getattr` counts none.
             attr = await self._vfs.getattr(parent)
             self._vfs.remember(parent)
             return self._entry(attr)
@@ -135,6 +136,7 @@ class Operations(pyfuse3.Operations):
         except NotFound:
             if not self._negative_timeout_s:
                 raise
+            # Inode 0 with a time to live is a negative entry (fuse_lowlevel.h: fuse_entry_param).
             nothing = EntryAttributes()
             nothing.entry_timeout = self._negative_timeout_s
             return nothing
@@ -150,6 +152,7 @@ class Operations(pyfuse3.Operations):
     @_answers
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         attr = await self._vfs.getattr(Inode(inode))
+        # The kernel sends the thread's id for the pid. The Amender's own thread must not wait here for what it does itself.
         if not attr.settled and ctx.pid != self._amender.thread:
             await self._vfs.failures.settled(attr.inode)
             attr = await self._vfs.getattr(Inode(inode))
@@ -253,14 +256,18 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def write(self, fh: int, off: int, buf: bytes) -> int:
+        # Write-back: ``fh`` is any handle open for writing, and the program that wrote may be gone (fs/fuse/file.c:
+        # fuse_write_file_get). So there is no caller whose permissions could be checked.
         return await self._vfs.files.write(FileHandle(fh), off, buf)
 
     @_answers
     async def flush(self, fh: int) -> None:
+        # Once for each close(2) of a descriptor, so several times for one open(2) after dup(2) or fork(2).
         await self._vfs.files.flush(FileHandle(fh))
 
     @_answers
     async def release(self, fh: int) -> None:
+        # After the last close(2), which does not wait for it: an error would reach no program.
         await self._vfs.files.release(FileHandle(fh))
 
     @_answers
@@ -311,6 +318,7 @@ class Operations(pyfuse3.Operations):
         reply = StatvfsData()
         reply.f_bsize = reply.f_frsize = facts.block_size
         reply.f_blocks = facts.blocks
+        # No share of the blocks is reserved for root, so both are the same.
         reply.f_bfree = reply.f_bavail = facts.blocks_free
         reply.f_files = facts.files
         reply.f_ffree = reply.f_favail = facts.files_free
@@ -335,8 +343,10 @@ class Operations(pyfuse3.Operations):
     def _entry(self, attr: Attr) -> EntryAttributes:
         entry = EntryAttributes()
         entry.st_ino = attr.inode
+        # An NFS server names a file by inode and generation; a number that is used again must come with another generation.
         entry.generation = attr.generation
         entry.entry_timeout = self._entry_timeout_s
+        # While a failed write is being repaired the kernel must ask for the length again each time.
         entry.attr_timeout = self._attr_timeout_s if attr.settled else 0
         entry.st_mode = _TYPE_BITS[attr.kind] | attr.mode
         entry.st_nlink = attr.nlink
@@ -353,7 +363,8 @@ class Operations(pyfuse3.Operations):
 
 
 def _caller(ctx: RequestContext) -> Caller:
-    return Caller(ctx.uid, ctx.gid, ctx.pid, ctx.umask)
+    # Not the umask: without FUSE_DONT_MASK the kernel has applied it to the mode already (fs/fuse/dir.c: fuse_create_open).
+    return Caller(ctx.uid, ctx.gid)
 
 
 def _file_info(opened: Opened) -> FileInfo:

@@ -48,6 +48,7 @@ class MountSettings:
         ``nosuid`` and ``nodev`` are what fusermount3 adds for plain users. Root gets them too: anyone who can write to a bucket
         could otherwise plant a program that runs as root.
         """
+        # default_permissions: the kernel checks modes and owners, which FUSE leaves to the file system otherwise (fuse(4)).
         options = {"fsname=bucketfs", "subtype=bucketfs", "default_permissions", "nosuid", "nodev"}
         if self.allow_other:
             options.add("allow_other")
@@ -80,5 +81,6 @@ def raise_limits(mounted: Mounted, settings: MountSettings) -> dict[str, int]:
 def connection_folder(mounted: Mounted) -> Path:
     """The control files of a FUSE connection, named by the device number in its kernel form
     (Documentation/filesystems/fuse.rst)."""
+    # MKDEV of include/linux/kdev_t.h, which is not the dev_t of makedev(3).
     major, minor = (int(part) for part in mounted.device.split(":"))
     return _CONNECTIONS / str((major << 20) | minor)

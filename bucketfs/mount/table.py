@@ -61,6 +61,7 @@ def parse_mountinfo(data: bytes) -> list[Mounted]:
     """The mounts of a mountinfo file: proc(5). Pure."""
     found = []
     for line in data.splitlines():
+        # A varying number of optional fields comes before the separator (proc_pid_mountinfo(5)).
         before, _, after = line.partition(b" - ")
         fields, tail = before.split(b" "), after.split(b" ")
         found.append(
@@ -88,6 +89,7 @@ def _uid(tail: list[bytes]) -> int | None:
 
 def mounted_at(mountpoint: Path) -> Mounted | None:
     """The topmost mount at exactly this path (absolute, without symlinks), or ``None``."""
+    # A later line lies on top of an earlier one with the same path.
     return next((mount for mount in reversed(mounts()) if mount.mountpoint == mountpoint), None)
 
 
@@ -144,6 +146,7 @@ def unmount(mountpoint: Path, *, lazy: bool = False, timeout_s: float = _UMOUNT_
         raise TimedOut(f"unmounting {mountpoint} took more than {timeout_s:.0f} s") from None
     if done.returncode == 0:
         return
+    # fusermount3 exits with 1 for every failure, so only its text (in English, by LC_ALL) tells them apart.
     text = done.stderr.decode(errors="replace").strip().replace("\n", "; ")
     lowered = text.lower()
     if "busy" in lowered:
