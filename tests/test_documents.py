@@ -44,6 +44,19 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert broken == []
 
 
+@pytest.mark.parametrize("page", sorted(documents()), ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_files_that_are_named_are_there(page: Path) -> None:
+    """A page that names a file or a sub-room (``vfs/tree``, ``mount/errno.py``) names one that exists."""
+    rooms = {room for rooms in FLOORS for room in rooms}
+    missing = []
+    for name in re.findall(r"`([\w.]+/[\w./-]*)`", page.read_text()):
+        if name.split("/")[0] in {*rooms, "bucketfs", "tests", "docs", "systemd", ".ci"}:
+            ends = ("", ".py")
+            if not any((top / f"{name}{end}").exists() for top in (CHECKOUT, HOUSE) for end in ends):
+                missing.append(name)
+    assert missing == []
+
+
 def test_every_decision_is_in_the_index() -> None:
     """A decision that the index leaves out is read by few."""
     folder = CHECKOUT / "docs/adr"
