@@ -27,7 +27,7 @@ from bucketfs.dag import (
 from bucketfs.errors import Denied, NotFound, TooLarge
 from bucketfs.mirror.block_source import MirrorSource
 from bucketfs.mirror.file_writer import Applied, ApplyRecord, MirrorWriter
-from bucketfs.mirror.large_files import Incoming
+from bucketfs.mirror.large_files import LargeFiles
 from bucketfs.mirror.refusals import Refusals
 from bucketfs.mirror.state import SeenEntry
 from bucketfs.mirror.unfinished import Filling, Removing, Unfinished, finish_all, note_all
@@ -67,7 +67,7 @@ class Applier:
         held: set[Names],
         figures: Figures,
         *,
-        incoming: Incoming,
+        large: LargeFiles,
         refusals: Refusals,
     ) -> None:
         self._folder = folder
@@ -75,9 +75,9 @@ class Applier:
         self._state = folder.state
         self._source = source
         self._held = held
-        self._incoming = incoming
+        self._large = large
         self._record = ApplyRecord(folder.state, source)
-        self._writer = MirrorWriter(folder, source, figures, self._record, incoming, refusals)
+        self._writer = MirrorWriter(folder, source, figures, self._record, large, refusals)
         self._unfolding = Unfolding()
         self._removals: list[Names] = []
         self._touched: list[_Target] = []
@@ -96,8 +96,7 @@ class Applier:
             await trio.to_thread.run_sync(self._note_filling, [top])
             await self._walk(top)
             await trio.to_thread.run_sync(self._remove_all)
-            self._incoming.settle()
-            self.applied.arriving = self._incoming.count
+            self.applied.arriving = self._large.arriving.end_round()
             await trio.to_thread.run_sync(self._finish_folders)
         finally:
             self._record.flush()

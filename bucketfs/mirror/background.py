@@ -1,8 +1,9 @@
 """Long works in the background of a mirror's rounds: files so large that small changes of either side must not wait for them.
 
-A round says which works are wanted, and takes the results of those that are done. A work that a later round does not want is
-cancelled: its file was removed, or is another by now. The smallest ones run first, a few at a time. One that fails because the
-Hub is away goes on when that is back; the next round reports any other error."""
+A round does works of `INLINE_BYTES` itself, so that a few photos go with what is small; it says which others are wanted, and
+takes the results of those that are done. A work that a later round does not want is cancelled: its file was removed, or is
+another by now. The smallest ones run first, a few at a time. One that fails because the Hub is away goes on when that is back;
+the next round reports any other error."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from bucketfs.errors import BucketfsError, TimedOut, Unauthenticated, Unavailabl
 K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")
 
+INLINE_BYTES = 16 << 20
 AT_ONCE_MAX = 3
 DONE_MAX = 64
 """Results that wait for a round; each may be an open file."""
@@ -36,14 +38,17 @@ class Work(Generic[R]):
 
 
 class Background(Generic[K, R]):
-    """The works, by what they are wanted for."""
+    """The works, by what they are wanted for. While `run` does not run, rounds do all works themselves."""
 
     def __init__(self) -> None:
+        self.running = False
         self._wanted: dict[K, Work[R]] = {}
-        self._running: dict[K, trio.CancelScope] = {}
+        self._current: dict[K, trio.CancelScope] = {}
         self._done: dict[K, R] = {}
         self._failed: dict[K, BucketfsError] = {}
-        self._stirred = trio.Event()
+        self._wanted_by_round: dict[K, Work[R]] = {}
+        self._left_bytes = 0
+        self._changed = trio.Event()
         self._finished: Callable[[], None] = lambda: None
 
     @property
@@ -54,55 +59,76 @@ class Background(Generic[K, R]):
     def __contains__(self, key: K) -> bool:
         return key in self._wanted
 
-    def take(self, key: K) -> R | None:
-        """The result of a work that is done, once. Raises the error of one that failed, once."""
+    # A round
+
+    def begin_round(self) -> None:
+        """Nothing is wanted by this round yet."""
+        self._wanted_by_round = {}
+        self._left_bytes = INLINE_BYTES
+
+    def takes(self, key: K, size_bytes: int) -> bool:
+        """Whether a work is for the background; else the round does it."""
+        if self.running and (key in self._wanted or size_bytes > self._left_bytes):
+            return True
+        self._left_bytes -= size_bytes
+        return False
+
+    def result(self, key: K, make: Callable[[], Work[R]]) -> R | None:
+        """The result of a work that is done, once; else it is wanted. Raises the error of one that failed, once."""
         if key in self._failed:
             self._wanted.pop(key).drop()
             raise self._failed.pop(key)
-        if key not in self._done:
-            return None
-        del self._wanted[key]
-        return self._done.pop(key)
+        if key in self._done:
+            del self._wanted[key]
+            return self._done.pop(key)
+        if key not in self._wanted_by_round:
+            self._wanted_by_round[key] = self._wanted.get(key) or make()
+        return None
 
-    def want(self, works: Mapping[K, Work[R]]) -> None:
-        """These and no others are wanted from now on. One that runs already goes on as it is."""
+    def end_round(self) -> int:
+        """The round has seen all there is: what it did not want is cancelled. How many works are wanted."""
+        self._want(self._wanted_by_round)
+        return len(self._wanted_by_round)
+
+    def _want(self, works: Mapping[K, Work[R]]) -> None:
         for key in [key for key in self._wanted if key not in works]:
-            if key in self._running:
-                self._running[key].cancel()
+            if key in self._current:
+                self._current[key].cancel()
             self._done.pop(key, None)
             self._failed.pop(key, None)
             self._wanted.pop(key).drop()
-        for key, work in works.items():
-            if self._wanted.setdefault(key, work) is not work:
-                # An earlier one does the same.
-                work.drop()
-        self._stir()
+        self._wanted = dict(works)
+        self._changed.set()
+
+    # The works
 
     async def run(self, finished: Callable[[], None]) -> None:
         """Does what is wanted, until cancelled; ``finished`` is told of each end. What was not taken is dropped then."""
         self._finished = finished
+        self.running = True
         try:
             async with trio.open_nursery() as nursery:
                 while True:
-                    self._stirred = trio.Event()
+                    self._changed = trio.Event()
                     for key in self._next():
-                        self._running[key] = trio.CancelScope()
-                        nursery.start_soon(self._carry, key, self._wanted[key], self._running[key])
-                    await self._stirred.wait()
+                        self._current[key] = trio.CancelScope()
+                        nursery.start_soon(self._carry, key, self._wanted[key], self._current[key])
+                    await self._changed.wait()
         finally:
-            self.want({})
+            self.running = False
+            self._want({})
 
     async def gather(self) -> None:
         """Returns when some results can be taken, or nothing is wanted."""
         while self.busy and not self._done and not self._failed:
-            await self._stirred.wait()
+            await self._changed.wait()
         with trio.move_on_after(GATHER_S):
-            while self._running:
-                await self._stirred.wait()
+            while self._current:
+                await self._changed.wait()
 
     def _next(self) -> list[K]:
-        free = min(AT_ONCE_MAX - len(self._running), DONE_MAX - len(self._done))
-        waiting = [key for key in self._wanted if not (key in self._running or key in self._done or key in self._failed)]
+        free = min(AT_ONCE_MAX - len(self._current), DONE_MAX - len(self._done))
+        waiting = [key for key in self._wanted if not (key in self._current or key in self._done or key in self._failed)]
         return sorted(waiting, key=lambda key: self._wanted[key].size_bytes)[: max(0, free)]
 
     async def _carry(self, key: K, work: Work[R], scope: trio.CancelScope) -> None:
@@ -123,9 +149,6 @@ class Background(Generic[K, R]):
             if self._wanted.get(key) is work:
                 self._failed[key] = error
         finally:
-            del self._running[key]
-            self._stir()
+            del self._current[key]
+            self._changed.set()
             self._finished()
-
-    def _stir(self) -> None:
-        self._stirred.set()

@@ -32,7 +32,7 @@ from bucketfs.errors import BlocksMissing, BucketfsError, OverQuota, RootMoved
 from bucketfs.mirror.apply import Applier
 from bucketfs.mirror.block_source import MirrorSource
 from bucketfs.mirror.file_writer import Applied
-from bucketfs.mirror.large_files import Incoming, LargeFiles, Outgoing
+from bucketfs.mirror.large_files import LargeFiles
 from bucketfs.mirror.refusals import Over, Refusals
 from bucketfs.mirror.rollback_check import decode_agreed
 from bucketfs.mirror.scan import FolderScan, Scanner
@@ -169,14 +169,13 @@ class Mirror:
         theirs = seen.root
         await self._settle(theirs)
         done.went_back = await self._went_back(seen)
-        outgoing = Outgoing(self._large)
-        scanned = await self._scan(theirs, done, outgoing)
-        outgoing.settle()
-        done.sending = outgoing.count
+        self._large.begin_round()
+        scanned = await self._scan(theirs, done)
+        done.sending = self._large.departing.end_round()
         await trio.to_thread.run_sync(self._folder.check)
         base = await self._agreed(scanned.root)
         merged = await run_steps(merge_trees(base, scanned.root, theirs, self._conflict_name), self._source)
-        await self._push(base, scanned.root, theirs, merged, done, outgoing.upload or self._upload)
+        await self._push(base, scanned.root, theirs, merged, done, self._large.upload or self._upload)
         await self._apply(scanned, merged.link.cid, done)
         self._agree(seen, merged.link.cid)
         done.root = merged.link.cid
@@ -231,7 +230,7 @@ class Mirror:
         if agreed.encode() != before:
             self._state.note_fact("agreed", agreed.encode())
 
-    async def _scan(self, theirs: Cid, done: Round, outgoing: Outgoing) -> FolderScan:
+    async def _scan(self, theirs: Cid, done: Round) -> FolderScan:
         """The folder's tree; all of it is at the Hub then."""
         self._over.scan()
         base = self._state.position.base
@@ -239,7 +238,7 @@ class Mirror:
             self._folder,
             self._source,
             done.figures,
-            outgoing=outgoing,
+            large=self._large,
             refusals=self._unsent,
             over=self._over,
             reread=self._reread,
@@ -319,11 +318,10 @@ class Mirror:
         self._record(Position(ours, None if same_node(ours, new) else new))
 
     async def _apply(self, scanned: FolderScan, new: Cid, done: Round) -> None:
-        incoming = Incoming(self._large)
         if same_node(scanned.root, new):
-            incoming.settle()
+            self._large.arriving.end_round()
             return
-        applier = Applier(self._folder, self._source, scanned.held, done.figures, incoming=incoming, refusals=self._refusals)
+        applier = Applier(self._folder, self._source, scanned.held, done.figures, large=self._large, refusals=self._refusals)
         done.applied = applier.applied
         await applier.run(scanned.root, new)
         # What was written where our folder is no longer (its disk is gone) must not count as being in it.

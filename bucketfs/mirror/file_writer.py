@@ -11,7 +11,7 @@ import trio
 from bucketfs.dag import FILE_MODE_DEFAULT, RAW, cid_of, codec_of
 from bucketfs.errors import BucketfsError
 from bucketfs.mirror.block_source import MirrorSource
-from bucketfs.mirror.large_files import Incoming
+from bucketfs.mirror.large_files import LargeFiles
 from bucketfs.mirror.refusals import Refusals
 from bucketfs.mirror.state import MirrorState, SeenEntry
 from bucketfs.mirror.unfinished import AttributeChange, Placing, note_all
@@ -86,14 +86,14 @@ class MirrorWriter:
         source: MirrorSource,
         figures: Figures,
         record: ApplyRecord,
-        incoming: Incoming,
+        large: LargeFiles,
         refusals: Refusals,
     ) -> None:
         self._folder = folder
         self._fs = folder.fs
         self._state = folder.state
         self._record = record
-        self._incoming = incoming
+        self._large = large
         self._refusals = refusals
         self._mtime_ns = folder.now_ns() // 10**9 * 10**9 - BEFORE_NS
         # A tree leaves default modes out, so without one means just that, and not what the umask would make of it: else the
@@ -129,12 +129,12 @@ class MirrorWriter:
 
     async def _write_large(self, file: BucketFile) -> None:
         copy_from = None
-        if not self._incoming.is_on_its_way(file):
+        if file.link.cid not in self._large.arriving:
             if await trio.to_thread.run_sync(self._only_attributes, file):
                 return
             copy_from = await trio.to_thread.run_sync(self._folder.copy_of, file)
         try:
-            if not self._incoming.goes_beside(file, copy_from):
+            if not self._large.fetches(file, copy_from):
                 await self._writer.large(file, copy_from)
             elif (aside := self._arrived(file, copy_from)) is not None:
                 await trio.to_thread.run_sync(self._writer.arrived, file, aside)
@@ -144,7 +144,7 @@ class MirrorWriter:
 
     def _arrived(self, file: BucketFile, copy_from: bytes | None) -> AsideFile | None:
         try:
-            return self._incoming.take(file, copy_from)
+            return self._large.arrived(file, copy_from)
         except BucketfsError as error:
             # Also a full disk, or a block that the Hub lost: what is small goes on.
             self._refuse(file, str(error))

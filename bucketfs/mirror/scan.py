@@ -18,7 +18,7 @@ import trio
 from bucketfs.dag import RAW, codec_of, node_info
 from bucketfs.errors import BucketfsError, NameInvalid, NameTooLong, NotFound
 from bucketfs.mirror.block_source import MirrorSource
-from bucketfs.mirror.large_files import Outgoing
+from bucketfs.mirror.large_files import LargeFiles
 from bucketfs.mirror.refusals import Over, Refusals
 from bucketfs.mirror.state import SeenEntry
 from bucketfs.mirror.watched_folder import WatchedFolder
@@ -112,7 +112,7 @@ class Scanner:
         source: MirrorSource,
         figures: Figures,
         *,
-        outgoing: Outgoing,
+        large: LargeFiles,
         refusals: Refusals,
         over: Over,
         reread: bool = False,
@@ -122,7 +122,7 @@ class Scanner:
         self._state = folder.state
         self._source = source
         self._figures = figures
-        self._outgoing = outgoing
+        self._large = large
         self._refusals = refusals
         self._over = over
         self._reread = reread
@@ -279,7 +279,7 @@ class Scanner:
     async def _take_large(self, at: WalkedFolder, file: LocalFile, done: Done[_SettledFile]) -> None:
         self._figures.path = path_text((*at.path, file.entry.name))
         settled = _SettledFile(file)
-        if self._reread or not self._outgoing.goes_beside(file):
+        if self._reread or not self._large.sends(file):
             await self._builder.files([settled], done)
             return
         path, now_ns = (*at.path, file.entry.name), self._folder.now_ns()
@@ -288,7 +288,7 @@ class Scanner:
             self._hold(at, file.entry.name, reason)
             return
         try:
-            built = self._outgoing.take(file)
+            built = self._large.departed(file)
         except NotFound:
             self._unsettled(at, file.entry.name)
         except ONE_PATH as error:

@@ -33,7 +33,7 @@ from bucketfs.transfer.options import (
 from bucketfs.transfer.pulling import pull_folder
 from bucketfs.transfer.pushing import push_folder
 from bucketfs.transfer.temporaries import AsideFile, Asides, listed_asides
-from bucketfs.transfer.write import BucketFile, LocalCopy, LocalWriter, bucket_file, entry_windows, fetch_into
+from bucketfs.transfer.write import BucketFile, FileFetch, LocalWriter, bucket_file, entry_windows
 
 __all__ = [
     "NOT_CARRIED",
@@ -46,7 +46,7 @@ __all__ = [
     "Asides",
     "BucketFile",
     "Figures",
-    "LocalCopy",
+    "FileFetch",
     "LocalEntry",
     "LocalFile",
     "LocalFs",
@@ -61,7 +61,6 @@ __all__ = [
     "WalkedFolder",
     "bucket_file",
     "entry_windows",
-    "fetch_into",
     "left_out",
     "listed_asides",
     "move_by_path",

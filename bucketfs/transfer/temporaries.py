@@ -100,7 +100,7 @@ class Asides:
 
 
 class _Temporary:
-    """Something written beside its name, which takes its place when it is complete."""
+    """Something written beside its name, which takes its place when it is complete. ``entry`` is its status then."""
 
     def __init__(self, fs: LocalFs, path: bytes, asides: Asides) -> None:
         self.path = path
@@ -108,6 +108,7 @@ class _Temporary:
         self._asides = asides
         self._where = asides.new(path)
         self._stands = False
+        self.entry: LocalEntry
 
     def place(self) -> LocalEntry:
         """Renames; the status under the new name, which itself is the business of `LocalFs.sync_folder`."""
@@ -176,8 +177,8 @@ class AsideFile(_Temporary):
 
     def complete(
         self, attributes: NodeAttributes, mode_default: int, *, durable: bool = False, preserve: Preserve = PLAIN
-    ) -> LocalEntry:
-        """Sets what the attributes say; the status. ``durable``: the bytes are on the disk when it returns."""
+    ) -> None:
+        """Sets what the attributes say. ``durable``: the bytes are on the disk when it returns."""
         calls = self._fs.calls
         with ours("writing", self.path):
             # chown(2) clears the special bits, so the mode is set after the owner.
@@ -187,7 +188,7 @@ class AsideFile(_Temporary):
                 calls.utime(self._file, ns=(attributes.mtime_ns, attributes.mtime_ns))
             if durable:
                 calls.fsync(self._file)
-            return self._fs.entry_of(os.path.basename(self.path), os.fstat(self._file))
+            self.entry = self._fs.entry_of(os.path.basename(self.path), os.fstat(self._file))
 
     def _status(self) -> os.stat_result:
         # Of the open file: by now the user may have put another one under the name.
@@ -209,7 +210,7 @@ class AsideFile(_Temporary):
 
 
 class AsideLink(_Temporary):
-    """A symlink. ``entry`` is its status."""
+    """A symlink."""
 
     def __init__(self, fs: LocalFs, path: bytes, target: bytes, attributes: NodeAttributes, asides: Asides) -> None:
         super().__init__(fs, path, asides)

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from itertools import islice
 
 import trio
 
@@ -25,13 +26,15 @@ from bucketfs.dag import (
     node_info,
 )
 from bucketfs.errors import Corrupt
-from bucketfs.remote import LEAVES_RANGE_BYTES, blocks_there, first_error, leaf_contents, windows
+from bucketfs.remote import blocks_there, first_error, leaf_contents, windows
 from bucketfs.transfer.local_fs import ONE_FILE, ONE_PATH, PLAIN, LocalEntry, LocalFs, Preserve
 from bucketfs.transfer.options import Figures, Names, path_text
 from bucketfs.transfer.temporaries import AsideFile, AsideLink, Asides
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 
 WINDOW_ENTRIES = 256
+STEP_BYTES = 128 << 20
+"""A fetch that is begun again repeats at most so much."""
 COPY_LEAVES_PER_HOP = 64
 
 
@@ -89,46 +92,24 @@ def entry_windows(entries: Sequence[tuple[bytes, Link]]) -> Iterator[list[tuple[
     return windows(entries, size_of, count_max=WINDOW_ENTRIES)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """A file or symlink that only lacks its name, and its status."""
-
-    aside: AsideFile | AsideLink
-    entry: LocalEntry
-
-
+@dataclass(eq=False, slots=True)
 class LocalWriter:
     """Writes files. In a thread, right before a file takes its name ``allowed`` is asked (False leaves what stands there), and
     right after ``wrote`` is told. ``placing`` is told before, in a thread too, of files that are complete. ``finish`` says
     which attributes a file shall have here, ``preserve`` which of them it is given. With ``durable`` bytes are on the disk
     before a name is; the names themselves are for the caller to sync."""
 
-    def __init__(
-        self,
-        fs: LocalFs,
-        source: Source,
-        figures: Figures,
-        file_mode: int,
-        *,
-        asides: Asides,
-        preserve: Preserve = PLAIN,
-        durable: bool = False,
-        allowed: Callable[[BucketFile], bool] = lambda file: True,
-        placing: Callable[[list[tuple[BucketFile, LocalEntry]]], None] = lambda found: None,
-        wrote: Callable[[BucketFile, LocalEntry], None] = lambda file, entry: None,
-        finish: Callable[[NodeAttributes], NodeAttributes] = lambda attributes: attributes,
-    ) -> None:
-        self._fs = fs
-        self._source = source
-        self._figures = figures
-        self._file_mode = file_mode
-        self._asides = asides
-        self._preserve = preserve
-        self._durable = durable
-        self._allowed = allowed
-        self._placing = placing
-        self._wrote = wrote
-        self._finish = finish
+    fs: LocalFs
+    source: Source
+    figures: Figures
+    file_mode: int
+    asides: Asides
+    preserve: Preserve = PLAIN
+    durable: bool = False
+    allowed: Callable[[BucketFile], bool] = lambda file: True
+    placing: Callable[[list[tuple[BucketFile, LocalEntry]]], None] = lambda found: None
+    wrote: Callable[[BucketFile, LocalEntry], None] = lambda file, entry: None
+    finish: Callable[[NodeAttributes], NodeAttributes] = lambda attributes: attributes
 
     async def small(
         self,
@@ -141,15 +122,15 @@ class LocalWriter:
         for batch in windows(files, lambda file: file.size_bytes):
             blocks = await trio.to_thread.run_sync(here, batch)
             wanted = [file.block for file in batch if file.block is not None and file.block not in blocks]
-            blocks |= await blocks_there(self._source, wanted)
+            blocks |= await blocks_there(self.source, wanted)
             for file, reason in await trio.to_thread.run_sync(self._write_small, batch, blocks):
                 refuse(file, reason)
-            self._figures.show()
+            self.figures.show()
 
     def _write_small(self, batch: Sequence[BucketFile], blocks: Mapping[Cid, bytes]) -> list[tuple[BucketFile, str]]:
         """In a thread. Returns the files that cannot be written, and why."""
         refused: list[tuple[BucketFile, str]] = []
-        ready: list[tuple[BucketFile, _Ready]] = []
+        ready: list[tuple[BucketFile, AsideFile | AsideLink]] = []
         try:
             for file in batch:
                 try:
@@ -157,86 +138,121 @@ class LocalWriter:
                 except ONE_FILE as error:
                     # Also a name that this file system cannot have: the others can be written.
                     refused.append((file, str(error)))
-            self._placing([(file, one.entry) for file, one in ready])
-            for file, one in ready:
+            self.placing([(file, aside.entry) for file, aside in ready])
+            for file, aside in ready:
                 try:
-                    self._place(file, one)
+                    self._place(file, aside)
                 except ONE_PATH as error:
                     refused.append((file, str(error)))
         finally:
-            for _, one in ready:
-                one.aside.abandon()
+            for _, aside in ready:
+                aside.abandon()
         return refused
 
-    def _written(self, file: BucketFile, blocks: Mapping[Cid, bytes]) -> _Ready:
+    def _written(self, file: BucketFile, blocks: Mapping[Cid, bytes]) -> AsideFile | AsideLink:
         if file.info is not None and file.info.target is not None:
-            link = AsideLink(self._fs, file.where, file.info.target, file.attributes, self._asides)
-            return _Ready(link, link.entry)
+            return AsideLink(self.fs, file.where, file.info.target, file.attributes, self.asides)
         if file.block is None or file.block not in blocks:
             raise Corrupt(f"the Hub lacks block {cid_text(file.block or file.link.cid)} of it")
         data = leaf_data(file.block, blocks[file.block], file.size_bytes)
-        aside = AsideFile(self._fs, file.where, len(data), self._asides)
+        aside = AsideFile(self.fs, file.where, len(data), self.asides)
         try:
             aside.write([(0, data)])
-            self._figures.bytes_done += len(data)
-            return self._complete(file, aside)
+            self.figures.bytes_done += len(data)
+            self._complete(file, aside)
         except BaseException:
             aside.abandon()
             raise
+        return aside
 
-    def _complete(self, file: BucketFile, aside: AsideFile) -> _Ready:
-        wanted = self._finish(file.attributes)
-        return _Ready(aside, aside.complete(wanted, self._file_mode, durable=self._durable, preserve=self._preserve))
+    def _complete(self, file: BucketFile, aside: AsideFile) -> None:
+        wanted = self.finish(file.attributes)
+        aside.complete(wanted, self.file_mode, durable=self.durable, preserve=self.preserve)
 
-    def _place(self, file: BucketFile, one: _Ready) -> None:
-        if self._allowed(file):
-            self._wrote(file, one.aside.place())
+    def _place(self, file: BucketFile, aside: AsideFile | AsideLink) -> None:
+        if self.allowed(file):
+            self.wrote(file, aside.place())
 
     async def large(self, file: BucketFile, copy_from: bytes | None = None) -> None:
         """A file of any length; taken from the local file ``copy_from`` if that has the same content. Raises Denied, Corrupt,
         NoSpace, and what the Hub raises."""
-        self._figures.path = path_text(file.path)
-        aside = await trio.to_thread.run_sync(AsideFile, self._fs, file.where, file.size_bytes, self._asides)
+        self.figures.path = path_text(file.path)
+        fetch = FileFetch(self.fs, self.source, self.figures, file, copy_from)
         try:
-            if copy_from is None or not await trio.to_thread.run_sync(_copy_local, self._fs, copy_from, file, aside):
-                for start in range(0, file.size_bytes, LEAVES_RANGE_BYTES):
-                    stop = min(start + LEAVES_RANGE_BYTES, file.size_bytes)
-                    found = await run_steps(leaves(file.link.cid, start, stop), self._source)
-                    await fetch_into(self._source, found, aside, self._figures)
-            await trio.to_thread.run_sync(self.arrived, file, aside)
+            aside = await trio.to_thread.run_sync(AsideFile, self.fs, file.where, file.size_bytes, self.asides)
+            try:
+                await fetch.run(aside)
+                await trio.to_thread.run_sync(self.arrived, file, aside)
+            finally:
+                aside.abandon()
         finally:
-            aside.abandon()
+            fetch.close()
 
     def arrived(self, file: BucketFile, aside: AsideFile) -> None:
         """In a thread: a file whose bytes are all written aside."""
         try:
-            one = self._complete(file, aside)
-            self._placing([(file, one.entry)])
-            self._place(file, one)
+            self._complete(file, aside)
+            self.placing([(file, aside.entry)])
+            self._place(file, aside)
         finally:
             aside.abandon()
 
 
-async def fetch_into(source: Source, found: Sequence[Leaf], aside: AsideFile, figures: Figures) -> None:
-    """Fetches leaves and writes them, one window ahead of the other."""
-    entry, exit_ = trio.open_memory_channel[list[tuple[int, bytes]]](0)
+class FileFetch:
+    """The bytes of one file on their way into what is written aside: copied from the local file ``copy_from`` if that has the same
+    content, else fetched. After an error `run` may be called again, and goes on."""
 
-    async def fetch() -> None:
-        async with entry, aclosing(leaf_contents(source, found)) as contents:
-            async for pieces in contents:
-                await entry.send(pieces)
+    def __init__(
+        self, fs: LocalFs, source: Source, figures: Figures, file: BucketFile, copy_from: bytes | None = None
+    ) -> None:
+        self._source = source
+        self._figures = figures
+        self._file = file
+        self._done_bytes = 0
+        self._copy: _LocalCopy | None = None
+        if copy_from is not None:
+            with suppress(*ONE_PATH):
+                self._copy = _LocalCopy(fs, copy_from)
 
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(fetch)
-            async for pieces in exit_:
-                await trio.to_thread.run_sync(aside.write, pieces)
-                figures.bytes_were_done(sum(len(data) for _, data in pieces))
-    except BaseExceptionGroup as group:
-        raise first_error(group) from group
+    async def run(self, aside: AsideFile) -> None:
+        """Returns when all is written. Raises what the Hub and the disk raise."""
+        size_bytes = self._file.size_bytes
+        while self._copy is not None:
+            if not await trio.to_thread.run_sync(self._copy.step, self._file, aside):
+                if await trio.to_thread.run_sync(self._copy.finish, self._file, aside):
+                    self._done_bytes = size_bytes
+                self._copy = None
+        while self._done_bytes < size_bytes:
+            stop = min(self._done_bytes + STEP_BYTES, size_bytes)
+            found = await run_steps(leaves(self._file.link.cid, self._done_bytes, stop), self._source)
+            await self._fetch(found, aside)
+            self._done_bytes = stop
+
+    async def _fetch(self, found: Sequence[Leaf], aside: AsideFile) -> None:
+        """Fetches leaves and writes them, one window ahead of the other."""
+        entry, exit_ = trio.open_memory_channel[list[tuple[int, bytes]]](0)
+
+        async def fetch() -> None:
+            async with entry, aclosing(leaf_contents(self._source, found)) as contents:
+                async for pieces in contents:
+                    await entry.send(pieces)
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fetch)
+                async for pieces in exit_:
+                    await trio.to_thread.run_sync(aside.write, pieces)
+                    self._figures.bytes_were_done(sum(len(data) for _, data in pieces))
+        except BaseExceptionGroup as group:
+            raise first_error(group) from group
+
+    def close(self) -> None:
+        """Gives the local file back."""
+        if self._copy is not None:
+            self._copy.close()
 
 
-class LocalCopy:
+class _LocalCopy:
     """The content of a local file, taken into another a step at a time and hashed on the way. The source is opened at once: it may
     lose its name meanwhile. Blocks. Only making one raises (what `ours` makes of an OSError)."""
 
@@ -249,20 +265,18 @@ class LocalCopy:
 
     def step(self, file: BucketFile, aside: AsideFile) -> bool:
         """Copies some megabytes; False when there is nothing more to copy."""
+        copied = 0
         try:
-            for _ in range(COPY_LEAVES_PER_HOP):
-                leaf = next(self._leaves, None)
-                if leaf is None:
-                    return False
+            for leaf in islice(self._leaves, COPY_LEAVES_PER_HOP):
                 aside.write([(self._size_bytes, leaf)])
                 self._tree.add_data(leaf)
                 self._size_bytes += len(leaf)
+                copied += 1
         except ONE_PATH:
             # The Hub has it in any case.
             self._failed = True
-            return False
         self._tree.take_blocks()
-        return self._size_bytes <= file.size_bytes
+        return not self._failed and copied == COPY_LEAVES_PER_HOP and self._size_bytes < file.size_bytes
 
     def finish(self, file: BucketFile, aside: AsideFile) -> bool:
         """Whether that was what is wanted; if not, nothing of it is left in ``aside``."""
@@ -273,21 +287,6 @@ class LocalCopy:
         return same
 
     def close(self) -> None:
-        """Gives the source back."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-
-
-def _copy_local(fs: LocalFs, source: bytes, file: BucketFile, aside: AsideFile) -> bool:
-    """In a thread: the content out of another local file. False when that is not what was wanted."""
-    try:
-        copy = LocalCopy(fs, source)
-    except ONE_PATH:
-        return False
-    try:
-        while copy.step(file, aside):
-            pass
-        return copy.finish(file, aside)
-    finally:
-        copy.close()

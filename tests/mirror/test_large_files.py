@@ -17,7 +17,7 @@ from bucketfs.client import PutCounts
 from bucketfs.dag import RAW, build_file, codec_of, drive, edit_tree, resolve
 from bucketfs.errors import OverQuota
 from bucketfs.mirror import Mirror, MirrorState
-from bucketfs.mirror.large_files import INLINE_BYTES
+from bucketfs.mirror.background import INLINE_BYTES
 from bucketfs.transfer import Asides
 from bucketfs.types import Cid, NodeAttributes, UploadId
 
