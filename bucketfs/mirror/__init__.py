@@ -7,6 +7,7 @@
 from bucketfs.mirror.engine import Mirror, Round
 from bucketfs.mirror.rounds import MirrorPace, MirrorRunner
 from bucketfs.mirror.state import MirrorState, forget_state
+from bucketfs.mirror.watched_folder import WatchedFolder
 
 __all__ = [
     "Mirror",
@@ -14,5 +15,6 @@ __all__ = [
     "MirrorRunner",
     "MirrorState",
     "Round",
+    "WatchedFolder",
     "forget_state",
 ]

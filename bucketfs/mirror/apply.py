@@ -8,7 +8,7 @@ tree: after a power loss a name that is not there yet would look like one that t
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -57,27 +57,22 @@ class _Target:
     waiting: list[_Target] = field(default_factory=list)
 
 
+@dataclass(eq=False)
 class Applier:
     """One walk. ``held`` paths are left alone, with all below them."""
 
-    def __init__(
-        self,
-        folder: WatchedFolder,
-        source: MirrorSource,
-        held: set[Names],
-        figures: Figures,
-        *,
-        large: LargeFiles,
-        refusals: Refusals,
-    ) -> None:
-        self._folder = folder
-        self._fs = folder.fs
-        self._state = folder.state
-        self._source = source
-        self._held = held
-        self._large = large
-        self._record = ApplyRecord(folder.state, source)
-        self._writer = MirrorWriter(folder, source, figures, self._record, large, refusals)
+    folder: WatchedFolder
+    source: MirrorSource
+    held: set[Names]
+    figures: Figures
+    large: LargeFiles
+    refusals: Refusals
+
+    def __post_init__(self) -> None:
+        self._fs = self.folder.fs
+        self._state = self.folder.state
+        self._record = ApplyRecord(self.folder.state, self.source)
+        self._writer = MirrorWriter(self.folder, self.source, self.figures, self._record, self.large, self.refusals)
         self._unfolding = Unfolding()
         self._removals: list[Names] = []
         self._touched: list[_Target] = []
@@ -91,17 +86,17 @@ class Applier:
         """From ``old``, which the scan saw, to ``new``. Raises what the Hub and a full disk raise; what was done by then is
         done and noted."""
         top = _Target((), old, new)
-        top.attributes = (await run_steps(list_directory(new), self._source)).attributes
+        top.attributes = (await run_steps(list_directory(new), self.source)).attributes
         try:
             await trio.to_thread.run_sync(self._note_filling, [top])
             await self._walk(top)
             await trio.to_thread.run_sync(self._remove_all)
-            self.applied.arriving = self._large.arriving.end_round()
+            self.applied.arriving = self.large.arriving.end_round()
             await trio.to_thread.run_sync(self._finish_folders)
         finally:
             self._record.flush()
             # Not in a thread: also when this task is cancelled nothing is to stay half-made.
-            finish_all(self._folder)
+            finish_all(self.folder)
         return self.applied
 
     async def _walk(self, top: _Target) -> None:
@@ -116,7 +111,7 @@ class Applier:
             child.counted = current.counted or child.old is None
             try:
                 if child.counted and not current.counted:
-                    await run_steps(check_small_tree(child.new), self._source)
+                    await run_steps(check_small_tree(child.new), self.source)
             except TooLarge as error:
                 self._record.leave(child.path, str(error))
                 continue
@@ -137,12 +132,12 @@ class Applier:
     async def _open(self, at: _Target) -> None:
         """Makes the folder, writes the files of it that differ, and notes its folders and what is to go for later. Raises
         Denied when it must not be touched."""
-        directory = await run_steps(list_directory(at.new), self._source)
+        directory = await run_steps(list_directory(at.new), self.source)
         self._unfolding.open(at.new, len(directory.entries))
         self.applied.impossible += left_out(at.path, directory.impossible)
         old: Mapping[bytes, Link] = {}
         if at.old is not None:
-            old = (await run_steps(list_directory(at.old), self._source)).entries
+            old = (await run_steps(list_directory(at.old), self.source)).entries
         at.mode_here = await trio.to_thread.run_sync(self._make, at)
         self._removals += [(*at.path, name) for name in old if name not in directory.entries and (at.path or name != SEED)]
         differing = [
@@ -155,7 +150,7 @@ class Applier:
         await self._take(at, [found for found in differing if not self._is_held((*at.path, found[0]))], old)
 
     def _is_held(self, path: Names) -> bool:
-        if path in self._held:
+        if path in self.held:
             self._record.leave(path, HELD)
             return True
         return False
@@ -164,16 +159,16 @@ class Applier:
         """In a thread: a folder we can write into. Its mode if it was there, None for a new one. Raises Denied when something
         else stands there than the scan saw."""
         if not at.path:
-            here = self._folder.look(())
+            here = self.folder.look(())
             if here is None or not here.is_directory:
-                raise NotFound(f"the folder {os.fsdecode(self._folder.top)} is gone")
+                raise NotFound(f"the folder {os.fsdecode(self.folder.top)} is gone")
             at.identity = _identity(here)
             return here.mode
-        here = self._folder.check_folder(at.path)
+        here = self.folder.check_folder(at.path)
         seen = self._state.seen_at(at.path)
         at.keeps_mode = here is not None and seen is not None and seen.entry.mode != here.mode
-        made = self._fs.make_folder(self._folder.where(at.path), replace=True)
-        at.identity = _identity(self._folder.look(at.path))
+        made = self._fs.make_folder(self.folder.where(at.path), replace=True)
+        at.identity = _identity(self.folder.look(at.path))
         if made is None:
             self._record.gone += [] if seen is None else [at.path]
             self._record.flush()
@@ -184,7 +179,7 @@ class Applier:
         """In a thread: before anything is done to these folders."""
         found: list[tuple[Names, Unfinished]] = []
         for at in targets:
-            here = self._folder.look(at.path)
+            here = self.folder.look(at.path)
             before = None if here is None or not here.is_directory else (here.inode, here.mode)
             mode = at.attributes.mode if at.attributes.mode is not None else DIRECTORY_MODE_DEFAULT
             if not at.path and here is not None:
@@ -201,18 +196,18 @@ class Applier:
                 self._record.leave(at.path, str(error))
 
     def _finish_folder(self, at: _Target) -> None:
-        where = self._folder.where(at.path)
-        if not self._folder.is_inside(at.path) or _identity(self._folder.look(at.path)) != at.identity:
+        where = self.folder.where(at.path)
+        if not self.folder.is_inside(at.path) or _identity(self.folder.look(at.path)) != at.identity:
             raise Denied(CHANGED)
         if at.keeps_mode and at.mode_here is not None:
             self._record.leave(at.path, CHANGED)
             self._fs.set_attributes(where, NO_ATTRIBUTES, at.mode_here)
         elif at.path:
-            self._fs.set_attributes(where, at.attributes, DIRECTORY_MODE_DEFAULT, self._folder.preserve)
+            self._fs.set_attributes(where, at.attributes, DIRECTORY_MODE_DEFAULT, self.folder.preserve)
         elif at.attributes.mtime_ns is not None and at.mode_here is not None:
             self._fs.set_attributes(where, NodeAttributes(mtime_ns=at.attributes.mtime_ns), at.mode_here)
         self._fs.sync_folder(where)
-        here = self._folder.look(at.path)
+        here = self.folder.look(at.path)
         if here is not None and here.is_directory and not at.keeps_mode:
             seen = self._state.seen_at(at.path)
             crossed = seen is not None and seen.crossed
@@ -222,12 +217,12 @@ class Applier:
 
     async def _take(self, at: _Target, differing: Sequence[tuple[bytes, Link]], old: Mapping[bytes, Link]) -> None:
         for window in entry_windows(differing):
-            nodes = await self._source.get_many([link.cid for _, link in window if codec_of(link.cid) == DAG_PB])
+            nodes = await self.source.get_many([link.cid for _, link in window if codec_of(link.cid) == DAG_PB])
             files: list[BucketFile] = []
             for name, link in window:
                 path = (*at.path, name)
-                was_folder = await folder_at(self._source, old.get(name))
-                file = bucket_file(link, self._folder.where(path), path, nodes.get(link.cid, b""))
+                was_folder = await folder_at(self.source, old.get(name))
+                file = bucket_file(link, self.folder.where(path), path, nodes.get(link.cid, b""))
                 if file is None:
                     at.waiting.append(_Target(path, was_folder, link.cid, node_info(link.cid, nodes[link.cid]).attributes))
                 # A file where a folder was: all in that goes first.
@@ -246,15 +241,15 @@ class Applier:
         for path in self._removals:
             if self._is_held(path):
                 continue
-            if self._folder.is_inside(path):
+            if self.folder.is_inside(path):
                 self._remove(path)
-                self._fs.sync_folder(os.path.dirname(self._folder.where(path)))
+                self._fs.sync_folder(os.path.dirname(self.folder.where(path)))
             else:
                 self._record.leave(path, CHANGED)
 
     def _note_removing(self, paths: Sequence[Names]) -> None:
         """Only of a folder a half can be gone."""
-        kinds = [(path, self._folder.look(path)) for path in paths]
+        kinds = [(path, self.folder.look(path)) for path in paths]
         note_all(self._state, [(path, Removing()) for path, here in kinds if here is not None and here.is_directory])
 
     async def _remove_folder(self, path: Names) -> bool:
@@ -262,13 +257,63 @@ class Applier:
         return await trio.to_thread.run_sync(self._remove, path)
 
     def _remove(self, path: Names) -> bool:
-        """In a thread: whether nothing is at a path any more."""
-        removed = self._folder.remove(path, self._held)
-        for left, reason in removed.left:
-            self._record.leave(left, reason)
-        self.applied.removed += removed.count
-        self._record.gone += removed.gone
-        return not removed.left
+        """In a thread: removes the file, or the folder with all below it, at a path. What is not as it was seen, or is held, stays,
+        and so do the folders above it. Whether nothing is there any more."""
+        left_before = len(self.applied.left)
+        here = self.folder.look(path)
+        if here is None:
+            self._record.gone.append(path)
+        elif here.is_directory:
+            self._remove_below(path)
+        else:
+            self._remove_file(path, here)
+        return len(self.applied.left) == left_before
+
+    def _remove_file(self, path: Names, here: LocalEntry) -> None:
+        if here.kind is None or path in self.held:
+            self._record.leave(path, HELD)
+            return
+        seen = self._state.seen_at(path)
+
+        def remove(where: bytes) -> None:
+            if seen is None or not seen.vouches_for(here) or not self.folder.is_inside(path):
+                raise Denied(CHANGED)
+            self._fs.remove_file(where)
+
+        self._removed(path, remove)
+
+    def _remove_below(self, above: Names) -> None:
+        waiting, emptied = [above], []
+        while waiting:
+            path = waiting.pop()
+            if self._is_held(path):
+                continue
+            try:
+                here = self.folder.look(path)
+                if here is None or not here.is_directory or not self.folder.is_inside(path):
+                    raise Denied(CHANGED)
+                # One that is read-only could not be emptied.
+                self._fs.make_folder(self.folder.where(path), replace=False)
+                entries = self._fs.scan(self.folder.where(path))
+            except ONE_PATH as error:
+                self._record.leave(path, str(error))
+                continue
+            emptied.append(path)
+            waiting += [(*path, entry.name) for entry in entries if entry.is_directory]
+            for entry in entries:
+                if not entry.is_directory:
+                    self._remove_file((*path, entry.name), entry)
+        for path in reversed(emptied):
+            self._removed(path, self._fs.remove_empty)
+
+    def _removed(self, path: Names, remove: Callable[[bytes], None]) -> None:
+        try:
+            remove(self.folder.where(path))
+        except ONE_PATH as error:
+            self._record.leave(path, str(error))
+        else:
+            self._record.gone.append(path)
+            self.applied.removed += 1
 
 
 def _identity(entry: LocalEntry | None) -> tuple[int, int] | None:

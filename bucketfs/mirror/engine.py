@@ -19,10 +19,8 @@ rule; what the scan cannot see is held by `Scanner`'s; a folder that is not the 
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import trio
 
@@ -36,21 +34,16 @@ from bucketfs.mirror.large_files import LargeFiles
 from bucketfs.mirror.refusals import Over, Refusals
 from bucketfs.mirror.rollback_check import decode_agreed
 from bucketfs.mirror.scan import FolderScan, Scanner
-from bucketfs.mirror.state import Attempt, MirrorState, Position
+from bucketfs.mirror.state import Attempt, Position
 from bucketfs.mirror.unfinished import finish_all
 from bucketfs.mirror.watched_folder import WatchedFolder
 from bucketfs.remote import Look, Remote, kinds_of, send_all
 from bucketfs.transfer import (
-    PLAIN,
-    Asides,
     Figures,
-    LocalFs,
     Names,
-    Preserve,
     Progress,
     Skipped,
     path_text,
-    real_path,
     unwatched,
 )
 from bucketfs.types import Cid, Kind, Link, NodeAttributes, UploadId
@@ -83,38 +76,25 @@ class Round:
         return bool(self.pushed or self.applied.written or self.applied.removed)
 
 
+@dataclass(eq=False)
 class Mirror:
-    """The mirror of the folder ``local``, whose ``state`` is this task's alone."""
+    """The mirror of a folder, whose state is this task's alone. ``hub_ahead_ns``: by how much the Hub's clock is ahead of ours,
+    as far as that is known."""
 
-    def __init__(
-        self,
-        remote: Remote,
-        local: Path,
-        state: MirrorState,
-        conflict_name: ConflictName,
-        *,
-        asides: Asides | None = None,
-        preserve: Preserve = PLAIN,
-        progress: Progress = unwatched,
-        now_ns: Callable[[], int] = time.time_ns,
-        hub_ahead_ns: Callable[[], int] = lambda: 0,
-        fs: LocalFs | None = None,
-    ) -> None:
-        """``asides`` names what is written aside, ``preserve`` says which attributes of the bucket files get here.
-        ``hub_ahead_ns``: by how much the Hub's clock is ahead of ours, as far as that is known."""
-        self._folder = WatchedFolder(real_path(local), state, asides or Asides(), preserve, fs or LocalFs(), now_ns)
-        self._remote = remote
-        self._state = state
-        self._source = MirrorSource(remote, state)
-        self._conflict_name = conflict_name
-        self._progress = progress
-        self._now_ns = now_ns
-        self._hub_ahead_ns = hub_ahead_ns
+    remote: Remote
+    folder: WatchedFolder
+    conflict_name: ConflictName
+    progress: Progress = unwatched
+    hub_ahead_ns: Callable[[], int] = lambda: 0
+
+    def __post_init__(self) -> None:
+        self._state = self.folder.state
+        self._source = MirrorSource(self.remote, self._state)
         self._reread = False
         self._refusals = Refusals()
         self._unsent = Refusals()
         self._over = Over()
-        self._large = LargeFiles(remote, self._folder, progress)
+        self._large = LargeFiles(self.remote, self.folder, self.progress)
         # The same for all rounds until one succeeds: what one has sent, the Hub keeps for the next.
         self._upload = UploadId(secrets.token_bytes(16))
 
@@ -135,7 +115,7 @@ class Mirror:
                     raise
             except OverQuota as error:
                 # Each time fewer files are left.
-                if not self._over.leave_out_largest(str(error), self._now_ns()):
+                if not self._over.leave_out_largest(str(error), self.folder.now_ns()):
                     raise
             else:
                 self._reread = False
@@ -152,29 +132,25 @@ class Mirror:
         """Whether a large file is on its way."""
         return self._large.busy
 
-    def made(self, name: bytes) -> bool:
-        """Whether a name in the folder is of something that we write aside."""
-        return self._folder.asides.made(name)
-
     async def gather(self) -> None:
         """Returns when a round can take what was carried."""
         await self._large.gather()
 
     async def _once(self) -> Round:
-        done = Round(Figures(progress=self._progress))
-        await trio.to_thread.run_sync(self._folder.check)
-        await trio.to_thread.run_sync(self._folder.asides.clear_dead, self._folder.top)
-        await trio.to_thread.run_sync(finish_all, self._folder)
-        seen = await self._remote.look()
+        done = Round(Figures(progress=self.progress))
+        await trio.to_thread.run_sync(self.folder.check)
+        await trio.to_thread.run_sync(self.folder.asides.clear_dead, self.folder.top)
+        await trio.to_thread.run_sync(finish_all, self.folder)
+        seen = await self.remote.look()
         theirs = seen.root
         await self._settle(theirs)
         done.went_back = await self._went_back(seen)
         self._large.begin_round()
         scanned = await self._scan(theirs, done)
         done.sending = self._large.departing.end_round()
-        await trio.to_thread.run_sync(self._folder.check)
+        await trio.to_thread.run_sync(self.folder.check)
         base = await self._agreed(scanned.root)
-        merged = await run_steps(merge_trees(base, scanned.root, theirs, self._conflict_name), self._source)
+        merged = await run_steps(merge_trees(base, scanned.root, theirs, self.conflict_name), self._source)
         await self._push(base, scanned.root, theirs, merged, done, self._large.upload or self._upload)
         await self._apply(scanned, merged.link.cid, done)
         self._agree(seen, merged.link.cid)
@@ -208,11 +184,11 @@ class Mirror:
     async def _went_back(self, seen: Look) -> bool:
         """Whether the Hub shows an older state than the one agreed on; the base is such then that nothing newer is lost."""
         agreed = decode_agreed(self._state.fact("agreed"))
-        now_ns = self._now_ns()
+        now_ns = self.folder.now_ns()
         if not agreed.is_older(seen) and not (
             agreed.root is not None
-            and agreed.may_ask(seen, now_ns, now_ns + self._hub_ahead_ns())
-            and await self._remote.missing([agreed.root], self._upload)
+            and agreed.may_ask(seen, now_ns, now_ns + self.hub_ahead_ns())
+            and await self.remote.missing([agreed.root], self._upload)
         ):
             return False
         position = self._state.position
@@ -226,7 +202,7 @@ class Mirror:
         agreed = decode_agreed(self._state.fact("agreed"))
         before = agreed.encode()
         if agreed.root != new or not agreed.time_ns:
-            agreed.agree(seen, new, self._now_ns())
+            agreed.agree(seen, new, self.folder.now_ns())
         if agreed.encode() != before:
             self._state.note_fact("agreed", agreed.encode())
 
@@ -235,7 +211,7 @@ class Mirror:
         self._over.scan()
         base = self._state.position.base
         scanner = Scanner(
-            self._folder,
+            self.folder,
             self._source,
             done.figures,
             large=self._large,
@@ -247,7 +223,7 @@ class Mirror:
         self._state.begin()
         try:
             scanned = await send_all(
-                self._remote, self._upload, lambda emit: scanner.run(base, above, emit), done.figures.sent
+                self.remote, self._upload, lambda emit: scanner.run(base, above, emit), done.figures.sent
             )
             self._source.flush()
             self._state.commit()
@@ -309,23 +285,23 @@ class Mirror:
             # That the top folder's time moved is no news.
             done.pushed = sum(bool(change.path) for change in await run_steps(diff(theirs, new), self._source))
             blocks = list(merged.blocks.items())
-            await send_all(self._remote, self._upload, lambda emit: emit(blocks), done.figures.sent)
+            await send_all(self.remote, self._upload, lambda emit: emit(blocks), done.figures.sent)
             conflicts = tuple(
                 (conflict.path, conflict.copy) for conflict in merged.conflicts if conflict.side.name == "OURS"
             )
             self._record(Position(base, None, Attempt(ours, new, conflicts)))
-            await self._remote.swap(theirs, new, upload)
+            await self.remote.swap(theirs, new, upload)
         self._record(Position(ours, None if same_node(ours, new) else new))
 
     async def _apply(self, scanned: FolderScan, new: Cid, done: Round) -> None:
         if same_node(scanned.root, new):
             self._large.arriving.end_round()
             return
-        applier = Applier(self._folder, self._source, scanned.held, done.figures, large=self._large, refusals=self._refusals)
+        applier = Applier(self.folder, self._source, scanned.held, done.figures, large=self._large, refusals=self._refusals)
         done.applied = applier.applied
         await applier.run(scanned.root, new)
         # What was written where our folder is no longer (its disk is gone) must not count as being in it.
-        await trio.to_thread.run_sync(self._folder.check)
+        await trio.to_thread.run_sync(self.folder.check)
         if not done.applied.left and not done.applied.arriving:
             self._record(Position(new))
 

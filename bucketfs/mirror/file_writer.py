@@ -48,15 +48,17 @@ class Applied:
     """How many large files are fetched in the background."""
 
 
+@dataclass(eq=False)
 class ApplyRecord:
     """What was done in the folder, and what of it the state does not say yet."""
 
-    def __init__(self, state: MirrorState, source: MirrorSource) -> None:
+    state: MirrorState
+    source: MirrorSource
+
+    def __post_init__(self) -> None:
         self.applied = Applied()
         self.written: list[tuple[Names, SeenEntry]] = []
         self.gone: list[Names] = []
-        self._state = state
-        self._source = source
 
     def leave(self, path: Names, reason: str) -> None:
         """A path stays as it is."""
@@ -68,43 +70,39 @@ class ApplyRecord:
         if self.written or self.gone:
             written, self.written = self.written, []
             gone, self.gone = self.gone, []
-            with self._state.together():
-                self._source.flush()
+            with self.state.together():
+                self.source.flush()
                 # In this order: a name may be both.
                 for path in gone:
-                    self._state.forget(path)
+                    self.state.forget(path)
                 for path, seen in written:
-                    self._state.note(path, seen)
+                    self.state.note(path, seen)
 
 
+@dataclass(eq=False)
 class MirrorWriter:
     """Writes files, as far as their places are as the scan saw them."""
 
-    def __init__(
-        self,
-        folder: WatchedFolder,
-        source: MirrorSource,
-        figures: Figures,
-        record: ApplyRecord,
-        large: LargeFiles,
-        refusals: Refusals,
-    ) -> None:
-        self._folder = folder
-        self._fs = folder.fs
-        self._state = folder.state
-        self._record = record
-        self._large = large
-        self._refusals = refusals
-        self._mtime_ns = folder.now_ns() // 10**9 * 10**9 - BEFORE_NS
+    folder: WatchedFolder
+    source: MirrorSource
+    figures: Figures
+    record: ApplyRecord
+    large: LargeFiles
+    refusals: Refusals
+
+    def __post_init__(self) -> None:
+        self._fs = self.folder.fs
+        self._state = self.folder.state
+        self._mtime_ns = self.folder.now_ns() // 10**9 * 10**9 - BEFORE_NS
         # A tree leaves default modes out, so without one means just that, and not what the umask would make of it: else the
         # next write here would carry the umask to everybody.
         self._writer = LocalWriter(
-            folder.fs,
-            source,
-            figures,
+            self.folder.fs,
+            self.source,
+            self.figures,
             FILE_MODE_DEFAULT,
-            asides=folder.asides,
-            preserve=folder.preserve,
+            asides=self.folder.asides,
+            preserve=self.folder.preserve,
             durable=True,
             allowed=self._may_replace,
             placing=self._placing,
@@ -114,49 +112,49 @@ class MirrorWriter:
 
     def is_due(self, file: BucketFile) -> bool:
         """Whether a file is to be written now: what was refused before is tried now and then only."""
-        reason = self._refusals.reason(file.path, file.link.cid, self._folder.now_ns())
+        reason = self.refusals.reason(file.path, file.link.cid, self.folder.now_ns())
         if reason:
-            self._record.leave(file.path, reason)
+            self.record.leave(file.path, reason)
         return not reason
 
     async def write(self, files: Sequence[BucketFile]) -> None:
         """Writes files. Raises what the Hub and a full disk raise."""
         await self._writer.small([file for file in files if file.is_small], self._refuse, self._leaves_here)
-        self._record.flush()
+        self.record.flush()
         for file in files:
             if not file.is_small:
                 await self._write_large(file)
 
     async def _write_large(self, file: BucketFile) -> None:
         copy_from = None
-        if file.link.cid not in self._large.arriving:
+        if file.link.cid not in self.large.arriving:
             if await trio.to_thread.run_sync(self._only_attributes, file):
                 return
-            copy_from = await trio.to_thread.run_sync(self._folder.copy_of, file)
+            copy_from = await trio.to_thread.run_sync(self.folder.copy_of, file)
         try:
-            if not self._large.fetches(file, copy_from):
+            if not self.large.fetches(file, copy_from):
                 await self._writer.large(file, copy_from)
             elif (aside := self._arrived(file, copy_from)) is not None:
                 await trio.to_thread.run_sync(self._writer.arrived, file, aside)
         except ONE_FILE as error:
             self._refuse(file, str(error))
-        self._record.flush()
+        self.record.flush()
 
     def _arrived(self, file: BucketFile, copy_from: bytes | None) -> AsideFile | None:
         try:
-            return self._large.arrived(file, copy_from)
+            return self.large.arrived(file, copy_from)
         except BucketfsError as error:
             # Also a full disk, or a block that the Hub lost: what is small goes on.
             self._refuse(file, str(error))
             return None
 
     def _refuse(self, file: BucketFile, reason: str) -> None:
-        self._refusals.note(file.path, file.link.cid, reason, self._folder.now_ns())
-        self._record.leave(file.path, reason)
+        self.refusals.note(file.path, file.link.cid, reason, self.folder.now_ns())
+        self.record.leave(file.path, reason)
 
     def _only_attributes(self, file: BucketFile) -> bool:
         """In a thread: whether the content is here already, and only mode or times had to be set."""
-        here, seen = self._folder.look(file.path), self._state.seen_at(file.path)
+        here, seen = self.folder.look(file.path), self._state.seen_at(file.path)
         if here is None or here.kind is not Kind.FILE or here.size_bytes != file.size_bytes:
             return False
         if seen is None or not seen.vouches_for(here):
@@ -165,13 +163,13 @@ class MirrorWriter:
             if self._fs.cid_of(file.where, file.attributes) != file.link.cid or not self._may_replace(file):
                 return False
             wanted = self._finished(file.attributes)
-            mode = self._folder.preserve.mode(FILE_MODE_DEFAULT if wanted.mode is None else wanted.mode)
+            mode = self.folder.preserve.mode(FILE_MODE_DEFAULT if wanted.mode is None else wanted.mode)
             mtimes_ns = (here.mtime_ns, here.mtime_ns if wanted.mtime_ns is None else wanted.mtime_ns)
             modes, wanted = (here.mode, mode), replace(wanted, mode=mode)
             what = AttributeChange(here.inode, here.size_bytes, modes, mtimes_ns, wanted, file.link)
             note_all(self._state, [(file.path, what)])
-            self._fs.set_attributes(file.where, wanted, mode, self._folder.preserve)
-            after = self._folder.look(file.path)
+            self._fs.set_attributes(file.where, wanted, mode, self.folder.preserve)
+            after = self.folder.look(file.path)
         except BucketfsError:
             return False
         if after is not None and after.inode == here.inode:
@@ -181,12 +179,12 @@ class MirrorWriter:
     def _leaves_here(self, batch: Sequence[BucketFile]) -> dict[Cid, bytes]:
         """In a thread: the bytes of those small files that stand here under another name."""
         # What the batch before has written may be the same content.
-        self._record.flush()
+        self.record.flush()
         found: dict[Cid, bytes] = {}
         for file in batch:
             if file.block is None or codec_of(file.block) != RAW:
                 continue
-            where = self._folder.copy_of(file)
+            where = self.folder.copy_of(file)
             if where is not None:
                 with suppress(BucketfsError):
                     # What cannot be read, or is not it any more, is fetched.
@@ -196,9 +194,9 @@ class MirrorWriter:
         return found
 
     def _may_replace(self, file: BucketFile) -> bool:
-        as_seen = self._folder.is_as_seen(file.path)
+        as_seen = self.folder.is_as_seen(file.path)
         if not as_seen:
-            self._record.leave(file.path, CHANGED)
+            self.record.leave(file.path, CHANGED)
         return as_seen
 
     def _placing(self, found: list[tuple[BucketFile, LocalEntry]]) -> None:
@@ -208,10 +206,10 @@ class MirrorWriter:
         )
 
     def _wrote(self, file: BucketFile, entry: LocalEntry) -> None:
-        self._record.applied.written += 1
+        self.record.applied.written += 1
         shown = entry.shows_mtime(self._finished(file.attributes).mtime_ns) and entry.size_bytes == file.size_bytes
         if file.kind is Kind.SYMLINK or shown:
-            self._record.written.append((file.path, SeenEntry(entry, file.link)))
+            self.record.written.append((file.path, SeenEntry(entry, file.link)))
 
     def _finished(self, attributes: NodeAttributes) -> NodeAttributes:
         return attributes if attributes.mtime_ns is not None else replace(attributes, mtime_ns=self._mtime_ns)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import trio
@@ -24,16 +25,19 @@ COPIES_MAX = 64
 """So many files are opened in a round to be copied after it: they may lose their names in it. Others are copied within it."""
 
 
+@dataclass(eq=False)
 class LargeFiles:
     """What is on its way in the background, both ways."""
 
-    def __init__(self, remote: Remote, folder: WatchedFolder, progress: Progress) -> None:
+    remote: Remote
+    folder: WatchedFolder
+    progress: Progress
+
+    def __post_init__(self) -> None:
         self.arriving: Background[Cid, AsideFile] = Background()
         self.departing: Background[LocalFile, tuple[Built, UploadId]] = Background()
-        self._remote = remote
-        self._source = NodeSource(remote)
-        self._folder = folder
-        self._figures = Figures(progress=progress)
+        self._source = NodeSource(self.remote)
+        self._figures = Figures(progress=self.progress)
         self._copies = 0
         self.upload: UploadId | None = None
         """An upload that brought a file, and is over when the root is swapped."""
@@ -74,7 +78,7 @@ class LargeFiles:
 
         def make() -> Work[AsideFile]:
             self._copies += copy_from is not None
-            arrival = _Arrival(file, self._folder, self._source, self._figures, copy_from)
+            arrival = _Arrival(file, self.folder, self._source, self._figures, copy_from)
             return Work(file.size_bytes, arrival.act, arrival.drop)
 
         aside = self.arriving.result(file.link.cid, make)
@@ -94,7 +98,7 @@ class LargeFiles:
 
             async def act() -> tuple[Built, UploadId]:
                 built = await send_all(
-                    self._remote,
+                    self.remote,
                     upload,
                     lambda emit: TreeBuilder(self._source, emit, self._figures.bytes_were_done).file(file),
                     self._figures.sent,

@@ -52,33 +52,24 @@ class MirrorPace:
     poll_s: float = 30.0
 
 
+@dataclass(eq=False)
 class MirrorRunner:
     """Runs the rounds of a mirror. ``told`` hears of each, ``troubled`` of an error and how long it is waited for (seconds),
     ``say`` of what a user should know besides."""
 
-    def __init__(
-        self,
-        mirror: Mirror,
-        local: Path,
-        spare: Path,
-        *,
-        pace: MirrorPace,
-        told: Callable[[Round], None],
-        troubled: Callable[[BucketfsError, float], None],
-        say: Callable[[str], None],
-        backoff: Backoff | None = None,
-        observer: BaseObserver | None = None,
-    ) -> None:
-        self._mirror = mirror
-        self._local = local
-        self._spare = spare
-        self._pace = pace
-        self._told = told
-        self._troubled = troubled
-        self._say = say
-        self._backoff = backoff or Backoff()
-        self._observer = observer
-        self._soon_s = pace.quiet_s
+    mirror: Mirror
+    local: Path
+    spare: Path
+    pace: MirrorPace
+    told: Callable[[Round], None]
+    troubled: Callable[[BucketfsError, float], None]
+    say: Callable[[str], None]
+    backoff: Backoff | None = None
+    observer: BaseObserver | None = None
+
+    def __post_init__(self) -> None:
+        self._backoff = self.backoff or Backoff()
+        self._soon_s = self.pace.quiet_s
         self._changed = trio.Event()
         self._again = trio.Event()
 
@@ -96,56 +87,56 @@ class MirrorRunner:
         """Rounds until cancelled. Raises what does not pass: the folder is another one, the bucket is gone, a right is missing."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._mirror.carry, self.changed)
+                nursery.start_soon(self.mirror.carry, self.changed)
                 await self._rounds()
         except BaseExceptionGroup as group:
             raise first_error(group) from group
 
     async def _rounds(self) -> None:
         local_changes = LocalChanges(
-            self._local,
-            self._spare,
+            self.local,
+            self.spare,
             touched=self.changed,
             polling=self._polls,
-            made=self._mirror.made,
-            observer=self._observer,
+            made=self.mirror.folder.asides.made,
+            observer=self.observer,
         )
         async with local_changes as changes:
             while True:
                 # Renewed before the round: what changes while it runs is for the next one.
                 self._changed, self._again = trio.Event(), trio.Event()
                 try:
-                    done = await self._mirror.round()
+                    done = await self.mirror.round()
                 except PASSING as error:
                     delay_s = self._backoff.next_s()
-                    self._troubled(error, delay_s)
+                    self.troubled(error, delay_s)
                     with trio.move_on_after(delay_s):
                         await self._again.wait()
                     continue
                 self._backoff.reset()
-                self._told(done)
+                self.told(done)
                 await trio.to_thread.run_sync(changes.check)
                 await self._until_due(changes, self._next_s(done))
 
     def _polls(self, reason: str) -> None:
-        self._say(f"{self._local} is looked at every {self._pace.poll_s:.0f} s from now on: {reason}")
+        self.say(f"{self.local} is looked at every {self.pace.poll_s:.0f} s from now on: {reason}")
 
     def _next_s(self, done: Round) -> float:
         """When to look again for what was changing, unasked: later and later while nothing comes of it."""
         if not done.soon:
-            self._soon_s = self._pace.quiet_s
+            self._soon_s = self.pace.quiet_s
             return math.inf
         wait_s = self._soon_s
-        self._soon_s = self._pace.quiet_s if done.did_something else min(self._soon_s * 2, self._pace.rescan_s)
+        self._soon_s = self.pace.quiet_s if done.did_something else min(self._soon_s * 2, self.pace.rescan_s)
         return wait_s
 
     async def _until_due(self, changes: LocalChanges, wait_s: float) -> None:
-        with trio.move_on_after(min(wait_s, self._pace.poll_s if changes.polling else self._pace.rescan_s)):
+        with trio.move_on_after(min(wait_s, self.pace.poll_s if changes.polling else self.pace.rescan_s)):
             await self._changed.wait()
-        latest = trio.current_time() + self._pace.longest_s
+        latest = trio.current_time() + self.pace.longest_s
         while True:
             self._changed = trio.Event()
-            with trio.move_on_after(min(self._pace.quiet_s, latest - trio.current_time())) as quiet:
+            with trio.move_on_after(min(self.pace.quiet_s, latest - trio.current_time())) as quiet:
                 await self._changed.wait()
             if quiet.cancelled_caught:
                 return

@@ -101,52 +101,44 @@ class _SettledFile:
             raise Unsettled("it changes")
 
 
+@dataclass(eq=False)
 class Scanner:
     """One walk over the folder, by the `WalkRules` of a mirror. What it sees goes into the state, whose transaction is the
     caller's: it must not be committed before all that was emitted has arrived. With ``reread`` every file is read and
     offered."""
 
-    def __init__(
-        self,
-        folder: WatchedFolder,
-        source: MirrorSource,
-        figures: Figures,
-        *,
-        large: LargeFiles,
-        refusals: Refusals,
-        over: Over,
-        reread: bool = False,
-    ) -> None:
-        self._folder = folder
-        self._fs = folder.fs
-        self._state = folder.state
-        self._source = source
-        self._figures = figures
-        self._large = large
-        self._refusals = refusals
-        self._over = over
-        self._reread = reread
+    folder: WatchedFolder
+    source: MirrorSource
+    figures: Figures
+    large: LargeFiles
+    refusals: Refusals
+    over: Over
+    reread: bool = False
+
+    def __post_init__(self) -> None:
+        self._fs = self.folder.fs
+        self._state = self.folder.state
         self._found = FolderScan(Cid(b""))
         self._gone: list[Names] = []
         self._seen: dict[bytes, SeenEntry] = {}
-        """What was seen in the folder that is being looked at."""
+        """What was seen in the self.folder that is being looked at."""
         self._device = 0
 
     async def run(self, base: Cid | None, above: NodeAttributes, emit: Emit) -> FolderScan:
         """The tree, as an edit of ``base``; ``above`` is what the bucket's root itself carries. Raises NotFound or Denied when the
         folder itself cannot be read."""
         self._emit = emit
-        self._builder = TreeBuilder(self._source, emit, self._figures.bytes_were_done)
-        entry = await trio.to_thread.run_sync(self._folder.look, ())
+        self._builder = TreeBuilder(self.source, emit, self.figures.bytes_were_done)
+        entry = await trio.to_thread.run_sync(self.folder.look, ())
         if entry is None:
-            raise NotFound(f"no such folder: {os.fsdecode(self._folder.top)}")
+            raise NotFound(f"no such folder: {os.fsdecode(self.folder.top)}")
         self._device = entry.device
         # The blocks of the base's folders are offered, too: the Hub may have lost some.
-        self._source.recorded = {} if self._reread else None
+        self.source.recorded = {} if self.reread else None
         try:
-            self._found.root = (await walk(WalkedFolder(entry, self._folder.top, (), base, above), self, self._source)).cid
+            self._found.root = (await walk(WalkedFolder(entry, self.folder.top, (), base, above), self, self.source)).cid
         finally:
-            self._source.recorded = None
+            self.source.recorded = None
         for path in self._gone:
             self._state.forget(path)
         return self._found
@@ -155,16 +147,16 @@ class Scanner:
 
     async def entries(self, at: WalkedFolder) -> list[LocalEntry]:
         """What is in the folder that a bucket can have. What is gone is noted."""
-        if self._source.recorded:
-            blocks, self._source.recorded = self._source.recorded, {}
+        if self.source.recorded:
+            blocks, self.source.recorded = self.source.recorded, {}
             await self._emit(list(blocks.items()))
         return await trio.to_thread.run_sync(self._look, at)
 
     def _look(self, at: WalkedFolder) -> list[LocalEntry]:
         """In a thread."""
         entries = self._fs.scan(at.where)
-        now = self._folder.look(at.path)
-        if at.path and not (now is not None and _same_place(now, at.entry) and self._folder.is_inside(at.path)):
+        now = self.folder.look(at.path)
+        if at.path and not (now is not None and _same_place(now, at.entry) and self.folder.is_inside(at.path)):
             # A link in its place, say: what was found may belong elsewhere, and what was not is not removed.
             raise NotFound("it was replaced while it was looked at")
         seen = self._state.seen(at.path)
@@ -180,7 +172,7 @@ class Scanner:
         return carried
 
     def _is_carried(self, at: WalkedFolder, entry: LocalEntry, seen: SeenEntry | None) -> bool:
-        if self._folder.asides.made(entry.name):
+        if self.folder.asides.made(entry.name):
             return False
         if not at.path and entry.name == SEED:
             if not self._fs.is_seed(os.path.join(at.where, SEED), at.existing.get(SEED)):
@@ -193,7 +185,7 @@ class Scanner:
             reason = str(error)
         if entry.is_directory and seen is not None and seen.crossed and entry.device == self._device:
             reason = "something was mounted here before and is not now"
-        reason = reason or self._over.reason((*at.path, entry.name), entry, self._folder.now_ns())
+        reason = reason or self.over.reason((*at.path, entry.name), entry, self.folder.now_ns())
         if reason:
             self._hold(at, entry.name, reason)
         return not reason
@@ -215,7 +207,7 @@ class Scanner:
             wanted = seen.attributes
         else:
             mode = at.entry.mode
-            if at.attributes.mode is not None and self._folder.preserve.mode(at.attributes.mode, at.entry) == mode:
+            if at.attributes.mode is not None and self.folder.preserve.mode(at.attributes.mode, at.entry) == mode:
                 # It lacks only what is not given to it here.
                 mode = at.attributes.mode
             wanted = replace(at.attributes, mode=mode, mtime_ns=at.entry.mtime_ns)
@@ -224,11 +216,11 @@ class Scanner:
             wanted = at.attributes if at.base is None else replace(wanted, mode=at.attributes.mode)
         built = await self._builder.directory(at.base, at.changes, wanted)
         if built.link.cid != at.base:
-            self._source.keep(built.blocks.items())
+            self.source.keep(built.blocks.items())
             await self._emit(list(built.blocks.items()))
         crossed = at.entry.device != self._device
         self._state.note(at.path, SeenEntry(at.entry, attributes=wanted, crossed=crossed))
-        self._figures.folders += 1
+        self.figures.folders += 1
         return built.link
 
     # Files
@@ -241,16 +233,16 @@ class Scanner:
             path, known = (*at.path, entry.name), seen.get(entry.name)
             if known is None or not known.is_still(entry):
                 known = self._state.same_inode(entry)
-            if known is None or known.link is None or known.fresh or self._reread:
-                self._over.brings(path, entry, entry.size_bytes)
+            if known is None or known.link is None or known.fresh or self.reread:
+                self.over.brings(path, entry, entry.size_bytes)
                 changed.append(entry)
                 continue
             if at.existing.get(entry.name) != known.link:
-                self._over.brings(path, entry, entry.size_bytes)
+                self.over.brings(path, entry, entry.size_bytes)
             if known is not seen.get(entry.name):
                 self._state.note(path, replace(known, entry=entry))
-            self._figures.count(entry.kind)
-            self._figures.unchanged += 1
+            self.figures.count(entry.kind)
+            self.figures.unchanged += 1
             at.set(entry.name, known.link)
 
         async def done(settled: _SettledFile, outcome: Outcome) -> bool:
@@ -266,7 +258,7 @@ class Scanner:
         """Changed files with the attributes they shall have: what the status says, over what the base has besides."""
         links = {entry.name: at.existing[entry.name].cid for entry in entries if entry.name in at.existing}
         nodes = [cid for cid in links.values() if codec_of(cid) != RAW]
-        blocks = await self._source.get_many(nodes) if nodes else {}
+        blocks = await self.source.get_many(nodes) if nodes else {}
         files: list[LocalFile] = []
         for entry in entries:
             cid = links.get(entry.name)
@@ -277,25 +269,25 @@ class Scanner:
         return files
 
     async def _take_large(self, at: WalkedFolder, file: LocalFile, done: Done[_SettledFile]) -> None:
-        self._figures.path = path_text((*at.path, file.entry.name))
+        self.figures.path = path_text((*at.path, file.entry.name))
         settled = _SettledFile(file)
-        if self._reread or not self._large.sends(file):
+        if self.reread or not self.large.sends(file):
             await self._builder.files([settled], done)
             return
-        path, now_ns = (*at.path, file.entry.name), self._folder.now_ns()
-        reason = self._refusals.reason(path, file, now_ns)
+        path, now_ns = (*at.path, file.entry.name), self.folder.now_ns()
+        reason = self.refusals.reason(path, file, now_ns)
         if reason:
             self._hold(at, file.entry.name, reason)
             return
         try:
-            built = self._large.departed(file)
+            built = self.large.departed(file)
         except NotFound:
             self._unsettled(at, file.entry.name)
         except ONE_PATH as error:
             self._hold(at, file.entry.name, str(error))
         except BucketfsError as error:
             # What the Hub refuses of one file is no reason to send no other.
-            self._refusals.note(path, file, str(error), now_ns)
+            self.refusals.note(path, file, str(error), now_ns)
             self._hold(at, file.entry.name, str(error))
         else:
             if built is None:
@@ -318,24 +310,24 @@ class Scanner:
             return False
         link = outcome.link
         if file.is_small:
-            self._source.keep(outcome.blocks.items())
+            self.source.keep(outcome.blocks.items())
         else:
-            self._source.keep((cid, data) for cid, data in outcome.blocks.items() if cid == link.cid)
+            self.source.keep((cid, data) for cid, data in outcome.blocks.items() if cid == link.cid)
         if seen is not None and seen.link is not None and seen.vouches_for(entry):
             # It was read only to be offered again. What another client had put together otherwise, and the Hub lost, is as we do
             # it from now on.
-            if seen.link.cid == link.cid or await self._source.at_hub(seen.link.cid):
+            if seen.link.cid == link.cid or await self.source.at_hub(seen.link.cid):
                 link = seen.link
         elif seen is not None and seen.entry.is_directory:
             self._state.forget((*at.path, entry.name))
         self._state.note((*at.path, entry.name), SeenEntry(entry, link, fresh=self._is_fresh(entry)))
-        self._figures.count(entry.kind)
+        self.figures.count(entry.kind)
         at.set(entry.name, link)
-        return self._reread or at.existing.get(entry.name) != link
+        return self.reread or at.existing.get(entry.name) != link
 
     def _is_fresh(self, entry: LocalEntry) -> bool:
         step_ns = FRESH_NS if entry.mtime_ns % 10**9 else FRESH_COARSE_NS
-        return abs(self._folder.now_ns() - entry.mtime_ns) < step_ns
+        return abs(self.folder.now_ns() - entry.mtime_ns) < step_ns
 
     def _unsettled(self, at: WalkedFolder, name: bytes) -> None:
         """A file changed while it was read: it stays as it was, and nothing of it is said before it rests."""

@@ -9,25 +9,16 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bucketfs.errors import Denied, NotFound, Refused
 from bucketfs.mirror.state import MirrorState
-from bucketfs.transfer import ONE_PATH, PLAIN, Asides, BucketFile, LocalEntry, LocalFs, Names, Preserve
+from bucketfs.transfer import PLAIN, Asides, BucketFile, LocalEntry, LocalFs, Names, Preserve
 
 CHANGED = "it was changed here meanwhile"
 HELD = "what stands here cannot be carried"
 ANEW = "if that is right, --anew begins anew: both sides are put together and nothing is removed"
-
-
-@dataclass(slots=True)
-class Removed:
-    """How many names are gone, which paths are to be forgotten, and what was left and why."""
-
-    count: int = 0
-    gone: list[Names] = field(default_factory=list)
-    left: list[tuple[Names, str]] = field(default_factory=list)
 
 
 @dataclass(eq=False, slots=True)
@@ -119,64 +110,3 @@ class WatchedFolder:
             if path != file.path and seen.vouches_for(self.look(path)):
                 return self.where(path)
         return None
-
-    def remove(self, path: Names, held: Collection[Names]) -> Removed:
-        """Removes the file, or the folder with all below it, at a path. What is not as it was seen, or is ``held``, stays, and
-        so do the folders above it."""
-        removed = Removed()
-        here = self.look(path)
-        if here is None:
-            removed.gone.append(path)
-        elif here.is_directory:
-            self._remove_folder(path, held, removed)
-        else:
-            self._remove_file(path, here, held, removed)
-        return removed
-
-    def _remove_file(self, path: Names, here: LocalEntry, held: Collection[Names], removed: Removed) -> None:
-        if here.kind is None or path in held:
-            removed.left.append((path, HELD))
-            return
-        seen = self.state.seen_at(path)
-        try:
-            if seen is None or not seen.vouches_for(here) or not self.is_inside(path):
-                raise Denied(CHANGED)
-            self.fs.remove_file(self.where(path))
-        except ONE_PATH as error:
-            removed.left.append((path, str(error)))
-            return
-        removed.gone.append(path)
-        removed.count += 1
-
-    def _remove_folder(self, above: Names, held: Collection[Names], removed: Removed) -> None:
-        waiting, emptied = [above], []
-        while waiting:
-            path = waiting.pop()
-            if path in held:
-                removed.left.append((path, HELD))
-                continue
-            try:
-                here = self.look(path)
-                if here is None or not here.is_directory or not self.is_inside(path):
-                    raise Denied(CHANGED)
-                # One that is read-only could not be emptied.
-                self.fs.make_folder(self.where(path), replace=False)
-                entries = self.fs.scan(self.where(path))
-            except ONE_PATH as error:
-                removed.left.append((path, str(error)))
-                continue
-            emptied.append(path)
-            for entry in entries:
-                below = (*path, entry.name)
-                if entry.is_directory:
-                    waiting.append(below)
-                else:
-                    self._remove_file(below, entry, held, removed)
-        for path in reversed(emptied):
-            try:
-                self.fs.remove_empty(self.where(path))
-            except ONE_PATH as error:
-                removed.left.append((path, str(error)))
-            else:
-                removed.gone.append(path)
-                removed.count += 1

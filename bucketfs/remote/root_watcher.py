@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import trio
 
@@ -21,28 +22,20 @@ log = logging.getLogger(__name__)
 COLLECTION = "buckets"
 
 
+@dataclass(eq=False)
 class Watcher:
     """``moved(key)`` is called when a bucket's root may have moved, ``listed(buckets)`` after each look at all of them (which is
-    what ``look`` returns), and ``back()`` after the first look that succeeds again."""
+    what ``ask`` returns), and ``back()`` after the first look that succeeds again."""
 
-    def __init__(
-        self,
-        look: Callable[[], Awaitable[list[BucketInfo]]],
-        threads: ThreadsClient,
-        thread: ThreadId,
-        *,
-        poll_s: float,
-        moved: Callable[[BucketKey], None],
-        listed: Callable[[list[BucketInfo]], None],
-        back: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._ask = look
-        self._threads = threads
-        self._thread = thread
-        self._poll_s = poll_s
-        self._moved = moved
-        self._listed = listed
-        self._back = back
+    ask: Callable[[], Awaitable[list[BucketInfo]]]
+    threads: ThreadsClient
+    thread: ThreadId
+    poll_s: float
+    moved: Callable[[BucketKey], None]
+    listed: Callable[[list[BucketInfo]], None]
+    back: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
         self._backoffs = (Backoff(), Backoff())
         self._again = trio.Event()
         self._known: dict[BucketKey, tuple[Cid, int]] = {}
@@ -75,31 +68,31 @@ class Watcher:
             # Renewed before the question: whoever asks for a look while it is out gets another one.
             self._wake = trio.Event()
             try:
-                buckets = await self._ask()
+                buckets = await self.ask()
             except BucketfsError as error:
                 self.error = error
-                wait_s = min(backoff.next_s(), self._poll_s)
+                wait_s = min(backoff.next_s(), self.poll_s)
             else:
                 backoff.reset()
                 away, self.error = self.error is not None, None
                 self.looked_s = time.time()
-                wait_s = self._poll_s
+                wait_s = self.poll_s
                 self._take_in(buckets)
                 if away:
-                    self._back()
+                    self.back()
                     # The feed waits for the same Hub, and its pause may have become long.
                     self._again.set()
             with trio.move_on_after(wait_s):
                 await self._wake.wait()
 
     def _take_in(self, buckets: list[BucketInfo]) -> None:
-        mine = [bucket for bucket in buckets if bucket.thread == self._thread]
+        mine = [bucket for bucket in buckets if bucket.thread == self.thread]
         seen = {bucket.key: (bucket.root, bucket.updated_at_ns) for bucket in mine}
         for key, state in seen.items():
             if self._known.get(key, state) != state:
-                self._moved(key)
+                self.moved(key)
         self._known = seen
-        self._listed(mine)
+        self.listed(mine)
 
     async def _listen(self) -> None:
         _, backoff = self._backoffs
@@ -112,7 +105,7 @@ class Watcher:
                 log.debug("the feed of roots broke: %s", error)
             finally:
                 self.listening = False
-            if trio.current_time() - opened_s > self._poll_s:
+            if trio.current_time() - opened_s > self.poll_s:
                 backoff.reset()
             self._again = trio.Event()
             with trio.move_on_after(backoff.next_s()):
@@ -121,12 +114,12 @@ class Watcher:
     async def _follow_feed(self) -> None:
         """Open the feed and take in what it tells, until it ends."""
         failure: BucketfsError | None = None
-        async with self._threads.listen(self._thread, COLLECTION) as changes, trio.open_nursery() as nursery:
+        async with self.threads.listen(self.thread, COLLECTION) as changes, trio.open_nursery() as nursery:
             nursery.start_soon(self._look_when_begun, changes)
             # Kept out of the nursery, which would wrap it in a group.
             try:
                 async for change in changes:
-                    self._moved(BucketKey(change.instance_id))
+                    self.moved(BucketKey(change.instance_id))
                     if change.action.name != "SAVE":
                         self.look()
             except BucketfsError as error:

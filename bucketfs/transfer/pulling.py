@@ -87,53 +87,55 @@ class _PullFolder:
     waiting: list[_PullFolder] = field(default_factory=list)
 
 
+@dataclass(eq=False)
 class _Pull:
     """One walk over a tree of the bucket."""
 
-    def __init__(self, source: NodeSource, options: PullOptions, figures: Figures, asides: Asides, fs: LocalFs) -> None:
-        self._source = source
-        self._options = options
-        self._figures = figures
-        self._asides = asides
-        self._fs = fs
+    source: NodeSource
+    options: PullOptions
+    figures: Figures
+    asides: Asides
+    fs: LocalFs
+
+    def __post_init__(self) -> None:
         self._unfolding = Unfolding()
         self._top = Cid(b"")
         umask = current_umask()
         self._folder_mode = 0o777 & ~umask
         self._writer = LocalWriter(
-            fs,
-            source,
-            figures,
+            self.fs,
+            self.source,
+            self.figures,
             0o666 & ~umask,
-            asides=asides,
-            preserve=options.preserve,
+            asides=self.asides,
+            preserve=self.options.preserve,
             allowed=self._make_room,
         )
 
     async def run(self, root: Cid, path: Names, local: Path) -> None:
         # The folder itself may be named by a symlink; below it none is followed.
         where = real_path(local)
-        link = await run_steps(resolve(root, path), self._source) if path else Link(root, 0)
+        link = await run_steps(resolve(root, path), self.source) if path else Link(root, 0)
         if link is None:
             raise NotFound(f"no such file or folder in the bucket: {path_text(path)}")
-        block = b"" if codec_of(link.cid) == RAW else await self._source.get(link.cid)
+        block = b"" if codec_of(link.cid) == RAW else await self.source.get(link.cid)
         file = bucket_file(link, where, path, block)
         if file is None:
             self._top = link.cid
             await self._walk(_PullFolder(link, where, path))
             return
-        there = await trio.to_thread.run_sync(self._fs.look, where)
+        there = await trio.to_thread.run_sync(self.fs.look, where)
         is_folder = there is not None and there.is_directory
-        if self._options.into and not is_folder:
-            await trio.to_thread.run_sync(partial(self._fs.make_folder, where, replace=False, new_mode=self._folder_mode))
-        if self._options.into or is_folder:
+        if self.options.into and not is_folder:
+            await trio.to_thread.run_sync(partial(self.fs.make_folder, where, replace=False, new_mode=self._folder_mode))
+        if self.options.into or is_folder:
             file = replace(file, where=os.path.join(where, path[-1]))
         await self._take([file])
 
     # Folders
 
     async def _walk(self, top: _PullFolder) -> None:
-        directory = await run_steps(list_directory(top.link.cid), self._source)
+        directory = await run_steps(list_directory(top.link.cid), self.source)
         await trio.to_thread.run_sync(self._make, top, directory)
         stack = [top]
         try:
@@ -146,9 +148,9 @@ class _Pull:
                     continue
                 child = at.waiting.pop()
                 try:
-                    directory = await run_steps(list_directory(child.link.cid), self._source)
+                    directory = await run_steps(list_directory(child.link.cid), self.source)
                 except Corrupt as error:
-                    self._figures.skip(child.path, error)
+                    self.figures.skip(child.path, error)
                     continue
                 if await trio.to_thread.run_sync(self._made, child, directory):
                     stack.append(child)
@@ -158,7 +160,7 @@ class _Pull:
             for at in reversed(stack):
                 if at.mode_before is not None:
                     with suppress(BucketfsError):
-                        self._fs.set_attributes(at.where, NO_ATTRIBUTES, at.mode_before)
+                        self.fs.set_attributes(at.where, NO_ATTRIBUTES, at.mode_before)
             raise
 
     def _make(self, at: _PullFolder, directory: Directory) -> None:
@@ -166,24 +168,24 @@ class _Pull:
         at.attributes = directory.attributes
         # Where the bucket names no mode, a run that is killed must not leave another one than it would have ended with.
         new_mode = self._folder_mode if at.attributes.mode is None else 0o700
-        at.mode_before = self._fs.make_folder(at.where, replace=self._options.delete, new_mode=new_mode)
+        at.mode_before = self.fs.make_folder(at.where, replace=self.options.delete, new_mode=new_mode)
 
     def _made(self, at: _PullFolder, directory: Directory) -> bool:
         """In a thread: makes the local folder; one that cannot be is left out with all that is in it."""
         try:
             self._make(at, directory)
         except ONE_PATH as error:
-            self._figures.skip(at.path, error)
+            self.figures.skip(at.path, error)
             return False
         return True
 
     async def _open(self, at: _PullFolder, directory: Directory) -> None:
         """Writes the files of a folder, and notes its folders for later."""
         if self._unfolding.open(at.link.cid, len(directory.entries)):
-            await run_steps(check_small_tree(self._top), self._source)
-        self._figures.skipped += left_out(at.path, directory.impossible)
+            await run_steps(check_small_tree(self._top), self.source)
+        self.figures.skipped += left_out(at.path, directory.impossible)
         entries = {name: link for name, link in directory.entries.items() if at.path or name != SEED}
-        if self._options.delete:
+        if self.options.delete:
             await trio.to_thread.run_sync(self._delete_others, at, set(entries))
         rest = list(entries.items())
         if at.mode_before is not None:
@@ -193,12 +195,12 @@ class _Pull:
         at.waiting.reverse()
 
     async def _files(self, at: _PullFolder, window: Sequence[tuple[bytes, Link]]) -> list[BucketFile]:
-        nodes = await blocks_there(self._source, [link.cid for _, link in window if codec_of(link.cid) != RAW])
+        nodes = await blocks_there(self.source, [link.cid for _, link in window if codec_of(link.cid) != RAW])
         files: list[BucketFile] = []
         for name, link in window:
             where, path = os.path.join(at.where, name), (*at.path, name)
             if codec_of(link.cid) != RAW and link.cid not in nodes:
-                self._figures.skip(path, f"the Hub lacks block {cid_text(link.cid)} of it")
+                self.figures.skip(path, f"the Hub lacks block {cid_text(link.cid)} of it")
                 continue
             file = bucket_file(link, where, path, nodes.get(link.cid, b""))
             if file is None:
@@ -210,29 +212,29 @@ class _Pull:
     async def _close(self, at: _PullFolder) -> None:
         default = self._folder_mode if at.mode_before is None else at.mode_before
         try:
-            await trio.to_thread.run_sync(self._fs.set_attributes, at.where, at.attributes, default, self._options.preserve)
+            await trio.to_thread.run_sync(self.fs.set_attributes, at.where, at.attributes, default, self.options.preserve)
         except ONE_PATH as error:
-            self._figures.skip(at.path, error)
-        self._figures.folders += 1
-        self._figures.show()
+            self.figures.skip(at.path, error)
+        self.figures.folders += 1
+        self.figures.show()
 
     def _delete_others(self, at: _PullFolder, names: set[bytes]) -> None:
         """In a thread: what the bucket does not have goes."""
         try:
-            here = self._fs.scan(at.where)
+            here = self.fs.scan(at.where)
         except ONE_PATH as error:
-            self._figures.skip(at.path, error)
+            self.figures.skip(at.path, error)
             return
         for entry in here:
             # The Hub's own name in a bucket says nothing of a user's file that has it.
-            if entry.name in names or self._asides.made(entry.name) or (not at.path and entry.name == SEED):
+            if entry.name in names or self.asides.made(entry.name) or (not at.path and entry.name == SEED):
                 continue
             try:
-                remove_tree(self._fs, os.path.join(at.where, entry.name))
+                remove_tree(self.fs, os.path.join(at.where, entry.name))
             except ONE_PATH as error:
-                self._figures.skip((*at.path, entry.name), error)
+                self.figures.skip((*at.path, entry.name), error)
             else:
-                self._figures.removed += 1
+                self.figures.removed += 1
 
     # Files
 
@@ -243,11 +245,11 @@ class _Pull:
         for name, link in entries:
             where = os.path.join(at.where, name)
             try:
-                here = None if codec_of(link.cid) == RAW else self._fs.look(where)
+                here = None if codec_of(link.cid) == RAW else self.fs.look(where)
                 same = (
                     here is not None
                     and (here.kind is Kind.SYMLINK or (here.kind is Kind.FILE and here.size_bytes <= LEAF_SIZE))
-                    and self._fs.cid_of(where, here.attributes, here.kind) == link.cid
+                    and self.fs.cid_of(where, here.attributes, here.kind) == link.cid
                 )
             except BucketfsError:
                 # What cannot be read here is dealt with when it is to be written.
@@ -259,23 +261,23 @@ class _Pull:
         return rest
 
     def _unchanged(self, kind: Kind | None, size_bytes: int) -> None:
-        self._figures.count(kind)
-        self._figures.unchanged += 1
-        self._figures.bytes_done += size_bytes
+        self.figures.count(kind)
+        self.figures.unchanged += 1
+        self.figures.bytes_done += size_bytes
 
     async def _take(self, files: Sequence[BucketFile]) -> None:
         """Writes those of the files that are not there already."""
         stale = await trio.to_thread.run_sync(self._stale, files)
         await self._writer.small(
-            [file for file in stale if file.is_small], lambda file, reason: self._figures.skip(file.path, reason)
+            [file for file in stale if file.is_small], lambda file, reason: self.figures.skip(file.path, reason)
         )
         for file in stale:
             if not file.is_small:
                 try:
                     await self._writer.large(file)
                 except ONE_FILE as error:
-                    self._figures.skip(file.path, error)
-        self._figures.show()
+                    self.figures.skip(file.path, error)
+        self.figures.show()
 
     def _stale(self, files: Sequence[BucketFile]) -> list[BucketFile]:
         """In a thread: the files that are not here as they should be. Of those that only lack a mode, the mode is set."""
@@ -284,40 +286,40 @@ class _Pull:
             try:
                 same = self._is_same(file)
             except BucketfsError as error:
-                self._figures.count(file.kind)
-                self._figures.skip(file.path, error)
+                self.figures.count(file.kind)
+                self.figures.skip(file.path, error)
                 continue
             if same:
                 self._unchanged(file.kind, file.size_bytes)
             else:
-                self._figures.count(file.kind)
+                self.figures.count(file.kind)
                 stale.append(file)
         return stale
 
     def _is_same(self, file: BucketFile) -> bool:
-        here = self._fs.look(file.where)
+        here = self.fs.look(file.where)
         self._check_room(file, here)
         if here is None or {here.kind, file.kind} != {Kind.FILE} or here.size_bytes != file.size_bytes:
             return False
         wanted = file.attributes
-        by_time = wanted.mtime_ns is not None and wanted.mtime_ns == here.mtime_ns and not self._options.reread
-        if not by_time and self._fs.cid_of(file.where, wanted) != file.link.cid:
+        by_time = wanted.mtime_ns is not None and wanted.mtime_ns == here.mtime_ns and not self.options.reread
+        if not by_time and self.fs.cid_of(file.where, wanted) != file.link.cid:
             return False
-        self._fs.set_attributes(file.where, wanted, here.mode, self._options.preserve)
+        self.fs.set_attributes(file.where, wanted, here.mode, self.options.preserve)
         return True
 
     def _make_room(self, file: BucketFile) -> bool:
         """In a thread, right before a file takes its name: a folder goes only when what replaces it is complete."""
-        here = self._fs.look(file.where)
+        here = self.fs.look(file.where)
         self._check_room(file, here)
         if here is not None and here.is_directory:
-            remove_tree(self._fs, file.where)
+            remove_tree(self.fs, file.where)
         return True
 
     def _check_room(self, file: BucketFile, here: LocalEntry | None) -> None:
         """Raises IsADirectory unless the file may take the place of what stands there. Files and symlinks replace each other.
         Without ``delete`` a folder, a link that leads to one where a file is to be, a device, socket or pipe stay."""
-        if self._options.delete or here is None or {here.kind, file.kind} == {Kind.SYMLINK}:
+        if self.options.delete or here is None or {here.kind, file.kind} == {Kind.SYMLINK}:
             return
         to_folder = here.kind is Kind.SYMLINK and os.path.isdir(file.where)
         if to_folder or here.kind not in (Kind.FILE, Kind.SYMLINK):

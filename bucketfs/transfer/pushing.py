@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
@@ -111,20 +111,20 @@ async def swap_root(remote: Remote, base: Cid, new: Cid, upload: UploadId) -> No
                 raise
 
 
+@dataclass(eq=False)
 class _FolderPush:
     """One walk over the local folder, by the `WalkRules` of a push."""
 
-    def __init__(self, source: NodeSource, options: PushOptions, figures: Figures, asides: Asides, fs: LocalFs) -> None:
-        self._source = source
-        self._options = options
-        self._figures = figures
-        self._asides = asides
-        self._fs = fs
+    source: NodeSource
+    options: PushOptions
+    figures: Figures
+    asides: Asides
+    fs: LocalFs
 
     async def run(self, root: Cid, local: Path, path: Names, emit: Emit) -> Cid:
         """The root with the folder in place; the new blocks go to ``emit``."""
         self._emit = emit
-        self._builder = TreeBuilder(self._source, emit, self._figures.bytes_were_done)
+        self._builder = TreeBuilder(self.source, emit, self.figures.bytes_were_done)
         self._top = path
         for name in path:
             check_name(name)
@@ -133,17 +133,17 @@ class _FolderPush:
         await trio.to_thread.run_sync(check_carried, local)
         # The folder itself may be named by a symlink; below it none is followed.
         where = real_path(local)
-        entry = await trio.to_thread.run_sync(self._fs.look, where)
+        entry = await trio.to_thread.run_sync(self.fs.look, where)
         if entry is None:
             raise NotFound(f"no such folder: {os.fsdecode(where)}")
         parents, found = await self._descend(root, path)
-        folder = await folder_at(self._source, found)
+        folder = await folder_at(self.source, found)
         if entry.is_directory:
             self._check_folder(path, found, folder)
-            link = await walk(WalkedFolder(entry, where, path, folder), self, self._source)
+            link = await walk(WalkedFolder(entry, where, path, folder), self, self.source)
         else:
-            if self._options.into or (not self._options.exact and folder is not None):
-                if found is not None and folder is None and not self._options.delete:
+            if self.options.into or (not self.options.exact and folder is not None):
+                if found is not None and folder is None and not self.options.delete:
                     raise NotADirectory(f"{path_text(path)} is no folder in the bucket", hint=MAY_REPLACE)
                 name = os.fsencode(local.name)
                 check_name(name)
@@ -151,7 +151,7 @@ class _FolderPush:
                 parents, found = await self._descend(root, path)
             link = await self._single(replace(entry, name=path[-1]), where, path, found)
         for name, parent in zip(reversed(path), reversed(parents), strict=True):
-            built = await run_steps(edit_directory(parent, {name: link}), self._source)
+            built = await run_steps(edit_directory(parent, {name: link}), self.source)
             await emit(list(built.blocks.items()))
             link = built.link
         return link.cid
@@ -161,59 +161,59 @@ class _FolderPush:
         parents: list[Cid | None] = []
         here: Link | None = Link(root, 0)
         for depth, name in enumerate(path):
-            if here is not None and await folder_at(self._source, here) is None:
+            if here is not None and await folder_at(self.source, here) is None:
                 raise NotADirectory(f"{path_text(path[:depth])} is no folder in the bucket")
             parents.append(here.cid if here else None)
             if here is not None:
-                here = (await run_steps(list_directory(here.cid), self._source)).entries.get(name)
+                here = (await run_steps(list_directory(here.cid), self.source)).entries.get(name)
         return parents, here
 
     def _check_folder(self, path: Names, link: Link | None, folder: Cid | None) -> None:
         """Raises NotADirectory where a folder would replace something else."""
-        if link is not None and folder is None and not self._options.delete:
+        if link is not None and folder is None and not self.options.delete:
             raise NotADirectory(f"{path_text(path)} is no folder in the bucket and a folder here", hint=MAY_REPLACE)
 
     async def _single(self, entry: LocalEntry, where: bytes, path: Names, found: Link | None) -> Link:
         """A file or symlink that is pushed by itself."""
         name = path[-1]
         at = WalkedFolder(entry, os.path.dirname(where), path[:-1], None, existing={name: found} if found else {})
-        await self._take(at, [LocalFile(self._fs, entry, where, self._attributes(entry))])
+        await self._take(at, [LocalFile(self.fs, entry, where, self._attributes(entry))])
         link = at.changes.get(name) or found
         if link is None:
-            why = "; ".join(item.reason for item in self._figures.skipped) or f"it is {KIND_TEXTS[entry.kind]}"
+            why = "; ".join(item.reason for item in self.figures.skipped) or f"it is {KIND_TEXTS[entry.kind]}"
             raise Denied(f"{os.fsdecode(where)} cannot be pushed: {why}")
         return link
 
     def _attributes(self, entry: LocalEntry) -> NodeAttributes:
-        return entry.attributes if self._options.attributes else NO_ATTRIBUTES
+        return entry.attributes if self.options.attributes else NO_ATTRIBUTES
 
     # The rules of the walk
 
     async def entries(self, at: WalkedFolder) -> list[LocalEntry]:
         """What can be in a bucket. With ``delete``, the other names of the bucket's folder go."""
         try:
-            found = await trio.to_thread.run_sync(self._fs.scan, at.where)
+            found = await trio.to_thread.run_sync(self.fs.scan, at.where)
         except ONE_PATH as error:
             if at.path == self._top:
                 raise
             # With ``delete``, too: a folder that cannot be read must not look like an empty one.
-            self._figures.skip(at.path, str(error))
+            self.figures.skip(at.path, str(error))
             return []
         entries = [entry for entry in found if self._is_carried(at, entry)]
-        if self._options.delete:
+        if self.options.delete:
             kept = {entry.name for entry in entries} | ({SEED} if not at.path else set())
             for name in at.existing.keys() - kept:
                 at.changes[name] = None
-                self._figures.removed += 1
+                self.figures.removed += 1
         return entries
 
     def _is_carried(self, at: WalkedFolder, entry: LocalEntry) -> bool:
         """Whether an entry can be in a bucket; else it is noted as skipped."""
-        if self._asides.made(entry.name):
+        if self.asides.made(entry.name):
             return False
         reason = "" if entry.kind is not None else NOT_CARRIED
         if not at.path and entry.name == SEED:
-            if self._fs.is_seed(os.path.join(at.where, SEED), at.existing.get(SEED)):
+            if self.fs.is_seed(os.path.join(at.where, SEED), at.existing.get(SEED)):
                 return False
             reason = SEED_IS_TAKEN
         try:
@@ -221,7 +221,7 @@ class _FolderPush:
         except (NameInvalid, NameTooLong) as error:
             reason = str(error)
         if reason:
-            self._figures.skip((*at.path, entry.name), reason)
+            self.figures.skip((*at.path, entry.name), reason)
         return not reason
 
     def unreadable(self, at: WalkedFolder, child: WalkedFolder, error: BucketfsError) -> None:
@@ -232,7 +232,7 @@ class _FolderPush:
         """A folder of the bucket, with what is in the local one."""
         built = await self._builder.directory(at.base, at.changes, self._attributes(at.entry))
         await self._emit(list(built.blocks.items()))
-        self._figures.folders += 1
+        self.figures.folders += 1
         return built.link
 
     async def files(self, at: WalkedFolder, entries: Sequence[LocalEntry]) -> None:
@@ -241,7 +241,7 @@ class _FolderPush:
             self._check_folder(child.path, at.existing.get(child.entry.name), child.base)
         await self._take(
             at,
-            [LocalFile(self._fs, e, os.path.join(at.where, e.name), self._attributes(e)) for e in entries],
+            [LocalFile(self.fs, e, os.path.join(at.where, e.name), self._attributes(e)) for e in entries],
         )
 
     # Files
@@ -249,44 +249,44 @@ class _FolderPush:
     async def _take(self, at: WalkedFolder, files: Sequence[LocalFile]) -> None:
         async def done(file: LocalFile, outcome: Outcome) -> bool:
             if isinstance(outcome, ONE_PATH):
-                self._figures.skip((*at.path, file.entry.name), str(outcome))
+                self.figures.skip((*at.path, file.entry.name), str(outcome))
                 return False
             if isinstance(outcome, BucketfsError):
                 raise outcome
-            return await self._set(at, file.entry, outcome.link) or self._options.reread
+            return await self._set(at, file.entry, outcome.link) or self.options.reread
 
         await self._builder.files([file for file in files if file.is_small], done)
         large = [file for file in files if not file.is_small]
         known = [at.existing[file.entry.name].cid for file in large if file.entry.name in at.existing]
         for some in windows([cid for cid in known if codec_of(cid) != RAW], lambda cid: 0, count_max=PREFETCH_MAX):
-            await self._source.get_many(some)
+            await self.source.get_many(some)
         for file in large:
             if not await self._is_unchanged(at, file):
-                self._figures.path = path_text((*at.path, file.entry.name))
+                self.figures.path = path_text((*at.path, file.entry.name))
                 await self._builder.files([file], done)
 
     async def _is_unchanged(self, at: WalkedFolder, file: LocalFile) -> bool:
         """Whether the bucket has a large file already, by size and mtime. Only its mode can be another then: the root block is
         written anew, nothing is read."""
         existing = at.existing.get(file.entry.name)
-        if existing is None or codec_of(existing.cid) == RAW or self._options.reread:
+        if existing is None or codec_of(existing.cid) == RAW or self.options.reread:
             return False
-        info = node_info(existing.cid, await self._source.get(existing.cid))
+        info = node_info(existing.cid, await self.source.get(existing.cid))
         if not looks_equal(file.entry, info):
             return False
-        wanted = replace(info.attributes, mode=file.entry.mode) if self._options.attributes else NO_ATTRIBUTES
-        self._figures.bytes_done += file.size_bytes
+        wanted = replace(info.attributes, mode=file.entry.mode) if self.options.attributes else NO_ATTRIBUTES
+        self.figures.bytes_done += file.size_bytes
         await self._set(at, file.entry, await self._builder.with_attributes(existing, wanted))
         return True
 
     async def _set(self, at: WalkedFolder, entry: LocalEntry, link: Link) -> bool:
         """Notes a built file; False when the bucket has the same already."""
-        self._figures.count(entry.kind)
+        self.figures.count(entry.kind)
         existing = at.existing.get(entry.name)
         if existing is not None and existing.cid == link.cid:
-            self._figures.unchanged += 1
+            self.figures.unchanged += 1
             return False
-        if existing is not None and not self._options.delete and await folder_at(self._source, existing) is not None:
+        if existing is not None and not self.options.delete and await folder_at(self.source, existing) is not None:
             where = path_text((*at.path, entry.name))
             raise IsADirectory(f"{where} is a folder in the bucket and {KIND_TEXTS[entry.kind]} here", hint=MAY_REPLACE)
         at.changes[entry.name] = link

@@ -16,9 +16,9 @@ from support.running_mirror import Running, eventually, running
 from bucketfs.client import PutCounts
 from bucketfs.dag import RAW, build_file, codec_of, drive, edit_tree, resolve
 from bucketfs.errors import OverQuota
-from bucketfs.mirror import Mirror, MirrorState
+from bucketfs.mirror import Mirror, MirrorState, WatchedFolder
 from bucketfs.mirror.background import INLINE_BYTES
-from bucketfs.transfer import Asides
+from bucketfs.transfer import real_path
 from bucketfs.types import Cid, NodeAttributes, UploadId
 
 SIZE = INLINE_BYTES + (1 << 20)
@@ -255,7 +255,7 @@ async def test_rounds_alone_carry_everything(one: Machine, remote: GatedRemote, 
     """Until `carry` runs beside them."""
     put(remote, "large", data)
     state = MirrorState(one.state_file)
-    mirror = Mirror(remote, one.top, state, one.conflict_name, asides=Asides())
+    mirror = Mirror(remote, WatchedFolder(real_path(one.top), state), one.conflict_name)
     done = await mirror.round()
     assert (done.applied.written, mirror.carrying) == (1, False)
     async with trio.open_nursery() as nursery:

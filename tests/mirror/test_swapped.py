@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -177,7 +178,7 @@ async def test_what_cannot_be_written_is_tried_now_and_then_only(one: Machine, t
     clock = [later_ns()]
     state = MirrorState(one.state_file)
     fs = LocalFs(WatchedCalls(before))
-    mirror = Mirror(one.remote, one.top, state, one.conflict_name, now_ns=lambda: clock[0], fs=fs)
+    mirror = Mirror(one.remote, replace(one.watched(state, lambda: clock[0]), fs=fs), one.conflict_name)
     await mirror.round()
     assert len(asked) == 2
     times = changed_times(one)

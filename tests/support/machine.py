@@ -9,6 +9,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from support.dying import Life, MortalRemote, MortalState, WatchedCalls
@@ -17,8 +18,8 @@ from support.memory_remote import MemoryRemote
 from bucketfs.dag import DAG_PB, build_file, codec_of, diff, drive, edit_tree, list_directory, node_info
 from bucketfs.dag.files.read import read_file
 from bucketfs.errors import NotADirectory
-from bucketfs.mirror import Mirror, Round
-from bucketfs.transfer import PLAIN, LocalFs, SystemCalls, listed_asides
+from bucketfs.mirror import Mirror, MirrorState, Round, WatchedFolder
+from bucketfs.transfer import PLAIN, LocalFs, SystemCalls, listed_asides, real_path
 from bucketfs.types import Cid, Kind, NodeAttributes
 
 _times = itertools.count(1_600_000_000_000_000_000, 1_000_000_007)
@@ -60,6 +61,10 @@ class Machine:
                 return candidate
         raise AssertionError
 
+    def watched(self, state: MirrorState, now_ns: Callable[[], int] = later_ns) -> WatchedFolder:
+        """The folder as a mirror has it."""
+        return WatchedFolder(real_path(self.top), state, now_ns=now_ns)
+
     async def round(
         self,
         dies_after: int | None = None,
@@ -78,17 +83,10 @@ class Machine:
         try:
             with listed_asides(self.aside_place, self.top) as asides:
                 remote = MortalRemote(self.remote, life)
-                done = await Mirror(
-                    remote,
-                    self.top,
-                    state,
-                    self.conflict_name,
-                    asides=asides,
-                    preserve=self.preserve,
-                    fs=self.make_fs(WatchedCalls(before)),
-                    now_ns=now_ns,
-                    hub_ahead_ns=hub_ahead_ns,
-                ).round()
+                folder = replace(
+                    self.watched(state, now_ns), asides=asides, preserve=self.preserve, fs=self.make_fs(WatchedCalls(before))
+                )
+                done = await Mirror(remote, folder, self.conflict_name, hub_ahead_ns=hub_ahead_ns).round()
         finally:
             state.close()
             self.acts = life.acts

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
-from support.machine import Machine, later_ns
+from support.machine import Machine
 from watchdog.observers.api import BaseObserver
 
 from bucketfs.client import Backoff
@@ -36,7 +36,7 @@ class Running:
         self.said: list[str] = []
         self.state = MirrorState(machine.state_file)
         self.runner = MirrorRunner(
-            Mirror(machine.remote, machine.top, self.state, machine.conflict_name, now_ns=later_ns),
+            Mirror(machine.remote, machine.watched(self.state), machine.conflict_name),
             machine.top,
             spare,
             pace=pace,

@@ -27,10 +27,10 @@ from bucketfs.daemon import Session, Watched, announced, open_session, raise_des
 from bucketfs.disk import Disk
 from bucketfs.errors import Busy, NotFound, Refused, TimedOut, Unavailable, Usage
 from bucketfs.keys import thread_from_text, thread_text
-from bucketfs.mirror import Mirror, MirrorPace, MirrorRunner, MirrorState, forget_state
+from bucketfs.mirror import Mirror, MirrorPace, MirrorRunner, MirrorState, WatchedFolder, forget_state
 from bucketfs.mount import Mounted, mounts
 from bucketfs.remote import NativeRemote, Watcher
-from bucketfs.transfer import Asides, Preserve, listed_asides
+from bucketfs.transfer import Asides, Preserve, listed_asides, real_path
 from bucketfs.types import BucketKey, ThreadId
 from bucketfs.vfs import conflict_name
 
@@ -104,11 +104,8 @@ class _Watch:
         key = await self._bucket_key(session, state)
         mirror = Mirror(
             NativeRemote(session.blocks, session.buckets, session.thread, key),
-            self.folder,
-            state,
+            WatchedFolder(real_path(self.folder), state, self.asides, self.preserve),
             _conflict_name,
-            asides=self.asides,
-            preserve=self.preserve,
             progress=self.output.progress,
             hub_ahead_ns=lambda: _hub_ahead_ns(session),
         )
