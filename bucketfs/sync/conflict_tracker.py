@@ -65,7 +65,7 @@ class ConflictTracker:
             else:
                 log.info("%s: the copy %r of %r is gone", volume.key, item.copy, item.original)
             volume.append(Settled(item.copy, volume.now_ns()))
-            volume.pending.conflicts.settle(item.copy)
+            volume.pending.conflicts.resolve(item.copy)
 
 
 def _moved(item: Conflict, renamed: dict[str, str]) -> Conflict | None:

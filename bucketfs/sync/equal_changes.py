@@ -13,7 +13,7 @@ from bucketfs.errors import Corrupt
 from bucketfs.remote import Block
 from bucketfs.sync.tree_builder import FilesDamaged, build
 from bucketfs.types import Cid
-from bucketfs.vfs import BuiltNode, Node, Picture, Volume, built_of, equal_candidates, freeze, thaw, without_folders
+from bucketfs.vfs import BuiltNode, Node, Snapshot, Volume, built_of, equal_candidates, freeze, without_folders
 
 log = logging.getLogger(__name__)
 
@@ -28,23 +28,23 @@ async def build_candidates(volume: Volume, root: Cid, cache: KeepingSource, attr
 
     damaged: set[Node] = set()
     try:
-        while (picture := await volume.load(partial(_picture, volume, root, damaged))) is not None:
+        while (snapshot := await volume.load(partial(_snapshot, volume, root, damaged))) is not None:
             try:
-                links = await build(picture, keep_nodes, attributes=attributes)
+                links = await build(snapshot, keep_nodes, attributes=attributes)
             except FilesDamaged as error:
                 # They are equal to nothing. What else is here is compared without them.
                 damaged |= {frozen.node for frozen in error.files}
             else:
-                return without_folders(built_of(picture, links))
+                return without_folders(built_of(snapshot, links))
             finally:
-                thaw(picture)
+                snapshot.release()
     except Corrupt as error:
         # A changed file or folder needs lost blocks: some equal bytes may become a conflict, and none are lost.
         log.warning("%s: what the Hub has cannot be compared with what is here: %s", volume.key, error)
     return {}
 
 
-def _picture(volume: Volume, root: Cid, damaged: Collection[Node]) -> Picture | None:
+def _snapshot(volume: Volume, root: Cid, damaged: Collection[Node]) -> Snapshot | None:
     """An attempt."""
     choice = equal_candidates(volume, root)
     for node in damaged:

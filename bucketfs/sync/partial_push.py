@@ -1,10 +1,10 @@
-"""Taking a picture apart, so that what the Hub refuses stays here and the rest is pushed.
+"""Taking a snapshot apart, so that what the Hub refuses stays here and the rest is pushed.
 
 A *unit* is what is pushed or set aside by itself: a name that was made, replaced or taken away (a new folder with all that is in
 it), a file changed in its place, or the attributes of a folder that stays where it is. A unit that is set aside stays dirty and
 in the journal, like anything that waits.
 
-Two rules keep a part of a picture safe to push. What was moved exists at the Hub only under its old name: while its new place
+Two rules keep a part of a snapshot safe to push. What was moved exists at the Hub only under its old name: while its new place
 is set aside, nothing that the base has is taken away or replaced as a whole. And a folder whose entries change gets a new mtime
 by that; where the user may not write the folder itself, the mtime does not travel, and that is no loss to report.
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from bucketfs.roles import PathChange
 from bucketfs.types import Kind, Link, NodeAttributes
-from bucketfs.vfs import FrozenDirectory, FrozenFile, FrozenSymlink, Node, Permissions, Picture, pushed, thaw
+from bucketfs.vfs import FrozenDirectory, FrozenFile, FrozenSymlink, Node, Permissions, Snapshot
 
 UnitPath = tuple[bytes, ...]
 Frozen = FrozenFile | FrozenSymlink | FrozenDirectory
@@ -45,7 +45,7 @@ class Unit:
 
 @dataclass(slots=True)
 class Parts:
-    """The units of a picture; its folders that stay in their places, with where that is and their attributes in the base."""
+    """The units of a snapshot; its folders that stay in their places, with where that is and their attributes in the base."""
 
     units: dict[UnitPath, Unit] = field(default_factory=dict)
     places: dict[Node, UnitPath] = field(default_factory=dict)
@@ -54,32 +54,32 @@ class Parts:
 
 @dataclass(slots=True)
 class Cut:
-    """A part of a picture, None when it has none of the wanted units. ``still``: folders of it whose own attributes wait here.
+    """A part of a snapshot, None when it has none of the wanted units. ``still``: folders of it whose own attributes wait here.
     ``settled``: folders outside of it, of which nothing but an mtime would not travel."""
 
-    picture: Picture | None
+    snapshot: Snapshot | None
     still: list[Node] = field(default_factory=list)
     settled: list[FrozenDirectory] = field(default_factory=list)
 
 
-async def parts_of(picture: Picture) -> Parts:
-    """Take a picture apart. Awaits only for directories of the base that are not at hand."""
-    return await picture.volume.load(lambda: _parts(picture))
+async def parts_of(snapshot: Snapshot) -> Parts:
+    """Take a snapshot apart. Awaits only for directories of the base that are not at hand."""
+    return await snapshot.volume.load(lambda: _parts(snapshot))
 
 
-def _parts(picture: Picture) -> Parts:
+def _parts(snapshot: Snapshot) -> Parts:
     """An attempt."""
     parts = Parts()
     # No recursion here and below: a tree may be deeper than Python's stack.
-    waiting: list[tuple[FrozenDirectory, UnitPath]] = [(picture.root, ())]
+    waiting: list[tuple[FrozenDirectory, UnitPath]] = [(snapshot.root, ())]
     while waiting:
         directory, at = waiting.pop()
         parts.places[directory.node] = at
-        _folder(picture, directory, at, parts)
+        _folder(snapshot, directory, at, parts)
         for name, change in directory.changes.items():
             place = (*at, name)
             if name in directory.overrides:
-                parts.units[place] = _override(picture, directory, name, change)
+                parts.units[place] = _override(snapshot, directory, name, change)
             elif isinstance(change, FrozenDirectory):
                 waiting.append((change, place))
             else:
@@ -87,10 +87,10 @@ def _parts(picture: Picture) -> Parts:
     return parts
 
 
-def _folder(picture: Picture, directory: FrozenDirectory, at: UnitPath, parts: Parts) -> None:
+def _folder(snapshot: Snapshot, directory: FrozenDirectory, at: UnitPath, parts: Parts) -> None:
     if directory.base is None:
         return
-    plain = picture.volume.tree.base_tree.info(directory.base).attributes
+    plain = snapshot.volume.tree.base_tree.info(directory.base).attributes
     parts.plain[directory.node] = plain
     if _spelt(directory.attributes) != _spelt(plain):
         minor = _spelt(replace(directory.attributes, mtime_ns=plain.mtime_ns)) == _spelt(plain)
@@ -102,8 +102,8 @@ def _spelt(attributes: NodeAttributes) -> NodeAttributes:
     return replace(attributes, mode=DIRECTORY_MODE) if attributes.mode is None else attributes
 
 
-def _override(picture: Picture, directory: FrozenDirectory, name: bytes, change: Frozen | Link | None) -> Unit:
-    base_tree = picture.volume.tree.base_tree
+def _override(snapshot: Snapshot, directory: FrozenDirectory, name: bytes, change: Frozen | Link | None) -> Unit:
+    base_tree = snapshot.volume.tree.base_tree
     known = base_tree.directory(directory.base.cid).entries.get(name) if directory.base is not None else None
     if change is None:
         return Unit((PathChange.REMOVE,) if known is not None else (), takes=True)
@@ -151,49 +151,49 @@ def wanted_of(
     return wanted
 
 
-def moved_among(picture: Picture, nodes: Collection[Node]) -> bool:
+def moved_among(snapshot: Snapshot, nodes: Collection[Node]) -> bool:
     """Whether something of the base was moved to where one of ``nodes`` is."""
     return any(
         then is not None and then in nodes and then.link is not None
-        for frozen in picture.nodes
+        for frozen in snapshot.nodes
         if isinstance(frozen, FrozenDirectory)
         for then in frozen.overrides.values()
     )
 
 
-def cut(picture: Picture, parts: Parts, wanted: Collection[UnitPath], damaged: Collection[Node] = ()) -> Cut:
-    """The part of a picture that pushes these units and no others, and nothing of what is ``damaged``."""
+def cut(snapshot: Snapshot, parts: Parts, wanted: Collection[UnitPath], damaged: Collection[Node] = ()) -> Cut:
+    """The part of a snapshot that pushes these units and no others, and nothing of what is ``damaged``."""
     cutter = _Cutter(parts, wanted, damaged)
     # Children stand before their parents.
-    for frozen in picture.nodes:
+    for frozen in snapshot.nodes:
         if isinstance(frozen, FrozenDirectory) and frozen.node in parts.places:
             cutter.directory(frozen, parts.places[frozen.node])
-    root = cutter.kept.get(picture.root.node)
+    root = cutter.kept.get(snapshot.root.node)
     if not isinstance(root, FrozenDirectory):
         return Cut(None, [], cutter.settled)
-    nodes = [cutter.kept[frozen.node] for frozen in picture.nodes if frozen.node in cutter.kept]
-    return Cut(Picture(picture.volume, picture.base, root, picture.since_ns, nodes), cutter.still, cutter.settled)
+    nodes = [cutter.kept[frozen.node] for frozen in snapshot.nodes if frozen.node in cutter.kept]
+    return Cut(Snapshot(snapshot.volume, snapshot.base, root, snapshot.since_ns, nodes), cutter.still, cutter.settled)
 
 
-def part_pushed(picture: Picture, part: Cut, links: Mapping[Node, Link], *, partly: bool) -> None:
-    """A part of a picture is at the Hub. What waits because it was refused asks for no further push; what waits because only some
+def part_pushed(snapshot: Snapshot, part: Cut, links: Mapping[Node, Link], *, partly: bool) -> None:
+    """A part of a snapshot is at the Hub. What waits because it was refused asks for no further push; what waits because only some
     of the rest was tried (``partly``) does."""
-    if part.picture is picture:
-        pushed(picture, links)
+    if part.snapshot is snapshot:
+        snapshot.mark_pushed(links)
         return
-    volume = picture.volume
+    volume = snapshot.volume
     since_ns = volume.push.since_ns
-    thaw(picture)
-    if part.picture is not None:
-        pushed(part.picture, links)
+    snapshot.release()
+    if part.snapshot is not None:
+        part.snapshot.mark_pushed(links)
     for frozen in part.settled:
         if frozen.node.version == frozen.version:
             frozen.node.changed = False
-            frozen.node.settle()
+            frozen.node.mark_clean()
     for node in part.still:
         node.changed = True
         node.spread()
-    volume.push.wait_since(picture.since_ns if partly and volume.root.dirty else since_ns)
+    volume.push.wait_since(snapshot.since_ns if partly and volume.root.dirty else since_ns)
 
 
 class _Cutter:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import trio
 
 from bucketfs.types import DraftId
-from bucketfs.vfs import FileNode, FrozenFile, Node, Picture
+from bucketfs.vfs import FileNode, FrozenFile, Node, Snapshot
 
 LOST_BYTES_MIN = 1 << 20
 """A push that has lost less goes on: it is over soon."""
@@ -20,13 +20,13 @@ class PushLoad:
     """What one push carries. ``scope`` is around the sending; with ``may_drop`` it is cancelled when that is not worth it. ``over``
     is set when nothing is read for the push any more."""
 
-    def __init__(self, picture: Picture, *, may_drop: bool) -> None:
+    def __init__(self, snapshot: Snapshot, *, may_drop: bool) -> None:
         self.scope = trio.CancelScope()
         self.over = trio.Event()
         self.garbage_bytes = 0  # of drafts that wait for the push to be over
         self._may_drop = may_drop
         self._files: dict[Node, FrozenFile] = {
-            frozen.node: frozen for frozen in picture.nodes if isinstance(frozen, FrozenFile) and frozen.layers
+            frozen.node: frozen for frozen in snapshot.nodes if isinstance(frozen, FrozenFile) and frozen.layers
         }
         self._bytes = sum(map(_drafted, self._files.values()))
         self._lost: set[Node] = set()

@@ -36,18 +36,17 @@ from bucketfs.sync.tree_builder import BuiltFile, FilesDamaged, build, built_fil
 from bucketfs.sync.withheld import Withheld
 from bucketfs.types import Cid, Link, UploadId
 from bucketfs.vfs import (
+    Batches,
+    BatchLimits,
     Invalidation,
-    Limits,
     Node,
     Permissions,
-    Picture,
-    Slices,
+    Snapshot,
     Volume,
     apply_permissions,
     built_of,
     freeze,
     permissions_of,
-    thaw,
     without_folders,
 )
 
@@ -99,7 +98,7 @@ class Pusher:
         *,
         attributes: bool = True,
         me: Callable[[], Awaitable[str]] = _unknown,
-        limits: Limits | None = None,
+        limits: BatchLimits | None = None,
     ) -> None:
         """``me`` tells the public key that the Hub knows this user by, or an empty text. ``limits`` is how much one root brings."""
         self.checkpoints = Checkpoints(volume)
@@ -115,7 +114,7 @@ class Pusher:
         self._notify = notify
         self._attributes = attributes
         self._me = me
-        self._slices = Slices(volume, limits or Limits())
+        self._batches = Batches(volume, limits or BatchLimits())
         self._repair = RollbackRepair(volume, remote, cache)
         self._upload = UploadId(secrets.token_bytes(16))
 
@@ -124,15 +123,15 @@ class Pusher:
         with all still dirty."""
         done: list[Pushed] = []
         await self.rebaser.catch_up()
-        self._slices = self._slices.anew()
+        self._batches = self._batches.anew()
         searches = 0
         while searches < SEARCHES_MAX:
             try:
                 await self._push(None, done)
-                while self._slices.more:
+                while self._batches.more:
                     await self._push(None, done)
             except SwapRefused as refused:
-                self._slices.forget()
+                self._batches.forget()
                 if isinstance(refused.error, OverQuota):
                     # Each time fewer files are left.
                     self._withhold_largest(refused.error)
@@ -158,68 +157,68 @@ class Pusher:
         known: dict[Node, BuiltFile] = {}
         abandoned = 0
         for _ in range(MOVES_MAX):
-            picture = await self._picture(only)
-            if picture is None:
+            snapshot = await self._snapshot(only)
+            if snapshot is None:
                 self.withheld.clear()
                 return
-            if only is None and self.withheld.fit(picture, self._volume.push.free_bytes):
-                self._put_back(picture)
+            if only is None and self.withheld.fit(snapshot, self._volume.push.free_bytes):
+                self._put_back(snapshot)
                 continue
             grown_bytes = self._volume.push.grown_bytes
             self.now = Sent()
-            load = PushLoad(picture, may_drop=abandoned < ABANDONED_MAX)
+            load = PushLoad(snapshot, may_drop=abandoned < ABANDONED_MAX)
             try:
                 with self.checkpoints.during(load):
-                    part = await self.withheld.cut(picture, only)
+                    part = await self.withheld.cut(snapshot, only)
                     links: Mapping[Node, Link] = {}
                     moved = None
-                    if part.picture is not None:
-                        links, moved = await self._carry(part.picture, load, known)
+                    if part.snapshot is not None:
+                        links, moved = await self._carry(part.snapshot, load, known)
             except _Abandoned:
                 abandoned += 1
-                self._put_back(picture)
+                self._put_back(snapshot)
                 continue
             except FilesDamaged as error:
-                self._put_back(picture)
+                self._put_back(snapshot)
                 self.withheld.damage(error)
                 continue
             except BaseException:
-                thaw(picture)
+                snapshot.release()
                 raise
             finally:
                 self.total.add(self.now)
             if moved is None:
-                part_pushed(picture, part, links, partly=only is not None)
-                if part.picture is not None:
-                    self._volume.base_moved(picture.base)
+                part_pushed(snapshot, part, links, partly=only is not None)
+                if part.snapshot is not None:
+                    self._volume.base_moved(snapshot.base)
                     self._upload = UploadId(secrets.token_bytes(16))
                     done.append(Pushed(self._volume.base, self.now, conflicts))
                     self.withheld.took()
                     # What is left out has not grown at the Hub.
-                    await self._let_go(picture, grown_bytes - picture.grown_bytes + part.picture.grown_bytes)
+                    await self._let_go(snapshot, grown_bytes - snapshot.grown_bytes + part.snapshot.grown_bytes)
                 return
-            self._put_back(picture)
+            self._put_back(snapshot)
             if await self.repaired(await self._remote.look()):
                 continue
-            built = built_of(part.picture, links) if part.picture is not None and links else {}
-            if not picture.whole or self.withheld.files_count:
+            built = built_of(part.snapshot, links) if part.snapshot is not None and links else {}
+            if not snapshot.whole or self.withheld.files_count:
                 built = without_folders(built) | await self.rebaser.candidates(moved)
             conflicts += await self.rebaser.rebase(moved, built)
         raise RootMoved("the bucket's root keeps moving", hint="it is tried again")
 
-    def _put_back(self, picture: Picture) -> None:
-        """Nothing of ``picture`` is at the Hub; the next batch is another one."""
-        thaw(picture)
-        self._slices.forget()
+    def _put_back(self, snapshot: Snapshot) -> None:
+        """Nothing of ``snapshot`` is at the Hub; the next batch is another one."""
+        snapshot.release()
+        self._batches.forget()
 
     async def _carry(
-        self, picture: Picture, load: PushLoad, known: dict[Node, BuiltFile]
+        self, snapshot: Snapshot, load: PushLoad, known: dict[Node, BuiltFile]
     ) -> tuple[Mapping[Node, Link], Cid | None]:
-        """Build and send a picture, and swap the root: the links of its nodes, and the Hub's root when it was another one. The
+        """Build and send a snapshot, and swap the root: the links of its nodes, and the Hub's root when it was another one. The
         links are none when another root turned up before everything could be built."""
         try:
             with load.scope:
-                links = await self._send(picture, known)
+                links = await self._send(snapshot, known)
             if load.scope.cancelled_caught:
                 raise _Abandoned
         except FilesDamaged:
@@ -228,26 +227,26 @@ class Pusher:
             raise SwapRefused(error) from error
         except Corrupt as error:
             theirs = await self._remote.root()
-            if theirs != picture.base:
+            if theirs != snapshot.base:
                 # The Hub may have collected what another client replaced. It need not be built on any more, either.
                 return {}, theirs
             # Part of a file that was written in part is damaged at the Hub: that file waits, not the others.
             raise SwapRefused(error) from error
-        known.update(built_files(picture, links))
-        return links, await self._swap(picture.base, links[self._volume.root].cid)
+        known.update(built_files(snapshot, links))
+        return links, await self._swap(snapshot.base, links[self._volume.root].cid)
 
-    async def _picture(self, only: Collection[UnitPath] | None) -> Picture | None:
+    async def _snapshot(self, only: Collection[UnitPath] | None) -> Snapshot | None:
         """The next batch; all there is while anything is withheld, for what may wait is found in the whole only."""
         volume = self._volume
         if only is not None or self.withheld:
             return freeze(volume)
         try:
-            return await volume.load(lambda: freeze(volume, self._slices.next()))
+            return await volume.load(lambda: freeze(volume, self._batches.next()))
         except Corrupt:
             # A folder of the base cannot be read. In the whole it is found which changes need it.
             return freeze(volume)
 
-    async def _let_go(self, picture: Picture, grown_bytes: int) -> None:
+    async def _let_go(self, snapshot: Snapshot, grown_bytes: int) -> None:
         """A push is at the Hub: let go of what it carried.
 
         Between batches the journal may stay as it is. It still makes what is here, from the base before the batches, and what is
@@ -255,26 +254,26 @@ class Pusher:
         half of the backlog is gone: after every batch that would cost in all the square of the backlog.
         """
         volume = self._volume
-        if not picture.whole:
-            grown_bytes = picture.grown_bytes if volume.root.dirty else volume.push.grown_bytes
+        if not snapshot.whole:
+            grown_bytes = snapshot.grown_bytes if volume.root.dirty else volume.push.grown_bytes
         volume.push.stored(grown_bytes)
-        if self._slices.more:
-            volume.push.wait_since(picture.since_ns)
-            if not self._slices.halved():
-                volume.pending.leave_garbage(0, picture.drafts_count)
+        if self._batches.more:
+            volume.push.wait_since(snapshot.since_ns)
+            if not self._batches.halved():
+                volume.pending.leave_garbage(0, snapshot.drafts_count)
                 volume.arrive(volume.base)
                 return
         volume.agree()
         await self.checkpoints.write()
 
-    async def _send(self, picture: Picture, known: Mapping[Node, BuiltFile]) -> Mapping[Node, Link]:
+    async def _send(self, snapshot: Snapshot, known: Mapping[Node, BuiltFile]) -> Mapping[Node, Link]:
         async def make(emit: Emit) -> dict[Node, Link]:
             async def both(blocks: Sequence[Block]) -> None:
                 # What was built is what will be read next: names at once, bytes as far as the cache has room.
                 self._cache.put_many(blocks)
                 await emit(blocks)
 
-            return await build(picture, both, attributes=self._attributes, known=known)
+            return await build(snapshot, both, attributes=self._attributes, known=known)
 
         return await send_all(self._remote, self._upload, make, self.now)
 
@@ -331,9 +330,9 @@ class Pusher:
 
     def _withhold_largest(self, error: BucketfsError) -> None:
         """What was pushed passes a limit of the Hub. Raises ``error`` when no file is to blame."""
-        picture = freeze(self._volume)
-        if picture is None:
+        snapshot = freeze(self._volume)
+        if snapshot is None:
             return
-        thaw(picture)
-        if not self.withheld.leave_out_largest(picture, error):
+        snapshot.release()
+        if not self.withheld.leave_out_largest(snapshot, error):
             raise error

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from bucketfs.errors import BucketfsError
 from bucketfs.sync.partial_push import UnitPath, parts_of, why_not
 from bucketfs.sync.withheld import Withheld
-from bucketfs.vfs import Volume, freeze, thaw
+from bucketfs.vfs import Volume, freeze
 
 ATTEMPTS_MAX = 200
 """How many pushes one search may take. After that all that is still in doubt is taken for refused."""
@@ -41,7 +41,7 @@ class RefusalSearch:
         try:
             parts = await parts_of(snapshot)
         finally:
-            thaw(snapshot)
+            snapshot.release()
         reasons = {path: why_not(self._volume.tree.permissions, path, unit) for path, unit in parts.units.items()}
         blamed = {path: reason for path, reason in reasons.items() if reason and path not in self._withheld}
         for path, reason in blamed.items():

@@ -1,9 +1,9 @@
-"""Building the new tree from a `Picture`: it feeds the builder of `bucketfs.remote` with what is frozen.
+"""Building the new tree from a `Snapshot`: it feeds the builder of `bucketfs.remote` with what is frozen.
 
 Only what changed is read and hashed: of a large file the leaves that a write touched, of a directory the entries that differ.
 
-A file whose draft is damaged on the disk of this machine is part of no tree. All such files of a picture are found before the
-error is raised. A file that was removed since the picture was taken is built all the same: a picture is one moment, and a folder
+A file whose draft is damaged on the disk of this machine is part of no tree. All such files of a snapshot are found before the
+error is raised. A file that was removed since the snapshot was taken is built all the same: a snapshot is one moment, and a folder
 without some of its files may never have existed. When that is not worth it the push is given up as a whole (see `push_size`).
 """
 
@@ -29,8 +29,8 @@ from bucketfs.vfs import (
     FrozenFile,
     FrozenSymlink,
     Node,
-    Picture,
     Piece,
+    Snapshot,
     ZeroPiece,
     draft_bytes,
     pieces,
@@ -63,7 +63,7 @@ class BuiltFile:
 
 
 class FilesDamaged(Corrupt):
-    """Some files of a picture cannot be built, because the disk of this machine has damaged what they hold. ``files`` says why."""
+    """Some files of a snapshot cannot be built, because the disk of this machine has damaged what they hold. ``files`` says why."""
 
     def __init__(self, files: Mapping[FrozenFile, DraftDamaged]) -> None:
         first = next(iter(files.values()))
@@ -75,16 +75,16 @@ NOTHING_KNOWN: Mapping[Node, BuiltFile] = {}
 
 
 async def build(
-    picture: Picture, emit: Emit, *, attributes: bool = True, known: Mapping[Node, BuiltFile] = NOTHING_KNOWN
+    snapshot: Snapshot, emit: Emit, *, attributes: bool = True, known: Mapping[Node, BuiltFile] = NOTHING_KNOWN
 ) -> dict[Node, Link]:
-    """The link of every node of the picture; new blocks go to ``emit``, children before parents.
+    """The link of every node of the snapshot; new blocks go to ``emit``, children before parents.
 
     ``attributes`` False leaves mode, mtime and owners out of everything that is built. ``known`` are files that were built before,
     with the same ``attributes``, and the blocks of which are where ``emit`` brings them: those that are still the same are not
     built again. Raises what the base's source raises, and FilesDamaged when nothing else is in the way.
     """
-    feed = _PictureFeed(picture.volume.tree.base_tree, emit, attributes, known)
-    for is_directory, run in groupby(picture.nodes, lambda frozen: isinstance(frozen, FrozenDirectory)):
+    feed = _SnapshotFeed(snapshot.volume.tree.base_tree, emit, attributes, known)
+    for is_directory, run in groupby(snapshot.nodes, lambda frozen: isinstance(frozen, FrozenDirectory)):
         if is_directory:
             for frozen in run:
                 assert isinstance(frozen, FrozenDirectory)
@@ -96,16 +96,16 @@ async def build(
     return feed.links
 
 
-def built_files(picture: Picture, links: Mapping[Node, Link]) -> dict[Node, BuiltFile]:
-    """What `build` made of the files of a picture, so that the next build can take it over."""
+def built_files(snapshot: Snapshot, links: Mapping[Node, Link]) -> dict[Node, BuiltFile]:
+    """What `build` made of the files of a snapshot, so that the next build can take it over."""
     return {
         frozen.node: BuiltFile(frozen.version, frozen.base, frozen.size_bytes, frozen.attributes, links[frozen.node])
-        for frozen in picture.nodes
+        for frozen in snapshot.nodes
         if isinstance(frozen, FrozenFile)
     }
 
 
-class _PictureFeed:
+class _SnapshotFeed:
     def __init__(self, base_tree: BaseTree, emit: Emit, attributes: bool, known: Mapping[Node, BuiltFile]) -> None:
         self.links: dict[Node, Link] = {}
         self.damaged: dict[FrozenFile, DraftDamaged] = {}

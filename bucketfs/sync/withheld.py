@@ -13,7 +13,7 @@ from bucketfs.errors import BucketfsError, Corrupt
 from bucketfs.sync.partial_push import Cut, Unit, UnitPath, cut, moved_among, parts_of, wanted_of
 from bucketfs.sync.tree_builder import FilesDamaged
 from bucketfs.types import BucketKey
-from bucketfs.vfs import FrozenFile, Node, Picture
+from bucketfs.vfs import FrozenFile, Node, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -100,14 +100,16 @@ class Withheld:
                 log.warning("%s: %s", self._key, reason)
             self._damaged[frozen.node] = frozen.version, str(reason)
 
-    def fit(self, picture: Picture, free_bytes: int | None) -> bool:
-        """Leave out the largest files of a picture, until the rest takes no more than the Hub has free; whether there are any. What
-        is sent and cannot be linked would fill the room of what can."""
-        if free_bytes is None or picture.volume.push.grown_bytes <= free_bytes:
+    def fit(self, snapshot: Snapshot, free_bytes: int | None) -> bool:
+        """Leave out the largest files of a snapshot, until the rest takes no more than the Hub has free; whether there are
+        any. What is sent and cannot be linked would fill the room of what can."""
+        if free_bytes is None or snapshot.volume.push.grown_bytes <= free_bytes:
             return False
-        wanted = picture.volume.push.grown_bytes - sum(_grown(file) for file in _files(picture) if file.node in self._large)
+        wanted = snapshot.volume.push.grown_bytes - sum(
+            _grown(file) for file in _files(snapshot) if file.node in self._large
+        )
         found = False
-        for file in self._largest(picture):
+        for file in self._largest(snapshot):
             if wanted <= free_bytes or _grown(file) <= 0:
                 break
             wanted -= _grown(file)
@@ -115,10 +117,10 @@ class Withheld:
             found = True
         return found
 
-    def leave_out_largest(self, picture: Picture, error: BucketfsError) -> bool:
-        """The Hub says that a picture passes a limit: leave out its largest file, more each time this is said again. Whether there
+    def leave_out_largest(self, snapshot: Snapshot, error: BucketfsError) -> bool:
+        """The Hub says that a snapshot passes a limit: leave out its largest file, more each time this is said again. Whether there
         was one."""
-        files = self._largest(picture)[: self._large_at_once]
+        files = self._largest(snapshot)[: self._large_at_once]
         for file in files:
             self._leave_out(file, str(error))
         self._large_at_once *= 2
@@ -128,9 +130,9 @@ class Withheld:
         """The Hub took a push."""
         self._large_at_once = 1
 
-    def _largest(self, picture: Picture) -> list[FrozenFile]:
-        """The files of a picture that bring bytes and are not left out yet, the largest first."""
-        files = [file for file in _files(picture) if file.layers and not self._is_large(file)]
+    def _largest(self, snapshot: Snapshot) -> list[FrozenFile]:
+        """The files of a snapshot that bring bytes and are not left out yet, the largest first."""
+        files = [file for file in _files(snapshot) if file.layers and not self._is_large(file)]
         return sorted(files, key=lambda file: (_grown(file), file.size_bytes), reverse=True)
 
     def _leave_out(self, file: FrozenFile, reason: str) -> None:
@@ -140,15 +142,15 @@ class Withheld:
     def _is_large(self, file: FrozenFile) -> bool:
         return self._large.get(file.node, (None,))[0] == file.version
 
-    async def cut(self, picture: Picture, only: Collection[UnitPath] | None) -> Cut:
-        """What of a picture to push, of all or of ``only`` some places; all of it, without a further look, as long as nothing
+    async def cut(self, snapshot: Snapshot, only: Collection[UnitPath] | None) -> Cut:
+        """What of a snapshot to push, of all or of ``only`` some places; all of it, without a further look, as long as nothing
         waits. What was undone since, or written anew, waits no more. Awaits only for directories of the base not at hand."""
         if self._again:
             self._damaged, self._again = {}, False
-        damaged = self._still_damaged(picture) | self._still_large(picture)
+        damaged = self._still_damaged(snapshot) | self._still_large(snapshot)
         if only is None and not self._refused and not damaged:
-            return Cut(picture)
-        parts = await parts_of(picture)
+            return Cut(snapshot)
+        parts = await parts_of(snapshot)
         # What was undone here since is nothing that could be refused.
         still: dict[UnitPath, Unit] = {
             place: unit for place, unit in parts.units.items() if place in self._refused and unit.touches
@@ -158,25 +160,25 @@ class Withheld:
         self._lost &= still.keys()
         # Of bytes that are lost the Hub has nothing under the old name, either: there is nothing to keep there.
         units = {place: replace(unit, carries=False) if place in self._lost else unit for place, unit in parts.units.items()}
-        wanted = wanted_of(units, still.keys(), only, carried=moved_among(picture, damaged))
-        return cut(picture, parts, wanted, damaged)
+        wanted = wanted_of(units, still.keys(), only, carried=moved_among(snapshot, damaged))
+        return cut(snapshot, parts, wanted, damaged)
 
-    def _still_damaged(self, picture: Picture) -> set[Node]:
-        """The damaged files of a picture: not those that were written anew."""
+    def _still_damaged(self, snapshot: Snapshot) -> set[Node]:
+        """The damaged files of a snapshot: not those that were written anew."""
         if not self._damaged:
             return set()
-        versions: dict[Node, int] = {frozen.node: frozen.version for frozen in picture.nodes}
+        versions: dict[Node, int] = {frozen.node: frozen.version for frozen in snapshot.nodes}
         self._damaged = {node: found for node, found in self._damaged.items() if versions.get(node) == found[0]}
         return set(self._damaged)
 
-    def _still_large(self, picture: Picture) -> set[Node]:
-        """The files of a picture that pass a limit: not those that were written anew."""
-        self._large = {file.node: self._large[file.node] for file in _files(picture) if self._is_large(file)}
+    def _still_large(self, snapshot: Snapshot) -> set[Node]:
+        """The files of a snapshot that pass a limit: not those that were written anew."""
+        self._large = {file.node: self._large[file.node] for file in _files(snapshot) if self._is_large(file)}
         return set(self._large)
 
 
-def _files(picture: Picture) -> Iterator[FrozenFile]:
-    return (frozen for frozen in picture.nodes if isinstance(frozen, FrozenFile))
+def _files(snapshot: Snapshot) -> Iterator[FrozenFile]:
+    return (frozen for frozen in snapshot.nodes if isinstance(frozen, FrozenFile))
 
 
 def _grown(file: FrozenFile) -> int:

@@ -4,8 +4,8 @@ A `Volume` is one bucket as base ⊕ overlay. Its parts are kept apart: numbers 
 nodes of `nodes`), bytes (`files`, on the layers of `content`). The base is seen through the `BaseTree`, which never waits; the rule
 that makes this work stands in `base_tree`. `VFS` puts volumes together to a mount.
 
-Writes go to a draft and the journal and touch no network. A push takes a `Picture` of what is dirty (`freeze`; of a large
-backlog one of its `Slices`), builds the new tree from it, and says `pushed`; a new root of the Hub comes in by `rebase_onto`. What
+Writes go to a draft and the journal and touch no network. A push takes a `Snapshot` of what is dirty (`freeze`; of a large
+backlog one of its `Batches`), builds the new tree from it, and says `pushed`; a new root of the Hub comes in by `rebase_onto`. What
 must survive a crash is what `overlay_ops` writes and `recover` reads. What waits gets checksums by `seal`; bytes that do not have
 theirs any more are `DraftDamaged`, for readers and for pushes.
 """
@@ -16,19 +16,17 @@ from bucketfs.vfs.rebase import Rebased, apply_permissions, rebase_onto
 from bucketfs.vfs.recovery import draft_ids, overlay_ops, recover
 from bucketfs.vfs.sealing import left_open, seal
 from bucketfs.vfs.snapshot import (
+    Batches,
+    BatchLimits,
     BuiltNode,
     Choice,
     FrozenDirectory,
     FrozenFile,
     FrozenSymlink,
-    Limits,
-    Picture,
-    Slices,
+    Snapshot,
     built_of,
     equal_candidates,
     freeze,
-    pushed,
-    thaw,
     without_folders,
 )
 from bucketfs.vfs.tree import (
@@ -83,6 +81,8 @@ __all__ = [
     "BasePiece",
     "BasePins",
     "BaseTree",
+    "BatchLimits",
+    "Batches",
     "BucketMaker",
     "BuiltNode",
     "Choice",
@@ -103,7 +103,6 @@ __all__ = [
     "InodeNumbers",
     "Invalidation",
     "Keep",
-    "Limits",
     "Namespace",
     "Node",
     "Note",
@@ -111,13 +110,12 @@ __all__ = [
     "Owner",
     "Pending",
     "Permissions",
-    "Picture",
     "Piece",
     "Rebased",
     "RenameFlags",
     "Roles",
     "SetAttr",
-    "Slices",
+    "Snapshot",
     "Stand",
     "StatFs",
     "StorageLimit",
@@ -135,13 +133,11 @@ __all__ = [
     "overlay_ops",
     "permissions_of",
     "pieces",
-    "pushed",
     "read_base",
     "rebase_onto",
     "recover",
     "seal",
     "stands",
     "survey",
-    "thaw",
     "without_folders",
 ]

@@ -44,11 +44,11 @@ def resolve(volume: Volume, conflict: Conflict, keep: Keep) -> list[Invalidation
     parent = _directory(volume, above)
     copy = None if parent is None else volume.tree.find(parent, copy_name.encode())
     if parent is None or copy is None:
-        volume.pending.conflicts.settle(conflict.copy)
+        volume.pending.conflicts.resolve(conflict.copy)
         raise NotFound(f"{conflict.copy!r} is gone", hint="there is nothing to choose any more")
     if keep is Keep.BOTH:
         volume.append(Settled(conflict.copy, volume.now_ns()))
-        volume.pending.conflicts.settle(conflict.copy)
+        volume.pending.conflicts.resolve(conflict.copy)
         return []
     there = volume.tree.find(parent, name)
     if (keep is Keep.MINE) == conflict.ours:

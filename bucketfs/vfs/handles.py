@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
-class OpenFile:
+class OpenedFile:
     """One open file. ``direct``: it writes past the kernel's cache (O_DIRECT). ``amending``: the mount itself opened it, to set the
     kernel's length of it. ``owed``: a write failed, and this handle was not told yet (see `write_failures`)."""
 
@@ -29,7 +29,7 @@ class OpenFile:
 
 
 @dataclass(slots=True, eq=False)
-class OpenDirectory:
+class OpenedDirectory:
     """One open directory, with the names it had when reading began (POSIX lets later changes show or not). Without ``node`` and
     ``volume`` it is the folder of all buckets."""
 

@@ -11,7 +11,7 @@ import trio
 
 from bucketfs.errors import BucketfsError, NoSpace, ReadOnly, Stale
 from bucketfs.types import FileHandle
-from bucketfs.vfs.handles import Handles, OpenFile
+from bucketfs.vfs.handles import Handles, OpenedFile
 from bucketfs.vfs.readahead import ReadAhead
 from bucketfs.vfs.rebase import bring_home
 from bucketfs.vfs.sealing import closed
@@ -43,7 +43,7 @@ class OpenFiles:
 
     def __init__(
         self,
-        handles: Handles[OpenFile],
+        handles: Handles[OpenedFile],
         failures: WriteFailures,
         readahead: ReadAhead,
         notify: Callable[[Invalidation], None],
@@ -90,7 +90,7 @@ class OpenFiles:
         node.opens += 1
         node.writers += writable
         node.directs += direct
-        opened = OpenFile(node, volume, writable, bool(flags & (os.O_SYNC | os.O_DSYNC)), direct)
+        opened = OpenedFile(node, volume, writable, bool(flags & (os.O_SYNC | os.O_DSYNC)), direct)
         return Opened(self._handles.add(opened), keep_cache=keep_cache)
 
     async def read(self, handle: FileHandle, offset: int, size: int) -> bytes:
@@ -108,7 +108,7 @@ class OpenFiles:
         def attempt() -> None:
             if node.failure is not None:
                 self._failures.check_write(node, offset)
-            if data and volume.tree.displaced:
+            if data and volume.tree.evicted:
                 self._bring_home(volume, node)
             volume.write(node, offset, data)
 

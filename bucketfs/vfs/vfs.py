@@ -28,7 +28,7 @@ from bucketfs.ops import Conflict
 from bucketfs.types import ROOT_INODE, Caller, FileHandle, Inode
 from bucketfs.vfs.buckets_root import BucketMaker, BucketsRoot
 from bucketfs.vfs.conflicts import Keep, resolve
-from bucketfs.vfs.handles import Handles, OpenDirectory, OpenFile
+from bucketfs.vfs.handles import Handles, OpenedDirectory, OpenedFile
 from bucketfs.vfs.open_files import ROOM_BYTES, OpenFiles
 from bucketfs.vfs.readahead import ReadAhead
 from bucketfs.vfs.tree import (
@@ -95,8 +95,8 @@ class VFS:
         self._synced = synced
         self._make_room = make_room
         self._top: DirectoryNode | None = None
-        self._directories: Handles[OpenDirectory] = Handles()
-        self._open_files: Handles[OpenFile] = Handles()
+        self._directories: Handles[OpenedDirectory] = Handles()
+        self._open_files: Handles[OpenedFile] = Handles()
         self._readahead = ReadAhead()
         self.failures = WriteFailures(registry, numbers, self._open_files, self.buckets, notify)
         self.files = OpenFiles(
@@ -295,10 +295,10 @@ class VFS:
     async def opendir(self, inode: Inode, caller: Caller) -> FileHandle:
         """Open a directory for reading."""
         if self._is_top(inode):
-            return self._directories.add(OpenDirectory())
+            return self._directories.add(OpenedDirectory())
         volume, node = self._directory(inode)
         node.opens += 1
-        return self._directories.add(OpenDirectory(node, volume))
+        return self._directories.add(OpenedDirectory(node, volume))
 
     async def readdir(self, handle: FileHandle, start: int) -> Sequence[DirEntry]:
         """Some entries from position ``start`` on; none at the end."""

@@ -33,7 +33,7 @@ import trio
 from bucketfs.errors import BucketfsError, DiskFailed, Stale, TimedOut
 from bucketfs.types import ROOT_INODE, FileHandle, Inode
 from bucketfs.vfs.buckets_root import BucketsRoot
-from bucketfs.vfs.handles import Handles, OpenFile
+from bucketfs.vfs.handles import Handles, OpenedFile
 from bucketfs.vfs.tree import (
     ContentLost,
     EntryChanged,
@@ -61,7 +61,7 @@ class WriteFailures:
         self,
         registry: Registry,
         numbers: InodeNumbers,
-        handles: Handles[OpenFile],
+        handles: Handles[OpenedFile],
         buckets: BucketsRoot,
         notify: Callable[[Invalidation], None],
     ) -> None:
@@ -139,7 +139,7 @@ class WriteFailures:
         if node.failure is not None:
             node.failure.broken = False
 
-    def written_back(self, opened: OpenFile, *, tell: bool) -> None:
+    def written_back(self, opened: OpenedFile, *, tell: bool) -> None:
         """The kernel has written here all that it held of a file: a hole that there is now was meant. ``tell``: raises what
         the handle was not told yet."""
         opened.node.stretched = None
@@ -199,7 +199,7 @@ class WriteFailures:
         if not isinstance(node, FileNode) or node.failure is None:
             raise Stale("no write to this file failed")
         node.opens += 1
-        return Opened(self._handles.add(OpenFile(node, self._buckets.volume_of(node), amending=True)), keep_cache=True)
+        return Opened(self._handles.add(OpenedFile(node, self._buckets.volume_of(node), amending=True)), keep_cache=True)
 
     def end(self, inode: Inode, *, told: bool) -> None:
         """The kernel holds no pages of before; ``told``: and has the length that the file has here."""

@@ -9,12 +9,12 @@ from support.world import World
 
 from bucketfs.errors import BucketfsError
 from bucketfs.mount import errno_of
-from bucketfs.vfs import Limits
+from bucketfs.vfs import BatchLimits
 
 NAMES = ("a", "b", "c")
 paths = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map("/".join)
 sizes = st.sampled_from([0, 1, 5, 4096, 262_143, 262_144, 262_145, 600_000])
-limits = st.sampled_from([Limits(), Limits(nodes=1), Limits(nodes=3), Limits(bytes=262_144)])
+limits = st.sampled_from([BatchLimits(), BatchLimits(nodes=1), BatchLimits(nodes=3), BatchLimits(bytes=262_144)])
 bodies = st.tuples(st.integers(0, 255), sizes).map(lambda pair: bytes([pair[0]]) * pair[1])
 
 

@@ -21,7 +21,7 @@ from support.world import ME, MemoryRemote, World
 from test_two_replicas import BEGINNING, OFFSETS, SIZES, Replica, Step, steps
 
 from bucketfs.types import Kind
-from bucketfs.vfs import Limits
+from bucketfs.vfs import BatchLimits
 
 ends = st.sampled_from([0, 3, 5000])
 writes = st.tuples(st.just("write"), paths, st.sampled_from(SIZES), st.sampled_from(OFFSETS), st.booleans())
@@ -84,7 +84,7 @@ async def at_the_hub(folder: Path, remote: MemoryRemote) -> set[bytes]:
     return found
 
 
-async def play(folder: Path, limits: Limits, history: Sequence[tuple[int, Step]]) -> None:
+async def play(folder: Path, limits: BatchLimits, history: Sequence[tuple[int, Step]]) -> None:
     remote = MemoryRemote()
     replicas = [Replica(await World(folder / str(index), remote).open(), index, limits) for index in range(2)]
     for verb, path in BEGINNING:
@@ -147,7 +147,7 @@ def _flat(history: Sequence[tuple[int, Step]]) -> Iterator[tuple[int, Step]]:
             yield index, step
 
 
-def run(limits: Limits, history: Sequence[tuple[int, Step]]) -> None:
+def run(limits: BatchLimits, history: Sequence[tuple[int, Step]]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="bucketfs-model-"))
     try:
         trio.run(play, folder, limits, history)
@@ -155,7 +155,7 @@ def run(limits: Limits, history: Sequence[tuple[int, Step]]) -> None:
         shutil.rmtree(folder)
 
 
-limits = st.sampled_from([Limits(), Limits(nodes=2)])
+limits = st.sampled_from([BatchLimits(), BatchLimits(nodes=2)])
 
 
 EMPTIED_SINCE: list[tuple[int, Step]] = [
@@ -166,13 +166,13 @@ EMPTIED_SINCE: list[tuple[int, Step]] = [
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(limits, histories)
-@example(Limits(), EMPTIED_SINCE)
-def test_a_power_loss_takes_nothing_that_was_synced_or_sent(limits: Limits, history: list[tuple[int, Step]]) -> None:
+@example(BatchLimits(), EMPTIED_SINCE)
+def test_a_power_loss_takes_nothing_that_was_synced_or_sent(limits: BatchLimits, history: list[tuple[int, Step]]) -> None:
     run(limits, history)
 
 
 @pytest.mark.whole
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(limits, histories)
-def test_many_power_losses(limits: Limits, history: list[tuple[int, Step]]) -> None:
+def test_many_power_losses(limits: BatchLimits, history: list[tuple[int, Step]]) -> None:
     run(limits, history)

@@ -1,4 +1,4 @@
-"""Random histories on two or three mounts of one bucket, pushed whole or in slices, with restarts, a Hub that is away, and answers
+"""Random histories on two or three mounts of one bucket, pushed whole or in batches, with restarts, a Hub that is away, and answers
 that are lost.
 
 They end equal, no content is lost that nobody meant to lose, and no conflict copy is made where there was no conflict.
@@ -29,7 +29,7 @@ from support.world import MemoryRemote, World
 from bucketfs.errors import BucketfsError, Unavailable
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid, UploadId
-from bucketfs.vfs import Limits
+from bucketfs.vfs import BatchLimits
 
 SIZES = (0, 3, 8, 8, 8, 5000, 300_000)
 """Three bytes tell which step wrote it."""
@@ -78,7 +78,7 @@ class Replica:
 
     world: World
     index: int
-    limits: Limits
+    limits: BatchLimits
     steps_count: int = 0
     """Since it last agreed with the Hub."""
     agreed: Cid | None = None
@@ -139,7 +139,7 @@ class Replica:
         assert self.world.quarantined == []
 
 
-async def play(folder: Path, count: int, limits: Limits, history: Sequence[tuple[int, Step]]) -> None:
+async def play(folder: Path, count: int, limits: BatchLimits, history: Sequence[tuple[int, Step]]) -> None:
     remote = MemoryRemote()
     replicas = [Replica(await World(folder / str(index), remote).open(), index, limits) for index in range(count)]
     for verb, path in BEGINNING:
@@ -185,7 +185,7 @@ async def play(folder: Path, count: int, limits: Limits, history: Sequence[tuple
     fresh.close()
 
 
-def run(count: int, limits: Limits, history: Sequence[tuple[int, Step]]) -> None:
+def run(count: int, limits: BatchLimits, history: Sequence[tuple[int, Step]]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="bucketfs-model-"))
     try:
         trio.run(play, folder, count, limits, history)
@@ -194,6 +194,6 @@ def run(count: int, limits: Limits, history: Sequence[tuple[int, Step]]) -> None
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.sampled_from([2, 2, 3]), st.sampled_from([Limits(), Limits(nodes=2)]), histories)
-def test_replicas_end_equal(count: int, limits: Limits, history: list[tuple[int, Step]]) -> None:
+@given(st.sampled_from([2, 2, 3]), st.sampled_from([BatchLimits(), BatchLimits(nodes=2)]), histories)
+def test_replicas_end_equal(count: int, limits: BatchLimits, history: list[tuple[int, Step]]) -> None:
     run(count, limits, history)

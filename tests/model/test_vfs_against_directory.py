@@ -20,7 +20,7 @@ from support.world import MemoryRemote, World
 
 from bucketfs.errors import Unavailable
 from bucketfs.sync import Pusher
-from bucketfs.vfs import Limits, RenameFlags, left_open, seal
+from bucketfs.vfs import BatchLimits, RenameFlags, left_open, seal
 
 steps = st.one_of(
     st.tuples(st.just("write"), paths, bodies, st.sampled_from([0, 0, 3, 262_144, 700_000]), st.booleans()),
@@ -112,7 +112,7 @@ SAME = {
 }
 
 
-async def history(folder: Path, steps: list[tuple[object, ...]], limits: Limits) -> None:
+async def history(folder: Path, steps: list[tuple[object, ...]], limits: BatchLimits) -> None:
     (folder / "real").mkdir()
     reference = Reference(folder / "real")
     remote = MemoryRemote()
@@ -190,7 +190,7 @@ async def push_with_changes(
 
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(steps, max_size=25), limits)
-def test_vfs_and_a_real_directory_agree(steps: list[tuple[object, ...]], limits: Limits) -> None:
+def test_vfs_and_a_real_directory_agree(steps: list[tuple[object, ...]], limits: BatchLimits) -> None:
     folder = Path(tempfile.mkdtemp(prefix="bucketfs-model-"))
     try:
         trio.run(history, folder, steps, limits)

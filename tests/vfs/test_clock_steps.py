@@ -12,7 +12,7 @@ import trio.testing
 from support.world import MemoryRemote, World
 
 from bucketfs.sync import Pace, Pusher, Scheduler
-from bucketfs.vfs import Limits
+from bucketfs.vfs import BatchLimits
 
 HOUR_NS = 3600 * 10**9
 STEPS = [-5 * HOUR_NS, 5 * HOUR_NS]
@@ -99,7 +99,7 @@ async def test_attempts_go_on_while_the_hub_is_away(
 
 
 @pytest.mark.parametrize("step_ns", STEPS)
-async def test_times_order_slices_and_conflicts_stay_right(tmp_path: Path, step_ns: int) -> None:
+async def test_times_order_batches_and_conflicts_stay_right(tmp_path: Path, step_ns: int) -> None:
     """A file that is written after a step back is older than one before it; all of it is kept, pushed, and told apart."""
     remote = MemoryRemote()
     here, there = await World(tmp_path / "here", remote).open(), await World(tmp_path / "there", remote).open()
@@ -115,7 +115,7 @@ async def test_times_order_slices_and_conflicts_stay_right(tmp_path: Path, step_
     assert here.quarantined == [] and await here.tree(times=True) == tree
     await there.write("both", b"there")
     await Pusher(there.volume, remote, there.source, there.told.append).push()
-    limits = Limits(nodes=3)
+    limits = BatchLimits(nodes=3)
     done = await Pusher(here.volume, remote, here.source, here.told.append, limits=limits).push()
     assert done is not None and len(done.conflicts) == 1
     after = await here.tree(times=True)

@@ -10,7 +10,7 @@ from support.world import ME, MemoryRemote, World
 from bucketfs.errors import Unavailable
 from bucketfs.sync import Pusher
 from bucketfs.types import ROOT_INODE, FileHandle, Kind
-from bucketfs.vfs import Limits, SetAttr
+from bucketfs.vfs import BatchLimits, SetAttr
 
 HOUR_NS = 3600 * 10**9
 
@@ -197,7 +197,7 @@ async def test_an_open_file_that_is_closed_unwritten_leaves_nothing(tmp_path: Pa
     await world.vfs.files.write(handle, 0, b"")
     await closed(world, handle)
     world.vfs.forget([(inode, 10)])
-    assert inode not in world.vfs.registry and world.volume.tree.displaced == {}
+    assert inode not in world.vfs.registry and world.volume.tree.evicted == {}
     assert not world.volume.root.dirty
     assert await world.tree() == await other.tree()
     for one in (world, other):
@@ -240,7 +240,7 @@ async def test_an_open_file_below_a_removed_folder_brings_back_the_folders_and_n
     await pusher_of(other).rebaser.follow(world.remote.at)
     assert await other.tree() == {"d": None, "d/e": None, "d/e/deep": b"Deep\n", "log": b"base\n"}
     world.vfs.forget([(inode, 100) for inode in list(world.vfs.registry) if inode != ROOT_INODE])
-    assert world.volume.tree.displaced == {}
+    assert world.volume.tree.evicted == {}
     for one in (world, other):
         one.close()
 
@@ -269,7 +269,7 @@ async def test_an_open_file_comes_home_to_the_folder_that_has_the_name_now(tmp_p
 # Equal bytes
 
 
-@pytest.mark.parametrize("nodes", [1 << 30, 4], ids=["whole", "in slices"])
+@pytest.mark.parametrize("nodes", [1 << 30, 4], ids=["whole", "in batches"])
 async def test_equal_bytes_with_other_times_and_modes_are_one_file(tmp_path: Path, nodes: int) -> None:
     """Two machines are given the same tree by a copy that keeps no times."""
     remote = MemoryRemote()
@@ -287,7 +287,7 @@ async def test_equal_bytes_with_other_times_and_modes_are_one_file(tmp_path: Pat
             world.remote,
             world.source,
             world.told.append,
-            limits=Limits(nodes, 1 << 50),
+            limits=BatchLimits(nodes, 1 << 50),
         )
         done = await pusher.push()
         assert done is not None

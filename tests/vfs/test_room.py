@@ -1,4 +1,4 @@
-"""Limits of the Hub, answered before anything is written."""
+"""BatchLimits of the Hub, answered before anything is written."""
 
 from __future__ import annotations
 

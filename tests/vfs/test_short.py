@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.world import ME, MemoryRemote, World
-from test_slices import RecordingRemote, pusher_of
+from test_batches import RecordingRemote, pusher_of
 
 from bucketfs.errors import Unavailable
 from bucketfs.types import FileHandle

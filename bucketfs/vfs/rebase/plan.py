@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 
 from bucketfs.ops import Conflict
 from bucketfs.types import Cid, Kind, Link, NodeAttributes
-from bucketfs.vfs.rebase.displaced import may_be_written
+from bucketfs.vfs.rebase.evicted import may_be_written
 from bucketfs.vfs.rebase.two_trees import TreeNode
 from bucketfs.vfs.tree import (
     DEFAULT_MODE,
     AttributesChanged,
     DirectoryNode,
-    Displaced,
     EntryChanged,
     EntryGone,
+    Eviction,
     FileNode,
     Invalidation,
     Node,
@@ -91,7 +91,7 @@ class RebasePlan:
         for removed in reversed(self._removed_there):
             self._keep_or_let_go(removed)
         for node in self._perhaps_clean:
-            node.settle()
+            node.mark_clean()
         for link in self._forgotten:
             self._tree.base_tree.forget(link)
         conflicts = [copy.conflict(new, self._volume.now_ns()) for copy in self._copies]
@@ -175,7 +175,7 @@ class RebasePlan:
         self._perhaps_clean += [ours, parent]
 
     def let_go(self, parent: DirectoryNode, ours: Node) -> None:
-        """The node has its name no longer. Open handles keep reading it, and what they write brings it back (see `displaced`)."""
+        """The node has its name no longer. Open handles keep reading it, and what they write brings it back (see `evicted`)."""
         if ours.lookups:
             self.invalidate(EntryGone(parent.inode, ours.name, ours.inode))
         self._edits.append(lambda: self._let_go(parent, ours))
@@ -186,7 +186,7 @@ class RebasePlan:
         _drop(parent, ours.name)
         parent.detach(ours)
         if may_be_written(self._tree, ours):
-            self._tree.displaced[ours] = Displaced(parent, self._host, self._when)
+            self._tree.evicted[ours] = Eviction(parent, self._host, self._when)
         else:
             ours.replaced = True
         self._tree.reclaim(ours)

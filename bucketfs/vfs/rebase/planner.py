@@ -18,7 +18,7 @@ from bucketfs.dag import Entry, Outcome, Side, Verdict, judge
 from bucketfs.errors import Corrupt
 from bucketfs.names import SEED
 from bucketfs.types import Cid, Kind, Link
-from bucketfs.vfs.rebase.displaced import may_be_written
+from bucketfs.vfs.rebase.evicted import may_be_written
 from bucketfs.vfs.rebase.limits import FolderLimits
 from bucketfs.vfs.rebase.local_state import against_memory, as_it_was, entry_here, rests_on
 from bucketfs.vfs.rebase.plan import RebasePlan

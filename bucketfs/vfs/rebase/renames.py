@@ -15,7 +15,7 @@ from functools import partial
 
 from bucketfs.dag import TreePath
 from bucketfs.types import Cid, Link
-from bucketfs.vfs.rebase.displaced import may_be_written
+from bucketfs.vfs.rebase.evicted import may_be_written
 from bucketfs.vfs.rebase.local_state import rests_on
 from bucketfs.vfs.rebase.plan import RebasePlan
 from bucketfs.vfs.rebase.two_trees import TreeNode, TwoTrees

@@ -3,4 +3,9 @@
 from bucketfs.vfs.recovery.checkpoint import draft_ids, entry_ops, overlay_ops
 from bucketfs.vfs.recovery.replay import recover
 
-__all__ = ["draft_ids", "entry_ops", "overlay_ops", "recover"]
+__all__ = [
+    "draft_ids",
+    "entry_ops",
+    "overlay_ops",
+    "recover",
+]

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 from bucketfs import ops
 from bucketfs.types import DraftId
-from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode
-from bucketfs.vfs.tree.volume import Volume, content_record, stamp_of
+from bucketfs.vfs.tree import DirectoryNode, FileNode, Node, SymlinkNode, Volume, content_record, stamp_of
 
 
 def overlay_ops(volume: Volume) -> Iterator[ops.Op]:

@@ -16,10 +16,7 @@ from bucketfs import ops
 from bucketfs.errors import Corrupt, NotFound
 from bucketfs.journal import Change, Extents, builds_on, paths_of
 from bucketfs.types import Cid, Inode, Link
-from bucketfs.vfs.tree.content import Layer
-from bucketfs.vfs.tree.inode_table import Number
-from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, check_sound
-from bucketfs.vfs.tree.volume import Volume
+from bucketfs.vfs.tree import DirectoryNode, FileNode, Layer, Node, Number, Volume, check_sound
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +134,7 @@ def _apply(volume: Volume, op: ops.Op) -> None:
         volume.pending.conflicts.add(op)
         return
     if isinstance(op, ops.Settled):
-        volume.pending.conflicts.settle(op.copy)
+        volume.pending.conflicts.resolve(op.copy)
         return
     if isinstance(op, ops.Lost):
         node = node_at(volume, op.path)

@@ -1,7 +1,7 @@
 """Which part of a large backlog goes to the Hub next, so that a push holds a bounded part of it in memory. Pure.
 
-A small backlog is pushed as a whole. Of a larger one each push takes a *slice*, the oldest changes first, and each slice is one
-root at the Hub. A folder comes along with what is in it, as far as that is in the slice, and is filled by later ones, as a copy
+A small backlog is pushed as a whole. Of a larger one each push takes a *batch*, the oldest changes first, and each batch is one
+root at the Hub. A folder comes along with what is in it, as far as that is in the batch, and is filled by later ones, as a copy
 that goes on would fill it. What must not be seen half done is one *lump*, however large:
 
 - All names that were moved since the base, what stood or stands on their old names, and what they replaced. A move is known by
@@ -29,18 +29,18 @@ NODES_MAX = 10_000
 BYTES_MAX = 1 << 30
 
 PAUSE_WITHIN = 0.1
-"""How much smaller a slice may be to end at a pause."""
+"""How much smaller a batch may be to end at a pause."""
 
 LACKING_MAX = 10_000
 """Blocks of the base that are asked for at once."""
 
 Choice = dict[DirectoryNode, set[bytes]]
-"""The changed names that are in a slice, by their folders; every folder above one is there, too."""
+"""The changed names that are in a batch, by their folders; every folder above one is there, too."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How much a slice holds: nodes, and bytes of drafts. More only if one lump, or one file, is larger."""
+class BatchLimits:
+    """How much a batch holds: nodes, and bytes of drafts. More only if one lump, or one file, is larger."""
 
     nodes: int = NODES_MAX
     bytes: int = BYTES_MAX
@@ -60,10 +60,10 @@ class _Lump:
         self.ctime_ns = max(self.ctime_ns, time_ns)
 
 
-class Slices:
-    """The slices of one push. What changes while it runs may come along, or wait for the next one."""
+class Batches:
+    """The batches of one push. What changes while it runs may come along, or wait for the next one."""
 
-    def __init__(self, volume: Volume, limits: Limits) -> None:
+    def __init__(self, volume: Volume, limits: BatchLimits) -> None:
         self._volume = volume
         self._limits = limits
         self._queue: deque[Node | _Lump] = deque()
@@ -76,12 +76,12 @@ class Slices:
 
     @property
     def more(self) -> bool:
-        """Whether something is left for a later slice."""
+        """Whether something is left for a later batch."""
         return bool(self._queue)
 
-    def anew(self) -> Slices:
+    def anew(self) -> Batches:
         """Those of another push."""
-        return Slices(self._volume, self._limits)
+        return Batches(self._volume, self._limits)
 
     def halved(self) -> bool:
         """Whether less than half is left of what was when this last said so (or at the beginning)."""
@@ -91,12 +91,12 @@ class Slices:
         return True
 
     def forget(self) -> None:
-        """The base is another one than a slice of ours: what goes next is found anew."""
+        """The base is another one than a batch of ours: what goes next is found anew."""
         self._planned = -1
         self._queue.clear()
 
     def next(self) -> Choice | None:
-        """The next slice; None for all there is, and empty for nothing. An attempt."""
+        """The next batch; None for all there is, and empty for nothing. An attempt."""
         if self._planned == self._volume.pending.moves and self._queue and self._changed_since(self._queue[0]):
             self._planned = -1
         if self._planned != self._volume.pending.moves:
@@ -112,7 +112,7 @@ class Slices:
         return choice
 
     def _fitting(self) -> list[Node | _Lump]:
-        """As many from the head of the queue as fit a slice, at least one. Where there is a choice it ends at a pause: what was
+        """As many from the head of the queue as fit a batch, at least one. Where there is a choice it ends at a pause: what was
         changed in one go stays together."""
         found: list[Node | _Lump] = []
         nodes = size_bytes = 0
@@ -208,7 +208,7 @@ def _changed_names(directory: DirectoryNode) -> Iterator[bytes]:
 
 
 def _cost(item: Node | _Lump) -> tuple[int, int]:
-    """How many nodes and bytes of drafts an item brings into a slice."""
+    """How many nodes and bytes of drafts an item brings into a batch."""
     if isinstance(item, Node):
         return 1, _draft_bytes(item)
     nodes = len(item.nodes)
@@ -230,7 +230,7 @@ class _Planner:
     def __init__(
         self,
         volume: Volume,
-        limits: Limits,
+        limits: BatchLimits,
         known: dict[tuple[Cid, bytes], Link | None],
         folders: dict[Cid, bool],
     ) -> None:
@@ -246,7 +246,7 @@ class _Planner:
         self._behind: set[Node | _Lump] = set()
 
     def plan(self) -> tuple[list[Node | _Lump], dict[DirectoryNode, set[bytes]]]:
-        """What is to be pushed, in order, and the taken names that go with the moves; nothing when all fits one slice. Raises
+        """What is to be pushed, in order, and the taken names that go with the moves; nothing when all fits one batch. Raises
         Wanted."""
         if not self._survey():
             return [], {}
@@ -266,7 +266,7 @@ class _Planner:
         return self._in_order(), self._moves.names
 
     def _survey(self) -> bool:
-        """Whether there is more than a slice holds; and what was moved."""
+        """Whether there is more than a batch holds; and what was moved."""
         nodes = size_bytes = 0
         for directory in _directories(self._volume.root):
             nodes += 1

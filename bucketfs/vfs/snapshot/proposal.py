@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bucketfs.types import Link
-from bucketfs.vfs.snapshot.freezing import FrozenDirectory, Picture
+from bucketfs.vfs.snapshot.snapshot import FrozenDirectory, Snapshot
 from bucketfs.vfs.tree import DirectoryNode, FileNode, Namespace, Node
 
 
@@ -24,18 +24,18 @@ class BuiltNode:
     gone: frozenset[bytes] = frozenset()
 
 
-def built_of(picture: Picture, links: Mapping[Node, Link]) -> dict[Node, BuiltNode]:
-    """What a push made of the nodes of ``picture``. ``links`` has the link of each."""
+def built_of(snapshot: Snapshot, links: Mapping[Node, Link]) -> dict[Node, BuiltNode]:
+    """What a push made of the nodes of ``snapshot``. ``links`` has the link of each."""
     places: dict[Node, tuple[DirectoryNode, bytes]] = {}
     gone: dict[Node, frozenset[bytes]] = {}
-    for frozen in picture.nodes:
+    for frozen in snapshot.nodes:
         if isinstance(frozen, FrozenDirectory):
             gone[frozen.node] = frozenset(name for name, change in frozen.changes.items() if change is None)
             for name, change in frozen.changes.items():
                 if change is not None and not isinstance(change, Link):
                     places[change.node] = frozen.node, name
     built: dict[Node, BuiltNode] = {}
-    for frozen in picture.nodes:
+    for frozen in snapshot.nodes:
         node = frozen.node
         parent, name = places.get(node, (None, b""))
         built[node] = BuiltNode(frozen.version, links[node], parent, name, gone.get(node, frozenset()))

@@ -11,35 +11,15 @@ Imports no other sub-room.
 """
 
 from bucketfs.vfs.tree.base_pins import BasePins, Note, Stand, survey
-from bucketfs.vfs.tree.base_tree import WINDOW_BYTES, BaseTree
-from bucketfs.vfs.tree.conflict_index import Conflicts
-from bucketfs.vfs.tree.conflict_name import conflict_name
-from bucketfs.vfs.tree.content import BasePiece, Content, DraftPiece, FrozenLayer, Layer, Piece, ZeroPiece, pieces
-from bucketfs.vfs.tree.file_io import (
-    LAYERS_MAX,
-    SIZE_MAX,
-    DraftDamaged,
-    blocks_of,
-    draft_bytes,
-    read_base,
-    read_file,
-    squash,
-)
+from bucketfs.vfs.tree.base_tree import BaseTree
+from bucketfs.vfs.tree.conflict_copies import Conflicts, conflict_name
+from bucketfs.vfs.tree.content import BasePiece, DraftPiece, FrozenLayer, Layer, Piece, ZeroPiece, pieces
+from bucketfs.vfs.tree.file_io import LAYERS_MAX, DraftDamaged, blocks_of, draft_bytes, read_base, read_file, squash
 from bucketfs.vfs.tree.inode_table import InodeNumbers, Number, print_of
-from bucketfs.vfs.tree.namespace import DEFAULT_MODE, DIRECTORY_SIZE, Displaced, Namespace, Owner, Registry
-from bucketfs.vfs.tree.node import (
-    DirectoryNode,
-    FileNode,
-    Node,
-    NodeTree,
-    SymlinkNode,
-    WriteFailure,
-    check_sound,
-    is_new_here,
-)
-from bucketfs.vfs.tree.pending import Pending
+from bucketfs.vfs.tree.namespace import DEFAULT_MODE, DIRECTORY_SIZE, Eviction, Namespace, Owner, Registry
+from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, NodeTree, SymlinkNode, WriteFailure, check_sound
+from bucketfs.vfs.tree.pending import Pending, content_record, stamp_of
 from bucketfs.vfs.tree.permissions import Permissions, Roles, permissions_of
-from bucketfs.vfs.tree.push_state import PushState
 from bucketfs.vfs.tree.quota import StorageLimit
 from bucketfs.vfs.tree.stat_types import (
     Attr,
@@ -56,30 +36,27 @@ from bucketfs.vfs.tree.stat_types import (
     StatFs,
 )
 from bucketfs.vfs.tree.tree_reader import Read, TreeReader, Unreadable, Wanted, raw_info, together
-from bucketfs.vfs.tree.volume import Volume, content_record, stamp_of
+from bucketfs.vfs.tree.volume import Volume
 
 __all__ = [
     "DEFAULT_MODE",
     "DIRECTORY_SIZE",
     "LAYERS_MAX",
-    "SIZE_MAX",
-    "WINDOW_BYTES",
     "Attr",
     "AttributesChanged",
     "BasePiece",
     "BasePins",
     "BaseTree",
     "Conflicts",
-    "Content",
     "ContentChanged",
     "ContentLost",
     "DirEntry",
     "DirectoryNode",
-    "Displaced",
     "DraftDamaged",
     "DraftPiece",
     "EntryChanged",
     "EntryGone",
+    "Eviction",
     "FileNode",
     "FrozenLayer",
     "InodeNumbers",
@@ -95,7 +72,6 @@ __all__ = [
     "Pending",
     "Permissions",
     "Piece",
-    "PushState",
     "Read",
     "Registry",
     "RenameFlags",
@@ -116,7 +92,6 @@ __all__ = [
     "conflict_name",
     "content_record",
     "draft_bytes",
-    "is_new_here",
     "permissions_of",
     "pieces",
     "print_of",

@@ -191,7 +191,7 @@ class Content:
             layer.sealed = True
         return tuple(FrozenLayer(layer.draft, layer.extents, layer.lower_limit_bytes) for layer in self.layers)
 
-    def thaw(self) -> None:
+    def reopen(self) -> None:
         """After a push that failed: the topmost layer may be written again, so that retries do not pile up layers."""
         if self.layers:
             self.layers[-1].sealed = False

@@ -45,7 +45,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class Displaced:
+class Eviction:
     """Where a node stood whose name now belongs to a node of the Hub, and what its conflict copy would be named after."""
 
     home: DirectoryNode
@@ -67,7 +67,7 @@ class Namespace:
         self.base = Cid(b"")
         self.root: DirectoryNode
         self.permissions: Permissions | None = None
-        self.displaced: dict[Node, Displaced] = {}
+        self.evicted: dict[Node, Eviction] = {}
         self.base_pins = BasePins()
         self.note_dirty = self.base_pins.add_dirty
         self.new_here = False
@@ -324,8 +324,8 @@ class Namespace:
                     return
                 above.detach(at)
             else:
-                displaced = self.displaced.pop(at, None)
-                above = None if displaced is None else displaced.home
+                evicted = self.evicted.pop(at, None)
+                above = None if evicted is None else evicted.home
                 if isinstance(at, FileNode):
                     self.on_orphan_gone(at)
                 if at.link is not None:
@@ -334,14 +334,14 @@ class Namespace:
                 del self.registry[at.inode]
             at = above
 
-    def settle_in(self, node: Node) -> None:
-        """A displaced node has a name again."""
-        displaced = self.displaced.pop(node, None)
-        if displaced is not None:
-            self.reclaim(displaced.home)
+    def forget_evicted(self, node: Node) -> None:
+        """A evicted node has a name again."""
+        evicted = self.evicted.pop(node, None)
+        if evicted is not None:
+            self.reclaim(evicted.home)
 
     def _is_home(self, directory: DirectoryNode) -> bool:
-        return any(displaced.home is directory for displaced in self.displaced.values())
+        return any(evicted.home is directory for evicted in self.evicted.values())
 
     # Numbers
 

@@ -109,7 +109,7 @@ class Node:
             node.parent.dirty_children.add(node)
             node = node.parent
 
-    def settle(self) -> None:
+    def mark_clean(self) -> None:
         """Tell the directories above when nothing here is dirty any more."""
         node: Node = self
         while node.parent is not None and not node.dirty and node in node.parent.dirty_children:

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from bucketfs import ops
+from bucketfs.journal import Extents
 from bucketfs.types import Link, NodeAttributes
-from bucketfs.vfs.tree.conflict_index import Conflicts
+from bucketfs.vfs.tree.conflict_copies import Conflicts
+from bucketfs.vfs.tree.content import Layer
 from bucketfs.vfs.tree.inode_table import Number
 from bucketfs.vfs.tree.namespace import Namespace
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode
@@ -72,7 +74,7 @@ class Pending:
         name = node.name
         self.tree.base_pins.add_moved(node)
         if len(self.conflicts):
-            self.conflicts.settle(parent.child_path(name))
+            self.conflicts.resolve(parent.child_path(name))
         self.tree.numbers.drop(node.inode, parent.inode, name)
         if isinstance(node, FileNode):
             self.unrecorded.discard(node)
@@ -183,3 +185,15 @@ class Pending:
 
 def _owner(old: int | None, new: int | None) -> int | None:
     return old if new is None else None if new == ops.NO_OWNER else new
+
+
+def content_record(node: FileNode, path: str, layer: Layer, extents: Extents) -> ops.SetContent:
+    """The record of ``extents`` of a layer of ``node``, which is at ``path``."""
+    size_bytes, limit = node.content.size_bytes, layer.lower_limit_bytes
+    return ops.SetContent(path, layer.draft.id, extents.items(), limit, size_bytes, node.mtime_ns, node.ctime_ns)
+
+
+def stamp_of(node: Node, path: str) -> ops.Stamp:
+    """The record of what only this machine knows of ``node``, which is at ``path``."""
+    held = node.content.base_held_bytes if isinstance(node, FileNode) else None
+    return ops.Stamp(path, node.atime_ns, node.fallback_ns, held, node.ctime_ns)

@@ -29,14 +29,13 @@ from bucketfs.errors import (
     ReadOnly,
     TooLarge,
 )
-from bucketfs.journal import Extents, Journal
+from bucketfs.journal import Journal
 from bucketfs.names import SEED, check_name
 from bucketfs.types import BucketKey, Cid, Inode
-from bucketfs.vfs.tree.content import Layer
 from bucketfs.vfs.tree.file_io import CUT_BYTES_MIN, SIZE_MAX, bytes_beyond, free_cut_drafts
 from bucketfs.vfs.tree.namespace import Namespace
 from bucketfs.vfs.tree.node import DirectoryNode, FileNode, Node, SymlinkNode, check_sound, is_below
-from bucketfs.vfs.tree.pending import Made, Pending
+from bucketfs.vfs.tree.pending import Made, Pending, content_record, stamp_of
 from bucketfs.vfs.tree.stat_types import RenameFlags, SetAttr
 
 T = TypeVar("T")
@@ -398,15 +397,3 @@ class Volume:
         self.pending.recorded()
         self.owes_checkpoint = False
         self.tree.base_pins.begin()
-
-
-def content_record(node: FileNode, path: str, layer: Layer, extents: Extents) -> ops.SetContent:
-    """The record of ``extents`` of a layer of ``node``, which is at ``path``."""
-    size_bytes, limit = node.content.size_bytes, layer.lower_limit_bytes
-    return ops.SetContent(path, layer.draft.id, extents.items(), limit, size_bytes, node.mtime_ns, node.ctime_ns)
-
-
-def stamp_of(node: Node, path: str) -> ops.Stamp:
-    """The record of what only this machine knows of ``node``, which is at ``path``."""
-    held = node.content.base_held_bytes if isinstance(node, FileNode) else None
-    return ops.Stamp(path, node.atime_ns, node.fallback_ns, held, node.ctime_ns)

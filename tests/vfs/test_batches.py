@@ -1,4 +1,4 @@
-"""A backlog that is pushed slice by slice: what every root on the way shows."""
+"""A backlog that is pushed batch by batch: what every root on the way shows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bucketfs.disk import Disk
 from bucketfs.errors import BucketfsError, Unavailable
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid, UploadId
-from bucketfs.vfs import Limits, RenameFlags
+from bucketfs.vfs import BatchLimits, RenameFlags
 
 
 @dataclass
@@ -48,7 +48,7 @@ def pusher_of(world: World, nodes: int = 1 << 30, bytes_: int = 1 << 50) -> Push
         world.remote,
         world.source,
         world.told.append,
-        limits=Limits(nodes, bytes_),
+        limits=BatchLimits(nodes, bytes_),
     )
 
 
@@ -242,7 +242,7 @@ MOVES: dict[str, list[tuple[object, ...]]] = {
 
 
 @pytest.mark.parametrize("name", MOVES)
-async def test_moves_in_small_slices(tmp_path: Path, name: str) -> None:
+async def test_moves_in_small_batches(tmp_path: Path, name: str) -> None:
     remote = RecordingRemote()
     world = await World(tmp_path / "here", remote).open()
     for folder in ("d", "e"):
@@ -268,8 +268,8 @@ async def test_moves_in_small_slices(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("lost", [False, True])
 @pytest.mark.parametrize("swaps", range(5))
-async def test_a_kill_between_slices(tmp_path: Path, swaps: int, lost: bool) -> None:
-    """Whatever slice was the last to arrive, and whether its answer did: nothing is lost and nothing conflicts."""
+async def test_a_kill_between_batches(tmp_path: Path, swaps: int, lost: bool) -> None:
+    """Whatever batch was the last to arrive, and whether its answer did: nothing is lost and nothing conflicts."""
     remote = RecordingRemote()
     world = await World(tmp_path / "here", remote).open()
     await world.mkdir("base")
@@ -304,8 +304,8 @@ async def test_a_kill_between_slices(tmp_path: Path, swaps: int, lost: bool) -> 
     fresh.close()
 
 
-async def test_a_kill_between_slices_and_a_push_of_somebody_else(tmp_path: Path) -> None:
-    """The journal stands on the base before the slices, and the Hub's root is none that was proposed from here."""
+async def test_a_kill_between_batches_and_a_push_of_somebody_else(tmp_path: Path) -> None:
+    """The journal stands on the base before the batches, and the Hub's root is none that was proposed from here."""
     remote = RecordingRemote()
     world = await World(tmp_path / "here", remote).open()
     await world.mkdir("d")
@@ -334,7 +334,7 @@ async def test_a_kill_between_slices_and_a_push_of_somebody_else(tmp_path: Path)
 async def test_changes_after_a_slice_a_kill_and_a_push_of_somebody_else(
     tmp_path: Path, lost: bool, checkpoint: bool
 ) -> None:
-    """What was done here to what a slice had brought to the Hub is no conflict with that slice, and nothing comes back."""
+    """What was done here to what a batch had brought to the Hub is no conflict with that batch, and nothing comes back."""
     remote = RecordingRemote()
     world = await World(tmp_path / "here", remote).open()
     await world.mkdir("d")
@@ -367,7 +367,7 @@ async def test_changes_after_a_slice_a_kill_and_a_push_of_somebody_else(
     done = await pusher_of(world, nodes=3).push()
     assert done is not None
     seen = await world.tree()
-    # Replayed, what the slices carried counts as changed here: what the other client changed of it is kept beside it.
+    # Replayed, what the batches carried counts as changed here: what the other client changed of it is kept beside it.
     assert [path for path in seen if "conflict" in path] == done.conflicts and len(done.conflicts) == 1
     assert {seen["d/f06"], seen[done.conflicts[0]]} == {b"6", b"theirs, too"}
     expected = tree | {"theirs": b"theirs", "d/f06": seen["d/f06"], done.conflicts[0]: seen[done.conflicts[0]]}
@@ -375,7 +375,7 @@ async def test_changes_after_a_slice_a_kill_and_a_push_of_somebody_else(
     world.close()
 
 
-async def test_a_power_loss_between_slices_takes_nothing_from_the_hub(tmp_path: Path) -> None:
+async def test_a_power_loss_between_batches_takes_nothing_from_the_hub(tmp_path: Path) -> None:
     """The disk kept the records and forgot the bytes; the Hub has them, in files that were pushed already."""
     remote = RecordingRemote()
     world = await World(tmp_path / "here", remote).open()
@@ -411,7 +411,7 @@ async def test_a_power_loss_between_slices_takes_nothing_from_the_hub(tmp_path: 
 
 
 async def test_equal_files_outside_of_the_slice_do_not_conflict(tmp_path: Path) -> None:
-    """Two machines are given the same tree and push it in slices: what is equal is known as such although it was not built."""
+    """Two machines are given the same tree and push it in batches: what is equal is known as such although it was not built."""
     remote = RecordingRemote()
     one, two = [await World(tmp_path / name, remote).open() for name in ("one", "two")]
     for world in (one, two):
@@ -451,7 +451,7 @@ async def test_the_journal_is_written_anew_a_few_times_only(tmp_path: Path, monk
     world.close()
 
 
-async def test_room_at_the_hub_is_counted_by_slices(tmp_path: Path) -> None:
+async def test_room_at_the_hub_is_counted_by_batches(tmp_path: Path) -> None:
     remote = RecordingRemote()
     world = await World(tmp_path, remote).open()
     await world.write("old", b"o" * 50)
@@ -492,7 +492,7 @@ class Stopping:
         monkeypatch.setattr(Disk, name, guarded)
 
 
-async def test_a_kill_at_every_disk_call_of_a_push_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_kill_at_every_disk_call_of_a_push_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stopping, ended = Stopping(monkeypatch), False
     for calls in itertools.count():
         remote = RecordingRemote()

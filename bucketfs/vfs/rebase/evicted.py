@@ -1,24 +1,24 @@
 """Files that the Hub took the place of while somebody may still write to them.
 
 Who holds a file open goes on reading what it opened, whatever another client does to its name, and what is written then is kept
-as any other edit is. So a rebase does not forget where such a file stood: it is *displaced*. The first write brings it home, to
+as any other edit is. So a rebase does not forget where such a file stood: it is *evicted*. The first write brings it home, to
 its own name when that is free (the edit survives), else beside what stands there now, under a conflict name. One that is closed
 without a write leaves nothing.
 
-A directory is displaced when such a file is somewhere below it. It does not come back itself, for what else was in it is gone at
+A directory is evicted when such a file is somewhere below it. It does not come back itself, for what else was in it is gone at
 the Hub: a new one is made for the file.
 """
 
 from __future__ import annotations
 
 from bucketfs.ops import Conflict
-from bucketfs.vfs.recovery.checkpoint import entry_ops
+from bucketfs.vfs.recovery import entry_ops
 from bucketfs.vfs.tree import (
     DEFAULT_MODE,
     AttributesChanged,
     DirectoryNode,
-    Displaced,
     EntryChanged,
+    Eviction,
     FileNode,
     Invalidation,
     Namespace,
@@ -35,19 +35,19 @@ def may_be_written(tree: Namespace, node: Node) -> bool:
         return node.writers > 0
     if not isinstance(node, DirectoryNode):
         return False
-    homes = {displaced.home for displaced in tree.displaced.values()}
+    homes = {evicted.home for evicted in tree.evicted.values()}
     return node in homes or any(below in homes or (isinstance(below, FileNode) and below.writers) for below in node.walk())
 
 
 def bring_home(volume: Volume, node: Node) -> list[Invalidation]:
-    """Give an orphan that was displaced a name again; what the kernel must be told. Nothing happens to other orphans.
+    """Give an orphan that was evicted a name again; what the kernel must be told. Nothing happens to other orphans.
 
     An attempt. Raises NoSpace, DiskFailed, and Denied when the roles at the Hub allow no such name; then nothing is changed but
     that directories may have been made.
     """
-    if not volume.tree.displaced:
+    if not volume.tree.evicted:
         return []
-    why = _displacement(volume.tree, node)
+    why = _eviction(volume.tree, node)
     if why is None:
         return []
     told: list[Invalidation] = []
@@ -73,19 +73,19 @@ def bring_home(volume: Volume, node: Node) -> list[Invalidation]:
         old.detach(node)
         volume.tree.reclaim(old)
     volume.pending.place(home, name, node, volume.now_ns())
-    volume.tree.settle_in(node)
+    volume.tree.forget_evicted(node)
     return [*told, EntryChanged(home.inode, name), AttributesChanged(home.inode)]
 
 
-def _displacement(tree: Namespace, node: Node) -> Displaced | None:
-    """How ``node``, or the directory that it went away with, was displaced."""
+def _eviction(tree: Namespace, node: Node) -> Eviction | None:
+    """How ``node``, or the directory that it went away with, was evicted."""
     at = node
     while at.parent is not None:
         at = at.parent
-    return tree.displaced.get(at)
+    return tree.evicted.get(at)
 
 
-def _home(volume: Volume, directory: DirectoryNode, why: Displaced, told: list[Invalidation]) -> DirectoryNode | None:
+def _home(volume: Volume, directory: DirectoryNode, why: Eviction, told: list[Invalidation]) -> DirectoryNode | None:
     """The directory that stands where ``directory`` stood, made when there is none; ``None`` when it was removed here."""
     lost: list[DirectoryNode] = []
     at = directory
@@ -93,8 +93,8 @@ def _home(volume: Volume, directory: DirectoryNode, why: Displaced, told: list[I
         lost.append(at)
         if at.parent is not None:
             at = at.parent
-        elif (displaced := volume.tree.displaced.get(at)) is not None:
-            at = displaced.home
+        elif (evicted := volume.tree.evicted.get(at)) is not None:
+            at = evicted.home
         else:
             return None
     for gone in reversed(lost):
@@ -112,7 +112,7 @@ def _home(volume: Volume, directory: DirectoryNode, why: Displaced, told: list[I
     return at
 
 
-def _free(volume: Volume, home: DirectoryNode, name: bytes, why: Displaced) -> bytes:
+def _free(volume: Volume, home: DirectoryNode, name: bytes, why: Eviction) -> bytes:
     """``name`` if it is free in ``home``, else a conflict name that is."""
 
     def taken(candidate: bytes) -> bool:
