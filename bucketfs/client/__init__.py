@@ -11,7 +11,7 @@ their CIDs; content pulled by path is not, because its CID is that of the tree, 
 """
 
 from bucketfs.client.accounts import HubClient, KeyInfo, OrgInfo
-from bucketfs.client.blocks import NO_UPLOAD, BlocksClient, PutCounts
+from bucketfs.client.blocks import NO_UPLOAD, BlocksClient, PutResult
 from bucketfs.client.bucket_info import (
     AccountQuota,
     BucketDetails,
@@ -59,7 +59,7 @@ __all__ = [
     "Links",
     "OrgInfo",
     "PathItem",
-    "PutCounts",
+    "PutResult",
     "Replies",
     "Retry",
     "ThreadsClient",

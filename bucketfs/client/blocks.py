@@ -33,7 +33,7 @@ _SERVICE = blocks_pb2.DESCRIPTOR.services_by_name["Blocks"]
 
 
 @dataclass(frozen=True, slots=True)
-class PutCounts:
+class PutResult:
     """What a Put carried, and how much of it was new to the Hub."""
 
     blocks_received: int = 0
@@ -96,14 +96,14 @@ class BlocksClient:
             lacked.update(Cid(cid) for cid in reply.cids)
         return lacked.intersection(wanted)
 
-    async def put(self, blocks: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId = NO_UPLOAD) -> PutCounts:
+    async def put(self, blocks: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId = NO_UPLOAD) -> PutResult:
         """Stores what ``blocks`` yields, batch by batch, asking for the next batch when there is room on the link. What ``blocks``
         raises cancels the call; blocks already sent stay at the Hub as the lease of ``upload`` says. Raises InvalidArgument for a
         block that is not what its CID says."""
         reply: blocks_pb2.PutReply = await self._channel.stream_in(
             _SERVICE, "Put", _bundled(blocks, upload), timeout_s=max(STORE_TIMEOUT_S, self._channel.timeout_s)
         )
-        return PutCounts(reply.blocks_received, reply.blocks_stored, reply.bytes_received, reply.bytes_stored)
+        return PutResult(reply.blocks_received, reply.blocks_stored, reply.bytes_received, reply.bytes_stored)
 
     async def swap_root(
         self, thread: ThreadId, key: BucketKey, expected: Cid, new: Cid, upload: UploadId = NO_UPLOAD

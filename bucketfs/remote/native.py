@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Collection, Generator, Sequence
 from contextlib import contextmanager
 
-from bucketfs.client import BlocksClient, BucketsClient, PutCounts
+from bucketfs.client import BlocksClient, BucketsClient, PutResult
 from bucketfs.errors import NotFound
 from bucketfs.remote.remote import Look
 from bucketfs.types import BucketKey, Cid, ThreadId, UploadId
@@ -41,7 +41,7 @@ class NativeRemote:
         """As `Remote.missing`."""
         return await self._blocks.missing(cids, upload)
 
-    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
+    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutResult:
         """As `Remote.put`."""
         return await self._blocks.put(batches, upload)
 

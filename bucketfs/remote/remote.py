@@ -10,7 +10,7 @@ from collections.abc import AsyncIterable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from bucketfs.client import PutCounts
+from bucketfs.client import PutResult
 from bucketfs.types import Cid, UploadId
 from bucketfs.vfs import Roles
 
@@ -42,7 +42,7 @@ class Remote(Protocol):
     async def missing(self, cids: Collection[Cid], upload: UploadId) -> set[Cid]:
         """Which of ``cids`` the Hub lacks; it keeps the others while the lease of ``upload`` runs."""
 
-    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
+    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutResult:
         """Store blocks. May be repeated at will; what was stored before a failure stays while the lease runs. Raises
         InvalidArgument for a block that is not what its CID says, which is not stored."""
 

@@ -18,7 +18,7 @@ import trio
 from support.world import ME, Clock, MemoryRemote
 
 from bucketfs.cache import BlockCache
-from bucketfs.client import BucketDetails, BucketInfo, Created, Credentials, Links, PutCounts
+from bucketfs.client import BucketDetails, BucketInfo, Created, Credentials, Links, PutResult
 from bucketfs.daemon.buckets.volumes import Volumes
 from bucketfs.errors import Corrupt, NotFound
 from bucketfs.sync import Pace
@@ -110,11 +110,11 @@ class MemorySession:
     async def missing(self, cids: Collection[Cid], upload: UploadId) -> set[Cid]:
         return {cid for cid in cids if all(cid not in remote.store for remote in self.remotes.values())}
 
-    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
+    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutResult:
         async for batch in batches:
             for remote in self.remotes.values():
                 remote.store.update(batch)
-        return PutCounts()
+        return PutResult()
 
     async def swap_root(self, thread: ThreadId, key: BucketKey, expected: Cid, new: Cid, upload: UploadId) -> Any:
         return await self._remote(key).swap(expected, new, upload)

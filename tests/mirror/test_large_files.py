@@ -13,7 +13,7 @@ from support.machine import Machine, hub_names, put, settle
 from support.memory_remote import MemoryRemote
 from support.running_mirror import Running, eventually, running
 
-from bucketfs.client import PutCounts
+from bucketfs.client import PutResult
 from bucketfs.dag import RAW, build_file, codec_of, drive, edit_tree, resolve
 from bucketfs.errors import OverQuota
 from bucketfs.mirror import Mirror, MirrorState, WatchedFolder
@@ -53,7 +53,7 @@ class GatedRemote(MemoryRemote):
         await self._pass(cids)
         return await super().blocks(cids)
 
-    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
+    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutResult:
         async def passed() -> AsyncIterable[Sequence[tuple[Cid, bytes]]]:
             async for batch in batches:
                 await self._pass([cid for cid, _ in batch])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from support.memory_remote import MemoryRemote
 
-from bucketfs.client import PutCounts
+from bucketfs.client import PutResult
 from bucketfs.mirror import MirrorState
 from bucketfs.remote import Look
 from bucketfs.types import Cid, UploadId
@@ -134,7 +134,7 @@ class MortalRemote:
         self._life.step()
         return await self._remote.missing(cids, upload)
 
-    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
+    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutResult:
         self._life.step()
         counts = await self._remote.put(batches, upload)
         self._life.step()

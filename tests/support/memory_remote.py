@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from bucketfs.client import PutCounts
+from bucketfs.client import PutResult
 from bucketfs.dag import cid_of, drive, edit_directory, new_blocks, verify
 from bucketfs.errors import BlocksMissing, Corrupt, Denied, InvalidArgument, NotFound, RootMoved, Unavailable
 from bucketfs.remote import Look
@@ -64,7 +64,7 @@ class MemoryRemote:
         self._reach()
         return {cid for cid in cids if cid not in self.store}
 
-    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
+    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutResult:
         async for batch in batches:
             self._reach()
             for cid, data in batch:
@@ -75,7 +75,7 @@ class MemoryRemote:
                 self.store[cid] = data
                 self.bytes_put += len(data)
         self._reach()
-        return PutCounts()
+        return PutResult()
 
     async def swap(self, expected: Cid, new: Cid, upload: UploadId) -> None:
         self._find()

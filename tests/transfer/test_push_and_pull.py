@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bucketfs.client import PutCounts
+from bucketfs.client import PutResult
 from bucketfs.dag import (
     block_links,
     build_file,
@@ -72,13 +72,13 @@ class MemoryRemote:
         self.calls.append("missing")
         return {cid for cid in cids if cid not in self.store}
 
-    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
+    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutResult:
         self.calls.append("put")
         async for batch in batches:
             for cid, data in batch:
                 verify(cid, data)
                 self.store[cid] = data
-        return PutCounts()
+        return PutResult()
 
     async def swap(self, expected: Cid, new: Cid, upload: UploadId) -> None:
         self.calls.append("swap")

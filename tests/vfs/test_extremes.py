@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.world import ME, MemoryRemote, World
 
-from bucketfs.client import PutCounts
+from bucketfs.client import PutResult
 from bucketfs.dag import LEAF_SIZE, build_file
 from bucketfs.errors import TooLarge, Unavailable
 from bucketfs.sync import Pusher
@@ -90,7 +90,7 @@ async def interrupted(world: World, handle: FileHandle, node: FileNode, times: i
     """So many pushes that fail, with a line appended during each."""
     true = world.remote.put
 
-    async def put(batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
+    async def put(batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutResult:
         await world.vfs.files.write(handle, node.content.size_bytes, line)
         raise Unavailable("cut off")
 

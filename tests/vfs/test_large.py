@@ -10,7 +10,7 @@ import pytest
 from support.world import World
 from test_refused import StrictRemote
 
-from bucketfs.client import PutCounts
+from bucketfs.client import PutResult
 from bucketfs.dag import block_links
 from bucketfs.errors import OverQuota
 from bucketfs.sync import Pusher
@@ -27,7 +27,7 @@ class LimitedRemote(StrictRemote):
     limit_bytes: int = 1 << 40
     pledges: bool = False
 
-    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
+    async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutResult:
         counts = await super().put(batches, upload)
         if self.pledges and sum(map(len, self.store.values())) > self.limit_bytes:
             raise OverQuota("quota exhausted")

@@ -11,7 +11,7 @@ import pytest
 import trio
 from support.world import MemoryRemote, World
 
-from bucketfs.client import PutCounts
+from bucketfs.client import PutResult
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid, UploadId
 
@@ -30,7 +30,7 @@ def at_the_first_batch(remote: MemoryRemote, act: Callable[[], Awaitable[None]])
     acted: list[bool] = []
     put = remote.put
 
-    async def acting(batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutCounts:
+    async def acting(batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutResult:
         puts.append(0)
 
         async def passing() -> AsyncIterable[Sequence[tuple[Cid, bytes]]]:
