@@ -11,8 +11,8 @@ BENCH_ARGS ?=
 PURE_TESTS := tests/test_house.py tests/dag tests/keys tests/config tests/wire tests/disk tests/journal
 PURE_ARGS := --ignore tests/dag/test_properties.py --ignore tests/dag/test_vectors_files.py
 # What `make cov` measures: tests that run bucketfs in their own process.
-COV_TESTS := $(PURE_TESTS) tests/api tests/cache tests/cli tests/client tests/daemon tests/hub tests/mirror tests/sync \
-	tests/transfer tests/vfs
+COV_TESTS := $(PURE_TESTS) tests/api tests/cache tests/cli tests/client tests/daemon tests/hub tests/mirror tests/model \
+	tests/sync tests/transfer tests/vfs
 
 BIN := .venv/bin
 RUN_READY := .venv/.ready-run

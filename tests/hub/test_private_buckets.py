@@ -72,7 +72,7 @@ def test_what_is_stored_is_encrypted(user: BucketUser, key: str, hub_server: Hub
     root = user.root(key)
     block = store.get(cid_from_text(root.path.removeprefix("/ipfs/")))
     outer = decode_pb(block)
-    assert outer.links == () and outer.data is not None
+    assert not outer.links and outer.data is not None
     plain = decrypt(decode_unixfs(outer.data).data, base64.b64decode(root.link_key))
     assert [link.name for link in decode_pb(plain).links] == [b".textileseed", b"folder name"]
     blob = store.get(cid_from_text(event.path.removeprefix("/ipfs/")))
