@@ -1,6 +1,4 @@
-"""The part of dag-cbor that archives and name records need: numbers, bytes, texts, lists, maps and CIDs (ipld dag-cbor
-spec).
-"""
+"""The part of dag-cbor that archives and name records need: numbers, bytes, texts, lists, maps and CIDs (ipld dag-cbor spec)."""
 
 from __future__ import annotations
 
@@ -10,6 +8,10 @@ from dataclasses import dataclass
 from bucketfs.dag.codec import parse_cid
 from bucketfs.errors import Corrupt, InvalidArgument
 from bucketfs.types import Cid
+
+# Why not cbor2: dag-cbor has one spelling for each value, and what is decoded here comes from strangers. cbor2 (6.3) reads long forms,
+# indefinite lengths and bytes left over, and builds bignums, dates, regular expressions and sets from tags that dag-cbor forbids,
+# before a caller can look at them; its switches for that are not documented as they work.
 
 _CID_TAG = 42
 _DEPTH_MAX = 32
