@@ -71,7 +71,7 @@ from bucketfs.dag.dirs import (
     resolve,
     symlink,
 )
-from bucketfs.dag.files import FileTree, Leaf, Subtree, build_file, file_root, leaf_data, leaves, subtrees
+from bucketfs.dag.files import FileTree, Leaf, Subtree, leaf_data, leaves, subtrees
 from bucketfs.dag.merge import (
     Change,
     Comparison,
@@ -124,7 +124,6 @@ __all__ = [
     "UnixFsType",
     "Verdict",
     "block_links",
-    "build_file",
     "check_block",
     "check_entries",
     "check_shards",
@@ -150,7 +149,6 @@ __all__ = [
     "encode_unixfs",
     "entry_of",
     "fetch_one",
-    "file_root",
     "find_moved",
     "identity_block",
     "judge",

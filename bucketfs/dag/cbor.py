@@ -9,9 +9,9 @@ from bucketfs.dag.codec import parse_cid
 from bucketfs.errors import Corrupt, InvalidArgument
 from bucketfs.types import Cid
 
-# Why not cbor2: dag-cbor has one spelling for each value, and what is decoded here comes from strangers. cbor2 (6.3) reads long forms,
-# indefinite lengths and bytes left over, and builds bignums, dates, regular expressions and sets from tags that dag-cbor forbids,
-# before a caller can look at them; its switches for that are not documented as they work.
+# Why not cbor2: dag-cbor has one spelling for each value, and what is decoded here comes from strangers. cbor2 (6.3) reads long
+# forms, indefinite lengths and bytes left over, and builds bignums, dates, regular expressions and sets from tags that dag-cbor
+# forbids, before a caller can look at them; its switches for that do not work as they are documented.
 
 _CID_TAG = 42
 _DEPTH_MAX = 32

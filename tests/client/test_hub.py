@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from support.unixfs import build_file, file_root
 
 from bucketfs.client import (
     Channel,
@@ -20,7 +21,7 @@ from bucketfs.client import (
     find_bucket,
     find_or_create_bucket,
 )
-from bucketfs.dag import build_file, cid_of, drive, edit_directory, file_root
+from bucketfs.dag import cid_of, drive, edit_directory
 from bucketfs.errors import (
     BlocksMissing,
     BucketfsError,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.unixfs import build_file, file_root
 
 from bucketfs.dag import (
     DAG_PB,
     Change,
+    FileTree,
     UnixFs,
     UnixFsType,
-    build_file,
     cid_of,
     codec_of,
     decode_pb,
@@ -22,7 +23,6 @@ from bucketfs.dag import (
     edit_tree,
     empty_directory,
     encode_unixfs,
-    file_root,
     leaves,
     list_directory,
     lookup,
@@ -36,7 +36,7 @@ from bucketfs.dag import (
 from bucketfs.dag.codec.nodes import build_node
 from bucketfs.dag.files.read import read_file
 from bucketfs.dag.steps import fetch, gather
-from bucketfs.errors import InvalidArgument, NotADirectory, NotFound, Unavailable
+from bucketfs.errors import NotADirectory, NotFound, Unavailable
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 
 X = cid_of(b"x")
@@ -79,7 +79,9 @@ def test_packed_sizes_are_read() -> None:
 def test_the_default_mode_is_no_attribute(store: Any) -> None:
     """A file with only a default mode is its raw leaf; a symlink's mode is never written."""
     assert build_file(b"x", NodeAttributes(0o644)).link == LINK
-    assert file_root([(X, 1)], NodeAttributes(0o644)).link == LINK
+    tree = FileTree()
+    tree.add_data(b"x")
+    assert tree.finish(NodeAttributes(0o644)).link == LINK
     assert empty_directory(NodeAttributes(0o755)) == empty_directory()
     assert symlink(b"t", NodeAttributes(0o777)) == symlink(b"t")
     assert build_file(b"x", NodeAttributes(0o755)).link != LINK
@@ -118,17 +120,7 @@ def test_attributes_of_a_large_raw_leaf(store: Any) -> None:
     assert node_info(link.cid, store.blocks[link.cid]).attributes == PRIVATE
 
 
-def test_a_file_of_one_leaf_needs_its_bytes() -> None:
-    built = file_root([(X, 1)], PRIVATE, b"x")
-    assert built == build_file(b"x", PRIVATE)
-    for whole in (None, b"xx"):
-        with pytest.raises(InvalidArgument):
-            file_root([(X, 1)], PRIVATE, whole)
-    assert file_root([], PRIVATE) == build_file(b"", PRIVATE)
-    assert file_root([]) == build_file(b"")
-
-
-def test_what_nobody_here_knows_is_kept(store: Any) -> None:
+def test_unknown_fields_are_kept(store: Any) -> None:
     """Unknown fields and the upper bits of mode survive edits, in files, directories and shards."""
     foreign = b"\xd8\x3e\x07"
     message = UnixFs(UnixFsType.DIRECTORY, mode=0o700, mode_extra=8, unknown=foreign)
@@ -143,10 +135,9 @@ def test_what_nobody_here_knows_is_kept(store: Any) -> None:
         assert (kept.mode, kept.mode_extra, kept.unknown) == (0o700, 8, foreign)
     message = UnixFs(UnixFsType.FILE, data=b"x", filesize=1, unknown=foreign)
     link, block = build_node(message, [])
-    rewritten = file_root([(X, 1)], PRIVATE, b"x", original=(link.cid, block))
+    rewritten = with_attributes(link.cid, block, PRIVATE, link.tsize)
     kept = decode_unixfs(decode_pb(rewritten.blocks[rewritten.link.cid]).data or b"")
-    assert (kept.unknown, kept.mode) == (foreign, 0o600)
-    assert with_attributes(link.cid, block, PRIVATE, link.tsize) == rewritten
+    assert (kept.unknown, kept.mode, kept.data) == (foreign, 0o600, b"x")
 
 
 def test_an_edit_without_effect_gives_the_same_directory(store: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.unixfs import build_file
 
 from bucketfs.dag import (
     DAG_PB,
@@ -12,7 +13,6 @@ from bucketfs.dag import (
     Unfolding,
     UnixFs,
     UnixFsType,
-    build_file,
     check_block,
     check_entries,
     cid_from_text,

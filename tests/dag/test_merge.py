@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from support.unixfs import build_file
 
 from bucketfs.dag import (
     Entry,
@@ -19,7 +20,6 @@ from bucketfs.dag import (
     Side,
     UnixFs,
     UnixFsType,
-    build_file,
     edit_directory,
     judge,
     list_directory,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.unixfs import build_file, file_root
 
 from bucketfs.dag import (
     DAG_PB,
@@ -16,7 +17,6 @@ from bucketfs.dag import (
     FileTree,
     UnixFs,
     UnixFsType,
-    build_file,
     cid_from_text,
     cid_of,
     cid_text,
@@ -29,7 +29,6 @@ from bucketfs.dag import (
     empty_directory,
     encode_pb,
     encode_unixfs,
-    file_root,
     leaf_data,
     leaves,
     list_directory,

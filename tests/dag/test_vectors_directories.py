@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support.unixfs import build_file
 
 from bucketfs.dag import (
     DAG_PB,
     block_links,
-    build_file,
     cid_from_text,
     cid_of,
     cid_text,

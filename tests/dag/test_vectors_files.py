@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support.unixfs import build_file, file_root
 
 from bucketfs.dag import (
     DAG_PB,
     RAW,
+    FileTree,
     UnixFsType,
-    build_file,
     check_block,
     cid_from_text,
     cid_of,
@@ -21,7 +22,6 @@ from bucketfs.dag import (
     decode_unixfs,
     encode_pb,
     encode_unixfs,
-    file_root,
     identity_block,
     leaves,
     multibase_decode,
@@ -64,9 +64,12 @@ def test_files(files_case: dict[str, Any], content: Content, store: Any) -> None
     assert sum(leaf.size for leaf in found) == case["size"]
     assert [leaf.offset for leaf in found] == list(range(0, case["size"], case["chunk"]))
     if case["size"]:
-        again = file_root([(leaf.cid, leaf.size) for leaf in found], width=case["width"])
-        assert again.link == built.link
-        assert again.blocks == built.blocks
+        tree = FileTree(width=case["width"])
+        for leaf in found:
+            tree.add(leaf.cid, leaf.size)
+        streamed = tree.finish()
+        assert streamed.link == built.link
+        assert streamed.blocks == file_root([(leaf.cid, leaf.size) for leaf in found], width=case["width"]).blocks
 
 
 def test_content(content: Content, vectors: dict[str, Any]) -> None:

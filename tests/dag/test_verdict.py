@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.unixfs import build_file
 
 from bucketfs.dag import (
     DAG_PB,
@@ -16,7 +17,6 @@ from bucketfs.dag import (
     UnixFs,
     UnixFsType,
     Verdict,
-    build_file,
     cid_of,
     content_of,
     edit_directory,

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import trio
 from support.home import program
+from support.unixfs import file_root
 from support.waiting import eventually
 
 from bucketfs.cache import run_steps
 from bucketfs.cli.buck.target import find_target
 from bucketfs.config import load_config
 from bucketfs.daemon import open_session
-from bucketfs.dag import LEAF_SIZE, cid_of, edit_tree, file_root
+from bucketfs.dag import LEAF_SIZE, cid_of, edit_tree
 from bucketfs.remote import NodeSource
-from bucketfs.types import NO_ATTRIBUTES, Cid, UploadId
+from bucketfs.types import Cid, UploadId
 
 HUGE_BYTES = 1 << 37
 """All zeros, so that it is small on the disk, here and at the Hub; to fetch it takes a minute or more all the same."""
@@ -28,7 +29,7 @@ HUGE_BYTES = 1 << 37
 async def put_huge(name: bytes) -> None:
     """What another client has done."""
     zeros = bytes(LEAF_SIZE)
-    built = file_root([(cid_of(zeros), LEAF_SIZE)] * (HUGE_BYTES // LEAF_SIZE), NO_ATTRIBUTES, None)
+    built = file_root([(cid_of(zeros), LEAF_SIZE)] * (HUGE_BYTES // LEAF_SIZE))
     async with open_session(load_config()) as session:
         remote = (await find_target(session, "home")).remote
         root = await remote.root()

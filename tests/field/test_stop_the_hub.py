@@ -17,8 +17,9 @@ from support.bareclient import Caller
 from support.bucketuser import BLOCKS, BucketUser
 from support.home import Home, program
 from support.keyring import sign_up
+from support.unixfs import build_file
 
-from bucketfs.dag import build_file, drive, edit_directory
+from bucketfs.dag import drive, edit_directory
 from bucketfs.types import Cid, Link
 from bucketfs.wire import blocks_pb2
 

@@ -8,12 +8,12 @@ from typing import Any
 import grpc
 import pytest
 from support.bucketuser import BLOCKS, BucketUser, bl, raised
+from support.unixfs import build_file
 
 from bucketfs.dag import (
     DAG_PB,
     PbLink,
     PbNode,
-    build_file,
     cid_from_text,
     cid_of,
     drive,

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from support.bucketuser import BucketUser
+from support.unixfs import build_file
 
-from bucketfs.dag import build_file, cid_from_text, cid_of, drive, edit_tree, multihash_of, reachable
+from bucketfs.dag import cid_from_text, cid_of, drive, edit_tree, multihash_of, reachable
 from bucketfs.errors import Corrupt
 from bucketfs.hub import HubServer
 from bucketfs.hub.gc import Collection, Roots, collect

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from support.bareclient import Caller
 from support.bucketuser import BLOCKS, BUCKETS, BucketUser, bl, raised
 from support.keyring import USER, as_user, get_token, make_key, sign_up
+from support.unixfs import build_file
 
 from bucketfs.dag import (
     DAG_PB,
     PbLink,
     PbNode,
-    build_file,
     cid_from_text,
     cid_of,
     cid_text,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support.bareclient import Caller
 from support.bucketuser import BLOCKS, BUCKETS, BucketUser, pb, raised
 from support.keyring import USER, as_user, make_key, sign_up
+from support.unixfs import build_file
 
 from bucketfs.dag import (
     DAG_PB,
@@ -20,7 +21,6 @@ from bucketfs.dag import (
     PbNode,
     UnixFs,
     UnixFsType,
-    build_file,
     cid_of,
     drive,
     edit_directory,

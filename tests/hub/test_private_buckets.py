@@ -8,8 +8,9 @@ from typing import Any
 import grpc
 import pytest
 from support.bucketuser import BucketUser, raised
+from support.unixfs import build_file
 
-from bucketfs.dag import build_file, cid_from_text, cid_text, decode_pb, decode_unixfs, drive, edit_directory, symlink
+from bucketfs.dag import cid_from_text, cid_text, decode_pb, decode_unixfs, drive, edit_directory, symlink
 from bucketfs.hub import HubServer
 from bucketfs.hub.trees.crypt import OVERHEAD_BYTES, decrypt
 from bucketfs.types import NodeAttributes

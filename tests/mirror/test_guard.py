@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from support.machine import Machine, hub_names, hub_tree, later_ns, no_colons, nothing, put, settle
 from support.memory_remote import MemoryRemote
+from support.unixfs import build_file
 
-from bucketfs.dag import block_links, build_file, drive, edit_directory, list_directory, node_info, resolve
+from bucketfs.dag import block_links, drive, edit_directory, list_directory, node_info, resolve
 from bucketfs.errors import DiskFailed, NotFound, Refused, Unavailable
 from bucketfs.mirror import MirrorState, Round
 from bucketfs.mirror.rollback_check import Agreed

@@ -18,8 +18,9 @@ import trio
 from support.dying import Killed
 from support.machine import Machine, once, settle
 from support.memory_remote import MemoryRemote
+from support.unixfs import build_file
 
-from bucketfs.dag import build_file, drive, edit_directory, edit_tree, node_info, resolve, symlink
+from bucketfs.dag import drive, edit_directory, edit_tree, node_info, resolve, symlink
 from bucketfs.errors import Unavailable
 from bucketfs.transfer import Preserve, PullOptions, pull_folder
 from bucketfs.types import Cid, NodeAttributes

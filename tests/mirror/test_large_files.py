@@ -12,9 +12,10 @@ import trio.testing
 from support.machine import Machine, hub_names, put, settle
 from support.memory_remote import MemoryRemote
 from support.running_mirror import Running, eventually, running
+from support.unixfs import build_file
 
 from bucketfs.client import PutResult
-from bucketfs.dag import RAW, build_file, codec_of, drive, edit_tree, resolve
+from bucketfs.dag import RAW, codec_of, drive, edit_tree, resolve
 from bucketfs.errors import OverQuota
 from bucketfs.mirror import Mirror, MirrorState, WatchedFolder
 from bucketfs.mirror.background import INLINE_BYTES

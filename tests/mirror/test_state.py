@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.unixfs import build_file
 
-from bucketfs.dag import build_file, empty_directory
+from bucketfs.dag import empty_directory
 from bucketfs.disk import Disk
 from bucketfs.errors import DiskFailed
 from bucketfs.mirror import MirrorState, forget_state

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from support.dying import Life, MortalRemote, MortalState, WatchedCalls
 from support.memory_remote import MemoryRemote
+from support.unixfs import build_file
 
-from bucketfs.dag import DAG_PB, build_file, codec_of, diff, drive, edit_tree, list_directory, node_info
+from bucketfs.dag import DAG_PB, codec_of, diff, drive, edit_tree, list_directory, node_info
 from bucketfs.dag.files.read import read_file
 from bucketfs.errors import NotADirectory
 from bucketfs.mirror import Mirror, MirrorState, Round, WatchedFolder

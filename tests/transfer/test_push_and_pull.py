@@ -9,11 +9,11 @@ from collections.abc import AsyncIterable, Collection, Sequence
 from pathlib import Path
 
 import pytest
+from support.unixfs import build_file
 
 from bucketfs.client import PutResult
 from bucketfs.dag import (
     block_links,
-    build_file,
     cid_of,
     drive,
     edit_directory,

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterable, Sequence
 from pathlib import Path
 
 import pytest
+from support.unixfs import build_file
 from support.world import ME, MemoryRemote, World
 
 from bucketfs.client import PutResult
-from bucketfs.dag import LEAF_SIZE, build_file
+from bucketfs.dag import LEAF_SIZE
 from bucketfs.errors import TooLarge, Unavailable
 from bucketfs.sync import Pusher
 from bucketfs.types import ROOT_INODE, Cid, FileHandle, Inode, UploadId

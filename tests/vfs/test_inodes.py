@@ -5,9 +5,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from support.unixfs import build_file
 from support.world import MemoryRemote, World
 
-from bucketfs.dag import build_file, drive, edit_directory
+from bucketfs.dag import drive, edit_directory
 from bucketfs.sync import Pusher
 from bucketfs.types import NO_ATTRIBUTES, ROOT_INODE, Inode, Link
 from bucketfs.vfs import Attr, InodeNumbers

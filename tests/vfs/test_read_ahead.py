@@ -9,10 +9,11 @@ from pathlib import Path
 
 import trio
 import trio.testing
+from support.unixfs import build_file
 from support.world import ME, MemoryRemote, World
 
 from bucketfs.cache import BlockCache
-from bucketfs.dag import LEAF_SIZE, build_file, drive, edit_directory
+from bucketfs.dag import LEAF_SIZE, drive, edit_directory
 from bucketfs.types import Cid
 from bucketfs.vfs.readahead import WINDOW_BYTES_MAX
 

@@ -5,7 +5,7 @@ Imports `codec` and the helpers of ``Steps``.
 
 from __future__ import annotations
 
-from bucketfs.dag.files.build import FileTree, build_file, file_root
+from bucketfs.dag.files.build import FileTree
 from bucketfs.dag.files.read import Leaf, leaf_data, leaves
 from bucketfs.dag.files.spans import Subtree, subtrees
 
@@ -13,8 +13,6 @@ __all__ = [
     "FileTree",
     "Leaf",
     "Subtree",
-    "build_file",
-    "file_root",
     "leaf_data",
     "leaves",
     "subtrees",

@@ -6,15 +6,12 @@ other file is a tree: up to FILE_WIDTH leaves under a node, up to FILE_WIDTH nod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bucketfs.dag.codec import (
-    DAG_PB,
     FILE_WIDTH,
     INLINE_MAX,
-    LEAF_SIZE,
-    RAW,
     Built,
     UnixFs,
     UnixFsType,
@@ -22,50 +19,21 @@ from bucketfs.dag.codec import (
     built_node,
     canonical_attributes,
     cid_of,
-    codec_of,
 )
-from bucketfs.dag.files.read import file_node
-from bucketfs.errors import InvalidArgument
 from bucketfs.types import NO_ATTRIBUTES, Cid, Link, NodeAttributes
 
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """A subtree being built: where it is, its file bytes, its cumulative size."""
+    """A subtree that was built: its CID, its file bytes, its cumulative size."""
 
     cid: Cid
     size: int
     tsize: int
 
 
-def file_root(
-    parts: Iterable[tuple[Cid, int]],
-    attributes: NodeAttributes = NO_ATTRIBUTES,
-    whole: bytes | None = None,
-    *,
-    original: tuple[Cid, bytes] | None = None,
-    width: int = FILE_WIDTH,
-    inline_max: int = INLINE_MAX,
-) -> Built:
-    """The tree over raw leaves given as (cid, size in bytes); the leaves' own blocks are not repeated in the result.
-
-    A file of at most one leaf is that leaf. When it has attributes (other than a default mode) it is a node that links to
-    the leaf, or, up to ``inline_max`` bytes, holds the bytes itself: ``whole`` must be given then (InvalidArgument
-    otherwise). No leaves: the empty file, whose block is in the result. ``original`` is the earlier root (cid, block) of
-    the file: fields that nobody here knows are taken over from it.
-    """
-    level = [_Built(cid, size, size) for cid, size in parts]
-    message = UnixFs(UnixFsType.FILE).with_attributes(canonical_attributes(UnixFsType.FILE, attributes))
-    if original is not None and codec_of(original[0]) == DAG_PB:
-        _, before = file_node(*original)
-        message = replace(message, unknown=before.unknown, mode_extra=before.mode_extra)
-    if not level:
-        level, whole = [_Built(cid_of(b""), 0, 0)], b""
-    return _grow(level, message, whole, width=width, cid_version=1, inline_max=inline_max)
-
-
 class FileTree:
-    """The tree over raw leaves that come one after the other, as ``file_root`` would build it, holding one node of each level.
+    """The tree over raw leaves that come one after the other. It holds one node of each level.
 
     Runs of equal leaves, the holes of sparse files, cost in proportion to the levels of the tree and not to their number.
     """
@@ -111,16 +79,22 @@ class FileTree:
 
     def finish(self, attributes: NodeAttributes = NO_ATTRIBUTES) -> Built:
         """The root over everything that was added, with the blocks not taken yet."""
-        if self._only_leaf is not None:
-            return build_file(self._only_leaf, attributes)
+        if self._only_leaf == b"":
+            self.add_data(b"")
+        message = UnixFs(UnixFsType.FILE).with_attributes(canonical_attributes(UnixFsType.FILE, attributes))
         top = 0
         while top + 1 < len(self._levels):
             if self._levels[top]:
                 self._close(top)
             top += 1
-        message = UnixFs(UnixFsType.FILE).with_attributes(canonical_attributes(UnixFsType.FILE, attributes))
-        built = _grow(self._levels[top], message, None, width=self._width, cid_version=1, inline_max=0)
-        return Built(built.link, self.take_blocks() | dict(built.blocks))
+        parts = self._levels[top]
+        if len(parts) == 1 and message.is_plain:
+            return Built(Link(parts[0].cid, parts[0].tsize), self.take_blocks())
+        if self._only_leaf is not None and len(self._only_leaf) <= INLINE_MAX:
+            # The bytes stand in the root: the leaf is no block of this file.
+            return built_node(replace(message, data=self._only_leaf, filesize=len(self._only_leaf)), [])
+        root, block = _node(message, parts)
+        return Built(Link(root.cid, root.tsize), {**self.take_blocks(), root.cid: block})
 
     def _add(self, level: int, part: _Built, count: int) -> None:
         while count:
@@ -142,96 +116,15 @@ class FileTree:
         self._add_above(level, parts, 1)
 
     def _add_above(self, level: int, parts: list[_Built], count: int) -> None:
-        node, block = _inner(UnixFs(UnixFsType.FILE), parts, 1)
+        node, block = _node(UnixFs(UnixFsType.FILE), parts)
         self._blocks[node.cid] = block
         if level + 1 == len(self._levels):
             self._levels.append([])
         self._add(level + 1, node, count)
 
 
-def build_file(
-    data: bytes | Iterable[bytes],
-    attributes: NodeAttributes = NO_ATTRIBUTES,
-    *,
-    chunk: int = LEAF_SIZE,
-    width: int = FILE_WIDTH,
-    raw_leaves: bool = True,
-    cid_version: int = 1,
-    inline_max: int = INLINE_MAX,
-    sink: Callable[[Cid, bytes], None] | None = None,
-) -> Built:
-    """Cut a file into chunks and build all of it. Leaf blocks go to ``sink`` when one is given, else into the result.
-
-    Pieces of an iterable may have any size. ``raw_leaves`` False and ``cid_version`` 0 make the layout of older nodes.
-    """
-    blocks: dict[Cid, bytes] = {}
-    keep = sink or blocks.__setitem__
-    message = UnixFs(UnixFsType.FILE).with_attributes(canonical_attributes(UnixFsType.FILE, attributes))
-    level: list[_Built] = []
-    last, last_block = b"", b""
-    for piece in _chunks((data,) if isinstance(data, bytes) else data, chunk):
-        if level:
-            keep(level[-1].cid, last_block)
-        last = last_block = piece
-        cid = cid_of(piece)
-        if not raw_leaves:
-            link, last_block = build_node(UnixFs(UnixFsType.FILE, data=piece, filesize=len(piece)), [], cid_version)
-            cid = link.cid
-        level.append(_Built(cid, len(piece), len(last_block)))
-    # A single leaf whose bytes go inline into the root is no block of the file.
-    if len(level) > 1 or message.is_plain or len(last) > inline_max:
-        keep(level[-1].cid, last_block)
-    whole = last if len(level) == 1 else None
-    built = _grow(level, message, whole, width=width, cid_version=cid_version, inline_max=inline_max)
-    return Built(built.link, blocks | dict(built.blocks))
-
-
-def _chunks(pieces: Iterable[bytes], chunk: int) -> Iterator[bytes]:
-    """The same bytes in pieces of ``chunk``, the last one shorter; one empty piece when there are none."""
-    rest = bytearray()
-    count = 0
-    for piece in pieces:
-        rest += piece
-        whole = len(rest) - len(rest) % chunk
-        for at in range(0, whole, chunk):
-            yield bytes(rest[at : at + chunk])
-            count += 1
-        del rest[:whole]
-    if rest or not count:
-        yield bytes(rest)
-
-
-def _grow(
-    level: list[_Built], message: UnixFs, whole: bytes | None, *, width: int, cid_version: int, inline_max: int
-) -> Built:
-    """Group a level of parts under nodes until one is left, the root, which carries what ``message`` says."""
-    if len(level) == 1:
-        leaf = level[0]
-        if message.is_plain:
-            link = Link(leaf.cid, leaf.tsize)
-            return Built(link, {leaf.cid: whole} if whole == b"" and codec_of(leaf.cid) == RAW else {})
-        if leaf.size <= inline_max:
-            if whole is None or len(whole) != leaf.size:
-                raise InvalidArgument("a small file with attributes is built from its bytes")
-            return built_node(_sized(message, whole, ()), [], cid_version)
-    blocks: dict[Cid, bytes] = {}
-    while len(level) > width:
-        parents: list[_Built] = []
-        for begin in range(0, len(level), width):
-            part, block = _inner(UnixFs(UnixFsType.FILE), level[begin : begin + width], cid_version)
-            blocks[part.cid] = block
-            parents.append(part)
-        level = parents
-    root, block = _inner(message, level, cid_version)
-    blocks[root.cid] = block
-    return Built(Link(root.cid, root.tsize), blocks)
-
-
-def _sized(message: UnixFs, data: bytes, sizes: tuple[int, ...]) -> UnixFs:
-    return replace(message, data=data, blocksizes=sizes, filesize=len(data) + sum(sizes))
-
-
-def _inner(message: UnixFs, children: Sequence[_Built], cid_version: int) -> tuple[_Built, bytes]:
-    sized = _sized(message, b"", tuple(child.size for child in children))
-    link, block = build_node(sized, [(child.cid, b"", child.tsize) for child in children], cid_version)
-    return _Built(link.cid, sized.filesize or 0, link.tsize), block
+def _node(message: UnixFs, children: Sequence[_Built]) -> tuple[_Built, bytes]:
+    sizes = tuple(child.size for child in children)
+    sized = replace(message, blocksizes=sizes, filesize=sum(sizes))
+    link, block = build_node(sized, [(child.cid, b"", child.tsize) for child in children])
+    return _Built(link.cid, sum(sizes), link.tsize), block

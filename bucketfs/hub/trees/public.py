@@ -16,6 +16,7 @@ from bucketfs.dag import (
     DAG_PB,
     LEAF_SIZE,
     RAW,
+    FileTree,
     block_links,
     cid_of,
     cid_text,
@@ -23,7 +24,6 @@ from bucketfs.dag import (
     decode_pb,
     drive,
     edit_tree,
-    file_root,
     leaf_data,
     leaves,
     list_directory,
@@ -323,7 +323,10 @@ class FileWriter:
         if self._rest or not self._leaves:
             self._leaf(bytes(self._rest))
             self._rest.clear()
-        built = file_root(self._leaves)
+        tree = FileTree()
+        for cid, size in self._leaves:
+            tree.add(cid, size)
+        built = tree.finish()
         self._batch.update(built.blocks)
         self._send()
         return built.link
