@@ -44,7 +44,7 @@ class AsyncHub:
         if await find_bucket(self._session.buckets, name) is not None:
             raise Exists(f"there is a bucket {name!r} already")
         made = await self._session.buckets.create(name, private=private)
-        return AsyncBucket(self._session, self._config, made.info)
+        return AsyncBucket(self._session, self._config, made)
 
     async def destroy_bucket(self, name: str) -> None:
         """Destroy a bucket with all that is in it, by its name or key. Raises NotFound, Denied."""

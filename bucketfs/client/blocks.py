@@ -116,12 +116,8 @@ class BlocksClient:
         )
         return parse_cid(reply.root)
 
-    async def roots(self) -> list[BucketInfo]:
-        """Every bucket of the acting account, in all its threads, with its present root."""
-        return (await self.holdings()).buckets
-
     async def holdings(self) -> Holdings:
-        """``roots`` and the account's limits, in one call."""
+        """Every bucket of the acting account, in all its threads, with its present root; and the account's limits."""
         reply: blocks_pb2.RootsReply = await self._channel.unary(_SERVICE, "Roots", blocks_pb2.RootsRequest())
         limits = AccountQuota(reply.bytes_limit, reply.bytes_used, reply.bucket_bytes_limit)
         return Holdings([_info_of(bucket) for bucket in reply.buckets], limits)

@@ -67,16 +67,6 @@ class Links:
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
-    """A bucket just made. ``seed`` is the random content that makes two empty buckets differ."""
-
-    info: BucketInfo
-    links: Links
-    seed: bytes
-    seed_cid: Cid
-
-
-@dataclass(frozen=True, slots=True)
 class PathItem:
     """A file or folder as ``ListPath`` shows it. ``tsize`` is the cumulative size of its DAG, not the length of the file.
 

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import cast
 
-from bucketfs.client.bucket_info import BucketDetails, BucketInfo, Created, Links, PathItem, PathRights
+from bucketfs.client.bucket_info import BucketDetails, BucketInfo, Links, PathItem, PathRights
 from bucketfs.client.channel import Channel
 from bucketfs.dag import cid_from_text
 from bucketfs.errors import BucketfsError, Corrupt, InvalidArgument, NotFound
@@ -38,11 +38,11 @@ class BucketsClient:
         reply: pb.ListResponse = await self._channel.unary(_SERVICE, "List", pb.ListRequest(), thread=self.thread)
         return [_info(root) for root in reply.roots]
 
-    async def create(self, name: str, *, private: bool = False) -> Created:
+    async def create(self, name: str, *, private: bool = False) -> BucketInfo:
         """A new bucket; names need not be unique."""
         request = pb.CreateRequest(name=name, private=private)
         reply: pb.CreateResponse = await self._channel.unary(_SERVICE, "Create", request, thread=self.thread)
-        return Created(_info(reply.root), _links(reply.links), reply.seed, _cid(reply.seed_cid))
+        return _info(reply.root)
 
     async def root(self, key: BucketKey) -> BucketInfo:
         """The bucket as it is now. Raises NotFound."""
@@ -57,7 +57,8 @@ class BucketsClient:
     async def links(self, key: BucketKey, path: str = "") -> Links:
         """Where browsers find ``path``. Raises NotFound."""
         request = pb.LinksRequest(key=key, path=path)
-        return _links(await self._channel.unary(_SERVICE, "Links", request, thread=self.thread))
+        reply: pb.LinksResponse = await self._channel.unary(_SERVICE, "Links", request, thread=self.thread)
+        return Links(reply.url, reply.www, reply.ipns)
 
     async def list_path(self, key: BucketKey, path: str = "") -> tuple[PathItem, BucketInfo]:
         """The item at ``path``, with its direct children when it is a folder, and the bucket it was read from."""
@@ -149,10 +150,6 @@ def _info(root: pb.Root) -> BucketInfo:
 
 def _rights(entry: pb.Metadata) -> PathRights:
     return PathRights({user: Role(role) for user, role in entry.roles.items()}, entry.updated_at)
-
-
-def _links(reply: pb.LinksResponse) -> Links:
-    return Links(reply.url, reply.www, reply.ipns)
 
 
 def _item(item: pb.PathItem) -> PathItem:

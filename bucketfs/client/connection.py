@@ -104,4 +104,4 @@ async def find_bucket(buckets: BucketsClient, name: str) -> BucketInfo | None:
 
 async def find_or_create_bucket(buckets: BucketsClient, name: str, *, private: bool = False) -> BucketInfo:
     """The bucket ``find_bucket`` finds, or a new one of that name."""
-    return await find_bucket(buckets, name) or (await buckets.create(name, private=private)).info
+    return await find_bucket(buckets, name) or await buckets.create(name, private=private)

@@ -117,7 +117,7 @@ async def test_a_stream_that_is_refused_names_it_too(hub: HubServer, developer: 
     late = clock(-timedelta(hours=26))
     async with connect(Endpoint.parse(hub.address), lambda: developer, recalled=thread, now=late) as connection:
         with pytest.raises(Unauthenticated, match="26 h behind the Hub's"):
-            await connection.blocks.get([made.info.root])
+            await connection.blocks.get([made.root])
 
 
 async def test_a_signature_of_elsewhere_that_is_over_is_no_matter_of_clocks(hub: HubServer, developer: Credentials) -> None:

@@ -137,7 +137,7 @@ async def test_a_user_brings_an_identity_and_gets_a_token(hub: HubServer, connec
     async with connect(Endpoint.parse(hub.address), lambda: credentials) as theirs:
         assert theirs.thread != connection.thread
         made = await theirs.buckets.create("mine")
-        assert made.info.owner == user.public_key
+        assert made.owner == user.public_key
         with pytest.raises(Denied):
             await type(theirs.buckets)(theirs.channel, connection.thread).list()
 
@@ -150,20 +150,18 @@ async def test_buckets(connection: Connection) -> None:
     buckets = connection.buckets
     assert await buckets.list() == []
     made = await buckets.create("one")
-    assert len(made.seed) == 32
-    assert cid_of(made.seed) == made.seed_cid
-    assert not made.info.private
-    assert await buckets.list() == [made.info] == [await buckets.root(made.info.key)]
-    assert made.info.thread == connection.thread
-    assert made.info.key in made.links.url
-    assert await find_bucket(buckets, "one") == await find_bucket(buckets, made.info.key) == made.info
+    assert not made.private
+    assert await buckets.list() == [made] == [await buckets.root(made.key)]
+    assert made.thread == connection.thread
+    assert made.key in (await buckets.links(made.key)).url
+    assert await find_bucket(buckets, "one") == await find_bucket(buckets, made.key) == made
     assert await find_bucket(buckets, "two") is None
-    assert (await find_or_create_bucket(buckets, "one")).key == made.info.key
+    assert (await find_or_create_bucket(buckets, "one")).key == made.key
     private = await find_or_create_bucket(buckets, "secret", private=True)
     assert private.private
-    await buckets.remove(made.info.key)
+    await buckets.remove(made.key)
     with pytest.raises(NotFound):
-        await buckets.root(made.info.key)
+        await buckets.root(made.key)
     with pytest.raises(NotFound):
         await buckets.root(BucketKey("bafzbeinothere"))
 
@@ -172,7 +170,7 @@ async def test_buckets(connection: Connection) -> None:
 async def test_files_by_path(connection: Connection, private: bool) -> None:
     """Files of a bucket are read, moved and removed by path, in private buckets too."""
     buckets = connection.buckets
-    key = (await buckets.create("one", private=private)).info.key
+    key = (await buckets.create("one", private=private)).key
     data = os.urandom(600_000)
     pushed = await push_file(connection, key, "dir/file.bin", data[:1000], b"", data[1000:])
     assert pushed == (await buckets.root(key)).root
@@ -205,7 +203,7 @@ async def test_files_by_path(connection: Connection, private: bool) -> None:
 async def test_roles(connection: Connection) -> None:
     """A role that was granted is shown, and one for a key that is none is refused."""
     buckets = connection.buckets
-    key = (await buckets.create("one")).info.key
+    key = (await buckets.create("one")).key
     await push_file(connection, key, "sub/a", b"hello")
     friend = Identity.generate().public_key
     await buckets.set_roles(key, "sub", {friend: Role.WRITER})
@@ -218,8 +216,8 @@ async def test_roles(connection: Connection) -> None:
 
 async def test_listening(connection: Connection) -> None:
     """A change made elsewhere is heard."""
-    key = (await connection.buckets.create("one")).info.key
-    other = (await connection.buckets.create("other")).info.key
+    key = (await connection.buckets.create("one")).key
+    other = (await connection.buckets.create("other")).key
     async with connection.threads.listen(connection.thread, "buckets", key) as changes:
         assert await changes.begun()
         for bucket in (other, key):
@@ -264,13 +262,13 @@ async def test_thousands_of_blocks_in_few_calls(connection: Connection) -> None:
 async def test_swap_root(connection: Connection) -> None:
     """A push of blocks shows as the new tree, unless another client was first."""
     blocks = connection.blocks
-    info = (await connection.buckets.create("one")).info
+    info = await connection.buckets.create("one")
     content = build_file(b"hello")
     await blocks.put(batches(*content.blocks.items()), UPLOAD)
     new = await edited(connection, info.root, b"file", content.link)
     assert await blocks.swap_root(info.thread, info.key, info.root, new, UPLOAD) == new
     assert b"".join([chunk async for chunk in connection.buckets.pull_path(info.key, "file")]) == b"hello"
-    assert [(found.key, found.root) for found in await blocks.roots()] == [(info.key, new)]
+    assert [(found.key, found.root) for found in (await blocks.holdings()).buckets] == [(info.key, new)]
     with pytest.raises(RootMoved):
         await blocks.swap_root(info.thread, info.key, info.root, new, UPLOAD)
     with pytest.raises(NotFound):
@@ -279,7 +277,7 @@ async def test_swap_root(connection: Connection) -> None:
 
 async def test_a_swap_names_the_blocks_that_are_missing(connection: Connection) -> None:
     """A push is never accepted without its blocks, and learns which are missing."""
-    info = (await connection.buckets.create("one")).info
+    info = await connection.buckets.create("one")
     lacking = [cid_of(b"one" * 100_000), cid_of(b"two" * 100_000)]
     file = file_root([(cid, 262_144) for cid in lacking])
     await connection.blocks.put(batches(*file.blocks.items()), UPLOAD)

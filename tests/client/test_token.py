@@ -57,9 +57,9 @@ async def test_another_token_when_the_hub_has_another_host_key(hub: HubServer, k
             asked = tokens_asked_for(connection)
             async with trio.open_nursery() as nursery:
                 for _ in range(4):
-                    nursery.start_soon(connection.buckets.root, made.info.key)
+                    nursery.start_soon(connection.buckets.root, made.key)
             assert tokens_asked_for(connection) > asked
-            assert [info.key for info in await connection.blocks.roots()] == [made.info.key]
+            assert [info.key for info in (await connection.blocks.holdings()).buckets] == [made.key]
         finally:
             again.stop(0)
 

@@ -67,7 +67,7 @@ async def over_a_hub(folder: Path, stack: AsyncExitStack) -> Bucket:
         )
 
     ann, ben = await signed_up("ann"), await signed_up("ben")
-    bucket = (await ann.buckets.create("one")).info
+    bucket = await ann.buckets.create("one")
     readers_key = public_key_text((await ben.hub.account()).key[4:])
     await ann.buckets.set_roles(bucket.key, "", {readers_key: Role.READER})
 

@@ -31,7 +31,7 @@ async def connection(tmp_path: Path) -> AsyncIterator[Connection]:
 
 @pytest.fixture
 async def bucket(connection: Connection) -> BucketInfo:
-    return (await connection.buckets.create("one")).info
+    return await connection.buckets.create("one")
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ async def test_blocks_the_hub_has_from_elsewhere_are_not_sent(
     (tmp_path / "one").write_bytes(data)
     first = await push_folder(remote, tmp_path / "one", (b"one",))
     assert first.sent.bytes_sent > 4 * MIB
-    other = (await connection.buckets.create("two")).info
+    other = await connection.buckets.create("two")
     (tmp_path / "copy").write_bytes(data)
     second = await push_folder(
         NativeRemote(connection.blocks, connection.buckets, other.thread, other.key), tmp_path / "copy", (b"copy",)

@@ -40,7 +40,7 @@ async def create(session: Session, name: str, private: bool, as_json: bool) -> N
     """Create a bucket."""
     if await find_bucket(session.buckets, name) is not None:
         raise Usage(f"there is a bucket {name!r} already", hint="choose another name")
-    print_bucket((await session.buckets.create(name, private=private)).info, as_json)
+    print_bucket(await session.buckets.create(name, private=private), as_json)
 
 
 @buck.command()

@@ -326,7 +326,7 @@ class Volumes:
         await self.removals.name_free(name)
         async with self._listing:
             made = await self._session.buckets.create(name)
-            opened = await self.add(made.info, name.encode())
+            opened = await self.add(made, name.encode())
             self.vfs.buckets.add(opened.name, opened.volume)
 
     async def remove(self, volume: Volume) -> None:
