@@ -8,7 +8,7 @@ Its state is told by three trees (`Position`):
 * *base* is always a tree that this folder had and that the Hub's root took in, so merging against it takes no change for a removal,
   on neither side. It becomes ours at the moment the Hub has ours, not earlier.
 * *applying* is the tree the folder is on the way to. A round that finds it there was left in the middle. What was begun at single
-  paths is finished before the scan (`mirror_unfinished`); how far the round came is seen by that: where the folder shows what
+  paths is finished before the scan (`unfinished`); how far the round came is seen by that: where the folder shows what
   applying has, that is agreed (`_agreed`), and so is what was removed on the way to it.
 * *attempt* is a swap whose end nobody heard. The next look at the root tells, or the conflict copies that are in it.
 

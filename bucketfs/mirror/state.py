@@ -11,7 +11,7 @@ was so young when it was looked at that a later write may have left its status t
 Table ``block``: the nodes of the agreed tree (folders, and the root nodes of files, which hold the bytes of small ones): the old
 tree is needed to tell who changed what, and a Hub may have collected it as garbage meanwhile.
 
-Table ``unfinished``: what is being done to single paths (`mirror_unfinished`), from before the first step to after the last.
+Table ``unfinished``: what is being done to single paths (`unfinished`), from before the first step to after the last.
 
 Table ``meta``: who and what is mirrored, and the `Position`.
 """
@@ -27,19 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bucketfs.dag import (
-    BATCH_MAX,
-    DAG_PB,
-    UnixFsType,
-    block_links,
-    cid_from_text,
-    cid_text,
-    codec_of,
-    decode_pb,
-    decode_unixfs,
-)
+from bucketfs.dag import BATCH_MAX, DAG_PB, block_links, cid_from_text, cid_text, codec_of, node_info
 from bucketfs.disk import Disk, make_private_file
-from bucketfs.errors import DiskFailed, NoSpace, NotFound
+from bucketfs.errors import Corrupt, DiskFailed, NoSpace, NotFound
 from bucketfs.transfer import LocalEntry, Names
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 
@@ -66,8 +56,6 @@ create table if not exists block (cid blob primary key, data blob not null) with
 
 INODE_SHIFT = 1 << 63
 """Inode numbers have 64 bits and no sign, SQLite's integers have one."""
-
-DIRECTORIES = (UnixFsType.DIRECTORY, UnixFsType.SHARD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +151,11 @@ class MirrorState:
 
     def begin(self) -> None:
         """Begins a transaction."""
-        with self._ours():
-            self._database.execute("begin immediate")
+        self._run("begin immediate")
 
     def commit(self) -> None:
         """Ends the transaction; what it wrote is on the disk."""
-        with self._ours():
-            self._database.execute("commit")
+        self._run("commit")
 
     def rollback(self) -> None:
         """Ends the transaction, if there is one, as if it had not begun."""
@@ -205,29 +191,23 @@ class MirrorState:
         """Where the mirror is."""
         said = json.loads(self.fact("position") or "{}")
         attempt = said.get("attempt")
-        return Position(
-            _cid(said.get("base")),
-            _cid(said.get("applying")),
-            None
-            if attempt is None
-            else Attempt(
-                cid_from_text(attempt["ours"]),
-                cid_from_text(attempt["merged"]),
-                tuple((_names(path), _names(copy)) for path, copy in attempt["conflicts"]),
-            ),
-        )
+        if attempt is not None:
+            copies = tuple((_decode_path(path), _decode_path(copy)) for path, copy in attempt["conflicts"])
+            attempt = Attempt(cid_from_text(attempt["ours"]), cid_from_text(attempt["merged"]), copies)
+        base, applying = (None if said.get(key) is None else cid_from_text(said[key]) for key in ("base", "applying"))
+        return Position(base, applying, attempt)
 
     @position.setter
     def position(self, position: Position) -> None:
-        said: dict[str, object] = {"base": _text(position.base), "applying": _text(position.applying)}
+        said: dict[str, object] = {
+            "base": position.base and cid_text(position.base),
+            "applying": position.applying and cid_text(position.applying),
+        }
         if position.attempt is not None:
             said["attempt"] = {
                 "ours": cid_text(position.attempt.ours),
                 "merged": cid_text(position.attempt.merged),
-                "conflicts": [
-                    [[name.hex() for name in path], [name.hex() for name in copy]]
-                    for path, copy in position.attempt.conflicts
-                ],
+                "conflicts": [[_encode_path(path) for path in pair] for pair in position.attempt.conflicts],
             }
         self.note_fact("position", json.dumps(said))
 
@@ -338,11 +318,11 @@ class MirrorState:
             batch = waiting[-BATCH_MAX:]
             del waiting[-BATCH_MAX:]
             for cid, data in self.blocks(batch).items():
-                said = decode_pb(data).data
-                if said is not None and decode_unixfs(said).type in DIRECTORIES:
-                    below = {child for child in block_links(cid, data) if codec_of(child) == DAG_PB} - live
-                    live |= below
-                    waiting += below
+                with contextlib.suppress(Corrupt):  # a file that another client put together wrongly
+                    if node_info(cid, data).kind is Kind.DIRECTORY:
+                        below = {child for child in block_links(cid, data) if codec_of(child) == DAG_PB} - live
+                        live |= below
+                        waiting += below
         return live
 
 
@@ -380,16 +360,12 @@ def _names_of(key: bytes, name: bytes) -> Names:
     return (*(key.split(b"/") if key else ()), name) if name else ()
 
 
-def _names(said: Iterable[str]) -> Names:
+def _encode_path(path: Names) -> list[str]:
+    return [name.hex() for name in path]
+
+
+def _decode_path(said: Iterable[str]) -> Names:
     return tuple(bytes.fromhex(name) for name in said)
-
-
-def _cid(said: str | None) -> Cid | None:
-    return None if said is None else cid_from_text(said)
-
-
-def _text(cid: Cid | None) -> str | None:
-    return None if cid is None else cid_text(cid)
 
 
 def forget_state(disk: Disk, file: Path) -> None:

@@ -32,7 +32,7 @@ from bucketfs.sync.push_load import PushLoad
 from bucketfs.sync.rebaser import Rebaser
 from bucketfs.sync.refusal_search import RefusalSearch, SwapRefused
 from bucketfs.sync.rollback import RollbackRepair, supply
-from bucketfs.sync.tree_builder import BuiltFile, FilesDamaged, build, built_files
+from bucketfs.sync.tree_builder import FilesDamaged, FileVersion, build, built_files
 from bucketfs.sync.withheld import Withheld
 from bucketfs.types import Cid, Link, UploadId
 from bucketfs.vfs import (
@@ -154,7 +154,7 @@ class Pusher:
         """Push the next batch of what is dirty, or ``only`` some of it; what was done is added to ``done``."""
         conflicts: list[str] = []
         # A push that lost the swap to another one is quicker the next time: what did not change meanwhile is at the Hub already.
-        known: dict[Node, BuiltFile] = {}
+        known: dict[FileVersion, Link] = {}
         abandoned = 0
         for _ in range(MOVES_MAX):
             snapshot = await self._snapshot(only)
@@ -212,7 +212,7 @@ class Pusher:
         self._batches.forget()
 
     async def _carry(
-        self, snapshot: Snapshot, load: PushLoad, known: dict[Node, BuiltFile]
+        self, snapshot: Snapshot, load: PushLoad, known: dict[FileVersion, Link]
     ) -> tuple[Mapping[Node, Link], Cid | None]:
         """Build and send a snapshot, and swap the root: the links of its nodes, and the Hub's root when it was another one. The
         links are none when another root turned up before everything could be built."""
@@ -266,7 +266,7 @@ class Pusher:
         volume.agree()
         await self.checkpoints.write()
 
-    async def _send(self, snapshot: Snapshot, known: Mapping[Node, BuiltFile]) -> Mapping[Node, Link]:
+    async def _send(self, snapshot: Snapshot, known: Mapping[FileVersion, Link]) -> Mapping[Node, Link]:
         async def make(emit: Emit) -> dict[Node, Link]:
             async def both(blocks: Sequence[Block]) -> None:
                 # What was built is what will be read next: names at once, bytes as far as the cache has room.

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import TypeVar
 
 import trio
@@ -46,20 +45,13 @@ _ZERO_LEAF = bytes(LEAF_SIZE)
 _ZERO_CID = cid_of(_ZERO_LEAF)
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltFile:
-    """A file as it was when ``link`` was built for it."""
+FileVersion = tuple[Node, int, Link | None, int, NodeAttributes]
+"""A file as it was frozen: two builds of one version make the same."""
 
-    version: int
-    base: Link | None
-    size_bytes: int
-    attributes: NodeAttributes
-    link: Link
 
-    def holds_for(self, frozen: FrozenFile) -> bool:
-        """Whether building ``frozen`` would make the same."""
-        then = (self.version, self.base, self.size_bytes, self.attributes)
-        return then == (frozen.version, frozen.base, frozen.size_bytes, frozen.attributes)
+def version_of(frozen: FrozenFile) -> FileVersion:
+    """Which version of its file was frozen."""
+    return frozen.node, frozen.version, frozen.base, frozen.size_bytes, frozen.attributes
 
 
 class FilesDamaged(Corrupt):
@@ -71,89 +63,60 @@ class FilesDamaged(Corrupt):
         self.files = files
 
 
-NOTHING_KNOWN: Mapping[Node, BuiltFile] = {}
-
-
 async def build(
-    snapshot: Snapshot, emit: Emit, *, attributes: bool = True, known: Mapping[Node, BuiltFile] = NOTHING_KNOWN
+    snapshot: Snapshot, emit: Emit, *, attributes: bool = True, known: Mapping[FileVersion, Link] | None = None
 ) -> dict[Node, Link]:
     """The link of every node of the snapshot; new blocks go to ``emit``, children before parents.
 
     ``attributes`` False leaves mode, mtime and owners out of everything that is built. ``known`` are files that were built before,
-    with the same ``attributes``, and the blocks of which are where ``emit`` brings them: those that are still the same are not
-    built again. Raises what the base's source raises, and FilesDamaged when nothing else is in the way.
+    with the same ``attributes``, and the blocks of which are where ``emit`` brings them: they are not built again. Raises what the
+    base's source raises, and FilesDamaged when nothing else is in the way.
     """
-    feed = _SnapshotFeed(snapshot.volume.tree.base_tree, emit, attributes, known)
-    for is_directory, run in groupby(snapshot.nodes, lambda frozen: isinstance(frozen, FrozenDirectory)):
-        if is_directory:
-            for frozen in run:
-                assert isinstance(frozen, FrozenDirectory)
-                await feed.directory(frozen)
-        else:
-            await feed.files([frozen for frozen in run if not isinstance(frozen, FrozenDirectory)])
-    if feed.damaged:
-        raise FilesDamaged(feed.damaged)
-    return feed.links
-
-
-def built_files(snapshot: Snapshot, links: Mapping[Node, Link]) -> dict[Node, BuiltFile]:
-    """What `build` made of the files of a snapshot, so that the next build can take it over."""
-    return {
-        frozen.node: BuiltFile(frozen.version, frozen.base, frozen.size_bytes, frozen.attributes, links[frozen.node])
-        for frozen in snapshot.nodes
-        if isinstance(frozen, FrozenFile)
-    }
-
-
-class _SnapshotFeed:
-    def __init__(self, base_tree: BaseTree, emit: Emit, attributes: bool, known: Mapping[Node, BuiltFile]) -> None:
-        self.links: dict[Node, Link] = {}
-        self.damaged: dict[FrozenFile, DraftDamaged] = {}
-        self._emit = emit
-        self._builder = TreeBuilder(base_tree.source, emit)
-        self._base_tree = base_tree
-        self._attributes = attributes
-        self._known = known
-
-    def _wanted(self, attributes: NodeAttributes) -> NodeAttributes:
-        return attributes if self._attributes else NO_ATTRIBUTES
-
-    async def files(self, run: Sequence[FrozenFile | FrozenSymlink]) -> None:
-        to_build: list[_FileSource | _SymlinkSource] = []
-        for frozen in run:
-            wanted = self._wanted(frozen.attributes)
-            if isinstance(frozen, FrozenSymlink):
-                to_build.append(_SymlinkSource(frozen, wanted))
-                continue
-            earlier = self._known.get(frozen.node)
-            if earlier is not None and earlier.holds_for(frozen):
-                self.links[frozen.node] = earlier.link
+    base_tree = snapshot.volume.tree.base_tree
+    builder = TreeBuilder(base_tree.source, emit)
+    links: dict[Node, Link] = {}
+    damaged: dict[FrozenFile, DraftDamaged] = {}
+    sources: list[_FileSource | _SymlinkSource] = []
+    for frozen in snapshot.nodes:
+        wanted = frozen.attributes if attributes else NO_ATTRIBUTES
+        if isinstance(frozen, FrozenSymlink):
+            sources.append(_SymlinkSource(frozen, wanted))
+        elif isinstance(frozen, FrozenFile):
+            if known and (link := known.get(version_of(frozen))) is not None:
+                links[frozen.node] = link
             elif not frozen.layers and frozen.base is not None:
-                self.links[frozen.node] = await self._builder.with_attributes(frozen.base, wanted)
+                links[frozen.node] = await builder.with_attributes(frozen.base, wanted)
             else:
-                to_build.append(_FileSource(frozen, wanted, self._base_tree))
-        await self._builder.files(to_build, self._done)
+                sources.append(_FileSource(frozen, wanted, base_tree))
 
-    async def _done(self, source: _FileSource | _SymlinkSource, outcome: Outcome) -> bool:
-        frozen = source.frozen
-        if isinstance(outcome, DraftDamaged) and isinstance(frozen, FrozenFile):
-            self.damaged[frozen] = outcome
-            return False
-        if isinstance(outcome, BucketfsError):
+    async def done(source: _FileSource | _SymlinkSource, outcome: Outcome) -> bool:
+        if isinstance(source, _FileSource) and isinstance(outcome, DraftDamaged):
+            damaged[source.frozen] = outcome
+        elif isinstance(outcome, BucketfsError):
             raise outcome
-        self.links[frozen.node] = outcome.link
+        else:
+            links[source.frozen.node] = outcome.link
         return True
 
-    async def directory(self, frozen: FrozenDirectory) -> None:
-        if self.damaged:
-            return  # no tree comes of it; only the other damaged files are still looked for
-        changes: dict[bytes, Link | None] = {}
-        for name, change in frozen.changes.items():
-            changes[name] = change if change is None or isinstance(change, Link) else self.links[change.node]
-        base = frozen.base.cid if frozen.base is not None else None
-        built = await self._builder.directory(base, changes, self._wanted(frozen.attributes))
-        await self._emit(list(built.blocks.items()))
-        self.links[frozen.node] = built.link
+    await builder.files(sources, done)
+    if damaged:
+        raise FilesDamaged(damaged)
+    for frozen in snapshot.nodes:
+        if isinstance(frozen, FrozenDirectory):
+            changes = {
+                name: change if change is None or isinstance(change, Link) else links[change.node]
+                for name, change in frozen.changes.items()
+            }
+            base = frozen.base.cid if frozen.base is not None else None
+            built = await builder.directory(base, changes, frozen.attributes if attributes else NO_ATTRIBUTES)
+            await emit(list(built.blocks.items()))
+            links[frozen.node] = built.link
+    return links
+
+
+def built_files(snapshot: Snapshot, links: Mapping[Node, Link]) -> dict[FileVersion, Link]:
+    """What `build` made of the files of a snapshot, so that the next build can take it over."""
+    return {version_of(frozen): links[frozen.node] for frozen in snapshot.nodes if isinstance(frozen, FrozenFile)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
