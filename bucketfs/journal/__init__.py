@@ -34,7 +34,7 @@ Invariants. The crash tests hold them for a stop at every disk call.
 6. A failed append leaves no trace: its torn frame is cut off before the error is raised. If the cut fails, or an fsync
    fails, nothing is acknowledged until a checkpoint has begun a new segment, for a second fsync would lie.
 7. Draft ids never come back, across restarts too.
-8. Recovery and ``settle`` never delete what they do not understand: such bytes go to ``set-aside``, and drafts that
+8. Recovery and ``compact`` never delete what they do not understand: such bytes go to ``set-aside``, and drafts that
    nobody names stay until ``sweep``.
 9. A journal of a newer bucketfs is refused and left as it is.
 10. A kept block of the base is handed out right or not at all, and is here until ``retain`` was told that it is not needed.

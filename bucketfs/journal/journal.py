@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from itertools import chain
 
 import trio
 
@@ -23,15 +23,16 @@ from bucketfs.journal.drafts import Drafts, SyncWork
 from bucketfs.journal.export import export_changes
 from bucketfs.journal.extents import Interval
 from bucketfs.journal.quarantine import Quarantine
-from bucketfs.journal.record import HEAD_END, Header, encode_frame, encode_header, encode_op
+from bucketfs.journal.record import Header
 from bucketfs.journal.recovery import Recovery, find_segment, move_drafts_aside, recovery_of, segment_path
 from bucketfs.journal.reserve import Reserve
-from bucketfs.journal.state import Event, Life, next_life
+from bucketfs.journal.segment import Segment, SegmentFiles
+from bucketfs.journal.state import SegmentEvent, SegmentState
+from bucketfs.journal.sync_rounds import SyncRounds
 from bucketfs.ops import Op, Record, SetContent
 from bucketfs.types import Cid, DraftId
 
 RESERVE_BYTES = 4 * 1024 * 1024
-WRITE_SIZE = 1024 * 1024
 READ_BACK_BYTES = 64 * 1024 * 1024
 
 
@@ -64,27 +65,11 @@ class Resources:
         return cls(Reserve(disk, f"{os.fspath(folder)}/reserve", reserve_bytes), Descriptors(disk))
 
 
-@dataclass(eq=False, slots=True)
-class _Segment:
-    """``file`` is open while some of the segment may not be durable, and closed while the journal rests."""
-
-    number: int
-    file: DiskFile | None
-    life: Life = Life.WRITTEN
-    records: int = 0
-    size: int = 0
-    size_synced: int = 0
-    named: set[DraftId] = field(default_factory=set)
-
-    def happens(self, event: Event) -> None:
-        self.life = next_life(self.life, event)
-
-
 @dataclass(frozen=True, slots=True)
 class _Work:
     """One sync: this much of this segment, after these drafts."""
 
-    segment: _Segment
+    segment: Segment
     file: DiskFile
     size: int
     drafts: SyncWork
@@ -103,20 +88,18 @@ class Journal:
         self._folder = folder
         self._closed = False
         self._base: Cid | None = None  # what the first segment will stand on
-        self._workers = Workers(2)  # one for a sync, one for what settle deletes meanwhile
-        self._settling = trio.Lock()
+        self._workers = Workers(2)  # one for a sync, one for what compact deletes meanwhile
+        self._compacting = trio.Lock()
         self._sealer = Workers(1)  # of its own: no fsync of a program waits for it
         self._sealing = trio.Lock()
-        self._segments: list[_Segment] = []  # ascending; the last one is live
+        self._segments: list[Segment] = []  # ascending; the last one is live
         self._older: list[int] = []  # numbers of segments of an earlier run that a newer one replaces
         self._number_max = 0
         self._first_new_draft = DraftId(1)
         self._durable = 0  # the newest segment known to survive a power loss
-        self._rounds_begun = 0
-        self._rounds_done = 0
-        self._running: trio.Event | None = None
+        self._rounds = SyncRounds(self._sync_round)
         self._reserve = resources.reserve
-        self._descriptors = resources.descriptors
+        self._files = SegmentFiles(disk, folder, resources.descriptors)
         self.quarantine = Quarantine()
         self.drafts = Drafts(disk, f"{folder}/drafts", self._workers, self._is_named, resources.descriptors)
         self.base = BaseBlocks(disk, f"{folder}/base")
@@ -162,32 +145,23 @@ class Journal:
 
     def _append(self, op: Record, *, frees_space: bool = False) -> None:
         live = self._live(frees_space)
-        if live.life is Life.FAILED:
-            raise DiskFailed(f"the journal in {self._folder} failed", hint="it needs a checkpoint to go on")
-        file = self._file(live)
-        frame = encode_op(live.records, op)
         while True:
             try:
-                self._disk.write(file, frame)
-                break
-            except BucketfsError as error:
-                self._cut_back(live)
-                if not (frees_space and isinstance(error, NoSpace) and self._reserve.release()):
+                self._files.append(live, op)
+                return
+            except NoSpace:
+                if not (frees_space and self._reserve.release()):
                     raise
-        live.happens(Event.APPENDED)
-        live.records += 1
-        live.size += len(frame)
-        if isinstance(op, SetContent):
-            live.named.add(op.draft)
 
     def checkpoint(self, base: Cid | None, ops: Iterable[Op]) -> None:
         """Begins a new segment whose head says ``base``, ``ops`` and what is quarantined; later appends go there. Does not await
         and does not sync.
 
-        The older segment stays until ``settle``. May use the whole reserve. On NoSpace or DiskFailed nothing has changed. ``ops``
+        The older segment stays until ``compact``. May use the whole reserve. On NoSpace or DiskFailed nothing has changed. ``ops``
         is not held, as there may be a million: it is gone through as it is written, and again when there was no room at first.
         """
-        assert iter(ops) is not ops, "the ops may be asked for twice"
+        if iter(ops) is ops:
+            raise TypeError("the ops of a checkpoint may be asked for twice, and an iterator is empty by then")
         try:
             segment = self._write_segment(base, ops)
         except NoSpace:
@@ -196,7 +170,7 @@ class Journal:
             segment = self._write_segment(base, ops)
         newest = self._newest
         if newest is not None:
-            newest.happens(Event.SUPERSEDED)
+            newest.happens(SegmentEvent.SUPERSEDED)
         self._segments.append(segment)
         self.drafts.note_checkpoint()
 
@@ -206,14 +180,7 @@ class Journal:
         """Returns when every record appended before the call, every earlier one, and the bytes of the drafts they name would
         survive a power loss. Calls that overlap share their fsyncs. Raises DiskFailed or NoSpace; then asking again does
         not help before the next ``checkpoint`` (or, for a draft's bytes, before the draft is replaced)."""
-        # Only a round that begins after this call can have seen all that the caller appended.
-        ticket = self._rounds_begun + 1
-        await trio.lowlevel.checkpoint()
-        while self._rounds_done < ticket:
-            if self._running is None:
-                await self._run_round()
-            else:
-                await self._running.wait()
+        await self._rounds.sync()
 
     async def seal(
         self, extents: Mapping[DraftId, Sequence[Interval]], *, read_back_bytes: int = READ_BACK_BYTES
@@ -229,23 +196,23 @@ class Journal:
             found, failed, error = await self._sealer.run(self._perform_seal, work, wanted, read_back_bytes)
             if error is not None:
                 if self._newest is not None and not isinstance(error, TooManyOpen):
-                    self._newest.happens(Event.DISK_FAILED)
+                    self._newest.happens(SegmentEvent.DISK_FAILED)
                 raise error
             self.drafts.note_synced(work, failed)
             for draft, surveyed in found.items():
                 self._note_sealed(draft, surveyed)
             return {draft for draft, surveyed in found.items() if surveyed.more}
 
-    async def settle(self, keep: Iterable[DraftId] = ()) -> None:
+    async def compact(self, keep: Iterable[DraftId] = ()) -> None:
         """Makes the newest segment durable, then deletes the older ones, and the drafts that no remaining record and not
         ``keep`` names. ``keep`` holds the drafts in use that were not recorded yet. Drafts found at the start and never
         named since are left for ``sweep``. Raises as ``sync`` does, with nothing deleted."""
         # Before the first await: the caller counted what is in use just now, and a draft that is begun while we wait, for the lock
         # or for the disk, is in nobody's count and in no record yet.
         candidates = self.drafts.all().difference(keep)
-        async with self._settling:
+        async with self._compacting:
             await self.sync()
-            paths = self._decide_settle(candidates)
+            paths = self._decide_compaction(candidates)
             if paths:
                 await self._workers.run(self._unlink_all, paths)
             await self._trim()
@@ -256,7 +223,7 @@ class Journal:
         """Give back what was cut off drafts before the segment that is durable now."""
         newest = self._newest
         if newest is None or newest.number > self._durable:
-            return  # another checkpoint came meanwhile, and the older segment may name the bytes: the next settle trims
+            return  # another checkpoint came meanwhile, and the older segment may name the bytes: the next one trims
         work = self.drafts.decide_trim()
         try:
             if work:
@@ -270,8 +237,8 @@ class Journal:
         how many."""
         live = set(live)
         # All drafts of this run are kept: what is in use now may not have been when the caller counted.
-        await self.settle(self.drafts.all())
-        async with self._settling:
+        await self.compact(self.drafts.all())
+        async with self._compacting:
             first_new = self._first_new_draft
             on_disk = await self._workers.run(self.drafts.on_disk)
             orphans = [draft for draft in on_disk if draft < first_new and draft not in live and draft not in self.drafts]
@@ -299,7 +266,7 @@ class Journal:
     @property
     def failed(self) -> bool:
         """Whether the disk failed the newest segment, so that only a ``checkpoint`` helps."""
-        return self._newest is not None and self._newest.life is Life.FAILED
+        return self._newest is not None and self._newest.state is SegmentState.FAILED
 
     def figures(self) -> JournalFigures:
         """How much there is now."""
@@ -318,32 +285,32 @@ class Journal:
         )
 
     def close(self) -> None:
-        """Gives descriptors back. Syncs nothing. No ``sync`` or ``settle`` may be under way."""
-        assert self._running is None, "closed during a sync"
+        """Gives descriptors back. Syncs nothing. No ``sync`` or ``compact`` may be under way."""
+        if self._rounds.running:
+            raise RuntimeError(f"the journal in {self._folder} is closed during a sync")
         self.drafts.close()
         self.base.close()
         for segment in self._segments:
-            self._close(segment)
+            self._files.close(segment)
         self._segments.clear()
         self._closed = True
 
     async def aclose(self) -> None:
-        """The same, once the ``sync`` or ``settle`` under way is over. Whoever comes later gets Stale."""
-        async with self._settling, self._sealing:
-            while self._running is not None:
-                await self._running.wait()
+        """The same, once the ``sync`` or ``compact`` under way is over. Whoever comes later gets Stale."""
+        async with self._compacting, self._sealing:
+            await self._rounds.idle()
             self.close()
 
     # Inside
 
     @property
-    def _newest(self) -> _Segment | None:
+    def _newest(self) -> Segment | None:
         """The segment that takes appends; None before the first record. Raises Stale after `close`."""
         if self._closed:
             raise Stale(f"the journal in {self._folder} is closed: its bucket was taken off the mount")
         return self._segments[-1] if self._segments else None
 
-    def _live(self, frees_space: bool) -> _Segment:
+    def _live(self, frees_space: bool) -> Segment:
         """The segment that takes appends, begun now if need be. Raises NoSpace, DiskFailed, and then there is none."""
         if self._newest is None:
             try:
@@ -354,27 +321,12 @@ class Journal:
                 self._segments.append(self._write_segment(self._base, ()))
         return self._segments[-1]
 
-    def _file(self, segment: _Segment) -> DiskFile:
-        """The open file of a segment that rested. Raises DiskFailed."""
-        if segment.file is None:
-            try:
-                path = segment_path(self._folder, segment.number)
-                segment.file = self._descriptors.opened(partial(self._disk.open_append, path))
-            except NotFound as error:
-                raise DiskFailed(f"the journal in {self._folder} was removed", hint="mount again") from error
-        return segment.file
-
-    def _close(self, segment: _Segment) -> None:
-        if segment.file is not None:
-            file, segment.file = segment.file, None
-            self._disk.close(file)
-
     def _rest(self) -> None:
         """Close what is durable, for a mount may have more journals than a process may have files. What is not durable stays open:
         a failed write-back is told to the descriptors of its time."""
         newest = self._newest
-        if newest is not None and self._running is None and newest.life is Life.LIVE and newest.size == newest.size_synced:
-            self._close(newest)
+        if newest is not None and not self._rounds.running and newest.at_rest:
+            self._files.close(newest)
 
     def _is_named(self, draft: DraftId) -> bool:
         return any(draft in segment.named for segment in self._segments)
@@ -399,80 +351,45 @@ class Journal:
         self.drafts.adopt(backed, self._first_new_draft, found.scanned.seals)
         if found.number:
             # size_synced stays 0: whether the last run had synced these bytes is not known.
-            segment = _Segment(found.number, None, Life.LIVE, found.scanned.records, found.scanned.good_size, 0, named)
+            segment = Segment(
+                found.number, None, SegmentState.LIVE, found.scanned.records, found.scanned.good_size, 0, named
+            )
             self._segments.append(segment)
             self._disk.fsync_folder(self._folder)
         self._reserve.fill()
 
-    def _cut_back(self, live: _Segment) -> None:
-        """Removes what a failed append may have left. If that fails too, the next frame would follow garbage: give up."""
-        try:
-            self._disk.truncate(self._file(live), live.size)
-        except BucketfsError:
-            live.happens(Event.DISK_FAILED)
+    def _write_segment(self, base: Cid | None, ops: Iterable[Op]) -> Segment:
+        # A number is used once, also by a head that could not be finished: its file may still be there.
+        self._number_max += 1
+        header = Header(self._number_max, base, self.drafts.next_id)
+        return self._files.write(header, self._head(ops))
 
-    def _write_segment(self, base: Cid | None, ops: Iterable[Op]) -> _Segment:
-        number = self._number_max + 1
-        path = segment_path(self._folder, number)
-        file = self._descriptors.opened(partial(self._disk.open_append, path, exclusive=True))
-        segment = _Segment(number, file)
-        self._number_max = number
-        buffer = bytearray(encode_header(Header(number, base, self.drafts.next_id)))
-        try:
-            for op in self._head(segment, ops):
-                buffer += encode_op(segment.records, op)
-                segment.records += 1
-                if isinstance(op, SetContent):
-                    segment.named.add(op.draft)
-                if len(buffer) >= WRITE_SIZE:
-                    self._disk.write(file, bytes(buffer))
-                    segment.size += len(buffer)
-                    buffer.clear()
-            buffer += encode_frame(segment.records, HEAD_END, b"")
-            segment.records += 1
-            self._disk.write(file, bytes(buffer))
-            segment.size += len(buffer)
-        except BaseException:
-            segment.happens(Event.DELETED)
-            self._close(segment)
-            with suppress(BucketfsError):  # an unfinished head does not count, whether its file stays or not
-                self._disk.unlink(path)
-            raise
-        segment.happens(Event.HEAD_COMPLETE)
-        return segment
-
-    def _head(self, segment: _Segment, ops: Iterable[Op]) -> Iterator[Record]:
-        yield from ops
-        yield from self.quarantine.records()
-        for draft in sorted(segment.named):
+    def _head(self, ops: Iterable[Op]) -> Iterator[Record]:
+        named: set[DraftId] = set()
+        for op in chain(ops, self.quarantine.records()):
+            if isinstance(op, SetContent):
+                named.add(op.draft)
+            yield op
+        for draft in sorted(named):
             yield from self.drafts.sealed(draft)
 
-    async def _run_round(self) -> None:
-        """One sync of everything there is now. Other callers wait for it; should we be cancelled, the next one begins
-        anew."""
-        self._rounds_begun += 1
-        number = self._rounds_begun
-        running = self._running = trio.Event()
-        try:
-            work = self._decide_round()
-            if work is not None:
-                outcome = await self._workers.run(self._perform_round, work)
-                self._note_round(work, *outcome)
-            self._rounds_done = number
-        finally:
-            self._running = None
-            running.set()
+    async def _sync_round(self) -> None:
+        """One sync of everything there is now."""
+        work = self._decide_round()
+        if work is not None:
+            outcome = await self._workers.run(self._perform_round, work)
+            self._note_round(work, *outcome)
 
     def _decide_round(self) -> _Work | None:
         live = self._newest
         if live is None:
             return None
-        if live.life is Life.FAILED:
+        if live.state is SegmentState.FAILED:
             raise DiskFailed(f"the journal in {self._folder} failed", hint="it needs a checkpoint to go on")
         drafts = self.drafts.decide_sync(live.named)
         if live.size == live.size_synced and not drafts:
             return None
-        return _Work(live, self._file(live), live.size, drafts)
+        return _Work(live, self._files.file(live), live.size, drafts)
 
     def _perform_round(self, work: _Work) -> tuple[dict[DraftId, BucketfsError], BucketfsError | None]:
         # Drafts first, then the record that names them, then the name of the segment.
@@ -491,7 +408,7 @@ class Journal:
         segment = work.segment
         if error is not None:
             if not isinstance(error, TooManyOpen):  # else no fsync failed: the next round may succeed
-                segment.happens(Event.DISK_FAILED)
+                segment.happens(SegmentEvent.DISK_FAILED)
             raise error
         self.drafts.note_synced(work.drafts, failed)
         segment.size_synced = work.size
@@ -517,15 +434,15 @@ class Journal:
                 self._append(record)
                 self.drafts.seal(record)
 
-    def _decide_settle(self, candidates: set[DraftId]) -> list[str]:
+    def _decide_compaction(self, candidates: set[DraftId]) -> list[str]:
         """Drops what a durable newer segment replaces. Returns the paths to unlink."""
         old = [segment for segment in self._segments if segment.number < self._durable]
         self._segments = self._segments[len(old) :]
         paths = [segment_path(self._folder, number) for number in self._older]
         self._older = []
         for segment in old:
-            segment.happens(Event.DELETED)
-            self._close(segment)
+            segment.happens(SegmentEvent.DELETED)
+            self._files.close(segment)
             paths.append(segment_path(self._folder, segment.number))
         unnamed = [draft for draft in candidates if not self._is_named(draft)]
         return paths + self.drafts.forget(unnamed)

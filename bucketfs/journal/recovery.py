@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from bucketfs.disk import Disk, PathLike
 from bucketfs.errors import BucketfsError
 from bucketfs.journal.quarantine import Quarantine, take_quarantined
-from bucketfs.journal.state import Scanned, scan, split_by_backing
+from bucketfs.journal.state import ScannedSegment, scan, split_by_backing
 from bucketfs.ops import (
     Arrived,
     Conflict,
@@ -57,11 +57,11 @@ class Recovery:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundSegment:
     """The segment that counts (number 0 when none does), the other numbers on disk, and what was set aside."""
 
     number: int
-    scanned: Scanned
+    scanned: ScannedSegment
     older: list[int]
     number_max: int
     set_aside: list[str]
@@ -72,7 +72,7 @@ def segment_path(folder: str, number: int) -> str:
     return f"{folder}/segment-{number:08d}"
 
 
-def find_segment(disk: Disk, folder: str) -> Found:
+def find_segment(disk: Disk, folder: str) -> FoundSegment:
     """Reads the segments, newest first, down to the one that counts. Blocks. Unsupported when a newer bucketfs wrote one."""
     numbers = sorted((int(name[1]) for name in map(_SEGMENT.fullmatch, disk.list_folder(folder)) if name), reverse=True)
     set_aside: list[str] = []
@@ -84,15 +84,15 @@ def find_segment(disk: Disk, folder: str) -> Found:
             rest = data[scanned.good_size :]
             if rest:
                 _cut_tail(disk, folder, number, scanned.good_size, rest, set_aside)
-            return Found(number, scanned, numbers[at + 1 :], numbers[0], set_aside)
+            return FoundSegment(number, scanned, numbers[at + 1 :], numbers[0], set_aside)
         if data.strip(b"\0"):
             set_aside.append(_move_aside(disk, folder, path))
         else:
             disk.unlink(path)
-    return Found(0, Scanned(), [], numbers[0] if numbers else 0, set_aside)
+    return FoundSegment(0, ScannedSegment(), [], numbers[0] if numbers else 0, set_aside)
 
 
-def recovery_of(found: Found, draft_sizes: Mapping[DraftId, int]) -> Recovery:
+def recovery_of(found: FoundSegment, draft_sizes: Mapping[DraftId, int]) -> Recovery:
     """The recovery that ``found`` amounts to, given the sizes of the draft files."""
     replayed, quarantine = take_quarantined(found.scanned.ops)
     ops, unbacked = split_by_backing(replayed, draft_sizes, found.scanned.seals)

@@ -23,7 +23,7 @@ from bucketfs.ops import Op, Seal, SetContent
 from bucketfs.types import DraftId
 
 
-class Life(enum.Enum):
+class SegmentState(enum.Enum):
     """Where a segment stands."""
 
     WRITTEN = "its head is being written"
@@ -33,7 +33,7 @@ class Life(enum.Enum):
     GONE = "deleted"
 
 
-class Event(enum.Enum):
+class SegmentEvent(enum.Enum):
     """What happens to a segment."""
 
     HEAD_COMPLETE = "the end of its head is written"
@@ -43,30 +43,31 @@ class Event(enum.Enum):
     DELETED = "unlinked"
 
 
-_NEXT: dict[tuple[Life, Event], Life] = {
-    (Life.WRITTEN, Event.HEAD_COMPLETE): Life.LIVE,
-    (Life.WRITTEN, Event.DELETED): Life.GONE,
-    (Life.LIVE, Event.APPENDED): Life.LIVE,
-    (Life.LIVE, Event.DISK_FAILED): Life.FAILED,
-    (Life.LIVE, Event.SUPERSEDED): Life.OLD,
-    (Life.FAILED, Event.DISK_FAILED): Life.FAILED,
-    (Life.FAILED, Event.SUPERSEDED): Life.OLD,
+_NEXT: dict[tuple[SegmentState, SegmentEvent], SegmentState] = {
+    (SegmentState.WRITTEN, SegmentEvent.HEAD_COMPLETE): SegmentState.LIVE,
+    (SegmentState.WRITTEN, SegmentEvent.DELETED): SegmentState.GONE,
+    (SegmentState.LIVE, SegmentEvent.APPENDED): SegmentState.LIVE,
+    (SegmentState.LIVE, SegmentEvent.DISK_FAILED): SegmentState.FAILED,
+    (SegmentState.LIVE, SegmentEvent.SUPERSEDED): SegmentState.OLD,
+    (SegmentState.FAILED, SegmentEvent.DISK_FAILED): SegmentState.FAILED,
+    (SegmentState.FAILED, SegmentEvent.SUPERSEDED): SegmentState.OLD,
     # A sync that began while the segment was live may fail after a newer one took over; nobody counts on it any more.
-    (Life.OLD, Event.DISK_FAILED): Life.OLD,
-    (Life.OLD, Event.DELETED): Life.GONE,
-    (Life.GONE, Event.DISK_FAILED): Life.GONE,
+    (SegmentState.OLD, SegmentEvent.DISK_FAILED): SegmentState.OLD,
+    (SegmentState.OLD, SegmentEvent.DELETED): SegmentState.GONE,
+    (SegmentState.GONE, SegmentEvent.DISK_FAILED): SegmentState.GONE,
 }
 
 
-def next_life(life: Life, event: Event) -> Life:
-    """Where ``event`` leads. AssertionError for what only a bug could bring about."""
-    found = _NEXT.get((life, event))
-    assert found is not None, f"{event.name} to a segment that is {life.name}"
+def next_state(state: SegmentState, event: SegmentEvent) -> SegmentState:
+    """Where ``event`` leads. Raises RuntimeError for what only a bug could bring about."""
+    found = _NEXT.get((state, event))
+    if found is None:
+        raise RuntimeError(f"{event.name} happens to a segment that is {state.name}")
     return found
 
 
 @dataclass(slots=True)
-class Scanned:
+class ScannedSegment:
     """What the bytes of one segment file hold. ``good_size`` counts bytes from the start; ``records`` counts frames. ``seals`` are
     the checksums that it holds of drafts."""
 
@@ -83,9 +84,9 @@ class Scanned:
         return {op.draft for op in self.ops if isinstance(op, SetContent)}
 
 
-def scan(data: bytes) -> Scanned:
+def scan(data: bytes) -> ScannedSegment:
     """Reads a segment up to the first frame that is not whole. Unsupported when a newer bucketfs wrote part of it."""
-    found = Scanned()
+    found = ScannedSegment()
     try:
         found.header, found.good_size = decode_header(data)
     except Corrupt:

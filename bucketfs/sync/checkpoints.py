@@ -62,7 +62,7 @@ class Checkpoints:
         volume.journal.checkpoint(volume.base, _Head(volume))
         volume.checkpointed()
         try:
-            await volume.journal.settle(needed | read_by_push)
+            await volume.journal.compact(needed | read_by_push)
         except BaseException:
             volume.pending.leave_garbage(garbage_bytes)
             raise

@@ -166,7 +166,7 @@ async def test_what_a_failed_fsync_may_have_lost_is_kept_anew() -> None:
     assert await found(disk.after_power_loss()) == blocks(1)
 
 
-async def damaged(tmp_path: Path, change: Callable[[Path], None]) -> Blocks:
+async def damaged(tmp_path: Path, change: Callable[[Path], object]) -> Blocks:
     (tmp_path / "base").mkdir()
     kept = BaseBlocks(Disk(), tmp_path / "base")
     await kept.keep(blocks(1, 2, 3))

@@ -59,7 +59,7 @@ async def test_on_a_real_disk(tmp_path: Path) -> None:
     for op in written:
         journal.append(op)
     await journal.sync()
-    await journal.settle()
+    await journal.compact()
     figures = journal.figures()
     assert (figures.records, figures.segments, figures.drafts, figures.unsynced_bytes) == (3, 1, 1, 0)
     assert figures.reserve_bytes == 4 * 1024 * 1024
@@ -178,7 +178,7 @@ async def test_settle_keeps_what_is_in_use(disk: FaultyDisk, journal: Journal) -
     journal.checkpoint(BASE, [content(named.id, 4)])
     journal.append(content(later.id, 4))
     assert journal.figures().segments == 2
-    await journal.settle(keep={kept.id})
+    await journal.compact(keep={kept.id})
     assert journal.figures().segments == 1
     assert [draft.id in journal.drafts for draft in (named, kept, unused, later)] == [True, True, False, True]
     with pytest.raises(NotFound):
@@ -192,7 +192,7 @@ async def test_what_is_appended_while_settle_works_is_kept(disk: FaultyDisk, jou
     drafts = [journal.drafts.new() for _ in range(20)]
     journal.checkpoint(BASE, [])
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(journal.settle, {draft.id for draft in drafts})
+        nursery.start_soon(journal.compact, {draft.id for draft in drafts})
         for draft in drafts:
             draft.write(0, b"1234")
             journal.append(content(draft.id, 4))
@@ -209,7 +209,7 @@ async def test_an_orphan_waits_for_the_sweep(disk: FaultyDisk, journal: Journal)
     held = journal.drafts.new()
     held.write(0, b"held")
     after = reopened(disk.after_kill())
-    await after.settle()
+    await after.compact()
     assert orphan.id in after.drafts.on_disk()
     mine = after.drafts.new()
     assert await after.sweep({held.id}) == 1
@@ -259,7 +259,7 @@ class TestAFullDisk:
         with pytest.raises(NoSpace):
             journal.append(Remove("f" * 100, 1), frees_space=True)
         draft.discard()
-        await journal.settle()
+        await journal.compact()
         assert journal.figures().reserve_bytes == 64
         assert reopened(disk.after_power_loss()).recovered.ops == [Remove("f1", 1)]
 
@@ -301,7 +301,7 @@ class TestAFailingDisk:
         with pytest.raises(DiskFailed):
             journal.append(create(2))
         with pytest.raises(DiskFailed):
-            await journal.settle()
+            await journal.compact()
         journal.checkpoint(None, [create(1)])
         journal.append(create(2))
         await journal.sync()
@@ -418,10 +418,10 @@ async def test_settle_spares_a_draft_that_is_begun_while_it_waits(disk: FaultyDi
         journal.checkpoint(BASE, [content(draft, 5) for draft in begun])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(write)
-            await journal.settle(set(begun))
+            await journal.compact(set(begun))
         journal.append(content(begun[-1], 5))
         assert journal.drafts.get(begun[-1]).read(0, 5) == b"bytes"
-    await journal.settle()
+    await journal.compact()
     journal.close()
     after = reopened(disk)
     assert [op.draft for op in after.recovered.ops if isinstance(op, SetContent)] == begun
@@ -451,7 +451,7 @@ class TestAtRest:
     async def test_a_settled_journal_has_no_file_open_and_goes_on(self, disk: FaultyDisk, journal: Journal) -> None:
         journal.append(create(1))
         assert disk.open_files() == 1
-        await journal.settle()
+        await journal.compact()
         assert disk.open_files() == 0
         journal.append(create(2))
         await journal.sync()
@@ -460,7 +460,7 @@ class TestAtRest:
     async def test_what_may_not_be_durable_stays_open(self, disk: FaultyDisk, journal: Journal) -> None:
         """A failed write-back is told to descriptors of its time; a later one might never hear of it."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(journal.settle)
+            nursery.start_soon(journal.compact)
             await trio.testing.wait_all_tasks_blocked(0)
             journal.append(create(1))
         assert disk.open_files() == 1
@@ -477,7 +477,7 @@ class TestAtRest:
     async def test_a_removed_state_folder_is_an_error_of_the_disk(self, tmp_path: Path) -> None:
         journal = Journal.open(Disk(), tmp_path / "journal", Resources.below(Disk(), tmp_path))
         journal.checkpoint(BASE, [])
-        await journal.settle()
+        await journal.compact()
         shutil.rmtree(tmp_path / "journal")
         with pytest.raises(DiskFailed, match="removed"):
             journal.append(create(1))
@@ -486,7 +486,7 @@ class TestAtRest:
     async def test_idle_drafts_make_room_for_a_file_that_is_needed(
         self, disk: FaultyDisk, journal: Journal, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        await journal.settle()
+        await journal.compact()
         drafts = [journal.drafts.new() for _ in range(3)]
         held = disk.open_files()
 

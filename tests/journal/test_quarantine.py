@@ -58,7 +58,7 @@ async def with_one(disk: FaultyDisk) -> Journal:
         journal.quarantine.add(change, BASE)
     await journal.seal({draft.id: [(0, 8)]})
     journal.checkpoint(OTHER, [create("other")])
-    await journal.settle()
+    await journal.compact()
     return journal
 
 
@@ -68,7 +68,7 @@ async def test_it_outlives_checkpoints_restarts_and_power_losses() -> None:
     journal = await with_one(disk)
     for number in range(3):
         journal.checkpoint(OTHER, [create(f"again {number}")])
-        await journal.settle()
+        await journal.compact()
         disk = disk.after_power_loss()
         journal = opened(disk)
         assert journal.recovered.ops == [create(f"again {number}")]
@@ -85,7 +85,7 @@ async def test_nothing_is_left_of_it_once_it_is_let_go_of() -> None:
     journal = await with_one(disk)
     journal.quarantine = Quarantine()
     journal.checkpoint(OTHER, [])
-    await journal.settle()
+    await journal.compact()
     journal = opened(disk.after_power_loss())
     assert not len(journal.quarantine) and not len(journal.drafts)
 

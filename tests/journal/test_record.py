@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from bucketfs.errors import Corrupt, InvalidArgument, Unsupported
 from bucketfs.journal import record
 from bucketfs.journal.record import Header, cid_from_text, cid_to_text, decode_header, encode_header, encode_op, frame_at
-from bucketfs.journal.state import _NEXT, Event, Life, next_life, scan, split_by_backing
+from bucketfs.journal.state import _NEXT, SegmentEvent, SegmentState, next_state, scan, split_by_backing
 from bucketfs.ops import (
     NO_OWNER,
     Arrived,
@@ -164,12 +165,12 @@ def test_a_newer_version_is_refused() -> None:
         scan(HEADER + END + record.encode_frame(1, ord("Z"), b"{}"))
     newer = bytearray(encode_op(1, REMOVE))
     newer[13] = record.RECORD_VERSION + 1
-    newer[4:8] = record.zlib.crc32(bytes(newer[8:])).to_bytes(4, "big")
+    newer[4:8] = zlib.crc32(bytes(newer[8:])).to_bytes(4, "big")
     with pytest.raises(Unsupported, match="version 3"):
         scan(HEADER + END + bytes(newer))
     line = HEADER.decode().rpartition(" crc=")[0].replace("bucketfs-journal 1", "bucketfs-journal 2").encode()
     with pytest.raises(Unsupported, match="format 2"):
-        scan(line + f" crc={record.zlib.crc32(line):08x}\n".encode())
+        scan(line + f" crc={zlib.crc32(line):08x}\n".encode())
 
 
 @pytest.mark.parametrize("payload", [b"", b"[]", b"{}", b'{"path":"a"}', b'{"path":"a","time_ns":1,"more":2}', b"\xff"])
@@ -190,17 +191,17 @@ def test_text_that_is_not_utf8_is_refused() -> None:
         encode_op(0, Remove("\udcff", 1))
 
 
-def test_the_whole_table_of_lives() -> None:
-    for life in Life:
-        for event in Event:
-            if (life, event) in _NEXT:
-                assert next_life(life, event) is _NEXT[life, event]
+def test_the_whole_table_of_states() -> None:
+    for state in SegmentState:
+        for event in SegmentEvent:
+            if (state, event) in _NEXT:
+                assert next_state(state, event) is _NEXT[state, event]
             else:
-                with pytest.raises(AssertionError, match=life.name):
-                    next_life(life, event)
-    assert next_life(Life.FAILED, Event.SUPERSEDED) is Life.OLD
-    with pytest.raises(AssertionError):
-        next_life(Life.FAILED, Event.APPENDED)
+                with pytest.raises(RuntimeError, match=state.name):
+                    next_state(state, event)
+    assert next_state(SegmentState.FAILED, SegmentEvent.SUPERSEDED) is SegmentState.OLD
+    with pytest.raises(RuntimeError):
+        next_state(SegmentState.FAILED, SegmentEvent.APPENDED)
 
 
 def test_only_what_an_older_bucketfs_would_misread_has_a_newer_version() -> None:
@@ -214,14 +215,14 @@ def content(draft: int, stop: int) -> SetContent:
 
 
 def test_records_without_their_bytes_are_left_out_with_all_that_follow_in_the_draft() -> None:
-    written = [content(1, 4), content(1, 8), REMOVE, content(2, 4), content(1, 2), content(3, 0)]
+    written: list[Op] = [content(1, 4), content(1, 8), REMOVE, content(2, 4), content(1, 2), content(3, 0)]
     backed, unbacked = split_by_backing(written, {DraftId(1): 6, DraftId(2): 4}, {})
     assert backed == [content(1, 4), REMOVE, content(2, 4), content(3, 0)]
     assert unbacked == [content(1, 8), content(1, 2)]
 
 
 def test_a_hundred_thousand_records_are_read_in_two_seconds() -> None:
-    written = [
+    written: list[Op] = [
         Create(f"folder/of/some/depth/file-{n}", Inode(n), 0o644, None, 1000, 10**18 + n, 10**18 + n) for n in range(50_000)
     ]
     written += [content(n, 4096) for n in range(30_000)]

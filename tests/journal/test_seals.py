@@ -85,7 +85,7 @@ async def test_a_sealed_draft_that_lost_bytes_is_corrupt_and_its_records_stay(di
     for _ in range(2):
         with pytest.raises(Corrupt):
             after.drafts.get(hit.id).read(0, 100)
-        await after.settle()
+        await after.compact()
         after.close()
         after = reopened(later)
 
@@ -157,7 +157,7 @@ async def test_a_seal_is_recorded_once_and_carried_on(disk: FaultyDisk, journal:
     # A file that was taken off its name, and comes back later.
     journal.checkpoint(None, [])
     journal.append(op)
-    await journal.settle()
+    await journal.compact()
     assert reopened(disk.after_power_loss()).drafts.get(draft.id).sealed_in(0, 10)
 
 

@@ -51,11 +51,11 @@ async def all_of_it(disk: FaultyDisk) -> None:
     journal.drafts.get(draft).write(TAIL, b"tail")
     journal.append(content(draft, TAIL + 4, (TAIL, TAIL + 4)))
     journal.checkpoint(None, [MADE, content(draft, TAIL + 4, (0, CUT), (TAIL, TAIL + 4))])
-    await journal.settle({draft})
+    await journal.compact({draft})
     journal.append(content(draft, 10))
     journal.drafts.get(draft).cut(10)
     journal.checkpoint(None, [MADE, content(draft, 10, (0, 10))])
-    await journal.settle({draft})
+    await journal.compact({draft})
     journal.close()
 
 
@@ -63,11 +63,11 @@ async def test_the_file_is_as_long_as_what_counts() -> None:
     disk = fresh_disk()
     journal = open_journal(disk)
     draft = await write_and_cut(journal)
-    await journal.settle({draft})
+    await journal.compact({draft})
     assert disk.file_size(PATH) == SIZE, "the segment still names all of it"
     journal.checkpoint(None, [MADE, content(draft, CUT, (0, CUT))])
     assert disk.file_size(PATH) == SIZE, "the new segment is not durable"
-    await journal.settle({draft})
+    await journal.compact({draft})
     assert disk.file_size(PATH) == 2 * BLOCK_SIZE, "whole blocks, for their sums"
     assert journal.drafts.get(draft).read(0, CUT) == BYTES[:CUT]
     journal.close()
@@ -81,7 +81,7 @@ async def test_what_was_written_since_the_cut_stays() -> None:
     # Between checkpoint and settle: named by no head, and by a record of the new segment.
     journal.drafts.get(draft).write(TAIL, b"tail")
     journal.append(content(draft, TAIL + 4, (TAIL, TAIL + 4)))
-    await journal.settle({draft})
+    await journal.compact({draft})
     assert disk.file_size(PATH) == SIZE and journal.drafts.get(draft).read(TAIL, 4) == b"tail"
     journal.close()
 
@@ -97,7 +97,7 @@ async def test_sealed_bytes_stay() -> None:
     journal.append(content(draft, CUT))
     journal.drafts.get(draft).cut(CUT)
     journal.checkpoint(None, [MADE, content(draft, CUT, (0, CUT))])
-    await journal.settle({draft})
+    await journal.compact({draft})
     assert disk.file_size(PATH) == SIZE
     journal.close()
 
@@ -148,7 +148,7 @@ async def test_a_checkpoint_that_comes_while_the_one_before_is_settled(monkeypat
     draft = journal.drafts.new()
     draft.write(0, BYTES)
     journal.checkpoint(None, [MADE, content(draft.id, SIZE, (0, SIZE))])
-    decide = journal._decide_settle
+    decide = journal._decide_compaction
 
     def another_meanwhile(candidates: set[DraftId]) -> list[str]:
         paths = decide(candidates)
@@ -157,9 +157,9 @@ async def test_a_checkpoint_that_comes_while_the_one_before_is_settled(monkeypat
         journal.checkpoint(None, [MADE, content(draft.id, CUT, (0, CUT))])
         return paths
 
-    monkeypatch.setattr(journal, "_decide_settle", another_meanwhile)
-    await journal.settle({draft.id})
+    monkeypatch.setattr(journal, "_decide_compaction", another_meanwhile)
+    await journal.compact({draft.id})
     monkeypatch.undo()
     assert disk.file_size(PATH) == SIZE
-    await journal.settle({draft.id})
+    await journal.compact({draft.id})
     assert disk.file_size(PATH) == 2 * BLOCK_SIZE

@@ -202,7 +202,7 @@ class Player:
         self.model.acknowledge()
 
     async def settle(self) -> None:
-        await self.journal.settle()
+        await self.journal.compact()
         self.model.acknowledge_sync()
 
     async def sweep(self) -> None:

@@ -132,7 +132,7 @@ class Opener:
             if journal.recovered.base is not None:
                 journal.quarantine = Quarantine()
                 journal.checkpoint(journal.recovered.base, [])
-                await journal.settle()
+                await journal.compact()
         finally:
             await journal.aclose()
 
