@@ -10,39 +10,23 @@ from __future__ import annotations
 
 import os
 import re
-import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from functools import partial
 
 from bucketfs.disk import Disk, DiskFile, PathLike, Workers
 from bucketfs.errors import BucketfsError, DiskFailed, NotFound, TooManyOpen
 from bucketfs.journal.checked_io import Checked
-from bucketfs.journal.checksums import BLOCK_SIZE, Sums, Survey, records_of, survey
+from bucketfs.journal.checksums import Sums, Survey, records_of, survey
 from bucketfs.journal.descriptors import Descriptors
+from bucketfs.journal.draft_cuts import DraftCuts
 from bucketfs.journal.extents import Interval
+from bucketfs.journal.unsynced import SyncWork, Unsynced
 from bucketfs.ops import Seal
 from bucketfs.types import DraftId
 
 _SHARD = re.compile("[0-9a-f]{2}")
 _NAME = re.compile("[0-9a-f]{16}")
-
-
-@dataclass(frozen=True, slots=True)
-class SyncWork:
-    """What a sync has to do for drafts: decided on the trio thread, done on another.
-
-    ``drafts`` holds pairs of draft and how often it had been written when this was decided; ``folders`` hold names that are
-    not durable yet, of ``new_names``.
-    """
-
-    drafts: tuple[tuple[DraftId, int], ...]
-    new_names: tuple[DraftId, ...]
-    folders: tuple[str, ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.drafts or self.folders)
 
 
 class Draft:
@@ -57,8 +41,8 @@ class Draft:
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Writes all of ``data`` at ``offset`` bytes, into a draft that takes it, as a new one does. Does not await. NoSpace,
         DiskFailed: some of it may be there."""
-        taken = self.take(offset, data)
-        assert taken, "other bytes over sealed ones"
+        if not self.take(offset, data):
+            raise RuntimeError(f"draft {self.id} takes no bytes at {offset}: sealed ones would change")
 
     def take(self, offset: int, data: bytes | memoryview) -> bool:
         """Writes all of ``data`` at ``offset`` bytes, unless that would change sealed bytes, or mix with damaged ones, or the file
@@ -103,21 +87,14 @@ class Drafts:
         self._folder = os.fspath(folder)
         self._workers = workers
         self._named = named
-        self._lock = threading.Lock()
         self._descriptors = descriptors
         self._checked = Checked(disk)
         self._known: dict[DraftId, Sums] = {}
         self.sealed_count = 0  # drafts that have sealed bytes
         self._written: set[DraftId] = set()  # since somebody began to look at what can be sealed
-        self._writes: dict[DraftId, int] = {}  # drafts written since they were last synced, and how often
-        self._failed: set[DraftId] = set()
-        self._new_names: set[DraftId] = set()
         self._shards: set[str] = set()
-        self._shards_new = True
-        self._folder_new = False
-        self._cuts: dict[DraftId, int] = {}  # drafts that were cut since the last checkpoint, and how long they have to be
-        self._to_trim: dict[DraftId, int] = {}  # the same of those cut before it
-        self._trimming: set[DraftId] = set()
+        self.unsynced = Unsynced(self._folder, self.path)
+        self.cuts = DraftCuts()
         self.next_id = DraftId(1)
 
     # For the overlay
@@ -125,12 +102,12 @@ class Drafts:
     def new(self) -> Draft:
         """A new, empty draft. Does not await. NoSpace, DiskFailed."""
         draft = self.next_id
-        path = self._path(draft)
+        path = self.path(draft)
         self._make_shard(os.path.dirname(path))
         with self._descriptors.borrow(path, partial(self._disk.open, path, exclusive=True)):
             self.next_id = DraftId(draft + 1)
             self._known[draft] = Sums()
-            self._new_names.add(draft)
+            self.unsynced.made(draft)
         return Draft(self, draft)
 
     def get(self, draft: DraftId) -> Draft:
@@ -164,29 +141,14 @@ class Drafts:
         return found
 
     def adopt(self, drafts: Iterable[DraftId], next_id: DraftId, seals: Mapping[DraftId, Sums]) -> None:
-        """These are in use, with what is sealed of them. A kill may have hit before their sync, so all count as written since."""
+        """These are in use, with what is sealed of them."""
         for draft in drafts:
             self._known[draft] = sums = seals.get(draft) or Sums()
             self.sealed_count += sums.sealed
-            self._writes[draft] = 1
-            self._new_names.add(draft)
+            self.unsynced.found(draft)
         self.next_id = max(self.next_id, next_id)
 
     # For the journal: syncing
-
-    def decide_sync(self, wanted: Collection[DraftId]) -> SyncWork:
-        """What must be done before every byte of the ``wanted`` drafts is durable. DiskFailed when that cannot be."""
-        bad = self._failed.intersection(wanted)
-        if bad:
-            raise DiskFailed(f"bytes of draft {min(bad)} may not have reached the disk")
-        written = tuple((draft, self._writes[draft]) for draft in _both(wanted, self._writes))
-        names = tuple(_both(wanted, self._new_names))
-        folders = {os.path.dirname(self._path(draft)) for draft in names}
-        if names and self._shards_new:
-            folders.add(self._folder)
-        if names and self._folder_new:
-            folders.add(os.path.dirname(self._folder))
-        return SyncWork(written, names, tuple(sorted(folders, reverse=True)))
 
     def perform_sync(self, work: SyncWork) -> dict[DraftId, BucketfsError]:
         """Does it. Blocks: for a thread. Returns the drafts that failed; a failing folder raises, and so does a used-up limit of
@@ -201,34 +163,17 @@ class Drafts:
             except BucketfsError as error:
                 if draft in self._known:  # else it was discarded meanwhile, and nobody needs it
                     failed[draft] = error
-                    # Here and not when it is taken down: the kernel tells an error once, and another sync of this draft that is
-                    # under way, on another thread, would be told that all is well.
-                    self._failed.add(draft)
+                    self.unsynced.fail(draft)
         for folder in work.folders:
             self._disk.fsync_folder(folder)
         return failed
-
-    def note_synced(self, work: SyncWork, failed: Collection[DraftId]) -> None:
-        """Takes down what ``perform_sync`` did. What was written meanwhile stays to be synced."""
-        for draft, count in work.drafts:
-            if draft in failed:
-                self._failed.add(draft)
-            elif draft in self._failed:
-                raise DiskFailed(f"bytes of draft {draft} may not have reached the disk")
-            elif self._writes.get(draft) == count:
-                del self._writes[draft]
-        self._new_names.difference_update(work.new_names)
-        if self._folder in work.folders:
-            self._shards_new = False
-        if os.path.dirname(self._folder) in work.folders:
-            self._folder_new = False
 
     # For the journal: sealing
 
     def sealable(self, drafts: Iterable[DraftId]) -> list[DraftId]:
         """Those that are known, and that no fsync failed for. From now on it is noted which drafts are written."""
         self._written.clear()
-        return [draft for draft in drafts if draft in self._known and draft not in self._failed]
+        return [draft for draft in drafts if draft in self._known and not self.unsynced.has_failed(draft)]
 
     def survey(self, extents: Mapping[DraftId, Sequence[Interval]], read_max: int) -> dict[DraftId, Survey]:
         """What can be sealed of drafts that nobody writes to. At most ``read_max`` bytes are read back for that, and no draft is a
@@ -248,7 +193,7 @@ class Drafts:
 
     def seals_of(self, draft: DraftId, surveyed: Survey) -> list[Seal]:
         """The records of what can be sealed; none when the draft was written or let go meanwhile."""
-        if draft in self._written or draft not in self._known or draft in self._failed:
+        if draft in self._written or draft not in self._known or self.unsynced.has_failed(draft):
             return []
         return list(records_of(draft, sorted(surveyed.found.items())))
 
@@ -275,41 +220,23 @@ class Drafts:
         for draft in gone:
             self.sealed_count -= self._known.pop(draft).sealed
             self._let_go(draft)
-        return [self._path(draft) for draft in gone]
+        return [self.path(draft) for draft in gone]
 
-    # For the journal: giving back what was cut off. A record before the cut may name the bytes, and a power loss may take the
-    # record of the cut. So that waits until a segment which does not name them is durable.
+    def begin_trim(self) -> list[tuple[DraftId, int]]:
+        """See `DraftCuts.begin_trim`."""
+        return self.cuts.begin_trim(self._known)
 
-    def note_checkpoint(self) -> None:
-        """A new segment says which bytes of the drafts count: none of those that were cut off before."""
-        self._to_trim |= self._cuts
-        self._cuts = {}
-
-    def decide_trim(self) -> list[tuple[DraftId, int]]:
-        """The drafts that can be shorter, and how long they must stay, now that the segment is durable. Until `note_trimmed`
-        nothing is written to them."""
-        wanted, self._to_trim = self._to_trim, {}
-        found = [(draft, size) for draft, size in wanted.items() if draft in self._known]
-        # Sealed bytes never change again.
-        found = [(draft, size) for draft, size in found if self._known[draft].sealed_size <= size]
-        self._trimming = {draft for draft, _ in found}
-        return found
-
-    def perform_trim(self, work: Iterable[tuple[DraftId, int]]) -> None:
-        """Does it. Blocks: for a thread. Raises DiskFailed."""
+    def trim(self, work: Iterable[tuple[DraftId, int]]) -> None:
+        """Make drafts shorter, as `DraftCuts.begin_trim` says. Blocks: for a thread. Raises DiskFailed."""
         for draft, size in work:
             if draft in self._known:
                 with self._borrow(draft) as file:
                     if self._disk.size(file) > size:
                         self._disk.truncate(file, size)
 
-    def note_trimmed(self) -> None:
-        """It is done, or failed."""
-        self._trimming = set()
-
     def path(self, draft: DraftId) -> str:
         """Where a draft's file is."""
-        return self._path(draft)
+        return f"{self._folder}/{draft & 0xFF:02x}/{draft:016x}"
 
     def close(self) -> None:
         """Closes all descriptors."""
@@ -318,12 +245,8 @@ class Drafts:
     # Inside
 
     def _take(self, draft: DraftId, offset: int, data: bytes | memoryview) -> bool:
-        if draft in self._trimming:
+        if not self.cuts.grow(draft, offset + len(data)):
             return False
-        stop = _whole_blocks(offset + len(data))
-        for cut in (self._cuts, self._to_trim):
-            if draft in cut:
-                cut[draft] = max(cut[draft], stop)
         with self._borrow(draft) as file:
             sums = self._sums(draft)
             parts = self._checked.open_parts(draft, file, sums, offset, data)
@@ -349,10 +272,7 @@ class Drafts:
         try:
             self._disk.pwrite(file, offset, data)
         finally:
-            # Counted after the write: were it before, a sync on another thread could run between the two, miss the bytes,
-            # and yet take them for synced.
-            with self._lock:
-                self._writes[draft] = self._writes.get(draft, 0) + 1
+            self.unsynced.wrote(draft)
             self._written.add(draft)
 
     def _read(self, draft: DraftId, offset: int, size: int) -> bytes:
@@ -363,7 +283,7 @@ class Drafts:
         sums = self._known.get(draft)
         if sums is not None:
             sums.cut(size)
-            self._cuts[draft] = _whole_blocks(size)
+            self.cuts.cut(draft, size)
 
     def _sealed_in(self, draft: DraftId, start: int, stop: int) -> bool:
         sums = self._known.get(draft)
@@ -374,9 +294,9 @@ class Drafts:
             return self._disk.size(file)
 
     async def _sync_one(self, draft: DraftId) -> None:
-        work = self.decide_sync({draft})
+        work = self.unsynced.decide({draft})
         failed = await self._workers.run(self.perform_sync, work)
-        self.note_synced(work, failed)
+        self.unsynced.note(work, failed)
         for error in failed.values():
             raise DiskFailed(f"bytes of draft {draft} may not have reached the disk") from error
 
@@ -389,19 +309,16 @@ class Drafts:
                 self._disk.unlink(path)
 
     def _let_go(self, draft: DraftId) -> None:
-        self._failed.discard(draft)
-        self._new_names.discard(draft)
-        with self._lock:
-            self._writes.pop(draft, None)
-        self._descriptors.let_go(self._path(draft))
+        self.unsynced.forget(draft)
+        self._descriptors.let_go(self.path(draft))
 
     def _borrow(self, draft: DraftId) -> AbstractContextManager[DiskFile]:
-        return self._descriptors.borrow(self._path(draft), partial(self._open, draft))
+        return self._descriptors.borrow(self.path(draft), partial(self._open, draft))
 
     def _open(self, draft: DraftId) -> DiskFile:
         if draft not in self._known:
             raise NotFound(f"there is no draft {draft}")
-        path = self._path(draft)
+        path = self.path(draft)
         self._make_shard(os.path.dirname(path))
         # Created if need be: a record without extents (a mere truncation) is right without the file, which a power loss may
         # have taken, and the next write goes on with the same draft.
@@ -410,26 +327,11 @@ class Drafts:
     def _make_shard(self, shard: str) -> None:
         if shard not in self._shards:
             if not self._shards and self._disk.make_folder(self._folder):
-                self._folder_new = True
+                self.unsynced.folder_is_new = True
             if self._disk.make_folder(shard):
-                self._shards_new = True
+                self.unsynced.shard_is_new = True
             self._shards.add(shard)
-
-    def _path(self, draft: DraftId) -> str:
-        return f"{self._folder}/{draft & 0xFF:02x}/{draft:016x}"
-
-
-def _whole_blocks(size: int) -> int:
-    """The length up to the end of a block: its sum may cover bytes behind ``size``."""
-    return -(-size // BLOCK_SIZE) * BLOCK_SIZE
 
 
 _NO_SUMS = Sums()
 """Of a draft that was let go of while a reader is still at it. Nothing is added to it."""
-
-
-def _both(wanted: Collection[DraftId], noted: Collection[DraftId]) -> Iterator[DraftId]:
-    """What is in both, at the cost of the smaller."""
-    if len(wanted) < len(noted):
-        return (draft for draft in wanted if draft in noted)
-    return (draft for draft in noted if draft in wanted)

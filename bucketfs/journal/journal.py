@@ -19,7 +19,7 @@ from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, NotFound, Stale,
 from bucketfs.journal.base_pins import BaseBlocks
 from bucketfs.journal.checksums import Survey
 from bucketfs.journal.descriptors import Descriptors
-from bucketfs.journal.drafts import Drafts, SyncWork
+from bucketfs.journal.drafts import Drafts
 from bucketfs.journal.export import export_changes
 from bucketfs.journal.extents import Interval
 from bucketfs.journal.quarantine import Quarantine
@@ -29,6 +29,7 @@ from bucketfs.journal.reserve import Reserve
 from bucketfs.journal.segment import Segment, SegmentFiles
 from bucketfs.journal.state import SegmentEvent, SegmentState
 from bucketfs.journal.sync_rounds import SyncRounds
+from bucketfs.journal.unsynced import SyncWork
 from bucketfs.ops import Op, Record, SetContent
 from bucketfs.types import Cid, DraftId
 
@@ -172,7 +173,7 @@ class Journal:
         if newest is not None:
             newest.happens(SegmentEvent.SUPERSEDED)
         self._segments.append(segment)
-        self.drafts.note_checkpoint()
+        self.drafts.cuts.note_checkpoint()
 
     # Durability
 
@@ -191,14 +192,14 @@ class Journal:
         drafts that are not through for that. Awaits the disk, and no other sync. Raises NoSpace, DiskFailed."""
         async with self._sealing:
             drafts = self.drafts.sealable(extents)
-            work = self.drafts.decide_sync(drafts)
+            work = self.drafts.unsynced.decide(drafts)
             wanted = {draft: extents[draft] for draft in drafts}
             found, failed, error = await self._sealer.run(self._perform_seal, work, wanted, read_back_bytes)
             if error is not None:
                 if self._newest is not None and not isinstance(error, TooManyOpen):
                     self._newest.happens(SegmentEvent.DISK_FAILED)
                 raise error
-            self.drafts.note_synced(work, failed)
+            self.drafts.unsynced.note(work, failed)
             for draft, surveyed in found.items():
                 self._note_sealed(draft, surveyed)
             return {draft for draft, surveyed in found.items() if surveyed.more}
@@ -224,12 +225,12 @@ class Journal:
         newest = self._newest
         if newest is None or newest.number > self._durable:
             return  # another checkpoint came meanwhile, and the older segment may name the bytes: the next one trims
-        work = self.drafts.decide_trim()
+        work = self.drafts.begin_trim()
         try:
             if work:
-                await self._workers.run(self.drafts.perform_trim, work)
+                await self._workers.run(self.drafts.trim, work)
         finally:
-            self.drafts.note_trimmed()
+            self.drafts.cuts.end_trim()
 
     async def sweep(self, live: Iterable[DraftId] = ()) -> int:
         """Makes the newest segment durable, then removes the draft files of earlier runs that no record and not ``live``
@@ -386,7 +387,7 @@ class Journal:
             return None
         if live.state is SegmentState.FAILED:
             raise DiskFailed(f"the journal in {self._folder} failed", hint="it needs a checkpoint to go on")
-        drafts = self.drafts.decide_sync(live.named)
+        drafts = self.drafts.unsynced.decide(live.named)
         if live.size == live.size_synced and not drafts:
             return None
         return _Work(live, self._files.file(live), live.size, drafts)
@@ -410,7 +411,7 @@ class Journal:
             if not isinstance(error, TooManyOpen):  # else no fsync failed: the next round may succeed
                 segment.happens(SegmentEvent.DISK_FAILED)
             raise error
-        self.drafts.note_synced(work.drafts, failed)
+        self.drafts.unsynced.note(work.drafts, failed)
         segment.size_synced = work.size
         self._durable = max(self._durable, segment.number)
         for draft, reason in failed.items():
