@@ -17,7 +17,6 @@ import trio
 from bucketfs.disk import Disk, DiskFile, PathLike, Workers
 from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, NotFound, Stale, TooManyOpen
 from bucketfs.journal.base_pins import BaseBlocks
-from bucketfs.journal.checksums import Survey
 from bucketfs.journal.descriptors import Descriptors
 from bucketfs.journal.drafts import Drafts
 from bucketfs.journal.export import export_changes
@@ -26,6 +25,7 @@ from bucketfs.journal.quarantine import Quarantine
 from bucketfs.journal.record import Header
 from bucketfs.journal.recovery import Recovery, find_segment, move_drafts_aside, recovery_of, segment_path
 from bucketfs.journal.reserve import Reserve
+from bucketfs.journal.sealer import READ_BACK_BYTES, Sealer
 from bucketfs.journal.segment import Segment, SegmentFiles
 from bucketfs.journal.state import SegmentEvent, SegmentState
 from bucketfs.journal.sync_rounds import SyncRounds
@@ -34,7 +34,6 @@ from bucketfs.ops import Op, Record, SetContent
 from bucketfs.types import Cid, DraftId
 
 RESERVE_BYTES = 4 * 1024 * 1024
-READ_BACK_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +90,6 @@ class Journal:
         self._base: Cid | None = None  # what the first segment will stand on
         self._workers = Workers(2)  # one for a sync, one for what compact deletes meanwhile
         self._compacting = trio.Lock()
-        self._sealer = Workers(1)  # of its own: no fsync of a program waits for it
-        self._sealing = trio.Lock()
         self._segments: list[Segment] = []  # ascending; the last one is live
         self._older: list[int] = []  # numbers of segments of an earlier run that a newer one replaces
         self._number_max = 0
@@ -104,6 +101,7 @@ class Journal:
         self.quarantine = Quarantine()
         self.drafts = Drafts(disk, f"{folder}/drafts", self._workers, self._is_named, resources.descriptors)
         self.base = BaseBlocks(disk, f"{folder}/base")
+        self._sealer = Sealer(self.drafts, lambda: self._newest, self._append)
 
     @classmethod
     def open(cls, disk: Disk, folder: PathLike, resources: Resources) -> Journal:
@@ -190,19 +188,7 @@ class Journal:
         never changes, and a read of it gives just that or Corrupt. For drafts that nobody writes to now: one that is written
         meanwhile is left as it is. Of bytes whose sums are not known no more than ``read_back_bytes`` are read back; returns the
         drafts that are not through for that. Awaits the disk, and no other sync. Raises NoSpace, DiskFailed."""
-        async with self._sealing:
-            drafts = self.drafts.sealable(extents)
-            work = self.drafts.unsynced.decide(drafts)
-            wanted = {draft: extents[draft] for draft in drafts}
-            found, failed, error = await self._sealer.run(self._perform_seal, work, wanted, read_back_bytes)
-            if error is not None:
-                if self._newest is not None and not isinstance(error, TooManyOpen):
-                    self._newest.happens(SegmentEvent.DISK_FAILED)
-                raise error
-            self.drafts.unsynced.note(work, failed)
-            for draft, surveyed in found.items():
-                self._note_sealed(draft, surveyed)
-            return {draft for draft, surveyed in found.items() if surveyed.more}
+        return await self._sealer.seal(extents, read_back_bytes)
 
     async def compact(self, keep: Iterable[DraftId] = ()) -> None:
         """Makes the newest segment durable, then deletes the older ones, and the drafts that no remaining record and not
@@ -298,7 +284,7 @@ class Journal:
 
     async def aclose(self) -> None:
         """The same, once the ``sync`` or ``compact`` under way is over. Whoever comes later gets Stale."""
-        async with self._compacting, self._sealing:
+        async with self._compacting, self._sealer.busy:
             await self._rounds.idle()
             self.close()
 
@@ -416,24 +402,6 @@ class Journal:
         self._durable = max(self._durable, segment.number)
         for draft, reason in failed.items():
             raise DiskFailed(f"bytes of draft {draft} may not have reached the disk") from reason
-
-    def _perform_seal(
-        self, work: SyncWork, extents: Mapping[DraftId, Sequence[Interval]], read_max: int
-    ) -> tuple[dict[DraftId, Survey], dict[DraftId, BucketfsError], BucketfsError | None]:
-        found = self.drafts.survey(extents, read_max)
-        try:
-            failed = self.drafts.perform_sync(work)
-        except BucketfsError as error:
-            return {}, {}, error
-        return found, failed, None
-
-    def _note_sealed(self, draft: DraftId, surveyed: Survey) -> None:
-        # A push may have carried it to the Hub meanwhile, so that nothing names it any more.
-        newest = self._newest
-        if newest is not None and draft in newest.named:
-            for record in self.drafts.seals_of(draft, surveyed):
-                self._append(record)
-                self.drafts.seal(record)
 
     def _decide_compaction(self, candidates: set[DraftId]) -> list[str]:
         """Drops what a durable newer segment replaces. Returns the paths to unlink."""
