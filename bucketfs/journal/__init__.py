@@ -44,9 +44,10 @@ Invariants. The crash tests hold them for a stop at every disk call.
 """
 
 from bucketfs.journal.base_pins import BaseBlocks
+from bucketfs.journal.descriptors import Resources
 from bucketfs.journal.drafts import Draft, Drafts
 from bucketfs.journal.extents import Extents, Interval
-from bucketfs.journal.journal import Journal, JournalFigures, Resources
+from bucketfs.journal.journal import Journal, JournalFigures
 from bucketfs.journal.quarantine import Change, Quarantine, builds_on, paths_of
 from bucketfs.journal.recovery import Glance, Recovery, glance, inodes_named
 

@@ -1,4 +1,5 @@
-"""The open files of drafts: a few dozen at most for all journals that share the pool, least recently used closed first.
+"""What the journals of a mount share: above all the open files of drafts, a few dozen at most, the least recently used closed
+first.
 
 One that is in use on a thread is pinned and not closed: a closed number would soon mean another file, and an fsync would vouch for
 the wrong one.
@@ -6,6 +7,7 @@ the wrong one.
 
 from __future__ import annotations
 
+import os
 import resource
 import threading
 from collections import OrderedDict
@@ -13,8 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bucketfs.disk import Disk, DiskFile
+from bucketfs.disk import Disk, DiskFile, PathLike
 from bucketfs.errors import TooManyOpen
+from bucketfs.reserve import Reserve
 
 HELD_MAX = 64
 LIMIT_SHARE = 8
@@ -106,3 +109,20 @@ class Descriptors:
     def _close(self, descriptors: Iterable[_Descriptor]) -> None:
         for held in descriptors:
             self._disk.close(held.file)
+
+
+RESERVE_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the journals of one mount share: room kept for a full disk (a mount may have thousands of journals on one disk), and the
+    open files of drafts."""
+
+    reserve: Reserve
+    descriptors: Descriptors
+
+    @classmethod
+    def below(cls, disk: Disk, folder: PathLike, reserve_bytes: int = RESERVE_BYTES) -> Resources:
+        """Those of the journals below ``folder``. Blocks, shortly. Raises DiskFailed."""
+        return cls(Reserve(disk, f"{os.fspath(folder)}/reserve", reserve_bytes), Descriptors(disk))

@@ -17,14 +17,13 @@ import trio
 from bucketfs.disk import Disk, DiskFile, PathLike, Workers
 from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, NotFound, Stale, TooManyOpen
 from bucketfs.journal.base_pins import BaseBlocks
-from bucketfs.journal.descriptors import Descriptors
+from bucketfs.journal.descriptors import Resources
 from bucketfs.journal.drafts import Drafts
 from bucketfs.journal.export import export_changes
 from bucketfs.journal.extents import Interval
 from bucketfs.journal.quarantine import Quarantine
 from bucketfs.journal.record import Header
 from bucketfs.journal.recovery import Recovery, find_segment, move_drafts_aside, recovery_of, segment_path
-from bucketfs.journal.reserve import Reserve
 from bucketfs.journal.sealer import READ_BACK_BYTES, Sealer
 from bucketfs.journal.segment import Segment, SegmentFiles
 from bucketfs.journal.state import SegmentEvent, SegmentState
@@ -32,8 +31,6 @@ from bucketfs.journal.sync_rounds import SyncRounds
 from bucketfs.journal.unsynced import SyncWork
 from bucketfs.ops import Op, Record, SetContent
 from bucketfs.types import Cid, DraftId
-
-RESERVE_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +47,6 @@ class JournalFigures:
     base_blocks: int
     base_bytes: int
     failed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What the journals of one mount share: room kept for a full disk, and the open files of drafts."""
-
-    reserve: Reserve
-    descriptors: Descriptors
-
-    @classmethod
-    def below(cls, disk: Disk, folder: PathLike, reserve_bytes: int = RESERVE_BYTES) -> Resources:
-        """Those of the journals below ``folder``. Blocks, shortly. Raises DiskFailed."""
-        return cls(Reserve(disk, f"{os.fspath(folder)}/reserve", reserve_bytes), Descriptors(disk))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +113,8 @@ class Journal:
     # Appending
 
     def append(self, op: Op, *, frees_space: bool = False) -> None:
-        """Records ``op`` with one write(2). When it returns, a kill cannot hurt the record; a power loss may, until
-        ``sync``.
-
-        Raises NoSpace or DiskFailed, and then nothing was recorded. ``frees_space`` lets the record use the reserve.
-        """
+        """Records ``op`` with one write(2). When it returns, a kill cannot hurt the record; a power loss may, until ``sync``.
+        Raises NoSpace or DiskFailed, and then nothing was recorded. ``frees_space`` lets the record use the reserve."""
         again = isinstance(op, SetContent) and op.draft not in self._live(frees_space).named
         self._append(op, frees_space=frees_space)
         if again and isinstance(op, SetContent):
@@ -299,13 +280,12 @@ class Journal:
 
     def _live(self, frees_space: bool) -> Segment:
         """The segment that takes appends, begun now if need be. Raises NoSpace, DiskFailed, and then there is none."""
-        if self._newest is None:
+        while self._newest is None:
             try:
                 self._segments.append(self._write_segment(self._base, ()))
             except NoSpace:
                 if not (frees_space and self._reserve.release()):
                     raise
-                self._segments.append(self._write_segment(self._base, ()))
         return self._segments[-1]
 
     def _rest(self) -> None:
@@ -328,20 +308,18 @@ class Journal:
         self.recovered = recovery_of(found, on_disk)
         self._number_max = found.number_max
         self._older = found.older
-        # Of a draft that lost later bytes the earlier records still count.
         self.quarantine = self.recovered.quarantine
+        # Of a draft that lost later bytes the earlier records still count.
         backed = {op.draft for op in self.recovered.ops if isinstance(op, SetContent)}
-        backed |= {op.draft for op in self.quarantine if isinstance(op, SetContent) and op.draft in on_disk}
+        backed |= self.quarantine.drafts() & on_disk.keys()
         named = found.scanned.named
         header_next = found.scanned.header.next_draft if found.scanned.header else 1
         self._first_new_draft = DraftId(max([header_next, *(draft + 1 for draft in named | on_disk.keys())]))
         self.drafts.adopt(backed, self._first_new_draft, found.scanned.seals)
         if found.number:
             # size_synced stays 0: whether the last run had synced these bytes is not known.
-            segment = Segment(
-                found.number, None, SegmentState.LIVE, found.scanned.records, found.scanned.good_size, 0, named
-            )
-            self._segments.append(segment)
+            records, size = found.scanned.records, found.scanned.good_size
+            self._segments.append(Segment(found.number, None, SegmentState.LIVE, records, size, 0, named))
             self._disk.fsync_folder(self._folder)
         self._reserve.fill()
 

@@ -1,15 +1,18 @@
-"""Room that a hub keeps for hard times: a file whose blocks are given up when the disk is full.
+"""The reserve of a hub (see `bucketfs.reserve`), in the file ``reserve`` of its data folder.
 
-SQLite needs some room to open a database, and more to delete from one. So a hub takes a few MiB in advance, in the file ``reserve``
-of its data folder. It gives them up when it has to start, or to collect, without any, and step by step for changes while the disk
-is full, since what removes something is written, too.
+SQLite needs some room to open a database, and more to delete from one. So a hub gives the reserve up when it has to start, or
+to collect, without any room, and step by step for changes while the disk is full. That must be no reason to fail, so errors are
+logged.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
+
+from bucketfs.disk import Disk
+from bucketfs.errors import BucketfsError
+from bucketfs.reserve import Reserve
 
 RESERVE_BYTES = 4 << 20
 
@@ -17,7 +20,6 @@ SCRATCH_BYTES = 512 << 10
 """What one removal needs: its nodes, and the logs of index and metadata."""
 
 AMPLE_BYTES = 4 * RESERVE_BYTES
-"""With less than this the reserve is not taken: others need the room more."""
 
 log = logging.getLogger(__name__)
 
@@ -25,35 +27,19 @@ log = logging.getLogger(__name__)
 def take_reserve(data: Path) -> None:
     """Take the reserve of the hub in ``data`` if there is ample room."""
     try:
-        if _free_bytes(data) < AMPLE_BYTES:
-            return
-        descriptor = os.open(_path(data), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if os.fstat(descriptor).st_size < RESERVE_BYTES:
-                os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
+        _reserve(data).fill()
+    except BucketfsError as error:
         log.debug("no reserve is kept in %s: %s", data, error)
 
 
 def give_up_reserve(data: Path, step_bytes: int = RESERVE_BYTES) -> bool:
     """Give up ``step_bytes`` of the reserve if the disk has less room than that. Whether there was any to give up."""
     try:
-        if _free_bytes(data) >= step_bytes:
-            return False
-        held_bytes = _path(data).stat().st_size
-        os.truncate(_path(data), max(0, held_bytes - step_bytes))
-    except OSError as error:
+        return _reserve(data).release_when_full(step_bytes)
+    except BucketfsError as error:
         log.debug("no reserve is given up in %s: %s", data, error)
         return False
-    return held_bytes > 0
 
 
-def _path(data: Path) -> Path:
-    return data / "reserve"
-
-
-def _free_bytes(data: Path) -> int:
-    facts = os.statvfs(data)
-    return facts.f_bavail * facts.f_frsize
+def _reserve(data: Path) -> Reserve:
+    return Reserve(Disk(), data / "reserve", RESERVE_BYTES, ample_bytes=AMPLE_BYTES)
