@@ -26,23 +26,7 @@ from typing import NoReturn, TypeVar, TypeVarTuple
 
 import trio
 
-from bucketfs.errors import (
-    BucketfsError,
-    Busy,
-    Denied,
-    DiskFailed,
-    Exists,
-    InvalidArgument,
-    IsADirectory,
-    NameTooLong,
-    NoSpace,
-    NotADirectory,
-    NotEmpty,
-    NotFound,
-    ReadOnly,
-    TooLarge,
-    TooManyOpen,
-)
+from bucketfs import errors
 
 PathLike = str | os.PathLike[str]
 T = TypeVar("T")
@@ -222,7 +206,7 @@ class Disk:
             fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.close(file)
-            raise Busy(f"{file.path} is locked by another process") from error
+            raise errors.Busy(f"{file.path} is locked by another process") from error
         except OSError as error:
             self.close(file)
             _fail(error, "lock", path)
@@ -256,7 +240,7 @@ def make_private_folder(folder: PathLike) -> None:
             if part.is_dir():
                 continue  # another process has made it meanwhile
             if isinstance(error, FileExistsError):
-                raise NotADirectory(f"cannot make the folder {path}: {part} is no folder") from error
+                raise errors.NotADirectory(f"cannot make the folder {path}: {part} is no folder") from error
             _fail(error, "make the folder", part)
 
 
@@ -280,29 +264,29 @@ class Workers:
         return await trio.to_thread.run_sync(work, *arguments, limiter=self._limiter)
 
 
-_ERRORS: dict[int, type[BucketfsError]] = {
-    errno.ENOSPC: NoSpace,
-    errno.EDQUOT: NoSpace,
-    errno.ENOENT: NotFound,
-    errno.EEXIST: Exists,
-    errno.ENOTEMPTY: NotEmpty,
-    errno.ENOTDIR: NotADirectory,
-    errno.EISDIR: IsADirectory,
-    errno.EACCES: Denied,
-    errno.EPERM: Denied,
-    errno.EROFS: ReadOnly,
-    errno.EFBIG: TooLarge,
-    errno.EBUSY: Busy,
-    errno.EINVAL: InvalidArgument,
-    errno.ENAMETOOLONG: NameTooLong,
-    errno.EMFILE: TooManyOpen,
-    errno.ENFILE: TooManyOpen,
+_ERRORS: dict[int, type[errors.BucketfsError]] = {
+    errno.ENOSPC: errors.NoSpace,
+    errno.EDQUOT: errors.NoSpace,
+    errno.ENOENT: errors.NotFound,
+    errno.EEXIST: errors.Exists,
+    errno.ENOTEMPTY: errors.NotEmpty,
+    errno.ENOTDIR: errors.NotADirectory,
+    errno.EISDIR: errors.IsADirectory,
+    errno.EACCES: errors.Denied,
+    errno.EPERM: errors.Denied,
+    errno.EROFS: errors.ReadOnly,
+    errno.EFBIG: errors.TooLarge,
+    errno.EBUSY: errors.Busy,
+    errno.EINVAL: errors.InvalidArgument,
+    errno.ENAMETOOLONG: errors.NameTooLong,
+    errno.EMFILE: errors.TooManyOpen,
+    errno.ENFILE: errors.TooManyOpen,
 }
 
-_HINTS: dict[type[BucketfsError], str] = {
-    ReadOnly: "make that disk writable; the kernel's log says why it is not",
-    NoSpace: "make room on that disk",
-    TooManyOpen: "raise the limit of open files (ulimit -n, or LimitNOFILE= of the service) and mount again",
+_HINTS: dict[type[errors.BucketfsError], str] = {
+    errors.ReadOnly: "make that disk writable; the kernel's log says why it is not",
+    errors.NoSpace: "make room on that disk",
+    errors.TooManyOpen: "raise the limit of open files (ulimit -n, or LimitNOFILE= of the service) and mount again",
 }
 
 
@@ -315,5 +299,5 @@ def _attempt(verb: str, path: PathLike) -> Iterator[None]:
 
 
 def _fail(error: OSError, verb: str, path: PathLike) -> NoReturn:
-    kind = _ERRORS.get(error.errno or 0, DiskFailed)
+    kind = _ERRORS.get(error.errno or 0, errors.DiskFailed)
     raise kind(f"cannot {verb} {os.fspath(path)}: {os.strerror(error.errno or 0)}", hint=_HINTS.get(kind, "")) from error

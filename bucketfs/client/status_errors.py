@@ -14,29 +14,8 @@ from datetime import datetime
 
 from google.protobuf.message import DecodeError
 
+from bucketfs import errors
 from bucketfs.client.hub_clock import HINT, TIME_TRAILER, behind_text, hub_time
-from bucketfs.errors import (
-    BlocksMissing,
-    BucketfsError,
-    Corrupt,
-    Denied,
-    Exists,
-    HubError,
-    HubFull,
-    InvalidArgument,
-    IsADirectory,
-    NotADirectory,
-    NotEmpty,
-    NotFound,
-    NotPermitted,
-    OverQuota,
-    RootMoved,
-    TimedOut,
-    TooLarge,
-    Unauthenticated,
-    Unavailable,
-    Unsupported,
-)
 from bucketfs.keys import SIGNATURE_LIFETIME
 from bucketfs.wire import blocks_pb2
 
@@ -55,84 +34,84 @@ DISK_FULL = "the disk of the hub is full"
 BAD_SIGNATURE = "Bad API key signature"
 NON_FAST_FORWARD = "update is non-fast-forward"
 
-_TEXTS: tuple[tuple[str, type[BucketfsError]], ...] = (
-    (NON_FAST_FORWARD, RootMoved),
-    ("API key not found or is invalid", Unauthenticated),
-    ("invalid thread token", Unauthenticated),
-    ("thread token not found", Unauthenticated),
-    ("invalid token public key", Unauthenticated),
-    ("Bad authorization", Unauthenticated),
-    ("session not found", Unauthenticated),
+_TEXTS: tuple[tuple[str, type[errors.BucketfsError]], ...] = (
+    (NON_FAST_FORWARD, errors.RootMoved),
+    ("API key not found or is invalid", errors.Unauthenticated),
+    ("invalid thread token", errors.Unauthenticated),
+    ("thread token not found", errors.Unauthenticated),
+    ("invalid token public key", errors.Unauthenticated),
+    ("Bad authorization", errors.Unauthenticated),
+    ("session not found", errors.Unauthenticated),
     # These two are about who calls, not about a path.
-    (BAD_SIGNATURE, Unauthenticated),
-    ("Bad API key", Unauthenticated),
-    ("User is not an org member", Unauthenticated),
-    ("exceeds quota", OverQuota),
-    ("quota exhausted", OverQuota),
-    ("exceeds free quota", OverQuota),
-    ("paths containing .textileseed are not allowed", NotPermitted),
-    ("E11000 duplicate key error", Exists),
-    ("db already exists", Exists),
-    ("thread already exists", Exists),
-    ("collection already registered", Exists),
-    ("Account exists", Exists),
-    ("is already taken", Exists),
-    ("is not available", Exists),
-    ("delete buckets first", NotEmpty),
-    ("delete orgs first", NotEmpty),
-    ("message corrupt or incorrect password", Corrupt),
-    ("node is a directory", IsADirectory),
-    ("not a directory", NotADirectory),
-    ("permission denied", Denied),
-    ("app denied net record body", Denied),
-    ("User does not own", Denied),
-    ("no link named", NotFound),
-    ("no link by that name", NotFound),
-    ("could not resolve path", NotFound),
-    ("instance not found", NotFound),
-    ("collection not found", NotFound),
-    ("thread not found", NotFound),
-    ("Thread not found", NotFound),
-    ("db not found", NotFound),
-    ("mail not found", NotFound),
-    ("mongo: no documents in result", NotFound),
-    ("method failed: unknown service", Unsupported),
-    ("archiving feature is disabled", Unsupported),
-    ("billing is not enabled", Unsupported),
-    ("account type not supported", Unsupported),
-    ("db required", InvalidArgument),
-    ("source is root directory", InvalidArgument),
-    ("invalid bootstrap cid", InvalidArgument),
-    ("invalid remote cid", InvalidArgument),
+    (BAD_SIGNATURE, errors.Unauthenticated),
+    ("Bad API key", errors.Unauthenticated),
+    ("User is not an org member", errors.Unauthenticated),
+    ("exceeds quota", errors.OverQuota),
+    ("quota exhausted", errors.OverQuota),
+    ("exceeds free quota", errors.OverQuota),
+    ("paths containing .textileseed are not allowed", errors.NotPermitted),
+    ("E11000 duplicate key error", errors.Exists),
+    ("db already exists", errors.Exists),
+    ("thread already exists", errors.Exists),
+    ("collection already registered", errors.Exists),
+    ("Account exists", errors.Exists),
+    ("is already taken", errors.Exists),
+    ("is not available", errors.Exists),
+    ("delete buckets first", errors.NotEmpty),
+    ("delete orgs first", errors.NotEmpty),
+    ("message corrupt or incorrect password", errors.Corrupt),
+    ("node is a directory", errors.IsADirectory),
+    ("not a directory", errors.NotADirectory),
+    ("permission denied", errors.Denied),
+    ("app denied net record body", errors.Denied),
+    ("User does not own", errors.Denied),
+    ("no link named", errors.NotFound),
+    ("no link by that name", errors.NotFound),
+    ("could not resolve path", errors.NotFound),
+    ("instance not found", errors.NotFound),
+    ("collection not found", errors.NotFound),
+    ("thread not found", errors.NotFound),
+    ("Thread not found", errors.NotFound),
+    ("db not found", errors.NotFound),
+    ("mail not found", errors.NotFound),
+    ("mongo: no documents in result", errors.NotFound),
+    ("method failed: unknown service", errors.Unsupported),
+    ("archiving feature is disabled", errors.Unsupported),
+    ("billing is not enabled", errors.Unsupported),
+    ("account type not supported", errors.Unsupported),
+    ("db required", errors.InvalidArgument),
+    ("source is root directory", errors.InvalidArgument),
+    ("invalid bootstrap cid", errors.InvalidArgument),
+    ("invalid remote cid", errors.InvalidArgument),
     # What gRPC itself says of a message beyond a limit, and what it and a Hub say when all places are taken.
-    ("message larger than max", TooLarge),
-    ("too many calls at once", Unavailable),
-    ("Concurrent RPC limit exceeded", Unavailable),
+    ("message larger than max", errors.TooLarge),
+    ("too many calls at once", errors.Unavailable),
+    ("Concurrent RPC limit exceeded", errors.Unavailable),
     # A proxy or a dying server that resets the stream answers INTERNAL or CANCELLED with this.
-    ("RST_STREAM", Unavailable),
+    ("RST_STREAM", errors.Unavailable),
 )
 
-_CODES: dict[str, type[BucketfsError]] = {
-    "CANCELLED": Unavailable,
-    "INVALID_ARGUMENT": InvalidArgument,
-    "DEADLINE_EXCEEDED": TimedOut,
-    "NOT_FOUND": NotFound,
-    "ALREADY_EXISTS": Exists,
-    "PERMISSION_DENIED": Denied,
-    "RESOURCE_EXHAUSTED": OverQuota,
-    "ABORTED": Unavailable,
-    "UNIMPLEMENTED": Unsupported,
-    "UNAVAILABLE": Unavailable,
-    "DATA_LOSS": Corrupt,
-    "UNAUTHENTICATED": Unauthenticated,
+_CODES: dict[str, type[errors.BucketfsError]] = {
+    "CANCELLED": errors.Unavailable,
+    "INVALID_ARGUMENT": errors.InvalidArgument,
+    "DEADLINE_EXCEEDED": errors.TimedOut,
+    "NOT_FOUND": errors.NotFound,
+    "ALREADY_EXISTS": errors.Exists,
+    "PERMISSION_DENIED": errors.Denied,
+    "RESOURCE_EXHAUSTED": errors.OverQuota,
+    "ABORTED": errors.Unavailable,
+    "UNIMPLEMENTED": errors.Unsupported,
+    "UNAVAILABLE": errors.Unavailable,
+    "DATA_LOSS": errors.Corrupt,
+    "UNAUTHENTICATED": errors.Unauthenticated,
 }
 
-_HINTS: dict[type[BucketfsError], str] = {
-    Unavailable: "is the Hub running, and is its address right?",
-    HubFull: "make room on the Hub's disk: remove files, then run 'bucketfs hub gc' there; it is tried again by itself",
-    TimedOut: "the Hub or the way to it is slow; try again, or with a longer --timeout",
-    Unauthenticated: "check the API key and secret (or the session) of this profile",
-    OverQuota: "remove something, or ask the owner of the Hub for more",
+_HINTS: dict[type[errors.BucketfsError], str] = {
+    errors.Unavailable: "is the Hub running, and is its address right?",
+    errors.HubFull: "make room on the Hub's disk: remove files, then run 'bucketfs hub gc' there; it is tried again by itself",
+    errors.TimedOut: "the Hub or the way to it is slow; try again, or with a longer --timeout",
+    errors.Unauthenticated: "check the API key and secret (or the session) of this profile",
+    errors.OverQuota: "remove something, or ask the owner of the Hub for more",
 }
 
 
@@ -145,13 +124,15 @@ class Failure:
     trailers: Sequence[tuple[str, str | bytes]] = ()
 
 
-def error_of(failure: Failure, attempted: str, now: datetime | None = None) -> BucketfsError:
+def error_of(failure: Failure, attempted: str, now: datetime | None = None) -> errors.BucketfsError:
     """``failure`` as an error. ``attempted`` ("Root at 127.0.0.1:3006") begins its message; ``now`` is this machine's clock, for a
     refusal that is about time."""
     missing = _missing_of(failure.trailers)
     text = _plain(failure)
     if missing:
-        return BlocksMissing(f"{attempted}: the Hub lacks {len(missing)} blocks that the new root needs", cids=missing)
+        return errors.BlocksMissing(
+            f"{attempted}: the Hub lacks {len(missing)} blocks that the new root needs", cids=missing
+        )
     kind = _kind_of(failure)
     detail = _text_of(failure.trailers, DETAIL_TRAILER)
     message = f"{attempted}: {text}" + (f" ({detail})" if detail else "")
@@ -159,7 +140,7 @@ def error_of(failure: Failure, attempted: str, now: datetime | None = None) -> B
     clocks = _clocks_apart(failure, now) if now is not None else ""
     if clocks:
         message, hint = f"{attempted}: the signature has expired: {clocks}", HINT
-    if issubclass(kind, HubError):
+    if issubclass(kind, errors.HubError):
         return kind(message, hint=hint, code=failure.code, details=failure.details)
     return kind(message, hint=hint)
 
@@ -200,15 +181,15 @@ def _plain(failure: Failure) -> str:
     return f"{plain} ({why[1].lower()})" if why else plain
 
 
-def _kind_of(failure: Failure) -> type[BucketfsError]:
+def _kind_of(failure: Failure) -> type[errors.BucketfsError]:
     if failure.code == "UNAVAILABLE" and DISK_FULL in failure.details:
-        return HubFull
+        return errors.HubFull
     if failure.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNAUTHENTICATED"):
         return _CODES[failure.code]
     for text, kind in _TEXTS:
         if text in failure.details:
             return kind
-    return _CODES.get(failure.code, HubError)
+    return _CODES.get(failure.code, errors.HubError)
 
 
 def warning_of(trailers: Sequence[tuple[str, str | bytes]]) -> str:
