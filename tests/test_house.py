@@ -18,7 +18,7 @@ import pytest
 HOUSE = Path(__file__).resolve().parents[1] / "bucketfs"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "names", "ops", "quoting", "roles", "disk", "reserve"),
+    ("types", "errors", "names", "ops", "quoting", "roles", "root_history", "disk", "reserve"),
     ("dag", "wire"),
     ("keys",),
     ("client", "hub", "cache", "journal"),
@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
-LOBBY = frozenset({"types", "errors", "names", "ops", "quoting", "roles", "disk", "reserve"})
+LOBBY = frozenset({"types", "errors", "names", "ops", "quoting", "roles", "root_history", "disk", "reserve"})
 """Single files on the ground floor; they may see each other."""
 
 OPEN_HOUSE = frozenset({"wire"})

@@ -193,7 +193,7 @@ class Mirror:
             return False
         position = self._state.position
         # A folder that is on the way to a tree does not have all of the roots before it.
-        base = seen.root if seen.root in agreed.left and position.applying is None else None
+        base = seen.root if seen.root in agreed.history.left and position.applying is None else None
         self._record(Position(base))
         self._reread = True
         return True
@@ -201,7 +201,7 @@ class Mirror:
     def _agree(self, seen: Look, new: Cid) -> None:
         agreed = decode_agreed(self._state.fact("agreed"))
         before = agreed.encode()
-        if agreed.root != new or not agreed.time_ns:
+        if agreed.root != new or not agreed.history.time_ns:
             agreed.agree(seen, new, self.folder.now_ns())
         if agreed.encode() != before:
             self._state.note_fact("agreed", agreed.encode())

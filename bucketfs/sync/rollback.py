@@ -69,7 +69,7 @@ class RollbackRepair:
         volume = self._volume
         if volume.read_only or seen.root == volume.base or self._given == (volume.base, seen.root):
             return False
-        back = volume.push.is_older(seen.updated_at_ns)
+        back = volume.push.roots.is_older(seen.updated_at_ns)
         if not back and not await self._forgot(seen):
             return False
         new = await self._both(seen.root, back)
@@ -88,7 +88,7 @@ class RollbackRepair:
         """Whether the Hub lacks our base although it showed it not long ago. By both clocks: after a night offline it may well have
         collected what somebody has replaced, soon after we saw it."""
         volume = self._volume
-        now_ns, since_ns = volume.now_ns(), volume.push.base_time_ns
+        now_ns, since_ns = volume.now_ns(), volume.push.roots.time_ns
         if not 0 < since_ns <= seen.updated_at_ns < since_ns + FORGETS_NS:
             return False
         if not since_ns - CLOCKS_APART_NS <= now_ns < since_ns + FORGETS_NS:
@@ -101,7 +101,7 @@ class RollbackRepair:
     async def _both(self, theirs: Cid, back: bool) -> Cid | None:
         """The root with all that is in our base and in ``theirs``; None when nothing tells where they parted."""
         volume = self._volume
-        known = [root for root in volume.push.left if root != volume.base]
+        known = [root for root in volume.push.roots.left if root != volume.base]
         agreed: Cid | None = theirs if theirs in known else None
         if agreed is None and known:
             lacking = await self._remote.missing(known, NO_UPLOAD)

@@ -292,7 +292,7 @@ class Scheduler:
         if seen.root != self.volume.base:
             await self._pusher.rebaser.follow(seen.root)
         if seen.root == self.volume.base:
-            self.volume.push.base_seen(seen.updated_at_ns)
+            self.volume.push.roots.seen(seen.updated_at_ns)
 
     async def _failed(self, error: BucketfsError, asked: int, retries: int) -> None:
         delay_s = self._backoff.next_s()

@@ -34,7 +34,7 @@ class GatedRemote(MemoryRemote):
         self.gate = trio.Event()
         self.large: set[Cid] = set()
         self.stuck = 0
-        self.refuses = False
+        self.refuses_large = False
 
     def holds(self, data: bytes) -> None:
         self.large |= {cid for cid in build_file(data).blocks if codec_of(cid) == RAW}
@@ -42,7 +42,7 @@ class GatedRemote(MemoryRemote):
     async def _pass(self, cids: Collection[Cid]) -> None:
         if self.large.isdisjoint(cids):
             return
-        if self.refuses:
+        if self.refuses_large:
             raise OverQuota("more than the account may have")
         self.stuck += 1
         try:
@@ -191,7 +191,7 @@ async def test_a_large_file_that_the_hub_refuses_holds_up_itself_only(
     one: Machine, remote: GatedRemote, data: bytes, tmp_path: Path
 ) -> None:
     remote.holds(data)
-    remote.refuses = True
+    remote.refuses_large = True
     one.write("large", data)
     async with running(one, tmp_path / "spare") as there:
         await eventually(lambda: bool(there.rounds[-1].skipped), "nothing is said of the refusal")

@@ -79,7 +79,7 @@ class FileTree:
 
     def finish(self, attributes: NodeAttributes = NO_ATTRIBUTES) -> Built:
         """The root over everything that was added, with the blocks not taken yet."""
-        if self._only_leaf == b"":
+        if self._only_leaf == b"" and not self._levels[0]:
             self.add_data(b"")
         message = UnixFs(UnixFsType.FILE).with_attributes(canonical_attributes(UnixFsType.FILE, attributes))
         top = 0

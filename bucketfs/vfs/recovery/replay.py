@@ -128,7 +128,7 @@ def _apply(volume: Volume, op: ops.Op) -> None:
         volume.push.arrive(op.root)
         return
     if isinstance(op, ops.Left):
-        volume.push.note_left(op.root, op.time_ns)
+        volume.push.roots.left[op.root] = op.time_ns
         return
     if isinstance(op, ops.Conflict):
         volume.pending.conflicts.add(op)

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from bucketfs.ops import Arrived, Left, Op, Proposed
+from bucketfs.root_history import RootHistory
 from bucketfs.types import Cid
 from bucketfs.vfs.tree.node import FileNode
 from bucketfs.vfs.tree.quota import StorageLimit
-
-LEFT_ROOTS_MAX = 64
-"""So many roots are remembered: a Hub that loses more than the changes of some minutes loses more than roots."""
 
 
 class PushState:
@@ -30,8 +28,8 @@ class PushState:
         self._last_ns = 0
         self._proposed: set[Cid] = set()
         self._arrived: Cid | None = None
-        self._left: dict[Cid, int] = {}
-        self._base_time_ns = 0
+        self.roots = RootHistory()
+        """The Hub's times of the base and of the roots before it."""
         self._truncated: dict[FileNode, list[str]] = {}
 
     # Since when changes wait
@@ -163,46 +161,7 @@ class PushState:
             self._truncated[now] = names
             now.truncated = True
 
-    # Roots left behind, with the times that the Hub told of the bucket then
-
-    @property
-    def left(self) -> Mapping[Cid, int]:
-        """Roots before the base, oldest first, with the Hub's time of each."""
-        return self._left
-
-    @property
-    def base_time_ns(self) -> int:
-        """The Hub's time of the bucket while the base was its root; 0 when that is not known."""
-        return self._base_time_ns
-
-    def note_left(self, root: Cid, time_ns: int) -> None:
-        """The journal says that ``root`` was left behind."""
-        self._left[root] = time_ns
-
-    def base_seen(self, time_ns: int) -> None:
-        """The Hub's root is the base, with the time ``time_ns``."""
-        self._base_time_ns = time_ns
-        # A Hub that was given its newer root again by a clock that is behind: what came before has no later time from now on.
-        for root in [root for root, left_ns in self._left.items() if left_ns >= time_ns > 0]:
-            del self._left[root]
-
-    def leave(self, old: Cid, new: Cid) -> None:
-        """The base was ``old`` and is ``new`` now."""
-        time_ns, self._base_time_ns = self._base_time_ns, 0
-        self._left.pop(new, None)
-        if time_ns and old != new:
-            self._left[old] = time_ns
-            while len(self._left) > LEFT_ROOTS_MAX:
-                del self._left[next(iter(self._left))]
-
-    def is_older(self, time_ns: int) -> bool:
-        """Whether a Hub that shows another root with this time went back to an older state.
-
-        A Hub that was restored from a copy, or lost its last second to a power cut, shows a root that was left behind here.
-        Taken for news, that would delete here whatever came after. The same root may be news, too: another client put things
-        back as they were. But a Hub gives each change of a bucket a later time than the one before; so only one that went
-        back shows a time that is not past all those that were seen."""
-        return time_ns > 0 and (time_ns < self._base_time_ns or time_ns <= max(self._left.values(), default=0))
+    # At the head of a journal segment
 
     def records(self, now_ns: int) -> Iterator[Op]:
         """What a journal segment says of this at its head."""
@@ -210,4 +169,4 @@ class PushState:
         if self._arrived is not None:
             yield Arrived(self._arrived, now_ns)
         yield from (Proposed(root, now_ns) for root in self._proposed)
-        yield from (Left(root, time_ns) for root, time_ns in self._left.items())
+        yield from (Left(root, time_ns) for root, time_ns in self.roots.left.items())

@@ -386,7 +386,7 @@ class Volume:
         """The base was ``old`` and is another one now. To be called before `agree`, which forgets which roots were ours."""
         if old != self.base:
             self._on_base_moved(old, self.base, self.base in self.push.proposed)
-        self.push.leave(old, self.base)
+        self.push.roots.leave(old, self.base)
 
     def owe_checkpoint(self) -> None:
         """The base is another one than the journal's: nothing is recorded until the journal begins anew."""
