@@ -190,7 +190,7 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Resolved:
     """The conflict whose copy is ``copy`` is resolved: the files stand as the user wants them."""
 
     copy: str
@@ -211,7 +211,7 @@ Op = (
     | Arrived
     | Left
     | Conflict
-    | Settled
+    | Resolved
     | Lost
     | Quarantined
 )

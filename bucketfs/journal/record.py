@@ -41,10 +41,10 @@ from bucketfs.ops import (
     Record,
     Remove,
     Rename,
+    Resolved,
     Seal,
     SetAttributes,
     SetContent,
-    Settled,
     Stamp,
 )
 from bucketfs.types import Cid, DraftId
@@ -75,7 +75,7 @@ _KINDS: dict[int, type[Record]] = {
     ord("V"): Arrived,
     ord("G"): Left,
     ord("K"): Conflict,
-    ord("S"): Settled,
+    ord("S"): Resolved,
     ord("E"): Seal,
     ord("M"): Lost,
     ord("Q"): Quarantined,

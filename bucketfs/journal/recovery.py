@@ -27,13 +27,13 @@ from bucketfs.ops import (
     Place,
     Proposed,
     Quarantined,
+    Resolved,
     SetContent,
-    Settled,
     Stamp,
 )
 from bucketfs.types import Cid, DraftId, Inode
 
-NO_CHANGE = (Proposed, Arrived, Left, Conflict, Lost, Settled, Stamp, Quarantined)
+NO_CHANGE = (Proposed, Arrived, Left, Conflict, Lost, Resolved, Stamp, Quarantined)
 """Records that tell of a change, or of the Hub, and are none themselves."""
 
 _SEGMENT = re.compile(r"segment-(\d{8})")

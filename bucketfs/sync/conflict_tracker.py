@@ -14,7 +14,7 @@ from functools import partial
 from bucketfs.cache import run_steps
 from bucketfs.dag import diff
 from bucketfs.errors import BucketfsError
-from bucketfs.ops import Conflict, Settled
+from bucketfs.ops import Conflict, Resolved
 from bucketfs.sync.change_feed import ChangeKind, events_of
 from bucketfs.types import Cid
 from bucketfs.vfs import Volume, stands
@@ -64,7 +64,7 @@ class ConflictTracker:
                 volume.pending.conflicts.add(moved)
             else:
                 log.info("%s: the copy %r of %r is gone", volume.key, item.copy, item.original)
-            volume.append(Settled(item.copy, volume.now_ns()))
+            volume.append(Resolved(item.copy, volume.now_ns()))
             volume.pending.conflicts.resolve(item.copy)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 
 from bucketfs.errors import IsADirectory, NotFound
-from bucketfs.ops import Conflict, Settled
+from bucketfs.ops import Conflict, Resolved
 from bucketfs.types import Kind, Link
 from bucketfs.vfs.tree import (
     AttributesChanged,
@@ -47,7 +47,7 @@ def resolve(volume: Volume, conflict: Conflict, keep: Keep) -> list[Invalidation
         volume.pending.conflicts.resolve(conflict.copy)
         raise NotFound(f"{conflict.copy!r} is gone", hint="there is nothing to choose any more")
     if keep is Keep.BOTH:
-        volume.append(Settled(conflict.copy, volume.now_ns()))
+        volume.append(Resolved(conflict.copy, volume.now_ns()))
         volume.pending.conflicts.resolve(conflict.copy)
         return []
     there = volume.tree.find(parent, name)

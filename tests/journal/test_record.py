@@ -29,10 +29,10 @@ from bucketfs.ops import (
     Record,
     Remove,
     Rename,
+    Resolved,
     Seal,
     SetAttributes,
     SetContent,
-    Settled,
 )
 from bucketfs.types import Cid, DraftId, Inode
 
@@ -66,7 +66,7 @@ ops: st.SearchStrategy[Op] = st.one_of(
     st.builds(Left, root=cids, time_ns=times),
     st.builds(Remove, path=paths, time_ns=times),
     st.builds(Conflict, copy=paths, original=paths, ours=st.booleans(), root=cids, time_ns=times),
-    st.builds(Settled, copy=paths, time_ns=times),
+    st.builds(Resolved, copy=paths, time_ns=times),
     st.builds(Lost, path=paths, was=paths, time_ns=times),
     st.builds(Quarantined, root=cids, count=numbers, time_ns=times),
 )

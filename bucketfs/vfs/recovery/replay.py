@@ -133,7 +133,7 @@ def _apply(volume: Volume, op: ops.Op) -> None:
     if isinstance(op, ops.Conflict):
         volume.pending.conflicts.add(op)
         return
-    if isinstance(op, ops.Settled):
+    if isinstance(op, ops.Resolved):
         volume.pending.conflicts.resolve(op.copy)
         return
     if isinstance(op, ops.Lost):
