@@ -151,15 +151,14 @@ def test_an_edit_without_effect_gives_the_same_directory(store: Any) -> None:
         assert (again.link, again.blocks) == (link, {})
 
 
-def test_never_sharded(store: Any, large: Any) -> None:
-    """As a Textile Hub: one block of any size, also from a directory that was sharded."""
-    link, blocks = large
-    plain = store.run(edit_directory(None, MANY, shard=False))
+def test_a_directory_of_one_large_block(store: Any) -> None:
+    """A Textile Hub never shards: its folders are listed and edited whatever their size, and sharded by the first edit."""
+    plain = store.run(edit_directory(None, MANY, threshold=1 << 30))
     assert len(plain.blocks) == 1
-    store.blocks |= blocks
-    assert store.run(edit_directory(link.cid, {b"x": LINK}, shard=False)) == store.run(
-        edit_directory(store.keep(plain).cid, {b"x": LINK}, shard=False)
-    )
+    assert list(store.run(list_directory(store.keep(plain).cid)).entries) == sorted(MANY)
+    edited = store.make(edit_directory(plain.link.cid, {b"x": LINK}))
+    assert edited == store.make(edit_directory(None, {**MANY, b"x": LINK}))
+    assert store.run(list_directory(edited.cid)).sharded
 
 
 def test_what_edits_of_a_large_directory_cost(store: Any, large: Any) -> None:
@@ -272,9 +271,8 @@ def test_diff_of_roots_that_are_no_directories(store: Any) -> None:
 
 
 def test_edit_tree_in_its_corners(store: Any) -> None:
-    tree = store.make(edit_tree(None, {(b"a", b"b", b"c"): LINK, (b"f",): LINK}, new_directory=PRIVATE))
+    tree = store.make(edit_tree(None, {(b"a", b"b", b"c"): LINK, (b"f",): LINK}))
     middle = store.run(resolve(tree.cid, (b"a", b"b")))
-    assert store.run(list_directory(middle.cid)).attributes == PRIVATE
     # Nothing to do.
     for changes in ({}, {(b"x", b"y"): None}, {(b"f", b"y", b"z"): None}, {(b"a", b"b", b"c"): LINK}):
         again = store.run(edit_tree(tree.cid, changes))

@@ -61,17 +61,14 @@ def edit_tree(
     changes: Mapping[TreePath, Link | None],
     attributes: Mapping[TreePath, NodeAttributes] | None = None,
     *,
-    new_directory: NodeAttributes = NO_ATTRIBUTES,
-    shard: bool = True,
     cid_version: int = 1,
     threshold: int = SHARD_THRESHOLD,
 ) -> Steps[Built]:
     """The tree ``root`` (None: an empty directory) with links set at paths, or removed where a change is None.
 
-    A change is applied before those below its path, so a directory can be put somewhere and changed inside in one go; its
-    blocks must be known to whoever drives this. Missing parents of what is set are made, with ``new_directory`` as their
-    attributes; removing what is not there changes nothing, and directories that become empty stay. ``attributes`` replaces
-    those of files, directories and symlinks at paths, after all else.
+    A change is applied before those below its path, so a directory can be put somewhere and changed inside in one go; the
+    driver must know its blocks. Missing parents of what is set are made; removing what is not there changes nothing, and
+    directories that become empty stay. ``attributes`` replaces those of files, directories and symlinks at paths, after all else.
 
     Raises NotADirectory when something is set below a file, NotFound for attributes of nothing, and what ``edit_directory``
     raises.
@@ -82,16 +79,12 @@ def edit_tree(
         yield from gather([_look_below(spot) for spot in level if spot.below], blocks)
     made: dict[Cid, bytes] = {}
     for level in reversed(levels):
-        edits = [
-            _edit_spot(spot, new_directory, shard=shard, cid_version=cid_version, threshold=threshold)
-            for spot in level
-            if not spot.is_final
-        ]
+        edits = [_edit_spot(spot, cid_version=cid_version, threshold=threshold) for spot in level if not spot.is_final]
         for built in (yield from gather(edits, blocks)):
             made |= built.blocks
     top = levels[0][0]
     if top.result is None:
-        empty = empty_directory(new_directory, cid_version=cid_version)
+        empty = empty_directory(cid_version=cid_version)
         return Built(empty.link, made | dict(empty.blocks))
     if top.result.tsize < 0:
         return Built((yield from resolve(top.result.cid, ())) or top.result, made)
@@ -160,7 +153,7 @@ def _sets_anything(spot: _Edit) -> bool:
     return False
 
 
-def _edit_spot(spot: _Edit, new_directory: NodeAttributes, *, shard: bool, cid_version: int, threshold: int) -> Steps[Built]:
+def _edit_spot(spot: _Edit, *, cid_version: int, threshold: int) -> Steps[Built]:
     """What becomes of a spot with changes below it or new attributes; its children are done."""
     base = spot.base
     if base is not None and base.tsize < 0:
@@ -174,9 +167,8 @@ def _edit_spot(spot: _Edit, new_directory: NodeAttributes, *, shard: bool, cid_v
             return Built(Link(Cid(b""), 0))
     block = b"" if base is None or spot.below else (yield from fetch_one(base.cid))
     if base is None or spot.below or decode_directory(base.cid, block) is not None:
-        attributes = spot.attributes if spot.attributes is not None or base is not None else new_directory
         cid = None if base is None else base.cid
-        built = yield from edit_directory(cid, below, attributes, shard=shard, cid_version=cid_version, threshold=threshold)
+        built = yield from edit_directory(cid, below, spot.attributes, cid_version=cid_version, threshold=threshold)
     else:
         built = with_attributes(base.cid, block, spot.attributes or NO_ATTRIBUTES, base.tsize)
     spot.result = built.link
@@ -195,15 +187,14 @@ def edit_directory(
     changes: Mapping[bytes, Link | None],
     attributes: NodeAttributes | None = None,
     *,
-    shard: bool = True,
     cid_version: int = 1,
     threshold: int = SHARD_THRESHOLD,
 ) -> Steps[Built]:
     """The directory ``cid`` (None: an empty one) with entries set, or removed where a change is None.
 
     ``attributes`` None keeps those it has. Entries with impossible names stay, unless a change removes them. The result holds the
-    new link and new blocks only. Removing a name that is not there changes nothing. ``shard`` False never shards, as a Textile
-    Hub; ``threshold`` is for tests and other profiles.
+    new link and new blocks only. Removing a name that is not there changes nothing. ``cid_version`` and ``threshold`` are for
+    tests against other writers.
     Raises NotADirectory, Corrupt, and NameInvalid or NameTooLong for a name that is to be set.
 
     The cost of editing a sharded directory is in proportion to the change. Only when its links-bytes shrink, other shards
@@ -213,7 +204,7 @@ def edit_directory(
         if link is not None:
             check_name(name)
     original = None if cid is None else (yield from open_directory(cid))
-    form = _Form(shard, cid_version, threshold)
+    form = _Form(cid_version, threshold)
     if original is None:
         message = UnixFs(UnixFsType.DIRECTORY).with_attributes(attributes or NO_ATTRIBUTES)
         return _build({name: link for name, link in changes.items() if link is not None}, message, form)
@@ -232,7 +223,6 @@ def edit_directory(
 class _Form:
     """How directories are to be written."""
 
-    shard: bool
     cid_version: int
     threshold: int
 
@@ -254,7 +244,7 @@ def _applied(entries: Mapping[bytes, Link], changes: Mapping[bytes, Link | None]
 
 def _build(entries: Mapping[bytes, Link], message: UnixFs, form: _Form) -> Built:
     """A directory from all its entries, with what ``message`` says besides."""
-    if form.shard and sum(links_bytes(name, link) for name, link in entries.items()) > form.threshold:
+    if sum(links_bytes(name, link) for name, link in entries.items()) > form.threshold:
         # A shard has no place for the empty name, which means a child shard there; no path leads to it.
         entries = {name: link for name, link in entries.items() if name}
         return ShardEditor(cid_version=form.cid_version).edit({}, entries, message)
@@ -273,10 +263,9 @@ def _edit_sharded(
         return Built(original.link)
     old = sum(links_bytes(name, existing[name]) for name in effective if name in existing)
     new = sum(links_bytes(name, link) for name, link in effective.items() if link is not None)
-    if new < old or not form.shard:
-        # The old entries may add up to what the new ones may, and what is taken away from them.
-        budget = form.threshold + old - new if form.shard else None
-        entries = yield from all_entries(top, loaded=editor.loaded, budget=budget)
+    if new < old:
+        # The directory may be plain again. Its old entries may add up to the threshold and what is taken away from them.
+        entries = yield from all_entries(top, loaded=editor.loaded, budget=form.threshold + old - new)
         if entries is not None:
             return _build(_applied(dict(entries), effective), message, form)
     return editor.edit(top.buckets, effective, message)
