@@ -59,6 +59,7 @@ def test_owner_fields_are_ours() -> None:
 
 
 def test_an_impossible_mtime_reads_as_none() -> None:
+    """A file with a broken time by another writer is shown, not refused."""
     for mtime in ("1505000000", "08011500ca9a3b"):
         body = bytes.fromhex(mtime)
         assert decode_unixfs(b"\x08\x02\x18\x00\x42" + bytes((len(body),)) + body).mtime_ns is None
@@ -66,6 +67,7 @@ def test_an_impossible_mtime_reads_as_none() -> None:
 
 
 def test_the_seconds_of_an_mtime_have_64_bits() -> None:
+    """Times before 1970 and far ahead come back as they were set."""
     for seconds in (0, -1, 1 << 33, -(1 << 40), (1 << 63) - 1, -(1 << 63)):
         for nanoseconds in (0, 999_999_999):
             message = UnixFs(UnixFsType.FILE, mtime_ns=seconds * 10**9 + nanoseconds)
@@ -73,6 +75,7 @@ def test_the_seconds_of_an_mtime_have_64_bits() -> None:
 
 
 def test_packed_sizes_are_read() -> None:
+    """Files by writers that pack their sizes can be read."""
     assert decode_unixfs(bytes.fromhex("0802180322020102")).blocksizes == (1, 2)
 
 
@@ -162,6 +165,7 @@ def test_a_directory_of_one_large_block(store: Any) -> None:
 
 
 def test_what_edits_of_a_large_directory_cost(store: Any, large: Any) -> None:
+    """A change in a folder of many names sends a few blocks, not the folder."""
     link, blocks = large
     store.blocks |= blocks
     for changes, most_asked, most_made in (
@@ -200,6 +204,7 @@ def test_blocks_that_stay_are_not_new_when_shards_come_and_go(store: Any) -> Non
 
 
 def test_a_moved_directory_is_not_walked(store: Any, large: Any) -> None:
+    """`mv` of a large folder costs two directories, however much is in it."""
     link, blocks = large
     store.blocks |= blocks
     old = store.make(edit_tree(None, {(b"a", b"big"): link, (b"b", b"f"): LINK}))
@@ -217,6 +222,7 @@ def test_a_moved_directory_is_not_walked(store: Any, large: Any) -> None:
 
 
 def test_a_small_edit_of_a_large_file_costs_little(store: Any) -> None:
+    """A changed block of a large file sends one leaf and the nodes above it."""
     parts = [(cid_of(b"%d" % n), 262144) for n in range(1000)]
     old = file_root(parts)
     parts[500] = (X, 262144)
@@ -233,6 +239,7 @@ def test_a_small_edit_of_a_large_file_costs_little(store: Any) -> None:
 
 
 def test_attributes_of_directories_in_a_diff(store: Any) -> None:
+    """A chmod of a folder is seen by other mounts."""
     old = store.make(edit_tree(None, {(b"d", b"f"): LINK, (b"e",): LINK}))
     new = store.make(edit_tree(old.cid, {(b"d", b"g"): LINK}, {(b"d",): PRIVATE, (): PRIVATE}))
     found = store.run(diff(old.cid, new.cid))
@@ -260,6 +267,7 @@ def test_encoding_is_no_difference(store: Any) -> None:
 
 
 def test_diff_of_roots_that_are_no_directories(store: Any) -> None:
+    """Roots of any kind can be compared: nothing fails on an odd bucket."""
     store.blocks[X] = b"x"
     directory = store.make(edit_directory(None, {b"a": LINK}))
     inline = store.keep(build_file(b"hello", PRIVATE))
@@ -271,6 +279,7 @@ def test_diff_of_roots_that_are_no_directories(store: Any) -> None:
 
 
 def test_edit_tree_in_its_corners(store: Any) -> None:
+    """Edits of many paths at once do what the same edits one by one would."""
     tree = store.make(edit_tree(None, {(b"a", b"b", b"c"): LINK, (b"f",): LINK}))
     middle = store.run(resolve(tree.cid, (b"a", b"b")))
     # Nothing to do.
@@ -335,6 +344,8 @@ def test_identity_cids_are_never_asked_for(store: Any) -> None:
 
 
 def test_an_error_of_the_source_comes_out(store: Any) -> None:
+    """An unreachable Hub is reported as that, not as a broken tree."""
+
     def unavailable(cids: Any) -> Any:
         raise Unavailable("the Hub is away")
 
@@ -344,6 +355,7 @@ def test_an_error_of_the_source_comes_out(store: Any) -> None:
 
 
 def test_gathered_steps_share_their_questions(store: Any) -> None:
+    """Many folders are read in a few requests: a slow line is waited for once."""
     store.blocks[X] = b"x"
     assert store.run(gather([fetch([X]), fetch([X]), fetch([])])) == [{X: b"x"}, {X: b"x"}, {}]
     assert store.asked == [X]

@@ -78,6 +78,7 @@ def shard(store: Any, *links: tuple[Cid, bytes, int], fanout: int = 256, hash_ty
     ],
 )
 def test_what_is_no_cid(data: bytes) -> None:
+    """A malformed CID is refused before anything is stored under it."""
     with pytest.raises(InvalidArgument):
         parse_cid(data)
 
@@ -101,11 +102,13 @@ def test_what_is_no_cid(data: bytes) -> None:
     ],
 )
 def test_what_is_no_text_of_a_cid(text: str) -> None:
+    """A mistyped CID is refused, and never names another block."""
     with pytest.raises(InvalidArgument):
         cid_from_text(text)
 
 
 def test_a_cid_v0_has_no_multibase_letter() -> None:
+    """One CID has one text: two spellings cannot name the same root."""
     with pytest.raises(InvalidArgument):
         cid_from_text("zQmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn")
     assert multibase_decode("zQmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn")[:2] == b"\x12\x20"
@@ -124,6 +127,7 @@ def test_hash_functions() -> None:
 
 
 def test_blocks_from_outside() -> None:
+    """A block that is not what it says is refused at the door."""
     block = b"x" * (BLOCK_MAX + 1)
     assert check_block(cid_of(block[1:]), block[1:]) == []
     for cid, data in (
@@ -139,6 +143,7 @@ def test_blocks_from_outside() -> None:
 
 
 def test_sizes_fit_63_bits() -> None:
+    """A node that claims an absurd size cannot overflow a counter or a database."""
     link = encode_pb(PbNode((PbLink(X, b"n", 2**63),), None))
     with pytest.raises(Corrupt):
         decode_pb(link)
@@ -196,6 +201,7 @@ def test_the_first_of_equal_names_counts(store: Any) -> None:
 
 
 def test_symlink_targets(store: Any) -> None:
+    """A link that no kernel takes is refused."""
     store.keep(symlink(b"x" * 4095))
     with pytest.raises(NameTooLong):
         symlink(b"x" * 4096)
@@ -209,6 +215,7 @@ def test_symlink_targets(store: Any) -> None:
 
 @pytest.mark.parametrize("fanout", [0, 1, 4, 255, 2048, 1 << 40])
 def test_fanouts(store: Any, fanout: int) -> None:
+    """A shard with a fan-out that nobody writes is refused, whatever memory it would take."""
     with pytest.raises(Corrupt):
         store.run(list_directory(shard(store, fanout=fanout).cid))
 
@@ -227,6 +234,7 @@ def test_other_fanouts_are_read_and_kept(store: Any) -> None:
 
 
 def test_broken_shards(store: Any) -> None:
+    """A shard that contradicts itself is refused and hides no entry."""
     name = b"name"
     index = name_hash(name) >> 56
     right, wrong = b"%02X" % index, b"%02X" % (index ^ 1)
@@ -265,6 +273,7 @@ def test_shards_end_where_the_hash_ends(store: Any) -> None:
 
 
 def test_files_that_contradict_themselves(store: Any) -> None:
+    """A file whose sizes do not add up is refused, not read in part."""
     store.blocks[X] = b"x"
     inner = node(store, UnixFs(UnixFsType.FILE, filesize=1, blocksizes=(1,)), (X, b"", 1))
     directory = store.make(edit_directory(None, {}))
@@ -286,6 +295,7 @@ def test_files_that_contradict_themselves(store: Any) -> None:
 
 
 def test_a_file_has_few_levels(store: Any) -> None:
+    """A file of endlessly nested nodes ends in an error, not in a hang."""
     link = store.keep(build_file(b"x"))
     store.blocks[X] = b"x"
     for _ in range(10):
@@ -314,6 +324,8 @@ def test_a_small_dag_that_claims_a_large_file(store: Any, monkeypatch: pytest.Mo
 
 
 def test_a_small_dag_that_claims_many_directories(store: Any) -> None:
+    """A few blocks that unfold into billions of folders are refused quickly."""
+
     def doubling(last: Link) -> Link:
         for _ in range(40):
             last = store.make(edit_directory(None, {b"a": last, b"b": last}))
@@ -379,6 +391,7 @@ def test_a_tree_that_unfolds() -> None:
 
 
 def test_what_is_taken_for_something_else(store: Any) -> None:
+    """A file is never listed as a folder, nor a folder read as a file."""
     directory, link = store.make(edit_directory(None, {b"a": LINK})), store.keep(symlink(b"t"))
     store.blocks[X] = b"x"
     with pytest.raises(IsADirectory):

@@ -142,6 +142,7 @@ def merger(store: Any) -> Merger:
 
 
 def test_what_one_side_changed_is_taken_to_the_last_bit(merger: Merger) -> None:
+    """A change of one side survives a merge with attributes and foreign fields."""
     base = D({"a": f("1"), "b": d(c=f("2"))}, A(mtime_ns=5))
     new = D({"a": f("9"), "n": L(b"t"), "e": D()}, A(mtime_ns=7))
     cid = put(merger.store, new).cid
@@ -152,6 +153,7 @@ def test_what_one_side_changed_is_taken_to_the_last_bit(merger: Merger) -> None:
 
 
 def test_changes_in_different_places_meet(merger: Merger) -> None:
+    """Two people who work in different folders lose nothing and get no conflict."""
     base = d(a=f("1"), b=f("2"), c=f("3"), x=d(y=d(o=f("1"), t=f("1"), gone=f("1"))))
     ours = d(a=f("ours"), c=f("3"), new=f("n"), x=d(y=d(o=f("2"), t=f("1"), gone=f("1"))))
     theirs = d(a=f("1"), b=f("2"), other=L(b"to"), x=d(y=d(o=f("1"), t=f("2")), z=D()))
@@ -162,6 +164,7 @@ def test_changes_in_different_places_meet(merger: Merger) -> None:
 
 
 def test_two_that_never_agreed(merger: Merger) -> None:
+    """Two trees without a common base are merged without losing a file."""
     ours = d(same=f("s"), mine=f("m"), both=f("one"), dir=d(a=f("1")))
     theirs = d(same=f("s"), its=f("t"), both=f("two"), dir=d(b=f("2")))
     merged = merger.run(None, ours, theirs)
@@ -178,6 +181,7 @@ def test_two_that_never_agreed(merger: Merger) -> None:
 
 
 def test_a_directory_has_its_attributes_field_by_field(merger: Merger) -> None:
+    """A chmod here and a chown there of one folder both survive."""
     base = D({"x": D({"a": f("1")}, A(mtime_ns=1))})
     ours = D({"x": D({"a": f("1"), "o": f("o")}, A(mtime_ns=3, mode=0o700))})
     theirs = D({"x": D({"a": f("1"), "t": f("t")}, A(mtime_ns=2, uid=4))})
@@ -186,6 +190,7 @@ def test_a_directory_has_its_attributes_field_by_field(merger: Merger) -> None:
 
 
 def test_a_chmod_here_and_a_write_there(merger: Merger) -> None:
+    """A chmod does not undo another client's write, nor the other way round."""
     base = d(x=f("1", mtime_ns=1))
     merged = merger.run(base, d(x=f("1", mtime_ns=1, mode=0o600)), d(x=f("2", mtime_ns=2)))
     assert get(merger.store, merged.link.cid) == d(x=f("2", mtime_ns=2, mode=0o600))
@@ -200,6 +205,7 @@ def test_a_file_without_attributes_gets_some(merger: Merger) -> None:
 
 
 def test_the_same_content_in_two_forms(merger: Merger) -> None:
+    """The same bytes written by another client in another layout are no conflict."""
     data = b"content" * 1000
     merged = merger.run(d(), d(x=F(data, A(mode=0o600, mtime_ns=1))), d(x=F(data, A(mtime_ns=2, mode=0o640))))
     assert get(merger.store, merged.link.cid) == d(x=F(data, A(mode=0o640, mtime_ns=2)))
@@ -207,6 +213,7 @@ def test_the_same_content_in_two_forms(merger: Merger) -> None:
 
 
 def test_an_edit_survives_a_removal_with_its_folders(merger: Merger) -> None:
+    """`rm -r` on one side never takes what the other side just changed."""
     base = d(a=d(b=d(x=f("1"), y=f("1")), c=f("1")), z=f("z"))
     ours = d(z=f("z"))
     theirs = d(a=d(b=d(x=f("2"), y=f("1")), c=f("1")), z=f("z"))
@@ -215,6 +222,8 @@ def test_an_edit_survives_a_removal_with_its_folders(merger: Merger) -> None:
 
 
 def test_a_touched_folder_does_not_survive_a_removal_but_one_with_a_new_mode_does(merger: Merger) -> None:
+    """A removed folder stays removed unless it was really changed elsewhere."""
+
     def tree(**attributes: int) -> D:
         return D({"x": D({"a": f("1")}, A(**attributes)), "z": f("z")})
 
@@ -228,17 +237,20 @@ def test_a_touched_folder_does_not_survive_a_removal_but_one_with_a_new_mode_doe
 
 
 def test_a_folder_made_anew_survives_whole(merger: Merger) -> None:
+    """A folder that was removed and made anew is kept with all that is in it."""
     base = d(x=f("1"), z=f("z"))
     theirs = D({"x": D({"a": D()}), "z": f("z")})
     assert merger(base, d(z=f("z")), theirs) == merger(base, theirs, d(z=f("z"))) == theirs
 
 
 def test_written_beats_empty(merger: Merger) -> None:
+    """An empty file of the same name does not displace written bytes."""
     base = d(x=f("1"), y=f("1"))
     assert merger(base, d(x=f(""), y=f("2")), d(x=f("2"), y=f(""))) == d(x=f("2"), y=f("2"))
 
 
 def test_a_folder_keeps_its_name(merger: Merger) -> None:
+    """Where a folder meets a file, the paths below the folder stay valid."""
     for base in (d(x=f("1")), d(), d(x=L(b"1"))):
         merged = merger.run(base, d(x=f("2")), d(x=d(a=f("3"))))
         assert get(merger.store, merged.link.cid) == D({"x": d(a=f("3")), "x~": f("2")})
@@ -249,6 +261,7 @@ def test_a_folder_keeps_its_name(merger: Merger) -> None:
 
 
 def test_two_edits_stand_beside_one_another(merger: Merger) -> None:
+    """Two edits of one file are both kept."""
     base = d(p=d(x=f("1"), y=L(b"1"), z=f("1")))
     ours = d(p=d(x=f("2"), y=L(b"2"), z=L(b"2")))
     theirs = d(p=d(x=f("3"), y=L(b"3"), z=f("3")))
@@ -259,6 +272,7 @@ def test_two_edits_stand_beside_one_another(merger: Merger) -> None:
 
 
 def test_a_copy_takes_no_name_that_anybody_has(merger: Merger) -> None:
+    """A conflict copy overwrites no file of either side."""
     base = D({"x": f("1"), "x~": f("gone here")})
     ours = D({"x": f("2"), "x~~": f("ours")})
     theirs = D({"x": f("3"), "x~": f("gone here"), "x~~~": f("theirs")})
@@ -279,6 +293,7 @@ def test_copies_of_two_names_that_would_be_one(merger: Merger) -> None:
 
 
 def test_who_insists_on_a_name_that_is_taken(merger: Merger) -> None:
+    """A broken maker of names is an error, not a lost file."""
     store = merger.store
     base, ours, theirs = (put(store, d(x=f(n), y=f("s"))).cid for n in "123")
     with pytest.raises(InvalidArgument):
@@ -288,6 +303,7 @@ def test_who_insists_on_a_name_that_is_taken(merger: Merger) -> None:
 
 
 def test_the_seed_is_the_hubs(merger: Merger) -> None:
+    """The bucket's own seed is never merged away."""
     base = D({".textileseed": f("1"), "x": d(x=f("1"))})
     ours = D({".textileseed": f("2"), "x": D({".textileseed": f("in a folder it is a name")})})
     theirs = D({".textileseed": f("1"), "x": d(x=f("1"), y=f("1"))})
@@ -324,6 +340,7 @@ def test_fields_nobody_knows_stay_on_a_merged_directory(merger: Merger) -> None:
 
 
 def test_fields_nobody_knows_stay_on_a_folder_that_survives(merger: Merger) -> None:
+    """What another program wrote into a folder's node is kept."""
     store = merger.store
     inner = [with_fields(store, put(store, shape), b"\xf8\x3f\x01") for shape in (d(x=f("1")), d(x=f("2")))]
     base, theirs = (store.make(edit_directory(None, {b"p": link, b"k": inner[0]})).cid for link in inner)
@@ -352,6 +369,7 @@ def test_trees_of_an_older_node(merger: Merger) -> None:
 
 
 def test_only_directories_are_merged(merger: Merger) -> None:
+    """A root that is no folder is refused before anything is changed."""
     with pytest.raises(NotADirectory):
         merger.run(d(), f("1"), d(x=f("2")))
     with pytest.raises(NotADirectory):
@@ -372,11 +390,13 @@ def both_ways(merger: Merger, base: Shape, one: Shape, other: Shape) -> Shape:
 
 
 def test_a_file_renamed_here_and_written_there(merger: Merger) -> None:
+    """What was written to a file follows its rename."""
     base = d(a=f("1"), k=f("k"))
     assert both_ways(merger, base, d(b=f("1"), k=f("k")), d(a=f("2"), k=f("k"))) == d(b=f("2"), k=f("k"))
 
 
 def test_a_file_moved_into_a_new_folder_and_its_old_one_removed(merger: Merger) -> None:
+    """A change follows a file out of a folder that was removed."""
     base = d(p=d(a=f("1"), z=f("z")), k=f("k"))
     moved = d(q=d(r=d(a=f("1")), n=f("n")), k=f("k"))
     written = d(p=d(a=f("1", mode=0o600), z=f("z")), k=f("k"))
@@ -384,6 +404,7 @@ def test_a_file_moved_into_a_new_folder_and_its_old_one_removed(merger: Merger) 
 
 
 def test_a_folder_renamed_here_and_changed_inside_there(merger: Merger) -> None:
+    """A change inside a folder follows the folder's rename."""
     base = d(p=d(a=f("1"), b=f("2"), c=d(e=f("3"))), k=f("k"))
     renamed = d(q=d(a=f("1"), b=f("2"), c=d(e=f("3"))), k=f("k"))
     changed = d(p=d(a=f("9"), c=d(e=f("3"), n=f("new"))), k=f("k"))
@@ -401,6 +422,7 @@ def test_many_files_of_a_folder_that_was_renamed_and_changed(merger: Merger) -> 
 
 
 def test_both_renamed_it(merger: Merger) -> None:
+    """A file that both sides renamed is kept under both names."""
     base = d(a=f("1"), p=d(x=f("2")))
     one, other = d(b=f("1"), q=d(x=f("2"))), d(c=f("1"), r=d(x=f("2")))
     assert both_ways(merger, base, one, other) == d(b=f("1"), c=f("1"), q=d(x=f("2")), r=d(x=f("2")))
@@ -408,11 +430,13 @@ def test_both_renamed_it(merger: Merger) -> None:
 
 
 def test_moved_and_written_on_one_side_keeps_both(merger: Merger) -> None:
+    """A file that was moved and rewritten is not taken for a move."""
     base = d(a=f("1"), k=f("k"))
     assert both_ways(merger, base, d(b=f("1 more"), k=f("k")), d(a=f("2"), k=f("k"))) == d(a=f("2"), b=f("1 more"), k=f("k"))
 
 
 def test_two_candidates_keep_both(merger: Merger) -> None:
+    """A change is never put into the wrong one of two equal files."""
     base = d(a=f("1"), k=f("k"))
     copied = d(b=f("1"), c=d(b=f("1")), k=f("k"))
     assert both_ways(merger, base, copied, d(a=f("2"), k=f("k"))) == d(a=f("2"), b=f("1"), c=d(b=f("1")), k=f("k"))
@@ -423,6 +447,7 @@ def test_two_candidates_keep_both(merger: Merger) -> None:
 
 
 def test_an_empty_file_is_no_other(merger: Merger) -> None:
+    """An empty file tells nothing: a change is never moved onto an unrelated one."""
     base = d(a=f(""), e=D(), k=f("k"))
     other = d(a=f("2"), e=d(x=f("x")), k=f("k"))
     assert both_ways(merger, base, d(b=f(""), h=D(), k=f("k")), other) == d(
@@ -431,11 +456,13 @@ def test_an_empty_file_is_no_other(merger: Merger) -> None:
 
 
 def test_a_file_that_became_a_folder_did_not_move_on(merger: Merger) -> None:
+    """A name that changed its kind is not followed."""
     base = d(a=f("1"), k=f("k"))
     assert both_ways(merger, base, d(b=f("1"), k=f("k")), d(a=d(x=f("2")), k=f("k"))) == d(a=d(x=f("2")), b=f("1"), k=f("k"))
 
 
 def test_the_new_name_is_taken_on_the_other_side(merger: Merger) -> None:
+    """A rename onto a name that the other side took loses neither file."""
     base = d(a=f("1"), p=d(x=f("1x")))
     one, other = d(b=f("1"), q=d(x=f("1x"))), d(a=f("2"), b=f("3"), p=d(x=f("2x")), q=d(y=f("y")))
     merged = merger.run(base, one, other)
@@ -444,6 +471,7 @@ def test_the_new_name_is_taken_on_the_other_side(merger: Merger) -> None:
 
 
 def test_the_folder_it_moved_into_was_removed(merger: Merger) -> None:
+    """A file that was moved into a folder survives the folder's removal."""
     base = d(a=f("1"), p=d(x=f("x")), k=f("k"))
     assert both_ways(merger, base, d(p=d(x=f("x"), a=f("1")), k=f("k")), d(a=f("2"), k=f("k"))) == d(p=d(a=f("2")), k=f("k"))
 
@@ -457,6 +485,7 @@ def test_the_folder_it_moved_into_moved_on(merger: Merger) -> None:
 
 
 def test_three_moves_in_turns(merger: Merger) -> None:
+    """Renames that depend on one another are followed to the end."""
     base = D({"a": f("1"), "p": d(x=f("x")), "q": d(y=f("y")), "k": f("k")})
     one = D({"p": d(x=f("x"), a=f("1")), "r": d(y=f("y")), "k": f("k")})
     other = D({"a": f("2"), "q": D({"y": f("y"), "p": d(x=f("x"))}), "k": f("k")})
@@ -473,6 +502,7 @@ def test_folders_moved_into_one_another(merger: Merger) -> None:
 
 
 def test_a_ring_of_four_and_who_leads_into_it(merger: Merger) -> None:
+    """Folders that were moved into each other stay reachable."""
     base = D({n: d(**{n: f(n)}) for n in "pqrs"} | {"a": f("1")})
     one = D({"q": D({"q": f("q"), "p": d(p=f("p"))}), "s": D({"s": f("s"), "r": d(r=f("r")), "a": f("1")})})
     other = D({"r": D({"r": f("r"), "q": d(q=f("q"))}), "p": D({"p": f("p"), "s": d(s=f("s"))}), "a": f("2")})
@@ -491,6 +521,7 @@ def test_a_ring_of_four_and_who_leads_into_it(merger: Merger) -> None:
 
 
 def test_only_what_all_three_have_otherwise_is_asked_for(merger: Merger) -> None:
+    """A merge reads only what both sides changed."""
     store = merger.store
     big = {f"n{n}": f(str(n), mtime_ns=n) for n in range(60)}
     base = D({"both": D({**big, "deep": d(o=f("1"), t=f("1"))}), "ours": D(big), "theirs": d(x=D(big)), "none": D(big)})
@@ -565,6 +596,7 @@ def test_a_name_deleted_in_vain_costs_no_search(merger: Merger) -> None:
 
 
 def test_a_large_directory_costs_the_shards_that_changed(merger: Merger) -> None:
+    """A merge in a folder of many names reads a few shards."""
     store = merger.store
     names = {b"n%d" % n: Link(build_file(b"x").link.cid, 1) for n in range(8_000)}
     store.keep(build_file(b"x"))
@@ -582,6 +614,7 @@ def test_a_large_directory_costs_the_shards_that_changed(merger: Merger) -> None
 
 
 def test_a_conflict_in_a_sharded_directory(store: Any) -> None:
+    """Conflicts in very large folders are kept as in small ones."""
     merger = Merger(store, threshold=700)
     many = {f"n{n}": f(str(n)) for n in range(60)}
     merged = merger.run(D(many), D({**many, "n5": f("ours"), "n5~": f("o")}), D({**many, "n5": f("theirs"), "n5~~": f("t")}))
@@ -600,12 +633,14 @@ def chain(store: Any, levels: int, **leaves: str) -> Cid:
 
 
 def test_a_tree_deeper_than_the_stack(merger: Merger) -> None:
+    """Deep paths are merged, whatever depth Python's stack has."""
     levels = sys.getrecursionlimit() + 100
     roots = [chain(merger.store, levels, **leaves) for leaves in ({"x": "1"}, {"x": "1", "o": "o"}, {"x": "2"})]
     assert merger.store.run(merge_trees(*roots, copy_name)).link.cid == chain(merger.store, levels, x="2", o="o")
 
 
 def test_a_tree_deeper_than_is_allowed(merger: Merger) -> None:
+    """An absurdly deep tree of another client is refused with an error."""
     roots = [chain(merger.store, DEPTH_MAX + 1, x=text) for text in "123"]
     with pytest.raises(Corrupt):
         merger.store.run(merge_trees(*roots, copy_name))
@@ -809,6 +844,7 @@ def test_a_merge_is_what_the_rules_say(
 def test_a_merge_of_two_that_never_agreed_is_what_the_rules_say(
     new_store: Any, base: D, ours: list[Edit], theirs: list[Edit]
 ) -> None:
+    """Without a base, too, each name gets what the table of rules says."""
     merger = Merger(new_store())
     one, other = done(base, ours), done(base, theirs)
     expected = by_the_rules(None, one, other, [])
@@ -819,6 +855,7 @@ def test_a_merge_of_two_that_never_agreed_is_what_the_rules_say(
 @relaxed
 @given(base=BASES, changes=edits(*MOVING))
 def test_what_only_one_side_did_is_its_tree(new_store: Any, base: D, changes: list[Edit]) -> None:
+    """A merge with an unchanged side is the other side, block for block."""
     merger = Merger(new_store())
     new = done(base, changes)
     link = put(merger.store, new)

@@ -153,6 +153,7 @@ def naive_diff(old: Any, new: Any, path: tuple[bytes, ...] = ()) -> list[tuple[t
 @relaxed
 @given(old=DIRECTORIES, new=DIRECTORIES)
 def test_diff_is_the_naive_diff(new_store: Any, old: Tree, new: Tree) -> None:
+    """Other mounts hear of every change, and of nothing else."""
     store = new_store()
     old_root, new_root = make_tree(store, old), make_tree(store, new)
     expected = [
@@ -183,6 +184,7 @@ def test_applying_a_diff_gives_the_new_tree(new_store: Any, old: Tree, new: Tree
 @relaxed
 @given(old=DIRECTORIES, new=DIRECTORIES)
 def test_new_blocks_are_those_that_the_old_tree_lacks(new_store: Any, old: Tree, new: Tree) -> None:
+    """A push sends what is new; the Hub checks that nothing lacks."""
     store = new_store()
     old_root, new_root = make_tree(store, old), make_tree(store, new)
     before, after = store.run(reachable(old_root.cid)), store.run(reachable(new_root.cid))
@@ -254,6 +256,7 @@ def put(tree: Tree, path: tuple[bytes, ...], child: Any) -> Tree | None:
 def test_a_file_is_read_as_it_was_built(
     new_store: Any, data: bytes, chunk: int, width: int, raw_leaves: bool, start: int, size: int
 ) -> None:
+    """Any range of any file reads as it was written."""
     store = new_store()
     built = build_file(data, chunk=chunk, width=width, raw_leaves=raw_leaves)
     store.keep(built)
@@ -346,12 +349,14 @@ MESSAGES = st.builds(
 @relaxed
 @given(message=MESSAGES)
 def test_a_message_is_read_as_it_was_written(message: UnixFs) -> None:
+    """Attributes and foreign fields come back as they were."""
     assert decode_unixfs(encode_unixfs(message)) == message
 
 
 @relaxed
 @given(data=st.binary(max_size=60), cut=st.integers(0, 200), byte=st.integers(0, 255))
 def test_broken_blocks_are_refused_and_nothing_else_happens(data: bytes, cut: int, byte: int) -> None:
+    """Random damage is reported as damage and crashes nothing."""
     links = [(cid_of(data), b"name", 3), (cid_of(b"", DAG_PB, 0), b"n", 2**40)]
     good = build_node(UnixFs(UnixFsType.DIRECTORY, mtime_ns=5), links)[1]
     broken = good[:cut] + bytes((byte,)) + good[cut + 1 :]
@@ -368,6 +373,7 @@ def test_broken_blocks_are_refused_and_nothing_else_happens(data: bytes, cut: in
 @relaxed
 @given(data=st.binary(max_size=60), base=st.sampled_from("bBfFkKzmu"))
 def test_texts_of_bytes(data: bytes, base: str) -> None:
+    """Every text of a CID or key decodes to the very bytes, or is refused."""
     text = multibase_encode(data, base)
     assert multibase_decode(text) == data
     assert base58_decode(base58_encode(data)) == data
@@ -379,6 +385,7 @@ def test_texts_of_bytes(data: bytes, base: str) -> None:
 @relaxed
 @given(number=st.integers(0, 2**63 - 1), before=st.binary(max_size=3))
 def test_varints(number: int, before: bytes) -> None:
+    """Numbers on the wire have one spelling."""
     encoded = uvarint_encode(number)
     assert uvarint_decode(before + encoded + b"x", len(before)) == (number, len(before) + len(encoded))
     with pytest.raises(InvalidArgument):
@@ -386,6 +393,7 @@ def test_varints(number: int, before: bytes) -> None:
 
 
 def test_an_empty_directory_is_the_one_everybody_knows(store: Any) -> None:
+    """The empty folder has the CID that all other IPFS programs give it."""
     link = store.make(edit_directory(None, {}))
     assert link == empty_directory().link
     assert cid_text(link.cid) == "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354"

@@ -90,6 +90,7 @@ def _wanted(leaves: Sequence[Run], changed: int, more: int) -> list[Run]:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_as_built_from_all_leaves(seed: int) -> None:
+    """A file that was changed in part gets the CID that the same bytes have by any other way."""
     chance = random.Random(seed)
     blocks = Blocks()
     runs = [
@@ -109,6 +110,7 @@ def test_as_built_from_all_leaves(seed: int) -> None:
 
 
 def test_sixteen_tebibytes_of_hole_cost_a_handful_of_blocks() -> None:
+    """A sparse file of 16 TiB can be pushed in a moment."""
     blocks = Blocks()
     count = (16 << 40) // LEAF_SIZE
     base = blocks.build([(HOLE, count)])

@@ -156,6 +156,7 @@ def count_positions(store: Any, root: Cid) -> list[int]:
 
 
 def test_murmur3(murmur3_case: dict[str, Any]) -> None:
+    """Names sort into shards as other writers sort them, or lookups would miss."""
     hashed = name_hash(murmur3_case["name"].encode())
     assert hashed == int(murmur3_case["h1"])
     assert [f"{byte:02X}" for byte in hashed.to_bytes(8, "big")] == murmur3_case["buckets_256"]
@@ -186,6 +187,7 @@ def hamt_entries(name: str) -> tuple[dict[str, str], int | None, int]:
 
 
 def test_hamt(hamt_case: dict[str, Any], store: Any) -> None:
+    """Large folders have the CIDs that other writers give them."""
     case = hamt_case
     contents, threshold, version = hamt_entries(case["name"])
     make = Maker(store, version)
@@ -214,6 +216,7 @@ def test_hamt(hamt_case: dict[str, Any], store: Any) -> None:
 
 
 def test_car(vectors: dict[str, Any]) -> None:
+    """Archives of other programs are read, and ours by them."""
     case = vectors["car"]
     data = bytes.fromhex(case["car_hex"])
     assert hashlib.sha256(data).hexdigest() == case["car_sha256"]
@@ -228,6 +231,7 @@ def test_car(vectors: dict[str, Any]) -> None:
 
 
 def test_car_refuses_what_is_broken(vectors: dict[str, Any]) -> None:
+    """A cut or forged archive is refused."""
     data = bytes.fromhex(vectors["car"]["car_hex"])
     for broken in (data[:-1], data[:-1] + b"?", data[:30], data + b"\x05abc", b"\x0a\xa1gversion\x02"):
         with pytest.raises(Corrupt):
@@ -237,6 +241,7 @@ def test_car_refuses_what_is_broken(vectors: dict[str, Any]) -> None:
 
 
 def test_ipns(vectors: dict[str, Any]) -> None:
+    """Names and records are what other IPNS programs make and check."""
     case = vectors["ipns"]
     seed, key = bytes.fromhex(case["seed_hex"]), bytes.fromhex(case["public_key_hex"])
     name = name_of_key(key)
@@ -261,6 +266,7 @@ def test_ipns(vectors: dict[str, Any]) -> None:
 
 
 def test_ipns_refuses_what_is_broken(vectors: dict[str, Any]) -> None:
+    """A forged or outdated record is refused."""
     case = vectors["ipns"]
     name = name_of_key(bytes.fromhex(case["public_key_hex"]))
     encoded = bytes.fromhex(case["record_v1_v2_hex"])

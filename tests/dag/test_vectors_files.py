@@ -73,12 +73,14 @@ def test_files(files_case: dict[str, Any], content: Content, store: Any) -> None
 
 
 def test_content(content: Content, vectors: dict[str, Any]) -> None:
+    """The generators make the bytes that the vectors were made of."""
     samples = vectors["generators"]["samples"]
     assert b"".join(content("pattern", 16)).hex() == samples["pattern_first_16"]
     assert b"".join(content("sha256ctr", 64))[32:].hex() == samples["sha256ctr_bytes_32_to_64"]
 
 
 def test_small_nodes(small_nodes_case: dict[str, Any]) -> None:
+    """Small files, links and folders have the CIDs of other writers."""
     case = small_nodes_case
     data, block = bytes.fromhex(case["unixfs_hex"]), bytes.fromhex(case["block_hex"])
     assert encode_unixfs(decode_unixfs(data)) == data
@@ -107,6 +109,7 @@ def test_explicit_defaults_are_read(explicit_default_mode_case: dict[str, Any]) 
 
 
 def test_dag_pb(dag_pb_case: dict[str, Any]) -> None:
+    """Blocks are encoded byte for byte as the specification says."""
     block = bytes.fromhex(dag_pb_case["block_hex"])
     assert cid_text(cid_of(block, DAG_PB)) == dag_pb_case["cid"]
     node = decode_pb(block)
@@ -115,6 +118,7 @@ def test_dag_pb(dag_pb_case: dict[str, Any]) -> None:
 
 
 def test_dag_pb_decode(dag_pb_decode_case: dict[str, Any]) -> None:
+    """Blocks that the specification forbids are refused."""
     block = bytes.fromhex(dag_pb_decode_case["block_hex"])
     if dag_pb_decode_case["js_result"] == "accepted":
         node = decode_pb(block)
@@ -125,6 +129,7 @@ def test_dag_pb_decode(dag_pb_decode_case: dict[str, Any]) -> None:
 
 
 def test_cids(cids_case: dict[str, Any]) -> None:
+    """CIDs in every base and version are read as by other programs."""
     data = bytes.fromhex(cids_case["bytes_hex"])
     cid = parse_cid(data)
     assert cid_text(cid) == cids_case["base32"]
@@ -145,6 +150,7 @@ def test_cids(cids_case: dict[str, Any]) -> None:
 
 
 def test_well_known(well_known_case: dict[str, Any]) -> None:
+    """CIDs that everyone knows are computed as everyone does."""
     blocks = {
         "empty directory": (b"\x0a\x02\x08\x01", DAG_PB),
         "empty file as dag-pb": (b"\x0a\x04\x08\x02\x18\x00", DAG_PB),

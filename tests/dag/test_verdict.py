@@ -169,6 +169,7 @@ SWAPPED_ACT = {
 
 @pytest.mark.parametrize(("base", "ours", "theirs", "verdict"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
 def test_the_table(base: Entry | None, ours: Entry | None, theirs: Entry | None, verdict: Verdict) -> None:
+    """Each row of the table of rules, as docs/semantics.md tells users."""
     assert judge(base, ours, theirs) == verdict
 
 
@@ -258,11 +259,13 @@ def _bytes(entry: Entry | None) -> tuple[Kind, bytes] | None:
     ],
 )
 def test_attributes_field_by_field(base: A | None, ours: A, theirs: A, merged: A) -> None:
+    """Mode, time and owner are merged one by one: no chmod is lost to a chown."""
     assert merge_attributes(Kind.FILE, base, ours, theirs) == merged
     assert merge_attributes(Kind.FILE, base, theirs, ours) == merged
 
 
 def test_the_default_of_a_directory_is_another() -> None:
+    """A folder's default mode is 0755, and is not taken for a change."""
     assert merge_attributes(Kind.DIRECTORY, None, A(mode=0o700), A()) == A(mode=0o700)
     assert merge_attributes(Kind.DIRECTORY, None, A(mode=0o775), A(mode=0o755)) == A()
     assert merge_attributes(Kind.SYMLINK, None, A(mode=0o777), A(mtime_ns=1)) == A(mtime_ns=1)
@@ -305,6 +308,7 @@ def test_a_file_has_one_content_in_every_form(size: int) -> None:
 
 
 def test_a_raw_leaf_needs_no_block() -> None:
+    """Judging a plain file fetches nothing."""
     leaf = build_file(b"hello").link
     assert entry_of(leaf.cid) == Entry(Kind.FILE, leaf.cid)
     assert entry_of(build_file(b"").link.cid).empty
@@ -313,6 +317,7 @@ def test_a_raw_leaf_needs_no_block() -> None:
 
 
 def test_fields_nobody_knows_are_content() -> None:
+    """Foreign fields are part of what a file is: a change of them is not lost."""
     known, block = v0(UnixFs(UnixFsType.FILE, data=b"x", filesize=1), [])
     unknown, other = v0(UnixFs(UnixFsType.FILE, data=b"x", filesize=1, unknown=b"\xf8\x3f\x01"), [])
     assert content_of(known.cid, block) != content_of(unknown.cid, other)
@@ -329,6 +334,7 @@ def test_bytes_before_a_leaf_are_content() -> None:
 
 
 def test_symlinks_and_directories() -> None:
+    """Links are compared by target, folders by what they hold."""
     one, other = symlink(b"to", A(mtime_ns=1)), symlink(b"to", A(mtime_ns=2))
     entry = entry_of(one.link.cid, one.blocks[one.link.cid])
     assert entry.kind is Kind.SYMLINK and entry.attributes == A(mtime_ns=1) and not entry.empty
@@ -339,6 +345,7 @@ def test_symlinks_and_directories() -> None:
 
 
 def test_a_sharded_directory(store: Any) -> None:
+    """A sharded folder is the same folder as a plain one."""
     names = {b"n%d" % n: Link(build_file(b"x").link.cid, 1) for n in range(50)}
     root = store.make(edit_directory(None, names, A(mode=0o700), threshold=100))
     bare = store.make(edit_directory(None, names, threshold=100))

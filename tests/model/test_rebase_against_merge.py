@@ -109,6 +109,7 @@ async def shown(folder: Path, blocks: dict[Cid, bytes], root: Cid) -> list[tuple
 @example([("chmod", "a", 0o600)], [("chmod", "a", 0o600)], [("remove all of", "a"), ("write", "a", b"")], False)
 @example([("chmod", "a/b", 0o600)], [("chmod", "a/b", 0o600)], [("remove all of", "a"), ("write", "a", b"")], True)
 def test_a_rebase_makes_what_a_merge_makes(before: list[Step], ours: list[Step], theirs: list[Step], restart: bool) -> None:
+    """A mount and a mirror come to the same tree from the same changes."""
     folder = Path(tempfile.mkdtemp(prefix="bucketfs-model-"))
     try:
         trio.run(both, folder, before, ours, theirs, restart)

@@ -196,4 +196,5 @@ def run(count: int, limits: BatchLimits, history: Sequence[tuple[int, Step]]) ->
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from([2, 2, 3]), st.sampled_from([BatchLimits(), BatchLimits(nodes=2)]), histories)
 def test_replicas_end_equal(count: int, limits: BatchLimits, history: list[tuple[int, Step]]) -> None:
+    """Two mounts that changed the same bucket end with equal trees."""
     run(count, limits, history)

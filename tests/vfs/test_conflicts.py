@@ -72,6 +72,7 @@ async def conflict(folder: Path) -> AsyncGenerator[Two, None]:
 
 
 async def test_what_the_list_says(tmp_path: Path) -> None:
+    """The list of conflicts names both versions and whose they are."""
     async with conflict(tmp_path) as two:
         (item,) = two.listed
         assert item.original == "d/note" and item.ours
@@ -82,6 +83,7 @@ async def test_what_the_list_says(tmp_path: Path) -> None:
 
 
 async def test_it_outlives_kills_and_is_never_doubled(tmp_path: Path) -> None:
+    """A conflict is still listed after a kill, and only once."""
     async with conflict(tmp_path) as two:
         before = two.listed
         for _ in range(2):
@@ -112,6 +114,7 @@ async def test_a_kill_right_after_the_copy_was_made(tmp_path: Path) -> None:
 
 
 async def test_a_kill_before_the_checkpoint_makes_the_conflict_once(tmp_path: Path) -> None:
+    """A kill in the middle of a rebase leaves one copy, not two."""
     async with conflict(tmp_path) as two:
         await two.second.write("new", b"second")
         await two.first.write("new", b"first")
@@ -129,6 +132,7 @@ async def test_a_kill_before_the_checkpoint_makes_the_conflict_once(tmp_path: Pa
 
 @pytest.mark.parametrize("killed", [False, True])
 async def test_what_is_done_here_settles_or_moves_it(tmp_path: Path, killed: bool) -> None:
+    """A conflict follows renames and goes when one version is removed."""
     async with conflict(tmp_path) as two:
         (item,) = two.listed
         name = item.copy.rpartition("/")[2]
@@ -154,6 +158,7 @@ async def test_what_is_done_here_settles_or_moves_it(tmp_path: Path, killed: boo
 
 
 async def test_a_copy_that_is_removed_or_replaced_is_settled(tmp_path: Path) -> None:
+    """`rm` of a conflict copy takes it off the list."""
     async with conflict(tmp_path) as two:
         (item,) = two.listed
         await two.second.unlink(item.copy)
@@ -174,6 +179,7 @@ async def test_a_copy_that_is_removed_or_replaced_is_settled(tmp_path: Path) -> 
 
 
 async def test_what_another_client_does_to_the_copy(tmp_path: Path) -> None:
+    """A conflict that was resolved on another machine is resolved here, too."""
     async with conflict(tmp_path) as two:
         (item,) = two.listed
         name = item.copy.rpartition("/")[2]
@@ -196,6 +202,7 @@ async def test_what_another_client_does_to_the_copy(tmp_path: Path) -> None:
 
 
 async def test_a_copy_that_went_while_nobody_looked(tmp_path: Path) -> None:
+    """A copy that is gone after a restart is not listed for ever."""
     async with conflict(tmp_path) as two:
         (item,) = two.listed
         await two.round(two.first)
@@ -209,6 +216,7 @@ async def test_a_copy_that_went_while_nobody_looked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keep", Keep)
 async def test_settling(tmp_path: Path, keep: Keep) -> None:
+    """`conflicts keep` leaves the version that was chosen, under the old name."""
     async with conflict(tmp_path) as two:
         (item,) = two.listed
         parent = await two.second.inode("d")
@@ -235,6 +243,7 @@ async def test_settling(tmp_path: Path, keep: Keep) -> None:
 
 
 async def test_settling_never_takes_the_last_version(tmp_path: Path) -> None:
+    """Resolving a conflict never removes both versions."""
     async with conflict(tmp_path) as two:
         await two.second.unlink("d/note")
         with pytest.raises(NotFound, match="all that is left"):

@@ -71,6 +71,7 @@ def copies_in(tree: dict[str, object]) -> list[str]:
 
 
 async def test_a_kill_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever a mount is killed, both versions are still there."""
     folder = tmp_path / "second"
     remote = await prepared(folder)
     number, done = 0, False

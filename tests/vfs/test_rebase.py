@@ -24,6 +24,7 @@ async def push(world: World) -> None:
 
 
 async def test_a_file_renamed_during_a_push_that_meets_its_own_lost_answer_stays(tmp_path: Path) -> None:
+    """A lost answer of the Hub does not undo a rename."""
     remote = MemoryRemote()
     other = await World(tmp_path / "other", remote).open()
     world = await World(tmp_path / "world", remote).open()
@@ -59,6 +60,7 @@ async def test_a_file_renamed_during_a_push_that_meets_its_own_lost_answer_stays
 
 
 async def test_a_chmod_of_a_folder_elsewhere_is_not_undone_by_a_file_made_in_it_here(tmp_path: Path) -> None:
+    """A file made here does not undo a chmod of its folder."""
     remote = MemoryRemote()
     other = await World(tmp_path / "other", remote).open()
     for name in ("theirs", "ours"):
@@ -116,6 +118,7 @@ async def follow_from(world: World, other: World) -> None:
 
 
 async def test_what_is_written_to_an_open_file_after_the_hub_changed_it_becomes_a_conflict_copy(tmp_path: Path) -> None:
+    """A program that holds a file open does not overwrite what another client wrote."""
     other, world = await two(tmp_path)
     handle = await opened(world, "log")
     await other.write("log", b"remote\n")
@@ -138,6 +141,7 @@ async def test_what_is_written_to_an_open_file_after_the_hub_changed_it_becomes_
 
 
 async def test_the_copy_is_counted_once_it_is_written_and_keeps_its_inode(tmp_path: Path) -> None:
+    """A program sees the file it has open stay the same file."""
     other, world = await two(tmp_path)
     inode = await world.inode("log")
     handle = await opened(world, "log")
@@ -159,6 +163,7 @@ async def test_the_copy_is_counted_once_it_is_written_and_keeps_its_inode(tmp_pa
 
 
 async def test_a_new_file_that_is_still_empty_when_the_hub_has_one_of_its_name_is_kept(tmp_path: Path) -> None:
+    """A file that was just created is not taken from its program."""
     other, world = await two(tmp_path)
     new, _ = await world.vfs.create(ROOT_INODE, b"f", 0o640, os.O_RDWR | os.O_CREAT, ME)
     await other.write("f", b"remote\n")
@@ -174,6 +179,7 @@ async def test_a_new_file_that_is_still_empty_when_the_hub_has_one_of_its_name_i
 
 
 async def test_what_is_written_to_an_open_file_that_the_hub_removed_brings_it_back(tmp_path: Path) -> None:
+    """A write to an open file survives its removal elsewhere."""
     other, world = await two(tmp_path)
     handle = await opened(world, "log")
     await other.unlink("log")
@@ -189,6 +195,7 @@ async def test_what_is_written_to_an_open_file_that_the_hub_removed_brings_it_ba
 
 
 async def test_an_open_file_that_is_closed_unwritten_leaves_nothing(tmp_path: Path) -> None:
+    """A reader does not bring a removed file back."""
     other, world = await two(tmp_path)
     handle = await opened(world, "log")
     inode = await world.inode("log")
@@ -205,6 +212,7 @@ async def test_an_open_file_that_is_closed_unwritten_leaves_nothing(tmp_path: Pa
 
 
 async def test_a_cut_counts_as_a_write(tmp_path: Path) -> None:
+    """A truncation is an edit: it is not lost to a removal elsewhere."""
     other, world = await two(tmp_path)
     inode = await world.inode("log")
     handle = await opened(world, "log")
@@ -246,6 +254,7 @@ async def test_an_open_file_below_a_removed_folder_brings_back_the_folders_and_n
 
 
 async def test_an_open_file_comes_home_to_the_folder_that_has_the_name_now(tmp_path: Path) -> None:
+    """What is written to an open file is found under the path that it had."""
     other, world = await two(tmp_path)
     handle = await opened(world, "d/e/deep")
     for name in ("deep", "beside"):

@@ -44,6 +44,7 @@ def pusher_of(world: World) -> Pusher:
 
 
 async def test_two_folders_without_end_at_one_name_are_two(tmp_path: Path) -> None:
+    """A tree that unfolds without end does not hang a mount."""
     remote = MemoryRemote()
     one, other = doubling(remote, b"one"), doubling(remote, b"other")
     remote.at = put(remote, remote.at, x=one)
@@ -62,6 +63,7 @@ async def test_two_folders_without_end_at_one_name_are_two(tmp_path: Path) -> No
 
 
 async def test_a_folder_without_end_that_was_changed_deep_inside_and_removed_comes_back(tmp_path: Path) -> None:
+    """A removal here does not go through a tree without end; the change survives."""
     remote = MemoryRemote()
     one, other = doubling(remote, b"one"), doubling(remote, b"other")
     inner = drive(edit_directory(None, {b"a": one, b"b": one}), remote._get)
@@ -81,6 +83,7 @@ async def test_a_folder_without_end_that_was_changed_deep_inside_and_removed_com
 
 
 async def test_a_wide_folder_counts_by_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A very wide folder is not taken into memory name by name."""
     monkeypatch.setattr(bounds, "NAMES_MAX", 50)
     remote = MemoryRemote()
     remote.store[cid_of(b"1")] = b"1"

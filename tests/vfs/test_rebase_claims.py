@@ -37,6 +37,7 @@ async def push_whose_answer_is_lost(world: World) -> None:
 
 
 async def test_what_is_made_at_a_name_that_a_push_with_a_lost_answer_freed_is_another_thing(tmp_path: Path) -> None:
+    """A new file is not mistaken for the one that a push has removed."""
     there, here = await two(tmp_path, folder_and_file)
     await here.rename("f", "f2")
     await here.rename("d", "d2")
@@ -111,6 +112,7 @@ async def test_a_rename_there_over_a_file_that_is_open_here_leaves_both(tmp_path
 
 
 async def test_a_root_that_cannot_be_read_is_an_error_and_changes_nothing(tmp_path: Path) -> None:
+    """A damaged root at the Hub leaves the mount as it is, with an error that says so."""
     there, here = await two(tmp_path, folder_and_file)
     await there.write("f", b"new")
     await sync(there)

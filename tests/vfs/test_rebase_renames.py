@@ -71,6 +71,7 @@ RESTARTS = pytest.mark.parametrize("restart", [False, True], ids=["at once", "af
 
 @RESTARTS
 async def test_what_was_renamed_here_takes_in_what_was_changed_there(tmp_path: Path, restart: bool) -> None:
+    """What another client wrote is found under the new name."""
     there, here = await two(tmp_path, a_folder)
     await here.rename("d/a", "a2")
     await here.rename("d", "f")
@@ -93,6 +94,7 @@ async def test_what_was_renamed_here_takes_in_what_was_changed_there(tmp_path: P
 
 @RESTARTS
 async def test_what_was_changed_here_goes_where_it_was_renamed_to_there(tmp_path: Path, restart: bool) -> None:
+    """What was written here is found under the name that another client gave the file."""
     there, here = await two(tmp_path, a_folder)
     await here.write("d/e/c", b"ours")
     await here.write("d/e/more", b"more")
@@ -117,6 +119,7 @@ async def test_what_was_changed_here_goes_where_it_was_renamed_to_there(tmp_path
 
 
 async def test_inodes_and_open_files_go_along_and_the_kernel_hears_of_both_names(tmp_path: Path) -> None:
+    """A program goes on with the file it has open when another client renames it."""
     there, here = await two(tmp_path, a_folder)
     await here.mkdir("to")
     await sync(here)
@@ -140,6 +143,7 @@ async def test_inodes_and_open_files_go_along_and_the_kernel_hears_of_both_names
 
 
 async def test_an_open_file_that_nobody_has_written_to_goes_along_too(tmp_path: Path) -> None:
+    """A program that is about to write meets the renamed file, not a copy."""
     there, here = await two(tmp_path, a_folder)
     handle = (await here.vfs.open(await here.inode("d/e/c"), os.O_RDWR, ME)).handle
     await there.rename("d", "moved")
@@ -167,6 +171,7 @@ async def test_a_file_saved_by_replacing_it_goes_where_its_name_went(tmp_path: P
 
 @RESTARTS
 async def test_both_names_are_kept_when_both_renamed(tmp_path: Path, restart: bool) -> None:
+    """A file that both sides renamed is not lost under either name."""
     there, here = await two(tmp_path, a_folder)
     await here.rename("d/a", "d/ours")
     await here.rename("d/e", "e-ours")
@@ -190,6 +195,7 @@ async def test_both_names_are_kept_when_both_renamed(tmp_path: Path, restart: bo
 
 @RESTARTS
 async def test_the_same_rename_on_both_sides_is_one(tmp_path: Path, restart: bool) -> None:
+    """The same rename on two machines makes no conflict."""
     there, here = await two(tmp_path, a_folder)
     for world in (here, there):
         await world.rename("d", "same")
@@ -204,6 +210,8 @@ async def test_the_same_rename_on_both_sides_is_one(tmp_path: Path, restart: boo
 
 @RESTARTS
 async def test_each_folder_put_into_the_other_keeps_both(tmp_path: Path, restart: bool) -> None:
+    """Folders that were moved into each other do not vanish in a ring."""
+
     async def prepare(world: World) -> None:
         for name in ("a", "b"):
             await world.mkdir(name)
@@ -222,6 +230,7 @@ async def test_each_folder_put_into_the_other_keeps_both(tmp_path: Path, restart
 
 
 async def test_what_stands_at_two_new_names_is_not_followed(tmp_path: Path) -> None:
+    """A change is not put into the wrong one of two copies."""
     there, here = await two(tmp_path, a_folder)
     await there.mkdir("x")
     await there.mkdir("y")
@@ -281,6 +290,7 @@ async def test_a_rename_that_meets_its_own_lost_answer_stays(tmp_path: Path, res
 
 
 async def test_the_hub_is_asked_about_renames_only_when_a_changed_thing_lost_its_name(tmp_path: Path) -> None:
+    """Ordinary pushes of other clients cost no search for renames."""
     there, here = await two(tmp_path, a_folder)
     await here.tree()
     await here.write("d/a", b"ours")
@@ -305,6 +315,7 @@ async def test_the_hub_is_asked_about_renames_only_when_a_changed_thing_lost_its
 
 
 async def test_a_removed_folder_comes_back_with_what_was_changed_and_no_more(tmp_path: Path) -> None:
+    """What another client changed survives `rm -r`, and the rest stays removed."""
     there, here = await two(tmp_path, a_folder)
     for name in ("a", "b", "e/c"):
         await here.unlink(f"d/{name}")
@@ -321,6 +332,7 @@ async def test_a_removed_folder_comes_back_with_what_was_changed_and_no_more(tmp
 async def test_a_file_renamed_and_changed_here_and_changed_there_is_in_conflict_at_its_new_name(
     tmp_path: Path, restart: bool
 ) -> None:
+    """The conflict is found where the user has the file now."""
     there, here = await two(tmp_path, a_folder)
     await here.rename("d/a", "d/a2")
     await here.write("d/a2", b"ours")
@@ -336,6 +348,7 @@ async def test_a_file_renamed_and_changed_here_and_changed_there_is_in_conflict_
 
 @RESTARTS
 async def test_a_folder_renamed_to_where_another_was_made_is_one_with_it(tmp_path: Path, restart: bool) -> None:
+    """Two folders of one name become one, with the files of both."""
     there, here = await two(tmp_path, a_folder)
     await here.rename("d", "f")
     await there.mkdir("f")
@@ -360,6 +373,7 @@ async def test_a_folder_renamed_to_where_another_was_made_is_one_with_it(tmp_pat
 
 @RESTARTS
 async def test_a_rename_out_of_a_folder_that_was_removed_here_is_followed(tmp_path: Path, restart: bool) -> None:
+    """A file that was moved out before `rm -r` takes in the other side's change."""
     there, here = await two(tmp_path, a_folder)
     await here.rename("d/e/c", "saved")
     for name in ("a", "b"):
@@ -386,6 +400,8 @@ async def test_an_exchange_of_two_names_is_no_rename(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_is_open_here_goes_out_of_a_folder_that_was_removed_there(tmp_path: Path) -> None:
+    """An open file goes along when another client moves it and removes its folder."""
+
     async def prepare(world: World) -> None:
         await world.mkdir("d")
         await world.mkdir("d/e")

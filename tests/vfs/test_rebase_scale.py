@@ -71,12 +71,14 @@ async def both_changed(tmp_path: Path, folders: Sequence[str], *, memory_bytes: 
 
 @pytest.mark.parametrize("count", [1, 10, 100])
 async def test_requests_do_not_grow_with_the_number_of_folders(tmp_path: Path, count: int) -> None:
+    """A rebase over a slow line takes a few round trips, however many folders changed."""
     asked = await both_changed(tmp_path, [f"d{number}" for number in range(count)])
     # The root is one level, the folders another, what is in them a third.
     assert len(asked) <= 3 * PER_LEVEL + 3 * count * 7 // 256
 
 
 async def test_nothing_is_asked_for_twice(tmp_path: Path) -> None:
+    """A rebase downloads no block again and again."""
     asked = await both_changed(tmp_path, [f"d{number}" for number in range(40)])
     every = [cid for cids in asked for cid in cids]
     # A folder is looked into, and it is looked at for its mode: of its two states, twice at the most.
@@ -84,6 +86,7 @@ async def test_nothing_is_asked_for_twice(tmp_path: Path) -> None:
 
 
 async def test_more_folders_than_the_mount_keeps_in_memory_make_no_difference(tmp_path: Path) -> None:
+    """A rebase larger than the memory for decoded folders does not start over."""
     folders = [f"d{number}" for number in range(30)]
     asked: list[int] = []
     for name, memory_bytes in (("roomy", None), ("tight", 1)):
@@ -95,6 +98,7 @@ async def test_more_folders_than_the_mount_keeps_in_memory_make_no_difference(tm
 
 @pytest.mark.parametrize("depth", [5, 20, 60])
 async def test_requests_grow_with_the_depth_and_no_faster(tmp_path: Path, depth: int) -> None:
+    """Deep trees cost a few round trips for each level."""
     folders = ["/".join(f"d{level}" for level in range(count)) for count in range(1, depth + 1)]
     asked = await both_changed(tmp_path, folders)
     assert len(asked) <= PER_LEVEL * (depth + 2)

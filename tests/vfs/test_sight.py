@@ -36,6 +36,7 @@ def directories(count: int, changes: dict[bytes, Link | None]) -> tuple[DictSour
 
 @pytest.mark.parametrize("count", [3, 6000], ids=["plain", "sharded"])
 async def test_the_names_that_differ(count: int) -> None:
+    """A rebase sees every changed name, and reads little of what is equal."""
     first, last = b"%06d %s" % (0, b"n" * 90), b"%06d %s" % (count - 1, b"n" * 90)
     changes: dict[bytes, Link | None] = {first: None, last: link_of("other"), b"new": link_of("new")}
     source, old, new = directories(count, changes)
