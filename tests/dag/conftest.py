@@ -1,52 +1,17 @@
-"""What the tests of the room share: the vectors of other implementations, generators of content, a store in memory."""
+"""What the tests of dag share: the vectors of other implementations, generators of content, a store in memory."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.store import Store
 
-from bucketfs.dag import Built, drive
-from bucketfs.types import Cid, Link, Steps
-
-VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "unixfs.json").read_text())
-
-
-class Store:
-    """Blocks in a dict, and what was asked of it: checks that no request is long, repeats a CID or names an identity CID."""
-
-    def __init__(self) -> None:
-        self.blocks: dict[Cid, bytes] = {}
-        self.asked: list[Cid] = []
-        self.requests = 0
-
-    def get_many(self, cids: Sequence[Cid]) -> Mapping[Cid, bytes]:
-        assert 0 < len(cids) <= 256
-        assert len(set(cids)) == len(cids)
-        assert not any(cid[:1] == b"\x01" and cid[2] == 0 for cid in cids)
-        self.asked += cids
-        self.requests += 1
-        return {cid: self.blocks[cid] for cid in cids}
-
-    def run(self, steps: Steps[Any]) -> Any:
-        """The result of a computation over these blocks."""
-        return drive(steps, self.get_many)
-
-    def keep(self, built: Built) -> Link:
-        """Take in the new blocks of something that was built."""
-        self.blocks |= built.blocks
-        return built.link
-
-    def make(self, steps: Steps[Built]) -> Link:
-        return self.keep(self.run(steps))
-
-    def forget_questions(self) -> None:
-        self.asked.clear()
-        self.requests = 0
+VECTORS: dict[str, Any] = json.loads((Path(__file__).parent.parent / "vectors" / "unixfs.json").read_text())
 
 
 @pytest.fixture

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.store import Store
 from support.unixfs import build_file, file_root
 
 from bucketfs.dag import (
     DAG_PB,
     Change,
     FileTree,
+    TreePath,
     UnixFs,
     UnixFsType,
     cid_of,
@@ -79,7 +81,7 @@ def test_packed_sizes_are_read() -> None:
     assert decode_unixfs(bytes.fromhex("0802180322020102")).blocksizes == (1, 2)
 
 
-def test_the_default_mode_is_no_attribute(store: Any) -> None:
+def test_the_default_mode_is_no_attribute(store: Store) -> None:
     """A file with only a default mode is its raw leaf; a symlink's mode is never written."""
     assert build_file(b"x", NodeAttributes(0o644)).link == LINK
     tree = FileTree()
@@ -90,7 +92,7 @@ def test_the_default_mode_is_no_attribute(store: Any) -> None:
     assert build_file(b"x", NodeAttributes(0o755)).link != LINK
 
 
-def test_attributes_come_and_go(store: Any) -> None:
+def test_attributes_come_and_go(store: Store) -> None:
     """Only the root changes; the cumulative size stays right; without attributes the first form is back."""
     nothing_below = [build_file(b"hello"), build_file(b""), empty_directory(), symlink(b"t")]
     layered = build_file(b"hello world", chunk=3, width=2)
@@ -113,17 +115,17 @@ def test_attributes_come_and_go(store: Any) -> None:
         assert back.link == built.link
 
 
-def test_attributes_of_a_large_raw_leaf(store: Any) -> None:
+def test_attributes_of_a_large_raw_leaf(store: Store) -> None:
     """A raw file larger than a leaf of ours keeps its block, below a node."""
     data = bytes(300_000)
     built = store.run(edit_tree(None, {(b"f",): store.keep(build_file(data, chunk=1 << 20))}, {(b"f",): PRIVATE}))
-    link = store.run(lookup(store.keep(built).cid, b"f"))
+    link = store.find(store.keep(built).cid, b"f")
     assert store.run(read_file(link.cid)) == data
     assert max(map(len, built.blocks.values())) < 200
     assert node_info(link.cid, store.blocks[link.cid]).attributes == PRIVATE
 
 
-def test_unknown_fields_are_kept(store: Any) -> None:
+def test_unknown_fields_are_kept(store: Store) -> None:
     """Unknown fields and the upper bits of mode survive edits, in files, directories and shards."""
     foreign = b"\xd8\x3e\x07"
     message = UnixFs(UnixFsType.DIRECTORY, mode=0o700, mode_extra=8, unknown=foreign)
@@ -143,7 +145,7 @@ def test_unknown_fields_are_kept(store: Any) -> None:
     assert (kept.unknown, kept.mode, kept.data) == (foreign, 0o600, b"x")
 
 
-def test_an_edit_without_effect_gives_the_same_directory(store: Any) -> None:
+def test_an_edit_without_effect_gives_the_same_directory(store: Store) -> None:
     """Also one that we would have written otherwise: version 0, or sharded although it is small."""
     for built in (
         store.run(edit_directory(None, {b"a": LINK}, cid_version=0)),
@@ -154,7 +156,7 @@ def test_an_edit_without_effect_gives_the_same_directory(store: Any) -> None:
         assert (again.link, again.blocks) == (link, {})
 
 
-def test_a_directory_of_one_large_block(store: Any) -> None:
+def test_a_directory_of_one_large_block(store: Store) -> None:
     """A Textile Hub never shards: its folders are listed and edited whatever their size, and sharded by the first edit."""
     plain = store.run(edit_directory(None, MANY, threshold=1 << 30))
     assert len(plain.blocks) == 1
@@ -164,7 +166,7 @@ def test_a_directory_of_one_large_block(store: Any) -> None:
     assert store.run(list_directory(edited.cid)).sharded
 
 
-def test_what_edits_of_a_large_directory_cost(store: Any, large: Any) -> None:
+def test_what_edits_of_a_large_directory_cost(store: Store, large: Any) -> None:
     """A change in a folder of many names sends a few blocks, not the folder."""
     link, blocks = large
     store.blocks |= blocks
@@ -187,7 +189,7 @@ def test_what_edits_of_a_large_directory_cost(store: Any, large: Any) -> None:
         assert len(store.asked) <= 8
 
 
-def test_blocks_that_stay_are_not_new_when_shards_come_and_go(store: Any) -> None:
+def test_blocks_that_stay_are_not_new_when_shards_come_and_go(store: Store) -> None:
     """Entries that other entries' removal brings up, or out of the shards, are known; what they link to is not walked."""
     inner = [store.make(edit_directory(None, {b"f": Link(cid_of(b"%d" % n), 1)})) for n in range(300)]
     entries = {b"n%d" % n: link for n, link in enumerate(inner)}
@@ -203,7 +205,7 @@ def test_blocks_that_stay_are_not_new_when_shards_come_and_go(store: Any) -> Non
         assert grown >= store.run(reachable(full.cid)) - store.run(reachable(shrunk.cid))
 
 
-def test_a_moved_directory_is_not_walked(store: Any, large: Any) -> None:
+def test_a_moved_directory_is_not_walked(store: Store, large: Any) -> None:
     """`mv` of a large folder costs two directories, however much is in it."""
     link, blocks = large
     store.blocks |= blocks
@@ -221,7 +223,7 @@ def test_a_moved_directory_is_not_walked(store: Any, large: Any) -> None:
     assert link.cid not in store.asked
 
 
-def test_a_small_edit_of_a_large_file_costs_little(store: Any) -> None:
+def test_a_small_edit_of_a_large_file_costs_little(store: Store) -> None:
     """A changed block of a large file sends one leaf and the nodes above it."""
     parts = [(cid_of(b"%d" % n), 262144) for n in range(1000)]
     old = file_root(parts)
@@ -238,7 +240,7 @@ def test_a_small_edit_of_a_large_file_costs_little(store: Any) -> None:
     assert len(store.run(new_blocks(new.link.cid, longer.link.cid))) == 3
 
 
-def test_attributes_of_directories_in_a_diff(store: Any) -> None:
+def test_attributes_of_directories_in_a_diff(store: Store) -> None:
     """A chmod of a folder is seen by other mounts."""
     old = store.make(edit_tree(None, {(b"d", b"f"): LINK, (b"e",): LINK}))
     new = store.make(edit_tree(old.cid, {(b"d", b"g"): LINK}, {(b"d",): PRIVATE, (): PRIVATE}))
@@ -252,7 +254,7 @@ def test_attributes_of_directories_in_a_diff(store: Any) -> None:
     assert found[2] == Change((b"d", b"g"), None, LINK)
 
 
-def test_encoding_is_no_difference(store: Any) -> None:
+def test_encoding_is_no_difference(store: Store) -> None:
     """Version, shards and cumulative sizes aside, the trees are the same."""
     entries = {b"n%d" % n: Link(X, n) for n in range(30)}
     v0 = store.make(edit_directory(None, entries, cid_version=0))
@@ -266,7 +268,7 @@ def test_encoding_is_no_difference(store: Any) -> None:
     assert v0.cid not in store.asked and qm not in store.asked
 
 
-def test_diff_of_roots_that_are_no_directories(store: Any) -> None:
+def test_diff_of_roots_that_are_no_directories(store: Store) -> None:
     """Roots of any kind can be compared: nothing fails on an odd bucket."""
     store.blocks[X] = b"x"
     directory = store.make(edit_directory(None, {b"a": LINK}))
@@ -278,38 +280,46 @@ def test_diff_of_roots_that_are_no_directories(store: Any) -> None:
     assert store.run(diff(None, directory.cid)) == [Change((b"a",), None, LINK)]
 
 
-def test_edit_tree_in_its_corners(store: Any) -> None:
+def test_edit_tree_in_its_corners(store: Store) -> None:
     """Edits of many paths at once do what the same edits one by one would."""
     tree = store.make(edit_tree(None, {(b"a", b"b", b"c"): LINK, (b"f",): LINK}))
-    middle = store.run(resolve(tree.cid, (b"a", b"b")))
+    middle = store.find(tree.cid, b"a", b"b")
     # Nothing to do.
-    for changes in ({}, {(b"x", b"y"): None}, {(b"f", b"y", b"z"): None}, {(b"a", b"b", b"c"): LINK}):
+    nothing: list[dict[TreePath, Link | None]] = [
+        {},
+        {(b"x", b"y"): None},
+        {(b"f", b"y", b"z"): None},
+        {(b"a", b"b", b"c"): LINK},
+    ]
+    for changes in nothing:
         again = store.run(edit_tree(tree.cid, changes))
         assert (again.link, again.blocks) == (tree, {})
     # Directories that become empty stay.
     emptied = store.make(edit_tree(tree.cid, {(b"a", b"b", b"c"): None}))
-    assert store.run(list_directory(store.run(resolve(emptied.cid, (b"a", b"b"))).cid)).entries == {}
+    assert store.run(list_directory(store.find(emptied.cid, b"a", b"b").cid)).entries == {}
     # A directory is replaced, and changed inside, in one go; and the same from nothing.
     moved = store.make(edit_tree(tree.cid, {(b"a",): None, (b"n",): middle, (b"n", b"d"): LINK, (b"n", b"c"): None}))
-    assert store.run(list_directory(store.run(lookup(moved.cid, b"n")).cid)).entries == {b"d": LINK}
+    assert store.run(list_directory(store.find(moved.cid, b"n").cid)).entries == {b"d": LINK}
     anew = store.make(edit_tree(tree.cid, {(b"a",): None, (b"a", b"z"): LINK}))
-    assert store.run(list_directory(store.run(lookup(anew.cid, b"a")).cid)).entries == {b"z": LINK}
+    assert store.run(list_directory(store.find(anew.cid, b"a").cid)).entries == {b"z": LINK}
     # Attributes of any kind of node; nothing has none.
     store.blocks[X] = b"x"
     private = store.make(edit_tree(tree.cid, {}, {(b"f",): PRIVATE}))
     assert store.run(lookup(private.cid, b"f")) == build_file(b"x", PRIVATE).link
-    for paths in ({(b"nothing",): PRIVATE}, {(b"a", b"nothing", b"here"): PRIVATE}):
+    missing: list[TreePath] = [(b"nothing",), (b"a", b"nothing", b"here")]
+    for path in missing:
         with pytest.raises(NotFound):
-            store.run(edit_tree(tree.cid, {}, paths))
-    for changes in ({(b"f", b"x"): LINK}, {(b"f", b"x", b"y"): LINK}):
+            store.run(edit_tree(tree.cid, {}, {path: PRIVATE}))
+    below_a_file: list[TreePath] = [(b"f", b"x"), (b"f", b"x", b"y")]
+    for path in below_a_file:
         with pytest.raises(NotADirectory):
-            store.run(edit_tree(tree.cid, changes))
+            store.run(edit_tree(tree.cid, {path: LINK}))
     assert store.make(edit_tree(tree.cid, {(): None})) == empty_directory().link
     assert store.make(edit_tree(None, {(): tree})) == tree
     assert store.make(edit_tree(None, {})) == empty_directory().link
 
 
-def test_a_deep_tree(store: Any) -> None:
+def test_a_deep_tree(store: Store) -> None:
     """Deeper than Python's stack: nothing here recurses over directories."""
     path = (b"d",) * 3000
     tree = store.make(edit_tree(None, {(*path, b"f"): LINK}))
@@ -320,7 +330,7 @@ def test_a_deep_tree(store: Any) -> None:
     assert len(store.run(reachable(other.cid))) == 3002
 
 
-def test_many_paths_are_asked_for_together(store: Any) -> None:
+def test_many_paths_are_asked_for_together(store: Store) -> None:
     """One request for each level going down, whatever the number of directories."""
     tree = store.make(edit_tree(None, {(b"%d" % a, b"%d" % b, b"f"): LINK for a in range(10) for b in range(10)}))
     store.forget_questions()
@@ -328,14 +338,14 @@ def test_many_paths_are_asked_for_together(store: Any) -> None:
     assert store.requests == 3
 
 
-def test_identity_cids_are_never_asked_for(store: Any) -> None:
+def test_identity_cids_are_never_asked_for(store: Store) -> None:
     """Neither as leaves nor as directories; they are in no list of blocks."""
     empty = empty_directory()
     block = empty.blocks[empty.link.cid]
     inline = Cid(b"\x01\x70\x00" + bytes((len(block),)) + block)
     file = Cid(b"\x01\x55\x00\x01x")
     tree = store.make(edit_tree(None, {(b"d",): Link(inline, 4), (b"d", b"f"): Link(file, 1), (b"e",): Link(inline, 4)}))
-    entry = store.run(resolve(tree.cid, (b"d", b"f")))
+    entry = store.find(tree.cid, b"d", b"f")
     assert store.run(read_file(entry.cid)) == b"x"
     assert store.run(leaves(file))[0].inline == b"x"
     assert len(store.run(reachable(tree.cid))) == 2
@@ -343,7 +353,7 @@ def test_identity_cids_are_never_asked_for(store: Any) -> None:
     assert codec_of(inline) == DAG_PB
 
 
-def test_an_error_of_the_source_comes_out(store: Any) -> None:
+def test_an_error_of_the_source_comes_out(store: Store) -> None:
     """An unreachable Hub is reported as that, not as a broken tree."""
 
     def unavailable(cids: Any) -> Any:
@@ -354,7 +364,7 @@ def test_an_error_of_the_source_comes_out(store: Any) -> None:
             drive(steps, unavailable)
 
 
-def test_gathered_steps_share_their_questions(store: Any) -> None:
+def test_gathered_steps_share_their_questions(store: Store) -> None:
     """Many folders are read in a few requests: a slow line is waited for once."""
     store.blocks[X] = b"x"
     assert store.run(gather([fetch([X]), fetch([X]), fetch([])])) == [{X: b"x"}, {X: b"x"}, {}]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from support.store import Store
 from support.unixfs import build_file
 
 from bucketfs.dag import (
@@ -50,14 +49,14 @@ X = cid_of(b"x")
 LINK = Link(X, 1)
 
 
-def node(store: Any, message: UnixFs, *links: tuple[Cid, bytes, int]) -> Link:
+def node(store: Store, message: UnixFs, *links: tuple[Cid, bytes, int]) -> Link:
     """Store a node that no builder of ours would make."""
     link, block = build_node(message, list(links))
     store.blocks[link.cid] = block
     return link
 
 
-def shard(store: Any, *links: tuple[Cid, bytes, int], fanout: int = 256, hash_type: int = 0x22) -> Link:
+def shard(store: Store, *links: tuple[Cid, bytes, int], fanout: int = 256, hash_type: int = 0x22) -> Link:
     return node(store, UnixFs(UnixFsType.SHARD, hash_type=hash_type, fanout=fanout), *links)
 
 
@@ -158,7 +157,7 @@ def test_sizes_fit_63_bits() -> None:
 
 
 @pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"a\0b", b"\xff", b"x" * 256])
-def test_names(store: Any, name: bytes) -> None:
+def test_names(store: Store, name: bytes) -> None:
     """Refused when set. Where one is met it hides nothing beside it: it is left out of listings, and edits keep it."""
     error = NameTooLong if len(name) > 255 else NameInvalid
     with pytest.raises(error):
@@ -185,7 +184,7 @@ def test_names(store: Any, name: bytes) -> None:
         assert store.run(list_directory(merged.link.cid)).impossible == (name,)
 
 
-def test_the_first_of_equal_names_counts(store: Any) -> None:
+def test_the_first_of_equal_names_counts(store: Store) -> None:
     """A rewrite drops the others; links out of order are read, and written in order."""
     other = Link(cid_of(b"y"), 1)
     block = b"".join(
@@ -200,7 +199,7 @@ def test_the_first_of_equal_names_counts(store: Any) -> None:
     assert edited == store.make(edit_directory(None, dict.fromkeys([b"a", b"b", b"c"], LINK)))
 
 
-def test_symlink_targets(store: Any) -> None:
+def test_symlink_targets(store: Store) -> None:
     """A link that no kernel takes is refused."""
     store.keep(symlink(b"x" * 4095))
     with pytest.raises(NameTooLong):
@@ -214,13 +213,13 @@ def test_symlink_targets(store: Any) -> None:
 
 
 @pytest.mark.parametrize("fanout", [0, 1, 4, 255, 2048, 1 << 40])
-def test_fanouts(store: Any, fanout: int) -> None:
+def test_fanouts(store: Store, fanout: int) -> None:
     """A shard with a fan-out that nobody writes is refused, whatever memory it would take."""
     with pytest.raises(Corrupt):
         store.run(list_directory(shard(store, fanout=fanout).cid))
 
 
-def test_other_fanouts_are_read_and_kept(store: Any) -> None:
+def test_other_fanouts_are_read_and_kept(store: Store) -> None:
     """A fan-out of 1,024 takes ten bits a level and three digits a name."""
     names = [b"n%d" % n for n in range(300)]
     from bucketfs.dag.dirs.hamt import ShardEditor
@@ -233,7 +232,7 @@ def test_other_fanouts_are_read_and_kept(store: Any) -> None:
     assert store.make(edit_directory(edited.cid, {b"more": None}, threshold=0)) == root
 
 
-def test_broken_shards(store: Any) -> None:
+def test_broken_shards(store: Store) -> None:
     """A shard that contradicts itself is refused and hides no entry."""
     name = b"name"
     index = name_hash(name) >> 56
@@ -259,7 +258,7 @@ def test_broken_shards(store: Any) -> None:
         store.run(list_directory(shard(store, hash_type=0x12).cid))
 
 
-def test_shards_end_where_the_hash_ends(store: Any) -> None:
+def test_shards_end_where_the_hash_ends(store: Store) -> None:
     """A shard in many of its parent's buckets, ten levels deep: refused after a few blocks, not after 40¹⁰."""
     prefixes = [b"%02X" % index for index in sorted({*range(40), *name_hash(b"n").to_bytes(8, "big")})]
     level = shard(store, *((X, prefix + b"n", 1) for prefix in prefixes))
@@ -272,7 +271,7 @@ def test_shards_end_where_the_hash_ends(store: Any) -> None:
         assert store.requests < 12
 
 
-def test_files_that_contradict_themselves(store: Any) -> None:
+def test_files_that_contradict_themselves(store: Store) -> None:
     """A file whose sizes do not add up is refused, not read in part."""
     store.blocks[X] = b"x"
     inner = node(store, UnixFs(UnixFsType.FILE, filesize=1, blocksizes=(1,)), (X, b"", 1))
@@ -294,7 +293,7 @@ def test_files_that_contradict_themselves(store: Any) -> None:
         leaf_data(X, b"x", 2)
 
 
-def test_a_file_has_few_levels(store: Any) -> None:
+def test_a_file_has_few_levels(store: Store) -> None:
     """A file of endlessly nested nodes ends in an error, not in a hang."""
     link = store.keep(build_file(b"x"))
     store.blocks[X] = b"x"
@@ -307,7 +306,7 @@ def test_a_file_has_few_levels(store: Any) -> None:
         store.run(read_file(link.cid))
 
 
-def test_a_small_dag_that_claims_a_large_file(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_dag_that_claims_a_large_file(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranges of it are read cheaply; all of its leaves at once are refused."""
     link, size = Link(X, 1), 1
     store.blocks[X] = b"x"
@@ -323,7 +322,7 @@ def test_a_small_dag_that_claims_a_large_file(store: Any, monkeypatch: pytest.Mo
     assert len(store.run(reachable(link.cid))) == 7
 
 
-def test_a_small_dag_that_claims_many_directories(store: Any) -> None:
+def test_a_small_dag_that_claims_many_directories(store: Store) -> None:
     """A few blocks that unfold into billions of folders are refused quickly."""
 
     def doubling(last: Link) -> Link:
@@ -343,7 +342,7 @@ def test_a_small_dag_that_claims_many_directories(store: Any) -> None:
     assert (comparison.top.count, comparison.distinct) == (2**40, 2)
 
 
-def test_trees_that_differ_in_their_encoding_only(store: Any) -> None:
+def test_trees_that_differ_in_their_encoding_only(store: Store) -> None:
     """The same directories, each in the one below twice, as CIDv0 and CIDv1: each pair is looked at once, and nothing differs."""
 
     def doubling(cid_version: int) -> Link:
@@ -358,7 +357,7 @@ def test_trees_that_differ_in_their_encoding_only(store: Any) -> None:
     assert len(store.asked) <= 80
 
 
-def test_shards_that_differ_in_their_encoding_only(store: Any) -> None:
+def test_shards_that_differ_in_their_encoding_only(store: Store) -> None:
     """A shard that stands in all buckets of its parent, seven levels deep, whose own entries are the same on both sides."""
     prefixes = [b"%02X" % index for index in range(256)]
 
@@ -390,7 +389,7 @@ def test_a_tree_that_unfolds() -> None:
             copies.open(cid_of(number.to_bytes(2, "big"), DAG_PB), 30)
 
 
-def test_what_is_taken_for_something_else(store: Any) -> None:
+def test_what_is_taken_for_something_else(store: Store) -> None:
     """A file is never listed as a folder, nor a folder read as a file."""
     directory, link = store.make(edit_directory(None, {b"a": LINK})), store.keep(symlink(b"t"))
     store.blocks[X] = b"x"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from support.store import Store
 from support.unixfs import build_file
 
 from bucketfs.dag import (
@@ -34,7 +35,7 @@ from bucketfs.dag.merge import merging, renames
 from bucketfs.dag.merge.differences import DEPTH_MAX
 from bucketfs.dag.merge.merging import MergeConflict
 from bucketfs.errors import Corrupt, InvalidArgument, NotADirectory, TooLarge
-from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
+from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes, Steps
 
 A = NodeAttributes
 
@@ -75,7 +76,7 @@ def d(**entries: Shape) -> D:
     return D(entries)
 
 
-def put(store: Any, shape: Shape, threshold: int = THRESHOLD) -> Link:
+def put(store: Store, shape: Shape, threshold: int = THRESHOLD) -> Link:
     match shape:
         case F():
             return store.keep(build_file(shape.data, shape.attributes))
@@ -86,7 +87,7 @@ def put(store: Any, shape: Shape, threshold: int = THRESHOLD) -> Link:
             return store.make(edit_directory(None, links, shape.attributes, threshold=threshold))
 
 
-def get(store: Any, cid: Cid) -> Shape:
+def get(store: Store, cid: Cid) -> Shape:
     info = node_info(cid, store.blocks[cid])
     match info.kind:
         case Kind.FILE:
@@ -106,16 +107,21 @@ def copy_name(name: bytes, taken: Callable[[bytes], bool]) -> bytes:
     return copy
 
 
+def merge_roots(roots: Iterable[Cid]) -> Steps[Merge]:
+    base, ours, theirs = roots
+    return merge_trees(base, ours, theirs, copy_name)
+
+
 class Merger:
     """Merges shapes through a store, and says what came out."""
 
-    def __init__(self, store: Any, threshold: int = THRESHOLD) -> None:
+    def __init__(self, store: Store, threshold: int = THRESHOLD) -> None:
         self.store = store
         self.threshold = threshold
 
     def run(self, base: Shape | None, ours: Shape, theirs: Shape) -> Merge:
-        roots = [None if one is None else put(self.store, one, self.threshold).cid for one in (base, ours, theirs)]
-        return self.of(*roots)
+        roots = [put(self.store, one, self.threshold).cid for one in (ours, theirs)]
+        return self.of(None if base is None else put(self.store, base, self.threshold).cid, *roots)
 
     def of(self, base: Cid | None, ours: Cid, theirs: Cid) -> Merge:
         self.store.forget_questions()
@@ -134,7 +140,7 @@ class Merger:
 
 
 @pytest.fixture
-def merger(store: Any) -> Merger:
+def merger(store: Store) -> Merger:
     return Merger(store)
 
 
@@ -314,7 +320,7 @@ def test_the_seed_is_the_hubs(merger: Merger) -> None:
     )
 
 
-def with_fields(store: Any, link: Link, unknown: bytes) -> Link:
+def with_fields(store: Store, link: Link, unknown: bytes) -> Link:
     """The same directory with a field that nobody here knows."""
     links, message = decode_node(store.blocks[link.cid])
     return store.keep(built_node(replace(message, unknown=unknown), list(links)))
@@ -547,7 +553,7 @@ def test_only_what_all_three_have_otherwise_is_asked_for(merger: Merger) -> None
         both = shape.entries["both"]
         allowed |= {put(store, one).cid for one in (shape, both, both.entries["deep"])}
     store.forget_questions()
-    store.run(merge_trees(*(put(store, one).cid for one in (base, ours, theirs)), copy_name))
+    store.run(merge_roots(put(store, one).cid for one in (base, ours, theirs)))
     assert set(store.asked) == allowed
     assert len(store.asked) == len(allowed)
     assert store.requests == 6
@@ -567,7 +573,7 @@ def test_the_base_is_left_alone_where_it_makes_no_difference(merger: Merger) -> 
     store = merger.store
     shapes = d(x=f("1", mtime_ns=1)), d(x=f("2", mtime_ns=2)), d(x=d(y=f("3", mtime_ns=3)))
     roots = [put(store, shape).cid for shape in shapes]
-    store.run(merge_trees(*roots, copy_name))
+    store.run(merge_roots(roots))
     assert put(store, shapes[0].entries["x"]).cid not in store.asked
     assert {put(store, shape.entries["x"]).cid for shape in shapes[1:]} <= set(store.asked)
 
@@ -591,7 +597,7 @@ def test_a_name_deleted_in_vain_costs_no_search(merger: Merger) -> None:
     made = D({f"n{n}": D({"x": f(str(n), mtime_ns=n)}) for n in range(100)})
     shapes = d(a=f("1"), b=f("1")), D({"b": f("1"), "new": made}), d(a=f("1"), b=f("2"))
     roots = [put(store, shape).cid for shape in shapes]
-    store.run(merge_trees(*roots, copy_name))
+    store.run(merge_roots(roots))
     assert store.asked == [*roots[1:], roots[0]]
 
 
@@ -613,7 +619,7 @@ def test_a_large_directory_costs_the_shards_that_changed(merger: Merger) -> None
     assert asked < 40
 
 
-def test_a_conflict_in_a_sharded_directory(store: Any) -> None:
+def test_a_conflict_in_a_sharded_directory(store: Store) -> None:
     """Conflicts in very large folders are kept as in small ones."""
     merger = Merger(store, threshold=700)
     many = {f"n{n}": f(str(n)) for n in range(60)}
@@ -623,7 +629,7 @@ def test_a_conflict_in_a_sharded_directory(store: Any) -> None:
     assert merged.conflicts == (MergeConflict((b"n5",), (b"n5~~~",), Side.OURS),)
 
 
-def chain(store: Any, levels: int, **leaves: str) -> Cid:
+def chain(store: Store, levels: int, **leaves: str) -> Cid:
     """A directory below a directory below … with some files at the end."""
     link = put(store, D({name: f(text) for name, text in leaves.items()}))
     for _ in range(levels):
@@ -636,14 +642,14 @@ def test_a_tree_deeper_than_the_stack(merger: Merger) -> None:
     """Deep paths are merged, whatever depth Python's stack has."""
     levels = sys.getrecursionlimit() + 100
     roots = [chain(merger.store, levels, **leaves) for leaves in ({"x": "1"}, {"x": "1", "o": "o"}, {"x": "2"})]
-    assert merger.store.run(merge_trees(*roots, copy_name)).link.cid == chain(merger.store, levels, x="2", o="o")
+    assert merger.store.run(merge_roots(roots)).link.cid == chain(merger.store, levels, x="2", o="o")
 
 
 def test_a_tree_deeper_than_is_allowed(merger: Merger) -> None:
     """An absurdly deep tree of another client is refused with an error."""
     roots = [chain(merger.store, DEPTH_MAX + 1, x=text) for text in "123"]
     with pytest.raises(Corrupt):
-        merger.store.run(merge_trees(*roots, copy_name))
+        merger.store.run(merge_roots(roots))
 
 
 def test_a_small_dag_that_claims_to_be_a_large_tree(merger: Merger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -651,13 +657,13 @@ def test_a_small_dag_that_claims_to_be_a_large_tree(merger: Merger, monkeypatch:
     monkeypatch.setattr(merging, "DIRECTORIES_MAX", 2000)
     roots = [doubled(merger.store, text) for text in "123"]
     with pytest.raises(TooLarge):
-        merger.store.run(merge_trees(*roots, copy_name))
+        merger.store.run(merge_roots(roots))
     monkeypatch.setattr(merging, "CHANGES_MAX", 1000)
     with pytest.raises(TooLarge):
-        merger.store.run(merge_trees(*roots, copy_name))
+        merger.store.run(merge_roots(roots))
 
 
-def doubled(store: Any, text: str) -> Cid:
+def doubled(store: Store, text: str) -> Cid:
     link = put(store, d(x=f(text)))
     for _ in range(40):
         link = store.make(edit_directory(None, {b"a": link, b"b": link}))
@@ -800,7 +806,9 @@ def by_the_rules(base: Shape | None, ours: Shape | None, theirs: Shape | None, s
         case Outcome.THEIRS | Outcome.OURS_BESIDE:
             return theirs
         case Outcome.MERGED:
-            return replace(ours if verdict.content is Side.OURS else theirs, attributes=verdict.attributes)
+            kept = ours if verdict.content is Side.OURS else theirs
+            assert kept is not None
+            return replace(kept, attributes=verdict.attributes)
     olds, mine, its = (side.entries if isinstance(side, D) else {} for side in (base, ours, theirs))
     merged = {}
     for name in sorted({**mine, **its}):
@@ -811,14 +819,14 @@ def by_the_rules(base: Shape | None, ours: Shape | None, theirs: Shape | None, s
         if act in (Outcome.OURS_BESIDE, Outcome.THEIRS_BESIDE):
             copy = copy_name(name.encode(), lambda candidate: candidate.decode() in {**mine, **its, **merged})
             merged[copy.decode()] = (mine if act is Outcome.OURS_BESIDE else its)[name]
-    kept = verdict.outcome is Outcome.MERGE_INSIDE or verdict.keep or merged
-    return D(merged, verdict.attributes) if kept else None
+    stays = verdict.outcome is Outcome.MERGE_INSIDE or verdict.keep or merged
+    return D(merged, verdict.attributes) if stays else None
 
 
 @relaxed
 @given(base=BASES, ours=edits(*CHANGING), theirs=edits(*CHANGING), threshold=st.sampled_from([0, 60, THRESHOLD]))
 def test_a_merge_is_what_the_rules_say(
-    new_store: Any, base: D, ours: list[Edit], theirs: list[Edit], threshold: int
+    new_store: type[Store], base: D, ours: list[Edit], theirs: list[Edit], threshold: int
 ) -> None:
     """The link of the result is that of the tree which the rules name, built from nothing: so it is canonical, too. And as many
     conflicts as there are names for which the rules have one."""
@@ -842,7 +850,7 @@ def test_a_merge_is_what_the_rules_say(
 @relaxed
 @given(base=BASES, ours=edits(*CHANGING), theirs=edits(*CHANGING))
 def test_a_merge_of_two_that_never_agreed_is_what_the_rules_say(
-    new_store: Any, base: D, ours: list[Edit], theirs: list[Edit]
+    new_store: type[Store], base: D, ours: list[Edit], theirs: list[Edit]
 ) -> None:
     """Without a base, too, each name gets what the table of rules says."""
     merger = Merger(new_store())
@@ -854,7 +862,7 @@ def test_a_merge_of_two_that_never_agreed_is_what_the_rules_say(
 
 @relaxed
 @given(base=BASES, changes=edits(*MOVING))
-def test_what_only_one_side_did_is_its_tree(new_store: Any, base: D, changes: list[Edit]) -> None:
+def test_what_only_one_side_did_is_its_tree(new_store: type[Store], base: D, changes: list[Edit]) -> None:
     """A merge with an unchanged side is the other side, block for block."""
     merger = Merger(new_store())
     new = done(base, changes)
@@ -866,7 +874,7 @@ def test_what_only_one_side_did_is_its_tree(new_store: Any, base: D, changes: li
 @relaxed
 @given(base=BASES, ours=edits(*MOVING), theirs=edits(*MOVING))
 def test_a_merge_is_the_same_the_other_way_round_and_loses_nothing(
-    new_store: Any, base: D, ours: list[Edit], theirs: list[Edit]
+    new_store: type[Store], base: D, ours: list[Edit], theirs: list[Edit]
 ) -> None:
     """The same but for who keeps the name of two files in conflict.
 
@@ -878,7 +886,9 @@ def test_a_merge_is_the_same_the_other_way_round_and_loses_nothing(
     one, other = done(base, ours), done(base, theirs)
     merged = merger.run(base, one, other)
     assert without_sides(merger, merged) == without_sides(merger, merger.run(base, other, one))
-    left, were = leaves_of(get(merger.store, merged.link.cid)), {content for _, content in leaves_of(base)}
+    tree = get(merger.store, merged.link.cid)
+    assert isinstance(tree, D)
+    left, were = leaves_of(tree), {content for _, content in leaves_of(base)}
     contents = {content for _, content in left}
     for side in (one, other):
         assert {content for _, content in leaves_of(side)} <= were | contents
@@ -931,14 +941,14 @@ def bare(shape: Any) -> Any:
 
 @relaxed
 @given(base=BASES, ours=edits(*CHANGING), theirs=edits(*CHANGING))
-def test_nobody_looks_where_two_agree(new_store: Any, base: D, ours: list[Edit], theirs: list[Edit]) -> None:
+def test_nobody_looks_where_two_agree(new_store: type[Store], base: D, ours: list[Edit], theirs: list[Edit]) -> None:
     """Only nodes are asked for that stand at a name where all three differ, unless something might have been moved."""
     merger = Merger(new_store())
     trees = [base, done(base, ours), done(base, theirs)]
     roots = [put(merger.store, tree).cid for tree in trees]
     merger.store.forget_questions()
-    merger.store.run(merge_trees(*roots, copy_name))
-    differing = [()]
+    merger.store.run(merge_roots(roots))
+    differing: list[Path] = [()]
     lost = False
     for path in {path for tree in trees for path in all_paths(tree)}:
         here = [look(tree, path) for tree in trees]

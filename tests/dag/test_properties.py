@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.store import Store
 from support.unixfs import build_file, file_root
 
 from bucketfs.dag import (
@@ -60,7 +61,9 @@ FULL = {b"n%d" % n: Link(cid_of(b"x"), 1) for n in range(400)}
 @example(history=[FULL, dict.fromkeys(list(FULL)[10:])], threshold=900)
 @example(history=[FULL, {name: None for name in FULL if name != b"n77"}], threshold=0)
 @example(history=[FULL, dict.fromkeys(FULL)], threshold=0)
-def test_a_directory_depends_on_its_entries_only(new_store: Any, history: list[dict], threshold: int) -> None:
+def test_a_directory_depends_on_its_entries_only(
+    new_store: type[Store], history: list[dict[bytes, Link | None]], threshold: int
+) -> None:
     """Any history of edits ends at the CID of a directory that is built at once."""
     store = new_store()
     entries: dict[bytes, Link] = {}
@@ -86,7 +89,7 @@ def test_a_directory_depends_on_its_entries_only(new_store: Any, history: list[d
 @relaxed
 @given(changes=CHANGES)
 @example(changes={b"n5": None})
-def test_an_edit_costs_what_it_changes(new_store: Any, changes: dict[bytes, Link | None]) -> None:
+def test_an_edit_costs_what_it_changes(new_store: type[Store], changes: dict[bytes, Link | None]) -> None:
     """Only shards on the way to the changes are asked for, unless the directory may have to become plain again."""
     store = new_store()
     root = store.make(edit_directory(None, FULL, threshold=0))
@@ -126,13 +129,13 @@ def flat(tree: Tree, path: tuple[bytes, ...] = ()) -> dict[tuple[bytes, ...], An
     return found
 
 
-def make_tree(store: Any, tree: Tree) -> Link:
+def make_tree(store: Store, tree: Tree) -> Link:
     """Build a tree directory by directory, from below."""
     entries = {name: make_entry(store, child) for name, child in tree.items()}
     return store.make(edit_directory(None, entries, threshold=THRESHOLD))
 
 
-def make_entry(store: Any, child: Any) -> Link:
+def make_entry(store: Store, child: Any) -> Link:
     """Files 0 and 1 are raw; 2 and 3 are dag-pb nodes, which look like directories from outside."""
     if isinstance(child, dict):
         return make_tree(store, child)
@@ -152,7 +155,7 @@ def naive_diff(old: Any, new: Any, path: tuple[bytes, ...] = ()) -> list[tuple[t
 
 @relaxed
 @given(old=DIRECTORIES, new=DIRECTORIES)
-def test_diff_is_the_naive_diff(new_store: Any, old: Tree, new: Tree) -> None:
+def test_diff_is_the_naive_diff(new_store: type[Store], old: Tree, new: Tree) -> None:
     """Other mounts hear of every change, and of nothing else."""
     store = new_store()
     old_root, new_root = make_tree(store, old), make_tree(store, new)
@@ -173,7 +176,7 @@ def test_diff_is_the_naive_diff(new_store: Any, old: Tree, new: Tree) -> None:
 
 @relaxed
 @given(old=DIRECTORIES, new=DIRECTORIES)
-def test_applying_a_diff_gives_the_new_tree(new_store: Any, old: Tree, new: Tree) -> None:
+def test_applying_a_diff_gives_the_new_tree(new_store: type[Store], old: Tree, new: Tree) -> None:
     """Editing many paths at once equals building from below."""
     store = new_store()
     old_root, new_root = make_tree(store, old), make_tree(store, new)
@@ -183,7 +186,7 @@ def test_applying_a_diff_gives_the_new_tree(new_store: Any, old: Tree, new: Tree
 
 @relaxed
 @given(old=DIRECTORIES, new=DIRECTORIES)
-def test_new_blocks_are_those_that_the_old_tree_lacks(new_store: Any, old: Tree, new: Tree) -> None:
+def test_new_blocks_are_those_that_the_old_tree_lacks(new_store: type[Store], old: Tree, new: Tree) -> None:
     """A push sends what is new; the Hub checks that nothing lacks."""
     store = new_store()
     old_root, new_root = make_tree(store, old), make_tree(store, new)
@@ -204,7 +207,9 @@ def test_new_blocks_are_those_that_the_old_tree_lacks(new_store: Any, old: Tree,
         max_size=6,
     ),
 )
-def test_editing_many_paths_is_editing_them_one_by_one(new_store: Any, tree: Tree, paths: Mapping) -> None:
+def test_editing_many_paths_is_editing_them_one_by_one(
+    new_store: type[Store], tree: Tree, paths: Mapping[tuple[bytes, ...], Any]
+) -> None:
     """A change is applied before those below it; a file in the way of something that is set refuses all of it."""
     store = new_store()
     root = make_tree(store, tree)
@@ -254,7 +259,7 @@ def put(tree: Tree, path: tuple[bytes, ...], child: Any) -> Tree | None:
     size=st.integers(0, 420),
 )
 def test_a_file_is_read_as_it_was_built(
-    new_store: Any, data: bytes, chunk: int, width: int, raw_leaves: bool, start: int, size: int
+    new_store: type[Store], data: bytes, chunk: int, width: int, raw_leaves: bool, start: int, size: int
 ) -> None:
     """Any range of any file reads as it was written."""
     store = new_store()
@@ -291,7 +296,7 @@ def test_a_file_given_leaf_by_leaf_is_the_file_built_as_a_whole(leaves_count: in
     assert blocks | dict(built.blocks) == whole.blocks
 
 
-def joined(store: Any, found: list[Any]) -> bytes:
+def joined(store: Store, found: list[Any]) -> bytes:
     return b"".join(
         leaf.inline if leaf.inline is not None else leaf_data(leaf.cid, store.blocks[leaf.cid], leaf.size) for leaf in found
     )
@@ -302,7 +307,7 @@ LAYOUTS = st.recursive(st.binary(max_size=6), lambda parts: st.tuples(st.binary(
 
 @relaxed
 @given(layout=LAYOUTS, identity=st.booleans(), start=st.integers(0, 30), size=st.integers(1, 30))
-def test_any_layout_is_read(new_store: Any, layout: Any, identity: bool, start: int, size: int) -> None:
+def test_any_layout_is_read(new_store: type[Store], layout: Any, identity: bool, start: int, size: int) -> None:
     """Bytes beside links, leaves of any kind and size at any depth, identity CIDs."""
     store = new_store()
     link, data = make_layout(store, layout, identity)
@@ -312,7 +317,7 @@ def test_any_layout_is_read(new_store: Any, layout: Any, identity: bool, start: 
     assert joined(store, found)[max(0, skipped) :][:size] == data[start : start + size]
 
 
-def make_layout(store: Any, layout: Any, identity: bool) -> tuple[Link, bytes]:
+def make_layout(store: Store, layout: Any, identity: bool) -> tuple[Link, bytes]:
     if isinstance(layout, bytes):
         if identity and len(layout) % 2:
             return Link(Cid(b"\x01\x55\x00" + bytes((len(layout),)) + layout), len(layout)), layout
@@ -392,7 +397,7 @@ def test_varints(number: int, before: bytes) -> None:
         uvarint_decode(encoded[:-1])
 
 
-def test_an_empty_directory_is_the_one_everybody_knows(store: Any) -> None:
+def test_an_empty_directory_is_the_one_everybody_knows(store: Store) -> None:
     """The empty folder has the CID that all other IPFS programs give it."""
     link = store.make(edit_directory(None, {}))
     assert link == empty_directory().link

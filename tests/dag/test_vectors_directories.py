@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support.store import Store
 from support.unixfs import build_file
 
 from bucketfs.dag import (
@@ -21,13 +22,13 @@ from bucketfs.dag import (
     edit_tree,
     empty_directory,
     list_directory,
-    lookup,
     multibase_encode,
     node_info,
     reachable,
     symlink,
 )
 from bucketfs.dag.car import car_read, car_write
+from bucketfs.dag.dirs import SHARD_THRESHOLD
 from bucketfs.dag.dirs.hamt import name_hash
 from bucketfs.dag.ipns import (
     NameRecord,
@@ -56,7 +57,7 @@ def path(text: str) -> tuple[bytes, ...]:
 class Maker:
     """Makes the entries that a vector describes, in its version of the layout."""
 
-    def __init__(self, store: Any, version: int) -> None:
+    def __init__(self, store: Store, version: int) -> None:
         self.store = store
         self.version = version
 
@@ -112,7 +113,7 @@ def entries_of(case: dict[str, Any], make: Maker, content: Content) -> Paths:
     }
 
 
-def test_directories(directories_case: dict[str, Any], store: Any, content: Content) -> None:
+def test_directories(directories_case: dict[str, Any], store: Store, content: Content) -> None:
     """Root, sizes and every dag-pb block of each directory; the tree read back has all blocks and no others."""
     case = directories_case
     if case["name"].startswith("mixed CID versions"):
@@ -131,21 +132,21 @@ def test_directories(directories_case: dict[str, Any], store: Any, content: Cont
     assert count_positions(store, cid_from_text(case["root"])) == case["per_level"]
 
 
-def make_mixed(case: dict[str, Any], store: Any) -> None:
+def make_mixed(case: dict[str, Any], store: Store) -> None:
     """What an old Hub leaves behind is read as it is; editing writes new directories in version 1."""
     store.blocks |= {cid_from_text(text): bytes.fromhex(block) for text, block in case["dag_pb_blocks_hex"].items()}
     leaf = store.keep(build_file(b"x\n"))
     root = cid_from_text(case["root"])
     edited = store.make(edit_tree(root, {path("a/b/y"): leaf}))
     assert store.run(list_directory(edited.cid)).entries.keys() == {b"a", b"x.txt"}
-    inner = store.run(lookup(edited.cid, b"a"))
+    inner = store.find(edited.cid, b"a")
     assert len(inner.cid) == 36
     back = store.make(edit_tree(edited.cid, {path("a/b/y"): None}))
     fresh = store.make(edit_tree(None, {path("a/b/x.txt"): leaf, path("x.txt"): leaf}))
     assert back == fresh
 
 
-def count_positions(store: Any, root: Cid) -> list[int]:
+def count_positions(store: Store, root: Cid) -> list[int]:
     """The number of nodes on each level, counting a block as often as it is linked."""
     counts: list[int] = []
     level = [root]
@@ -186,14 +187,14 @@ def hamt_entries(name: str) -> tuple[dict[str, str], int | None, int]:
     return dict.fromkeys([*names, "003640".ljust(17 if above else 16, "x")], "x"), 0 if above else None, 1
 
 
-def test_hamt(hamt_case: dict[str, Any], store: Any) -> None:
+def test_hamt(hamt_case: dict[str, Any], store: Store) -> None:
     """Large folders have the CIDs that other writers give them."""
     case = hamt_case
     contents, threshold, version = hamt_entries(case["name"])
     make = Maker(store, version)
     entries = {name: link for (name,), link in make.files(contents).items()}
-    limits = {} if threshold is None else {"threshold": threshold}
-    built = store.run(edit_directory(None, entries, cid_version=version, **limits))
+    limit = SHARD_THRESHOLD if threshold is None else threshold
+    built = store.run(edit_directory(None, entries, cid_version=version, threshold=limit))
     root = store.keep(built)
     assert cid_text(root.cid) == case["root"]
     assert root.tsize == case["cumulative_size"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support.store import Store
 from support.unixfs import build_file, file_root
 
 from bucketfs.dag import (
@@ -37,7 +38,7 @@ from bucketfs.types import Cid, Kind
 Content = Callable[[str, int], Iterator[bytes]]
 
 
-def test_files(files_case: dict[str, Any], content: Content, store: Any) -> None:
+def test_files(files_case: dict[str, Any], content: Content, store: Store) -> None:
     """Root, cumulative size, counts and the root block of every file; leaves are found again with their places."""
     case = files_case
     sizes: dict[Cid, int] = {}

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.store import Store
 from support.unixfs import build_file
 
 from bucketfs.dag import (
@@ -200,8 +201,9 @@ def outcome(verdict: Verdict, ours: Entry | None, theirs: Entry | None) -> Any:
             return "inside", verdict.attributes, verdict.keep
         case Outcome.OURS_BESIDE if ours is not None and theirs is not None and theirs.kind is not Kind.DIRECTORY:
             return {_bare(ours), _bare(theirs)}
-        case act:
-            return stands[act] and _bare(stands[act])
+        case _:
+            stands_here = stands[verdict.outcome]
+            return stands_here and _bare(stands_here)
 
 
 def _bare(entry: Entry) -> Entry:
@@ -344,7 +346,7 @@ def test_symlinks_and_directories() -> None:
     assert entry == Entry(Kind.DIRECTORY, plain.link.cid, A(mode=0o700))
 
 
-def test_a_sharded_directory(store: Any) -> None:
+def test_a_sharded_directory(store: Store) -> None:
     """A sharded folder is the same folder as a plain one."""
     names = {b"n%d" % n: Link(build_file(b"x").link.cid, 1) for n in range(50)}
     root = store.make(edit_directory(None, names, A(mode=0o700), threshold=100))
