@@ -15,7 +15,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import trio
-from support.world import ME, Clock, MemoryRemote
+from support.memory_remote import MemoryRemote
+from support.world import ME, Clock
 
 from bucketfs.cache import BlockCache
 from bucketfs.client import BucketDetails, BucketInfo, Credentials, PutResult

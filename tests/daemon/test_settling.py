@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from manybuckets import ManyBuckets, MemorySession, many_buckets
-from support.world import ME, MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import ME, World
 
 from bucketfs.daemon.control.conflicts import conflict_documents, settle_conflicts
 from bucketfs.daemon.mount_paths import Where
 from bucketfs.errors import IsADirectory, NotFound, Usage
-from bucketfs.sync import Pusher
 from bucketfs.vfs import Keep
 
 ALL = Where(Path("/m"), False, "")
@@ -23,7 +23,7 @@ async def elsewhere(folder: Path, remote: MemoryRemote, name: str, data: bytes) 
     """Another client writes a file."""
     other = await World(folder, remote).open()
     await other.write(name, data)
-    await Pusher(other.volume, remote, other.source, other.told.append).push()  # type: ignore[arg-type]
+    await other.pusher().push()  # type: ignore[arg-type]
     other.close()
 
 

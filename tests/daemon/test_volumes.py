@@ -13,7 +13,8 @@ import pytest
 import trio
 import trio.testing
 from manybuckets import ManyBuckets, MemorySession, many_buckets
-from support.world import ME, MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import ME, World
 
 from bucketfs.daemon.buckets import volumes
 from bucketfs.daemon.buckets.deleted import gone_buckets
@@ -21,7 +22,6 @@ from bucketfs.daemon.buckets.removals import recorded
 from bucketfs.daemon.control.status import removal_status, waiting_status
 from bucketfs.dag import cid_text, empty_directory
 from bucketfs.errors import Busy, Exists, NotEmpty, NotFound, Stale, Unavailable
-from bucketfs.sync import Pusher
 from bucketfs.types import ROOT_INODE, BucketKey, Cid, Kind
 from bucketfs.vfs import EntryChanged, RenameFlags, SetAttr
 
@@ -31,7 +31,7 @@ async def elsewhere(folder: Path, remote: MemoryRemote, files: dict[str, bytes])
     other = await World(folder, remote).open()
     for name, data in files.items():
         await other.write(name, data)
-    await Pusher(other.volume, remote, other.source, other.told.append).push()
+    await other.pusher().push()
     other.close()
 
 

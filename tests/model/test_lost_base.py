@@ -14,7 +14,8 @@ import trio
 from histories import paths, run_step
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
 from bucketfs.dag import drive, reachable
 from bucketfs.sync import BasePinner, Pusher
@@ -109,7 +110,7 @@ async def taken_in(folder: Path, remote: MemoryRemote, *, keep: bool) -> tuple[d
     refused = list(one.withheld.refused)
     world.close()
     reader = await World(folder.parent / f"reader {keep}", mine).open()
-    found = cast(dict[str, Seen], await reader.tree(times=True))
+    found = cast(dict[str, Seen], await reader.stat_tree())
     reader.close()
     return {plain(path): value for path, value in found.items()}, [plain(path) for path in refused]
 
@@ -119,4 +120,4 @@ def plain(path: str) -> str:
 
 
 def pusher(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)
+    return world.pusher()

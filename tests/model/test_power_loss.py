@@ -17,7 +17,8 @@ import trio
 from histories import paths, run_step
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support.world import ME, MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import ME, World
 from test_two_replicas import BEGINNING, OFFSETS, SIZES, Replica, Step, steps
 
 from bucketfs.types import Kind
@@ -125,14 +126,14 @@ async def play(folder: Path, limits: BatchLimits, history: Sequence[tuple[int, S
         replica.steps_count, replica.agreed = 1_000, None
         replica.own_roots.clear()
         await replica.sync()
-    trees = [await replica.world.tree(times=True) for replica in replicas]
+    trees = [await replica.world.stat_tree() for replica in replicas]
     assert trees[0] == trees[1]
     assert whole(kept) - dismissed - await replicas[0].contents() == set()
     for replica in replicas:
         assert not replica.world.volume.root.dirty and not replica.world.volume.push.truncated
         replica.world.close()
     fresh = await World(folder / "fresh", remote).open()
-    assert await fresh.tree(times=True) == trees[0]
+    assert await fresh.stat_tree() == trees[0]
     fresh.close()
 
 

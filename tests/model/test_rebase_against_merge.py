@@ -14,11 +14,11 @@ import trio
 from histories import paths, run_step
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.memory_remote import MemoryRemote
 from support.outcomes import COPY
-from support.world import MemoryRemote, World
+from support.world import World
 
 from bucketfs.dag import drive, merge_trees
-from bucketfs.sync import Pusher
 from bucketfs.types import Cid
 from bucketfs.vfs import conflict_name
 
@@ -54,7 +54,7 @@ BEGINNING: tuple[Step, ...] = (
 
 
 async def push(world: World) -> Cid:
-    await Pusher(world.volume, world.remote, world.source, world.told.append).push()
+    await world.pusher().push()
     return world.remote.at
 
 
@@ -99,7 +99,7 @@ async def shown(folder: Path, blocks: dict[Cid, bytes], root: Cid) -> list[tuple
     remote = MemoryRemote()
     remote.store, remote.at = blocks, root
     world = await World(folder, remote).open()
-    tree = await world.tree(times=True)
+    tree = await world.stat_tree()
     world.close()
     return sorted((COPY.sub("~", path), value) for path, value in tree.items())
 

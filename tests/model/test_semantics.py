@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from support.memory_remote import MemoryRemote
 from support.outcomes import INSIDE, NEW, ON_BOTH, ON_FOLDERS, SAME, Case, alone, cases, difference, needed, outcomes
-from support.world import MemoryRemote, World
-
-from bucketfs.sync import Pusher
+from support.world import World
 
 
 def test_the_document_has_every_pair() -> None:
@@ -36,7 +35,7 @@ async def run(world: World, steps: tuple[tuple[str, str, tuple[object, ...]], ..
 
 
 async def sync(world: World) -> None:
-    pusher = Pusher(world.volume, world.remote, world.source, world.told.append)
+    pusher = world.pusher()
     await pusher.push()
     if world.volume.base != world.remote.at:
         await pusher.rebaser.follow(world.remote.at)
@@ -71,7 +70,7 @@ async def test_every_cell_has_the_outcome_that_is_told(tmp_path: Path) -> None:
     first, second = await both(tmp_path, every, MemoryRemote())
     for world in (first, second, first):
         await sync(world)
-    trees = [await world.tree(times=True) for world in (first, second)]
+    trees = [await world.stat_tree() for world in (first, second)]
     assert trees[0] == trees[1]
     told = {number: cell for cell, number in zip([c for c, o in outcomes().items() if o != "-"], range(1000), strict=False)}
     wrong = [

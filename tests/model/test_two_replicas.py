@@ -24,7 +24,8 @@ import trio
 from histories import paths, run_step
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
 from bucketfs.errors import BucketfsError, Unavailable
 from bucketfs.sync import Pusher
@@ -173,7 +174,7 @@ async def play(folder: Path, count: int, limits: BatchLimits, history: Sequence[
             dismissed |= before - after
     for replica in [*replicas, *replicas, *replicas]:
         await replica.sync()
-    trees = [await replica.world.tree(times=True) for replica in replicas]
+    trees = [await replica.world.stat_tree() for replica in replicas]
     assert all(tree == trees[0] for tree in trees)
     lost = written - dismissed - await replicas[0].contents()
     assert lost == set()
@@ -181,7 +182,7 @@ async def play(folder: Path, count: int, limits: BatchLimits, history: Sequence[
         assert not replica.world.volume.root.dirty
         replica.world.close()
     fresh = await World(folder / "fresh", remote).open()
-    assert await fresh.tree(times=True) == trees[0]
+    assert await fresh.stat_tree() == trees[0]
     fresh.close()
 
 

@@ -16,7 +16,8 @@ import trio
 from histories import bodies, limits, paths, run_step
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
 from bucketfs.errors import Unavailable
 from bucketfs.sync import Pusher
@@ -118,7 +119,7 @@ async def history(folder: Path, steps: list[tuple[object, ...]], limits: BatchLi
     remote = MemoryRemote()
     world = await World(folder / "world", remote).open()
     for verb, *arguments in steps:
-        pusher = Pusher(world.volume, remote, world.source, world.told.append, limits=limits)
+        pusher = world.pusher(limits=limits)
         if verb == "push":
             done = await pusher.push()
             assert done is None or not done.conflicts
@@ -150,12 +151,12 @@ async def history(folder: Path, steps: list[tuple[object, ...]], limits: BatchLi
             expected = reference.do((verb, *arguments))
             got = await run_step(world, str(verb), tuple(arguments))
             assert got == expected or frozenset({got, expected}) in SAME, (verb, arguments[0], got, expected)
-    assert plain(await world.tree(times=True)) == reference.tree()
-    await Pusher(world.volume, remote, world.source, world.told.append).push()
-    before = await world.tree(times=True)
+    assert plain(await world.stat_tree()) == reference.tree()
+    await world.pusher().push()
+    before = await world.stat_tree()
     world.close()
     other = await World(folder / "other", remote).open()
-    assert await other.tree(times=True) == before
+    assert await other.stat_tree() == before
     other.close()
 
 

@@ -6,7 +6,7 @@ new one is there. tests/remote/test_contract.py holds it and the real Hub to the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Collection, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from bucketfs.client import PutResult
@@ -16,16 +16,27 @@ from bucketfs.remote import Look
 from bucketfs.types import Cid, Link, UploadId
 
 
+async def nothing() -> None:
+    """What happens around a swap unless a test says otherwise."""
+
+
+async def lose_the_answer() -> None:
+    """For ``after_swap``: the Hub has taken the root, and the client never hears of it."""
+    raise Unavailable("the answer was lost")
+
+
 @dataclass
 class MemoryRemote:
     """A bucket in memory. ``away`` makes every call fail as a Hub that is down, ``gone`` as one that has no such bucket any more;
-    ``refuses`` makes it refuse a new root, as to a reader."""
+    ``refuses`` makes it refuse a new root, as to a reader. ``before_swap`` and ``after_swap`` are awaited around each swap."""
 
     store: dict[Cid, bytes] = field(default_factory=dict)
     at: Cid = field(init=False)
     away: bool = False
     gone: bool = False
     refuses: bool = False
+    before_swap: Callable[[], Awaitable[None]] = nothing
+    after_swap: Callable[[], Awaitable[None]] = nothing
     bytes_put: int = 0
     swaps: int = 0
 
@@ -78,6 +89,7 @@ class MemoryRemote:
         return PutResult()
 
     async def swap(self, expected: Cid, new: Cid, upload: UploadId) -> None:
+        await self.before_swap()
         self._find()
         if self.refuses:
             raise Denied("readers do not swap")
@@ -97,3 +109,4 @@ class MemoryRemote:
             raise BlocksMissing(cids=missing)
         self.at = new
         self.swaps += 1
+        await self.after_swap()

@@ -18,6 +18,7 @@ from bucketfs.types import ROOT_INODE, BucketKey, Caller, Cid, Inode, Kind
 from bucketfs.vfs import (
     VFS,
     BaseTree,
+    BatchLimits,
     ContentLost,
     FileNode,
     InodeNumbers,
@@ -125,6 +126,10 @@ class World:
         await self.vfs.show(self.volume)
         return self
 
+    def pusher(self, *, attributes: bool = True, limits: BatchLimits | None = None) -> Pusher:
+        """What pushes this mount's changes and follows the Hub."""
+        return Pusher(self.volume, self.remote, self.source, self.told.append, attributes=attributes, limits=limits)
+
     def close(self) -> None:
         """End as a kill does: nothing more is recorded or pushed."""
         self.journal.close()
@@ -205,9 +210,13 @@ class World:
         await self.vfs.releasedir(handle)
         return sorted(found)
 
-    async def tree(self, path: str = "", times: bool = False) -> dict[str, object]:
-        """Everything below a path: contents of files, targets of links, ``None`` for folders; with modes and mtimes if asked."""
-        found: dict[str, object] = {}
+    async def tree(self, path: str = "") -> dict[str, object]:
+        """Everything below a path: contents of files, targets of links, ``None`` for folders."""
+        return {name: value for name, (value, _, _) in (await self.stat_tree(path)).items()}
+
+    async def stat_tree(self, path: str = "") -> dict[str, tuple[object, int, int]]:
+        """As `tree`, with modes and mtimes."""
+        found: dict[str, tuple[object, int, int]] = {}
         for name in await self.names(path):
             below = f"{path}/{name}" if path else name
             inode = await self.inode(below)
@@ -217,7 +226,7 @@ class World:
                 value = await self.read(below)
             elif attr.kind is Kind.SYMLINK:
                 value = "-> " + (await self.vfs.readlink(inode)).decode()
-            found[below] = (value, stat.S_IMODE(attr.mode), attr.mtime_ns) if times else value
+            found[below] = value, stat.S_IMODE(attr.mode), attr.mtime_ns
             if attr.kind is Kind.DIRECTORY:
-                found.update(await self.tree(below, times))
+                found.update(await self.stat_tree(below))
         return found

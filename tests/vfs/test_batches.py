@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
 from bucketfs.disk import Disk
 from bucketfs.errors import BucketfsError, Unavailable
@@ -71,7 +72,7 @@ async def test_old_before_new_and_all_in_the_end(tmp_path: Path) -> None:
         await world.mkdir(f"d{directory}")
     for name in names:
         await world.write(name, name.encode())
-    before = await world.tree(times=True)
+    before = await world.stat_tree()
     done = await pusher_of(world, nodes=10).push()
     assert done is not None and not world.volume.root.dirty
     assert len(remote.roots) >= 10
@@ -80,7 +81,7 @@ async def test_old_before_new_and_all_in_the_end(tmp_path: Path) -> None:
         files = {path for path, value in (await shown(tmp_path / f"{number}", remote, root)).items() if value is not None}
         assert files == set(names[: len(files)]) and had <= len(files) <= had + 10
         had = len(files)
-    assert await world.tree(times=True) == before
+    assert await world.stat_tree() == before
     world.close()
 
 
@@ -215,10 +216,10 @@ async def test_no_root_shows_half_a_rename(
         world.close()
         world = await World(folder / "here", remote).open()
         assert world.quarantined == []
-    tree = await world.tree(times=True)
+    tree = await world.stat_tree()
     stays = [content for content in contents(await world.tree()) if content in old]
     await pusher_of(world, nodes=nodes).push()
-    assert not world.volume.root.dirty and await world.tree(times=True) == tree
+    assert not world.volume.root.dirty and await world.stat_tree() == tree
     for number, root in enumerate(remote.roots):
         seen = contents(await shown(folder / f"{number}", remote, root))
         assert [content for content in seen if content in stays] == stays
@@ -290,17 +291,17 @@ async def test_a_kill_between_batches(tmp_path: Path, swaps: int, lost: bool) ->
     await world.rename("new1", "renamed")
     await world.unlink("new2")
     await world.write("new3", b"X", offset=1, truncate=False)
-    tree = await world.tree(times=True)
+    tree = await world.stat_tree()
     world.close()
     remote.away, remote.away_after = False, None
     world = await World(tmp_path / "here", remote).open()
-    assert world.quarantined == [] and await world.tree(times=True) == tree
+    assert world.quarantined == [] and await world.stat_tree() == tree
     done = await pusher_of(world, nodes=3).push()
     assert done is not None and done.conflicts == [] and not world.volume.root.dirty
-    assert await world.tree(times=True) == tree
+    assert await world.stat_tree() == tree
     world.close()
     fresh = await World(tmp_path / "fresh", remote).open()
-    assert await fresh.tree(times=True) == tree
+    assert await fresh.stat_tree() == tree
     fresh.close()
 
 
@@ -503,7 +504,7 @@ async def test_a_kill_at_every_disk_call_of_a_push_in_batches(tmp_path: Path, mo
         for number in range(7):
             await world.write(f"f{number}", b"%d" % number)
         await world.rename("d/old", "moved")
-        tree = await world.tree(times=True)
+        tree = await world.stat_tree()
         stopping.left = calls
         try:
             await pusher_of(world, nodes=2).push()
@@ -514,10 +515,10 @@ async def test_a_kill_at_every_disk_call_of_a_push_in_batches(tmp_path: Path, mo
         world.close()
         world = await World(tmp_path / f"{calls}", remote).open()
         assert world.quarantined == [] and world.journal.recovered.set_aside == []
-        assert await world.tree(times=True) == tree
+        assert await world.stat_tree() == tree
         done = await pusher_of(world, nodes=2).push()
         assert done is None or done.conflicts == []
-        assert await world.tree(times=True) == tree and not world.volume.root.dirty
+        assert await world.stat_tree() == tree and not world.volume.root.dirty
         world.close()
         if ended:
             assert calls > 10 and len(remote.roots) > 4

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
-from bucketfs.sync import Pace, Pusher, Scheduler
+from bucketfs.sync import Pace, Scheduler
 from bucketfs.vfs import BatchLimits
 
 HOUR_NS = 3600 * 10**9
@@ -51,7 +52,7 @@ async def eventually(question: Callable[[], bool], limit_s: int = 1800) -> None:
 
 @asynccontextmanager
 async def synced(world: World) -> AsyncGenerator[Scheduler, None]:
-    pusher = Pusher(world.volume, world.remote, world.source, world.told.append)
+    pusher = world.pusher()
     scheduler = Scheduler(world.volume, world.remote, pusher, Pace(2, 30))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(scheduler.run)
@@ -109,20 +110,20 @@ async def test_times_order_batches_and_conflicts_stay_right(tmp_path: Path, step
         await here.write(f"d/f{number}", b"%d" % number)
         await here.write("both", b"here %d" % number)
     await here.rename("d/f3", "moved")
-    tree = await here.tree(times=True)
+    tree = await here.stat_tree()
     here.close()
     here = await World(tmp_path / "here", remote).open()
-    assert here.quarantined == [] and await here.tree(times=True) == tree
+    assert here.quarantined == [] and await here.stat_tree() == tree
     await there.write("both", b"there")
-    await Pusher(there.volume, remote, there.source, there.told.append).push()
+    await there.pusher().push()
     limits = BatchLimits(nodes=3)
-    done = await Pusher(here.volume, remote, here.source, here.told.append, limits=limits).push()
+    done = await here.pusher(limits=limits).push()
     assert done is not None and len(done.conflicts) == 1
-    after = await here.tree(times=True)
-    assert after.pop("both")[0] == b"there"  # type: ignore[index]
+    after = await here.stat_tree()
+    assert after.pop("both")[0] == b"there"
     assert after.pop(done.conflicts[0]) == tree.pop("both")
     assert after == tree
-    await Pusher(there.volume, remote, there.source, there.told.append).rebaser.follow(remote.at)
-    assert await there.tree(times=True) == await here.tree(times=True)
+    await there.pusher().rebaser.follow(remote.at)
+    assert await there.stat_tree() == await here.stat_tree()
     here.close()
     there.close()

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from support.world import ME, MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import ME, World
 
 from bucketfs.errors import IsADirectory, NotFound
 from bucketfs.ops import Conflict
-from bucketfs.sync import Pace, Pusher, Scheduler
+from bucketfs.sync import Pace, Scheduler
 from bucketfs.vfs import EntryChanged, EntryGone, Invalidation, Keep, RenameFlags
 
 
@@ -31,7 +32,7 @@ class Two:
         """One round of the task that keeps a volume and its bucket the same."""
         scheduler = self.syncers.get(world)
         if scheduler is None:
-            pusher = Pusher(world.volume, self.remote, world.source, world.told.append)
+            pusher = world.pusher()
             scheduler = Scheduler(world.volume, self.remote, pusher, Pace(0, 0))
             self.syncers[world] = scheduler
         scheduler.root_moved()
@@ -104,7 +105,7 @@ async def test_a_kill_right_after_the_copy_was_made(tmp_path: Path) -> None:
         await two.first.write("d/more", b"x")
         await two.first.write("d/note", b"first again")
         await two.round(two.first)
-        pusher = Pusher(two.second.volume, two.remote, two.second.source, two.second.told.append)
+        pusher = two.second.pusher()
         await pusher.rebaser.follow(two.remote.at)
         assert len(two.listed) == 2
         before = two.listed
@@ -119,7 +120,7 @@ async def test_a_kill_before_the_checkpoint_makes_the_conflict_once(tmp_path: Pa
         await two.second.write("new", b"second")
         await two.first.write("new", b"first")
         await two.round(two.first)
-        pusher = Pusher(two.second.volume, two.remote, two.second.source, two.second.told.append)
+        pusher = two.second.pusher()
         two.second.volume.journal.checkpoint = None  # type: ignore[assignment, method-assign]
         with pytest.raises(TypeError):
             await pusher.rebaser.follow(two.remote.at)
@@ -231,8 +232,8 @@ async def test_settling(tmp_path: Path, keep: Keep) -> None:
             Keep.MINE: {EntryChanged(parent, copy), EntryChanged(parent, original)},
             Keep.THEIRS: {EntryGone(parent, copy, inode)},
             Keep.BOTH: set(),
-        }[keep]
-        assert told <= set(two.second.told)
+        }
+        assert told[keep] <= set(two.second.told)
         two.remote.away = False
         await two.again()
         assert two.listed == []

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from support import world
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
 from bucketfs.disk import Disk
-from bucketfs.sync import Pace, Pusher, Scheduler
+from bucketfs.sync import Pace, Scheduler
 
 
 class Killed(BaseException):
@@ -42,7 +43,7 @@ class Killing(Disk):
 
 
 async def one_round(one: World) -> None:
-    pusher = Pusher(one.volume, one.remote, one.source, one.told.append)
+    pusher = one.pusher()
     scheduler = Scheduler(one.volume, one.remote, pusher, Pace(0, 0))
     scheduler.root_moved()
     await scheduler._round()

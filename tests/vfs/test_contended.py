@@ -6,17 +6,13 @@ import random
 from pathlib import Path
 
 import pytest
-from support.world import ME, MemoryRemote, World
+from support.memory_remote import MemoryRemote, nothing
+from support.world import ME, World
 
 from bucketfs.errors import Stale
-from bucketfs.sync import Pusher
 from bucketfs.vfs import SetAttr
 
 SIZE = 1_000_000
-
-
-def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def test_a_push_that_lost_the_swap_builds_only_what_changed_since(tmp_path: Path) -> None:
@@ -26,33 +22,32 @@ async def test_a_push_that_lost_the_swap_builds_only_what_changed_since(tmp_path
     bodies = {name: random.Random(number).randbytes(SIZE) for number, name in enumerate("abcd")}
     for name, body in bodies.items():
         await world.write(name, body)
-    true_swap, lost = remote.swap, 0
+    lost = 0
 
-    async def late(*arguments: object) -> None:
+    async def late() -> None:
         """The other one is quicker, three times; meanwhile one of the files here is written to and another's mode is changed."""
         nonlocal lost
         if lost < 3:
             lost += 1
-            remote.swap = true_swap  # type: ignore[method-assign]
-            await pusher_of(other).rebaser.follow(remote.at)
+            remote.before_swap = nothing
+            await other.pusher().rebaser.follow(remote.at)
             await other.write(f"theirs {lost}", b"x")
-            await pusher_of(other).push()
-            remote.swap = late  # type: ignore[assignment, method-assign]
+            await other.pusher().push()
+            remote.before_swap = late
             if lost == 2:
                 bodies["a"] = b"changed" + bodies["a"][7:]
                 await world.write("a", b"changed", truncate=False)
                 await world.chmod("b", 0o600)
-        await true_swap(*arguments)  # type: ignore[arg-type]
 
-    remote.swap = late  # type: ignore[assignment, method-assign]
-    pusher = pusher_of(world)
+    remote.before_swap = late
+    pusher = world.pusher()
     done = await pusher.push()
     assert done is not None and lost == 3 and done.conflicts == []
     # Four files, then the two that changed, and folders.
     assert 6 * SIZE < pusher.total.bytes_made < 6.1 * SIZE
     wanted = bodies | {f"theirs {number}": b"x" for number in (1, 2, 3)}
     assert await world.tree() == wanted
-    await pusher_of(other).rebaser.follow(remote.at)
+    await other.pusher().rebaser.follow(remote.at)
     assert await other.tree() == wanted
     for one in (world, other):
         one.close()
@@ -65,7 +60,7 @@ async def test_a_name_that_was_just_replaced_is_not_opened_for_writing(tmp_path:
     await other.mkdir("d")
     for name in ("log", "removed", "d/below"):
         await other.write(name, b"base")
-    await pusher_of(other).push()
+    await other.pusher().push()
     world = await World(tmp_path / "world", remote).open()
     names = ("log", "removed", "d", "d/below")
     inodes = {name: await world.inode(name) for name in names}
@@ -74,8 +69,8 @@ async def test_a_name_that_was_just_replaced_is_not_opened_for_writing(tmp_path:
     await other.unlink("removed")
     await other.unlink("d/below")
     await other.rmdir("d")
-    await pusher_of(other).push()
-    await pusher_of(world).rebaser.follow(remote.at)
+    await other.pusher().push()
+    await world.pusher().rebaser.follow(remote.at)
     for name in ("log", "removed", "d/below"):
         for flags in (os.O_RDWR, os.O_WRONLY, os.O_RDONLY | os.O_TRUNC):
             with pytest.raises(Stale):

@@ -6,19 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
-from support.world import ME, MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import ME, World
 
 from bucketfs.dag import cid_of, drive, edit_directory
 from bucketfs.errors import Corrupt
-from bucketfs.sync import Pusher
 from bucketfs.types import Cid, Link
 from bucketfs.vfs.tree.base_tree import DAMAGED_S
 
 BIG = 300_000
-
-
-def pusher(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def bucket(tmp_path: Path) -> tuple[World, Cid, bytes]:
@@ -28,7 +24,7 @@ async def bucket(tmp_path: Path) -> tuple[World, Cid, bytes]:
     await maker.mkdir("d")
     for name in "abc":
         await maker.write(f"d/{name}", name.encode() * BIG)
-    await pusher(maker).push()
+    await maker.pusher().push()
     cid = (await maker.volume.tree.base_tree.resolve(remote.at, [b"d", b"b"])).cid
     maker.close()
     here = await World(tmp_path / "here", remote).open()
@@ -58,7 +54,7 @@ async def test_damaged_root_block_can_be_unlinked_moved_and_written_anew(tmp_pat
     assert here.quarantined == []
     assert await here.read("moved") == b"anew"
     await here.unlink("moved")
-    await pusher(here).push()
+    await here.pusher().push()
     there = await World(tmp_path / "there", here.remote).open()
     assert sorted(await there.tree()) == ["d", "d/a", "d/c"]
 
@@ -93,7 +89,7 @@ async def test_a_link_to_what_is_no_file_is_listed_and_keeps_nothing_else_from_b
     await here.write("file", b"old")
     await here.mkdir("d")
     await here.write("d/file", b"d")
-    await pusher(here).push()
+    await here.pusher().push()
     folder = await here.volume.tree.base_tree.resolve(remote.at, [b"d"])
     remote.store[cid] = block
     inner = drive(edit_directory(folder.cid, {b"odd": Link(cid, len(block))}), remote._get)
@@ -102,7 +98,7 @@ async def test_a_link_to_what_is_no_file_is_listed_and_keeps_nothing_else_from_b
     remote.store.update(outer.blocks)
     remote.at = outer.link.cid
     await here.write("file", b"ours")
-    await pusher(here).push()
+    await here.pusher().push()
     assert await here.names("d") == ["file", "odd"]
     names = await here.names()
     assert names[:2] == ["d", "file"]
@@ -118,18 +114,18 @@ async def test_a_folder_that_is_lost_keeps_no_rename_from_being_dealt_with(tmp_p
     """To find where something went, trees are compared as a whole; when they cannot be, both names are kept."""
     here, _, _ = await bucket(tmp_path)
     await here.write("file", b"old")
-    await pusher(here).push()
+    await here.pusher().push()
     remote = here.remote
     there = await World(tmp_path / "there", remote).open()
     await here.write("file", b"ours")
     await there.rename("file", "moved")
     await there.write("d/new", b"new")
-    await pusher(there).push()
+    await there.pusher().push()
     lost = (await there.volume.tree.base_tree.resolve(remote.at, [b"d"])).cid
     there.close()
     here.source.forget()
     del remote.store[lost]
-    await pusher(here).rebaser.follow(remote.at)
+    await here.pusher().rebaser.follow(remote.at)
     assert await here.names() == ["d", "file", "moved"]
     assert (await here.read("file"), await here.read("moved")) == (b"ours", b"old")
     here.close()

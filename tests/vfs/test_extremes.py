@@ -8,23 +8,19 @@ from collections.abc import AsyncIterable, Sequence
 from pathlib import Path
 
 import pytest
+from support.memory_remote import MemoryRemote
 from support.unixfs import build_file
-from support.world import ME, MemoryRemote, World
+from support.world import ME, World
 
 from bucketfs.client import PutResult
 from bucketfs.dag import LEAF_SIZE
 from bucketfs.errors import TooLarge, Unavailable
-from bucketfs.sync import Pusher
 from bucketfs.types import ROOT_INODE, Cid, FileHandle, Inode, UploadId
 from bucketfs.vfs import FileNode
 from bucketfs.vfs.tree.file_io import SIZE_MAX
 
 DEPTH = 1100
 """More folders in each other than Python has frames; a path of 2,200 bytes, which Linux allows."""
-
-
-def pusher(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def dig(world: World, depth: int = DEPTH) -> Inode:
@@ -53,7 +49,7 @@ async def test_deep_tree_is_pushed(tmp_path: Path) -> None:
     here = await World(tmp_path / "here", remote).open()
     await make(here, await dig(here), b"f", b"deep down")
     assert sum(1 for _ in here.volume.tree.dirty_nodes()) == DEPTH + 2
-    await pusher(here).push()
+    await here.pusher().push()
     assert not here.volume.root.dirty
     there = await World(tmp_path / "there", remote).open()
     assert (await there.vfs.lookup(await descend(there), b"f")).size_bytes == len(b"deep down")
@@ -63,7 +59,7 @@ async def test_deep_tree_is_pushed(tmp_path: Path) -> None:
 async def test_deep_tree_survives_a_checkpoint_and_a_kill(tmp_path: Path) -> None:
     here = await World(tmp_path / "here", MemoryRemote()).open()
     await make(here, await dig(here), b"f", b"deep down")
-    await pusher(here).checkpoints.write()
+    await here.pusher().checkpoints.write()
     here.close()
     again = await World(tmp_path / "here", here.remote).open()
     assert again.quarantined == []
@@ -74,13 +70,13 @@ async def test_deep_tree_is_rebased(tmp_path: Path) -> None:
     remote = MemoryRemote()
     here = await World(tmp_path / "here", remote).open()
     last = await dig(here, 600)
-    await pusher(here).push()
+    await here.pusher().push()
     there = await World(tmp_path / "there", remote).open()
     await make(there, await descend(there, 600), b"theirs", b"theirs")
     await make(here, last, b"ours", b"ours!")
-    await pusher(here).push()
-    await pusher(there).push()
-    await pusher(here).rebaser.follow(remote.at)
+    await here.pusher().push()
+    await there.pusher().push()
+    await here.pusher().rebaser.follow(remote.at)
     for world in (here, there):
         at = await descend(world, 600)
         assert (await world.vfs.lookup(at, b"ours")).size_bytes == 5
@@ -96,7 +92,7 @@ async def interrupted(world: World, handle: FileHandle, node: FileNode, times: i
         raise Unavailable("cut off")
 
     world.remote.put = put  # type: ignore[method-assign]
-    one = pusher(world)
+    one = world.pusher()
     for _ in range(times):
         with pytest.raises(Unavailable):
             await one.push()
@@ -106,7 +102,7 @@ async def interrupted(world: World, handle: FileHandle, node: FileNode, times: i
 async def test_layers_of_failed_pushes_do_not_pile_up(tmp_path: Path) -> None:
     here = await World(tmp_path / "here", MemoryRemote()).open()
     await here.write("log", b"x" * 1000)
-    await pusher(here).push()
+    await here.pusher().push()
     node = here.volume.root.children[b"log"]
     assert isinstance(node, FileNode)
     handle = (await here.vfs.open(node.inode, os.O_RDWR, ME)).handle
@@ -123,12 +119,12 @@ async def test_layers_of_failed_pushes_do_not_pile_up(tmp_path: Path) -> None:
     again = await World(tmp_path / "here", here.remote).open()
     assert await again.read("log") == body
     await again.write("log", b"last", 0, truncate=False)
-    await pusher(again).checkpoints.write()
+    await again.pusher().checkpoints.write()
     again.close()
 
     last = await World(tmp_path / "here", here.remote).open()
     assert await last.read("log") == b"last" + body[4:]
-    await pusher(last).push()
+    await last.pusher().push()
     there = await World(tmp_path / "there", here.remote).open()
     assert await there.read("log") == b"last" + body[4:]
 
@@ -145,7 +141,7 @@ async def test_sparse_file_of_the_greatest_size_is_pushed_in_no_time(tmp_path: P
         await here.read("disk.img")
     await here.write("disk.img", b"middle", 5 << 40, truncate=False)
     begin_s = time.perf_counter()
-    await pusher(here).push()
+    await here.pusher().push()
     assert time.perf_counter() - begin_s < 5  # measured: 0.04 s
     there = await World(tmp_path / "there", here.remote).open()
     inode = await there.inode("disk.img")
@@ -167,7 +163,7 @@ async def test_large_files_are_built_as_from_their_bytes(tmp_path: Path, leaves:
         for place in places:
             await here.write("f", b"abc", place, truncate=False)
             bytes_now[place : place + 3] = b"abc"
-        await pusher(here).push()
+        await here.pusher().push()
         link = await here.volume.tree.base_tree.resolve(here.remote.at, [b"f"])
         attributes = here.volume.root.children[b"f"].attributes
         assert link == build_file(bytes(bytes_now), attributes).link

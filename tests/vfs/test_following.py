@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
-from bucketfs.sync import Pace, Pusher, Scheduler
+from bucketfs.sync import Pace, Scheduler
 from bucketfs.types import Cid
 
 LONG_S = 10_000.0
@@ -15,7 +16,7 @@ LONG_S = 10_000.0
 
 @asynccontextmanager
 async def synced(world: World, pace: Pace) -> AsyncGenerator[Scheduler, None]:
-    pusher = Pusher(world.volume, world.remote, world.source, world.told.append)
+    pusher = world.pusher()
     scheduler = Scheduler(world.volume, world.remote, pusher, pace)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(scheduler.run)
@@ -94,7 +95,7 @@ async def test_many_folders_changed_on_both_sides_are_compared_in_few_requests(t
         return await true_blocks(cids)
 
     remote.blocks = blocks  # type: ignore[method-assign]
-    pusher = Pusher(here.volume, here.remote, here.source, here.told.append)
+    pusher = here.pusher()
     await pusher.rebaser.follow(remote.at)
     assert len(calls) < 10, calls
     assert sorted(await here.names("d7")) == ["mine", "old", "theirs"]

@@ -5,11 +5,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from support.memory_remote import MemoryRemote
 from support.unixfs import build_file
-from support.world import MemoryRemote, World
+from support.world import World
 
 from bucketfs.dag import drive, edit_directory
-from bucketfs.sync import Pusher
 from bucketfs.types import NO_ATTRIBUTES, ROOT_INODE, Inode, Link
 from bucketfs.vfs import Attr, InodeNumbers
 
@@ -18,7 +18,7 @@ async def pushed_files(folder: Path, remote: MemoryRemote, names: list[str]) -> 
     world = await World(folder, remote).open()
     for name in names:
         await world.write(name, name.encode())
-    assert await Pusher(world.volume, remote, world.source, world.told.append).push() is not None
+    assert await world.pusher().push() is not None
     world.close()
 
 
@@ -93,10 +93,6 @@ def test_a_clean_end_wastes_no_number(tmp_path: Path) -> None:
 # What stands at a place may be another thing since it was last seen
 
 
-def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)
-
-
 async def seen_and_forgotten(world: World, path: str) -> Attr:
     attr = await world.vfs.getattr(await world.inode(path))
     world.vfs.forget([(attr.inode, 100)])
@@ -110,13 +106,13 @@ async def test_other_bytes_of_the_same_length_and_mtime_are_known_by_number_and_
     await other.mkdir("d")
     await other.write("d/f", b"v1")
     await other.write("d/same", b"s")
-    await pusher_of(other).push()
+    await other.pusher().push()
     world = await World(tmp_path / "world", remote).open()
     before = {path: await seen_and_forgotten(world, path) for path in ("d/f", "d/same", "d")}
     await other.write("d/f", b"v2")
     await other.utime("d/f", before["d/f"].mtime_ns)
-    await pusher_of(other).push()
-    await pusher_of(world).rebaser.follow(remote.at)
+    await other.pusher().push()
+    await world.pusher().rebaser.follow(remote.at)
     after = {path: await seen_and_forgotten(world, path) for path in ("d/f", "d/same", "d")}
     assert after["d/same"] == before["d/same"] and after["d"].inode == before["d"].inode
     assert (after["d/f"].mtime_ns, after["d/f"].size_bytes) == (before["d/f"].mtime_ns, 2)
@@ -137,7 +133,7 @@ async def test_other_bytes_without_an_mtime_get_the_time_that_the_hub_says(tmp_p
         tree = drive(edit_directory(remote.at, {b"f": link}), lambda cids: {cid: remote.store[cid] for cid in cids})
         remote.store.update(tree.blocks)
         remote.at = tree.link.cid
-        await pusher_of(world).rebaser.follow(remote.at)
+        await world.pusher().rebaser.follow(remote.at)
 
     world.volume.tree.learn_times(1_000_000_000_000, {})
     await set_plainly(b"v1")
@@ -156,13 +152,13 @@ async def test_a_push_a_rename_and_a_restart_leave_a_number_as_it_is(tmp_path: P
     await world.write("d/f", b"1")
     await world.symlink("d/link", "f")
     first = {path: await world.inode(path) for path in ("d", "d/f", "d/link")}
-    await pusher_of(world).push()
+    await world.pusher().push()
     assert {path: (await seen_and_forgotten(world, path)).inode for path in reversed(first)} == dict(reversed(first.items()))
     await world.write("d/f", b"22")
-    await pusher_of(world).push()
+    await world.pusher().push()
     assert (await seen_and_forgotten(world, "d/f")).inode == first["d/f"]
     await world.rename("d/f", "moved")
-    await pusher_of(world).push()
+    await world.pusher().push()
     attr = await seen_and_forgotten(world, "moved")
     world.close()
     again = await World(tmp_path / "one", remote).open()

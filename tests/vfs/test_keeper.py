@@ -8,20 +8,17 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
 from bucketfs.dag import cid_of, directory_block, drive, edit_directory, list_directory
 from bucketfs.disk import Disk
 from bucketfs.errors import DiskFailed, NoSpace
-from bucketfs.sync import BasePinner, Pusher
+from bucketfs.sync import BasePinner
 from bucketfs.sync import base_pinner as pinner_module
 from bucketfs.types import Cid, Link
 
 BIG = 300_000
-
-
-def pusher(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 def pinner(world: World) -> BasePinner:
@@ -36,7 +33,7 @@ async def bucket(tmp_path: Path) -> World:
         await maker.mkdir(folder)
     for name in ("d/a", "d/b", "d/e/f", "x/y/z"):
         await maker.write(name, name.encode() * BIG)
-    await pusher(maker).push()
+    await maker.pusher().push()
     maker.close()
     return await World(tmp_path / "here", remote).open()
 
@@ -176,7 +173,7 @@ async def test_what_has_waited_is_synced_and_what_is_pushed_is_given_back(
         nursery.start_soon(pinner(here).run)
         await here.write("d/new", b"new")
         await until(lambda: len(kept) == 2 and not kept.unsynced)
-        await pusher(here).push()
+        await here.pusher().push()
         await until(lambda: kept.size_bytes == 0)
         nursery.cancel_scope.cancel()
     assert list((tmp_path / "here/journal/base").iterdir()) == []
@@ -207,8 +204,8 @@ async def test_after_a_rebase_the_new_base_is_kept(tmp_path: Path) -> None:
     before = {await link(here, ""), await link(here, "d")}
     there = await World(tmp_path / "there", here.remote).open()
     await there.write("d/theirs", b"theirs")
-    await pusher(there).push()
-    await pusher(here).rebaser.follow(here.remote.at)
+    await there.pusher().push()
+    await here.pusher().rebaser.follow(here.remote.at)
     assert here.volume.root.dirty
     await one.round()
     after = {await link(here, ""), await link(here, "d")}

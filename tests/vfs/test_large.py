@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 from support.world import World
-from test_refused import StrictRemote
+from vfs.test_refused import StrictRemote
 
 from bucketfs.client import PutResult
 from bucketfs.dag import block_links
 from bucketfs.errors import OverQuota
-from bucketfs.sync import Pusher
 from bucketfs.types import Cid, UploadId
 from bucketfs.vfs import StorageLimit
 
@@ -46,10 +45,6 @@ class LimitedRemote(StrictRemote):
         await super().swap(expected, new, upload)
 
 
-def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)
-
-
 async def test_the_large_file_waits_also_in_a_new_folder(tmp_path: Path) -> None:
     remote = LimitedRemote(limit_bytes=100 * KIB)
     world = await World(tmp_path, remote).open()
@@ -57,7 +52,7 @@ async def test_the_large_file_waits_also_in_a_new_folder(tmp_path: Path) -> None
     await world.mkdir("d")
     await world.write("d/large", bytes(range(256)) * 600)
     await world.write("d/b", b"b")
-    pusher = pusher_of(world)
+    pusher = world.pusher()
     await pusher.push()
     assert remote.paths() == {"a", "d", "d/b"}
     assert pusher.withheld.refused == {"d/large": "quota exhausted"}
@@ -84,7 +79,7 @@ async def test_an_overwritten_file_keeps_what_the_hub_has(tmp_path: Path) -> Non
     remote = LimitedRemote()
     world = await World(tmp_path, remote).open()
     await world.write("a", b"old")
-    pusher = pusher_of(world)
+    pusher = world.pusher()
     await pusher.push()
     remote.limit_bytes = 50 * KIB
     await world.write("a", bytes(range(256)) * 400)
@@ -95,7 +90,7 @@ async def test_an_overwritten_file_keeps_what_the_hub_has(tmp_path: Path) -> Non
     world.close()
     again = await World(tmp_path, remote).open()
     assert await again.read("a") == bytes(range(256)) * 400
-    pusher = pusher_of(again)
+    pusher = again.pusher()
     await pusher.push()
     assert list(pusher.withheld.large) == ["a"]
     again.close()
@@ -106,7 +101,7 @@ async def test_as_many_as_fit_go(tmp_path: Path) -> None:
     world = await World(tmp_path, remote).open()
     for number in range(20):
         await world.write(f"f{number}", bytes([number]) * (number + 1) * 10 * KIB)
-    pusher = pusher_of(world)
+    pusher = world.pusher()
     await pusher.push()
     waits = sorted(pusher.withheld.large, key=lambda name: int(name[1:]))
     # The largest wait, and half of the room is used at least.
@@ -126,7 +121,7 @@ async def test_what_does_not_fit_is_not_sent(tmp_path: Path) -> None:
     # The limit is heard of only now.
     world.volume.push.limits = (room,)
     room.grown_bytes = world.volume.push.grown_bytes
-    pusher = pusher_of(world)
+    pusher = world.pusher()
     await pusher.push()
     assert remote.paths() == {"a", "b"} and remote.bytes_put < 70 * KIB
     assert list(pusher.withheld.large) == ["large"]
@@ -143,6 +138,6 @@ async def test_a_limit_that_no_file_is_to_blame_for(tmp_path: Path) -> None:
     world = await World(tmp_path, remote).open()
     await world.mkdir("d")
     with pytest.raises(OverQuota):
-        await pusher_of(world).push()
+        await world.pusher().push()
     assert world.volume.root.dirty
     world.close()

@@ -6,10 +6,10 @@ import random
 from pathlib import Path
 
 import pytest
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
 from bucketfs.dag import FILE_WIDTH, LEAF_SIZE, FileTree, cid_of, drive, list_directory
-from bucketfs.sync import Pusher
 from bucketfs.types import Cid
 
 WINDOW = FILE_WIDTH * LEAF_SIZE
@@ -48,7 +48,7 @@ async def test_edits_of_a_large_file(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()
-    pusher = Pusher(world.volume, remote, world.source, world.told.append, attributes=False)
+    pusher = world.pusher(attributes=False)
     wanted = Leaves()
     await world.write("f", b"")
     for number in range(12):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from support.world import ME, MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import ME, World
 
 from bucketfs.errors import BucketfsError, Corrupt, Denied, DiskFailed, NoSpace, OverQuota, ReadOnly
 from bucketfs.types import FileHandle, Inode
@@ -58,7 +59,8 @@ async def opened(world: World, path: str, flags: int = os.O_RDWR) -> FileHandle:
 async def test_every_error_breaks_the_file_until_the_kernel_is_right(
     tmp_path: Path, failing: Failing, error: type[BucketfsError]
 ) -> None:
-    here = await Slow(tmp_path / "here", MemoryRemote()).open()
+    here = Slow(tmp_path / "here", MemoryRemote())
+    await here.open()
     await here.write("f", b"abcd")
     inode = await here.inode("f")
     first, second = await opened(here, "f"), await opened(here, "f")
@@ -95,7 +97,8 @@ async def test_every_error_breaks_the_file_until_the_kernel_is_right(
 
 
 async def test_who_begins_anew_is_told_nothing(tmp_path: Path, failing: Failing) -> None:
-    here = await Slow(tmp_path / "here", MemoryRemote()).open()
+    here = Slow(tmp_path / "here", MemoryRemote())
+    await here.open()
     await here.write("f", b"abcd")
     handle = await opened(here, "f")
     failing.error = NoSpace
@@ -195,7 +198,8 @@ async def test_a_write_does_not_overtake_one_that_waits_for_room(tmp_path: Path,
 async def test_a_file_that_the_mount_cannot_open_is_kept_from_others_until_it_is_closed(
     tmp_path: Path, failing: Failing
 ) -> None:
-    here = await Slow(tmp_path / "here", MemoryRemote()).open()
+    here = Slow(tmp_path / "here", MemoryRemote())
+    await here.open()
     await here.write("f", b"abcd")
     inode = await here.inode("f")
     handle = await opened(here, "f")

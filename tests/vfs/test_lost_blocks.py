@@ -8,18 +8,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
 from bucketfs.dag import drive, reachable
 from bucketfs.errors import Corrupt
-from bucketfs.sync import BasePinner, Pusher
+from bucketfs.sync import BasePinner
 from bucketfs.types import Cid
 
 BIG = 700_000
-
-
-def pusher(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def pin(world: World) -> None:
@@ -51,7 +48,7 @@ async def two(tmp_path: Path) -> tuple[World, World]:
     for name in ("d/a", "d/b", "d/c", "e/a"):
         await there.write(name, name.encode())
     await there.write("big", b"b" * BIG)
-    await pusher(there).push()
+    await there.pusher().push()
     return await World(tmp_path / "here", remote).open(), there
 
 
@@ -65,7 +62,7 @@ async def at_the_hub(world: World) -> dict[str, object]:
 
 async def pushed(world: World) -> dict[str, object]:
     """What the Hub has when all is pushed that can be."""
-    one = pusher(world)
+    one = world.pusher()
     await one.push()
     if world.volume.base != world.remote.at:
         await one.rebaser.follow(world.remote.at)
@@ -91,7 +88,7 @@ async def change_there(there: World) -> None:
     await there.write("d/c", b"theirs")
     await there.write("d/theirs", b"theirs")
     await there.write("e/theirs", b"theirs")
-    await pusher(there).push()
+    await there.pusher().push()
 
 
 THEIRS = {"d/c": b"theirs", "d/theirs": b"theirs", "e/theirs": b"theirs"}
@@ -185,7 +182,7 @@ async def test_a_rename_there_is_followed_past_a_folder_that_is_lost(tmp_path: P
     await pin(here)
     await there.write("e/a", b"theirs")
     await there.rename("d", "elsewhere")
-    await pusher(there).push()
+    await there.pusher().push()
     collect(here)
     here.close()
     again = await World(here.folder, here.remote).open()
@@ -201,7 +198,7 @@ async def test_a_folder_of_the_hubs_that_is_lost_does_stop_a_rebase(tmp_path: Pa
     folder = (await there.volume.tree.base_tree.resolve(there.volume.base, [b"d"])).cid
     block = here.remote.store.pop(folder)
     with pytest.raises(Corrupt):
-        await pusher(here).push()
+        await here.pusher().push()
     here.remote.store[folder] = block
     assert (await pushed(here))["d/new"] == b"new"
 
@@ -303,9 +300,9 @@ async def test_a_change_made_on_a_lost_block_is_kept_and_never_applied(tmp_path:
     assert here.quarantined == paths and list(here.journal.quarantine.by_path()) == paths
     for path in ("d/a", "d/c", "d/new"):
         await there.write(path, b"theirs")
-    await pusher(there).push()
+    await there.pusher().push()
     theirs = await there.tree()
-    await pusher(here).rebaser.follow(here.remote.at)
+    await here.pusher().rebaser.follow(here.remote.at)
     here.remote.store[cid] = block
     here.close()
     here = await World(tmp_path / "here", here.remote).open()
@@ -380,13 +377,13 @@ async def test_a_file_whose_bytes_are_lost_waits_alone(tmp_path: Path, case: str
     await pin(here)
     await theirs(there)
     await there.write("d/c", b"theirs")
-    await pusher(there).push()
+    await there.pusher().push()
     before = await there.tree()
     collect(here)
     here.close()
     again = await World(here.folder, here.remote).open()
     assert again.quarantined == []
-    one = pusher(again)
+    one = again.pusher()
     await one.push()
     (path,) = one.withheld.refused
     assert "big" in path or path == "moved"

@@ -6,19 +6,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
-from bucketfs.sync import Pusher
 from bucketfs.types import Cid
 from bucketfs.vfs import rebase_onto
 from bucketfs.vfs.tree.base_tree import WINDOW_BYTES
 from bucketfs.vfs.tree.tree_reader import Wanted
 
 ROUNDS = 8
-
-
-def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def named_by_the_base(world: World) -> set[Cid]:
@@ -44,7 +40,7 @@ async def test_what_the_base_names_no_longer_is_not_kept_in_memory(tmp_path: Pat
     await there.write("folder/file", b"at first")
     await there.write("folder/still", b"unchanged")
     await there.chmod("folder/still", 0o600)
-    await pusher_of(there).push()
+    await there.pusher().push()
     here = await World(tmp_path / "here", remote).open()
     worlds = (there, here)
     former: set[Cid] = set()
@@ -55,9 +51,9 @@ async def test_what_the_base_names_no_longer_is_not_kept_in_memory(tmp_path: Pat
         writer, reader = worlds[number % 2], worlds[1 - number % 2]
         await writer.write("folder/file", b"change %d " % number * 1000)
         await writer.chmod("folder/file", 0o640)
-        await pusher_of(writer).push()
+        await writer.pusher().push()
         await rebase_onto(reader.volume, remote.at, {}, host="here", when="2026-11-22 083000")
-        await pusher_of(reader).checkpoints.write()
+        await reader.pusher().checkpoints.write()
     assert len(former) == 3 * ROUNDS
     for world in worlds:
         now = await named_by_the_base(world)
@@ -78,7 +74,7 @@ async def test_nor_is_what_was_removed(tmp_path: Path) -> None:
     for name in names:
         await there.write(name, name.encode() * 1000)
         await there.chmod(name, 0o600)
-    await pusher_of(there).push()
+    await there.pusher().push()
     here = await World(tmp_path / "here", remote).open()
     listed = {(await here.volume.tree.base_tree.resolve(here.volume.base, [name.encode()])).cid for name in names}
     for name in names:
@@ -90,7 +86,7 @@ async def test_nor_is_what_was_removed(tmp_path: Path) -> None:
         # The kernel holds on to it until now.
         here.vfs.forget([(inode, 1000)])
     assert known(here, listed) == set()
-    await pusher_of(here).push()
+    await here.pusher().push()
     assert await here.names() == []
     for world in (there, here):
         world.close()
@@ -105,7 +101,7 @@ async def test_nor_is_the_index_of_a_large_file_as_it_was(tmp_path: Path) -> Non
     await world.truncate("log", WINDOW_BYTES + 1)
     for number in range(3):
         await world.write("log", b"%d" % number, truncate=False)
-        await pusher_of(world).push()
+        await world.pusher().push()
         cid = (await base_tree.resolve(world.volume.base, [b"log"])).cid
         assert len(await base_tree.load(partial(base_tree.leaves, cid, 0, WINDOW_BYTES + 1))) == 175
         former.append(cid)

@@ -4,15 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote, lose_the_answer, nothing
+from support.world import World
 
 from bucketfs.dag import cid_of, drive, reachable
 from bucketfs.errors import Unavailable
-from bucketfs.sync import Pusher
-
-
-def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def grow(world: World) -> None:
@@ -29,15 +25,15 @@ async def test_a_push_carries_everything_and_leaves_nothing_dirty(tmp_path: Path
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()
     await grow(world)
-    before = await world.tree(times=True)
-    done = await pusher_of(world).push()
+    before = await world.stat_tree()
+    done = await world.pusher().push()
     assert done is not None and remote.at == done.root == world.volume.base
     assert not world.volume.root.dirty
-    assert await world.tree(times=True) == before
-    assert await pusher_of(world).push() is None
+    assert await world.stat_tree() == before
+    assert await world.pusher().push() is None
     world.close()
     other = await World(tmp_path / "elsewhere", remote).open()
-    assert await other.tree(times=True) == before
+    assert await other.stat_tree() == before
     other.close()
 
 
@@ -45,14 +41,14 @@ async def test_a_kill_before_the_push_loses_nothing(tmp_path: Path) -> None:
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()
     await grow(world)
-    before = await world.tree(times=True)
+    before = await world.stat_tree()
     world.close()
     again = await World(tmp_path, remote).open()
     assert again.quarantined == []
-    assert await again.tree(times=True) == before
-    done = await pusher_of(again).push()
+    assert await again.stat_tree() == before
+    done = await again.pusher().push()
     assert done is not None and remote.at == done.root
-    assert await again.tree(times=True) == before
+    assert await again.stat_tree() == before
     again.close()
 
 
@@ -60,7 +56,7 @@ async def test_a_small_edit_of_a_large_file_sends_one_leaf(tmp_path: Path) -> No
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()
     await world.write("big", b"x" * (8 << 20))
-    pusher = pusher_of(world)
+    pusher = world.pusher()
     await pusher.push()
     sent = remote.bytes_put
     await world.write("big", b"y" * 4096, offset=3 << 20, truncate=False)
@@ -76,30 +72,28 @@ async def test_writes_during_a_push_stay_and_go_with_the_next(tmp_path: Path) ->
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()
     await grow(world)
-    pusher = pusher_of(world)
-    true_swap = remote.swap
+    pusher = world.pusher()
 
-    async def swap(*arguments: object) -> None:
+    async def meanwhile() -> None:
         await world.write("docs/a.txt", b" again", offset=5, truncate=False)
         await world.unlink("big")
         await world.rename("empty", "docs/full")
         await world.write("docs/full/new", b"n")
-        await true_swap(*arguments)  # type: ignore[arg-type]
 
-    remote.swap = swap  # type: ignore[method-assign]
+    remote.before_swap = meanwhile
     await pusher.push()
-    remote.swap = true_swap  # type: ignore[method-assign]
+    remote.before_swap = nothing
     assert world.volume.root.dirty
-    now = await world.tree(times=True)
-    assert now["docs/a.txt"][0] == b"hello again"  # type: ignore[index]
+    now = await world.stat_tree()
+    assert now["docs/a.txt"][0] == b"hello again"
     assert "big" not in now and "empty" not in now and "docs/full/new" in now
     world.close()
     again = await World(tmp_path, remote).open()
-    assert await again.tree(times=True) == now
-    await pusher_of(again).push()
+    assert await again.stat_tree() == now
+    await again.pusher().push()
     again.close()
     other = await World(tmp_path / "elsewhere", remote).open()
-    assert await other.tree(times=True) == now
+    assert await other.stat_tree() == now
     other.close()
 
 
@@ -108,16 +102,16 @@ async def test_a_failed_push_keeps_all_and_the_next_one_carries_it(tmp_path: Pat
     world = await World(tmp_path, remote).open()
     await grow(world)
     remote.away = True
-    pusher = pusher_of(world)
+    pusher = world.pusher()
     with pytest.raises(Unavailable):
         await pusher.push()
     await world.write("docs/a.txt", b"!", offset=5, truncate=False)
     remote.away = False
-    before = await world.tree(times=True)
+    before = await world.stat_tree()
     await pusher.push()
     assert not world.volume.root.dirty
     world.source.forget()
-    assert await world.tree(times=True) == before
+    assert await world.stat_tree() == before
     world.close()
 
 
@@ -125,20 +119,20 @@ async def test_two_mounts_with_changes_in_different_places_meet(tmp_path: Path) 
     remote = MemoryRemote()
     one = await World(tmp_path / "1", remote).open()
     await grow(one)
-    await pusher_of(one).push()
+    await one.pusher().push()
     two = await World(tmp_path / "2", remote).open()
     await two.tree()
     await one.write("docs/a.txt", b"one")
     await one.write("docs/only-one", b"1")
     await two.write("only-two", b"2")
     await two.unlink("big")
-    await pusher_of(one).push()
-    done = await pusher_of(two).push()
+    await one.pusher().push()
+    done = await two.pusher().push()
     assert done is not None and done.conflicts == []
-    await pusher_of(one).rebaser.follow(remote.at)
-    trees = [await one.tree(times=True), await two.tree(times=True)]
+    await one.pusher().rebaser.follow(remote.at)
+    trees = [await one.stat_tree(), await two.stat_tree()]
     assert trees[0] == trees[1]
-    assert trees[0]["docs/a.txt"][0] == b"one"  # type: ignore[index]
+    assert trees[0]["docs/a.txt"][0] == b"one"
     assert "only-two" in trees[0] and "docs/only-one" in trees[0] and "big" not in trees[0]
     one.close()
     two.close()
@@ -148,18 +142,18 @@ async def test_two_edits_of_one_file_are_both_kept(tmp_path: Path) -> None:
     remote = MemoryRemote()
     one = await World(tmp_path / "1", remote).open()
     await one.write("note.tar.gz", b"base")
-    await pusher_of(one).push()
+    await one.pusher().push()
     two = await World(tmp_path / "2", remote).open()
     await one.write("note.tar.gz", b"one")
     await two.write("note.tar.gz", b"two")
-    await pusher_of(one).push()
-    done = await pusher_of(two).push()
+    await one.pusher().push()
+    done = await two.pusher().push()
     assert done is not None and len(done.conflicts) == 1
     (copy,) = done.conflicts
     assert copy.startswith("note (conflict ") and copy.endswith(").tar.gz")
     assert await two.read("note.tar.gz") == b"one"
     assert await two.read(copy) == b"two"
-    await pusher_of(one).rebaser.follow(remote.at)
+    await one.pusher().rebaser.follow(remote.at)
     assert await one.tree() == await two.tree()
     one.close()
     two.close()
@@ -169,8 +163,8 @@ async def test_a_kill_between_swap_and_checkpoint_makes_no_conflict(tmp_path: Pa
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()
     await grow(world)
-    before = await world.tree(times=True)
-    pusher = pusher_of(world)
+    before = await world.stat_tree()
+    pusher = world.pusher()
 
     async def die() -> None:
         raise KeyboardInterrupt
@@ -180,9 +174,9 @@ async def test_a_kill_between_swap_and_checkpoint_makes_no_conflict(tmp_path: Pa
         await pusher.push()
     world.close()
     again = await World(tmp_path, remote).open()
-    done = await pusher_of(again).push()
+    done = await again.pusher().push()
     assert done is None or done.conflicts == []
-    assert await again.tree(times=True) == before
+    assert await again.stat_tree() == before
     assert not again.volume.root.dirty
     again.close()
 
@@ -193,34 +187,34 @@ async def test_a_swap_whose_answer_is_lost_makes_no_conflict(tmp_path: Path, kil
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()
     await grow(world)
-    await pusher_of(world).push()
+    await world.pusher().push()
     await world.write("docs/a.txt", b"first")
     await world.write("new", b"first")
     await world.rename("empty", "moved")
-    true_swap = remote.swap
 
-    async def swap(*arguments: object) -> None:
+    async def before_swap() -> None:
         await world.write("docs/a.txt", b"second")
-        await true_swap(*arguments)  # type: ignore[arg-type]
+
+    async def after_swap() -> None:
         await world.write("new", b"second")
         await world.unlink("big")
-        raise Unavailable("the answer was lost")
+        await lose_the_answer()
 
-    remote.swap = swap  # type: ignore[method-assign]
+    remote.before_swap, remote.after_swap = before_swap, after_swap
     with pytest.raises(Unavailable):
-        await pusher_of(world).push()
-    remote.swap = true_swap  # type: ignore[method-assign]
+        await world.pusher().push()
+    remote.before_swap = remote.after_swap = nothing
     await world.write("later", b"later")
     await world.rename("moved", "docs/moved")
-    before = await world.tree(times=True)
+    before = await world.stat_tree()
     if killed:
         world.close()
         world = await World(tmp_path, remote).open()
-    done = await pusher_of(world).push()
+    done = await world.pusher().push()
     assert done is not None and done.conflicts == []
-    assert await world.tree(times=True) == before
+    assert await world.stat_tree() == before
     other = await World(tmp_path / "elsewhere", remote).open()
-    assert await other.tree(times=True) == before
+    assert await other.stat_tree() == before
     world.close()
     other.close()
 
@@ -231,12 +225,12 @@ async def test_a_damaged_file_waits_alone(tmp_path: Path) -> None:
     world = await World(tmp_path, remote).open()
     body = os.urandom(600_000)
     await world.write("big", body)
-    await pusher_of(world).push()
+    await world.pusher().push()
     del remote.store[cid_of(body[262_144:524_288])]
     world.source.forget()
     await world.write("big", b"x" * 10, offset=300_000, truncate=False)
     await world.write("other", b"unrelated")
-    pusher = pusher_of(world)
+    pusher = world.pusher()
     await pusher.push()
     assert list(pusher.withheld.refused) == ["big"]
     other = await World(tmp_path / "elsewhere", remote).open()
@@ -251,20 +245,20 @@ async def test_what_was_collected_under_a_rename_waits_alone(tmp_path: Path) -> 
     one = await World(tmp_path / "one", remote).open()
     await one.mkdir("d")
     await one.write("d/f", b"f" * 300_000)
-    await pusher_of(one).push()
+    await one.pusher().push()
     two = await World(tmp_path / "two", remote).open()
     await two.rename("d", "e")
     await two.write("mine", b"mine")
     await one.unlink("d/f")
     await one.rmdir("d")
-    await pusher_of(one).push()
+    await one.pusher().push()
     keep = drive(reachable(remote.at), lambda cids: {cid: remote.store[cid] for cid in cids})
     for cid in set(remote.store) - set(keep):
         del remote.store[cid]
-    pusher = pusher_of(two)
+    pusher = two.pusher()
     await pusher.push()
     assert list(pusher.withheld.refused) == ["e"]
-    await pusher_of(one).rebaser.follow(remote.at)
+    await one.pusher().rebaser.follow(remote.at)
     assert await one.tree() == {"mine": b"mine"}
     one.close()
     two.close()

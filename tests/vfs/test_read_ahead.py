@@ -9,8 +9,9 @@ from pathlib import Path
 
 import trio
 import trio.testing
+from support.memory_remote import MemoryRemote
 from support.unixfs import build_file
-from support.world import ME, MemoryRemote, World
+from support.world import ME, World
 
 from bucketfs.cache import BlockCache
 from bucketfs.dag import LEAF_SIZE, drive, edit_directory

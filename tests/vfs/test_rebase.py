@@ -5,7 +5,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from support.world import ME, MemoryRemote, World
+from support.memory_remote import MemoryRemote, lose_the_answer, nothing
+from support.world import ME, World
 
 from bucketfs.errors import Unavailable
 from bucketfs.sync import Pusher
@@ -15,12 +16,8 @@ from bucketfs.vfs import BatchLimits, SetAttr
 HOUR_NS = 3600 * 10**9
 
 
-def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)
-
-
 async def push(world: World) -> None:
-    await pusher_of(world).push()
+    await world.pusher().push()
 
 
 async def test_a_file_renamed_during_a_push_that_meets_its_own_lost_answer_stays(tmp_path: Path) -> None:
@@ -31,29 +28,23 @@ async def test_a_file_renamed_during_a_push_that_meets_its_own_lost_answer_stays
     await world.mkdir("d")
     await world.mkdir("d/e")
     await world.write("d/e/f", b"precious")
-    true_swap = remote.swap
 
-    async def lost(*arguments: object) -> None:
-        await true_swap(*arguments)  # type: ignore[arg-type]
-        raise Unavailable("the answer is lost")
-
-    async def renamed_meanwhile(*arguments: object) -> None:
-        remote.swap = true_swap  # type: ignore[method-assign]
+    async def renamed_meanwhile() -> None:
+        remote.before_swap = nothing
         await world.rename("d/e/f", "d/e/g")
-        await true_swap(*arguments)  # type: ignore[arg-type]
 
-    remote.swap = lost  # type: ignore[assignment, method-assign]
+    remote.after_swap = lose_the_answer
     with pytest.raises(Unavailable):
         await push(world)
-    remote.swap = true_swap  # type: ignore[method-assign]
-    await pusher_of(other).rebaser.follow(remote.at)
+    remote.after_swap = nothing
+    await other.pusher().rebaser.follow(remote.at)
     await other.write("another", b"o")
     await push(other)
-    remote.swap = renamed_meanwhile  # type: ignore[assignment, method-assign]
+    remote.before_swap = renamed_meanwhile
     await push(world)
     wanted = {"another": b"o", "d": None, "d/e": None, "d/e/g": b"precious"}
     assert await world.tree() == wanted
-    await pusher_of(other).rebaser.follow(remote.at)
+    await other.pusher().rebaser.follow(remote.at)
     assert await other.tree() == wanted
     for one in (world, other):
         one.close()
@@ -76,9 +67,9 @@ async def test_a_chmod_of_a_folder_elsewhere_is_not_undone_by_a_file_made_in_it_
     await other.chmod("ours", 0o700)
     await push(other)
     await push(world)
-    await pusher_of(other).rebaser.follow(remote.at)
+    await other.pusher().rebaser.follow(remote.at)
     for one in (world, other):
-        modes = {path: value[1] for path, value in (await one.tree(times=True)).items()}  # type: ignore[index]
+        modes = {path: value[1] for path, value in (await one.stat_tree()).items()}
         assert (modes["theirs"], modes["ours"]) == (0o700, 0o750)
         one.close()
 
@@ -114,7 +105,7 @@ def copies_in(tree: dict[str, object]) -> dict[str, object]:
 
 async def follow_from(world: World, other: World) -> None:
     await push(other)
-    await pusher_of(world).rebaser.follow(world.remote.at)
+    await world.pusher().rebaser.follow(world.remote.at)
 
 
 async def test_what_is_written_to_an_open_file_after_the_hub_changed_it_becomes_a_conflict_copy(tmp_path: Path) -> None:
@@ -134,7 +125,7 @@ async def test_what_is_written_to_an_open_file_after_the_hub_changed_it_becomes_
     tree = await world.tree()
     assert list(copies_in(tree).values()) == [b"base\nmine\n"] and tree["log"] == b"remote\n"
     await push(world)
-    await pusher_of(other).rebaser.follow(world.remote.at)
+    await other.pusher().rebaser.follow(world.remote.at)
     assert await other.tree() == tree
     for one in (world, other):
         one.close()
@@ -149,13 +140,13 @@ async def test_the_copy_is_counted_once_it_is_written_and_keeps_its_inode(tmp_pa
     await follow_from(world, other)
     await world.vfs.files.write(handle, 0, b"1")
     await world.vfs.files.write(handle, 1, b"2")
-    done = await pusher_of(world).push()
+    done = await world.pusher().push()
     (copy,) = copies_in(await world.tree())
     assert done is not None and [conflict.copy for conflict in world.volume.pending.conflicts] == [copy]
     assert await world.inode(copy) == inode != await world.inode("log")
     await world.vfs.files.write(handle, 2, b"3")
     await closed(world, handle)
-    again = await pusher_of(world).push()
+    again = await world.pusher().push()
     assert again is not None and len(world.volume.pending.conflicts) == 1
     assert await world.read(copy) == b"123e\n"
     for one in (world, other):
@@ -188,7 +179,7 @@ async def test_what_is_written_to_an_open_file_that_the_hub_removed_brings_it_ba
     await world.vfs.files.write(handle, 5, b"mine\n")
     await closed(world, handle)
     await push(world)
-    await pusher_of(other).rebaser.follow(world.remote.at)
+    await other.pusher().rebaser.follow(world.remote.at)
     assert await other.read("log") == b"base\nmine\n"
     for one in (world, other):
         one.close()
@@ -245,7 +236,7 @@ async def test_an_open_file_below_a_removed_folder_brings_back_the_folders_and_n
     await world.vfs.files.write(handle, 0, b"D")
     await closed(world, handle)
     await push(world)
-    await pusher_of(other).rebaser.follow(world.remote.at)
+    await other.pusher().rebaser.follow(world.remote.at)
     assert await other.tree() == {"d": None, "d/e": None, "d/e/deep": b"Deep\n", "log": b"base\n"}
     world.vfs.forget([(inode, 100) for inode in list(world.vfs.registry) if inode != ROOT_INODE])
     assert world.volume.tree.evicted == {}
@@ -301,11 +292,11 @@ async def test_equal_bytes_with_other_times_and_modes_are_one_file(tmp_path: Pat
         done = await pusher.push()
         assert done is not None
         assert done.conflicts == []
-    tree = await two.tree(times=True)
+    tree = await two.stat_tree()
     assert len(tree) == 22
     # The later one's times and modes count, for both made all of it.
-    assert all(mode == 0o600 for path, (_, mode, _) in tree.items() if path.startswith("d/f"))  # type: ignore[misc]
-    await pusher_of(one).rebaser.follow(remote.at)
-    assert await one.tree(times=True) == tree
+    assert all(mode == 0o600 for path, (_, mode, _) in tree.items() if path.startswith("d/f"))
+    await one.pusher().rebaser.follow(remote.at)
+    assert await one.stat_tree() == tree
     for world in (one, two):
         world.close()

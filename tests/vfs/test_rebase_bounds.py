@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
 from bucketfs.dag import cid_of, drive, edit_directory
-from bucketfs.sync import Pusher
 from bucketfs.types import Cid, Link
 from bucketfs.vfs.rebase import limits as bounds
 from bucketfs.vfs.rebase import resurrected as ghosts
@@ -39,10 +39,6 @@ def put(remote: MemoryRemote, root: Cid, **changes: Link | None) -> Cid:
     return built.link.cid
 
 
-def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)
-
-
 async def test_two_folders_without_end_at_one_name_are_two(tmp_path: Path) -> None:
     """A tree that unfolds without end does not hang a mount."""
     remote = MemoryRemote()
@@ -52,7 +48,7 @@ async def test_two_folders_without_end_at_one_name_are_two(tmp_path: Path) -> No
     await here.rename("x", "y")
     await here.write("f", b"mine")
     remote.at = put(remote, remote.at, y=other, g=Link(cid_of(b"one"), 3))
-    done = await pusher_of(here).push()
+    done = await here.pusher().push()
     assert done is not None and not here.volume.root.dirty
     (copy,) = done.conflicts
     assert await here.names() == ["f", "g", "y", copy]
@@ -76,7 +72,7 @@ async def test_a_folder_without_end_that_was_changed_deep_inside_and_removed_com
     await here.rename("x/b", "q")
     await here.rmdir("x")
     remote.at = put(remote, remote.at, x=changed.link)
-    await pusher_of(here).push()
+    await here.pusher().push()
     assert await here.names() == ["p", "q", "x"] and await here.names("x") == ["a", "b"]
     assert not here.volume.root.dirty
     here.close()
@@ -99,6 +95,6 @@ async def test_a_wide_folder_counts_by_its_names(tmp_path: Path, monkeypatch: py
     here = await World(tmp_path / "here", remote).open()
     await here.rename("x", "y")
     remote.at = put(remote, remote.at, y=outer[1].link)
-    done = await pusher_of(here).push()
+    done = await here.pusher().push()
     assert done is not None and len(done.conflicts) == 1
     here.close()

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from support.memory_remote import lose_the_answer, nothing
 from support.world import ME, World
-from test_rebase_renames import ended, pusher_of, sync, two
+from vfs.test_rebase_renames import ended, sync, two
 
 from bucketfs.errors import Corrupt, Unavailable
-from bucketfs.types import Cid, UploadId
 
 WHEN_NS = 1_600_000_000_000_000_000
 
@@ -23,17 +23,15 @@ async def folder_and_file(world: World) -> None:
 
 async def push_whose_answer_is_lost(world: World) -> None:
     remote = world.remote
-    true_swap = remote.swap
 
-    async def swap(expected: Cid, new: Cid, upload: UploadId) -> None:
-        await true_swap(expected, new, upload)
+    async def lost() -> None:
         remote.away = True
-        raise Unavailable("the answer is lost")
+        await lose_the_answer()
 
-    remote.swap = swap  # type: ignore[method-assign]
+    remote.after_swap = lost
     with pytest.raises(Unavailable):
         await sync(world)
-    remote.swap, remote.away = true_swap, False  # type: ignore[method-assign]
+    remote.after_swap, remote.away = nothing, False
 
 
 async def test_what_is_made_at_a_name_that_a_push_with_a_lost_answer_freed_is_another_thing(tmp_path: Path) -> None:
@@ -118,7 +116,7 @@ async def test_a_root_that_cannot_be_read_is_an_error_and_changes_nothing(tmp_pa
     await sync(there)
     root = there.remote.store.pop(there.remote.at)
     with pytest.raises(Corrupt):
-        await pusher_of(here).rebaser.follow(here.remote.at)
+        await here.pusher().rebaser.follow(here.remote.at)
     assert await here.read("f") == b"old"
     there.remote.store[there.remote.at] = root
     assert (await ended(there, here))["f"] == b"new"

@@ -7,24 +7,20 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from support.world import ME, MemoryRemote, World
+from support.memory_remote import MemoryRemote, lose_the_answer, nothing
+from support.world import ME, World
 
 from bucketfs.errors import Unavailable
-from bucketfs.sync import Pusher
-from bucketfs.types import Cid, UploadId
+from bucketfs.types import Cid
 from bucketfs.vfs import EntryChanged, EntryGone, RenameFlags
 
 Act = Callable[[World], Awaitable[None]]
 
 
-def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)
-
-
 async def sync(world: World) -> None:
-    await pusher_of(world).push()
+    await world.pusher().push()
     if world.volume.base != world.remote.at:
-        await pusher_of(world).rebaser.follow(world.remote.at)
+        await world.pusher().rebaser.follow(world.remote.at)
 
 
 async def again(world: World) -> World:
@@ -50,13 +46,13 @@ async def ended(there: World, here: World) -> dict[str, object]:
     """What both show when all is said, and nothing is left to be said."""
     for world in (here, there):
         await sync(world)
-    tree = await here.tree(times=True)
-    assert await there.tree(times=True) == tree
+    tree = await here.stat_tree()
+    assert await there.stat_tree() == tree
     assert not here.volume.root.dirty
     assert not there.volume.root.dirty
     for world in (there, here):
         world.close()
-    return {path: value[0] for path, value in tree.items()}  # type: ignore[index]
+    return {path: value[0] for path, value in tree.items()}
 
 
 async def a_folder(world: World) -> None:
@@ -272,16 +268,10 @@ async def test_a_rename_that_meets_its_own_lost_answer_stays(tmp_path: Path, res
     there, here = await two(tmp_path, a_folder)
     await here.rename("d", "d1")
     await here.write("d1/a", b"ours")
-    true_swap = here.remote.swap
-
-    async def lost(expected: Cid, new: Cid, upload: UploadId) -> None:
-        await true_swap(expected, new, upload)
-        raise Unavailable("the answer is lost")
-
-    here.remote.swap = lost  # type: ignore[method-assign]
+    here.remote.after_swap = lose_the_answer
     with pytest.raises(Unavailable):
-        await pusher_of(here).push()
-    here.remote.swap = true_swap  # type: ignore[method-assign]
+        await here.pusher().push()
+    here.remote.after_swap = nothing
     await here.rename("d1", "d2")
     await here.rename("d2/b", "b2")
     if restart:

@@ -6,18 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
-from bucketfs.sync import Pusher
 from bucketfs.types import Cid
 from bucketfs.vfs import BaseTree, rebase_onto
 
 PER_LEVEL = 3
 """The names that differ, shard by shard at the most; what stands at them; and the shards of a folder that is looked at whole."""
-
-
-def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 async def requests_of_a_rebase(world: World) -> list[tuple[Cid, ...]]:
@@ -32,7 +28,7 @@ async def requests_of_a_rebase(world: World) -> list[tuple[Cid, ...]]:
     world.source.get_many = get_many  # type: ignore[method-assign]
     await rebase_onto(world.volume, world.remote.at, {}, host="here", when="2026-11-21 143005")
     world.source.get_many = true_get_many  # type: ignore[method-assign]
-    await pusher_of(world).checkpoints.write()
+    await world.pusher().checkpoints.write()
     return asked
 
 
@@ -44,7 +40,7 @@ async def both_changed(tmp_path: Path, folders: Sequence[str], *, memory_bytes: 
         await there.mkdir(folder)
         for name in ("ours", "theirs", "both", "gone"):
             await there.write(f"{folder}/{name}", f"{folder} {name}".encode())
-    await pusher_of(there).push()
+    await there.pusher().push()
     here = await World(tmp_path / "here", remote).open()
     for folder in folders:
         await there.write(f"{folder}/theirs", b"changed there")
@@ -53,16 +49,16 @@ async def both_changed(tmp_path: Path, folders: Sequence[str], *, memory_bytes: 
         await here.write(f"{folder}/ours", b"changed here")
         await here.write(f"{folder}/both", b"changed here, too")
         await here.write(f"{folder}/new", b"n")
-    await pusher_of(there).push()
+    await there.pusher().push()
     if memory_bytes is not None:
         here.volume.tree.base_tree = BaseTree(here.source, memory_bytes=memory_bytes)
     asked = await requests_of_a_rebase(here)
-    await pusher_of(here).push()
-    await pusher_of(there).rebaser.follow(remote.at)
-    tree = await there.tree(times=True)
-    assert tree == await here.tree(times=True)
+    await here.pusher().push()
+    await there.pusher().rebaser.follow(remote.at)
+    tree = await there.stat_tree()
+    assert tree == await here.stat_tree()
     for folder in folders:
-        assert tree[f"{folder}/both"][:2] == (b"changed here, too", 0o600)  # type: ignore[index]
+        assert tree[f"{folder}/both"][:2] == (b"changed here, too", 0o600)
         assert f"{folder}/gone" not in tree
     for world in (there, here):
         world.close()

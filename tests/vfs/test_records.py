@@ -8,16 +8,13 @@ from typing import NoReturn
 
 import pytest
 import trio
-from support.world import ME, MemoryRemote, World
+from support.memory_remote import MemoryRemote, lose_the_answer, nothing
+from support.world import ME, World
 
 from bucketfs.errors import NoSpace, NotFound, Unavailable
-from bucketfs.sync import Pace, Pusher, Scheduler
+from bucketfs.sync import Pace, Scheduler
 from bucketfs.types import ROOT_INODE, Inode
 from bucketfs.vfs import RenameFlags, SetAttr
-
-
-def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 def no_space(*_: object, **__: object) -> NoReturn:
@@ -31,14 +28,14 @@ async def two_with_a_folder_that_went(tmp_path: Path) -> tuple[World, Inode]:
     await one.mkdir("d")
     await one.write("d/README", b"in d")
     await one.write("README", b"top")
-    await pusher_of(one).push()
+    await one.pusher().push()
     two = await World(tmp_path / "two", remote).open()
     folder = await two.inode("d")
     await two.inode("d/README")
     await one.unlink("d/README")
     await one.rmdir("d")
-    await pusher_of(one).push()
-    await pusher_of(two).rebaser.follow(remote.at)
+    await one.pusher().push()
+    await two.pusher().rebaser.follow(remote.at)
     one.close()
     return two, folder
 
@@ -73,14 +70,14 @@ async def test_nothing_is_recorded_on_a_base_that_the_journal_does_not_have(tmp_
     two = await World(tmp_path / "two", remote).open()
     await one.mkdir("d")
     await one.write("d/x", b"x")
-    await pusher_of(one).push()
-    checkpoint, two.journal.checkpoint = two.journal.checkpoint, no_space  # type: ignore[method-assign, assignment]
+    await one.pusher().push()
+    checkpoint, two.journal.checkpoint = two.journal.checkpoint, no_space  # type: ignore[method-assign]
     with pytest.raises(NoSpace):
-        await pusher_of(two).rebaser.follow(remote.at)
+        await two.pusher().rebaser.follow(remote.at)
     two.journal.checkpoint = checkpoint  # type: ignore[method-assign]
     with pytest.raises(NoSpace):
         await two.write("d/new", b"refused")
-    await pusher_of(two).checkpoints.write()
+    await two.pusher().checkpoints.write()
     await two.write("d/new", b"acknowledged")
     two.close()
     again = await World(tmp_path / "two", remote).open()
@@ -93,7 +90,7 @@ async def test_nothing_is_recorded_on_a_base_that_the_journal_does_not_have(tmp_
 async def test_a_truncate_without_room_for_its_record_changes_nothing(tmp_path: Path) -> None:
     world = await World(tmp_path, MemoryRemote()).open()
     await world.write("f", b"S" * 100)
-    append, world.journal.append = world.journal.append, no_space  # type: ignore[method-assign, assignment]
+    append, world.journal.append = world.journal.append, no_space  # type: ignore[method-assign]
     with pytest.raises(NoSpace):
         await world.truncate("f", 10)
     world.journal.append = append  # type: ignore[method-assign]
@@ -111,25 +108,19 @@ async def test_a_checkpoint_keeps_what_was_proposed(tmp_path: Path) -> None:
     world = await World(tmp_path, remote).open()
     await world.write("f", b"1")
     await world.write("g", b"g")
-    await pusher_of(world).push()
+    await world.pusher().push()
     await world.write("f", b"2")
     await world.write("g", b"g2")
-    true_swap = remote.swap
-
-    async def lost(*arguments: object) -> None:
-        await true_swap(*arguments)  # type: ignore[arg-type]
-        raise Unavailable("the answer was lost")
-
-    remote.swap = lost  # type: ignore[method-assign]
+    remote.after_swap = lose_the_answer
     with pytest.raises(Unavailable):
-        await pusher_of(world).push()
-    remote.swap = true_swap  # type: ignore[method-assign]
-    await pusher_of(world).checkpoints.write()
+        await world.pusher().push()
+    remote.after_swap = nothing
+    await world.pusher().checkpoints.write()
     world.close()
     again = await World(tmp_path, remote).open()
     await again.write("f", b"3")
     await again.unlink("g")
-    done = await pusher_of(again).push()
+    done = await again.pusher().push()
     assert done is not None and done.conflicts == []
     assert await again.tree() == {"f": b"3"}
     again.close()
@@ -139,8 +130,8 @@ async def test_an_open_file_does_not_keep_a_failed_journal_from_beginning_anew(t
     world = await World(tmp_path, MemoryRemote()).open()
     opened, _ = await world.vfs.create(ROOT_INODE, b"log", 0o644, os.O_RDWR | os.O_CREAT, ME)
     await world.vfs.files.write(opened.handle, 0, b"line")
-    append, world.journal.append = world.journal.append, no_space  # type: ignore[method-assign, assignment]
-    await pusher_of(world).checkpoints.write()
+    append, world.journal.append = world.journal.append, no_space  # type: ignore[method-assign]
+    await world.pusher().checkpoints.write()
     world.journal.append = append  # type: ignore[method-assign]
     world.close()
     again = await World(tmp_path, world.remote).open()
@@ -153,9 +144,9 @@ async def test_a_journal_that_cannot_be_tidied_does_not_end_the_syncer(tmp_path:
     world = await World(tmp_path, remote).open()
     await world.write("f", b"1")
     remote.away = True
-    scheduler = Scheduler(world.volume, remote, pusher_of(world), Pace())
+    scheduler = Scheduler(world.volume, remote, world.pusher(), Pace())
     world.volume.pending.garbage_drafts = 1_000_000
-    checkpoint, world.journal.checkpoint = world.journal.checkpoint, no_space  # type: ignore[method-assign, assignment]
+    checkpoint, world.journal.checkpoint = world.journal.checkpoint, no_space  # type: ignore[method-assign]
     async with trio.open_nursery() as nursery:
         await nursery.start(scheduler.run)
         with pytest.raises(Unavailable):
@@ -178,8 +169,8 @@ async def test_that_nobody_owns_a_file_any_more_outlives_a_kill(tmp_path: Path) 
         for path in ("f", "d"):
             await world.vfs.setattr(await world.inode(path), owner, None, ME)
             await world.utime(path, 1_000_000_000)
-    await pusher_of(there).push()
-    pusher = pusher_of(here)
+    await there.pusher().push()
+    pusher = here.pusher()
     await pusher.rebaser.follow(remote.at)
     for restart in (False, True):
         if restart:
@@ -189,7 +180,7 @@ async def test_that_nobody_owns_a_file_any_more_outlives_a_kill(tmp_path: Path) 
         for path in ("f", "d"):
             attr = await here.vfs.getattr(await here.inode(path))
             assert (attr.uid, attr.gid, attr.mode) == (1000, 1000, 0o600), (path, restart)
-    await pusher_of(here).push()
+    await here.pusher().push()
     here.close()
     there.close()
     fresh = await World(tmp_path / "fresh", remote).open()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
 from bucketfs.dag import Change, diff, drive, list_directory
 from bucketfs.errors import Denied
@@ -265,16 +266,16 @@ async def test_nothing_is_lost_whatever_is_refused(
             if verb == "write":
                 await world.write(paths[0], f"{number}".encode())
             elif verb == "rename":
-                await world.rename(*paths)
+                await world.rename(paths[0], paths[1])
             elif verb == "chmod":
                 await world.chmod(paths[0], 0o700)
             else:
                 await getattr(world, verb)(paths[0])
         except Refused:
             continue
-    before = await world.tree(times=True)
+    before = await world.stat_tree()
     await pusher.push()
-    assert await world.tree(times=True) == before
+    assert await world.stat_tree() == before
     assert bool(pusher.withheld.refused) <= world.volume.root.dirty
     # What the Hub has, and no draft or cache beside it, gives the rest when it may.
     world.source.forget()
@@ -282,5 +283,5 @@ async def test_nothing_is_lost_whatever_is_refused(
     pusher.retry_withheld()
     await pusher.push()
     assert not world.volume.root.dirty and pusher.withheld.refused == {}
-    assert await world.tree(times=True) == before
+    assert await world.stat_tree() == before
     world.close()

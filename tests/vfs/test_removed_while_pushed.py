@@ -9,19 +9,15 @@ from pathlib import Path
 
 import pytest
 import trio
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
 from bucketfs.client import PutResult
-from bucketfs.sync import Pusher
 from bucketfs.types import Cid, UploadId
 
 MIB = 1 << 20
 LARGE = random.Random(1).randbytes(20 * MIB)
 SMALL = random.Random(2).randbytes(3 * MIB)
-
-
-def pusher_of(world: World) -> Pusher:
-    return Pusher(world.volume, world.remote, world.source, world.told.append)
 
 
 def at_the_first_batch(remote: MemoryRemote, act: Callable[[], Awaitable[None]]) -> list[int]:
@@ -71,7 +67,7 @@ async def test_a_file_is_removed_while_it_is_pushed(tmp_path: Path, before: bool
     begun anew. There is no root that was no moment of the bucket."""
     remote = MemoryRemote()
     world = await World(tmp_path / "world", remote).open()
-    pusher = pusher_of(world)
+    pusher = world.pusher()
     if before:
         await world.write("d gone", b"it was there before")
         await pusher.push()
@@ -105,7 +101,7 @@ async def test_a_file_is_removed_while_it_is_pushed(tmp_path: Path, before: bool
 async def test_a_push_that_lost_most_of_it_is_begun_anew(tmp_path: Path) -> None:
     remote = MemoryRemote()
     world = await World(tmp_path / "world", remote).open()
-    pusher = pusher_of(world)
+    pusher = world.pusher()
     await world.write("large", LARGE)
     await world.write("small", SMALL)
 
@@ -124,7 +120,7 @@ async def test_a_file_is_cut_while_it_is_pushed(tmp_path: Path) -> None:
     """And its room wanted back: the push still reads what it froze."""
     remote = MemoryRemote()
     world = await World(tmp_path / "world", remote).open()
-    pusher = pusher_of(world)
+    pusher = world.pusher()
     await world.write("f", LARGE)
 
     async def act() -> None:
@@ -145,7 +141,7 @@ async def test_a_file_is_replaced_while_it_is_pushed(tmp_path: Path) -> None:
     """As editors save: there is no root without the file."""
     remote = MemoryRemote()
     world = await World(tmp_path / "world", remote).open()
-    pusher = pusher_of(world)
+    pusher = world.pusher()
     await world.write("f", b"first")
     await pusher.push()
     await world.write("f", SMALL)

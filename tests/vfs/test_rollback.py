@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import trio
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
 from bucketfs.errors import BlocksMissing, Corrupt
 from bucketfs.remote import Look
-from bucketfs.sync import Pace, Pusher, Scheduler
+from bucketfs.sync import Pace, Scheduler
 from bucketfs.types import Cid, UploadId
 
 NAMED_MAX = 20
@@ -49,7 +50,7 @@ class RestorableRemote(MemoryRemote):
 @asynccontextmanager
 async def synced(world: World) -> AsyncGenerator[Scheduler, None]:
     """The scheduler of a world, at work; it pushes when asked."""
-    pusher = Pusher(world.volume, world.remote, world.source, world.told.append)
+    pusher = world.pusher()
     scheduler = Scheduler(world.volume, world.remote, pusher, Pace(1e9, 1e9))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(scheduler.run)
@@ -84,7 +85,7 @@ async def test_a_state_that_was_never_seen_here_is_older_all_the_same(tmp_path: 
     """Two pushes of another client between two looks from here; the Hub goes back to the first of them."""
     remote = RestorableRemote()
     world, other = await World(tmp_path / "a", remote).open(), await World(tmp_path / "b", remote).open()
-    theirs = Pusher(other.volume, remote, other.source, other.told.append)
+    theirs = other.pusher()
     async with synced(world) as scheduler:
         await scheduler.drain()
         await other.write("one", b"1")
@@ -124,7 +125,7 @@ async def test_another_client_that_puts_things_back_is_followed(tmp_path: Path) 
     """The tree is the same as before, but the Hub's time is a later one."""
     remote = RestorableRemote()
     world, other = await World(tmp_path / "a", remote).open(), await World(tmp_path / "b", remote).open()
-    theirs = Pusher(other.volume, remote, other.source, other.told.append)
+    theirs = other.pusher()
     async with synced(world) as scheduler:
         await scheduler.drain()
         before = remote.at
@@ -187,7 +188,7 @@ async def test_who_may_not_write_follows(tmp_path: Path) -> None:
             await scheduler.drain()
             saved = remote.saved()
             await other.write("f", b"x")
-            await Pusher(other.volume, remote, other.source, other.told.append).push()
+            await other.pusher().push()
             await scheduler.drain()
             assert await world.names() == ["f"]
             remote.put_back(saved)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
 from bucketfs.errors import NoSpace, OverQuota
-from bucketfs.sync import Pusher
 from bucketfs.vfs import StorageLimit
 
 
@@ -30,7 +30,7 @@ async def test_writes_stop_at_the_limit_and_go_on_below_it(tmp_path: Path) -> No
     assert bucket.left_bytes == 500
     await world.write("c", bytes(500))
 
-    await Pusher(world.volume, world.remote, world.source, world.told.append).push()
+    await world.pusher().push()
     assert (account.used_bytes, account.grown_bytes, bucket.used_bytes, bucket.grown_bytes) == (900, 0, 600, 0)
     with pytest.raises(OverQuota):
         await world.write("d", b"x")

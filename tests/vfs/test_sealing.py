@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from support.world import ME, MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import ME, World
 
 from bucketfs.errors import Corrupt, NoSpace, Unavailable
 from bucketfs.journal.checksums import BLOCK_SIZE
@@ -30,7 +31,7 @@ async def again(at: World) -> World:
 
 
 def pusher(at: World) -> Pusher:
-    return Pusher(at.volume, at.remote, at.source, at.told.append)
+    return at.pusher()
 
 
 async def file(at: World, path: str) -> FileNode:

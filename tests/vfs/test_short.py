@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from support.world import ME, MemoryRemote, World
-from test_batches import RecordingRemote, pusher_of
+from support.memory_remote import MemoryRemote
+from support.world import ME, World
+from vfs.test_batches import RecordingRemote
 
 from bucketfs.errors import Unavailable
 from bucketfs.types import FileHandle
@@ -50,7 +51,7 @@ async def test_bytes_before_an_fsync_are_there_when_later_ones_of_the_draft_are_
     world.close()
     world = await World(tmp_path / "here", world.remote).open()
     assert await world.read("log") == b"synced new"
-    await pusher_of(world).push()
+    await world.pusher().push()
     world.close()
 
 
@@ -61,12 +62,12 @@ async def sent_and_lost(tmp_path: Path, made: Act, then: Act, kept: int = 0) -> 
     world = await World(tmp_path / "here", remote).open()
     await world.mkdir("d")
     await world.write("d/old", b"old bytes")
-    await pusher_of(world).push()
+    await world.pusher().push()
     remote.roots.clear()
     await made(world)
     remote.away_after, remote.lost = 0, True
     with pytest.raises(Unavailable):
-        await pusher_of(world).push()
+        await world.pusher().push()
     await then(world)
     world.close()
     remote.away, remote.away_after = False, None
@@ -75,7 +76,7 @@ async def sent_and_lost(tmp_path: Path, made: Act, then: Act, kept: int = 0) -> 
 
 
 async def ended(tmp_path: Path, world: World) -> dict[str, object]:
-    await pusher_of(world).push()
+    await world.pusher().push()
     assert not world.volume.root.dirty and not world.volume.push.truncated
     seen = await world.tree()
     world.close()
@@ -154,10 +155,10 @@ async def test_what_was_sent_stays_whatever_its_name_is_now(
 
 async def test_the_mode_given_after_it_was_sent_stays_too(tmp_path: Path) -> None:
     world = await sent_and_lost(tmp_path, overwrite, chmod)
-    await pusher_of(world).push()
+    await world.pusher().push()
     fresh = await World(tmp_path / "fresh", world.remote).open()
-    tree = await fresh.tree(times=True)
-    assert tree["d/old"][:2] == (b"overwritten", 0o600)  # type: ignore[index]
+    tree = await fresh.stat_tree()
+    assert tree["d/old"][:2] == (b"overwritten", 0o600)
     fresh.close()
     world.close()
 
@@ -197,7 +198,7 @@ async def test_a_file_that_is_open_when_it_is_given_back(tmp_path: Path) -> None
     """Who writes to it meanwhile goes on with what was left here, and neither version is lost."""
     world = await sent_and_lost(tmp_path, make, nothing)
     handle = await begin(world, "new/f")
-    await pusher_of(world).push()
+    await world.pusher().push()
     assert await world.read("new/f") == b"sent"
     await append(world, handle, 0, b"written")
     await world.vfs.files.release(handle)

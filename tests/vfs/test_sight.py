@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from support.dict_source import DictSource
-from support.world import MemoryRemote, World
+from support.memory_remote import MemoryRemote
+from support.world import World
 
 from bucketfs.dag import cid_of, drive, edit_directory
 from bucketfs.sync import Pusher
@@ -24,14 +26,14 @@ def directories(count: int, changes: dict[bytes, Link | None]) -> tuple[DictSour
     """Two states of a folder with ``count`` names, and all blocks of both."""
     blocks: dict[Cid, bytes] = {}
 
-    def get(cids: object) -> dict[Cid, bytes]:
-        return {cid: blocks[cid] for cid in cids}  # type: ignore[attr-defined]
+    def get(cids: Sequence[Cid]) -> dict[Cid, bytes]:
+        return {cid: blocks[cid] for cid in cids}
 
     entries = {b"%06d %s" % (number, b"n" * 90): link_of(str(number)) for number in range(count)}
     old = drive(edit_directory(None, entries), get)
     blocks |= old.blocks
     new = drive(edit_directory(old.link.cid, changes), get)
-    return DictSource(blocks | new.blocks), old.link.cid, new.link.cid
+    return DictSource({**blocks, **new.blocks}), old.link.cid, new.link.cid
 
 
 @pytest.mark.parametrize("count", [3, 6000], ids=["plain", "sharded"])
@@ -59,7 +61,7 @@ async def test_a_file_that_is_damaged_at_the_hub_stops_no_rebase(tmp_path: Path)
     """Nobody can say what the Hub's version is; ours is kept, and everything else is merged as ever."""
 
     def pusher_of(world: World) -> Pusher:
-        return Pusher(world.volume, world.remote, world.source, world.told.append)
+        return world.pusher()
 
     remote = MemoryRemote()
     there = await World(tmp_path / "there", remote).open()
