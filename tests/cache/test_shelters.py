@@ -1,4 +1,4 @@
-"""What is kept beside the cache is asked before whoever is below, and `at_hand` asks nobody but this machine."""
+"""Shelters are asked before the source below, and `at_hand` asks no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trying again, on a clock that nobody waits for."""
+"""Retries, on a mock clock."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ tests do, lookup counts included, and nothing else: no permissions, no durabilit
 Run as a program it mounts itself and takes orders on standard input, one JSON object a line, each answered by one line::
 
     {"do": "hold"}                 reads wait from now on          {"do": "release"}
-    {"do": "write", "name": …}     (remove, chmod, storm) somebody else changes a name, and the kernel is told
+    {"do": "write", "name": …}     (remove, chmod, storm) a change from elsewhere, and the kernel is told
     {"do": "counts"}               requests and lookup counts
     {"do": "leave"}                unmount and end
 """
@@ -221,7 +221,7 @@ class MemoryVFS:
     # What happens elsewhere.
 
     def remote_write(self, name: bytes, data: bytes) -> None:
-        """Somebody else replaces (or adds) a file of the root: it has a new inode, as the VFS promises."""
+        """Another client replaces (or adds) a file of the root: it has a new inode, as the VFS promises."""
         node = Node(Inode(next(self._numbers)), Kind.FILE, 0o644, data=bytearray(data))
         self.nodes[node.inode] = self.root.names[name] = node
         self.notify(EntryChanged(ROOT_INODE, name))

@@ -339,7 +339,7 @@ def test_umount_from_outside_ends_the_process(served: Served) -> None:
 
 
 def test_leaving_writes_back_what_is_still_open(serve: Callable[..., Served]) -> None:
-    """The page cache holds bytes that nobody synced; parting must not lose them, even with the file open."""
+    """Leaving must not lose bytes of the page cache that were not synced, even with the file open."""
     served = serve()
     file = (served.place / "open").open("wb", buffering=0)
     file.write(b"dirty pages")
@@ -413,7 +413,7 @@ def test_a_mount_that_left_is_gone(served: Served) -> None:
 
 
 def test_a_plain_user_mounts_and_unmounts(serve: Callable[..., Served], place: Path) -> None:
-    """Through fusermount3. Root becomes somebody else for it, with a /dev/fuse of its own that is open to all, as elsewhere."""
+    """Through fusermount3. Root becomes another user for it, with a /dev/fuse of its own that is open to all, as elsewhere."""
     enter: list[str] = []
     become: list[str] = []
     if os.geteuid() == 0:

@@ -1,6 +1,6 @@
 """A Hub whose clock is another than ours: nothing is lost, and what is wrong is named where one looks.
 
-The cut of this for every day is tests/client/test_clock.py.
+The cut of this for every day is tests/client/test_hub_clock.py.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ async def test_warnings_are_told_once(hub: HubServer, developer: Credentials, ca
     assert lines == [f"the Hub {endpoint} says: {said}"]
     assert connection.channel.warnings == [said]
     caplog.clear()
-    # Whoever uses such a key is told, too.
+    # Users of such a key are told, too.
     async with connect(endpoint, lambda: Credentials(api_key=made.key)) as connection:
         for _ in range(3):
             await connection.blocks.holdings()
