@@ -3,7 +3,8 @@
 New things are written first and removals come last, so that what only moved is copied from its old place instead of being fetched.
 
 Before `Applier.run` returns, bytes, names and removals are on the disk. Only then may the state say that the folder has the new
-tree: after a power loss a name that is not there yet would look like one that the user removed."""
+tree: after a power loss a name that is not there yet would look like one that the user removed.
+"""
 
 from __future__ import annotations
 

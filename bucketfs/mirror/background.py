@@ -3,7 +3,8 @@
 A round does works of `INLINE_BYTES` itself, so that a few photos go with what is small; it says which others are wanted, and
 takes the results of those that are done. A work that a later round does not want is cancelled: its file was removed, or is
 another by now. The smallest ones run first, a few at a time. One that fails because the Hub is away goes on when that is back;
-the next round reports any other error."""
+the next round reports any other error.
+"""
 
 from __future__ import annotations
 

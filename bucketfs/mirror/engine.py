@@ -6,11 +6,11 @@ A round looks at the Hub's root, scans the folder into a tree (*ours*), sends wh
 Its state is told by three trees (`Position`):
 
 * *base* is always a tree that this folder had and that the Hub's root took in, so merging against it takes no change for a removal,
-  on neither side. It becomes ours at the moment the Hub has ours, not earlier.
-* *applying* is the tree the folder is on the way to. A round that finds it there was left in the middle. What was begun at single
-  paths is finished before the scan (`unfinished`); how far the round came is seen by that: where the folder shows what
-  applying has, that is agreed (`_agreed`), and so is what was removed on the way to it.
-* *attempt* is a swap whose end nobody heard. The next look at the root tells, or the conflict copies that are in it.
+on neither side. It becomes ours at the moment the Hub has ours, not earlier. * *applying* is the tree the folder is on the way
+to. A round that finds it there was left in the middle. What was begun at single paths is finished before the scan
+(`unfinished`); how far the round came is seen by that: where the folder shows what applying has, that is agreed (`_agreed`),
+and so is what was removed on the way to it. * *attempt* is a swap whose reply did not arrive. The next look at the root tells
+whether it was done, or the conflict copies in it do.
 
 So a kill at any instant costs the work since, and nothing else. A changed file that is replaced or removed is held by `Applier`'s
 rule; what the scan cannot see is held by `Scanner`'s; a folder that is not the one it was is not touched, and nor is the bucket.
@@ -162,7 +162,7 @@ class Mirror:
         return done
 
     async def _settle(self, theirs: Cid) -> None:
-        """Finds out what became of a swap that nobody heard the end of."""
+        """Finds out what became of a swap whose reply did not arrive."""
         position = self._state.position
         attempt = position.attempt
         if attempt is None:
@@ -170,8 +170,8 @@ class Mirror:
         if same_node(theirs, attempt.merged):
             self._record(Position(attempt.ours, attempt.merged))
             return
-        # Somebody may have changed the tree on after the swap. That it was done is seen by our conflict copies, whose names
-        # nobody else makes; what they are copies of is safe there then, and must not become a conflict again.
+        # Another client may have changed the tree on after the swap. That it was done is seen by our conflict copies, whose names
+        # no other machine makes; what they are copies of is safe there then, and must not become a conflict again.
         edits: dict[Names, Link | None] = {}
         for path, copy in attempt.conflicts:
             there = await run_steps(resolve(theirs, copy), self._source)
@@ -253,9 +253,9 @@ class Mirror:
         return base
 
     async def _on_the_way(self, change: Change, before: Link | None) -> dict[Names, Link | None]:
-        """What counts as agreed at a path where the folder (the change's old side) does not show what applying has: what was there
-        before, without what we removed of it. Were that taken for a removal of the user's, it would go to everybody if the Hub's
-        tree has it again by now."""
+        """What counts as agreed at a path where the folder (the change's old side) does not show what applying has: what was
+        there before, without what we removed of it. Were that taken for a removal of the user's, it would be sent to all others
+        if the Hub's tree has it again by now."""
         path, kind_wanted = change.path, await self._kind(change.new)
         if before is None or await self._kind(before) is kind_wanted:
             return {path: before}

@@ -95,7 +95,7 @@ class MirrorWriter:
         self._state = self.folder.state
         self._mtime_ns = self.folder.now_ns() // 10**9 * 10**9 - BEFORE_NS
         # A tree leaves default modes out, so without one means just that, and not what the umask would make of it: else the
-        # next write here would carry the umask to everybody.
+        # next write here would send the umask of this machine to all others.
         self._writer = LocalWriter(
             self.folder.fs,
             self.source,

@@ -1,9 +1,9 @@
 """Hearing that something changed in a folder: inotify through watchdog, and what to do when there is no more of it.
 
 What was heard, how often and in which order does not matter: it wakes a round, which looks for itself. So three things must be
-noticed, that watchdog says to its log only or to nobody: a queue that overflowed, a thread that failed, and folders that were not
-watched because the kernel's limit was reached. The first two wake a round. For the third a watch is asked for on a folder of ours
-now and then: when the kernel has none left for it, the mirror looks at the whole folder now and then from then on.
+noticed that watchdog only logs, or does not report: a queue that overflowed, a thread that failed, and folders that were not
+watched because the kernel's limit was reached. The first two wake a round. For the third a watch is asked for on a folder of
+ours now and then: when the kernel has none left for it, the mirror looks at the whole folder now and then from then on.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ local status has no word for (owners, unknown fields) stays as it was.
 
 What cannot be told is *held*: it stays in the tree as the base has it, and nothing is done to it here. So it is with what may
 not be read, what is neither file, folder nor symlink, a file that changed while it was read, and a folder that was a mount
-point and is none now: that something cannot be seen must never look as if it had been removed."""
+point and is none now: that something cannot be seen must never look as if it had been removed.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """What a round does to single paths, written into the state before it is done, and finished by the next round if this one ended.
 
-A round changes a path in more than one step: a new folder is made 0700, filled, and given its mode and time at the end; one that is
-read-only is opened meanwhile; a file is renamed into its place before the state says what it is. A scan that saw a path between two
-steps would take what it sees for the user's change, and send it to everybody. So each path is noted here before the first step, and
-before the next scan, and also when a round fails, `finish_all` takes the last one. What the user changed meanwhile is told from our
-own steps by the values that these would have left, and stays.
+A round changes a path in more than one step: a new folder is made 0700, filled, and given its mode and time at the end; one
+that is read-only is opened meanwhile; a file is renamed into its place before the state says what it is. A scan that saw a path
+between two steps would take what it sees for the user's change, and send it to all others. So each path is noted here before
+the first step, and before the next scan, and also when a round fails, `finish_all` takes the last one. What the user changed
+meanwhile is told from our own steps by the values that these would have left, and stays.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Right before anything here is replaced or removed its status is compared with the one in the state; if it is another, the user
 changed it since, and it is left: the next round takes that in as the local change it is. (Between the comparison and the rename
-a few microseconds remain that no system call closes.)"""
+a few microseconds remain that no system call closes.)
+"""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class NativeRemote:
 
 @contextmanager
 def _gone_when_not_found() -> Generator[None]:
-    """What a Hub calls its instance is the bucket itself; whoever has it mounted needs to hear what that means."""
+    """A Hub says that an instance is not found. That is the bucket itself: the error says what that means for its user."""
     try:
         yield
     except NotFound as error:

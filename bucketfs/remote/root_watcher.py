@@ -1,6 +1,6 @@
 """Hearing of new roots: the Hub's feed, and a poll of all roots in one call as the safety net.
 
-`Watcher` tells which buckets there are and that a root moved; it never says what the root is. Whoever follows reads the root
+`Watcher` tells which buckets there are and that a root moved; it never says what the root is. A follower reads the root
 itself, in order with its own pushes, so an old answer that comes late can do no harm.
 """
 
@@ -65,7 +65,7 @@ class Watcher:
     async def _poll(self) -> None:
         backoff, _ = self._backoffs
         while True:
-            # Renewed before the question: whoever asks for a look while it is out gets another one.
+            # Renewed before the question: a look that is asked for while it is out is another one.
             self._wake = trio.Event()
             try:
                 buckets = await self.ask()

@@ -1,7 +1,8 @@
 """A local folder as what a tree is built from: its files, and the walk that lays it over a folder of the bucket.
 
 A push and the scan of a mirror walk alike: depth first with a stack of its own, so that memory is bounded by the largest
-folder. What they take along, and what becomes of what is gone, is decided by their `WalkRules`."""
+folder. What they take along, and what becomes of what is gone, is decided by their `WalkRules`.
+"""
 
 from __future__ import annotations
 

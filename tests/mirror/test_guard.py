@@ -29,6 +29,7 @@ LEAF = 262144
 
 
 async def test_a_folder_that_is_gone_empties_no_bucket(one: Machine, remote: MemoryRemote) -> None:
+    """Else a disk that is not plugged in would delete the bucket for everyone."""
     one.write("file", "precious")
     await settle(one)
     one.top.rename(one.top.with_name("elsewhere"))
@@ -45,6 +46,7 @@ async def test_a_folder_that_is_gone_empties_no_bucket(one: Machine, remote: Mem
 
 
 async def test_begun_anew_with_an_empty_folder_everything_comes_back(one: Machine, remote: MemoryRemote) -> None:
+    """A user who lost the folder gets all of it back, and nothing is removed at the Hub."""
     one.write("file", "precious")
     await settle(one)
     shutil.rmtree(one.top)
@@ -56,6 +58,7 @@ async def test_begun_anew_with_an_empty_folder_everything_comes_back(one: Machin
 
 
 async def test_a_disk_with_another_number_is_known_by_a_file_on_it(one: Machine, remote: MemoryRemote) -> None:
+    """After a reboot the mirror of an external disk goes on; an emptied one is refused."""
     one.write("file", "precious")
     await settle(one)
 
@@ -76,6 +79,7 @@ async def test_a_disk_with_another_number_is_known_by_a_file_on_it(one: Machine,
 async def test_what_was_mounted_below_and_is_not_now_is_not_removed(
     one: Machine, two: Machine, remote: MemoryRemote
 ) -> None:
+    """Else unplugging a disk below the folder would delete its files everywhere."""
     one.write("disk/file", "precious")
     one.write("other", "x")
     disk = (one.top / "disk").stat().st_ino
@@ -113,6 +117,7 @@ async def test_what_was_mounted_below_and_is_not_now_is_not_removed(
 
 
 async def test_what_cannot_be_carried_is_left_on_both_sides(one: Machine, two: Machine, remote: MemoryRemote) -> None:
+    """Pipes, sockets and odd names stop nothing, and what the Hub has under such a name is kept."""
     one.write("dir/file", "x")
     one.write("name", "x")
     await settle(one, two)
@@ -136,6 +141,7 @@ async def test_what_cannot_be_carried_is_left_on_both_sides(one: Machine, two: M
 
 
 async def test_a_file_with_a_bad_sector_holds_up_itself_only(one: Machine, remote: MemoryRemote) -> None:
+    """One unreadable file must not stop all other files from being saved."""
     for name in ("bad", "large bad", "good"):
         one.write(name, b"x" * (LEAF + 1 if "large" in name else 1))
     await settle(one)
@@ -161,6 +167,7 @@ async def test_a_file_with_a_bad_sector_holds_up_itself_only(one: Machine, remot
 async def test_a_name_that_this_disk_cannot_have_holds_up_itself_only(
     one: Machine, two: Machine, remote: MemoryRemote
 ) -> None:
+    """One name that FAT cannot hold must not stop the other files, and is not deleted at the Hub."""
     two.write("a:b", "x")
     two.write("l:b", b"x" * (2 * LEAF))
     two.write("good", "x")
@@ -177,7 +184,8 @@ async def test_a_name_that_this_disk_cannot_have_holds_up_itself_only(
     assert one.tree() == two.tree()
 
 
-async def test_the_seed_is_nobodys_business(one: Machine, two: Machine, remote: MemoryRemote) -> None:
+async def test_the_seed_belongs_to_the_hub(one: Machine, two: Machine, remote: MemoryRemote) -> None:
+    """A user's file of the Hub's own name is neither sent nor overwritten."""
     one.write(".textileseed", "mine")
     one.write("dir/.textileseed", "a file like any other")
     await settle(one, two)
@@ -191,6 +199,7 @@ async def test_the_seed_is_nobodys_business(one: Machine, two: Machine, remote: 
 
 @pytest.mark.parametrize("size", [10, 3 * LEAF])
 async def test_a_file_that_is_being_written_is_not_pushed_torn(one: Machine, remote: MemoryRemote, size: int) -> None:
+    """Else others would get a file that never existed: half old, half new."""
     one.write("file", b"a" * size)
     await settle(one)
     one.write("file", b"b" * size)
@@ -214,6 +223,7 @@ async def test_a_file_that_is_being_written_is_not_pushed_torn(one: Machine, rem
 
 
 async def test_what_changes_after_the_scan_is_not_written_over(one: Machine, two: Machine, remote: MemoryRemote) -> None:
+    """Else an edit made while the Hub's change arrives would be lost."""
     for name in ("file", "large", "gone", "dir/in"):
         one.write(name, b"old" * (LEAF if name == "large" else 1))
     await settle(one, two)
@@ -277,6 +287,7 @@ class DeafRemote(MemoryRemote):
 
 
 async def test_a_swap_whose_reply_was_lost_makes_no_second_copy(tmp_path: Path) -> None:
+    """Else each lost reply would leave one more conflict copy."""
     remote = DeafRemote()
     one, two = Machine(tmp_path, "one", remote), Machine(tmp_path, "two", remote)
     one.write("file", "old")
@@ -288,13 +299,14 @@ async def test_a_swap_whose_reply_was_lost_makes_no_second_copy(tmp_path: Path) 
     with pytest.raises(Unavailable):
         await one.round()
     remote.deaf = False
-    # Before the next look somebody changes the file once more.
+    # Before the next look another client changes the file once more.
     put(remote, "file", b"changed again")
     await settle(one, two)
     assert one.tree() == two.tree() == {"file": "changed again", "file (conflict one 1)": "one's"}
 
 
 async def test_a_hub_that_is_away_changes_nothing_here(one: Machine, two: Machine, remote: MemoryRemote) -> None:
+    """An outage must not look like removed files, on either side."""
     one.write("file", "x")
     await settle(one, two)
     remote.away = True
@@ -309,6 +321,7 @@ async def test_a_hub_that_is_away_changes_nothing_here(one: Machine, two: Machin
 
 
 async def test_what_the_hub_lost_of_unchanged_files_is_offered_again(one: Machine, remote: MemoryRemote) -> None:
+    """A Hub that lost blocks gets them again from the folder that still has them."""
     data = os.urandom(3 * LEAF)
     one.write("large", data)
     one.write("small", os.urandom(5000))
@@ -350,7 +363,7 @@ async def test_the_old_tree_is_not_needed_from_the_hub(one: Machine, two: Machin
 
 
 async def test_what_other_clients_made_stays_as_they_made_it(one: Machine, remote: MemoryRemote) -> None:
-    """Files without attributes, in chunks of another size, owned by somebody, in a folder of old encoding."""
+    """Files without attributes, in chunks of another size, owned by another user, in a folder of old encoding."""
     data = os.urandom(700_000)
     odd = build_file(data, chunk=100_000, cid_version=0, raw_leaves=False)
     plain = build_file(b"plain")
@@ -376,6 +389,7 @@ async def test_what_other_clients_made_stays_as_they_made_it(one: Machine, remot
 
 
 async def test_blocks_that_nothing_needs_are_swept(one: Machine) -> None:
+    """Else the state file would grow without end."""
     one.write("file", "x")
     await settle(one)
     state = MirrorState(one.state_file)
@@ -459,6 +473,7 @@ async def test_a_clock_that_is_hours_behind_makes_no_sign(tmp_path: Path, hub_ah
 
 
 def test_when_the_hub_must_still_have_what_was_agreed_on() -> None:
+    """A wrong guess here would take garbage collection for a restored Hub, and undo removals."""
     old, new = (build_file(data).link.cid for data in (b"old", b"new"))
     hub_ns, seen = 100 * HOUR_NS, Look(new, 101 * HOUR_NS)
     minute_ns = 60 * 10**9
@@ -479,8 +494,9 @@ def test_when_the_hub_must_still_have_what_was_agreed_on() -> None:
     assert not agreed.may_ask(seen, hub_ns + 2 * HOUR_NS + minute_ns, hub_ns + 2 * HOUR_NS + minute_ns)
 
 
-@pytest.mark.parametrize("somebody_was_quicker", [False, True])
-async def test_a_hub_that_went_back_is_given_what_it_lost(tmp_path: Path, somebody_was_quicker: bool) -> None:
+@pytest.mark.parametrize("another_was_quicker", [False, True])
+async def test_a_hub_that_went_back_is_given_what_it_lost(tmp_path: Path, another_was_quicker: bool) -> None:
+    """Else a Hub restored from a copy would delete here all that is newer than the copy."""
     remote = TimedRemote()
     one = Machine(tmp_path, "one", remote)
     one.write("old", "old")
@@ -499,14 +515,14 @@ async def test_a_hub_that_went_back_is_given_what_it_lost(tmp_path: Path, somebo
     await settle(one)
     here = one.tree()
     remote.put_back(copy)
-    if somebody_was_quicker:
-        put(remote, "other", b"by somebody else")
+    if another_was_quicker:
+        put(remote, "other", b"by another client")
     assert (await one.round()).went_back
     await settle(one)
     tree = one.tree()
-    if somebody_was_quicker:
+    if another_was_quicker:
         # Who has made what is not known then: all of both stays.
-        assert tree.pop("other") == "by somebody else"
+        assert tree.pop("other") == "by another client"
         assert tree.pop("gone") == "removed after the copy"
         assert sorted([tree.pop("old"), tree.pop("old (conflict one 1)")], key=str) == ["changed", "old"]
         here.pop("old")

@@ -202,6 +202,7 @@ def check_nothing_is_sent_of_what_was_undone(trees: Trees, folder: Path, every: 
 def test_killed_at_some_calls_nothing_half_made_is_sent(
     trees: Trees, tmp_path: Path, check: Callable[[Trees, Path, int], None]
 ) -> None:
+    """A kill must not send half-made folders and modes to everyone (a cut of the whole test)."""
     check(trees, tmp_path, 79)
 
 
@@ -211,6 +212,7 @@ def test_killed_at_some_calls_nothing_half_made_is_sent(
 def test_killed_at_any_call_nothing_half_made_is_sent(
     trees: Trees, tmp_path: Path, check: Callable[[Trees, Path, int], None]
 ) -> None:
+    """The same, at every call."""
     check(trees, tmp_path, 1)
 
 
@@ -238,6 +240,7 @@ def test_what_the_user_changes_in_half_made_folders_is_sent(trees: Trees, tmp_pa
 
 
 def test_what_stays_of_a_folder_that_is_removed_stays_as_it_was(trees: Trees, tmp_path: Path) -> None:
+    """A file changed in a folder while it is removed is kept, and so is the folder's mode."""
     one = received(trees, tmp_path)
     one.before_call = once(
         lambda: one.write("read-only gone/d/e", "changed meanwhile"),
@@ -252,6 +255,7 @@ def test_what_stays_of_a_folder_that_is_removed_stays_as_it_was(trees: Trees, tm
 
 
 def test_a_hub_that_goes_away_meanwhile_leaves_no_folder_open(trees: Trees, tmp_path: Path) -> None:
+    """Else a read-only folder of the user would stay writable."""
     _, wanted = acts(trees, tmp_path / "whole")
     before = picture(received(trees, tmp_path / "before").top)
     failed = 0
@@ -286,6 +290,7 @@ class FailingRemote(MemoryRemote):
 
 
 def test_owners_and_special_modes_are_given_only_when_asked_for(trees: Trees, tmp_path: Path) -> None:
+    """Else a bucket could place set-user-id programs on this machine."""
     one = received(trees, tmp_path / "plain")
     trio.run(settle, one)
     me = (os.geteuid(), os.getegid())
@@ -305,6 +310,7 @@ def test_owners_and_special_modes_are_given_only_when_asked_for(trees: Trees, tm
 
 
 def test_owners_and_special_modes_are_given(trees: Trees, tmp_path: Path) -> None:
+    """With the options, a backup comes back with its owners and modes."""
     one = received(trees, tmp_path / "all")
     one.preserve = Preserve(owner=True, special_modes=True)
     trio.run(settle, one)
@@ -318,6 +324,7 @@ def test_owners_and_special_modes_are_given(trees: Trees, tmp_path: Path) -> Non
 
 
 def test_a_folder_here_keeps_its_own_set_group_id(trees: Trees, tmp_path: Path) -> None:
+    """Else new files in a shared folder would lose its group."""
     one = received(trees, tmp_path)
     (one.top / "dir").chmod(0o2755)
     trio.run(settle, one)

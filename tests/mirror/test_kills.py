@@ -86,10 +86,12 @@ def check_kills(folder: Path, every: int) -> None:
 
 @pytest.mark.whole
 def test_a_kill_at_any_act_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    """A kill must cost no file and make no copy, at every act."""
     check_kills(tmp_path, 1)
 
 
 def test_a_kill_at_some_acts_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    """The same at some acts (a cut of the whole test)."""
     check_kills(tmp_path, 29)
 
 
@@ -187,6 +189,7 @@ def check_history(history: list[tuple[object, ...]]) -> None:
 @settings(max_examples=15)
 @given(acts)
 def test_two_mirrors_end_equal_and_lose_nothing(history: list[tuple[object, ...]]) -> None:
+    """Whatever two users do and wherever they are killed, both end with the same files."""
     check_history(history)
 
 
@@ -195,4 +198,5 @@ def test_two_mirrors_end_equal_and_lose_nothing(history: list[tuple[object, ...]
 @settings(max_examples=1000)
 @given(acts)
 def test_two_mirrors_end_equal_and_lose_nothing_for_long(history: list[tuple[object, ...]]) -> None:
+    """The same with many more histories."""
     check_history(history)

@@ -103,6 +103,7 @@ async def passes_both_ways(one: Machine, remote: GatedRemote, there: Running, nu
 
 
 async def test_small_changes_pass_what_arrives(one: Machine, remote: GatedRemote, data: bytes, tmp_path: Path) -> None:
+    """A small edit must not wait for hours behind a video that arrives."""
     remote.holds(data)
     put(remote, "dir/large", data, NodeAttributes(mode=0o640, mtime_ns=WHEN_NS))
     async with running(one, tmp_path / "spare") as there:
@@ -128,6 +129,7 @@ async def test_small_changes_pass_what_arrives(one: Machine, remote: GatedRemote
 async def test_what_arrives_ends_when_it_is_gone_at_the_hub(
     one: Machine, remote: GatedRemote, data: bytes, tmp_path: Path, replaced: bool
 ) -> None:
+    """Else a removed video would be fetched to the end, and its parts would stay."""
     remote.holds(data)
     put(remote, "large", data)
     one.write("here", "x")
@@ -148,6 +150,7 @@ async def test_what_arrives_ends_when_it_is_gone_at_the_hub(
 
 
 async def test_small_changes_pass_what_departs(one: Machine, remote: GatedRemote, data: bytes, tmp_path: Path) -> None:
+    """A small edit must not wait for hours behind a video that is sent."""
     remote.holds(data)
     one.write("large", data)
     one.write("small", "x")
@@ -170,6 +173,7 @@ async def test_small_changes_pass_what_departs(one: Machine, remote: GatedRemote
 async def test_what_departs_ends_when_it_is_gone_here(
     one: Machine, remote: GatedRemote, data: bytes, tmp_path: Path, change: str
 ) -> None:
+    """Else a removed video would still be sent to the end."""
     remote.holds(data)
     one.write("large", data)
     async with running(one, tmp_path / "spare"):
@@ -190,6 +194,7 @@ async def test_what_departs_ends_when_it_is_gone_here(
 async def test_a_large_file_that_the_hub_refuses_holds_up_itself_only(
     one: Machine, remote: GatedRemote, data: bytes, tmp_path: Path
 ) -> None:
+    """One file over the quota must not stop all others."""
     remote.holds(data)
     remote.refuses_large = True
     one.write("large", data)
@@ -203,6 +208,7 @@ async def test_a_large_file_that_the_hub_refuses_holds_up_itself_only(
 
 
 async def test_an_outage_does_not_begin_it_anew(one: Machine, remote: GatedRemote, data: bytes, tmp_path: Path) -> None:
+    """Else a large file would never arrive over a link that breaks now and then."""
     remote.holds(data)
     put(remote, "large", data)
     async with running(one, tmp_path / "spare") as there:
@@ -222,6 +228,7 @@ async def test_an_outage_does_not_begin_it_anew(one: Machine, remote: GatedRemot
 async def test_what_moves_at_the_hub_meanwhile_goes_on(
     one: Machine, remote: GatedRemote, data: bytes, tmp_path: Path
 ) -> None:
+    """Else a rename would begin a long transfer again."""
     remote.holds(data)
     put(remote, "dir/large", data, NodeAttributes(mtime_ns=WHEN_NS))
     async with running(one, tmp_path / "spare") as there:
@@ -239,6 +246,7 @@ async def test_what_moves_at_the_hub_meanwhile_goes_on(
 async def test_what_has_not_arrived_when_it_ends_is_removed(
     one: Machine, remote: GatedRemote, data: bytes, tmp_path: Path
 ) -> None:
+    """Else parts of large files would fill the user's folder."""
     remote.holds(data)
     put(remote, "large", data)
     before = remote.at

@@ -30,6 +30,7 @@ class LimitedRemote(MemoryRemote):
 
 
 async def test_what_does_not_fit_is_left_out_alone(tmp_path: Path) -> None:
+    """Over the quota, all but the largest files are still saved, and the user hears which are not."""
     remote = LimitedRemote(limit_bytes=300 * KIB)
     one, other = Machine(tmp_path, "one", remote), Machine(tmp_path, "other", remote)
     one.write("d/large", bytes(range(256)) * 2000)
@@ -54,6 +55,7 @@ async def test_what_does_not_fit_is_left_out_alone(tmp_path: Path) -> None:
 
 
 async def test_a_limit_that_no_file_is_to_blame_for(tmp_path: Path) -> None:
+    """The user hears of the limit; the mirror does not try for ever."""
     one = Machine(tmp_path, "one", LimitedRemote(limit_bytes=1))
     (one.top / "d").mkdir()
     with pytest.raises(OverQuota):

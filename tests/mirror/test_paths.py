@@ -26,6 +26,7 @@ def make_deep(top: Path) -> None:
 
 
 async def test_what_is_too_deep_to_be_written_stays_at_the_hub(one: Machine, remote: MemoryRemote) -> None:
+    """A path that is too long here is neither lost nor deleted at the Hub."""
     put(remote, f"{DEEP}/file", b"deep")
     put(remote, f"{HIGH}/high", b"high")
     put(remote, "zzz", b"after it")
@@ -46,6 +47,7 @@ async def test_what_is_too_deep_to_be_written_stays_at_the_hub(one: Machine, rem
 
 
 async def test_what_is_too_deep_to_be_read_is_left_out(one: Machine, two: Machine, remote: MemoryRemote) -> None:
+    """A path that is too long to be read must not stop the other files."""
     make_deep(one.top)
     one.write("zzz", "after it")
     done = await one.round()

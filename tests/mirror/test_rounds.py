@@ -22,6 +22,7 @@ def names(remote: MemoryRemote, path: tuple[bytes, ...] = ()) -> list[bytes]:
 
 
 async def test_what_one_has_the_other_gets(one: Machine, two: Machine) -> None:
+    """Contents, modes, times, links and empty folders arrive at the other machine."""
     one.write("a/b/small", "small")
     one.write("a/large", os.urandom(3 * LEAF + 5))
     one.write("a/middle", os.urandom(LEAF // 2))
@@ -42,6 +43,7 @@ async def test_what_one_has_the_other_gets(one: Machine, two: Machine) -> None:
 
 
 async def test_nothing_to_do_does_nothing(one: Machine, remote: MemoryRemote) -> None:
+    """Else every round would send, or touch the user's files."""
     one.write("a/file", "x")
     await one.round()
     before = {path: path.lstat() for path in [one.top, *one.top.rglob("*")]}
@@ -54,6 +56,7 @@ async def test_nothing_to_do_does_nothing(one: Machine, remote: MemoryRemote) ->
 
 
 async def test_both_have_something_the_first_time(one: Machine, two: Machine) -> None:
+    """The first round removes nothing and keeps both versions of what differs."""
     for machine in (one, two):
         machine.write("common/same", "same")
         machine.write("common/other", machine.name)
@@ -74,6 +77,7 @@ async def test_both_have_something_the_first_time(one: Machine, two: Machine) ->
 
 
 async def test_both_changed_while_apart(one: Machine, two: Machine) -> None:
+    """Both users' changes are kept; where they collide, both versions are."""
     for name in ("mine", "theirs", "both", "gone", "kept", "dir/in"):
         one.write(name, "old")
     await settle(one, two)
@@ -112,6 +116,7 @@ class CountingRemote(MemoryRemote):
 
 
 async def test_a_rename_is_followed_and_copied(tmp_path: Path) -> None:
+    """Else renaming a folder would transfer all of it again."""
     remote = CountingRemote()
     one, two = Machine(tmp_path, "one", remote), Machine(tmp_path, "two", remote)
     one.write("dir/large", os.urandom(5 * LEAF))
@@ -133,6 +138,7 @@ async def test_a_rename_is_followed_and_copied(tmp_path: Path) -> None:
 
 
 async def test_types_change_places(one: Machine, two: Machine) -> None:
+    """A file that became a folder, or a link, arrives as such."""
     one.write("file to folder", "x")
     one.write("folder to file/in/deep", "x")
     one.write("file to link", "x")
@@ -156,6 +162,7 @@ async def test_types_change_places(one: Machine, two: Machine) -> None:
 
 
 async def test_modes_travel_without_the_bytes(one: Machine, two: Machine, remote: MemoryRemote) -> None:
+    """Else a chmod would transfer the file again, and break its open readers."""
     one.write("large", os.urandom(4 * LEAF))
     one.write("dir/small", "x")
     await settle(one, two)

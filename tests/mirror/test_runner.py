@@ -24,6 +24,7 @@ from bucketfs.mirror import MirrorPace, Round
 
 
 async def test_changes_of_both_sides_are_carried(one: Machine, two: Machine, remote: MemoryRemote, tmp_path: Path) -> None:
+    """What is saved in the folder, also in new folders, is at the Hub soon, and the other way."""
     async with running(one, tmp_path / "spare") as there:
         one.write("new folder/deep/file", "x")
         await eventually(lambda: remote.swaps == 1, "a change here was not heard")
@@ -41,6 +42,7 @@ async def test_changes_of_both_sides_are_carried(one: Machine, two: Machine, rem
 async def test_its_own_writes_keep_it_busy_for_one_round_only(
     one: Machine, two: Machine, remote: MemoryRemote, tmp_path: Path
 ) -> None:
+    """Else the mirror would wake itself for ever."""
     for number in range(20):
         two.write(f"dir {number % 3}/{number}", "x" * number)
     await settle(two)
@@ -58,6 +60,7 @@ class SlowBackoff(Backoff):
 
 
 async def test_an_outage_is_waited_out_and_hurried(one: Machine, remote: MemoryRemote, tmp_path: Path) -> None:
+    """After an outage the user does not wait for a long pause to end."""
     async with running(one, tmp_path / "spare", backoff=SlowBackoff()) as there:
         remote.away = True
         one.write("file", "x")
@@ -68,6 +71,7 @@ async def test_an_outage_is_waited_out_and_hurried(one: Machine, remote: MemoryR
 
 
 async def test_what_does_not_pass_ends_it(one: Machine, tmp_path: Path) -> None:
+    """The user hears that the folder is gone, instead of a mirror that does nothing."""
     with pytest.RaisesGroup(NotFound):
         async with running(one, tmp_path / "spare") as there:
             one.top.rename(tmp_path / "elsewhere")
@@ -95,15 +99,17 @@ class ExhaustedObserver(InotifyObserver):
 
 
 async def test_without_watches_it_looks_now_and_then(one: Machine, tmp_path: Path) -> None:
+    """Where the kernel has no watches left, changes are still found, and the user is told."""
     pace = replace(QUICK, poll_s=0.05)
     async with running(one, tmp_path / "spare", pace, observer=ExhaustedObserver()) as there:
         assert len(there.said) == 1
         assert "fs.inotify.max_user_watches is used up" in there.said[0]
         count = len(there.rounds)
-        await eventually(lambda: len(there.rounds) > count + 2, "nobody looks")
+        await eventually(lambda: len(there.rounds) > count + 2, "the folder is not looked at")
 
 
 async def test_a_queue_that_overflowed_is_followed_by_a_look(one: Machine, tmp_path: Path) -> None:
+    """Events that the kernel dropped must not leave changes unsaved."""
     async with running(one, tmp_path / "spare") as there:
         await trio.testing.wait_all_tasks_blocked(0.2)
         count = len(there.rounds)
@@ -113,11 +119,13 @@ async def test_a_queue_that_overflowed_is_followed_by_a_look(one: Machine, tmp_p
 
 
 async def test_now_and_then_it_looks_unasked(one: Machine, tmp_path: Path) -> None:
+    """Changes that no event tells of, as on network disks, are found."""
     async with running(one, tmp_path / "spare", MirrorPace(quiet_s=0.01, longest_s=0.1, rescan_s=0.05)) as there:
         await eventually(lambda: len(there.rounds) > 3, "no look unasked")
 
 
 async def test_what_comes_to_nothing_is_looked_for_less_and_less(one: Machine, tmp_path: Path) -> None:
+    """A file that changes all the time must not keep the machine busy."""
     there = Running(one, tmp_path / "spare", MirrorPace(quiet_s=2.0, longest_s=30.0, rescan_s=600.0))
     stuck, moving = Round(soon=True), Round(soon=True, pushed=1)
     assert [there.runner._next_s(stuck) for _ in range(4)] == [2.0, 4.0, 8.0, 16.0]

@@ -30,6 +30,7 @@ def state(tmp_path: Path) -> MirrorState:
 
 
 def test_what_is_noted_is_there_after_a_restart(tmp_path: Path, state: MirrorState) -> None:
+    """Else every start would read all files anew."""
     position = Position(ROOT, OTHER, Attempt(ROOT, OTHER, (((b"a", b"\xc3\xbc"), (b"a", b"copy")),)))
     highest = entry(b"name", inode=2**64 - 1)
     with state.together():
@@ -49,6 +50,7 @@ def test_what_is_noted_is_there_after_a_restart(tmp_path: Path, state: MirrorSta
 
 
 def test_what_fails_in_the_middle_was_never_written(state: MirrorState) -> None:
+    """Half a transaction would make the mirror take changes for agreed."""
     with pytest.raises(RuntimeError), state.together():
         state.position = Position(ROOT)
         state.note((b"name",), SeenEntry(entry(b"name"), FILE))
@@ -59,6 +61,7 @@ def test_what_fails_in_the_middle_was_never_written(state: MirrorState) -> None:
 
 
 def test_a_folder_is_forgotten_with_all_below_it_and_nothing_beside_it(state: MirrorState) -> None:
+    """Forgetting too much costs reading; too little brings removed files back."""
     paths = [(b"d",), (b"d", b"in"), (b"d", b"e", b"f"), (b"d!", b"in"), (b"d0", b"in"), (b"c",)]
     for path in paths:
         state.note(path, SeenEntry(entry(path[-1]), FILE))
@@ -68,6 +71,7 @@ def test_a_folder_is_forgotten_with_all_below_it_and_nothing_beside_it(state: Mi
 
 
 def test_a_state_of_another_version_and_a_damaged_one_are_refused(tmp_path: Path, state: MirrorState) -> None:
+    """The user hears what to do, and no file is touched on a guess."""
     state.note_fact("version", "99")
     state.close()
     file = tmp_path / "state.db"
@@ -83,6 +87,7 @@ def test_a_state_of_another_version_and_a_damaged_one_are_refused(tmp_path: Path
 
 
 def test_unknown_places_say_so(state: MirrorState) -> None:
+    """What was never seen must not look like something that was."""
     assert state.seen_at((b"nothing",)) is None
     assert state.same_inode(entry(b"x")) is None
     assert state.places_of(FILE.cid) == []

@@ -35,6 +35,7 @@ def writes(name: str, path: bytes | int) -> bool:
 
 @pytest.mark.parametrize("depth", ["below", "above"])
 async def test_no_link_is_followed_out_of_the_folder(one: Machine, two: Machine, tmp_path: Path, depth: str) -> None:
+    """Else the mirror could write outside of the folder that the user gave it."""
     one.write("a/b/old", "old")
     one.write("a/b/stays", "stays")
     await settle(one, two)
@@ -60,6 +61,7 @@ async def test_no_link_is_followed_out_of_the_folder(one: Machine, two: Machine,
 async def test_a_link_in_the_place_of_a_folder_is_not_read_through(
     one: Machine, remote: MemoryRemote, tmp_path: Path
 ) -> None:
+    """Else files from elsewhere on the machine would be published."""
     one.write("a/b/mine", "mine")
     await settle(one)
     other = tmp_path / "other"
@@ -79,6 +81,7 @@ async def test_a_link_in_the_place_of_a_folder_is_not_read_through(
 
 
 async def test_removing_follows_no_link(one: Machine, two: Machine, tmp_path: Path) -> None:
+    """Else the mirror could delete outside of the folder."""
     one.write("gone/b/file", "x")
     await settle(one, two)
     two.remove("gone")
@@ -104,6 +107,7 @@ async def test_removing_follows_no_link(one: Machine, two: Machine, tmp_path: Pa
 async def test_what_was_written_where_the_disk_is_not_is_not_removed_later(
     one: Machine, two: Machine, remote: MemoryRemote
 ) -> None:
+    """Else unplugging a disk at a bad moment would delete new files at the Hub."""
     one.write("file", "x")
     await settle(one, two)
     two.write("new", "precious")
@@ -127,6 +131,7 @@ async def test_what_was_written_where_the_disk_is_not_is_not_removed_later(
 
 
 async def test_an_empty_disk_in_the_same_slot_empties_no_bucket(one: Machine, remote: MemoryRemote) -> None:
+    """Else another disk at the same mount point would delete the bucket."""
     one.write("file", "precious")
     one.write("other", "x")
     await settle(one)
@@ -152,6 +157,7 @@ async def test_an_empty_disk_in_the_same_slot_empties_no_bucket(one: Machine, re
 
 
 async def test_what_is_left_for_good_is_not_touched_in_each_round(one: Machine, two: Machine) -> None:
+    """Else each round would wake the next."""
     one.write("dir/file", "x")
     one.write("dir/name", "x")
     await settle(one, two)
@@ -166,6 +172,7 @@ async def test_what_is_left_for_good_is_not_touched_in_each_round(one: Machine, 
 
 
 async def test_what_cannot_be_written_is_tried_now_and_then_only(one: Machine, two: Machine) -> None:
+    """Else a file that cannot be written would be fetched again and again."""
     two.write("a:b", "x")
     two.write("l:b", b"x" * (1 << 19))
     await settle(two)

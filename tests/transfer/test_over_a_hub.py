@@ -47,6 +47,7 @@ def calls(connection: Connection) -> dict[str, int]:
 
 
 async def test_no_call_per_file(connection: Connection, remote: NativeRemote, tmp_path: Path) -> None:
+    """A thousand small files must not take a thousand round trips."""
     top = tmp_path / "many"
     for folder in range(10):
         (top / f"d{folder}").mkdir(parents=True)
@@ -69,6 +70,7 @@ async def test_no_call_per_file(connection: Connection, remote: NativeRemote, tm
 async def test_the_hub_keeps_its_seed_and_shows_the_files(
     connection: Connection, bucket: BucketInfo, remote: NativeRemote, tmp_path: Path
 ) -> None:
+    """The pushed files are in the bucket, and what is the Hub's own stays."""
     top = tmp_path / "top"
     top.mkdir()
     (top / "hello").write_text("hello")
@@ -101,6 +103,7 @@ async def test_a_large_file_needs_little_memory(remote: NativeRemote, tmp_path: 
 async def test_blocks_the_hub_has_from_elsewhere_are_not_sent(
     connection: Connection, remote: NativeRemote, tmp_path: Path
 ) -> None:
+    """Bytes that the Hub has already cost no upload."""
     data = os.urandom(4 * MIB)
     (tmp_path / "one").write_bytes(data)
     first = await push_folder(remote, tmp_path / "one", (b"one",))

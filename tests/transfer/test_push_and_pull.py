@@ -170,6 +170,7 @@ def picture(top: Path) -> dict[str, tuple[object, ...]]:
 
 
 async def test_round_trip(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    """What was pushed comes back the same: bytes, modes, times, links, odd names."""
     before = picture(tree)
     pushed = await push_folder(remote, tree)
     assert (pushed.files, pushed.folders, pushed.symlinks, pushed.skipped) == (7, 4, 2, [])
@@ -181,12 +182,14 @@ async def test_round_trip(remote: MemoryRemote, tree: Path, tmp_path: Path) -> N
 
 
 async def test_zeros_become_holes(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    """A sparse image pulled again does not fill the disk with zeros."""
     await push_folder(remote, tree)
     await pull_folder(remote, tmp_path / "back")
     assert (tmp_path / "back/zeros").stat().st_blocks * 512 < 2 * LEAF
 
 
 async def test_a_second_push_sends_nothing_and_reads_no_large_file(remote: MemoryRemote, tree: Path) -> None:
+    """Else a nightly backup would read and send everything each night."""
     await push_folder(remote, tree)
     (tree / "big").chmod(0)  # Root reads it all the same, so the count of calls is what tells.
     (tree / "big").chmod(0o644)
@@ -202,6 +205,7 @@ async def test_a_second_push_sends_nothing_and_reads_no_large_file(remote: Memor
 
 
 async def test_only_the_change_is_sent(remote: MemoryRemote, tree: Path) -> None:
+    """An edit of a large file sends the leaves that changed."""
     await push_folder(remote, tree)
     with (tree / "zeros").open("r+b") as file:
         file.seek(5 * LEAF)
@@ -211,6 +215,7 @@ async def test_only_the_change_is_sent(remote: MemoryRemote, tree: Path) -> None
 
 
 async def test_a_changed_mode_reads_nothing(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    """Else a chmod would read a large file."""
     await push_folder(remote, tree)
     (tree / "big").chmod(0o711)
     pushed = await push_folder(remote, tree)
@@ -220,6 +225,7 @@ async def test_a_changed_mode_reads_nothing(remote: MemoryRemote, tree: Path, tm
 
 
 async def test_a_pull_skips_what_is_there(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    """Else each pull would fetch everything."""
     await push_folder(remote, tree)
     back = tmp_path / "back"
     await pull_folder(remote, back)
@@ -237,6 +243,7 @@ async def test_a_pull_skips_what_is_there(remote: MemoryRemote, tree: Path, tmp_
 
 
 async def test_reread_sees_what_size_and_mtime_hide(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    """With --reread a change that kept size and mtime is found."""
     await push_folder(remote, tree)
     status = (tree / "big").stat()
     data = bytearray((tree / "big").read_bytes())
@@ -256,6 +263,7 @@ async def test_reread_sees_what_size_and_mtime_hide(remote: MemoryRemote, tree: 
 
 
 async def test_without_attributes_cids_are_those_of_other_clients(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    """With --no-attributes the CIDs are those that IPFS tools make."""
     await push_folder(remote, tree, options=PushOptions(attributes=False))
     entries = drive(list_directory(remote.current), remote.many).entries
     assert entries[b"small.txt"].cid == cid_of(b"hello")
@@ -267,6 +275,7 @@ async def test_without_attributes_cids_are_those_of_other_clients(remote: Memory
 
 
 async def test_push_lays_over_and_delete_mirrors(remote: MemoryRemote, tree: Path) -> None:
+    """Without --delete nothing is removed from the bucket; with it, what is not here is."""
     remote.current = remote.add([b"deep", b"theirs"], b"1")
     remote.current = remote.add([b".textileseed"], b"seed")
     await push_folder(remote, tree)
@@ -278,6 +287,7 @@ async def test_push_lays_over_and_delete_mirrors(remote: MemoryRemote, tree: Pat
 
 
 async def test_pull_lays_over_and_delete_mirrors(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    """Without --delete nothing is removed here; with it, what is not in the bucket is."""
     remote.current = remote.add([b".textileseed"], b"seed")
     await push_folder(remote, tree)
     back = tmp_path / "back"
@@ -293,6 +303,7 @@ async def test_pull_lays_over_and_delete_mirrors(remote: MemoryRemote, tree: Pat
 
 
 async def test_a_prefix_is_made_and_only_it_changes(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    """A push below a path leaves the rest of the bucket alone."""
     remote.current = remote.add([b"other"], b"1")
     other = drive(list_directory(remote.current), remote.many).entries[b"other"]
     await push_folder(remote, tree, (b"a", b"b"))
@@ -303,6 +314,7 @@ async def test_a_prefix_is_made_and_only_it_changes(remote: MemoryRemote, tree: 
 
 
 async def test_one_file_each_way(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    """A single file is pushed and pulled under the name that the user gave."""
     await push_folder(remote, tree / "big", (b"in", b"new name"))
     assert remote.names([b"in"]) == [b"new name"]
     await pull_folder(remote, tmp_path / "copy", (b"in", b"new name"))
@@ -317,6 +329,7 @@ async def test_one_file_each_way(remote: MemoryRemote, tree: Path, tmp_path: Pat
 
 
 async def test_a_root_that_moved_is_pushed_onto(remote: MemoryRemote, tree: Path, autojump_clock: object) -> None:
+    """Another client's push at the same time is not lost."""
     remote.before_swap = [remote.add([b"theirs"], b"1")]
     await push_folder(remote, tree)
     assert b"theirs" in remote.names()
@@ -325,6 +338,7 @@ async def test_a_root_that_moved_is_pushed_onto(remote: MemoryRemote, tree: Path
 
 
 async def test_an_outage_is_waited_out(remote: MemoryRemote, tree: Path, autojump_clock: object) -> None:
+    """A short outage does not end a long push."""
     remote.before_swap = [Unavailable("away"), Unavailable("away")]
     await push_folder(remote, tree)
     assert b"big" in remote.names()
@@ -335,6 +349,7 @@ async def test_an_outage_is_waited_out(remote: MemoryRemote, tree: Path, autojum
 
 
 async def test_what_cannot_be_carried_is_said(remote: MemoryRemote, tmp_path: Path) -> None:
+    """The user hears of every file that is not in the bucket."""
     top = tmp_path / "odd"
     top.mkdir()
     os.mkfifo(top / "pipe")
@@ -348,6 +363,7 @@ async def test_what_cannot_be_carried_is_said(remote: MemoryRemote, tmp_path: Pa
 
 
 async def test_a_file_does_not_replace_a_folder_unasked(remote: MemoryRemote, tmp_path: Path) -> None:
+    """Else a mistyped target would delete a folder of the bucket."""
     remote.current = remote.add([b"name", b"inside"], b"1")
     top = tmp_path / "top"
     top.mkdir()
@@ -364,6 +380,7 @@ async def test_a_file_does_not_replace_a_folder_unasked(remote: MemoryRemote, tm
 
 
 async def test_a_pull_never_writes_through_a_symlink(remote: MemoryRemote, tmp_path: Path) -> None:
+    """Else a bucket could write anywhere on this machine."""
     remote.current = remote.add([b"etc", b"passwd"], b"evil")
     remote.current = remote.add([b"file"], b"evil")
     outside = tmp_path / "outside"
@@ -383,6 +400,7 @@ async def test_a_pull_never_writes_through_a_symlink(remote: MemoryRemote, tmp_p
 
 
 async def test_a_file_that_the_hub_has_lost_stays_as_it_was_here(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+    """Damage at the Hub must not destroy the good local file."""
     await push_folder(remote, tree)
     back = tmp_path / "back"
     back.mkdir()
@@ -396,6 +414,7 @@ async def test_a_file_that_the_hub_has_lost_stays_as_it_was_here(remote: MemoryR
 
 
 async def test_what_is_not_there(remote: MemoryRemote, tmp_path: Path) -> None:
+    """The user hears that a path does not exist, on either side."""
     with pytest.raises(NotFound):
         await push_folder(remote, tmp_path / "nowhere")
     with pytest.raises(NotFound):
@@ -404,6 +423,7 @@ async def test_what_is_not_there(remote: MemoryRemote, tmp_path: Path) -> None:
 
 
 async def test_depth_beyond_the_stack_of_python(remote: MemoryRemote, tmp_path: Path) -> None:
+    """A very deep folder is pushed and pulled like any other."""
     top = tmp_path / "t"
     top.mkdir()
     here = os.open(top, os.O_RDONLY)
@@ -427,6 +447,7 @@ async def test_depth_beyond_the_stack_of_python(remote: MemoryRemote, tmp_path: 
 async def test_what_the_hub_lost_is_offered_again(
     remote: MemoryRemote, tree: Path, tmp_path: Path, autojump_clock: object
 ) -> None:
+    """Blocks that the Hub lost are sent again with the next push."""
     await push_folder(remote, tree)
     data = (tree / "big").read_bytes()
     for cid in (cid_of(data[LEAF : 2 * LEAF]), cid_of((tree / "deep/er/übung \U0001f600").read_bytes())):
@@ -438,6 +459,7 @@ async def test_what_the_hub_lost_is_offered_again(
 
 
 async def test_a_file_that_grows_while_it_is_read(remote: MemoryRemote, tmp_path: Path) -> None:
+    """A log that is being written is in the bucket whole as far as it was read."""
     top = tmp_path / "top"
     top.mkdir()
     (top / "log").write_bytes(b"small")
@@ -459,6 +481,7 @@ async def test_a_file_that_grows_while_it_is_read(remote: MemoryRemote, tmp_path
 
 
 async def test_a_folder_does_not_take_the_place_of_a_file_of_the_bucket(remote: MemoryRemote, tmp_path: Path) -> None:
+    """Else a push could destroy the only copy of a file."""
     remote.give("doc", b"the only copy")
     top = tmp_path / "top"
     (top / "doc").mkdir(parents=True)
@@ -473,6 +496,7 @@ async def test_a_folder_does_not_take_the_place_of_a_file_of_the_bucket(remote: 
 
 
 async def test_a_folder_of_the_bucket_does_not_take_the_place_of_a_file_here(remote: MemoryRemote, tmp_path: Path) -> None:
+    """Else a pull could destroy the only copy of a file."""
     remote.give("dir/doc/x", b"theirs")
     remote.give("dir/other")
     mine, back = tmp_path / "mine", tmp_path / "back"
@@ -490,6 +514,7 @@ async def test_a_folder_of_the_bucket_does_not_take_the_place_of_a_file_here(rem
 
 
 async def test_a_file_goes_into_a_folder(remote: MemoryRemote, tmp_path: Path) -> None:
+    """As with cp, a file goes into a folder that is named as its target."""
     file = tmp_path / "f"
     file.write_text("text")
     remote.give("dir/other")
@@ -520,6 +545,7 @@ async def test_a_file_goes_into_a_folder(remote: MemoryRemote, tmp_path: Path) -
 async def test_a_move_that_would_replace_something_else(
     remote: MemoryRemote, old: str, new: str, kind: type[BucketfsError]
 ) -> None:
+    """As with mv, a move destroys nothing of another kind."""
     for path in ("a", "to/a/full", "to/folder", "folder/x", "into/folder/full"):
         remote.give(path)
     before = remote.current
@@ -548,6 +574,7 @@ async def test_a_move_is_one_swap(remote: MemoryRemote) -> None:
 
 
 async def test_a_move_beside_another_change_is_done_again(remote: MemoryRemote) -> None:
+    """Another client's change at the same time is not lost."""
     remote.give("a")
     remote.before_swap = [remote.add([b"b"], b"theirs")]
     await move_path(remote, (b"a",), (b"c",))
@@ -555,6 +582,7 @@ async def test_a_move_beside_another_change_is_done_again(remote: MemoryRemote) 
 
 
 async def test_a_path_that_is_too_long_here_leaves_the_others(remote: MemoryRemote, tmp_path: Path) -> None:
+    """One path that is too long must not stop the other files."""
     remote.give("/".join(["n" * 250] * 17) + "/leaf")
     remote.give("z", b"last")
     pulled = await pull_folder(remote, tmp_path / "back")

@@ -47,6 +47,7 @@ def killed_run(place: Path, local: Path, *below: str) -> list[Path]:
 
 
 async def test_only_what_a_run_made_is_left_out_and_removed(tmp_path: Path, place: Path) -> None:
+    """A user's file whose name looks like ours is neither skipped nor deleted."""
     remote = MemoryRemote()
     one = Machine(tmp_path, "one", remote)
     one.aside_place = place
@@ -72,6 +73,7 @@ async def test_only_what_a_run_made_is_left_out_and_removed(tmp_path: Path, plac
 
 
 async def test_what_a_living_run_writes_is_neither_sent_nor_removed(tmp_path: Path, place: Path) -> None:
+    """Two commands at a time in one folder do not destroy each other's work."""
     remote = MemoryRemote()
     one = Machine(tmp_path, "one", remote)
     one.aside_place = place
@@ -90,6 +92,7 @@ async def test_what_a_living_run_writes_is_neither_sent_nor_removed(tmp_path: Pa
 
 
 def test_a_dead_run_in_a_folder_that_is_not_there_stays_listed(tmp_path: Path, place: Path) -> None:
+    """What a killed run left on an unplugged disk is removed when that is back."""
     top = tmp_path / "top"
     top.mkdir()
     (left,) = killed_run(place, top, "file")
@@ -108,6 +111,7 @@ def test_a_dead_run_in_a_folder_that_is_not_there_stays_listed(tmp_path: Path, p
 
 
 def test_what_a_dead_pull_of_one_file_left_beside_it_is_removed(tmp_path: Path, place: Path) -> None:
+    """What a killed pull left must not fill the user's folder."""
     (left,) = killed_run(place, tmp_path / "file", "")
     assert left.parent == tmp_path
     with listed_asides(place, tmp_path / "file"):
@@ -125,6 +129,7 @@ def test_what_a_dead_pull_of_one_file_left_beside_it_is_removed(tmp_path: Path, 
     ],
 )
 def test_a_path_that_cannot_be_written_leaves_nothing_aside(tmp_path: Path, wrong: Callable[[bytes], bytes]) -> None:
+    """A failed write leaves no temporary behind."""
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
     path = wrong(os.fsencode(tmp_path))
@@ -154,6 +159,7 @@ def test_a_path_that_cannot_be_written_leaves_nothing_aside(tmp_path: Path, wron
 
 
 async def test_the_hubs_own_name_is_said_to_be_taken(tmp_path: Path) -> None:
+    """The user hears that a file of this name is not saved."""
     remote = MemoryRemote()
     one = Machine(tmp_path, "one", remote)
     one.write("file", "x")
