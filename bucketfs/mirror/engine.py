@@ -226,6 +226,7 @@ class Mirror:
                 self.remote, self._upload, lambda emit: scanner.run(base, above, emit), done.figures.sent
             )
             self._source.flush()
+            # Only now, when all has arrived: what is noted as seen counts as sent from here on.
             self._state.commit()
         finally:
             self._state.rollback()
@@ -289,8 +290,10 @@ class Mirror:
             conflicts = tuple(
                 (conflict.path, conflict.copy) for conflict in merged.conflicts if conflict.side.name == "OURS"
             )
+            # Before the swap, whose reply may be lost.
             self._record(Position(base, None, Attempt(ours, new, conflicts)))
             await self.remote.swap(theirs, new, upload)
+        # Before the first file is written: a round that finds the folder half-way must not take that for the user's doing.
         self._record(Position(ours, None if same_node(ours, new) else new))
 
     async def _apply(self, scanned: FolderScan, new: Cid, done: Round) -> None:

@@ -167,6 +167,7 @@ class MirrorWriter:
             mtimes_ns = (here.mtime_ns, here.mtime_ns if wanted.mtime_ns is None else wanted.mtime_ns)
             modes, wanted = (here.mode, mode), replace(wanted, mode=mode)
             what = AttributeChange(here.inode, here.size_bytes, modes, mtimes_ns, wanted, file.link)
+            # Before the first step: a kill between mode and mtime must not look like a change of the user's.
             note_all(self._state, [(file.path, what)])
             self._fs.set_attributes(file.where, wanted, mode, self.folder.preserve)
             after = self.folder.look(file.path)

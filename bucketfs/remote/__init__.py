@@ -1,7 +1,8 @@
 """A bucket at a Hub, seen as a DAG of blocks under a root that moves.
 
-`Remote` is the protocol, `NativeRemote` the one over ``bucketfs.v1.Blocks``. `HubSource` fetches blocks, `send_all` sends them,
-and `Watcher` hears of new roots.
+`Remote` is the protocol, `NativeRemote` the one over ``bucketfs.v1.Blocks``. Blocks come in by `HubSource` (below the cache) or
+`NodeSource` (for walks over trees). They go out by `TreeBuilder`, which makes trees of what it is fed, and `send_all`, which sends
+what the Hub lacks of them. `Watcher` hears of new roots.
 """
 
 from bucketfs.remote.builder import Done, FileSource, LeafRun, Outcome, Part, TreeBuilder

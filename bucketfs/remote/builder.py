@@ -77,6 +77,8 @@ class TreeBuilder:
         self._source = source
         self._emit = emit
         self._read = read
+        # A thread of its own: a feed may wait in it for the Hub, and must not hold up the other users of trio's threads.
+        self._thread = trio.CapacityLimiter(1)
 
     async def files(self, files: Sequence[F], done: Done[F]) -> None:
         """Builds files in any order and reports each to ``done``. That says whether the blocks of a small file are wanted; those of
@@ -101,7 +103,7 @@ class TreeBuilder:
         if len(changes) <= CHANGES_IN_LOOP_MAX:
             return await run_steps(steps, self._source)
         # The generator's own work is what takes long; only its fetches come back to the loop.
-        return await trio.to_thread.run_sync(drive, steps, self._get_from_thread)
+        return await trio.to_thread.run_sync(drive, steps, self._get_from_thread, limiter=self._thread)
 
     async def with_attributes(self, link: Link, attributes: NodeAttributes) -> Link:
         """A file whose bytes stay: only its root block is written anew."""
@@ -115,7 +117,8 @@ class TreeBuilder:
     async def _small(self, batch: Sequence[F], done: Done[F]) -> None:
         blocks: list[Block] = []
         read_bytes = 0
-        for file, outcome in zip(batch, await trio.to_thread.run_sync(_build_small, batch), strict=True):
+        outcomes = await trio.to_thread.run_sync(_build_small, batch, limiter=self._thread)
+        for file, outcome in zip(batch, outcomes, strict=True):
             if outcome is None:
                 await done(file, await self._streamed(file))
                 continue
@@ -130,13 +133,13 @@ class TreeBuilder:
         with closing(file.parts()) as parts:
             more = True
             while more:
-                row = await trio.to_thread.run_sync(_draw, parts, tree)
+                row = await trio.to_thread.run_sync(_draw, parts, tree, limiter=self._thread)
                 if isinstance(row, BucketfsError):
                     return row
                 size_bytes, more = row
                 self._read(size_bytes)
                 await self._emit(list(tree.take_blocks().items()))
-        built = await trio.to_thread.run_sync(tree.finish, file.attributes)
+        built = await trio.to_thread.run_sync(tree.finish, file.attributes, limiter=self._thread)
         await self._emit(list(built.blocks.items()))
         return built
 

@@ -20,6 +20,7 @@ T = TypeVar("T")
 NODES_CACHE_BYTES = 32 << 20
 WINDOW_BYTES = 8 << 20
 """About how much is asked of the Hub at once."""
+NODES_AT_ONCE = 256
 LEAVES_RANGE_BYTES = 1 << 30
 """The leaves of a huge file are listed for this many bytes at a time."""
 
@@ -125,7 +126,7 @@ async def blocks_there(source: Source, cids: Sequence[Cid]) -> dict[Cid, bytes]:
 async def kinds_of(source: Source, links: Mapping[T, Link]) -> dict[T, Kind]:
     """What links stand for; their root blocks are fetched together, some at a time: each may be a small file with all its bytes."""
     kinds = {key: Kind.FILE for key, link in links.items() if codec_of(link.cid) == RAW}
-    for window in windows([key for key in links if key not in kinds], lambda key: 1 << 18):
+    for window in windows([key for key in links if key not in kinds], lambda key: 0, count_max=NODES_AT_ONCE):
         nodes = await source.get_many([links[key].cid for key in window])
         kinds |= {key: node_info(links[key].cid, nodes[links[key].cid]).kind for key in window}
     return kinds

@@ -177,7 +177,7 @@ class LocalWriter:
         """A file of any length; taken from the local file ``copy_from`` if that has the same content. Raises Denied, Corrupt,
         NoSpace, and what the Hub raises."""
         self.figures.path = path_text(file.path)
-        fetch = FileFetch(self.fs, self.source, self.figures, file, copy_from)
+        fetch = await trio.to_thread.run_sync(FileFetch, self.fs, self.source, self.figures, file, copy_from)
         try:
             aside = await trio.to_thread.run_sync(AsideFile, self.fs, file.where, file.size_bytes, self.asides)
             try:
