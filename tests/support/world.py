@@ -43,11 +43,16 @@ class RemoteSource:
         self._remote = remote
         self._held: dict[Cid, bytes] = {}
         self.shelters: list[Shelter] = []
+        self.asked: list[tuple[Cid, ...]] = []
+        """Each request, as it was made."""
+        self.fetched: set[Cid] = set()
+        """What came from the remote."""
 
     async def get(self, cid: Cid) -> bytes:
         return (await self.get_many([cid]))[cid]
 
     async def get_many(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
+        self.asked.append(tuple(cids))
         lacking = [cid for cid in cids if cid not in self._held]
         for shelter in self.shelters:
             self._held.update(await shelter.get_many(lacking))
@@ -58,6 +63,7 @@ class RemoteSource:
                 if cid not in found:
                     raise Corrupt("the Hub lacks a block of a tree that it serves")
             self._held.update(found)
+            self.fetched.update(found)
         return {cid: self._held[cid] for cid in cids}
 
     async def at_hand(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:

@@ -18,16 +18,9 @@ PER_LEVEL = 3
 
 async def requests_of_a_rebase(world: World) -> list[tuple[Cid, ...]]:
     """The Hub's root comes in; what the source was asked for meanwhile."""
-    asked: list[tuple[Cid, ...]] = []
-    true_get_many = world.source.get_many
-
-    async def get_many(cids: Sequence[Cid]) -> dict[Cid, bytes]:
-        asked.append(tuple(cids))
-        return await true_get_many(cids)
-
-    world.source.get_many = get_many  # type: ignore[method-assign]
+    world.source.asked.clear()
     await rebase_onto(world.volume, world.remote.at, {}, host="here", when="2026-11-21 143005")
-    world.source.get_many = true_get_many  # type: ignore[method-assign]
+    asked = list(world.source.asked)
     await world.pusher().checkpoints.write()
     return asked
 

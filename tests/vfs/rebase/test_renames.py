@@ -3,56 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from support.memory_remote import MemoryRemote, lose_the_answer, nothing
+from support.memory_remote import lose_the_answer, nothing
+from support.two_mounts import ended, remounted, sync, two
 from support.world import ME, World
 
 from bucketfs.errors import Unavailable
-from bucketfs.types import Cid
 from bucketfs.vfs import EntryChanged, EntryGone, RenameFlags
-
-Act = Callable[[World], Awaitable[None]]
-
-
-async def sync(world: World) -> None:
-    await world.pusher().push()
-    if world.volume.base != world.remote.at:
-        await world.pusher().rebaser.follow(world.remote.at)
-
-
-async def again(world: World) -> World:
-    """Killed, and mounted anew with what was in the journal."""
-    world.close()
-    fresh = await World(world.folder, world.remote).open()
-    assert fresh.quarantined == []
-    return fresh
-
-
-async def two(folder: Path, prepare: Act) -> tuple[World, World]:
-    """Two mounts that agree."""
-    remote = MemoryRemote()
-    there = await World(folder / "there", remote).open()
-    await prepare(there)
-    await sync(there)
-    here = await World(folder / "here", remote).open()
-    here.clock.at_ns += 1
-    return there, here
-
-
-async def ended(there: World, here: World) -> dict[str, object]:
-    """What both show when all is said, and nothing is left to be said."""
-    for world in (here, there):
-        await sync(world)
-    tree = await here.stat_tree()
-    assert await there.stat_tree() == tree
-    assert not here.volume.root.dirty
-    assert not there.volume.root.dirty
-    for world in (there, here):
-        world.close()
-    return {path: value[0] for path, value in tree.items()}
 
 
 async def a_folder(world: World) -> None:
@@ -77,7 +36,7 @@ async def test_what_was_renamed_here_takes_in_what_was_changed_there(tmp_path: P
     await there.write("d/e/new", b"n")
     await sync(there)
     if restart:
-        here = await again(here)
+        here = await remounted(here)
     assert await ended(there, here) == {
         "a2": b"new a",
         "f": None,
@@ -101,7 +60,7 @@ async def test_what_was_changed_here_goes_where_it_was_renamed_to_there(tmp_path
     await there.rename("d/e", "deep/er/e2")
     await sync(there)
     if restart:
-        here = await again(here)
+        here = await remounted(here)
     assert await ended(there, here) == {
         "d": None,
         "d/a2": b"a",
@@ -176,7 +135,7 @@ async def test_both_names_are_kept_when_both_renamed(tmp_path: Path, restart: bo
     await there.rename("d/e", "e-theirs")
     await sync(there)
     if restart:
-        here = await again(here)
+        here = await remounted(here)
     assert await ended(there, here) == {
         "d": None,
         "d/b": b"b",
@@ -200,7 +159,7 @@ async def test_the_same_rename_on_both_sides_is_one(tmp_path: Path, restart: boo
     await there.unlink("same/e/c")
     await sync(there)
     if restart:
-        here = await again(here)
+        here = await remounted(here)
     assert await ended(there, here) == {"same": None, "same/a": b"ours", "same/b": b"theirs", "same/e": None}
 
 
@@ -218,7 +177,7 @@ async def test_each_folder_put_into_the_other_keeps_both(tmp_path: Path, restart
     await there.rename("b", "a/b")
     await sync(there)
     if restart:
-        here = await again(here)
+        here = await remounted(here)
     tree = await ended(there, here)
     assert {value for value in tree.values() if value is not None} == {b"a", b"b"}
     assert tree["a/b/file"] == b"b"
@@ -275,7 +234,7 @@ async def test_a_rename_that_meets_its_own_lost_answer_stays(tmp_path: Path, res
     await here.rename("d1", "d2")
     await here.rename("d2/b", "b2")
     if restart:
-        here = await again(here)
+        here = await remounted(here)
     assert await ended(there, here) == {"b2": b"b", "d2": None, "d2/a": b"ours", "d2/e": None, "d2/e/c": b"e/c"}
 
 
@@ -289,18 +248,10 @@ async def test_the_hub_is_asked_about_renames_only_when_a_changed_thing_lost_its
         await there.write(f"far{number}/x", b"x")
     await there.write("d/b", b"theirs")
     await sync(there)
-    asked: set[Cid] = set()
-    true_get_many = here.source.get_many
-
-    async def get_many(cids: list[Cid]) -> dict[Cid, bytes]:
-        asked.update(cid for cid in cids if here.source.peek(cid) is None)
-        return await true_get_many(cids)
-
-    here.source.get_many = get_many  # type: ignore[assignment, method-assign]
+    here.source.fetched.clear()
     await sync(here)
     # The root, the folder that both changed in, and what was changed in it; none of the fifty folders.
-    assert len(asked) <= 4
-    here.source.get_many = true_get_many  # type: ignore[method-assign]
+    assert len(here.source.fetched) <= 4
     assert (await ended(there, here))["d/a"] == b"ours"
 
 
@@ -314,7 +265,7 @@ async def test_a_removed_folder_comes_back_with_what_was_changed_and_no_more(tmp
     await there.write("d/e/c", b"changed")
     await sync(there)
     await sync(here)
-    here = await again(here)
+    here = await remounted(here)
     assert await ended(there, here) == {"d": None, "d/e": None, "d/e/c": b"changed"}
 
 
@@ -329,7 +280,7 @@ async def test_a_file_renamed_and_changed_here_and_changed_there_is_in_conflict_
     await there.write("d/a", b"theirs")
     await sync(there)
     if restart:
-        here = await again(here)
+        here = await remounted(here)
     tree = await ended(there, here)
     copy = next(path for path in tree if "(conflict " in path)
     assert copy.startswith("d/a2 (conflict ")
@@ -347,7 +298,7 @@ async def test_a_folder_renamed_to_where_another_was_made_is_one_with_it(tmp_pat
     await there.write("f/a", b"another a")
     await sync(there)
     if restart:
-        here = await again(here)
+        here = await remounted(here)
     tree = await ended(there, here)
     copy = next(path for path in tree if "(conflict " in path)
     assert tree == {
@@ -373,7 +324,7 @@ async def test_a_rename_out_of_a_folder_that_was_removed_here_is_followed(tmp_pa
     await there.write("d/e/c", b"changed")
     await sync(there)
     if restart:
-        here = await again(here)
+        here = await remounted(here)
     assert await ended(there, here) == {"saved": b"changed"}
 
 

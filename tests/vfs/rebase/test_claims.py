@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from support.memory_remote import lose_the_answer, nothing
+from support.two_mounts import ended, sync, two
 from support.world import ME, World
-from vfs.test_rebase_renames import ended, sync, two
 
 from bucketfs.errors import Corrupt, Unavailable
 
