@@ -22,7 +22,7 @@ from bucketfs.api.values import (
 )
 from bucketfs.cache import run_steps
 from bucketfs.client import BucketInfo, PathItem
-from bucketfs.config import Config, make_private
+from bucketfs.config import make_private
 from bucketfs.daemon import Session
 from bucketfs.dag import RAW, cid_from_text, cid_text, codec_of, diff, list_directory, node_info, resolve
 from bucketfs.errors import (
@@ -33,10 +33,9 @@ from bucketfs.errors import (
     NotFound,
     TimedOut,
     Unavailable,
-    Unsupported,
 )
 from bucketfs.names import SEED, SEED_NAME
-from bucketfs.remote import NativeRemote, NodeSource, Watcher, read_content
+from bucketfs.remote import NodeSource, Watcher, read_content
 from bucketfs.sync import events_of
 from bucketfs.transfer import (
     Figures,
@@ -63,11 +62,10 @@ DEFAULT_MODE = 0o644
 class AsyncBucket:
     """A bucket of an `AsyncHub`. Methods await; each sees the bucket as it is at the Hub when it is called."""
 
-    def __init__(self, session: Session, config: Config, info: BucketInfo) -> None:
+    def __init__(self, session: Session, info: BucketInfo) -> None:
         self._session = session
-        self._config = config
         self._info = info
-        self._remote = NativeRemote(session.blocks, session.buckets, info.thread, info.key)
+        self._remote = session.remote(info)
         self._source = NodeSource(self._remote)
 
     @property
@@ -87,14 +85,14 @@ class AsyncBucket:
     async def entry(self, path: str) -> BucketEntry:
         """What stands at a path; symlinks are not followed. Raises NotFound."""
         names = names_of(path)
-        if not await self._is_native():
+        if not await self._session.is_native(self._info):
             return _plain_entry("/".join(_texts(names)), await self._item(names))
         return await self._entry(names, await self._link(names))
 
     async def list(self, path: str = "") -> list[BucketEntry]:
         """The entries of a directory, in the order of their names. Raises NotFound, NotADirectory."""
         names = names_of(path)
-        if not await self._is_native():
+        if not await self._session.is_native(self._info):
             item = await self._item(names)
             if not item.is_directory:
                 raise NotADirectory(f"{path!r} is no directory")
@@ -119,7 +117,7 @@ class AsyncBucket:
         """The bytes of a file in order, at most some megabytes in memory at a time. Raises as `read` does. Close it
         (``aclosing``) when you leave before the end."""
         names = names_of(path)
-        if await self._is_native():
+        if await self._session.is_native(self._info):
             content = read_content(self._source, await self._link(names))
         elif (await self._item(names)).is_directory:
             raise IsADirectory(f"{path!r} is a directory")
@@ -147,7 +145,7 @@ class AsyncBucket:
         if not names:
             raise InvalidArgument("the top of a bucket cannot be removed", hint="destroy the bucket")
         await self._item(names)
-        if await self._is_native():
+        if await self._session.is_native(self._info):
             await remove_path(self._remote, names)
         else:
             await self._session.buckets.remove_path(self._info.key, "/".join(_texts(names)))
@@ -155,7 +153,7 @@ class AsyncBucket:
     async def move(self, old: str, new: str) -> None:
         """Rename within the bucket. A file is replaced by a file, and nothing else by anything. Raises NotFound, Exists."""
         await self._item(names_of(old))
-        if await self._is_native():
+        if await self._session.is_native(self._info):
             await move_path(self._remote, names_of(old), names_of(new), into=False)
         else:
             by_names = await self._session.blocks.offered()
@@ -190,9 +188,9 @@ class AsyncBucket:
         ``delete`` removes from ``local`` what is not in the bucket; ``reread`` as in `push`. What cannot be written, and a
         file whose bytes are damaged at the Hub, is in ``skipped`` of the report. Raises NotFound, NoSpace.
         """
-        await self._need_native()
+        await self._session.need_native(self._info)
         top, options = Path(local), PullOptions(delete=delete, reread=reread)
-        with listed_asides(make_private(self._config.paths.state / "aside"), top) as asides:
+        with listed_asides(make_private(self._session.config.paths.state / "aside"), top) as asides:
             return report_of(await pull_folder(self._remote, top, names_of(path), options, asides=asides))
 
     @asynccontextmanager
@@ -203,7 +201,7 @@ class AsyncBucket:
         Hub that is away is waited for. Iterating raises NotFound when the bucket is destroyed, and Corrupt when ``since``
         was collected.
         """
-        await self._need_native()
+        await self._session.need_native(self._info)
         known = cid_from_text(since) if since else await self._remote.root()
         updates = BucketUpdates()
         failure: Exception | None = None
@@ -260,19 +258,9 @@ class AsyncBucket:
             await moved.heard()
 
     async def _push(self, local: Path, path: str, options: PushOptions) -> TransferReport:
-        await self._need_native()
+        await self._session.need_native(self._info)
         figures: Figures = await push_folder(self._remote, local, names_of(path), options)
         return report_of(figures)
-
-    async def _is_native(self) -> bool:
-        """Whether content travels by CID; else only the Hub's calls by path see it as it is."""
-        return not self._info.private and await self._session.blocks.offered()
-
-    async def _need_native(self) -> None:
-        if self._info.private:
-            raise Unsupported(f"{self._info.name or self.key!r} is private, which this call cannot do yet")
-        if not await self._session.blocks.offered():
-            raise Unsupported(f"{self._session.hub_text} does not offer blocks by CID, which this call needs")
 
     async def _item(self, names: tuple[bytes, ...]) -> PathItem:
         item, _ = await self._session.buckets.list_path(self._info.key, "/".join(_texts(names)))

@@ -9,21 +9,19 @@ from pathlib import Path
 
 from bucketfs.api.bucket import AsyncBucket
 from bucketfs.api.values import BucketRecord, record_of
-from bucketfs.client import BucketInfo, find_bucket
-from bucketfs.config import Config, load_config
+from bucketfs.client import find_bucket
+from bucketfs.config import load_config
 from bucketfs.daemon import Session, open_session
-from bucketfs.errors import Exists, InvalidArgument, NotFound
+from bucketfs.errors import Exists, InvalidArgument
 from bucketfs.names import bucket_name_fault
-from bucketfs.types import BucketKey
 
 
 class AsyncHub:
     """An open Hub. Methods await, and raise Unavailable or TimedOut when the Hub cannot be asked, Unauthenticated when it
     does not accept the key."""
 
-    def __init__(self, session: Session, config: Config) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._config = config
 
     async def buckets(self) -> list[BucketRecord]:
         """The buckets of the acting account, by name."""
@@ -33,7 +31,7 @@ class AsyncHub:
     async def bucket(self, name: str) -> AsyncBucket:
         """A bucket by its name or key; of several of one name the oldest. In another account's thread only by its key.
         Raises NotFound."""
-        return AsyncBucket(self._session, self._config, await self._find(name))
+        return AsyncBucket(self._session, await self._session.find_bucket(name))
 
     async def create_bucket(self, name: str, *, private: bool = False) -> AsyncBucket:
         """Make a bucket. A private one is encrypted by the Hub. Raises Exists, InvalidArgument for a name that no bucket
@@ -44,23 +42,15 @@ class AsyncHub:
         if await find_bucket(self._session.buckets, name) is not None:
             raise Exists(f"there is a bucket {name!r} already")
         made = await self._session.buckets.create(name, private=private)
-        return AsyncBucket(self._session, self._config, made)
+        return AsyncBucket(self._session, made)
 
     async def destroy_bucket(self, name: str) -> None:
         """Destroy a bucket with all that is in it, by its name or key. Raises NotFound, Denied."""
-        await self._session.buckets.remove((await self._find(name)).key)
+        await self._session.buckets.remove((await self._session.find_bucket(name)).key)
 
     async def whoami(self) -> str:
         """The public key of the acting account or user: the name by which others share with it."""
         return await self._session.me()
-
-    async def _find(self, name: str) -> BucketInfo:
-        if self._session.guest:
-            return await self._session.buckets.root(BucketKey(name))
-        found = await find_bucket(self._session.buckets, name)
-        if found is None:
-            raise NotFound(f"no bucket {name!r} at {self._session.hub_text}")
-        return found
 
 
 @asynccontextmanager
@@ -91,4 +81,4 @@ async def open_hub_async(
     }
     config = load_config(options)
     async with open_session(config, timeout_s=timeout_s) as session:
-        yield AsyncHub(session, config)
+        yield AsyncHub(session)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from bucketfs.client import (
     AccountQuota,
     BlocksClient,
+    BucketInfo,
     BucketsClient,
     Channel,
     Connection,
@@ -19,12 +20,15 @@ from bucketfs.client import (
     ThreadsClient,
     UsersClient,
     connect,
+    find_bucket,
 )
 from bucketfs.config import DEFAULT_PROFILE, EMBEDDED, Config, CredentialsFile, Profile, chosen_for, identity_of
 from bucketfs.daemon.embedded_hub import address_of, embedded_hub, place_of_embedded
 from bucketfs.daemon.host.allocator import keep_freed_memory
 from bucketfs.errors import InvalidArgument, NotFound, Unsupported, Usage
 from bucketfs.keys import Identity, claimed_subject, public_key_text, thread_from_text
+from bucketfs.quoting import quoted
+from bucketfs.remote import NativeRemote
 from bucketfs.types import BucketKey, ThreadId
 
 NO_THREAD = ThreadId(b"")
@@ -96,6 +100,39 @@ class Session:
         if self.guest and bucket and all(bucket not in (info.key, info.name) for info in here):
             return Holdings([await self.buckets.root(BucketKey(bucket))], AccountQuota())
         return Holdings(here, found.limits)
+
+    async def find_bucket(self, name: str) -> BucketInfo:
+        """A bucket by its name or key. Raises NotFound."""
+        if self.guest:
+            # Another account's thread cannot be listed; a bucket in it is named by its key.
+            try:
+                return await self.buckets.root(BucketKey(name))
+            except NotFound as error:
+                raise NotFound(
+                    f"no bucket {name!r} is shared with you", hint="name it by its key, as its owner sees it"
+                ) from error
+        found = await find_bucket(self.buckets, name)
+        if found is None:
+            raise NotFound(f"no bucket {name!r} at {self.hub_text}", hint="'bucketfs buck ls' lists them")
+        return found
+
+    async def is_native(self, bucket: BucketInfo) -> bool:
+        """Whether the content of a bucket can be read and written as blocks; else only the Hub's calls by path show it."""
+        return not bucket.private and await self.blocks.offered()
+
+    async def need_native(self, bucket: BucketInfo) -> None:
+        """Raises Unsupported for a bucket that whole folders can be neither pushed to nor pulled from."""
+        if bucket.private:
+            raise Unsupported(
+                f"{quoted(bucket.name or bucket.key)} is private: bucketfs cannot push folders to it or pull them from it yet",
+                hint="another client of the Hub can; 'bucketfs buck ls', 'cat', 'mv' and 'rm' work",
+            )
+        if not await self.blocks.offered():
+            raise Unsupported(f"{self.hub_text} does not offer blocks by CID, which push and pull need")
+
+    def remote(self, bucket: BucketInfo) -> NativeRemote:
+        """A bucket as a tree of blocks under a root."""
+        return NativeRemote(self.blocks, self.buckets, bucket.thread, bucket.key)
 
     async def me(self) -> str:
         """The public key of whoever acts, as it stands in roles and owners."""

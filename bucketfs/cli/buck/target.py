@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bucketfs.cli.printing import quoted_name
-from bucketfs.client import BucketInfo, PathItem, find_bucket
+from bucketfs.client import BucketInfo, PathItem
 from bucketfs.daemon import Session
-from bucketfs.errors import NotADirectory, NotFound, Unsupported, Usage
+from bucketfs.errors import NotADirectory, NotFound, Usage
 from bucketfs.remote import NativeRemote, NodeSource
-from bucketfs.types import BucketKey
 
 
 async def find_bucket_of(session: Session, text: str) -> BucketInfo:
@@ -19,18 +18,7 @@ async def find_bucket_of(session: Session, text: str) -> BucketInfo:
     name = text.strip("/")
     if not name or "/" in name:
         raise Usage(f"{quoted_name(text)} is not a bucket", hint="name a bucket alone, without a path")
-    if session.guest:
-        # Someone else's thread cannot be listed; a bucket in it is named by its key.
-        try:
-            return await session.buckets.root(BucketKey(name))
-        except NotFound as error:
-            raise NotFound(
-                f"no bucket {name!r} is shared with you", hint="name it by its key, as its owner sees it"
-            ) from error
-    found = await find_bucket(session.buckets, name)
-    if found is None:
-        raise NotFound(f"no bucket {name!r} at {session.hub_text}", hint="'bucketfs buck ls' lists them")
-    return found
+    return await session.find_bucket(name)
 
 
 async def find_target(session: Session, text: str) -> Target:
@@ -84,24 +72,17 @@ class Target:
         return item
 
     async def is_native(self) -> bool:
-        """Whether the content can be read and written as blocks; else only the Hub's calls by path show it."""
-        return not self.bucket.private and await self.session.blocks.offered()
+        """Whether the content can be read and written as blocks (`Session.is_native`)."""
+        return await self.session.is_native(self.bucket)
 
     async def need_native(self) -> None:
-        """Raises Unsupported for a bucket that whole folders can be neither pushed to nor pulled from."""
-        if self.bucket.private:
-            raise Unsupported(
-                f"{quoted_name(self.bucket.name or self.bucket.key)} is private: bucketfs cannot push folders to it or pull them "
-                "from it yet",
-                hint="another client of the Hub can; 'bucketfs buck ls', 'cat', 'mv' and 'rm' work",
-            )
-        if not await self.session.blocks.offered():
-            raise Unsupported(f"{self.session.hub_text} does not offer blocks by CID, which push and pull need")
+        """Raises Unsupported where it cannot."""
+        await self.session.need_native(self.bucket)
 
     @cached_property
     def remote(self) -> NativeRemote:
         """The bucket as a tree of blocks under a root."""
-        return NativeRemote(self.session.blocks, self.session.buckets, self.session.thread, self.bucket.key)
+        return self.session.remote(self.bucket)
 
     @cached_property
     def source(self) -> NodeSource:
