@@ -422,10 +422,12 @@ def circle_offences(modules: list[Module]) -> list[Offence]:
 
 
 def test_floors() -> None:
+    """A change in an upper room cannot break a lower one."""
     report([offence for module in house() for offence in floor_offences(module)])
 
 
 def test_rooms_are_entered_through_their_doors() -> None:
+    """What a room does not offer may change without a look at other rooms."""
     report([offence for module in house() for offence in door_offences(module)])
 
 
@@ -435,6 +437,7 @@ def test_no_import_goes_in_a_circle() -> None:
 
 
 def test_doors_are_furnished() -> None:
+    """A reader finds a room's theory, and what it offers, in one place."""
     found = []
     for module in house():
         is_open = "." in module.package and module.room in SUB_ROOMS_OPEN_IN
@@ -445,43 +448,52 @@ def test_doors_are_furnished() -> None:
 
 
 def test_sub_rooms_are_entered_through_their_doors() -> None:
+    """The same for the sub-rooms of a room."""
     sub_rooms = frozenset(m.package for m in house() if m.is_door and "." in m.package)
     found = [offence for module in house() for offence in sub_door_offences(module, sub_rooms)]
     report([offence for offence in found if offence.path.split("/")[1] not in SUB_ROOMS_OPEN_IN])
 
 
 def test_files_are_short() -> None:
+    """A file can be read in one sitting."""
     found = [o for module in house() for o in length_offences(module.name, (HOUSE / module.name).read_text())]
     report([offence for offence in found if offence.path.split("/")[1] not in LONG_FILES_IN])
 
 
 def test_class_names_are_unique() -> None:
+    """A name in a traceback or a type error says which class it is."""
     found = repeated_class_offences(house())
     report([offence for offence in found if offence.what.split()[1] not in REPEATED_CLASSES])
 
 
 def test_words_of_before_do_not_come_back() -> None:
+    """A word means what the glossary says."""
     found = [offence for module in house() for offence in glossary_offences(module)]
     report([o for o in found if LEFT_NAMES.isdisjoint(o.what.split()[:2])])
 
 
 def test_thinkers_touch_nothing() -> None:
+    """What decides is tested with values alone, and the same in every run."""
     report([offence for module in house() for offence in purity_offences(module)])
 
 
 def test_libraries_stay_where_they_belong() -> None:
+    """A library can be replaced by a change in one room."""
     report([offence for module in house() for offence in confinement_offences(module)])
 
 
 def test_threads_start_only_below_the_kernels_path() -> None:
+    """No request of the kernel waits for a thread that should not be there."""
     report([offence for module in house() for offence in thread_offences(module)])
 
 
 def test_no_error_is_swallowed() -> None:
+    """A fault is seen where it happens, not by a user later."""
     report([offence for module in house() for offence in swallowing_offences(module)])
 
 
 def test_every_module_says_what_it_is() -> None:
+    """A reader knows from the first line whether a file is the right one."""
     report([m.offence(None, "has no docstring") for m in house() if m.tree.body and not ast.get_docstring(m.tree)])
 
 
@@ -500,6 +512,7 @@ def test_every_module_says_what_it_is() -> None:
     ],
 )
 def test_rule_floors(name: str, text: str, lines: list[int]) -> None:
+    """The rule finds imports upward, and of neighbours, however they are spelled."""
     assert [offence.line for offence in floor_offences(parse(text, name))] == lines
 
 
@@ -512,6 +525,7 @@ def test_rule_floors(name: str, text: str, lines: list[int]) -> None:
     ],
 )
 def test_rule_doors(name: str, text: str, lines: list[int]) -> None:
+    """The rule tells a room's own files from those of others."""
     assert [offence.line for offence in door_offences(parse(text, name))] == lines
 
 
@@ -534,6 +548,7 @@ def test_rule_circles() -> None:
 
 
 def test_rule_furniture() -> None:
+    """The rule misses neither docstring, ``__all__`` nor a hidden file."""
     bare = furniture_offences(parse("x = 1\n", "dag/__init__.py"), set())
     assert [offence.what for offence in bare] == ["a door without a docstring", "a door without __all__"]
     hidden = furniture_offences(parse('"""Theory."""\n__all__ = ["Cid", "walk"]\n', "dag/__init__.py"), {"walk", "cid"})
@@ -541,6 +556,7 @@ def test_rule_furniture() -> None:
 
 
 def test_rule_purity_and_confinement() -> None:
+    """The rules find imports of the world, of confined libraries, and threads."""
     assert [o.line for o in purity_offences(parse("import struct\nimport time\n", "dag/file.py"))] == [2]
     assert purity_offences(parse("import time\n", "vfs/vfs.py")) == []
     assert [o.line for o in purity_offences(parse('"""Rules. Pure."""\nimport os\n', "vfs/vfs.py"))] == [2]
@@ -551,6 +567,7 @@ def test_rule_purity_and_confinement() -> None:
 
 
 def test_rule_sub_doors() -> None:
+    """The rule lets a sub-room import its own files, and no others."""
     text = "from bucketfs.dag.codec.cid import cid_of\nfrom bucketfs.dag.codec import cid_text\n"
     sub_rooms = frozenset({"dag.codec"})
     assert [o.line for o in sub_door_offences(parse(text, "dag/walk.py"), sub_rooms)] == [1]
@@ -559,6 +576,7 @@ def test_rule_sub_doors() -> None:
 
 
 def test_rule_lengths_and_class_names() -> None:
+    """The rules count lines, and find classes inside of functions."""
     assert length_offences("x.py", "\n" * FILE_LINES_MAX) == []
     assert [o.what for o in length_offences("x.py", "\n" * (FILE_LINES_MAX + 1))] == ["has 401 lines"]
     one, other = parse("class Place: ...\nclass Spot: ...\n", "a.py"), parse("def f():\n    class Place: ...\n", "b.py")
@@ -566,6 +584,7 @@ def test_rule_lengths_and_class_names() -> None:
 
 
 def test_rule_glossary() -> None:
+    """The rule finds words of before in files and classes, and leaves longer words alone."""
     assert [o.line for o in glossary_offences(parse("class Tree: ...\n", "vfs/sight.py"))] == [1]
     assert [o.line for o in glossary_offences(parse("class Tree: ...\nclass _Ghost: ...\n", "vfs/x.py"))] == [2]
     assert [o.line for o in glossary_offences(parse("class TreeSight: ...\nclass RoomLimit: ...\n", "vfs/x.py"))] == [1]

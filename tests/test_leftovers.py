@@ -54,6 +54,7 @@ def serve(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_dead_runs_server_and_mount_are_cleared(dead_stage: Path) -> None:
+    """A run that was killed leaves no mount or process on a developer's machine."""
     with serve(dead_stage) as server:
         (dead_stage / "mount/f").write_text("x")
         assert [mount.where for mount in leftovers.mounts_below(dead_stage)] == [dead_stage / "mount"]
@@ -68,6 +69,7 @@ def test_a_dead_runs_server_and_mount_are_cleared(dead_stage: Path) -> None:
 
 
 def test_a_dead_mount_without_its_server_is_cleared(dead_stage: Path) -> None:
+    """A mount whose server died is cleared, though it answers nothing."""
     with serve(dead_stage) as server:
         server.kill()
         server.wait()
@@ -78,6 +80,7 @@ def test_a_dead_mount_without_its_server_is_cleared(dead_stage: Path) -> None:
 
 
 def test_a_living_run_is_left_alone() -> None:
+    """Two runs at a time do not end each other."""
     folder = leftovers.new_stage("leftovers")
     try:
         leftovers.sweep_stale()
