@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import cast
 
 import trio
-from histories import paths, run_step
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from model.histories import paths, run_step
 from support.memory_remote import MemoryRemote
 from support.world import World
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 import trio
-from histories import paths, run_step
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from model.histories import paths, run_step
+from model.test_two_replicas import BEGINNING, OFFSETS, SIZES, Replica, Step, steps
 from support.memory_remote import MemoryRemote
 from support.world import ME, World
-from test_two_replicas import BEGINNING, OFFSETS, SIZES, Replica, Step, steps
 
 from bucketfs.types import Kind
 from bucketfs.vfs import BatchLimits
@@ -60,7 +60,7 @@ async def fsync(world: World) -> set[bytes]:
 async def lose_power(replica: Replica, kept_bytes: int) -> None:
     """The disk kept the records, and of drafts that were not synced so many bytes."""
     drafts = replica.world.journal.drafts
-    unsynced = [drafts.path(draft) for draft in drafts._writes]
+    unsynced = [drafts.path(draft) for draft in drafts.unsynced._writes]
     source, clock, told = replica.world.source, replica.world.clock, replica.world.remote
     replica.world.close()
     cut(unsynced, kept_bytes)

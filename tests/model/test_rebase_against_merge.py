@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import trio
-from histories import paths, run_step
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from model.histories import paths, run_step
 from support.memory_remote import MemoryRemote
 from support.outcomes import COPY
 from support.world import World

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
-from histories import paths, run_step
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from model.histories import paths, run_step
 from support.memory_remote import MemoryRemote
 from support.world import World
 
@@ -56,7 +56,7 @@ steps = st.one_of(
     st.tuples(st.just("sync whose answer is lost")),
     st.tuples(st.just("kill")),
 )
-Step = tuple[object, ...]
+Step = tuple[str, *tuple[object, ...]]
 histories = st.lists(st.tuples(st.integers(0, 2), steps), max_size=30)
 
 BEGINNING: tuple[tuple[str, ...], ...] = (
@@ -96,7 +96,7 @@ class Replica:
         pusher = Pusher(
             world.volume,
             world.remote,
-            world.source,  # type: ignore[arg-type]
+            world.source,
             world.told.append,
             limits=self.limits,
         )
@@ -164,10 +164,10 @@ async def play(folder: Path, count: int, limits: BatchLimits, history: Sequence[
             await replica.kill()
         else:
             if verb == "write":
-                path, size, offset, truncate = arguments
-                arguments = [path, (b"%02d;" % number * 100_000)[: int(str(size))], offset, truncate]
+                name, size, offset, truncate = arguments
+                arguments = [name, (b"%02d;" % number * 100_000)[: int(str(size))], offset, truncate]
             before = await replica.contents()
-            await run_step(replica.world, str(verb), tuple(arguments))
+            await run_step(replica.world, verb, tuple(arguments))
             after = await replica.contents()
             replica.steps_count += 1
             written |= after - before

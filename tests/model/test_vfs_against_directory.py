@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 
 import trio
-from histories import bodies, limits, paths, run_step
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from model.histories import bodies, limits, paths, run_step
 from support.memory_remote import MemoryRemote
 from support.world import World
 
