@@ -31,7 +31,7 @@ from bucketfs.dag import (
 )
 from bucketfs.errors import BucketfsError, Corrupt, NotADirectory, NotFound
 from bucketfs.types import Cid, Kind, Link
-from bucketfs.vfs import Note, Stand, Volume, survey
+from bucketfs.vfs import Pin, PinScope, Volume
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class BasePinner:
         self._changed = trio.Event()
         self._generation = -1
         self._needed: set[Cid] = set()
-        self._later: dict[Note, None] = {}
+        self._later: dict[Pin, None] = {}
         self._working_count = 0
         self._trees: set[Cid] = set()
         self._looked_blocks = 0
@@ -77,7 +77,7 @@ class BasePinner:
         self._away_until_s = 0.0
         self._sync_s: float | None = None
         self._failure = ""
-        volume.tree.base_pins.on_note = self._wake
+        volume.tree.base_pins.on_pin = self._wake
 
     @property
     def waiting_count(self) -> int:
@@ -157,7 +157,7 @@ class BasePinner:
                 self._again_s = trio.current_time() + SYNC_AFTER_S
         await self._sync()
 
-    async def _keep_all(self, notes: Sequence[Note]) -> None:
+    async def _keep_all(self, notes: Sequence[Pin]) -> None:
         """Keep what is noted, as far as it is on this machine. The rest is put off."""
         self._later = {}
         for start in range(0, len(notes), BATCH):
@@ -204,15 +204,15 @@ class BasePinner:
                 await store.sync()
             except BucketfsError:
                 # What the disk may have forgotten is forgotten here, too, and kept anew.
-                self._volume.tree.base_pins.again()
+                self._volume.tree.base_pins.take_again()
                 raise
 
     # What is needed
 
     async def _survey(self) -> bool:
-        """Note what is dirty. Whether all of it could be looked at."""
-        footing, whole = self._volume.tree.base_pins, True
-        for count, (cid, names) in enumerate(survey(self._volume.tree, self._volume.tree.base_pins), 1):
+        """Pin what is dirty. Whether all of it could be looked at."""
+        pins, whole = self._volume.tree.base_pins, True
+        for count, (cid, names) in enumerate(self._volume.tree.base_pins.survey(self._volume.tree), 1):
             if count % FOLDERS_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
             entries = {} if cid is None or not names else await self._entries(cid)
@@ -222,7 +222,7 @@ class BasePinner:
             for name in names:
                 link = entries.get(name)
                 if link is not None:
-                    footing.note(link.cid, Stand.TREE)
+                    pins.add(link.cid, PinScope.TREE)
         return whole
 
     async def _entries(self, cid: Cid) -> Mapping[bytes, Link] | None:
@@ -239,25 +239,25 @@ class BasePinner:
 
     # Keeping it
 
-    async def _keep(self, notes: Sequence[Note]) -> None:
+    async def _keep(self, notes: Sequence[Pin]) -> None:
         """Keep some of what was noted, with all that is below it."""
         # What is gone from one name may be what stands at another: then it is needed whatever it turns out to be.
-        files = {note.cid for note in notes if note.stand is Stand.FILE}
-        level = {note.cid: note.stand for note in sorted(notes, key=lambda note: note.stand is Stand.TREE)}
+        files = {note.cid for note in notes if note.scope is PinScope.FILE}
+        level = {note.cid: note.scope for note in sorted(notes, key=lambda note: note.scope is PinScope.TREE)}
         optional: set[Cid] = set()
         while level:
             blocks = await self._blocks(level, optional)
             level, optional = await self._keep_level(blocks, level, optional, files)
         postponed = files & {note.cid for note in self._later}
-        self._later.update((Note(cid, Stand.FILE), None) for cid in postponed)
+        self._later.update((Pin(cid, PinScope.FILE), None) for cid in postponed)
 
     async def _keep_level(
-        self, blocks: Mapping[Cid, bytes], level: Mapping[Cid, Stand], optional: Collection[Cid], files: Collection[Cid]
-    ) -> tuple[dict[Cid, Stand], set[Cid]]:
+        self, blocks: Mapping[Cid, bytes], level: Mapping[Cid, PinScope], optional: Collection[Cid], files: Collection[Cid]
+    ) -> tuple[dict[Cid, PinScope], set[Cid]]:
         """Keep blocks, ``files`` whatever they are; those below them that are needed next, and which of these only when they are at
         hand."""
         kept: dict[Cid, bytes] = {}
-        below: dict[Cid, Stand] = {}
+        below: dict[Cid, PinScope] = {}
         only_at_hand: set[Cid] = set()
         for cid, stand in level.items():
             block = blocks.get(cid)
@@ -276,7 +276,7 @@ class BasePinner:
                 below[shard] = stand
                 if cid in optional:
                     only_at_hand.add(shard)
-            if stand is Stand.TREE:
+            if stand is PinScope.TREE:
                 self._trees.add(cid)
                 for entry in self._folders_among(inside.entries):
                     if entry not in below:
@@ -298,14 +298,14 @@ class BasePinner:
                     found.append(cid)
         return found
 
-    async def _blocks(self, level: Mapping[Cid, Stand], optional: Collection[Cid]) -> dict[Cid, bytes]:
+    async def _blocks(self, level: Mapping[Cid, PinScope], optional: Collection[Cid]) -> dict[Cid, bytes]:
         """The blocks of a level that are on this machine. Others are put off, unless they are ``optional``."""
         found = await self._cache.at_hand(list(level))
         for cid in [cid for cid in level if cid not in found and cid not in optional]:
             if cid not in found:
                 found |= await self._rebuilt(cid)
         lacking = [cid for cid in level if cid not in found and cid not in optional]
-        self._later.update((Note(cid, level[cid]), None) for cid in lacking)
+        self._later.update((Pin(cid, level[cid]), None) for cid in lacking)
         return found
 
     async def _rebuilt(self, cid: Cid) -> Mapping[Cid, bytes]:

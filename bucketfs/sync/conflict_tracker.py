@@ -17,7 +17,7 @@ from bucketfs.errors import BucketfsError
 from bucketfs.ops import Conflict, Resolved
 from bucketfs.sync.change_feed import ChangeKind, events_of
 from bucketfs.types import Cid
-from bucketfs.vfs import Volume, stands
+from bucketfs.vfs import Volume, exists_at
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,9 @@ class ConflictTracker:
         if old == base:
             return
         try:
-            lost = [item for item in volume.pending.conflicts if not await volume.load(partial(stands, volume, item.copy))]
+            lost = [
+                item for item in volume.pending.conflicts if not await volume.load(partial(exists_at, volume, item.copy))
+            ]
             if lost:
                 await self._follow(lost, await self._renamed(old))
         except BucketfsError as error:
@@ -56,7 +58,7 @@ class ConflictTracker:
         volume = self._volume
         for item in lost:
             moved = _moved(item, renamed)
-            stays = moved is not None and await volume.load(partial(stands, volume, moved.copy))
+            stays = moved is not None and await volume.load(partial(exists_at, volume, moved.copy))
             if volume.pending.conflicts.get(item.copy) is not item:
                 continue  # somebody settled it, or renamed something, meanwhile
             if stays and moved is not None:

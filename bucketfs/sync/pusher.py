@@ -321,6 +321,8 @@ class Pusher:
 
     async def apply_permissions(self, seen: Look) -> None:
         """Let the roles that the Hub tells hold here. Raises what fetching needs."""
+        if not seen.owner and self._volume.tree.permissions is None:
+            return  # a bucket without an owner refuses nothing
         permissions = permissions_of(await self._me(), seen.owner, seen.roles)
         if permissions == self._volume.tree.permissions:
             return

@@ -21,7 +21,7 @@ from bucketfs.remote import Remote, Sent
 from bucketfs.sync.conflict_tracker import ConflictTracker
 from bucketfs.sync.draft_collector import DraftCollector
 from bucketfs.sync.pusher import Pusher
-from bucketfs.vfs import FileNode, Volume, left_open, seal
+from bucketfs.vfs import FileNode, Volume, queue_recovered, seal
 
 log = logging.getLogger(__name__)
 
@@ -234,7 +234,7 @@ class Scheduler:
 
     async def seal(self) -> None:
         """Give closed files their checksums as time goes by, until cancelled."""
-        left_open(self.volume)
+        queue_recovered(self.volume)
         while True:
             await trio.sleep(SEAL_EVERY_S)
             try:

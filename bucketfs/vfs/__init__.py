@@ -1,20 +1,20 @@
 """The file system without FUSE: what names, attributes and bytes mean while a bucket is mounted.
 
-A `Volume` is one bucket as base ⊕ overlay. Its parts are kept apart: numbers (`inodes`), names and attributes (`volume`, on the
-nodes of `nodes`), bytes (`files`, on the layers of `content`). The base is seen through the `BaseTree`, which never waits; the rule
-that makes this work stands in `base_tree`. `VFS` puts volumes together to a mount.
+A `Volume` is one bucket as base ⊕ overlay (`tree`). `VFS` puts the volumes of a mount together and answers what the kernel
+asks about names; its `OpenFiles` answer for open files. Reads and decisions look at the base through the `BaseTree`, which
+never waits; the rule that makes this work stands in `tree.tree_reader`.
 
-Writes go to a draft and the journal and touch no network. A push takes a `Snapshot` of what is dirty (`freeze`; of a large
-backlog one of its `Batches`), builds the new tree from it, and says `pushed`; a new root of the Hub comes in by `rebase_onto`. What
-must survive a crash is what `overlay_ops` writes and `recover` reads. What waits gets checksums by `seal`; bytes that do not have
-theirs any more are `DraftDamaged`, for readers and for pushes.
-"""
+Writes go to a draft and the journal and touch no network. A push takes a `Snapshot` of what is pending (`freeze`; of a large
+backlog the next of its `Batches`), builds the new tree from it, and marks it pushed (`snapshot`). A new root of the Hub comes
+in by `rebase_onto` (`rebase`). A checkpoint writes `overlay_ops` to the journal, and `recover` replays them after a restart
+(`recovery`). Drafts that wait get checksums by `seal`; bytes that do not match theirs are `DraftDamaged`, for readers and for
+pushes."""
 
 from bucketfs.vfs.buckets_root import BucketMaker
-from bucketfs.vfs.conflicts import Keep, stands
+from bucketfs.vfs.conflicts import Keep, exists_at
 from bucketfs.vfs.rebase import Rebased, apply_permissions, rebase_onto
 from bucketfs.vfs.recovery import draft_ids, overlay_ops, recover
-from bucketfs.vfs.sealing import left_open, seal
+from bucketfs.vfs.sealing import queue_recovered, seal
 from bucketfs.vfs.snapshot import (
     Batches,
     BatchLimits,
@@ -50,16 +50,16 @@ from bucketfs.vfs.tree import (
     Invalidation,
     Namespace,
     Node,
-    Note,
     Opened,
     Owner,
     Pending,
     Permissions,
     Piece,
+    Pin,
+    PinScope,
     RenameFlags,
     Roles,
     SetAttr,
-    Stand,
     StatFs,
     StorageLimit,
     SymlinkNode,
@@ -70,7 +70,6 @@ from bucketfs.vfs.tree import (
     permissions_of,
     pieces,
     read_base,
-    survey,
 )
 from bucketfs.vfs.vfs import VFS
 
@@ -105,18 +104,18 @@ __all__ = [
     "Keep",
     "Namespace",
     "Node",
-    "Note",
     "Opened",
     "Owner",
     "Pending",
     "Permissions",
     "Piece",
+    "Pin",
+    "PinScope",
     "Rebased",
     "RenameFlags",
     "Roles",
     "SetAttr",
     "Snapshot",
-    "Stand",
     "StatFs",
     "StorageLimit",
     "SymlinkNode",
@@ -128,16 +127,15 @@ __all__ = [
     "draft_bytes",
     "draft_ids",
     "equal_candidates",
+    "exists_at",
     "freeze",
-    "left_open",
     "overlay_ops",
     "permissions_of",
     "pieces",
+    "queue_recovered",
     "read_base",
     "rebase_onto",
     "recover",
     "seal",
-    "stands",
-    "survey",
     "without_folders",
 ]

@@ -1,8 +1,7 @@
-"""Settling a conflict as the user wants it: which of the two versions takes the name. Pure.
+"""Resolving a conflict as the user wants it: which of the two versions takes the name. Pure.
 
-What is done is what a rename or an unlink would do, with the same journal records, the same checks and the same push; only the
-kernel did not ask for it, so it has to be told.
-"""
+This makes the same journal records, checks and pushes as a rename or an unlink would; only the kernel did not ask for it, and
+has to be told."""
 
 from __future__ import annotations
 
@@ -32,10 +31,10 @@ class Keep(enum.Enum):
 
 
 def resolve(volume: Volume, conflict: Conflict, keep: Keep) -> list[Invalidation]:
-    """Settle ``conflict``; what the kernel must be told.
+    """Resolve ``conflict``; what the kernel must be told.
 
-    An attempt. Raises NotFound when the conflict is on the list no more, or its copy is gone (then it is taken off), or what is
-    to be kept is; IsADirectory when a folder is in the way; and as `Volume.rename` and `Volume.remove`.
+    An attempt. Raises NotFound when the conflict is no longer on the list, when its copy is gone (then it is taken off), or
+    when the version to keep is gone; IsADirectory when a folder is in the way; and as `Volume.rename` and `Volume.remove`.
     """
     if volume.pending.conflicts.get(conflict.copy) != conflict:
         raise NotFound(f"{conflict.copy!r} is no conflict any more", hint="'bucketfs conflicts' lists what is")
@@ -82,7 +81,7 @@ def _directory(volume: Volume, path: str) -> DirectoryNode | None:
     return at
 
 
-def stands(volume: Volume, path: str) -> bool:
+def exists_at(volume: Volume, path: str) -> bool:
     """Whether anything is at a path. An attempt; takes nothing into memory."""
     at: Node | Link = volume.root
     for name in path.encode().split(b"/"):

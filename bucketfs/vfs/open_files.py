@@ -14,7 +14,7 @@ from bucketfs.types import FileHandle
 from bucketfs.vfs.handles import Handles, OpenedFile
 from bucketfs.vfs.readahead import ReadAhead
 from bucketfs.vfs.rebase import bring_home
-from bucketfs.vfs.sealing import closed
+from bucketfs.vfs.sealing import queue_for_seal
 from bucketfs.vfs.tree import (
     AttributesChanged,
     ContentChanged,
@@ -156,7 +156,7 @@ class OpenFiles:
             self._failures.record_failed(node, error)
             raise
         finally:
-            closed(volume, node)
+            queue_for_seal(volume, node)
             volume.tree.reclaim(node)
 
     async def fsync(self, handle: FileHandle, datasync: bool) -> None:

@@ -1,9 +1,9 @@
-"""Which drafts get checksums in the journal, and when: those of files that nobody has open for writing, once it was quiet.
+"""Sealing drafts: which get checksums in the journal, and when.
 
-A file that was closed waits in a queue. After half a minute the kernel has written its bytes to the disk by itself, so the fsync
-that goes before a seal costs next to nothing; with a Hub at hand the file was pushed before that, and needs no seal. Programs wait
-for none of this. What a file holds that was written in another order than front to back is read back, some of it at a time; the
-same holds for what an earlier run left without seals.
+A file that is no longer open for writing waits in a queue. After half a minute the kernel has written its bytes to the disk by
+itself, so the fsync that goes before a seal costs next to nothing; with a Hub at hand the file was pushed before that, and needs no
+seal. Programs wait for none of this. Bytes that were not written front to back are read back, some at a time; so are those that an
+earlier run left unsealed.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ LOOKED_AT_MAX = 4096
 """How many files of the queue are looked at before others have a turn: about a millisecond."""
 
 
-def closed(volume: Volume, node: FileNode) -> None:
-    """Nobody has ``node`` open for writing any more."""
+def queue_for_seal(volume: Volume, node: FileNode) -> None:
+    """Seal ``node`` later, if it holds drafts and is not open for writing."""
     content = node.content
     if content.layers and not content.queued and not node.writers:
         content.queued = True
-        volume.pending.closed.append(node)
+        volume.pending.unsealed.append(node)
 
 
-def left_open(volume: Volume) -> None:
-    """The files that came out of the journal: a kill closed them."""
+def queue_recovered(volume: Volume) -> None:
+    """Seal the files that came out of the journal: a kill closed them."""
     for node in volume.tree.dirty_nodes():
         if isinstance(node, FileNode):
-            closed(volume, node)
+            queue_for_seal(volume, node)
 
 
 async def seal(volume: Volume, quiet_s: float) -> None:
-    """Seal what closed files hold here that were not changed for ``quiet_s`` seconds. Of what has to be read back for that only
-    some is, and the rest the next time. Raises NoSpace, DiskFailed; what was not sealed goes on waiting."""
-    left = len(volume.pending.closed)
+    """Seal the queued files that were not changed for ``quiet_s`` seconds. Of the bytes that have to be read back for that,
+    only some are read each time. Raises NoSpace, DiskFailed; what was not sealed stays in the queue."""
+    left = len(volume.pending.unsealed)
     while left:
         batch, looked_at = _quiet(volume, min(left, LOOKED_AT_MAX), int(quiet_s * 1e9))
         left -= looked_at
@@ -53,24 +53,24 @@ async def seal(volume: Volume, quiet_s: float) -> None:
             for node in batch:
                 node.content.queued = False
                 if not more.isdisjoint(_extents(node)):
-                    closed(volume, node)
+                    queue_for_seal(volume, node)
         if more:
             return
 
 
 def _quiet(volume: Volume, looks: int, quiet_ns: int) -> tuple[list[FileNode], int]:
-    """The next files from the queue, and how many were looked at. Those that are not quiet yet go to its end; those that are open
-    again or gone leave it."""
+    """The next quiet files from the queue, and how many were looked at. Those that are not quiet yet go to its end; those that are
+    open again or gone leave it."""
     now_ns = volume.now_ns()
     found: list[FileNode] = []
     for looked_at in range(looks):
         if len(found) == FILES_MAX:
             return found, looked_at
-        node = volume.pending.closed.popleft()
+        node = volume.pending.unsealed.popleft()
         if not node.content.layers or node.writers or node.orphan:
             node.content.queued = False
         elif node in volume.pending.unrecorded or 0 <= now_ns - node.ctime_ns < quiet_ns:
-            volume.pending.closed.append(node)
+            volume.pending.unsealed.append(node)
         else:
             found.append(node)
     return found, looks
@@ -79,5 +79,5 @@ def _quiet(volume: Volume, looks: int, quiet_ns: int) -> tuple[list[FileNode], i
 def _extents(node: FileNode) -> dict[DraftId, tuple[Interval, ...]]:
     layers = node.content.layers
     if len(layers) > LAYERS_MAX:
-        layers = layers[:-1]  # it will take in others (see `files.squash`)
+        layers = layers[:-1]  # it will take in others (see `file_io.squash`)
     return {layer.draft.id: layer.extents.items() for layer in layers}

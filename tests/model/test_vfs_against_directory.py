@@ -21,7 +21,7 @@ from support.world import World
 
 from bucketfs.errors import Unavailable
 from bucketfs.sync import Pusher
-from bucketfs.vfs import BatchLimits, RenameFlags, left_open, seal
+from bucketfs.vfs import BatchLimits, RenameFlags, queue_recovered, seal
 
 steps = st.one_of(
     st.tuples(st.just("write"), paths, bodies, st.sampled_from([0, 0, 3, 262_144, 700_000]), st.booleans()),
@@ -142,7 +142,7 @@ async def history(folder: Path, steps: list[tuple[object, ...]], limits: BatchLi
             world.source = source
             await world.open()
             assert world.quarantined == []
-            left_open(world.volume)
+            queue_recovered(world.volume)
         elif verb == "seal":
             await seal(world.volume, 0)
         elif verb == "forget":

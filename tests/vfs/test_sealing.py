@@ -16,7 +16,7 @@ from bucketfs.journal.checksums import BLOCK_SIZE
 from bucketfs.sync import Pace, Pusher, Scheduler
 from bucketfs.sync import scheduler as sync_module
 from bucketfs.types import DraftId
-from bucketfs.vfs import DraftDamaged, FileNode, left_open, seal
+from bucketfs.vfs import DraftDamaged, FileNode, queue_recovered, seal
 from bucketfs.vfs.tree.file_io import LAYERS_MAX
 
 
@@ -83,7 +83,7 @@ async def test_closed_files_are_sealed_when_they_were_quiet(tmp_path: Path) -> N
     assert sealed_count(here) == 2
     records = here.journal.figures().records
     await seal(here.volume, 0)
-    assert here.journal.figures().records == records and not here.volume.pending.closed
+    assert here.journal.figures().records == records and not here.volume.pending.unsealed
 
 
 async def test_what_cannot_be_sealed_now_waits_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ async def test_what_a_kill_left_is_sealed_by_the_next_run(tmp_path: Path) -> Non
     await here.write("f", b"f" * (BLOCK_SIZE + 5))
     await here.write("sealed", b"s")
     here = await again(here)
-    left_open(here.volume)
+    queue_recovered(here.volume)
     await seal(here.volume, 0)
     assert sealed_count(here) == 2
     here = await again(here)
@@ -128,7 +128,7 @@ async def test_writes_over_sealed_bytes_go_to_another_draft_and_appends_do_not(t
     assert await here.read("f") == wanted
     here = await again(here)
     assert await here.read("f") == wanted and here.quarantined == []
-    left_open(here.volume)
+    queue_recovered(here.volume)
     await seal(here.volume, 0)
     await here.truncate("f", 97)
     await here.write("f", b"d", 99, truncate=False)

@@ -28,17 +28,6 @@ from bucketfs.vfs.tree import (
 )
 
 
-def may_be_written(tree: Namespace, node: Node) -> bool:
-    """Whether ``node`` is a file that is open for writing, or a directory with one below, or one that such a file comes back
-    to."""
-    if isinstance(node, FileNode):
-        return node.writers > 0
-    if not isinstance(node, DirectoryNode):
-        return False
-    homes = {evicted.home for evicted in tree.evicted.values()}
-    return node in homes or any(below in homes or (isinstance(below, FileNode) and below.writers) for below in node.walk())
-
-
 def bring_home(volume: Volume, node: Node) -> list[Invalidation]:
     """Give an orphan that was evicted a name again; what the kernel must be told. Nothing happens to other orphans.
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 
 from bucketfs.ops import Conflict
 from bucketfs.types import Cid, Kind, Link, NodeAttributes
-from bucketfs.vfs.rebase.evicted import may_be_written
 from bucketfs.vfs.rebase.two_trees import TreeNode
 from bucketfs.vfs.tree import (
     DEFAULT_MODE,
@@ -185,7 +184,7 @@ class RebasePlan:
         self._tree.numbers.drop(ours.inode, parent.inode, ours.name)
         _drop(parent, ours.name)
         parent.detach(ours)
-        if may_be_written(self._tree, ours):
+        if self._tree.may_be_written(ours):
             self._tree.evicted[ours] = Eviction(parent, self._host, self._when)
         else:
             ours.replaced = True

@@ -18,7 +18,6 @@ from bucketfs.dag import Entry, Outcome, Side, Verdict, judge
 from bucketfs.errors import Corrupt
 from bucketfs.names import SEED
 from bucketfs.types import Cid, Kind, Link
-from bucketfs.vfs.rebase.evicted import may_be_written
 from bucketfs.vfs.rebase.limits import FolderLimits
 from bucketfs.vfs.rebase.local_state import against_memory, as_it_was, entry_here, rests_on
 from bucketfs.vfs.rebase.plan import RebasePlan
@@ -253,7 +252,7 @@ class Planner:
     def _untouched(self, parent: DirectoryNode, ours: Node, was: Link | None, now: Link | None) -> None:
         """Only the Hub's side changed it."""
         if now is None:
-            if not (may_be_written(self._volume.tree, ours) and was is not None and self._there.follow(ours, was)):
+            if not (self._volume.tree.may_be_written(ours) and was is not None and self._there.follow(ours, was)):
                 self._follow_open(ours)
                 self._plan.let_go(parent, ours)
             return
@@ -351,7 +350,7 @@ class Planner:
         if mine.kind is theirs.kind and mine.content == theirs.content:
             # With the write-back cache the kernel keeps the mtime of an inode that it knows; only a new inode gets a new one.
             stale = isinstance(ours, FileNode) and ours.lookups and attributes.mtime_ns != ours.attributes.mtime_ns
-            if stale and not may_be_written(self._volume.tree, ours):
+            if stale and not self._volume.tree.may_be_written(ours):
                 self._plan.replace(parent, ours, there, attributes, in_place=in_place)
             else:
                 self._plan.rest_on(parent, ours, there, attributes, in_place=in_place)

@@ -15,7 +15,6 @@ from functools import partial
 
 from bucketfs.dag import TreePath
 from bucketfs.types import Cid, Link
-from bucketfs.vfs.rebase.evicted import may_be_written
 from bucketfs.vfs.rebase.local_state import rests_on
 from bucketfs.vfs.rebase.plan import RebasePlan
 from bucketfs.vfs.rebase.two_trees import TreeNode, TwoTrees
@@ -204,7 +203,7 @@ class RenamedThere:
         if not below and name in node.overrides:
             return None
         if there is not None and (
-            there.dirty or isinstance(there, DirectoryNode) or may_be_written(self._volume.tree, there)
+            there.dirty or isinstance(there, DirectoryNode) or self._volume.tree.may_be_written(there)
         ):
             return None
         return _Home(node, tuple(below))

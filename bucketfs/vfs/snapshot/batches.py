@@ -5,7 +5,7 @@ root at the Hub. A folder comes along with what is in it, as far as that is in t
 that goes on would fill it. What must not be seen half done is one *lump*, however large:
 
 - All names that were moved since the base, what stood or stands on their old names, and what they replaced. A move is known by
-  the CID that it carried to another name: the same after a restart, when nobody remembers the rename.
+  the CID that it carried to another name: the same after a restart, when the rename is forgotten.
 - A folder that was made here and then renamed, or that stands where the base has something else, with all that is in it: that
   is how a program shows a tree at once. (After a restart only the second is known.)
 
@@ -40,7 +40,7 @@ Choice = dict[DirectoryNode, set[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """How much a batch holds: nodes, and bytes of drafts. More only if one lump, or one file, is larger."""
+    """How many nodes, and bytes of drafts, a batch holds; more only if a single lump, or file, is larger."""
 
     nodes: int = NODES_MAX
     bytes: int = BYTES_MAX
@@ -84,19 +84,19 @@ class Batches:
         return Batches(self._volume, self._limits)
 
     def halved(self) -> bool:
-        """Whether less than half is left of what was when this last said so (or at the beginning)."""
+        """Whether at most half is left of what there was when this was last true (or at the beginning)."""
         if len(self._queue) * 2 > self._mark:
             return False
         self._mark = len(self._queue)
         return True
 
     def forget(self) -> None:
-        """The base is another one than a batch of ours: what goes next is found anew."""
+        """The base is not a batch of ours: find anew what goes next."""
         self._planned = -1
         self._queue.clear()
 
     def next(self) -> Choice | None:
-        """The next batch; None for all there is, and empty for nothing. An attempt."""
+        """The next batch; None for everything that is pending, an empty one for nothing. An attempt."""
         if self._planned == self._volume.pending.moves and self._queue and self._changed_since(self._queue[0]):
             self._planned = -1
         if self._planned != self._volume.pending.moves:
@@ -338,7 +338,7 @@ class _Planner:
         return link.cid in self._carried or self._may_hold(link)
 
     def _may_hold(self, link: Link) -> bool:
-        """Whether something that was moved may have been in it. Of a folder that went nobody asks what it held."""
+        """Whether something that was moved may have been in it. What a removed folder held is not looked up."""
         cid = link.cid
         if codec_of(cid) == RAW:
             return False

@@ -1,4 +1,4 @@
-"""What a push has made of dirty nodes, and how they come to rest on it when the Hub turns out to have just that."""
+"""What a push built of dirty nodes; and marking them clean when it turns out that the Hub has just that."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bucketfs.vfs.tree import DirectoryNode, FileNode, Namespace, Node
 
 @dataclass(frozen=True, slots=True)
 class BuiltNode:
-    """What a push made of a dirty node when it had ``version`` and stood at ``name`` in ``parent`` (the root in none).
+    """What a push built of a dirty node when it had ``version`` and was ``name`` in ``parent`` (None for the root).
 
     ``gone`` are the names of a directory that the push took away.
     """
@@ -25,7 +25,7 @@ class BuiltNode:
 
 
 def built_of(snapshot: Snapshot, links: Mapping[Node, Link]) -> dict[Node, BuiltNode]:
-    """What a push made of the nodes of ``snapshot``. ``links`` has the link of each."""
+    """What a push built of the nodes of ``snapshot``. ``links`` has the link of each."""
     places: dict[Node, tuple[DirectoryNode, bytes]] = {}
     gone: dict[Node, frozenset[bytes]] = {}
     for frozen in snapshot.nodes:
@@ -43,25 +43,25 @@ def built_of(snapshot: Snapshot, links: Mapping[Node, Link]) -> dict[Node, Built
 
 
 def agree(tree: Namespace, node: Node, theirs: Link, built: Mapping[Node, BuiltNode]) -> list[Node]:
-    """Both sides made the same of a node: it rests on theirs, dirty only if it changed since it was built. The nodes that may
-    be clean now."""
-    settled: list[Node] = []
+    """Both sides made the same of a node: it rests on theirs, and is dirty only if it changed since it was built. Returns the nodes
+    that may be clean now."""
+    clean: list[Node] = []
     unchanged = node.version == built[node].version
     if isinstance(node, FileNode) and unchanged:
         node.content.rest_on(theirs.cid, node.content.size_bytes, node.content.seal())
     if isinstance(node, DirectoryNode) and unchanged:
         waiting = [node]
         for directory in waiting:  # which grows on the way
-            waiting += _agree_inside(tree, directory, built, settled)
+            waiting += _agree_inside(tree, directory, built, clean)
     node.link = theirs
     tree.remember(node)
     node.changed = not unchanged
-    settled.append(node)
-    return settled
+    clean.append(node)
+    return clean
 
 
 def _agree_inside(
-    tree: Namespace, directory: DirectoryNode, all_built: Mapping[Node, BuiltNode], settled: list[Node]
+    tree: Namespace, directory: DirectoryNode, all_built: Mapping[Node, BuiltNode], clean: list[Node]
 ) -> list[DirectoryNode]:
     """The directory has the names that it was built with, and rests on what was built: so does all in it that is still as it
     was. What was moved or changed since stands as it is, as an override. The directories of which the same holds next."""
@@ -81,7 +81,7 @@ def _agree_inside(
         elif isinstance(child, DirectoryNode):
             below.append(child)
         tree.remember(child)
-        settled.append(child)
+        clean.append(child)
     for name in all_built[directory].gone:
         if name in directory.overrides and directory.overrides[name] is None:
             del directory.overrides[name]
@@ -89,5 +89,5 @@ def _agree_inside(
 
 
 def without_folders(built: Mapping[Node, BuiltNode]) -> dict[Node, BuiltNode]:
-    """What a push made of files and links: a folder that was built with some of its changes must not be taken for all of it."""
+    """What a push built of files and links: a folder that was built with some of its changes must not be taken for all of it."""
     return {node: one for node, one in built.items() if not isinstance(node, DirectoryNode)}

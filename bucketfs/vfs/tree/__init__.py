@@ -10,7 +10,7 @@
 Imports no other sub-room.
 """
 
-from bucketfs.vfs.tree.base_pins import BasePins, Note, Stand, survey
+from bucketfs.vfs.tree.base_pins import BasePins, Pin, PinScope
 from bucketfs.vfs.tree.base_tree import BaseTree
 from bucketfs.vfs.tree.conflict_copies import Conflicts, conflict_name
 from bucketfs.vfs.tree.content import BasePiece, DraftPiece, FrozenLayer, Layer, Piece, ZeroPiece, pieces
@@ -65,19 +65,19 @@ __all__ = [
     "Namespace",
     "Node",
     "NodeTree",
-    "Note",
     "Number",
     "Opened",
     "Owner",
     "Pending",
     "Permissions",
     "Piece",
+    "Pin",
+    "PinScope",
     "Read",
     "Registry",
     "RenameFlags",
     "Roles",
     "SetAttr",
-    "Stand",
     "StatFs",
     "StorageLimit",
     "SymlinkNode",
@@ -100,6 +100,5 @@ __all__ = [
     "read_file",
     "squash",
     "stamp_of",
-    "survey",
     "together",
 ]

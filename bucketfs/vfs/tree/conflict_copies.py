@@ -64,7 +64,7 @@ def split_extension(name: bytes) -> tuple[bytes, bytes]:
 
 
 class Conflicts:
-    """What is to be settled, oldest first."""
+    """The conflicts that are not resolved yet, oldest first, by the paths of their copies."""
 
     def __init__(self) -> None:
         self._items: dict[str, Conflict] = {}
@@ -84,7 +84,7 @@ class Conflicts:
         self._items[conflict.copy] = conflict
 
     def resolve(self, copy: str) -> None:
-        """The conflict of a copy, if there is one, is settled."""
+        """The conflict of a copy, if there is one, is resolved."""
         self._items.pop(copy, None)
 
     def moved(self, old: str, new: str, *, exchange: bool) -> None:
@@ -95,7 +95,7 @@ class Conflicts:
         kept: dict[str, Conflict] = {}
         for item in self._items.values():
             if item.copy == old or (item.copy == new and (exchange or item.original == old)):
-                continue  # somebody gave the copy a name of its own, or chose the other version
+                continue  # the user gave the copy a name of its own, or chose the other version
             moved = _moved(item, there, back)
             if moved is item and exchange:
                 moved = _moved(item, back, there)

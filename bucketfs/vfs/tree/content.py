@@ -136,8 +136,8 @@ class Content:
 
     @property
     def held_bytes(self) -> int:
-        """How much of the file is no hole. Where a base with holes is written over, nobody knows whether that filled one; then it
-        counts as if it had."""
+        """How much of the file is no hole. Where a base with holes is written over, it is not known whether that filled one;
+        then it counts as if it had."""
         return _held(self.layers, self.base_size_bytes, self.base_held_bytes, self.size_bytes)
 
     def pieces(self, start: int, stop: int) -> list[Piece]:

@@ -82,9 +82,9 @@ class Number:
 
 
 def print_of(kind: Kind, link: Link | None) -> bytes:
-    """What of a node is compared when it is looked up again: eight bytes of a hash of its CID, so that whoever knows a file by
-    number and times learns that it is another one. All directories have the same, for they keep their numbers whatever happens
-    inside them; what no link stands for yet has none."""
+    """What of a node is compared when it is looked up again: eight bytes of a hash of its CID, so that a program that knows a
+    file by number and times learns that it is another one. All directories have the same, for they keep their numbers
+    whatever happens inside them; what no link stands for yet has none."""
     if kind is Kind.DIRECTORY:
         return b"/"
     return b"" if link is None else blake2b(link.cid, digest_size=8).digest()

@@ -334,6 +334,18 @@ class Namespace:
                 del self.registry[at.inode]
             at = above
 
+    def may_be_written(self, node: Node) -> bool:
+        """Whether ``node`` is a file that is open for writing, or a directory with one below, or one that an evicted file
+        comes back to."""
+        if isinstance(node, FileNode):
+            return node.writers > 0
+        if not isinstance(node, DirectoryNode):
+            return False
+        homes = {evicted.home for evicted in self.evicted.values()}
+        return node in homes or any(
+            below in homes or (isinstance(below, FileNode) and below.writers) for below in node.walk()
+        )
+
     def forget_evicted(self, node: Node) -> None:
         """A evicted node has a name again."""
         evicted = self.evicted.pop(node, None)

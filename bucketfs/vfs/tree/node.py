@@ -1,6 +1,6 @@
-"""The nodes in memory: what base ⊕ overlay looks like where somebody has looked.
+"""The nodes in memory: base ⊕ overlay, as far as it was looked at.
 
-A node stands for one file, directory or symlink that the kernel holds, that was changed, or that lies above such a one. Its
+A node stands for one file, directory or symbolic link that the kernel holds, that was changed, or that lies above such a one. Its
 ``link`` is the DAG it has in the base (``None`` for what was made here since). A node that is not dirty is exactly its link.
 
 A directory's entries are those of its link, replaced name by name by its ``overrides``: a node, or ``None`` for a name that is
@@ -71,7 +71,7 @@ class Node:
         self.opens = 0
         self.changed = False
         self.replaced = False
-        """Whether a rebase took it off its name with nobody who could write to it: nothing brings it back."""
+        """Whether a rebase took it off its name while it was not open for writing: nothing brings it back."""
         self.version = 0
 
     @property
@@ -81,14 +81,14 @@ class Node:
 
     @property
     def mtime_ns(self) -> int:
-        """The mtime to show: the node's own, or what was settled on when it was first seen without one."""
+        """The mtime to show: the node's own, or the one chosen when it was first seen without one."""
         own = self.attributes.mtime_ns
         return self.fallback_ns if own is None else own
 
     @property
     def stale(self) -> bool:
-        """Whether a rebase took it, or a directory above it, off its name for good. What was changed on it would be lost, and
-        whoever comes by its name now has been told an old number."""
+        """Whether a rebase took it, or a directory above it, off its name for good. Changes to it would be lost, and a program that
+        comes by its name was told an old number."""
         at = self
         while at.parent is not None:
             at = at.parent

@@ -31,8 +31,8 @@ class Pending:
         self.push = PushState()
         self.unrecorded: set[FileNode] = set()
         """Files with bytes, or attributes, that no journal record names yet."""
-        self.closed: deque[FileNode] = deque()
-        """Files that were written to, closed, and wait for their checksums (see `sealing`)."""
+        self.unsealed: deque[FileNode] = deque()
+        """Files that wait for their checksums (see `bucketfs.vfs.sealing`)."""
         self.conflicts = Conflicts()
         self.replaying = False
         self.garbage_drafts = 0

@@ -44,8 +44,8 @@ class Permissions:
 
 
 def permissions_of(me: str, owner: str, roles: Roles) -> Permissions | None:
-    """The rights of ``me``; None when nothing is refused, which is the rule: the owner with the role that creation gave, and
-    buckets that nobody owns. Of someone unknown (empty) nothing can be said, so the Hub alone decides."""
+    """The permissions of ``me``; None when nothing is refused, which is the rule: the owner with the role that creation gave, and
+    buckets without an owner. Of an unknown user (empty) nothing can be said, so the Hub alone decides."""
     if not owner or not me or (me == owner and roles.get("", {}).get(me, 0) >= Role.ADMIN):
         return None
     return Permissions(me, owner, roles)

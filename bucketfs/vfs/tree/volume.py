@@ -358,7 +358,7 @@ class Volume:
         """Write a journal record. Raises NoSpace, DiskFailed, with nothing recorded. ``frees_space``: as every removal does, so
         that it may use the room that is kept for these.
 
-        After a rebase whose checkpoint found no room the journal still stands on the old base, and a record of what was done
+        After a rebase whose checkpoint found no room the journal still belongs to the old base, and a record of what was done
         on the new one would mean something else there. Until the checkpoint is made up for, nothing is recorded.
         """
         if self.pending.replaying:
@@ -396,4 +396,4 @@ class Volume:
         """The journal begins with all that is dirty now; nothing is left to record."""
         self.pending.recorded()
         self.owes_checkpoint = False
-        self.tree.base_pins.begin()
+        self.tree.base_pins.restart()
