@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bucketfs.client.channel import Channel
-from bucketfs.keys import KeyType
+from bucketfs.errors import Corrupt, InvalidArgument
+from bucketfs.keys import KeyType, public_key_of
 from bucketfs.wire import hub_pb2 as pb
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["APIService"]
@@ -15,18 +16,10 @@ MAIL_TIMEOUT_S = 31 * 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """What a sign-up or sign-in gives. ``key`` is the account's public key (libp2p protobuf bytes), ``session`` a secret."""
-
-    key: bytes
-    session: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class AccountInfo:
     """The developer behind a session."""
 
-    key: bytes
+    public_key: str
     username: str
     email: str
 
@@ -47,7 +40,7 @@ class KeyInfo:
 class Member:
     """A member of an org; ``role`` is ``owner`` or ``member``."""
 
-    key: bytes
+    public_key: str
     username: str
     role: str
 
@@ -56,7 +49,7 @@ class Member:
 class OrgInfo:
     """An org. ``slug`` is its name in the credentials."""
 
-    key: bytes
+    public_key: str
     name: str
     slug: str
     host: str
@@ -69,17 +62,18 @@ class HubClient:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    async def signup(self, username: str, email: str) -> SessionInfo:
-        """A new developer account. Waits until the link in the mail was opened (or the Hub does without one)."""
+    async def signup(self, username: str, email: str) -> str:
+        """The session (a secret) of a new developer account. Waits until the link in the mail was opened (or the Hub does without
+        one)."""
         request = pb.SignupRequest(username=username, email=email)
         reply: pb.SignupResponse = await self._channel.unary(_SERVICE, "Signup", request, timeout_s=MAIL_TIMEOUT_S)
-        return SessionInfo(reply.key, reply.session)
+        return reply.session
 
-    async def signin(self, username_or_email: str) -> SessionInfo:
-        """A new session of an account; waits as ``signup`` does. Raises NotFound at once for an unknown account."""
+    async def signin(self, username_or_email: str) -> str:
+        """A new session (a secret) of an account; waits as ``signup`` does. Raises NotFound at once for an unknown account."""
         request = pb.SigninRequest(username_or_email=username_or_email)
         reply: pb.SigninResponse = await self._channel.unary(_SERVICE, "Signin", request, timeout_s=MAIL_TIMEOUT_S)
-        return SessionInfo(reply.key, reply.session)
+        return reply.session
 
     async def signout(self) -> None:
         """Ends the session of the credentials."""
@@ -88,7 +82,7 @@ class HubClient:
     async def account(self) -> AccountInfo:
         """The developer who calls. Not for orgs and users."""
         reply: pb.GetSessionInfoResponse = await self._channel.unary(_SERVICE, "GetSessionInfo", pb.GetSessionInfoRequest())
-        return AccountInfo(reply.key, reply.username, reply.email)
+        return AccountInfo(_public_key(reply.key), reply.username, reply.email)
 
     async def identity(self) -> bytes:
         """The private key that the Hub holds for the acting account, for ``Identity.from_bytes``: a secret."""
@@ -150,5 +144,12 @@ def _key(info: pb.KeyInfo) -> KeyInfo:
 
 
 def _org(info: pb.OrgInfo) -> OrgInfo:
-    members = tuple(Member(member.key, member.username, member.role) for member in info.members)
-    return OrgInfo(info.key, info.name, info.slug, info.host, members)
+    members = tuple(Member(_public_key(member.key), member.username, member.role) for member in info.members)
+    return OrgInfo(_public_key(info.key), info.name, info.slug, info.host, members)
+
+
+def _public_key(data: bytes) -> str:
+    try:
+        return public_key_of(data)
+    except InvalidArgument as error:
+        raise Corrupt("the Hub answered with a public key that is none") from error

@@ -218,10 +218,10 @@ async def _new_key(endpoint: Endpoint) -> Credentials:
     async with Channel(endpoint, lambda: NO_CREDENTIALS) as channel:
         hub = HubClient(channel)
         try:
-            session = (await hub.signup(name, f"{name}@localhost.localdomain")).session
+            session = await hub.signup(name, f"{name}@localhost.localdomain")
         except Exists:
             # The account is there and its key was lost. Only its owner can reach this socket, so signing in needs no proof.
-            session = (await hub.signin(name)).session
+            session = await hub.signin(name)
     async with Channel(endpoint, lambda: Credentials(session=session)) as channel:
         key = await HubClient(channel).create_key(secure=True)
     return Credentials(api_key=key.key, api_secret=key.secret)

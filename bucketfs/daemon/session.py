@@ -26,7 +26,7 @@ from bucketfs.config import DEFAULT_PROFILE, EMBEDDED, Config, CredentialsFile, 
 from bucketfs.daemon.embedded_hub import address_of, embedded_hub, place_of_embedded
 from bucketfs.daemon.host.allocator import keep_freed_memory
 from bucketfs.errors import InvalidArgument, NotFound, Unsupported, Usage
-from bucketfs.keys import Identity, claimed_subject, public_key_text, thread_from_text
+from bucketfs.keys import Identity, claimed_subject, thread_from_text
 from bucketfs.quoting import quoted
 from bucketfs.remote import NativeRemote
 from bucketfs.types import BucketKey, ThreadId
@@ -140,7 +140,7 @@ class Session:
         if credentials.identity:
             return Identity.from_text(credentials.identity).public_key
         try:
-            key = (await self.hub.org()).key if credentials.org else (await self.hub.account()).key
+            return (await self.hub.org() if credentials.org else await self.hub.account()).public_key
         except InvalidArgument:
             return await self._org_of_key()
         except Unsupported:
@@ -148,11 +148,10 @@ class Session:
             if not credentials.token:
                 raise
             return claimed_subject(credentials.token)
-        return public_key_text(key[4:])
 
     async def _org_of_key(self) -> str:
         try:
-            return public_key_text((await self.hub.org()).key[4:])
+            return (await self.hub.org()).public_key
         except InvalidArgument:
             # Textile's Hub tells the key of an organization of its account by no other call.
             return Identity.from_bytes(await self.hub.identity()).public_key

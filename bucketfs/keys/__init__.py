@@ -15,7 +15,14 @@ from bucketfs.keys.api_keys import (
     signature_matches,
     signature_message,
 )
-from bucketfs.keys.identity import Identity, parse_public_key, public_key_bytes, public_key_text, verify_signature
+from bucketfs.keys.identity import (
+    Identity,
+    parse_public_key,
+    public_key_bytes,
+    public_key_of,
+    public_key_text,
+    verify_signature,
+)
 from bucketfs.keys.ids import (
     API_KEY_BYTES,
     API_SECRET_BYTES,
@@ -62,6 +69,7 @@ __all__ = [
     "parse_public_key",
     "parse_thread",
     "public_key_bytes",
+    "public_key_of",
     "public_key_text",
     "random_text",
     "root_path",

@@ -101,15 +101,23 @@ def public_key_text(raw: bytes) -> str:
 
 def parse_public_key(text: str) -> bytes:
     """The 32 raw bytes of a public-key text in any multibase. Raises InvalidArgument."""
-    data = multibase_decode(text)
-    if not data.startswith(_PUBLIC_HEAD) or len(data) != 36:
-        raise InvalidArgument("not an ed25519 public key")
-    return data[4:]
+    return _raw(multibase_decode(text))
+
+
+def public_key_of(data: bytes) -> str:
+    """The text of a public key's protobuf, as calls for accounts return it. Raises InvalidArgument."""
+    return public_key_text(_raw(data))
 
 
 def public_key_bytes(text: str) -> bytes:
     """The protobuf (36 bytes) of a public-key text in any multibase. Raises InvalidArgument."""
     return _PUBLIC_HEAD + parse_public_key(text)
+
+
+def _raw(data: bytes) -> bytes:
+    if not data.startswith(_PUBLIC_HEAD) or len(data) != 36:
+        raise InvalidArgument("not an ed25519 public key")
+    return data[4:]
 
 
 def verify_signature(public_raw: bytes, message: bytes, signature: bytes) -> bool:

@@ -71,7 +71,7 @@ async def developer(hub: HubServer) -> Credentials:
     endpoint = Endpoint.parse(hub.address)
     async with Channel(endpoint, Credentials) as channel:
         session = await HubClient(channel).signup("alice", "alice@example.org")
-    async with Channel(endpoint, lambda: Credentials(session=session.session)) as channel:
+    async with Channel(endpoint, lambda: Credentials(session=session)) as channel:
         key = await HubClient(channel).create_key(KeyType.ACCOUNT, secure=True)
     return Credentials(api_key=key.key, api_secret=key.secret)
 

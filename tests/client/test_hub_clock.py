@@ -86,7 +86,7 @@ async def test_a_clock_is_named(tmp_path: Path, side: str, hours: int) -> None:
         endpoint = Endpoint.parse(hub.address)
         async with Channel(endpoint, Credentials) as channel:
             session = await HubClient(channel).signup("alice", "alice@example.org")
-        async with Channel(endpoint, lambda: Credentials(session=session.session), now=now) as channel:
+        async with Channel(endpoint, lambda: Credentials(session=session), now=now) as channel:
             made = await HubClient(channel).create_key(KeyType.ACCOUNT, secure=True)
             assert channel.behind is not None
             assert abs(channel.behind - shift) < timedelta(seconds=30)

@@ -59,7 +59,7 @@ def test_what_is_meant_for_this_machine_goes_through_no_proxy(tmp_path: Path, mo
 
     async def sign_up(address: str) -> str:
         async with Channel(Endpoint.parse(address), lambda: NO_CREDENTIALS) as channel:
-            return (await HubClient(channel).signup("me", "me@example.org")).session
+            return await HubClient(channel).signup("me", "me@example.org")
 
     config = HubConfig(data=tmp_path / "hub", listen="127.0.0.1:0", auto_confirm=True, gateway_listen="")
     with socket.create_server(("127.0.0.1", 0)) as proxy, HubServer(config) as hub:

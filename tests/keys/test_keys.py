@@ -27,6 +27,7 @@ from bucketfs.keys import (
     parse_public_key,
     parse_thread,
     public_key_bytes,
+    public_key_of,
     public_key_text,
     signature_matches,
     signature_message,
@@ -129,7 +130,7 @@ def test_identities_are_those_of_other_clients(vector: dict[str, str]) -> None:
     assert (identity.public_key, identity.public_bytes.hex()) == (vector["public_key"], vector["public_key_bytes_hex"])
     assert parse_public_key(vector["public_key"]).hex() == vector["raw_public_key_hex"] == identity.public_raw.hex()
     assert public_key_bytes(vector["public_key"]) == identity.public_bytes
-    assert public_key_text(identity.public_raw) == vector["public_key"]
+    assert public_key_text(identity.public_raw) == public_key_of(identity.public_bytes) == vector["public_key"]
     challenge = bytes.fromhex(vector["challenge_hex"])
     signature = identity.sign(challenge)
     assert signature.hex() == vector["challenge_signature_hex"]
@@ -184,6 +185,9 @@ def test_public_keys_have_one_spelling() -> None:
     for spoilt in ("", "b", "x" + vector["public_key"], vector["public_key"][:-2], vector["private_key"]):
         with pytest.raises(InvalidArgument):
             parse_public_key(spoilt)
+    for data in (b"", USER.public_raw, USER.private_bytes, USER.public_bytes[:-1]):
+        with pytest.raises(InvalidArgument):
+            public_key_of(data)
 
 
 # Tokens

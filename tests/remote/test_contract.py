@@ -21,7 +21,6 @@ from bucketfs.client import BucketsClient, Channel, Connection, Credentials, End
 from bucketfs.dag import Built, cid_of, edit_directory
 from bucketfs.errors import BlocksMissing, BucketfsError, Denied, InvalidArgument, NotFound, RootMoved, TimedOut, Unavailable
 from bucketfs.hub import HubConfig, HubServer
-from bucketfs.keys import public_key_text
 from bucketfs.remote import NativeRemote, Remote
 from bucketfs.roles import Role
 from bucketfs.types import Cid, Link, UploadId
@@ -62,13 +61,11 @@ async def over_a_hub(folder: Path, stack: AsyncExitStack) -> Bucket:
     async def signed_up(name: str) -> Connection:
         async with Channel(endpoint, Credentials) as channel:
             session = await HubClient(channel).signup(name, f"{name}@example.org")
-        return await stack.enter_async_context(
-            connect(endpoint, lambda: Credentials(session=session.session), timeout_s=5.0)
-        )
+        return await stack.enter_async_context(connect(endpoint, lambda: Credentials(session=session), timeout_s=5.0))
 
     ann, ben = await signed_up("ann"), await signed_up("ben")
     bucket = await ann.buckets.create("one")
-    readers_key = public_key_text((await ben.hub.account()).key[4:])
+    readers_key = (await ben.hub.account()).public_key
     await ann.buckets.set_roles(bucket.key, "", {readers_key: Role.READER})
 
     async def remove() -> None:

@@ -25,7 +25,7 @@ async def connection(tmp_path: Path) -> AsyncIterator[Connection]:
         endpoint = Endpoint.parse(server.address)
         async with Channel(endpoint, Credentials) as channel:
             session = await HubClient(channel).signup("alice", "alice@example.org")
-        async with connect(endpoint, lambda: Credentials(session=session.session)) as connected:
+        async with connect(endpoint, lambda: Credentials(session=session)) as connected:
             yield connected
 
 

@@ -31,7 +31,7 @@ def init(config: Config, username: str, email: str) -> None:
     """Sign up at a Hub. Waits until you open the link in its mail, then saves a session and a key of the new account."""
 
     async def signup(client: HubClient) -> str:
-        return (await client.signup(username, email)).session
+        return await client.signup(username, email)
 
     _enter(config, signup, f"Waiting until you open the link in the mail to {email} …")
 
@@ -49,7 +49,7 @@ def login(config: Config, username: str | None, with_key: bool) -> None:
         raise Usage("login needs a user name or an email address", hint="or --key, to be asked for an API key")
 
     async def signin(client: HubClient) -> str:
-        return (await client.signin(username)).session
+        return await client.signin(username)
 
     _enter(config, signin, "Waiting until you open the link in the mail …")
 

@@ -16,7 +16,6 @@ from bucketfs.client import OrgInfo
 from bucketfs.config import Config
 from bucketfs.daemon import Session
 from bucketfs.errors import Exists, Usage
-from bucketfs.keys import public_key_text
 
 
 def in_org(command: Command) -> Command:
@@ -66,7 +65,7 @@ async def list_orgs(session: Session, as_json: bool) -> None:
 async def members(session: Session, slug: str, as_json: bool) -> None:
     """List who is in an organization."""
     found = [
-        {"username": member.username, "role": member.role, "key": public_key_text(member.key[4:])}
+        {"username": member.username, "role": member.role, "key": member.public_key}
         for member in (await session.hub.org()).members
     ]
     if as_json:
@@ -110,6 +109,6 @@ async def remove(session: Session, slug: str, yes: bool) -> None:
 
 def _print_orgs(found: list[OrgInfo], as_json: bool) -> None:
     if as_json:
-        print_json([{"name": info.name, "slug": info.slug, "key": public_key_text(info.key[4:])} for info in found])
+        print_json([{"name": info.name, "slug": info.slug, "key": info.public_key} for info in found])
     else:
         print_table([(info.slug, info.name) for info in found])
