@@ -6,9 +6,12 @@ import os
 import random
 import socket
 from collections.abc import AsyncIterable, Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from support.machine import put
+from support.memory_remote import MemoryRemote
 from support.unixfs import build_file
 
 from bucketfs.client import PutResult
@@ -16,11 +19,8 @@ from bucketfs.dag import (
     block_links,
     cid_of,
     drive,
-    edit_directory,
-    empty_directory,
     list_directory,
     resolve,
-    verify,
 )
 from bucketfs.errors import (
     BlocksMissing,
@@ -30,69 +30,58 @@ from bucketfs.errors import (
     NotADirectory,
     NotEmpty,
     NotFound,
-    RootMoved,
     Unavailable,
 )
-from bucketfs.remote import Look
 from bucketfs.transfer import LocalEntry, LocalFs, PullOptions, PushOptions, move_path, pull_folder, push_folder
 from bucketfs.types import Cid, Link, UploadId
 
 LEAF = 262144
 
 
-class MemoryRemote:
-    """One bucket in a dict. It refuses what a Hub refuses: wrong bytes, a moved root, a root with a block missing below
-    it.
-    """
+@dataclass
+class WholeRemote(MemoryRemote):
+    """Counts what it is asked, and misses also blocks that were lost below the old root. Each of ``events`` happens at one swap: an
+    error, or another root."""
 
-    def __init__(self) -> None:
-        built = empty_directory()
-        self.store = dict(built.blocks)
-        self.current = built.link.cid
-        self.calls: list[str] = []
-        self.fetched = 0
-        self.before_swap: list[Exception | Cid] = []
+    calls: list[str] = field(default_factory=list)
+    fetched: int = 0
+    events: list[Exception | Cid] = field(default_factory=list)
 
     def give(self, path: str, data: bytes = b"x") -> None:
-        """Another client's push of one file, by its path as text."""
-        self.current = self.add([name.encode() for name in path.split("/")], data)
+        """Another client's push of one file."""
+        self.at = self.with_file(path, data)
 
-    async def root(self) -> Cid:
-        return self.current
-
-    async def look(self) -> Look:
-        return Look(self.current)
+    def with_file(self, path: str, data: bytes) -> Cid:
+        """The root that another client makes with one file more."""
+        before = self.at
+        put(self, path, data)
+        root, self.at = self.at, before
+        return root
 
     async def blocks(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
         self.calls.append("blocks")
         self.fetched += len(cids)
-        return {cid: self.store[cid] for cid in cids if cid in self.store}
+        return await super().blocks(cids)
 
     async def missing(self, cids: Collection[Cid], upload: UploadId) -> set[Cid]:
         self.calls.append("missing")
-        return {cid for cid in cids if cid not in self.store}
+        return await super().missing(cids, upload)
 
     async def put(self, batches: AsyncIterable[Sequence[tuple[Cid, bytes]]], upload: UploadId) -> PutResult:
         self.calls.append("put")
-        async for batch in batches:
-            for cid, data in batch:
-                verify(cid, data)
-                self.store[cid] = data
-        return PutResult()
+        return await super().put(batches, upload)
 
     async def swap(self, expected: Cid, new: Cid, upload: UploadId) -> None:
         self.calls.append("swap")
-        if self.before_swap:
-            event = self.before_swap.pop(0)
+        if self.events:
+            event = self.events.pop(0)
             if isinstance(event, Exception):
                 raise event
-            self.current = event
-        if self.current != expected:
-            raise RootMoved("update is non-fast-forward")
+            self.at = event
         lacking = [cid for cid in self.reachable(new) if cid not in self.store]
         if lacking:
             raise BlocksMissing("blocks are missing", cids=lacking)
-        self.current = new
+        await super().swap(expected, new, upload)
 
     def reachable(self, root: Cid) -> set[Cid]:
         found, todo = set(), [root]
@@ -103,30 +92,15 @@ class MemoryRemote:
                 todo += block_links(cid, self.store[cid]) if cid in self.store else []
         return found
 
-    def add(self, path: Sequence[bytes], data: bytes) -> Cid:
-        """Another client's push of one file."""
-        built = build_file(data)
-        self.store.update(built.blocks)
-        link = built.link
-        for depth in range(len(path) - 1, -1, -1):
-            parent = drive(resolve(self.current, path[:depth]), self.many) if depth else Link(self.current, 0)
-            edited = drive(edit_directory(parent.cid if parent else None, {path[depth]: link}), self.many)
-            self.store.update(edited.blocks)
-            link = edited.link
-        return link.cid
-
-    def many(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
-        return {cid: self.store[cid] for cid in cids}
-
     def names(self, path: Sequence[bytes] = ()) -> list[bytes]:
-        link = drive(resolve(self.current, path), self.many) if path else Link(self.current, 0)
+        link = drive(resolve(self.at, path), self._get) if path else Link(self.at, 0)
         assert link is not None
-        return list(drive(list_directory(link.cid), self.many).entries)
+        return [name for name in drive(list_directory(link.cid), self._get).entries if name != b".textileseed"]
 
 
 @pytest.fixture
-def remote() -> MemoryRemote:
-    return MemoryRemote()
+def remote() -> WholeRemote:
+    return WholeRemote()
 
 
 @pytest.fixture
@@ -169,7 +143,7 @@ def picture(top: Path) -> dict[str, tuple[object, ...]]:
     return seen
 
 
-async def test_round_trip(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+async def test_round_trip(remote: WholeRemote, tree: Path, tmp_path: Path) -> None:
     """What was pushed comes back the same: bytes, modes, times, links, odd names."""
     before = picture(tree)
     pushed = await push_folder(remote, tree)
@@ -178,17 +152,17 @@ async def test_round_trip(remote: MemoryRemote, tree: Path, tmp_path: Path) -> N
     pulled = await pull_folder(remote, tmp_path / "back")
     assert (pulled.files, pulled.folders, pulled.symlinks, pulled.skipped) == (7, 4, 2, [])
     assert picture(tmp_path / "back") == before == picture(tree)
-    assert pulled.root == pushed.root == remote.current
+    assert pulled.root == pushed.root == remote.at
 
 
-async def test_zeros_become_holes(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+async def test_zeros_become_holes(remote: WholeRemote, tree: Path, tmp_path: Path) -> None:
     """A sparse image pulled again does not fill the disk with zeros."""
     await push_folder(remote, tree)
     await pull_folder(remote, tmp_path / "back")
     assert (tmp_path / "back/zeros").stat().st_blocks * 512 < 2 * LEAF
 
 
-async def test_a_second_push_sends_nothing_and_reads_no_large_file(remote: MemoryRemote, tree: Path) -> None:
+async def test_a_second_push_sends_nothing_and_reads_no_large_file(remote: WholeRemote, tree: Path) -> None:
     """Else a nightly backup would read and send everything each night."""
     await push_folder(remote, tree)
     (tree / "big").chmod(0)  # Root reads it all the same, so the count of calls is what tells.
@@ -204,7 +178,7 @@ async def test_a_second_push_sends_nothing_and_reads_no_large_file(remote: Memor
     assert remote.fetched <= 6
 
 
-async def test_only_the_change_is_sent(remote: MemoryRemote, tree: Path) -> None:
+async def test_only_the_change_is_sent(remote: WholeRemote, tree: Path) -> None:
     """An edit of a large file sends the leaves that changed."""
     await push_folder(remote, tree)
     with (tree / "zeros").open("r+b") as file:
@@ -214,7 +188,7 @@ async def test_only_the_change_is_sent(remote: MemoryRemote, tree: Path) -> None
     assert LEAF <= pushed.sent.bytes_sent < 2 * LEAF
 
 
-async def test_a_changed_mode_reads_nothing(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+async def test_a_changed_mode_reads_nothing(remote: WholeRemote, tree: Path, tmp_path: Path) -> None:
     """Else a chmod would read a large file."""
     await push_folder(remote, tree)
     (tree / "big").chmod(0o711)
@@ -224,7 +198,7 @@ async def test_a_changed_mode_reads_nothing(remote: MemoryRemote, tree: Path, tm
     assert picture(tmp_path / "back") == picture(tree)
 
 
-async def test_a_pull_skips_what_is_there(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+async def test_a_pull_skips_what_is_there(remote: WholeRemote, tree: Path, tmp_path: Path) -> None:
     """Else each pull would fetch everything."""
     await push_folder(remote, tree)
     back = tmp_path / "back"
@@ -242,7 +216,7 @@ async def test_a_pull_skips_what_is_there(remote: MemoryRemote, tree: Path, tmp_
     assert {path for path, inode in inodes.items() if path.lstat().st_ino != inode} == {back / "small.txt"}
 
 
-async def test_reread_sees_what_size_and_mtime_hide(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+async def test_reread_sees_what_size_and_mtime_hide(remote: WholeRemote, tree: Path, tmp_path: Path) -> None:
     """With --reread a change that kept size and mtime is found."""
     await push_folder(remote, tree)
     status = (tree / "big").stat()
@@ -262,10 +236,10 @@ async def test_reread_sees_what_size_and_mtime_hide(remote: MemoryRemote, tree: 
     assert (back / "big").read_bytes() == data
 
 
-async def test_without_attributes_cids_are_those_of_other_clients(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+async def test_without_attributes_cids_are_those_of_other_clients(remote: WholeRemote, tree: Path, tmp_path: Path) -> None:
     """With --no-attributes the CIDs are those that IPFS tools make."""
     await push_folder(remote, tree, options=PushOptions(attributes=False))
-    entries = drive(list_directory(remote.current), remote.many).entries
+    entries = drive(list_directory(remote.at), remote._get).entries
     assert entries[b"small.txt"].cid == cid_of(b"hello")
     assert entries[b"big"].cid == build_file((tree / "big").read_bytes()).link.cid
     back = tmp_path / "back"
@@ -274,21 +248,21 @@ async def test_without_attributes_cids_are_those_of_other_clients(remote: Memory
     assert (await pull_folder(remote, back)).unchanged == 7
 
 
-async def test_push_lays_over_and_delete_mirrors(remote: MemoryRemote, tree: Path) -> None:
+async def test_push_lays_over_and_delete_mirrors(remote: WholeRemote, tree: Path) -> None:
     """Without --delete nothing is removed from the bucket; with it, what is not here is."""
-    remote.current = remote.add([b"deep", b"theirs"], b"1")
-    remote.current = remote.add([b".textileseed"], b"seed")
+    remote.at = remote.with_file("deep/theirs", b"1")
+    remote.at = remote.with_file(".textileseed", b"seed")
     await push_folder(remote, tree)
     assert remote.names([b"deep"]) == [b"er", b"link", b"theirs"]
     pushed = await push_folder(remote, tree, options=PushOptions(delete=True))
     assert pushed.removed == 1
     assert remote.names([b"deep"]) == [b"er", b"link"]
-    assert b".textileseed" in remote.names()
+    assert drive(resolve(remote.at, [b".textileseed"]), remote._get) is not None
 
 
-async def test_pull_lays_over_and_delete_mirrors(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+async def test_pull_lays_over_and_delete_mirrors(remote: WholeRemote, tree: Path, tmp_path: Path) -> None:
     """Without --delete nothing is removed here; with it, what is not in the bucket is."""
-    remote.current = remote.add([b".textileseed"], b"seed")
+    remote.at = remote.with_file(".textileseed", b"seed")
     await push_folder(remote, tree)
     back = tmp_path / "back"
     (back / "extra/in").mkdir(parents=True)
@@ -302,18 +276,18 @@ async def test_pull_lays_over_and_delete_mirrors(remote: MemoryRemote, tree: Pat
     assert picture(back) == picture(tree)
 
 
-async def test_a_prefix_is_made_and_only_it_changes(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+async def test_a_prefix_is_made_and_only_it_changes(remote: WholeRemote, tree: Path, tmp_path: Path) -> None:
     """A push below a path leaves the rest of the bucket alone."""
-    remote.current = remote.add([b"other"], b"1")
-    other = drive(list_directory(remote.current), remote.many).entries[b"other"]
+    remote.at = remote.with_file("other", b"1")
+    other = drive(list_directory(remote.at), remote._get).entries[b"other"]
     await push_folder(remote, tree, (b"a", b"b"))
     assert remote.names() == [b"a", b"other"]
-    assert drive(list_directory(remote.current), remote.many).entries[b"other"] == other
+    assert drive(list_directory(remote.at), remote._get).entries[b"other"] == other
     await pull_folder(remote, tmp_path / "back", (b"a", b"b"))
     assert picture(tmp_path / "back") == picture(tree)
 
 
-async def test_one_file_each_way(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+async def test_one_file_each_way(remote: WholeRemote, tree: Path, tmp_path: Path) -> None:
     """A single file is pushed and pulled under the name that the user gave."""
     await push_folder(remote, tree / "big", (b"in", b"new name"))
     assert remote.names([b"in"]) == [b"new name"]
@@ -328,27 +302,27 @@ async def test_one_file_each_way(remote: MemoryRemote, tree: Path, tmp_path: Pat
     assert "swap" not in remote.calls
 
 
-async def test_a_root_that_moved_is_pushed_onto(remote: MemoryRemote, tree: Path, autojump_clock: object) -> None:
+async def test_a_root_that_moved_is_pushed_onto(remote: WholeRemote, tree: Path, autojump_clock: object) -> None:
     """Another client's push at the same time is not lost."""
-    remote.before_swap = [remote.add([b"theirs"], b"1")]
+    remote.events = [remote.with_file("theirs", b"1")]
     await push_folder(remote, tree)
     assert b"theirs" in remote.names()
     assert b"big" in remote.names()
     assert remote.calls.count("swap") == 2
 
 
-async def test_an_outage_is_waited_out(remote: MemoryRemote, tree: Path, autojump_clock: object) -> None:
+async def test_an_outage_is_waited_out(remote: WholeRemote, tree: Path, autojump_clock: object) -> None:
     """A short outage does not end a long push."""
-    remote.before_swap = [Unavailable("away"), Unavailable("away")]
+    remote.events = [Unavailable("away"), Unavailable("away")]
     await push_folder(remote, tree)
     assert b"big" in remote.names()
-    remote.before_swap = [Unavailable("away")] * 99
+    remote.events = [Unavailable("away")] * 99
     (tree / "small.txt").write_text("new")
     with pytest.raises(Unavailable):
         await push_folder(remote, tree)
 
 
-async def test_what_cannot_be_carried_is_said(remote: MemoryRemote, tmp_path: Path) -> None:
+async def test_what_cannot_be_carried_is_said(remote: WholeRemote, tmp_path: Path) -> None:
     """The user hears of every file that is not in the bucket."""
     top = tmp_path / "odd"
     top.mkdir()
@@ -362,9 +336,9 @@ async def test_what_cannot_be_carried_is_said(remote: MemoryRemote, tmp_path: Pa
     assert remote.names() == [b"good"]
 
 
-async def test_a_file_does_not_replace_a_folder_unasked(remote: MemoryRemote, tmp_path: Path) -> None:
+async def test_a_file_does_not_replace_a_folder_unasked(remote: WholeRemote, tmp_path: Path) -> None:
     """Else a mistyped target would delete a folder of the bucket."""
-    remote.current = remote.add([b"name", b"inside"], b"1")
+    remote.at = remote.with_file("name/inside", b"1")
     top = tmp_path / "top"
     top.mkdir()
     (top / "name").write_text("file")
@@ -379,10 +353,10 @@ async def test_a_file_does_not_replace_a_folder_unasked(remote: MemoryRemote, tm
     assert (tmp_path / "back/name").read_text() == "file"
 
 
-async def test_a_pull_never_writes_through_a_symlink(remote: MemoryRemote, tmp_path: Path) -> None:
+async def test_a_pull_never_writes_through_a_symlink(remote: WholeRemote, tmp_path: Path) -> None:
     """Else a bucket could write anywhere on this machine."""
-    remote.current = remote.add([b"etc", b"passwd"], b"evil")
-    remote.current = remote.add([b"file"], b"evil")
+    remote.at = remote.with_file("etc/passwd", b"evil")
+    remote.at = remote.with_file("file", b"evil")
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "file").write_text("precious")
@@ -399,7 +373,7 @@ async def test_a_pull_never_writes_through_a_symlink(remote: MemoryRemote, tmp_p
     assert (outside / "file").read_text() == "precious"
 
 
-async def test_a_file_that_the_hub_has_lost_stays_as_it_was_here(remote: MemoryRemote, tree: Path, tmp_path: Path) -> None:
+async def test_a_file_that_the_hub_has_lost_stays_as_it_was_here(remote: WholeRemote, tree: Path, tmp_path: Path) -> None:
     """Damage at the Hub must not destroy the good local file."""
     await push_folder(remote, tree)
     back = tmp_path / "back"
@@ -413,7 +387,7 @@ async def test_a_file_that_the_hub_has_lost_stays_as_it_was_here(remote: MemoryR
     assert not [name for name in os.listdir(back) if name.startswith(".bucketfs")]
 
 
-async def test_what_is_not_there(remote: MemoryRemote, tmp_path: Path) -> None:
+async def test_what_is_not_there(remote: WholeRemote, tmp_path: Path) -> None:
     """The user hears that a path does not exist, on either side."""
     with pytest.raises(NotFound):
         await push_folder(remote, tmp_path / "nowhere")
@@ -422,7 +396,7 @@ async def test_what_is_not_there(remote: MemoryRemote, tmp_path: Path) -> None:
     assert not (tmp_path / "back").exists()
 
 
-async def test_depth_beyond_the_stack_of_python(remote: MemoryRemote, tmp_path: Path) -> None:
+async def test_depth_beyond_the_stack_of_python(remote: WholeRemote, tmp_path: Path) -> None:
     """A very deep folder is pushed and pulled like any other."""
     top = tmp_path / "t"
     top.mkdir()
@@ -439,13 +413,13 @@ async def test_depth_beyond_the_stack_of_python(remote: MemoryRemote, tmp_path: 
     pulled = await pull_folder(remote, tmp_path / "b/t")
     assert pulled.folders == 1201
     # Emptied the same way, which also spares the test runner a tree that it cannot remove.
-    empty = await pull_folder(MemoryRemote(), tmp_path / "b/t", options=PullOptions(delete=True))
+    empty = await pull_folder(WholeRemote(), tmp_path / "b/t", options=PullOptions(delete=True))
     assert empty.removed == 1
-    await pull_folder(MemoryRemote(), top, options=PullOptions(delete=True))
+    await pull_folder(WholeRemote(), top, options=PullOptions(delete=True))
 
 
 async def test_what_the_hub_lost_is_offered_again(
-    remote: MemoryRemote, tree: Path, tmp_path: Path, autojump_clock: object
+    remote: WholeRemote, tree: Path, tmp_path: Path, autojump_clock: object
 ) -> None:
     """Blocks that the Hub lost are sent again with the next push."""
     await push_folder(remote, tree)
@@ -458,7 +432,7 @@ async def test_what_the_hub_lost_is_offered_again(
     assert picture(tmp_path / "back") == picture(tree)
 
 
-async def test_a_file_that_grows_while_it_is_read(remote: MemoryRemote, tmp_path: Path) -> None:
+async def test_a_file_that_grows_while_it_is_read(remote: WholeRemote, tmp_path: Path) -> None:
     """A log that is being written is in the bucket whole as far as it was read."""
     top = tmp_path / "top"
     top.mkdir()
@@ -480,22 +454,22 @@ async def test_a_file_that_grows_while_it_is_read(remote: MemoryRemote, tmp_path
 # Something of another kind stands there
 
 
-async def test_a_folder_does_not_take_the_place_of_a_file_of_the_bucket(remote: MemoryRemote, tmp_path: Path) -> None:
+async def test_a_folder_does_not_take_the_place_of_a_file_of_the_bucket(remote: WholeRemote, tmp_path: Path) -> None:
     """Else a push could destroy the only copy of a file."""
     remote.give("doc", b"the only copy")
     top = tmp_path / "top"
     (top / "doc").mkdir(parents=True)
     (top / "doc/new").write_text("new")
-    before = remote.current
+    before = remote.at
     for path in ((), (b"doc",), (b"doc", b"below")):
         with pytest.raises(NotADirectory):
             await push_folder(remote, top, path)
-    assert remote.current == before
+    assert remote.at == before
     await push_folder(remote, top, options=PushOptions(delete=True))
     assert remote.names([b"doc"]) == [b"new"]
 
 
-async def test_a_folder_of_the_bucket_does_not_take_the_place_of_a_file_here(remote: MemoryRemote, tmp_path: Path) -> None:
+async def test_a_folder_of_the_bucket_does_not_take_the_place_of_a_file_here(remote: WholeRemote, tmp_path: Path) -> None:
     """Else a pull could destroy the only copy of a file."""
     remote.give("dir/doc/x", b"theirs")
     remote.give("dir/other")
@@ -513,7 +487,7 @@ async def test_a_folder_of_the_bucket_does_not_take_the_place_of_a_file_here(rem
     assert (back / "doc/x").read_text() == "theirs"
 
 
-async def test_a_file_goes_into_a_folder(remote: MemoryRemote, tmp_path: Path) -> None:
+async def test_a_file_goes_into_a_folder(remote: WholeRemote, tmp_path: Path) -> None:
     """As with cp, a file goes into a folder that is named as its target."""
     file = tmp_path / "f"
     file.write_text("text")
@@ -543,18 +517,18 @@ async def test_a_file_goes_into_a_folder(remote: MemoryRemote, tmp_path: Path) -
     ],
 )
 async def test_a_move_that_would_replace_something_else(
-    remote: MemoryRemote, old: str, new: str, kind: type[BucketfsError]
+    remote: WholeRemote, old: str, new: str, kind: type[BucketfsError]
 ) -> None:
     """As with mv, a move destroys nothing of another kind."""
     for path in ("a", "to/a/full", "to/folder", "folder/x", "into/folder/full"):
         remote.give(path)
-    before = remote.current
+    before = remote.at
     with pytest.raises(kind):
         await move_path(remote, (*old.encode().split(b"/"),), (*new.encode().split(b"/"),))
-    assert remote.current == before
+    assert remote.at == before
 
 
-async def test_a_move_is_one_swap(remote: MemoryRemote) -> None:
+async def test_a_move_is_one_swap(remote: WholeRemote) -> None:
     """Also between names of which one begins with the other."""
     remote.give("report", b"text")
     remote.give("dir/old")
@@ -568,20 +542,20 @@ async def test_a_move_is_one_swap(remote: MemoryRemote) -> None:
         remote.calls.clear()
         await move_path(remote, old, new)
         assert remote.names() == names and remote.calls.count("swap") == 1
-    assert remote.many([remote.current])
+    assert remote._get([remote.at])
     await move_path(remote, (b"old",), (b"fresh",), into=True)
     assert remote.names([b"fresh"]) == [b"old"]
 
 
-async def test_a_move_beside_another_change_is_done_again(remote: MemoryRemote) -> None:
+async def test_a_move_beside_another_change_is_done_again(remote: WholeRemote) -> None:
     """Another client's change at the same time is not lost."""
     remote.give("a")
-    remote.before_swap = [remote.add([b"b"], b"theirs")]
+    remote.events = [remote.with_file("b", b"theirs")]
     await move_path(remote, (b"a",), (b"c",))
     assert remote.names() == [b"b", b"c"]
 
 
-async def test_a_path_that_is_too_long_here_leaves_the_others(remote: MemoryRemote, tmp_path: Path) -> None:
+async def test_a_path_that_is_too_long_here_leaves_the_others(remote: WholeRemote, tmp_path: Path) -> None:
     """One path that is too long must not stop the other files."""
     remote.give("/".join(["n" * 250] * 17) + "/leaf")
     remote.give("z", b"last")
