@@ -170,25 +170,27 @@ class BaseBlocks:
 
     def _write(self, blocks: Mapping[Cid, bytes]) -> None:
         with self._lock:
-            if self._closed:
-                return
-            pack = self._writing or self._begin()
-            frames = b"".join(_frame(cid, block) for cid, block in blocks.items())
-            try:
-                self._disk.write(pack.file, frames if pack.size_bytes else MAGIC + frames)
-            except BucketfsError:
-                # What was written in part ends what is read of the file. The next block goes to a new one.
-                self._writing = None
-                if not pack.size_bytes:
-                    self._remove([pack])
-                raise
-            offset = pack.size_bytes or len(MAGIC)
-            for cid, block in blocks.items():
-                start = offset + _HEADER_SIZE + len(cid)
-                self._at[cid] = _At(pack, start, len(block))
-                offset = start + len(block)
-            pack.size_bytes = offset
-            self._unsynced.add(pack)
+            if not self._closed:
+                self._append(blocks)
+
+    def _append(self, blocks: Mapping[Cid, bytes]) -> None:
+        pack = self._writing or self._begin()
+        frames = b"".join(_frame(cid, block) for cid, block in blocks.items())
+        try:
+            self._disk.write(pack.file, frames if pack.size_bytes else MAGIC + frames)
+        except BucketfsError:
+            # What was written in part ends what is read of the file. The next block goes to a new one.
+            self._writing = None
+            if not pack.size_bytes:
+                self._remove([pack])
+            raise
+        offset = pack.size_bytes or len(MAGIC)
+        for cid, block in blocks.items():
+            start = offset + _HEADER_SIZE + len(cid)
+            self._at[cid] = _At(pack, start, len(block))
+            offset = start + len(block)
+        pack.size_bytes = offset
+        self._unsynced.add(pack)
 
     def _begin(self) -> _Pack:
         if self._disk.make_folder(self._folder):
@@ -223,42 +225,34 @@ class BaseBlocks:
         with self._lock:
             live = {cid: at for cid, at in self._at.items() if cid in needed}
             live_bytes = sum(at.size + _HEADER_SIZE + len(cid) for cid, at in live.items())
-            old = list(self._packs)
             if live and self.size_bytes <= 2 * live_bytes + SPARE_BYTES:
                 return
-            at = self._copied(live) if live and not self._closed else {}
-            self._at = at
+            old, before = list(self._packs), self._at
+            self._at, self._writing = {}, None
+            try:
+                if live and not self._closed:
+                    self._copy(live)
+            except BucketfsError:
+                self._at = before
+                self._remove([pack for pack in self._packs if pack not in old])
+                raise
             self._unsynced = set()
             self._remove(old)
 
-    def _copied(self, live: Mapping[Cid, _At]) -> dict[Cid, _At]:
-        """The blocks in a file of their own, which is safe when this returns."""
-        found: dict[Cid, _At] = {}
-        pack = self._begin()
-        buffer = bytearray(MAGIC)
-        pack.size_bytes = len(MAGIC)
-        try:
-            self._copy(live, pack, buffer, found)
-            self._disk.fsync(pack.file)
-            self._sync_names()
-        except BucketfsError:
-            self._remove([pack])
-            raise
-        return found
-
-    def _copy(self, live: Mapping[Cid, _At], pack: _Pack, buffer: bytearray, found: dict[Cid, _At]) -> None:
-        for cid, at in live.items():
-            block = self._disk.pread(at.pack.file, at.offset, at.size)
+    def _copy(self, live: Mapping[Cid, _At]) -> None:
+        """Append these blocks to a file of their own, which is safe when this returns. One that is damaged is left out."""
+        waiting: dict[Cid, bytes] = {}
+        for count, (cid, at) in enumerate(live.items(), 1):
             with suppress(Corrupt):
+                block = self._disk.pread(at.pack.file, at.offset, at.size)
                 verify(cid, block)
-                found[cid] = _At(pack, pack.size_bytes + _HEADER_SIZE + len(cid), at.size)
-                frame = _frame(cid, block)
-                buffer += frame
-                pack.size_bytes += len(frame)
-            if len(buffer) >= COPY_BYTES:
-                self._disk.write(pack.file, bytes(buffer))
-                buffer.clear()
-        self._disk.write(pack.file, bytes(buffer))
+                waiting[cid] = block
+            if count == len(live) or sum(map(len, waiting.values())) >= COPY_BYTES:
+                self._append(waiting)
+                waiting = {}
+        if self._writing is not None:
+            self._disk.fsync(self._writing.file)
+            self._sync_names()
 
     def _remove(self, packs: Sequence[_Pack]) -> None:
         self._forget(packs)

@@ -83,14 +83,6 @@ _KINDS: dict[int, type[Record]] = {
 _LETTERS = {op: letter for letter, op in _KINDS.items()}
 _FIELDS = {op: tuple(field.name for field in fields(op)) for op in _LETTERS}
 _FIELD_SETS = {op: frozenset(names) for op, names in _FIELDS.items()}
-_CID_FIELDS: dict[type[Record], str] = {
-    Place: "cid",
-    Proposed: "root",
-    Left: "root",
-    Arrived: "root",
-    Conflict: "root",
-    Quarantined: "root",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +123,8 @@ def encode_op(index: int, op: Record) -> bytes:
     """The frame of ``op`` as record ``index`` of its segment. InvalidArgument for a text that is not UTF-8."""
     kind = type(op)
     payload = {name: getattr(op, name) for name in _FIELDS[kind]}
-    cid_field = _CID_FIELDS.get(kind)
-    if cid_field is not None:
-        payload[cid_field] = cid_to_text(payload[cid_field])
-    elif isinstance(op, Seal):
-        payload["sums"] = op.sums.hex()
+    for name, encode in _ENCODED[kind]:
+        payload[name] = encode(payload[name])
     try:
         data = _to_json(payload).encode()
     except UnicodeEncodeError as error:
@@ -168,9 +157,8 @@ def decode_op(kind: int, version: int, payload: bytes) -> Record:
         found = _from_json(payload.decode())
         if found.keys() != _FIELD_SETS[op]:
             raise ValueError("other fields than an op of this kind has")
-        mend = _MENDS.get(op)
-        if mend is not None:
-            mend(found)
+        for name, decode in _DECODED[op]:
+            found[name] = decode(found[name])
         return op(**found)
     except (ValueError, TypeError, AttributeError) as error:
         raise Corrupt(f"a record of kind {chr(kind)!r} makes no sense: {error}") from error
@@ -205,31 +193,19 @@ def cid_from_text(text: str) -> Cid:
     return Cid((int(digits.translate(_BASE32_DIGITS), 32) >> bits % 8).to_bytes(bits // 8, "big"))
 
 
-def _mend_place(found: dict[str, Any]) -> None:
-    found["cid"] = cid_from_text(found["cid"])
+def _extents(pairs: list[list[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((start, stop) for start, stop in pairs)
 
 
-def _mend_root(found: dict[str, Any]) -> None:
-    found["root"] = cid_from_text(found["root"])
-
-
-def _mend_content(found: dict[str, Any]) -> None:
-    found["extents"] = tuple((start, stop) for start, stop in found["extents"])
-
-
-def _mend_sums(found: dict[str, Any]) -> None:
-    found["sums"] = bytes.fromhex(found["sums"])
-
-
-_MENDS: dict[type[Record], Callable[[dict[str, Any]], None]] = {
-    Place: _mend_place,
-    SetContent: _mend_content,
-    Seal: _mend_sums,
-    Proposed: _mend_root,
-    Arrived: _mend_root,
-    Left: _mend_root,
-    Conflict: _mend_root,
-    Quarantined: _mend_root,
+_CODECS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "cid": (cid_to_text, cid_from_text),
+    "root": (cid_to_text, cid_from_text),
+    "extents": (tuple, _extents),
+    "sums": (bytes.hex, bytes.fromhex),
 }
+"""How the values are written, and read, that JSON has no type for; by the names of the fields."""
+
+_ENCODED = {op: [(name, _CODECS[name][0]) for name in names if name in _CODECS] for op, names in _FIELDS.items()}
+_DECODED = {op: [(name, _CODECS[name][1]) for name in names if name in _CODECS] for op, names in _FIELDS.items()}
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _from_json = json.JSONDecoder().decode

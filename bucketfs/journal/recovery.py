@@ -7,34 +7,16 @@ that is left of somebody's work.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from bucketfs.disk import Disk, PathLike
 from bucketfs.errors import BucketfsError
-from bucketfs.journal.quarantine import Quarantine, take_quarantined
+from bucketfs.journal.quarantine import Change, Quarantine, take_quarantined
 from bucketfs.journal.state import ScannedSegment, scan, split_by_backing
-from bucketfs.ops import (
-    Arrived,
-    Conflict,
-    Create,
-    Left,
-    Lost,
-    MakeDirectory,
-    MakeSymlink,
-    Op,
-    Place,
-    Proposed,
-    Quarantined,
-    Resolved,
-    SetContent,
-    Stamp,
-)
+from bucketfs.ops import Create, MakeDirectory, MakeSymlink, Op, Place, SetContent
 from bucketfs.types import Cid, DraftId, Inode
-
-NO_CHANGE = (Proposed, Arrived, Left, Conflict, Lost, Resolved, Stamp, Quarantined)
-"""Records that tell of a change, or of the Hub, and are none themselves."""
 
 _SEGMENT = re.compile(r"segment-(\d{8})")
 
@@ -109,42 +91,39 @@ def _places(ops: Sequence[Op], left_out: Sequence[Op]) -> list[int]:
     return places
 
 
-def inodes_named(disk: Disk, folder: PathLike) -> set[Inode]:
-    """The inode numbers that the journal in ``folder`` names, without opening it: for whoever gives numbers out before all
-    journals are open. Changes nothing, and raises nothing: what cannot be read names none, its opening will say why. Blocks."""
-    named: set[Inode] = set()
+def _readable(disk: Disk, folder: PathLike) -> Iterator[ScannedSegment]:
+    """The segments of a journal that is not open, newest first, as far as they can be read. Changes nothing, raises nothing.
+    Blocks."""
     try:
-        paths = [f"{folder}/{name}" for name in disk.list_folder(folder) if _SEGMENT.fullmatch(name)]
+        names = sorted((name for name in disk.list_folder(folder) if _SEGMENT.fullmatch(name)), reverse=True)
     except BucketfsError:
-        return named
-    for path in paths:
+        return
+    for name in names:
         with suppress(BucketfsError):
-            ops = scan(disk.read_file(path)).ops
-            named.update(op.inode for op in ops if isinstance(op, Create | MakeDirectory | MakeSymlink | Place))
-    return named
+            yield scan(disk.read_file(f"{folder}/{name}"))
+
+
+def inodes_named(disk: Disk, folder: PathLike) -> set[Inode]:
+    """The inode numbers that the journal in ``folder`` names, before it is opened: a mount gives numbers out before all its
+    journals are open. What cannot be read names none; its opening will say why. Blocks."""
+    ops = (op for segment in _readable(disk, folder) for op in segment.ops)
+    return {op.inode for op in ops if isinstance(op, Create | MakeDirectory | MakeSymlink | Place)}
 
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """What a journal that nobody has open holds: its base, and how many records of changes that wait to be pushed."""
+    """What a journal that is not open holds: its base, and how many changes."""
 
     base: Cid | None
     changes: int
 
 
 def glance(disk: Disk, folder: PathLike) -> Glance:
-    """Look into the journal in ``folder`` without opening it. Changes nothing, and raises nothing: where nothing can be read there
-    is no base and no change. Blocks."""
-    try:
-        names = sorted((name for name in disk.list_folder(folder) if _SEGMENT.fullmatch(name)), reverse=True)
-    except BucketfsError:
-        return Glance(None, 0)
-    for name in names:
-        with suppress(BucketfsError):
-            found = scan(disk.read_file(f"{folder}/{name}"))
-            if found.head_complete:
-                base = found.header.base if found.header is not None else None
-                return Glance(base, sum(1 for op in found.ops if not isinstance(op, NO_CHANGE)))
+    """Look into the journal in ``folder`` without opening it. Where nothing can be read there is no base and no change. Blocks."""
+    for found in _readable(disk, folder):
+        if found.head_complete:
+            base = found.header.base if found.header is not None else None
+            return Glance(base, sum(isinstance(op, Change) for op in found.ops))
     return Glance(None, 0)
 
 

@@ -21,6 +21,7 @@ from bucketfs.remote import Remote, Sent
 from bucketfs.sync.conflict_tracker import ConflictTracker
 from bucketfs.sync.draft_collector import DraftCollector
 from bucketfs.sync.pusher import Pusher
+from bucketfs.sync.withheld import Withheld
 from bucketfs.vfs import FileNode, Volume, queue_recovered, seal
 
 log = logging.getLogger(__name__)
@@ -127,19 +128,9 @@ class Scheduler:
         )
 
     @property
-    def refused(self) -> dict[str, str]:
-        """Paths that wait because the Hub refuses them, with why."""
-        return self._pusher.withheld.refused
-
-    @property
-    def room_wanted_bytes(self) -> int | None:
-        """How much room the smallest file waits for that passes a limit of the Hub; None when there is none."""
-        return self._pusher.withheld.room_wanted_bytes
-
-    @property
-    def damaged(self) -> dict[str, str]:
-        """Paths of files that wait because the disk here has damaged what they hold, with why."""
-        return self._pusher.withheld.damaged
+    def withheld(self) -> Withheld:
+        """What waits by itself while the rest is pushed, and why."""
+        return self._pusher.withheld
 
     @property
     def dirty(self) -> bool:
@@ -179,13 +170,13 @@ class Scheduler:
                 want = self._ask()
             else:
                 await self._progress.wait()
-        for reason in self.damaged.values():
+        for reason in self.withheld.damaged.values():
             raise Corrupt(reason, hint="write the file again or delete it; 'bucketfs status' lists what waits")
-        refused = self.refused
+        refused = self.withheld.refused
         if refused:
             first = next(iter(refused))
             others = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
-            kind = OverQuota if first in self._pusher.withheld.large else Denied
+            kind = OverQuota if first in self.withheld.large else Denied
             raise kind(f"the Hub refuses {first!r}{others}: {refused[first]}", hint="'bucketfs status' lists what waits")
 
     def stop(self) -> None:

@@ -308,10 +308,10 @@ async def test_sync_says_what_waits_for_damage(tmp_path: Path) -> None:
         nursery.start_soon(scheduler.run)
         with pytest.raises(Corrupt, match=r"'f'.*damaged on this disk"):
             await scheduler.drain()
-        assert set(scheduler.damaged) == {"f"} and scheduler.failure is None
+        assert set(scheduler.withheld.damaged) == {"f"} and scheduler.failure is None
         scheduler.retry_now()  # as when the Hub is back, between the attempt and whoever asked for it
-        assert set(scheduler.damaged) == {"f"}
+        assert set(scheduler.withheld.damaged) == {"f"}
         await here.write("f", b"anew")
         await scheduler.drain()
-        assert not scheduler.damaged
+        assert not scheduler.withheld.damaged
         nursery.cancel_scope.cancel()

@@ -447,7 +447,7 @@ async def _tried(new: Sequence[Waiting]) -> None:
 
 def _has_room(one: OpenVolume) -> bool:
     """Whether a push of a volume waits for room at the Hub that is there now."""
-    trouble, wanted, free = one.scheduler.failure, one.scheduler.room_wanted_bytes, one.volume.push.free_bytes
+    trouble, wanted, free = one.scheduler.failure, one.scheduler.withheld.room_wanted_bytes, one.volume.push.free_bytes
     if trouble is not None and isinstance(trouble.error, OverQuota):
         return all(room.left_bytes != 0 for room in one.volume.push.limits)
     return wanted is not None and (free is None or wanted <= free)

@@ -54,8 +54,8 @@ def bucket_status(one: OpenVolume, hub_data: Path | None = None) -> Document:
         "error_since_s": None if trouble is None else trouble.since_s,
         "next_try_s": None if trouble is None else trouble.next_try_s,
         "conflicts": [conflict.copy for conflict in volume.pending.conflicts],
-        "refused": [{"path": path, "reason": reason} for path, reason in scheduler.refused.items()],
-        "damaged": [{"path": path, "reason": reason} for path, reason in scheduler.damaged.items()],
+        "refused": [{"path": path, "reason": reason} for path, reason in scheduler.withheld.refused.items()],
+        "damaged": [{"path": path, "reason": reason} for path, reason in scheduler.withheld.damaged.items()],
         "quarantined": [{"path": path, "change": change} for path, change in one.journal.quarantine.by_path().items()],
         "journal": asdict(one.journal.figures()) | {"base_waiting": one.pinner.waiting_count},
     }
