@@ -48,33 +48,56 @@ class Draft:
         """Writes all of ``data`` at ``offset`` bytes, unless that would change sealed bytes, or mix with damaged ones, or the file
         is being cut: then nothing is written, and the bytes need a draft above this one. Does not await. NoSpace, DiskFailed: some
         of it may be there."""
-        return self._drafts._take(self.id, offset, data)
+        drafts = self._drafts
+        if not drafts.cuts.grow(self.id, offset + len(data)):
+            return False
+        with drafts.borrow(self.id) as file:
+            sums = drafts.sums(self.id)
+            parts = drafts.checked.open_parts(self.id, file, sums, offset, data)
+            if parts is None:
+                return False
+            try:
+                for at, part in parts:
+                    drafts.put(self.id, file, at, part)
+            except BaseException:
+                sums.forget(offset, len(data))
+                raise
+            for at, part in parts:
+                sums.wrote(at, part)
+        return True
 
     def read(self, offset: int, size: int) -> bytes:
         """The bytes at ``offset``; fewer than ``size`` only at the end of the draft. Does not await. Corrupt when they are not
         what was written. DiskFailed."""
-        return self._drafts._read(self.id, offset, size)
+        with self._drafts.borrow(self.id) as file:
+            return self._drafts.checked.read(self.id, file, self._drafts.known.get(self.id) or _NO_SUMS, offset, size)
 
     def cut(self, size: int) -> None:
-        """Nobody needs the bytes from ``size`` on, until they are written anew. The file is cut behind the next checkpoint."""
-        self._drafts._cut(self.id, size)
+        """The bytes from ``size`` on are needed no more, until they are written anew. The file is cut behind the next
+        checkpoint."""
+        sums = self._drafts.known.get(self.id)
+        if sums is not None:
+            sums.cut(size)
+            self._drafts.cuts.cut(self.id, size)
 
     def sealed_in(self, start: int, stop: int) -> bool:
         """Whether any of the bytes ``[start, stop)`` are sealed."""
-        return self._drafts._sealed_in(self.id, start, stop)
+        sums = self._drafts.known.get(self.id)
+        return bool(sums and sums.sealed_in(start, stop - start))
 
     @property
     def size_bytes(self) -> int:
         """The length of the draft file."""
-        return self._drafts._size(self.id)
+        with self._drafts.borrow(self.id) as file:
+            return self._drafts.disk.size(file)
 
     async def fsync(self) -> None:
         """Returns when everything written before the call would survive a power loss (the bytes; not the records)."""
-        await self._drafts._sync_one(self.id)
+        await self._drafts.sync_one(self.id)
 
     def discard(self) -> None:
-        """Nobody needs the draft any more. Its file goes now, or, while a record names it, with the segment that does."""
-        self._drafts._discard(self.id)
+        """Nothing needs the draft any more. Its file goes now, or, while a record names it, with the segment that does."""
+        self._drafts.discard(self.id)
 
 
 class Drafts:
@@ -83,13 +106,13 @@ class Drafts:
     def __init__(
         self, disk: Disk, folder: PathLike, workers: Workers, named: Callable[[DraftId], bool], descriptors: Descriptors
     ) -> None:
-        self._disk = disk
+        self.disk = disk
         self._folder = os.fspath(folder)
         self._workers = workers
         self._named = named
         self._descriptors = descriptors
-        self._checked = Checked(disk)
-        self._known: dict[DraftId, Sums] = {}
+        self.checked = Checked(disk)
+        self.known: dict[DraftId, Sums] = {}
         self.sealed_count = 0  # drafts that have sealed bytes
         self._written: set[DraftId] = set()  # since somebody began to look at what can be sealed
         self._shards: set[str] = set()
@@ -104,23 +127,23 @@ class Drafts:
         draft = self.next_id
         path = self.path(draft)
         self._make_shard(os.path.dirname(path))
-        with self._descriptors.borrow(path, partial(self._disk.open, path, exclusive=True)):
+        with self._descriptors.borrow(path, partial(self.disk.open, path, exclusive=True)):
             self.next_id = DraftId(draft + 1)
-            self._known[draft] = Sums()
+            self.known[draft] = Sums()
             self.unsynced.made(draft)
         return Draft(self, draft)
 
     def get(self, draft: DraftId) -> Draft:
         """A draft that a record names. NotFound when it was discarded or never was."""
-        if draft not in self._known:
+        if draft not in self.known:
             raise NotFound(f"there is no draft {draft}")
         return Draft(self, draft)
 
     def __contains__(self, draft: DraftId) -> bool:
-        return draft in self._known
+        return draft in self.known
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self.known)
 
     # For the journal: recovery
 
@@ -128,22 +151,22 @@ class Drafts:
         """Every draft file there is, and its size in bytes. Blocks."""
         found: dict[DraftId, int] = {}
         try:
-            shards = self._disk.list_folder(self._folder)
+            shards = self.disk.list_folder(self._folder)
         except NotFound:
             return found
         for shard in shards:
             if not _SHARD.fullmatch(shard):
                 continue
             self._shards.add(f"{self._folder}/{shard}")
-            for name in self._disk.list_folder(f"{self._folder}/{shard}"):
+            for name in self.disk.list_folder(f"{self._folder}/{shard}"):
                 if _NAME.fullmatch(name):
-                    found[DraftId(int(name, 16))] = self._disk.file_size(f"{self._folder}/{shard}/{name}")
+                    found[DraftId(int(name, 16))] = self.disk.file_size(f"{self._folder}/{shard}/{name}")
         return found
 
     def adopt(self, drafts: Iterable[DraftId], next_id: DraftId, seals: Mapping[DraftId, Sums]) -> None:
         """These are in use, with what is sealed of them."""
         for draft in drafts:
-            self._known[draft] = sums = seals.get(draft) or Sums()
+            self.known[draft] = sums = seals.get(draft) or Sums()
             self.sealed_count += sums.sealed
             self.unsynced.found(draft)
         self.next_id = max(self.next_id, next_id)
@@ -156,16 +179,16 @@ class Drafts:
         failed: dict[DraftId, BucketfsError] = {}
         for draft, _ in work.drafts:
             try:
-                with self._borrow(draft) as file:
-                    self._disk.fsync(file)
+                with self.borrow(draft) as file:
+                    self.disk.fsync(file)
             except TooManyOpen:
                 raise
             except BucketfsError as error:
-                if draft in self._known:  # else it was discarded meanwhile, and nobody needs it
+                if draft in self.known:  # else it was discarded meanwhile, and nobody needs it
                     failed[draft] = error
                     self.unsynced.fail(draft)
         for folder in work.folders:
-            self._disk.fsync_folder(folder)
+            self.disk.fsync_folder(folder)
         return failed
 
     # For the journal: sealing
@@ -173,19 +196,19 @@ class Drafts:
     def sealable(self, drafts: Iterable[DraftId]) -> list[DraftId]:
         """Those that are known, and that no fsync failed for. From now on it is noted which drafts are written."""
         self._written.clear()
-        return [draft for draft in drafts if draft in self._known and not self.unsynced.has_failed(draft)]
+        return [draft for draft in drafts if draft in self.known and not self.unsynced.has_failed(draft)]
 
     def survey(self, extents: Mapping[DraftId, Sequence[Interval]], read_max: int) -> dict[DraftId, Survey]:
         """What can be sealed of drafts that nobody writes to. At most ``read_max`` bytes are read back for that, and no draft is a
         reason to fail. Blocks: for a thread."""
         found: dict[DraftId, Survey] = {}
         for draft, intervals in extents.items():
-            sums = self._known.get(draft)
+            sums = self.known.get(draft)
             if sums is None:
                 continue
             try:
-                with self._borrow(draft) as file:
-                    found[draft] = survey(sums, intervals, partial(self._disk.pread, file), read_max)
+                with self.borrow(draft) as file:
+                    found[draft] = survey(sums, intervals, partial(self.disk.pread, file), read_max)
             except BucketfsError:
                 continue  # whoever reads it will hear of it
             read_max -= found[draft].read_bytes
@@ -193,46 +216,46 @@ class Drafts:
 
     def seals_of(self, draft: DraftId, surveyed: Survey) -> list[Seal]:
         """The records of what can be sealed; none when the draft was written or let go meanwhile."""
-        if draft in self._written or draft not in self._known or self.unsynced.has_failed(draft):
+        if draft in self._written or draft not in self.known or self.unsynced.has_failed(draft):
             return []
         return list(records_of(draft, sorted(surveyed.found.items())))
 
     def seal(self, record: Seal) -> None:
         """The record is in the journal."""
-        sums = self._known[record.draft]
+        sums = self.known[record.draft]
         self.sealed_count += not sums.sealed
         sums.seal(record)
 
     def sealed(self, draft: DraftId) -> Iterator[Seal]:
         """The records that say again what is sealed of a draft."""
-        sums = self._known.get(draft)
+        sums = self.known.get(draft)
         return iter(()) if not sums else sums.seals(draft)
 
     # For the journal: forgetting
 
     def all(self) -> set[DraftId]:
         """Every draft this journal knows."""
-        return set(self._known)
+        return set(self.known)
 
     def forget(self, drafts: Iterable[DraftId]) -> list[str]:
         """These are gone. Returns the paths that are left to unlink."""
-        gone = [draft for draft in drafts if draft in self._known]
+        gone = [draft for draft in drafts if draft in self.known]
         for draft in gone:
-            self.sealed_count -= self._known.pop(draft).sealed
+            self.sealed_count -= self.known.pop(draft).sealed
             self._let_go(draft)
         return [self.path(draft) for draft in gone]
 
     def begin_trim(self) -> list[tuple[DraftId, int]]:
         """See `DraftCuts.begin_trim`."""
-        return self.cuts.begin_trim(self._known)
+        return self.cuts.begin_trim(self.known)
 
     def trim(self, work: Iterable[tuple[DraftId, int]]) -> None:
         """Make drafts shorter, as `DraftCuts.begin_trim` says. Blocks: for a thread. Raises DiskFailed."""
         for draft, size in work:
-            if draft in self._known:
-                with self._borrow(draft) as file:
-                    if self._disk.size(file) > size:
-                        self._disk.truncate(file, size)
+            if draft in self.known:
+                with self.borrow(draft) as file:
+                    if self.disk.size(file) > size:
+                        self.disk.truncate(file, size)
 
     def path(self, draft: DraftId) -> str:
         """Where a draft's file is."""
@@ -242,93 +265,62 @@ class Drafts:
         """Closes all descriptors."""
         self._descriptors.close_below(self._folder)
 
-    # Inside
+    # For `Draft`
 
-    def _take(self, draft: DraftId, offset: int, data: bytes | memoryview) -> bool:
-        if not self.cuts.grow(draft, offset + len(data)):
-            return False
-        with self._borrow(draft) as file:
-            sums = self._sums(draft)
-            parts = self._checked.open_parts(draft, file, sums, offset, data)
-            if parts is None:
-                return False
-            try:
-                for at, part in parts:
-                    self._put(draft, file, at, part)
-            except BaseException:
-                sums.forget(offset, len(data))
-                raise
-            for at, part in parts:
-                sums.wrote(at, part)
-        return True
-
-    def _sums(self, draft: DraftId) -> Sums:
-        sums = self._known.get(draft)
+    def sums(self, draft: DraftId) -> Sums:
+        """What is known of its blocks. NotFound when it was discarded."""
+        sums = self.known.get(draft)
         if sums is None:
             raise NotFound(f"there is no draft {draft}")
         return sums
 
-    def _put(self, draft: DraftId, file: DiskFile, offset: int, data: memoryview) -> None:
+    def put(self, draft: DraftId, file: DiskFile, offset: int, data: memoryview) -> None:
+        """Write, and count that. NoSpace, DiskFailed."""
         try:
-            self._disk.pwrite(file, offset, data)
+            self.disk.pwrite(file, offset, data)
         finally:
             self.unsynced.wrote(draft)
             self._written.add(draft)
 
-    def _read(self, draft: DraftId, offset: int, size: int) -> bytes:
-        with self._borrow(draft) as file:
-            return self._checked.read(draft, file, self._known.get(draft) or _NO_SUMS, offset, size)
-
-    def _cut(self, draft: DraftId, size: int) -> None:
-        sums = self._known.get(draft)
-        if sums is not None:
-            sums.cut(size)
-            self.cuts.cut(draft, size)
-
-    def _sealed_in(self, draft: DraftId, start: int, stop: int) -> bool:
-        sums = self._known.get(draft)
-        return bool(sums and sums.sealed_in(start, stop - start))
-
-    def _size(self, draft: DraftId) -> int:
-        with self._borrow(draft) as file:
-            return self._disk.size(file)
-
-    async def _sync_one(self, draft: DraftId) -> None:
+    async def sync_one(self, draft: DraftId) -> None:
+        """As `Draft.fsync`."""
         work = self.unsynced.decide({draft})
         failed = await self._workers.run(self.perform_sync, work)
         self.unsynced.note(work, failed)
         for error in failed.values():
             raise DiskFailed(f"bytes of draft {draft} may not have reached the disk") from error
 
-    def _discard(self, draft: DraftId) -> None:
+    def discard(self, draft: DraftId) -> None:
+        """As `Draft.discard`."""
         if self._named(draft):
             self._let_go(draft)
             return
         for path in self.forget([draft]):
             with suppress(NotFound):
-                self._disk.unlink(path)
+                self.disk.unlink(path)
 
     def _let_go(self, draft: DraftId) -> None:
         self.unsynced.forget(draft)
         self._descriptors.let_go(self.path(draft))
 
-    def _borrow(self, draft: DraftId) -> AbstractContextManager[DiskFile]:
+    def borrow(self, draft: DraftId) -> AbstractContextManager[DiskFile]:
+        """Its open file, for the length of a with statement. NotFound when it was discarded."""
         return self._descriptors.borrow(self.path(draft), partial(self._open, draft))
 
     def _open(self, draft: DraftId) -> DiskFile:
-        if draft not in self._known:
+        if draft not in self.known:
             raise NotFound(f"there is no draft {draft}")
         path = self.path(draft)
         self._make_shard(os.path.dirname(path))
         # Created if need be: a record without extents (a mere truncation) is right without the file, which a power loss may
         # have taken, and the next write goes on with the same draft.
-        return self._disk.open(path, create=True)
+        return self.disk.open(path, create=True)
 
     def _make_shard(self, shard: str) -> None:
         if shard not in self._shards:
-            if not self._shards and self._disk.make_folder(self._folder):
+            if not self._shards and self.disk.make_folder(self._folder):
                 self.unsynced.folder_is_new = True
-            if self._disk.make_folder(shard):
+            if self.disk.make_folder(shard):
                 self.unsynced.shard_is_new = True
             self._shards.add(shard)
 
