@@ -13,8 +13,8 @@ What we write, for ever, because it is part of every CID:
 * A directory is sharded (HAMT, fan-out 256, murmur3) when the bytes of its names and CIDs are more than 262,144, and plain
   otherwise, whatever its history.
 
-What both of two sides changed since they agreed is judged in one place, `rules`: by ``merge_trees`` for trees that only their CIDs
-are known of, and by whoever knows more of what was done.
+What two sides changed since they agreed is judged in one place, `merge.rules`: for ``merge_trees``, which knows no more than three
+roots, and for the rebase of a mount, which knows what was done.
 
 What we read: any layout of files, CIDv0, mixed versions, both spellings of defaults, within the limits on data from outside:
 depth, fan-out, sizes, names.

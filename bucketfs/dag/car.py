@@ -2,8 +2,8 @@
 
     len(varint) dag-cbor {"roots": [CID…], "version": 1}     then, for each block     len(varint) CID bytes
 
-A cut archive looks like a shorter one unless it is cut inside a block, and roots are a promise, not a fact: whoever needs
-all of a DAG walks it afterwards.
+A cut archive looks like a shorter one unless it is cut inside a block, and roots are a promise, not a fact: a reader that needs all
+of a DAG walks it afterwards.
 """
 
 from __future__ import annotations

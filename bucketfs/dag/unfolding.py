@@ -1,8 +1,8 @@
 """How far a DAG may unfold into a tree: one directory may be named in many places, but not without bound.
 
-A user who copies a folder two hundred times has a tree of two hundred times as many entries as its blocks hold, and that is fine.
-Thirty blocks that unfold into a billion folders are not a folder of anybody. So a walk that visits paths counts the entries it
-comes by, and those of them that it comes by for the first time. One rule for every such walk: of the Hub, of a mount, of a pull.
+A folder that was copied two hundred times is a tree of two hundred times as many entries as its blocks hold, and that is fine.
+Thirty blocks that unfold into a billion folders are an attack or an accident. So a walk that visits paths counts the entries
+that it meets, and those of them that it meets for the first time. One rule for every such walk: of the Hub, a mount, a pull.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class Unfolding:
         self._repeats = False
 
     def open(self, directory: Cid, entries_count: int) -> bool:
-        """A directory of so many entries was opened. Whether it is the first that is met again: only then need anyone look ahead.
-        Raises TooLarge when the tree unfolds too far."""
+        """A directory of so many entries was opened. Whether it is the first that is met again: only then it is worth to look ahead
+        with `check_small_tree`. Raises TooLarge when the tree unfolds too far."""
         # A directory counts as one entry itself: empty ones must not be free.
         self._entries_count += entries_count + 1
         if directory not in self._met:

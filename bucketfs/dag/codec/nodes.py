@@ -52,22 +52,13 @@ class Built:
     blocks: Mapping[Cid, bytes] = field(default_factory=dict)
 
 
-_KINDS = {
-    UnixFsType.RAW: Kind.FILE,
-    UnixFsType.FILE: Kind.FILE,
-    UnixFsType.DIRECTORY: Kind.DIRECTORY,
-    UnixFsType.SHARD: Kind.DIRECTORY,
-    UnixFsType.SYMLINK: Kind.SYMLINK,
-}
-
-
 def node_info(cid: Cid, block: bytes) -> NodeInfo:
     """What the root block of a file, directory or symlink says. Raises Corrupt when it is no such node."""
     codec = codec_of(cid)
     if codec == RAW:
         return NodeInfo(Kind.FILE, NO_ATTRIBUTES, len(block))
     links_count, message = _look(cid, block)
-    kind = _KINDS[message.type]
+    kind = message.type.kind
     if kind is Kind.FILE:
         holes = _hole_bytes(block, message) if links_count else 0
         return NodeInfo(kind, message.attributes, file_size(message, links_count), hole_bytes=holes)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from bucketfs.dag.codec.dag_pb import SIZE_MAX
 from bucketfs.dag.codec.varint import MASK_64, proto_varint, uvarint_encode
 from bucketfs.errors import Corrupt
-from bucketfs.types import NO_ATTRIBUTES, NodeAttributes
+from bucketfs.types import NO_ATTRIBUTES, Kind, NodeAttributes
 
 MODE_BITS = 0o7777
 FILE_MODE_DEFAULT = 0o644
@@ -37,6 +37,13 @@ class UnixFsType(enum.IntEnum):
     METADATA = 3
     SYMLINK = 4
     SHARD = 5
+
+    @property
+    def kind(self) -> Kind:
+        """What a node of this type is to a user. Not for METADATA, which is refused before."""
+        if self in (UnixFsType.DIRECTORY, UnixFsType.SHARD):
+            return Kind.DIRECTORY
+        return Kind.SYMLINK if self is UnixFsType.SYMLINK else Kind.FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ class UnixFs:
 
 def mode_default(type_: UnixFsType) -> int:
     """The mode that a node without one has."""
-    return DIRECTORY_MODE_DEFAULT if type_ in (UnixFsType.DIRECTORY, UnixFsType.SHARD) else FILE_MODE_DEFAULT
+    return DIRECTORY_MODE_DEFAULT if type_.kind is Kind.DIRECTORY else FILE_MODE_DEFAULT
 
 
 def canonical_attributes(type_: UnixFsType, attributes: NodeAttributes) -> NodeAttributes:

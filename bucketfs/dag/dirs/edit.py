@@ -20,6 +20,7 @@ from bucketfs.dag.dirs.directory import (
     OpenDirectory,
     decode_directory,
     empty_directory,
+    entries_named,
     open_directory,
     plain_entries,
     resolve,
@@ -76,10 +77,10 @@ def edit_tree(
     levels = _lay_out(root, changes, attributes or {})
     blocks: dict[Cid, bytes] = {}
     for level in levels:
-        yield from gather([_look_below(spot) for spot in level if spot.below], blocks)
+        yield from gather([_look_below(edit) for edit in level if edit.below], blocks)
     made: dict[Cid, bytes] = {}
     for level in reversed(levels):
-        edits = [_edit_spot(spot, cid_version=cid_version, threshold=threshold) for spot in level if not spot.is_final]
+        edits = [_carry_out(edit, cid_version=cid_version, threshold=threshold) for edit in level if not edit.is_final]
         for built in (yield from gather(edits, blocks)):
             made |= built.blocks
     top = levels[0][0]
@@ -94,57 +95,51 @@ def edit_tree(
 def _lay_out(
     root: Cid | None, changes: Mapping[TreePath, Link | None], attributes: Mapping[TreePath, NodeAttributes]
 ) -> list[list[_Edit]]:
-    """The spots of all paths, by depth; the first level is the root alone."""
+    """The edits of all paths, by depth; the first level is the root alone."""
     top = _Edit(())
     levels = [[top]]
     if root is not None:
         # The cumulative size is computed when the block comes by.
         top.base = top.result = Link(root, -1)
     for path in sorted([*changes, *attributes], key=len):
-        spot = top
+        edit = top
         for depth, name in enumerate(path, start=1):
-            if name not in spot.below:
-                spot.below[name] = _Edit(path[:depth])
+            if name not in edit.below:
+                edit.below[name] = _Edit(path[:depth])
                 if depth == len(levels):
                     levels.append([])
-                levels[depth].append(spot.below[name])
-            spot = spot.below[name]
+                levels[depth].append(edit.below[name])
+            edit = edit.below[name]
         if path in changes:
-            spot.replaced = True
-            spot.base = spot.result = changes[path]
+            edit.replaced = True
+            edit.base = edit.result = changes[path]
         if path in attributes:
-            spot.attributes = attributes[path]
+            edit.attributes = attributes[path]
     return levels
 
 
-def _look_below(spot: _Edit) -> Steps[None]:
-    """Find what stands at the children of a spot, where that is not given and is needed."""
-    names = [name for name, child in spot.below.items() if not child.replaced and not child.is_final]
-    if spot.base is None:
+def _look_below(edit: _Edit) -> Steps[None]:
+    """Find what stands at the children of a path, where that is not given and is needed."""
+    names = [name for name, child in edit.below.items() if not child.replaced and not child.is_final]
+    if edit.base is None:
         return
-    block = b"" if codec_of(spot.base.cid) != DAG_PB else (yield from fetch_one(spot.base.cid))
-    directory = decode_directory(spot.base.cid, block)
+    block = b"" if codec_of(edit.base.cid) != DAG_PB else (yield from fetch_one(edit.base.cid))
+    directory = decode_directory(edit.base.cid, block)
     if directory is None:
-        if _sets_anything(spot):
-            raise NotADirectory(f"{_shown(spot.path)} is not a directory")
+        if _sets_anything(edit):
+            raise NotADirectory(f"{_shown(edit.path)} is not a directory")
         # Only removals: there is nothing to remove below a file.
-        spot.below.clear()
+        edit.below.clear()
         return
-    spot.base = spot.base if spot.path else directory.link
-    if not names:
-        return
-    if directory.sharded:
-        top = directory.shard()
-        found: Mapping[bytes, Link] = yield from ShardEditor(top.fanout).load(top, names)
-    else:
-        found = plain_entries(directory.links)
+    edit.base = edit.base if edit.path else directory.link
+    found = yield from entries_named(directory, names)
     for name in names:
-        spot.below[name].base = spot.below[name].result = found.get(name)
+        edit.below[name].base = edit.below[name].result = found.get(name)
 
 
-def _sets_anything(spot: _Edit) -> bool:
-    """Whether something below a spot is more than a removal."""
-    waiting = list(spot.below.values())
+def _sets_anything(edit: _Edit) -> bool:
+    """Whether something below a path is more than a removal."""
+    waiting = list(edit.below.values())
     while waiting:
         child = waiting.pop()
         if child.attributes is not None or (child.replaced and child.result is not None):
@@ -153,25 +148,25 @@ def _sets_anything(spot: _Edit) -> bool:
     return False
 
 
-def _edit_spot(spot: _Edit, *, cid_version: int, threshold: int) -> Steps[Built]:
-    """What becomes of a spot with changes below it or new attributes; its children are done."""
-    base = spot.base
+def _carry_out(edit: _Edit, *, cid_version: int, threshold: int) -> Steps[Built]:
+    """What becomes of a path with changes below it or new attributes; its children are done."""
+    base = edit.base
     if base is not None and base.tsize < 0:
         base = yield from resolve(base.cid, ())
-    below = {name: child.result for name, child in spot.below.items() if child.replaced or child.result != child.base}
+    below = {name: child.result for name, child in edit.below.items() if child.replaced or child.result != child.base}
     if base is None:
         below = {name: link for name, link in below.items() if link is not None}
         if not below:
-            if spot.attributes is not None:
-                raise NotFound(f"{_shown(spot.path)} does not exist: it can have no attributes")
+            if edit.attributes is not None:
+                raise NotFound(f"{_shown(edit.path)} does not exist: it can have no attributes")
             return Built(Link(Cid(b""), 0))
-    block = b"" if base is None or spot.below else (yield from fetch_one(base.cid))
-    if base is None or spot.below or decode_directory(base.cid, block) is not None:
+    block = b"" if base is None or edit.below else (yield from fetch_one(base.cid))
+    if base is None or edit.below or decode_directory(base.cid, block) is not None:
         cid = None if base is None else base.cid
-        built = yield from edit_directory(cid, below, spot.attributes, cid_version=cid_version, threshold=threshold)
+        built = yield from edit_directory(cid, below, edit.attributes, cid_version=cid_version, threshold=threshold)
     else:
-        built = with_attributes(base.cid, block, spot.attributes or NO_ATTRIBUTES, base.tsize)
-    spot.result = built.link
+        built = with_attributes(base.cid, block, edit.attributes or NO_ATTRIBUTES, base.tsize)
+    edit.result = built.link
     return built
 
 

@@ -34,7 +34,7 @@ DIFFERENCES_MAX = 4_000_000
 PAIRS_FREE = 10_000
 PAIRS_PER_DIRECTORY = 4
 """Pairs of directories that are compared: so many, and more in proportion to the directories there are. Two trees in which every
-directory of one side meets every directory of the other are no work of a user."""
+directory of one side meets every directory of the other are an attack."""
 
 PAIRS_AT_ONCE = 64
 """Directories whose root blocks, of which some are large, are held at a time."""

@@ -1,13 +1,13 @@
-"""Three trees into one: what both sides changed since they agreed, name by name, by the rules of ``verdict``.
+"""Three trees into one: what both sides changed since they agreed, name by name, by the rules of `rules`.
 
 A walk from the root looks only where base, ours and theirs all differ. The result of a directory is theirs with what only ours
 changed put in, and what had to be judged. Going down, names are judged; going up, from the deepest level, the directories are
 written. Both directions ask for the blocks of many directories at once, and neither calls itself: a tree may be deeper than
 Python's stack.
 
-Files and folders that were renamed are followed (``renames``), but only once a name is found that one side removed and the
-other changed: then the three trees are rewritten, so that the change stands where the file went, and walked again. Whoever has
-no such name pays nothing for it.
+Files and folders that were renamed are followed (`renames`), but only once a name is found that one side removed and the other
+changed: then the three trees are rewritten, so that the change stands where the file went, and walked again. Without such a name
+it costs nothing.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ ConflictName = Callable[[bytes, Callable[[bytes], bool]], bytes]
 
 @dataclass(frozen=True, slots=True)
 class MergeConflict:
-    """A name that both sides claim: who keeps it stands at ``path``, the other, whose ``side`` is told, at ``copy``."""
+    """A name that both sides claim: one side's stands at ``path``, that of ``side`` at ``copy``."""
 
     path: TreePath
     copy: TreePath
@@ -87,7 +87,7 @@ def merge_trees(
 
     Of the base only what both sides changed is asked for, and, when one removed what the other changed, what that one removed.
     ``conflict_name`` gets a name and a function that says what names are taken beside it. Merging the other way round gives the
-    same tree but for who keeps a name in conflict. ``threshold`` is as for `edit_directory`.
+    same tree, but for which side keeps a name in conflict. ``threshold`` is as for `edit_directory`.
 
     Raises NotADirectory when a root is none, Corrupt, also beyond DEPTH_MAX levels, TooLarge beyond CHANGES_MAX changes or
     DIRECTORIES_MAX directories of both sides, InvalidArgument when ``conflict_name`` insists on a name that is taken.
@@ -150,12 +150,12 @@ class _Walk:
         self._held: dict[Cid, bytes] = {}
         """The blocks of directories that will be edited."""
         self._names_count = 0
-        self._spots_count = 0
+        self._directories_count = 0
         self._distinct: set[tuple[Cid | None, ...]] = set()
         """The directories that were met, as threes of base, ours and theirs."""
 
     def merge(self, base: Cid | None, ours: Cid, theirs: Cid) -> Steps[Merge]:
-        # The cumulative sizes of the roots are not known yet; nobody looks at them.
+        # The cumulative sizes of the roots are not known yet, and not used.
         links = [None if cid is None else Link(cid, 0) for cid in (base, ours, theirs)]
         self._waiting.append(Triple(None, b"", 0, *links))
         while self._waiting:
@@ -164,7 +164,7 @@ class _Walk:
             opened = yield from self._judge_all(batch)
             names = yield from gather([self._differing(both) for both in opened])
             for one, found in zip(opened, names, strict=True):
-                self._sort_out(one.spot, found)
+                self._sort_out(one.target, found)
         link = yield from self._write_all(theirs)
         self._conflicts.sort(key=lambda conflict: conflict.path)
         return Merge(link, _reachable(link.cid, self._made), tuple(self._conflicts))
@@ -175,7 +175,7 @@ class _Walk:
         """Decide about names; returns the directories among them that have to be looked into."""
         blocks = yield from fetch(nodes_of(link for triple in triples for link in (triple.ours, triple.theirs)))
         sides = [(entry_at(triple.ours, blocks), entry_at(triple.theirs, blocks)) for triple in triples]
-        # Of the base nothing is asked for where it makes no difference: nobody may have it at hand any more.
+        # The base is not asked for where it makes no difference: the Hub may have collected it.
         asked = [triple.base for triple, both in zip(triples, sides, strict=True) if base_matters(*both)]
         base_blocks = yield from fetch(nodes_of(asked))
         opened: list[OpenTriple] = []
@@ -202,11 +202,11 @@ class _Walk:
     def _open(
         self, triple: Triple, verdict: Verdict, base_blocks: Mapping[Cid, bytes], blocks: Mapping[Cid, bytes]
     ) -> OpenTriple:
-        self._spots_count += 1
-        if self._spots_count > DIRECTORIES_MAX:
+        self._directories_count += 1
+        if self._directories_count > DIRECTORIES_MAX:
             raise TooLarge(f"trees with more than {DIRECTORIES_MAX} directories that both sides changed")
         self._distinct.add(tuple(None if one is None else one.cid for one in (triple.base, triple.ours, triple.theirs)))
-        check_unfolding(self._spots_count, len(self._distinct), DIRECTORIES_FREE)
+        check_unfolding(self._directories_count, len(self._distinct), DIRECTORIES_FREE)
         if triple.depth > DEPTH_MAX:
             raise Corrupt(f"directories more than {DEPTH_MAX} levels deep")
         base, ours, theirs = (
@@ -217,30 +217,30 @@ class _Walk:
         if verdict.outcome is Outcome.MERGE_INSIDE:
             assert ours is not None and theirs is not None
             self._held[theirs.link.cid] = blocks[theirs.link.cid]
-        spot = MergedDirectory(triple, verdict, fields_to_set(base, ours, theirs))
+        target = MergedDirectory(triple, verdict, fields_to_set(base, ours, theirs))
         if triple.depth == len(self._levels):
             self._levels.append([])
-        self._levels[triple.depth].append(spot)
-        return OpenTriple(spot, base, ours, theirs)
+        self._levels[triple.depth].append(target)
+        return OpenTriple(target, base, ours, theirs)
 
     def _settle(self, triple: Triple, verdict: Verdict, blocks: Mapping[Cid, bytes]) -> Steps[None]:
         """Note what stands at a name that needs no look inside."""
-        spot, name = triple.parent, triple.name
-        assert spot is not None
+        target, name = triple.parent, triple.name
+        assert target is not None
         match verdict.outcome:
             case Outcome.NOTHING:
-                spot.changes[name] = None
+                target.changes[name] = None
             case Outcome.OURS | Outcome.THEIRS_BESIDE:
-                spot.changes[name] = triple.ours
+                target.changes[name] = triple.ours
             case Outcome.THEIRS | Outcome.OURS_BESIDE:
-                spot.changes[name] = triple.theirs
+                target.changes[name] = triple.theirs
             case _:
-                spot.changes[name] = yield from self._with_attributes(triple, verdict, blocks)
+                target.changes[name] = yield from self._with_attributes(triple, verdict, blocks)
         if verdict.outcome in (Outcome.OURS_BESIDE, Outcome.THEIRS_BESIDE):
             side = Side.OURS if verdict.outcome is Outcome.OURS_BESIDE else Side.THEIRS
             link = triple.side(side)
             assert link is not None
-            spot.beside.append((name, side, link))
+            target.beside.append((name, side, link))
 
     def _with_attributes(self, triple: Triple, verdict: Verdict, blocks: Mapping[Cid, bytes]) -> Steps[Link]:
         """One side's file or symlink with merged attributes."""
@@ -273,22 +273,22 @@ class _Walk:
         (their_entries,) = yield from gather([entries_named(theirs, names)], self._held)
         return [(name, was, now, their_entries.get(name)) for name, was, now in differences]
 
-    def _sort_out(self, spot: MergedDirectory, names: Sequence[Named]) -> None:
+    def _sort_out(self, target: MergedDirectory, names: Sequence[Named]) -> None:
         """Names that only one side changed are done; the others wait to be judged."""
         self._names_count += len(names)
         if self._names_count > CHANGES_MAX:
             raise TooLarge(f"trees with more than {CHANGES_MAX} differences")
         for name, base, ours, theirs in names:
-            if (spot.triple.parent is None and name == SEED) or same(ours, theirs) or not is_possible(name):
+            if (target.triple.parent is None and name == SEED) or same(ours, theirs) or not is_possible(name):
                 # What stands at an impossible name in theirs stays there.
                 continue
             if same(theirs, base):
-                spot.changes[name] = ours
+                target.changes[name] = ours
             elif same(ours, base):
-                if not spot.merged and theirs is not None:
-                    spot.changes[name] = theirs
+                if not target.on_both_sides and theirs is not None:
+                    target.changes[name] = theirs
             else:
-                self._waiting.append(Triple(spot, name, spot.triple.depth + 1, base, ours, theirs))
+                self._waiting.append(Triple(target, name, target.triple.depth + 1, base, ours, theirs))
 
     # Going up
 
@@ -297,28 +297,28 @@ class _Walk:
         for level in reversed(self._levels):
             for start in range(0, len(level), TRIPLES_AT_ONCE):
                 batch = level[start : start + TRIPLES_AT_ONCE]
-                links = yield from gather([self._write(spot) for spot in batch], self._held)
-                for spot, link in zip(batch, links, strict=True):
-                    parent = spot.triple.parent
+                links = yield from gather([self._write(target) for target in batch], self._held)
+                for target, link in zip(batch, links, strict=True):
+                    parent = target.triple.parent
                     if parent is None:
                         assert link is not None
                         return link
-                    parent.changes[spot.triple.name] = link
+                    parent.changes[target.triple.name] = link
         raise AssertionError("a walk without a root")
 
-    def _write(self, spot: MergedDirectory) -> Steps[Link | None]:
+    def _write(self, target: MergedDirectory) -> Steps[Link | None]:
         """What became of a directory; None when nothing in it is left that would keep it."""
-        triple, attributes = spot.triple, spot.verdict.attributes
-        if not spot.merged:
-            left = {name: link for name, link in spot.changes.items() if link is not None}
-            if not left and not spot.verdict.keep:
+        triple, attributes = target.triple, target.verdict.attributes
+        if not target.on_both_sides:
+            left = {name: link for name, link in target.changes.items() if link is not None}
+            if not left and not target.verdict.keep:
                 return None
             built = yield from edit_directory(None, left, attributes, threshold=self._threshold)
         else:
             assert triple.theirs is not None
-            yield from self._place_copies(spot)
-            built = yield from edit_directory(triple.theirs.cid, spot.changes, attributes, threshold=self._threshold)
-        link = built.link if spot.fields is None else (yield from self._with_fields(built, spot.fields))
+            yield from self._place_copies(target)
+            built = yield from edit_directory(triple.theirs.cid, target.changes, attributes, threshold=self._threshold)
+        link = built.link if target.fields is None else (yield from self._with_fields(built, target.fields))
         self._made |= built.blocks
         if triple.parent is None:
             return link
@@ -326,7 +326,7 @@ class _Walk:
         return next((one for one in (triple.theirs, triple.ours) if one is not None and one.cid == link.cid), link)
 
     def _with_fields(self, built: Built, fields: Fields) -> Steps[Link]:
-        """Write fields that nobody here knows into a directory."""
+        """Write unknown fields of the UnixFS message into a directory."""
         link = built.link
         block = built.blocks[link.cid] if link.cid in built.blocks else (yield from fetch_one(link.cid))
         links, message = decode_node(block)
@@ -334,27 +334,27 @@ class _Walk:
         self._made[new.cid] = new_block
         return Link(new.cid, link.tsize - len(block) + len(new_block))
 
-    def _place_copies(self, spot: MergedDirectory) -> Steps[None]:
+    def _place_copies(self, target: MergedDirectory) -> Steps[None]:
         """Find names for what stands beside a name that both sides claim."""
-        triple = spot.triple
-        if not spot.beside:
+        triple = target.triple
+        if not target.beside:
             return
         assert triple.ours is not None and triple.theirs is not None
         blocks = yield from fetch((triple.ours.cid, triple.theirs.cid))
         sides = [one for link in (triple.ours, triple.theirs) if (one := directory_at(link, blocks)) is not None]
         taken: dict[bytes, bool] = {}
         path = triple.path
-        for name, side, link in sorted(spot.beside, key=lambda one: one[0]):
+        for name, side, link in sorted(target.beside, key=lambda one: one[0]):
             copy = yield from self._free_name(name, sides, taken)
             taken[copy] = True
-            spot.changes[copy] = link
+            target.changes[copy] = link
             self._conflicts.append(MergeConflict((*path, name), (*path, copy), side))
 
     def _free_name(self, name: bytes, sides: Sequence[OpenDirectory], taken: dict[bytes, bool]) -> Steps[bytes]:
-        """A name for a copy that neither side has. ``taken`` says what is known, and learns.
+        """A name for a copy that neither side has. ``taken`` says which names are known to be taken or free, and is filled.
 
-        The function that makes names cannot wait for shards. So what it asks for and nobody knows yet is called free, looked
-        up, and if that was a mistake it is asked again.
+        The function that makes names cannot wait for shards. So a name that was not looked up yet is called free; then it is
+        looked up, and if it was taken the function is called again.
         """
         asked: list[bytes] = []
 

@@ -117,7 +117,7 @@ def _find_moves(base: Cid, tree: Cid, removed: Sequence[RemovedName]) -> Steps[l
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Place:
-    """A name below others; a path is only put together where somebody wants it."""
+    """A name below others. Its path is put together only when it is asked for."""
 
     above: _Place | None
     name: bytes
@@ -210,8 +210,8 @@ def _waves(moves: Sequence[Move]) -> list[list[Move]]:
             before_count[carrier] -= 1
             if not before_count[carrier]:
                 ready.append((carrier, number + 1))
-    # Whoever is in a ring was never ready. The last to come to a carrier need not be the one with the highest number, but the
-    # list is in the order of numbers, so it is.
+    # A move in a ring was never ready. ``ready`` is in the order of numbers, so the last move that comes to a carrier has the
+    # highest number of those it waits for.
     waves: list[list[Move]] = [[] for _ in range(min(WAVES_MAX, max(wave_of.values(), default=-1) + 1))]
     for move, number in wave_of.items():
         if number < WAVES_MAX:

@@ -18,7 +18,7 @@ else                             the Hub's keeps the name, ours stands beside it
 ===============================  ========================================================================================
 
 *Content* is a file's bytes by structure, a symlink's target: the node without its attributes. How the node is spelled (inline,
-over one leaf, CID version, defaults written out) is no part of it. Fields that nobody here knows are.
+over one leaf, CID version, defaults written out) is no part of it. Fields of the message that we do not know are.
 
 A swap of the sides swaps the verdict, except that in the two cases of "the Hub's keeps the name" it is the other one that does.
 """
@@ -49,13 +49,6 @@ from bucketfs.dag.codec import (
 from bucketfs.errors import Corrupt
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, NodeAttributes
 
-_KINDS = {
-    UnixFsType.RAW: Kind.FILE,
-    UnixFsType.FILE: Kind.FILE,
-    UnixFsType.DIRECTORY: Kind.DIRECTORY,
-    UnixFsType.SHARD: Kind.DIRECTORY,
-    UnixFsType.SYMLINK: Kind.SYMLINK,
-}
 _TYPES = {Kind.FILE: UnixFsType.FILE, Kind.DIRECTORY: UnixFsType.DIRECTORY, Kind.SYMLINK: UnixFsType.SYMLINK}
 
 _RAW_PREFIX = b"\x01\x55"
@@ -78,8 +71,8 @@ class Side(enum.Enum):
 class Entry:
     """What one side has at a name. Nothing there is None, in place of an Entry.
 
-    Of ``content`` only equality counts: `entry_of` puts the CIDv1 of the attribute-free node there; who has not built a node yet
-    may put any bytes that no CID is. ``empty`` is for a file of no bytes.
+    Of ``content`` only equality counts: `entry_of` puts the CIDv1 of the attribute-free node there; for a node that was not built
+    yet it may be any bytes that are no CID. ``empty`` is for a file of no bytes.
     """
 
     kind: Kind
@@ -189,7 +182,7 @@ def merge_attributes(
     """The attributes of what both sides have, in their canonical form (a default mode, and any of a symlink, is None).
 
     A field that one side left as it was is the other's. One that both changed is that of the side with the later mtime; of equal
-    mtimes the smaller, for then nobody can say who is right, and both machines must come to the same. Without ``base`` every
+    mtimes the smaller: both machines must come to the same, whichever is ours. Without ``base`` every
     field was changed by both. A node without mtime is older than any with one; no uid or gid is smaller than any.
     """
     type_ = _TYPES[kind]
@@ -238,7 +231,7 @@ def entry_of(cid: Cid, block: bytes = b"") -> Entry:
         content = content_of(cid, block)
         return Entry(Kind.FILE, content, empty=content == _NO_BYTES)
     links, message = decode_node(block)
-    kind = _KINDS[message.type]
+    kind = message.type.kind
     attributes = canonical_attributes(message.type, message.attributes)
     empty = kind is Kind.FILE and not message.filesize
     return Entry(kind, _content(links, message), attributes, empty)

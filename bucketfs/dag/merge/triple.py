@@ -25,7 +25,7 @@ class MergedDirectory:
     beside: list[tuple[bytes, Side, Link]] = field(default_factory=list)
 
     @property
-    def merged(self) -> bool:
+    def on_both_sides(self) -> bool:
         """Whether both sides have it."""
         return self.verdict.outcome is Outcome.MERGE_INSIDE
 
@@ -56,9 +56,9 @@ class Triple:
 
 @dataclass(frozen=True, slots=True)
 class OpenTriple:
-    """A spot with the directories to compare; that of a side that has none is None."""
+    """A directory of the result with the three to compare; that of a side that has none is None."""
 
-    spot: MergedDirectory
+    target: MergedDirectory
     base: OpenDirectory | None
     ours: OpenDirectory | None
     theirs: OpenDirectory | None
@@ -99,7 +99,7 @@ def directory_at(link: Link | None, blocks: Mapping[Cid, bytes]) -> OpenDirector
 
 
 Fields = tuple[int, bytes]
-"""What a directory's message says that is no attribute of ours: the high bits of its mode, the fields nobody here knows."""
+"""What a directory's message says that is no attribute of ours: the high bits of its mode, the fields that we do not know."""
 
 
 def fields_to_set(base: OpenDirectory | None, ours: OpenDirectory | None, theirs: OpenDirectory | None) -> Fields | None:

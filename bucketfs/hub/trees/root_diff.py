@@ -1,6 +1,6 @@
 """What a new root changes: which rights it needs, and which entries of paths it leaves. Nothing is unfolded.
 
-A tree of few blocks may have very many paths (``dag.deltas``), and each path that differs needs a right. But rights differ only
+A tree of few blocks may have very many paths (`dag.compare`), and each path that differs needs a right. But rights differ only
 where the bucket has entries. Below a path without entries below it, all differences need the rights of that path, so it is enough
 to know which kinds there are, and a delta has the same kinds in every place. So the work is bounded by the deltas and by the
 entries, whatever the tree claims.
