@@ -343,8 +343,6 @@ class Operations(pyfuse3.Operations):
     def _entry(self, attr: Attr) -> EntryAttributes:
         entry = EntryAttributes()
         entry.st_ino = attr.inode
-        # An NFS server names a file by inode and generation; a number that is used again must come with another generation.
-        entry.generation = attr.generation
         entry.entry_timeout = self._entry_timeout_s
         # While a failed write is being repaired the kernel must ask for the length again each time.
         entry.attr_timeout = self._attr_timeout_s if attr.settled else 0
@@ -352,7 +350,6 @@ class Operations(pyfuse3.Operations):
         entry.st_nlink = attr.nlink
         entry.st_uid = attr.uid
         entry.st_gid = attr.gid
-        entry.st_rdev = attr.rdev
         entry.st_size = attr.size_bytes
         entry.st_blksize = FRAGMENT_BYTES
         entry.st_blocks = attr.blocks
@@ -368,4 +365,4 @@ def _caller(ctx: RequestContext) -> Caller:
 
 
 def _file_info(opened: Opened) -> FileInfo:
-    return FileInfo(fh=opened.handle, direct_io=opened.direct_io, keep_cache=opened.keep_cache)
+    return FileInfo(fh=opened.handle, keep_cache=opened.keep_cache)

@@ -194,28 +194,10 @@ class BucketsRoot:
         error = self.held[name].error
         raise Unavailable(f"bucket {name.decode()!r} cannot be opened now: {error}", hint=error.hint) from error
 
-    def attr(self) -> Attr:
-        """What ``stat`` shows for the top."""
-        return self._attr(ROOT_INODE, self._changed_ns)
-
-    def held_attr(self, inode: Inode) -> Attr:
-        """What ``stat`` shows for a folder without a volume."""
-        return self._attr(inode, self._changed_ns)
-
-    def _attr(self, inode: Inode, time_ns: int) -> Attr:
-        return Attr(
-            inode=inode,
-            generation=0,
-            kind=Kind.DIRECTORY,
-            mode=0o755,
-            nlink=1,
-            uid=self._owner.uid,
-            gid=self._owner.gid,
-            size_bytes=DIRECTORY_SIZE,
-            atime_ns=time_ns,
-            mtime_ns=time_ns,
-            ctime_ns=time_ns,
-        )
+    def attr(self, inode: Inode = ROOT_INODE) -> Attr:
+        """What ``stat`` shows for this folder, and for one in it without a volume."""
+        times_ns = (self._changed_ns,) * 3
+        return Attr(inode, Kind.DIRECTORY, 0o755, 1, self._owner.uid, self._owner.gid, DIRECTORY_SIZE, *times_ns)
 
     def entries(self, names: Sequence[bytes], start: int) -> Sequence[DirEntry]:
         """The folders of ``names`` that are still there, from position ``start`` on."""
@@ -224,7 +206,7 @@ class BucketsRoot:
             if (volume := self.volumes.get(name)) is not None:
                 found.append(DirEntry(name, volume.tree.attr(volume.root), index + 1))
             elif (held := self.held.get(name)) is not None:
-                found.append(DirEntry(name, self.held_attr(held.inode), index + 1))
+                found.append(DirEntry(name, self.attr(held.inode), index + 1))
         return found
 
     async def create(self, name: bytes) -> Volume:

@@ -145,7 +145,7 @@ class VFS:
             check_name(name)
             held = self.buckets.held.get(name)
             if held is not None:
-                return self.buckets.held_attr(held.inode)
+                return self.buckets.attr(held.inode)
             volume = self.buckets.volume(name)
             return self._referenced(volume, volume.root)
         volume, directory = self._directory(parent)
@@ -176,7 +176,7 @@ class VFS:
             self.numbers.write_urgent()
             return self.buckets.attr()
         if self.buckets.is_held(inode):
-            return self.buckets.held_attr(inode)
+            return self.buckets.attr(inode)
         volume, node = self._node(inode)
         return volume.tree.attr(node)
 

@@ -79,7 +79,7 @@ class MemoryVFS:
         size = 0 if node.kind is Kind.DIRECTORY else len(node.data)
         links = 2 if node.kind is Kind.DIRECTORY else 1
         t = node.mtime_ns
-        return Attr(node.inode, 1, node.kind, node.mode, links, node.uid, node.gid, size, t, t, t)
+        return Attr(node.inode, node.kind, node.mode, links, node.uid, node.gid, size, t, t, t)
 
     def _known(self, node: Node) -> Attr:
         self.lookups[node.inode] += 1

@@ -10,9 +10,9 @@
 Imports no other sub-room.
 """
 
-from bucketfs.vfs.tree.base_pins import BasePins, Pin, PinScope
+from bucketfs.vfs.tree.base_pins import Pin, PinScope
 from bucketfs.vfs.tree.base_tree import BaseTree
-from bucketfs.vfs.tree.conflict_copies import Conflicts, conflict_name
+from bucketfs.vfs.tree.conflict_copies import conflict_name
 from bucketfs.vfs.tree.content import BasePiece, DraftPiece, FrozenLayer, Layer, Piece, ZeroPiece, pieces
 from bucketfs.vfs.tree.file_io import LAYERS_MAX, DraftDamaged, blocks_of, draft_bytes, read_base, read_file, squash
 from bucketfs.vfs.tree.inode_table import InodeNumbers, Number, print_of
@@ -45,9 +45,7 @@ __all__ = [
     "Attr",
     "AttributesChanged",
     "BasePiece",
-    "BasePins",
     "BaseTree",
-    "Conflicts",
     "ContentChanged",
     "ContentLost",
     "DirEntry",

@@ -187,7 +187,6 @@ class Namespace:
             size = DIRECTORY_SIZE
         return Attr(
             inode=node.inode,
-            generation=0,
             kind=node.kind,
             mode=DEFAULT_MODE[node.kind] if attributes.mode is None else attributes.mode,
             # One link for a directory says, as btrfs does, that its links are not counted; `find` then looks everywhere.

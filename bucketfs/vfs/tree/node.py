@@ -16,7 +16,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import ClassVar, Protocol
 
 from bucketfs.errors import BucketfsError, Corrupt
@@ -33,46 +33,34 @@ class NodeTree(Protocol):
         """``node`` was changed; called before anything awaits."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Node:
-    """What a name stands for. Identity matters, not value."""
+    """What a name stands for. Identity matters, not value.
 
-    __slots__ = (
-        "atime_ns",
-        "attributes",
-        "changed",
-        "ctime_ns",
-        "fallback_ns",
-        "inode",
-        "link",
-        "lookups",
-        "name",
-        "opens",
-        "parent",
-        "replaced",
-        "tree",
-        "version",
-    )
+    ``version`` counts the changes. ``opens`` and ``lookups`` are the open handles and the references of the kernel.
+    """
+
     kind: ClassVar[Kind]
+    tree: NodeTree
+    inode: Inode
+    link: Link | None
+    attributes: NodeAttributes
+    ctime_ns: int
+    fallback_ns: int
+    """The mtime to show while the attributes have none."""
+    atime_ns: int = field(init=False)
+    """As it was set last, at first the mtime. Reading does not move it, nor does writing."""
+    parent: DirectoryNode | None = field(default=None, init=False)
+    name: bytes = field(default=b"", init=False)
+    lookups: int = field(default=0, init=False)
+    opens: int = field(default=0, init=False)
+    changed: bool = field(default=False, init=False)
+    replaced: bool = field(default=False, init=False)
+    """Whether a rebase took it off its name while it was not open for writing: nothing brings it back."""
+    version: int = field(default=0, init=False)
 
-    def __init__(
-        self, tree: NodeTree, inode: Inode, link: Link | None, attributes: NodeAttributes, ctime_ns: int, fallback_ns: int
-    ) -> None:
-        self.tree = tree
-        self.inode = inode
-        self.link = link
-        self.attributes = attributes
-        self.ctime_ns = ctime_ns
-        self.fallback_ns = fallback_ns
+    def __post_init__(self) -> None:
         self.atime_ns = self.mtime_ns
-        """As it was set last, at first the mtime. Reading does not move it, nor does writing."""
-        self.parent: DirectoryNode | None = None
-        self.name = b""
-        self.lookups = 0
-        self.opens = 0
-        self.changed = False
-        self.replaced = False
-        """Whether a rebase took it off its name while it was not open for writing: nothing brings it back."""
-        self.version = 0
 
     @property
     def dirty(self) -> bool:
@@ -153,6 +141,7 @@ class WriteFailure:
     misled: set[FileHandle] = field(default_factory=set)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class FileNode(Node):
     """A regular file.
 
@@ -162,65 +151,40 @@ class FileNode(Node):
     writes to it failed. ``stretched``: its size was set beyond this length, and the kernel may not have written yet what it
     holds for the room in between."""
 
-    __slots__ = ("content", "damaged", "directs", "failure", "stretched", "truncated", "writers")
     kind = Kind.FILE
+    size_bytes: InitVar[int]
+    content: Content = field(init=False)
+    damaged: bool = field(default=False, init=False)
+    truncated: bool = field(default=False, init=False)
+    failure: WriteFailure | None = field(default=None, init=False)
+    writers: int = field(default=0, init=False)
+    directs: int = field(default=0, init=False)
+    stretched: int | None = field(default=None, init=False)
 
-    def __init__(
-        self,
-        tree: NodeTree,
-        inode: Inode,
-        link: Link | None,
-        attributes: NodeAttributes,
-        ctime_ns: int,
-        fallback_ns: int,
-        size_bytes: int,
-    ) -> None:
-        super().__init__(tree, inode, link, attributes, ctime_ns, fallback_ns)
-        self.content = Content(link.cid if link is not None else None, size_bytes)
-        self.damaged = False
-        self.truncated = False
-        self.failure: WriteFailure | None = None
-        self.writers = 0
-        self.directs = 0
-        self.stretched: int | None = None
+    def __post_init__(self, size_bytes: int) -> None:
+        Node.__post_init__(self)
+        self.content = Content(self.link.cid if self.link is not None else None, size_bytes)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class SymlinkNode(Node):
     """A symbolic link; its target never changes."""
 
-    __slots__ = ("target",)
     kind = Kind.SYMLINK
-
-    def __init__(
-        self,
-        tree: NodeTree,
-        inode: Inode,
-        link: Link | None,
-        attributes: NodeAttributes,
-        ctime_ns: int,
-        fallback_ns: int,
-        target: bytes,
-    ) -> None:
-        super().__init__(tree, inode, link, attributes, ctime_ns, fallback_ns)
-        self.target = target
+    target: bytes
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class DirectoryNode(Node):
     """A directory: its link's entries under its overrides. ``renamed``: that was made here, and got its name by a rename.
     ``fetched`` is how many lookups of single names had to fetch something."""
 
-    __slots__ = ("children", "dirty_children", "fetched", "overrides", "renamed")
     kind = Kind.DIRECTORY
-
-    def __init__(
-        self, tree: NodeTree, inode: Inode, link: Link | None, attributes: NodeAttributes, ctime_ns: int, fallback_ns: int
-    ) -> None:
-        super().__init__(tree, inode, link, attributes, ctime_ns, fallback_ns)
-        self.overrides: dict[bytes, Node | None] = {}
-        self.children: dict[bytes, Node] = {}
-        self.dirty_children: set[Node] = set()
-        self.renamed = False
-        self.fetched = 0
+    overrides: dict[bytes, Node | None] = field(default_factory=dict, init=False)
+    children: dict[bytes, Node] = field(default_factory=dict, init=False)
+    dirty_children: set[Node] = field(default_factory=set, init=False)
+    renamed: bool = field(default=False, init=False)
+    fetched: int = field(default=0, init=False)
 
     @property
     def dirty(self) -> bool:

@@ -14,7 +14,6 @@ class Attr:
     remember it."""
 
     inode: Inode
-    generation: int
     kind: Kind
     mode: int
     nlink: int
@@ -24,7 +23,6 @@ class Attr:
     atime_ns: int
     mtime_ns: int
     ctime_ns: int
-    rdev: int = 0
     settled: bool = True
     hole_bytes: int = 0
 
@@ -62,7 +60,6 @@ class Opened:
 
     handle: FileHandle
     keep_cache: bool
-    direct_io: bool = False
 
 
 @dataclass(frozen=True, slots=True)
