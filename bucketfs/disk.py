@@ -66,11 +66,8 @@ class Disk:
 
     def write(self, file: DiskFile, data: bytes | memoryview) -> None:
         """Writes all of ``data`` at the end (``open_append``), nearly always with one write(2)."""
+        rest = memoryview(data)
         try:
-            written = os.write(file.descriptor, data)
-            if written == len(data):
-                return
-            rest = memoryview(data)[written:]
             while rest:
                 rest = rest[os.write(file.descriptor, rest) :]
         except OSError as error:
@@ -78,32 +75,26 @@ class Disk:
 
     def pwrite(self, file: DiskFile, offset: int, data: bytes | memoryview) -> None:
         """Writes all of ``data`` at ``offset`` bytes; the gap it may leave reads as zeros."""
+        rest = memoryview(data)
         try:
-            written = os.pwrite(file.descriptor, data, offset)
-            if written == len(data):
-                return
-            rest = memoryview(data)[written:]
             while rest:
-                offset += written
                 written = os.pwrite(file.descriptor, rest, offset)
+                offset += written
                 rest = rest[written:]
         except OSError as error:
             _fail(error, "write to", file.path)
 
     def pread(self, file: DiskFile, offset: int, size: int) -> bytes:
         """Reads ``size`` bytes at ``offset``; fewer only at the end of the file."""
+        parts = []
         try:
-            data = os.pread(file.descriptor, size, offset)
-            if len(data) == size or not data:
-                return data
-            parts = [data]
-            have = len(data)
-            while have < size and (data := os.pread(file.descriptor, size - have, offset + have)):
+            while size and (data := os.pread(file.descriptor, size, offset)):
                 parts.append(data)
-                have += len(data)
-            return b"".join(parts)
+                size -= len(data)
+                offset += len(data)
         except OSError as error:
             _fail(error, "read", file.path)
+        return b"".join(parts)  # of one part the part itself, not a copy
 
     def size(self, file: DiskFile) -> int:
         """The file's length in bytes."""
