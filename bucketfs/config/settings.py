@@ -137,7 +137,7 @@ class ServeSection:
     plaintext: bool = setting(
         "serve.plaintext", parsers.switch, False, "allow a public address without TLS, behind a proxy that ends TLS"
     )
-    metadata_url: str = setting(
+    database_url: str = setting(
         "serve.database",
         parsers.text,
         "",

@@ -14,7 +14,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from bucketfs.errors import Denied
-from bucketfs.hub.db.models import BucketRow, PathEntry
+from bucketfs.hub.db import BucketRow, PathEntry
 from bucketfs.roles import EVERYBODY, PathChange, Role, lineage, may_change
 
 DENIED = "app denied net record body: permission denied"
@@ -37,12 +37,12 @@ def may_read(row: BucketRow, path: str, reader: str | None) -> bool:
     """Whether ``reader`` sees ``path``: a role there or above, its own or everybody's. A bucket without owner is open."""
     if not row.owner:
         return True
-    return max(role_at(row.metadata, path, reader), role_at(row.metadata, path, EVERYBODY)) > Role.NONE
+    return max(role_at(row.entries, path, reader), role_at(row.entries, path, EVERYBODY)) > Role.NONE
 
 
 def may_all(row: BucketRow, writer: str | None) -> bool:
     """Whether every change is allowed, so that no path needs to be checked: that takes time in large buckets."""
-    return not row.owner or (writer == row.owner and role_at(row.metadata, "", writer) >= Role.ADMIN)
+    return not row.owner or (writer == row.owner and role_at(row.entries, "", writer) >= Role.ADMIN)
 
 
 def visible(row: BucketRow, reader: str | None) -> BucketRow:
@@ -52,8 +52,8 @@ def visible(row: BucketRow, reader: str | None) -> BucketRow:
     """
     if may_read(row, "", reader):
         return row
-    seen = {path: entry for path, entry in row.metadata.items() if may_read(row, path, reader)}
-    return replace(row, metadata=MappingProxyType(seen), link_key=row.link_key if seen else None)
+    seen = {path: entry for path, entry in row.entries.items() if may_read(row, path, reader)}
+    return replace(row, entries=MappingProxyType(seen), link_key=row.link_key if seen else None)
 
 
 def check_create(row: BucketRow, writer: str | None) -> None:
@@ -76,11 +76,11 @@ def check_save(stored: BucketRow, new: BucketRow, writer: str | None) -> None:
     owner = writer == stored.owner
     _require(owner or _fields(stored) == _fields(new))
     changed = [
-        path for path in stored.metadata.keys() | new.metadata.keys() if stored.metadata.get(path) != new.metadata.get(path)
+        path for path in stored.entries.keys() | new.entries.keys() if stored.entries.get(path) != new.entries.get(path)
     ]
     _require(owner or bool(changed) or new.root == stored.root)
     for path in changed:
-        before, after = stored.metadata.get(path), new.metadata.get(path)
+        before, after = stored.entries.get(path), new.entries.get(path)
         if before is None:
             _require(owner)
         else:
@@ -101,7 +101,7 @@ def check_changes(row: BucketRow, changes: Iterable[tuple[str, PathChange]], wri
 
 
 def _may(row: BucketRow, path: str, change: PathChange, writer: str | None) -> bool:
-    own, everybody = role_at(row.metadata, path, writer), role_at(row.metadata, path, EVERYBODY)
+    own, everybody = role_at(row.entries, path, writer), role_at(row.entries, path, EVERYBODY)
     return may_change(change, is_owner=writer == row.owner, own=own, everybody=everybody)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bucketfs.hub.db.models import Limits
+from bucketfs.hub.db import AccountLimits
 
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 
@@ -24,7 +24,7 @@ class HubConfig:
     """PEM files; both or none."""
     plaintext: bool = False
     """Allows a non-loopback address without TLS, e.g. behind a proxy that ends TLS."""
-    metadata_url: str = field(default="", repr=False)
+    database_url: str = field(default="", repr=False)
     """A SQLAlchemy URL, which may hold a password. Empty: SQLite in ``data``."""
     workers: int = 32
     """Single calls that are at work at a time."""
@@ -68,6 +68,6 @@ class HubConfig:
     bucket_bytes_max: int = 0
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> AccountLimits:
         """What one account may have."""
-        return Limits(self.threads_per_owner_max, self.buckets_per_owner_max, self.account_bytes_max)
+        return AccountLimits(self.threads_per_owner_max, self.buckets_per_owner_max, self.account_bytes_max)

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bucketfs.hub.config import HubConfig
-from bucketfs.hub.db.buckets import Metadata
-from bucketfs.hub.events import Feed
-from bucketfs.hub.services.confirm import Confirmations
-from bucketfs.hub.store.upload_quota import Pledges
+from bucketfs.hub.confirmations import Confirmations
+from bucketfs.hub.db import HubDatabase
+from bucketfs.hub.events import BucketEvents
+from bucketfs.hub.store import UploadQuota
 from bucketfs.keys import Identity
 
 if TYPE_CHECKING:
-    from bucketfs.hub.store.blockstore import BlockStore
+    from bucketfs.hub.store import BlockStore
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,10 +22,10 @@ class Hub:
     """The parts of one hub process. Made once by ``HubServer`` and handed to each module's ``service(hub)``."""
 
     config: HubConfig
-    metadata: Metadata
+    database: HubDatabase
     blockstore: BlockStore = field(repr=False)
-    feed: Feed
+    events: BucketEvents
     confirmations: Confirmations
     host_key: Identity
-    pledges: Pledges
+    upload_quota: UploadQuota
     log: logging.Logger

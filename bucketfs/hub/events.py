@@ -18,7 +18,7 @@ from bucketfs.types import BucketKey, ThreadId
 PENDING_MAX = 10_000
 
 
-class Action(enum.Enum):
+class BucketAction(enum.Enum):
     """What happened, by its number in ``threads.pb.ListenReply``."""
 
     CREATE = 0
@@ -27,31 +27,31 @@ class Action(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class BucketEvent:
     """One committed change of the ``buckets`` collection of a thread."""
 
     thread: ThreadId
     key: BucketKey
-    action: Action
+    action: BucketAction
 
 
-class Subscription:
+class EventSubscription:
     """The changes of one thread since it was made. Used by one consumer thread; closed by anyone."""
 
-    def __init__(self, feed: Feed, thread: ThreadId) -> None:
+    def __init__(self, feed: BucketEvents, thread: ThreadId) -> None:
         self._feed = feed
         self.thread = thread
         self._news = threading.Condition()
-        self._pending: deque[Change] = deque()
+        self._pending: deque[BucketEvent] = deque()
         self._closed = False
         self._look_again = False
 
-    def __iter__(self) -> Iterator[Change]:
+    def __iter__(self) -> Iterator[BucketEvent]:
         """Yields changes as they come, waiting in between, until the subscription is closed."""
         return (change for change in self.each(None) if change is not None)
 
-    def each(self, every_s: float | None) -> Iterator[Change | None]:
-        """The same, and ``None`` when ``every_s`` seconds went by without one, or ``Feed.look_again`` was called."""
+    def each(self, every_s: float | None) -> Iterator[BucketEvent | None]:
+        """The same, and ``None`` when ``every_s`` seconds went by without one, or ``BucketEvents.look_again`` was called."""
         while True:
             with self._news:
                 self._news.wait_for(lambda: self._pending or self._closed or self._look_again, every_s)
@@ -74,12 +74,12 @@ class Subscription:
             self._news.notify_all()
         self._feed._forget(self)
 
-    def _offer(self, change: Change) -> None:
+    def _offer(self, change: BucketEvent) -> None:
         with self._news:
-            if change.action is Action.SAVE and any(change.key == other.key for other in self._pending):
+            if change.action is BucketAction.SAVE and any(change.key == other.key for other in self._pending):
                 latest = next(other for other in reversed(self._pending) if other.key == change.key)
                 # A pending CREATE or SAVE will show the state as it is when it is picked up.
-                if latest.action is not Action.DELETE:
+                if latest.action is not BucketAction.DELETE:
                     return
             if len(self._pending) >= PENDING_MAX:
                 self._pending.popleft()
@@ -87,25 +87,25 @@ class Subscription:
             self._news.notify_all()
 
 
-class Feed:
+class BucketEvents:
     """Where changes are announced. Thread-safe; ``publish`` never waits for a listener."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._subscriptions: dict[ThreadId, set[Subscription]] = {}
+        self._subscriptions: dict[ThreadId, set[EventSubscription]] = {}
         self._closed = False
 
-    def publish(self, thread: ThreadId, key: BucketKey, action: Action) -> None:
+    def publish(self, thread: ThreadId, key: BucketKey, action: BucketAction) -> None:
         """Tells every subscription of the thread. Call it after the change was committed, never before."""
-        change = Change(thread, key, action)
+        change = BucketEvent(thread, key, action)
         with self._lock:
             listeners = list(self._subscriptions.get(thread, ()))
         for listener in listeners:
             listener._offer(change)
 
-    def subscribe(self, thread: ThreadId) -> Subscription:
+    def subscribe(self, thread: ThreadId) -> EventSubscription:
         """A subscription that sees every change published after this call. Close it when done."""
-        subscription = Subscription(self, thread)
+        subscription = EventSubscription(self, thread)
         with self._lock:
             closed = self._closed
             if not closed:
@@ -134,7 +134,7 @@ class Feed:
         for subscription in everyone:
             subscription.close()
 
-    def _forget(self, subscription: Subscription) -> None:
+    def _forget(self, subscription: EventSubscription) -> None:
         with self._lock:
             group = self._subscriptions.get(subscription.thread)
             if group is not None:

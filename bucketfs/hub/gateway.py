@@ -14,9 +14,9 @@ from typing import ClassVar
 from urllib.parse import unquote, urlsplit
 
 from bucketfs.errors import NotFound, Stale, Unavailable, Usage
+from bucketfs.hub.address import Address
 from bucketfs.hub.config import HubConfig
 from bucketfs.hub.context import Hub
-from bucketfs.hub.rpc.listen import Address
 
 REQUEST_TIMEOUT_S = 10.0
 
@@ -111,7 +111,7 @@ class _Page(BaseHTTPRequestHandler):
 
     def _consent(self, token: str) -> None:
         try:
-            self.server.hub.metadata.accept_invite(token, time.time_ns())
+            self.server.hub.database.accept_invite(token, time.time_ns())
         except NotFound:
             self._answer(404, self._TEXTS[404])
         except Stale:

@@ -33,17 +33,20 @@ import sqlalchemy as sa
 from bucketfs.dag import multihash_of, reachable
 from bucketfs.errors import BucketfsError, Corrupt, NoSpace
 from bucketfs.hub.config import HubConfig
+from bucketfs.hub.db import Accounting, Database
 from bucketfs.hub.db import schema as tables
-from bucketfs.hub.db.engine import Database
-from bucketfs.hub.db.usage import Accounting
-from bucketfs.hub.store import blockindex
-from bucketfs.hub.store.blockindex import Place
-from bucketfs.hub.store.blockstore import BlockStore
-from bucketfs.hub.store.packs import PackWriter, open_pack, pack_path, punch
-from bucketfs.hub.store.reserve import give_up_reserve, take_reserve
-from bucketfs.hub.trees.private import PrivateTree, bucket_size
-from bucketfs.hub.trees.public import WorkingSet
-from bucketfs.hub.trees.size_check import Scales
+from bucketfs.hub.store import (
+    BlockStore,
+    PackPlace,
+    PackWriter,
+    blockindex,
+    give_up_reserve,
+    open_pack,
+    pack_path,
+    punch,
+    take_reserve,
+)
+from bucketfs.hub.trees import PrivateTree, Scales, WorkingSet, bucket_size
 from bucketfs.types import Cid
 
 GRACE_S = 3600.0
@@ -77,11 +80,11 @@ def collect(config: HubConfig, grace_s: float = GRACE_S) -> Collected:
 
 
 def _collected(config: HubConfig, grace_s: float) -> Collected:
-    database = Database(config.metadata_url or tables.sqlite_url(config.data))
+    database = Database(config.database_url or tables.sqlite_url(config.data))
     try:
         store = BlockStore(config.data / "blocks")
         try:
-            done = Collection(store, lambda: _roots(database), grace_s=grace_s).run()
+            done = GarbageCollector(store, lambda: _roots(database), grace_s=grace_s).run()
             scales = Scales(WorkingSet(store))
             Accounting(database).correct_usage(
                 lambda root, link_key: bucket_size(store, root, link_key) if link_key else scales.weigh(root)
@@ -100,7 +103,7 @@ def _roots(database: Database) -> Roots:
 
 
 @dataclass(slots=True)
-class Collection:
+class GarbageCollector:
     """One run over one store. ``roots`` reads the roots of all buckets anew at each call."""
 
     store: BlockStore
@@ -215,8 +218,8 @@ class Collection:
             if target is not None:
                 target.close()
 
-    def _move(self, batch: list[tuple[bytes, Place]], target: PackWriter) -> None:
-        sound: list[tuple[bytes, Place, bytes]] = []
+    def _move(self, batch: list[tuple[bytes, PackPlace]], target: PackWriter) -> None:
+        sound: list[tuple[bytes, PackPlace, bytes]] = []
         for name, place in batch:
             data = self.store.read_checked(name, place)
             if data is not None:
@@ -225,14 +228,14 @@ class Collection:
         target.sync()
         moves = []
         for name, place, data in sound:
-            moves.append((name, place, Place(target.number, offset, len(data))))
+            moves.append((name, place, PackPlace(target.number, offset, len(data))))
             offset += len(data)
         self.store.index.move(moves)
         self._done.bytes_moved += sum(place.size for _, _, place in moves)
 
 
-def _batches(live: Iterable[tuple[bytes, Place]]) -> Iterable[list[tuple[bytes, Place]]]:
-    batch: list[tuple[bytes, Place]] = []
+def _batches(live: Iterable[tuple[bytes, PackPlace]]) -> Iterable[list[tuple[bytes, PackPlace]]]:
+    batch: list[tuple[bytes, PackPlace]] = []
     size_bytes = 0
     for name, place in live:
         if batch and size_bytes + place.size > MOVED_BYTES_AT_ONCE:

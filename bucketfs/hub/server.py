@@ -21,22 +21,16 @@ from sqlalchemy.exc import OperationalError
 from bucketfs.disk import make_private_folder
 from bucketfs.errors import DiskFailed, NoSpace
 from bucketfs.hub.config import HubConfig
+from bucketfs.hub.confirmations import Confirmations
 from bucketfs.hub.context import Hub
-from bucketfs.hub.db.buckets import Metadata
-from bucketfs.hub.db.schema import sqlite_url
-from bucketfs.hub.events import Feed
+from bucketfs.hub.db import HubDatabase, sqlite_url
+from bucketfs.hub.events import BucketEvents
 from bucketfs.hub.gateway import Gateway
-from bucketfs.hub.rpc.authentication import Authenticator
-from bucketfs.hub.rpc.dispatch import Gate, in_pool
-from bucketfs.hub.rpc.listen import bind
-from bucketfs.hub.rpc.service import Service
+from bucketfs.hub.rpc import Authenticator, Gate, Service, bind, in_pool
 from bucketfs.hub.services import accounts, blocks, threads, users
 from bucketfs.hub.services.buckets import service as buckets
-from bucketfs.hub.services.confirm import Confirmations
-from bucketfs.hub.store.blockstore import NODES_RESERVE_BYTES, BlockStore
-from bucketfs.hub.store.reserve import SCRATCH_BYTES, give_up_reserve, take_reserve
-from bucketfs.hub.store.upload_quota import Pledges
-from bucketfs.hub.trees.private import bucket_size
+from bucketfs.hub.store import NODES_RESERVE_BYTES, SCRATCH_BYTES, BlockStore, UploadQuota, give_up_reserve, take_reserve
+from bucketfs.hub.trees import bucket_size
 from bucketfs.keys import Identity
 
 log = logging.getLogger("bucketfs.hub")
@@ -98,7 +92,7 @@ class HubServer:
             self._close()
             raise
         log.info("hub serves on %s", self.address)
-        insecure = 0 if self.config.refuse_insecure_keys else self.hub.metadata.insecure_keys()
+        insecure = 0 if self.config.refuse_insecure_keys else self.hub.database.insecure_keys()
         if insecure:
             log.warning(
                 "%d keys of this hub need no signature, so whoever sees one can use it; --refuse-insecure-keys refuses them",
@@ -125,7 +119,7 @@ class HubServer:
             # First no new calls, then the end of the old ones: a listener that comes back at once must meet a closed door.
             done = self._server.stop(grace_s)
             self.gateway.stop()
-            self.hub.feed.close()
+            self.hub.events.close()
             self.hub.confirmations.close()
             done.wait(grace_s + HANDLERS_GRACE_S)
             self._left = self._close(min(grace_s, HANDLERS_GRACE_S))
@@ -143,7 +137,7 @@ class HubServer:
         self.stop()
 
     def _make_server(self) -> Any:
-        authenticator = Authenticator(self.hub.metadata, self.hub.host_key, self.config.refuse_insecure_keys)
+        authenticator = Authenticator(self.hub.database, self.hub.host_key, self.config.refuse_insecure_keys)
         gate = self._gate = Gate(authenticator, log, self.config, self._now_ns)
         server = grpc.server(
             gate.singles,
@@ -178,7 +172,7 @@ class HubServer:
         for pool in self._beside:
             pool.shutdown(wait=False)
         self.hub.blockstore.close()
-        self.hub.metadata.close()
+        self.hub.database.close()
         # Those that were left meet closed stores now.
         return self._gate.stop(grace_s) if left and self._gate is not None else 0
 
@@ -241,12 +235,12 @@ def open_hub(config: HubConfig) -> Hub:
 def _opened(config: HubConfig) -> Hub:
     try:
         make_private_folder(config.data)
-        metadata = Metadata(config.metadata_url or sqlite_url(config.data))
+        database = HubDatabase(config.database_url or sqlite_url(config.data))
     except OSError as error:
         raise DiskFailed(f"cannot open the hub's data in {config.data}: {error.strerror}") from error
     except OperationalError as error:
         # SQLite needs some room even to read, and says "I/O error" when there is none.
-        if config.metadata_url or not _is_full(config.data):
+        if config.database_url or not _is_full(config.data):
             raise
         raise NoSpace(
             f"the disk of the hub's data in {config.data} is full", hint="make room there, then it starts"
@@ -258,19 +252,19 @@ def _opened(config: HubConfig) -> Hub:
             make_scratch=partial(give_up_reserve, config.data, SCRATCH_BYTES),
         )
     except BaseException:
-        metadata.close()
+        database.close()
         raise
     take_reserve(config.data)
     # Only after an upgrade is there anything to count.
-    metadata.correct_usage(lambda root, link_key: bucket_size(blockstore, root, link_key), all_buckets=False)
+    database.correct_usage(lambda root, link_key: bucket_size(blockstore, root, link_key), all_buckets=False)
     return Hub(
         config=config,
-        metadata=metadata,
+        database=database,
         blockstore=blockstore,
-        feed=Feed(),
+        events=BucketEvents(),
         confirmations=Confirmations(config),
-        host_key=Identity(metadata.host_seed()),
-        pledges=Pledges(config.account_bytes_max),
+        host_key=Identity(database.host_seed()),
+        upload_quota=UploadQuota(config.account_bytes_max),
         log=log,
     )
 

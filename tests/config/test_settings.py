@@ -98,7 +98,7 @@ def test_a_file_of_the_last_release_still_loads(environ: dict[str, str], tmp_pat
     assert (config.state_folder, config.cache_folder, config.hub_data) == (Path("/s"), Path("/c"), Path("/d"))
     assert (config.mount.uid, config.mount.gid, config.mount.read_only, config.mount.fsync) == (1000, None, True, "hub")
     assert (config.serve.account_bytes_max, config.serve.bucket_bytes_max) == (3000, 4096)
-    assert config.serve.metadata_url == "sqlite:///x" and "sqlite" not in repr(config)
+    assert config.serve.database_url == "sqlite:///x" and "sqlite" not in repr(config)
 
 
 @pytest.mark.parametrize(

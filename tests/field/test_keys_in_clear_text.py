@@ -74,7 +74,7 @@ def test_what_is_meant_for_this_machine_goes_through_no_proxy(tmp_path: Path, mo
     "place", ["192.0.2.1/hub", "192.0.2.1/hub?sslmode=prefer", "/hub?host=/run,192.0.2.1", "/hub?hostaddr=192.0.2.1"]
 )
 def test_a_hub_sends_its_secrets_to_no_database_elsewhere_in_clear_text(tmp_path: Path, place: str) -> None:
-    config = HubConfig(data=tmp_path / "hub", metadata_url=f"postgresql+psycopg://hub:password@{place}")
+    config = HubConfig(data=tmp_path / "hub", database_url=f"postgresql+psycopg://hub:password@{place}")
     with pytest.raises(Usage, match="may not be encrypted") as caught:
         HubServer(config).start()
     assert "sslmode=verify-full" in caught.value.hint and "password" not in str(caught.value)

@@ -36,7 +36,7 @@ def test_a_member_takes_nothing_along(tmp_path: Path) -> None:
         invited = ann.using(x_textile_org=org.slug).call(
             HUB, "InviteToOrg", hub_pb2.InviteToOrgRequest(email="eve@example.org")
         )
-        server.hub.metadata.accept_invite(invited.token, 0)
+        server.hub.database.accept_invite(invited.token, 0)
         member = eve.using(x_textile_org=org.slug)
         shared = BucketUser.with_new_thread(bob)
         bucket = shared.create("plans", private=True).root.key
@@ -46,7 +46,7 @@ def test_a_member_takes_nothing_along(tmp_path: Path) -> None:
         for caller in (member, bare.using(**make_key(member, ACCOUNT).headers())):
             assert caller.refused(HUB, "GetIdentity", hub_pb2.GetIdentityRequest())[0] == "PERMISSION_DENIED"
         # As if an older hub had handed it out.
-        kept = Identity(server.hub.metadata.account(account).seed)
+        kept = Identity(server.hub.database.account(account).seed)
         member.call(HUB, "LeaveOrg", hub_pb2.LeaveOrgRequest())
 
         assert refused(lambda: shared.beside(member).pull(bucket, "f"))[1] == "User is not an org member"

@@ -18,13 +18,12 @@ from support.bareclient import Caller
 from support.keyring import HUB
 from support.waiting import eventually
 
-from bucketfs.hub import HubConfig, HubServer
+from bucketfs.hub import HubConfig, HubServer, confirmations
+from bucketfs.hub.confirmations import WAITING_MAX, WAITING_PER_NAME, WAITING_PER_PEER, Confirmations
 from bucketfs.hub.rpc.call import Call
 from bucketfs.hub.rpc.peers import peer_of
 from bucketfs.hub.rpc.status import Status
-from bucketfs.hub.services import confirm
 from bucketfs.hub.services.accounts import create_developer
-from bucketfs.hub.services.confirm import WAITING_MAX, WAITING_PER_NAME, WAITING_PER_PEER, Confirmations
 from bucketfs.wire import hub_pb2 as pb
 
 
@@ -74,7 +73,7 @@ def test_a_flood_of_sign_ups_locks_nobody_out(hub: HubServer, links: Links, monk
         # It has not had so many links sent either.
         assert len(links) == WAITING_PER_PEER + 1
         # A while later also at the address of the flood, which is that of a proxy perhaps.
-        monkeypatch.setattr(confirm, "DWELL_S", 0.0)
+        monkeypatch.setattr(confirmations, "DWELL_S", 0.0)
         assert finished(hub, links, sign_up(Caller(other), "carol"), "carol")
         for call in flood:
             call.cancel()
@@ -109,7 +108,7 @@ class From:
 
 
 def test_who_fills_the_places_has_to_go_first(tmp_path: Path, links: Links, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confirm, "DWELL_S", 0.0)
+    monkeypatch.setattr(confirmations, "DWELL_S", 0.0)
     waiting = Confirmations(HubConfig(data=tmp_path, announce=links.append))
     ended: list[str] = []
     lock = threading.Lock()

@@ -23,7 +23,7 @@ from support.keyring import ACCOUNT, HUB, THREADS, USER, get_token, make_key, si
 
 from bucketfs.dag import cid_text
 from bucketfs.hub import HubConfig, HubServer
-from bucketfs.hub.events import Action
+from bucketfs.hub.events import BucketAction
 from bucketfs.hub.rpc.authentication import CLOSED_TO_ALL, OPEN_TO_ALL, TOKEN_MAKERS
 from bucketfs.hub.server import SERVICES
 from bucketfs.keys import LINK_S, Identity
@@ -84,12 +84,12 @@ class World:
 
     @property
     def row(self) -> Any:
-        return self.server.hub.metadata.bucket(self.user.thread, self.bucket)  # type: ignore[arg-type]
+        return self.server.hub.database.bucket(self.user.thread, self.bucket)  # type: ignore[arg-type]
 
     def secrets(self) -> list[bytes]:
         """Everything that only the owner of the bucket may be shown, as it travels."""
-        keys = [self.row.link_key, *(entry.key for entry in self.row.metadata.values() if entry.key)]
-        thread = self.server.hub.metadata.thread(self.user.thread)  # type: ignore[arg-type]
+        keys = [self.row.link_key, *(entry.key for entry in self.row.entries.values() if entry.key)]
+        thread = self.server.hub.database.thread(self.user.thread)  # type: ignore[arg-type]
         return [CONTENT, thread.key, *keys, *map(base64.b64encode, keys)]
 
     def shown(self, caller: Caller, service: str, method: str) -> tuple[str, str, bytes]:
@@ -108,7 +108,7 @@ class World:
         listening = caller.start(THREADS, "Listen", threads_pb2.ListenRequest(dbID=self.user.thread))
         try:
             listening.initial_metadata()
-            self.server.hub.feed.publish(self.row.thread, self.row.key, Action.SAVE)
+            self.server.hub.events.publish(self.row.thread, self.row.key, BucketAction.SAVE)
             return bytes(next(listening).SerializeToString())
         finally:
             listening.cancel()

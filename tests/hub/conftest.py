@@ -12,7 +12,7 @@ import pytest
 from support.bareclient import Caller
 
 from bucketfs.hub import HubConfig, HubServer
-from bucketfs.hub.db.buckets import Metadata
+from bucketfs.hub.db.buckets import HubDatabase
 from bucketfs.hub.db.schema import sqlite_url
 from bucketfs.wire import hub_pb2
 
@@ -26,8 +26,8 @@ def vectors() -> dict[str, Any]:
 
 
 @pytest.fixture
-def metadata(tmp_path: Path) -> Iterator[Metadata]:
-    opened = Metadata(sqlite_url(tmp_path))
+def database(tmp_path: Path) -> Iterator[HubDatabase]:
+    opened = HubDatabase(sqlite_url(tmp_path))
     yield opened
     opened.close()
 

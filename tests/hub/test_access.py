@@ -34,14 +34,14 @@ def bucket(**entries: dict[str, int]) -> BucketRow:
 
 
 def save(stored: BucketRow, writer: str | None, *, root: bytes = b"two", **entries: PathEntry | None) -> None:
-    paths = dict(stored.metadata)
+    paths = dict(stored.entries)
     for name, entry in entries.items():
         path = "" if name == "root" else name.replace("__", "/")
         if entry is None:
             paths.pop(path)
         else:
             paths[path] = entry
-    check_save(stored, replace(stored, root=Cid(root), metadata=paths, updated_at_ns=2), writer)
+    check_save(stored, replace(stored, root=Cid(root), entries=paths, updated_at_ns=2), writer)
 
 
 def denied(stored: BucketRow, writer: str | None, *, root: bytes = b"two", **entries: PathEntry | None) -> None:
@@ -51,31 +51,31 @@ def denied(stored: BucketRow, writer: str | None, *, root: bytes = b"two", **ent
 
 def test_roles_are_inherited_and_the_larger_one_wins() -> None:
     row = bucket(docs={BOB: Role.WRITER}, docs__deep__x={BOB: Role.READER})
-    assert role_at(row.metadata, "docs/deep/x", BOB) == Role.WRITER
-    assert role_at(row.metadata, "docs", BOB) == Role.WRITER
-    assert role_at(row.metadata, "docsx", BOB) == 0
-    assert role_at(row.metadata, "", BOB) == 0
-    assert role_at(row.metadata, "docs/deep/x", None) == 0
+    assert role_at(row.entries, "docs/deep/x", BOB) == Role.WRITER
+    assert role_at(row.entries, "docs", BOB) == Role.WRITER
+    assert role_at(row.entries, "docsx", BOB) == 0
+    assert role_at(row.entries, "", BOB) == 0
+    assert role_at(row.entries, "docs/deep/x", None) == 0
 
 
 def test_the_nearest_entry_is_its_own_or_an_ancestors() -> None:
     row = bucket(docs={BOB: Role.WRITER})
-    assert nearest_entry(row.metadata, "docs/a/b") is row.metadata["docs"]
-    assert nearest_entry(row.metadata, "other") is row.metadata[""]
+    assert nearest_entry(row.entries, "docs/a/b") is row.entries["docs"]
+    assert nearest_entry(row.entries, "other") is row.entries[""]
     assert nearest_entry({}, "other") is None
 
 
 def test_a_stranger_sees_neither_entries_nor_link_key() -> None:
     row = visible(bucket(docs={BOB: Role.READER}), EVE)
-    assert dict(row.metadata) == {}
+    assert dict(row.entries) == {}
     assert row.link_key is None
     assert (row.name, row.root, row.owner) == ("name", b"one", OWNER)
-    assert dict(visible(bucket(), None).metadata) == {}
+    assert dict(visible(bucket(), None).entries) == {}
 
 
 def test_a_reader_of_a_part_sees_that_part_and_the_link_key() -> None:
     row = visible(bucket(docs={BOB: Role.READER}, docs__a={}, private={}), BOB)
-    assert set(row.metadata) == {"docs", "docs/a"}
+    assert set(row.entries) == {"docs", "docs/a"}
     assert row.link_key == b"link key"
 
 

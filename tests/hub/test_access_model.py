@@ -56,7 +56,7 @@ def above(path: str, other: str) -> bool:
 
 def role(row: BucketRow, path: str, who: str | None) -> int:
     roles = [0]
-    for other, entry in row.metadata.items():
+    for other, entry in row.entries.items():
         if above(path, other):
             for grantee, number in entry.roles.items():
                 if grantee == who:
@@ -88,20 +88,20 @@ def model_may_save(stored: BucketRow, new: BucketRow, writer: str | None) -> boo
     ):
         return False
     patch: dict[str, PathEntry | None] = {}
-    for path in stored.metadata:
-        if path not in new.metadata:
+    for path in stored.entries:
+        if path not in new.entries:
             patch[path] = None
-    for path, entry in new.metadata.items():
-        if path not in stored.metadata or stored.metadata[path] != entry:
+    for path, entry in new.entries.items():
+        if path not in stored.entries or stored.entries[path] != entry:
             patch[path] = entry
     if not patch:
         return stored.root == new.root or writer == stored.owner
     for path, entry in patch.items():
-        if path not in stored.metadata:
+        if path not in stored.entries:
             if writer != stored.owner:
                 return False
         else:
-            roles_too = entry is not None and dict(entry.roles) != dict(stored.metadata[path].roles)
+            roles_too = entry is not None and dict(entry.roles) != dict(stored.entries[path].roles)
             if not model_may_change(stored, path, writer, needs_admin=entry is None or roles_too):
                 return False
     return True
@@ -119,15 +119,15 @@ def granted(check: Callable[[], None]) -> bool:
 def test_reading(row: BucketRow, path: str, reader: str | None) -> None:
     assert may_read(row, path, reader) is model_may_read(row, path, reader)
     seen = visible(row, reader)
-    assert dict(seen.metadata) == {at: entry for at, entry in row.metadata.items() if model_may_read(row, at, reader)}
+    assert dict(seen.entries) == {at: entry for at, entry in row.entries.items() if model_may_read(row, at, reader)}
     # A reader of everything sees the row as it is, also one without any entries.
-    assert (seen.link_key is not None) is (bool(seen.metadata) or model_may_read(row, "", reader))
-    assert replace(seen, metadata=row.metadata, link_key=row.link_key) == row
+    assert (seen.link_key is not None) is (bool(seen.entries) or model_may_read(row, "", reader))
+    assert replace(seen, entries=row.entries, link_key=row.link_key) == row
 
 
 @given(rows(), st.data(), st.sampled_from(PEOPLE))
 def test_saving(row: BucketRow, data: st.DataObject, writer: str | None) -> None:
-    after = dict(row.metadata)
+    after = dict(row.entries)
     for path, entry in data.draw(st.dictionaries(paths, st.none() | entries, max_size=3)).items():
         if entry is None:
             after.pop(path, None)
@@ -136,7 +136,7 @@ def test_saving(row: BucketRow, data: st.DataObject, writer: str | None) -> None
         else:
             after[path] = entry
     root, name = data.draw(st.sampled_from([row.root, Cid(b"two")])), data.draw(st.sampled_from([row.name] * 4 + ["new"]))
-    new = replace(row, metadata=after, root=root, name=name, updated_at_ns=2)
+    new = replace(row, entries=after, root=root, name=name, updated_at_ns=2)
     assert granted(lambda: check_save(row, new, writer)) is model_may_save(row, new, writer)
 
 
@@ -146,17 +146,17 @@ def test_changing_trees(row: BucketRow, changes: list[tuple[str, PathChange]], w
     together = granted(lambda: check_changes(row, changes, writer))
     assert together is all(granted(lambda one=one: check_changes(row, [one], writer)) for one in changes)
     for path, touch in changes:
-        entry = row.metadata.get(path, PathEntry())
-        with_entry = replace(row, metadata={**row.metadata, path: entry})
-        without = {at: entry for at, entry in row.metadata.items() if at != path}
+        entry = row.entries.get(path, PathEntry())
+        with_entry = replace(row, entries={**row.entries, path: entry})
+        without = {at: entry for at, entry in row.entries.items() if at != path}
         if touch is PathChange.ADD:
-            stored = replace(row, metadata=without)
+            stored = replace(row, entries=without)
             after = {**without, path: PathEntry()}
         elif touch is PathChange.REPLACE:
-            stored, after = with_entry, {**with_entry.metadata, path: replace(entry, updated_at_ns=99)}
+            stored, after = with_entry, {**with_entry.entries, path: replace(entry, updated_at_ns=99)}
         else:
             stored, after = with_entry, without
-        expected = model_may_save(stored, replace(stored, metadata=after, root=Cid(b"two")), writer)
+        expected = model_may_save(stored, replace(stored, entries=after, root=Cid(b"two")), writer)
         assert granted(lambda path=path, touch=touch: check_changes(row, [(path, touch)], writer)) is expected
 
 

@@ -33,7 +33,7 @@ def test_signing_up(caller: Any, hub_server: HubServer) -> None:
     assert (info.key, info.username, info.email) == (reply.key, "alice", "Alice@example.org")
     identity = Identity.from_bytes(alice.call(HUB, "GetIdentity", pb.GetIdentityRequest()).identity)
     assert identity.public_bytes == reply.key
-    assert hub_server.hub.metadata.account(identity.public_key).username == "alice"
+    assert hub_server.hub.database.account(identity.public_key).username == "alice"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_who_gave_up_waiting_makes_no_account(start_hub: Callable[..., HubServer
     server.hub.confirmations.confirm(second)
     other.result()
     server.hub.confirmations.confirm(secret)
-    assert not server.hub.metadata.name_taken("alice")
+    assert not server.hub.database.name_taken("alice")
 
 
 def test_keys(caller: Any, alice: Any, bob: Any) -> None:
@@ -258,7 +258,7 @@ def test_invitations(sign_up: Any, alice: Any, bob: Any, hub_server: HubServer) 
     club = alice.using(x_textile_org="club")
     bad = club.refused(HUB, "InviteToOrg", pb.InviteToOrgRequest(email="nonsense"))
     assert bad == ("FAILED_PRECONDITION", "Email address in not valid")
-    metadata, later = hub_server.hub.metadata, 2**62
+    metadata, later = hub_server.hub.database, 2**62
     token = club.call(HUB, "InviteToOrg", pb.InviteToOrgRequest(email="Bob@example.org")).token
     assert len(token) == 72
     metadata.accept_invite(token, time.time_ns())
@@ -303,7 +303,7 @@ def test_an_account_stays_while_its_users_have_buckets(caller: Any, alice: Any, 
     owner.call(HUB, *end)
     assert user.refused("List") == ("NOT_FOUND", "API key not found or is invalid")
     with pytest.raises(NotFound):
-        hub_server.hub.metadata.thread(user.thread)
+        hub_server.hub.database.thread(user.thread)
 
 
 def test_there_is_no_billing_and_no_mail(alice: Any) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bucketfs.dag import multibase_encode
-from bucketfs.hub.db.buckets import Metadata
+from bucketfs.hub.db import AccountKind
+from bucketfs.hub.db.buckets import HubDatabase
 from bucketfs.hub.db.models import AccountRow, KeyRow, ThreadRow
 from bucketfs.hub.rpc.authentication import (
     BLOCKS,
@@ -23,7 +24,7 @@ from bucketfs.hub.rpc.authentication import (
     Authenticator,
     headers_of,
 )
-from bucketfs.hub.rpc.call import AccountKind, Call
+from bucketfs.hub.rpc.call import Call
 from bucketfs.hub.rpc.status import Status
 from bucketfs.keys import Identity, KeyType, api_signature, make_link_token, make_token, random_text
 from bucketfs.types import ThreadId
@@ -34,36 +35,36 @@ HOST = Identity(bytes(32))
 
 
 @pytest.fixture
-def gate(metadata: Metadata) -> Authenticator:
-    return Authenticator(metadata, HOST)
+def gate(database: HubDatabase) -> Authenticator:
+    return Authenticator(database, HOST)
 
 
 @pytest.fixture
-def account(metadata: Metadata) -> Callable[..., str]:
+def account(database: HubDatabase) -> Callable[..., str]:
     def make(name: str, kind: AccountKind = AccountKind.DEVELOPER, owner: str | None = None) -> str:
         identity = Identity.generate()
         email = f"{name}@example.org" if kind is AccountKind.DEVELOPER else ""
-        metadata.create_account(AccountRow(identity.public_key, kind, name, name, email, identity.seed, NOW), owner)
+        database.create_account(AccountRow(identity.public_key, kind, name, name, email, identity.seed, NOW), owner)
         return identity.public_key
 
     return make
 
 
 @pytest.fixture
-def key(metadata: Metadata) -> Callable[..., KeyRow]:
+def key(database: HubDatabase) -> Callable[..., KeyRow]:
     def make(owner: str, kind: KeyType = KeyType.ACCOUNT, *, secure: bool = False, valid: bool = True) -> KeyRow:
         row = KeyRow(random_text(16), random_text(24), owner, kind, secure, valid)
-        metadata.create_key(row, NOW)
+        database.create_key(row, NOW)
         return row
 
     return make
 
 
 @pytest.fixture
-def thread(metadata: Metadata) -> Callable[..., ThreadId]:
+def thread(database: HubDatabase) -> Callable[..., ThreadId]:
     def make(owner: str, api_key: str = "") -> ThreadId:
         made = ThreadId(b"\x01\x55" + random_text(20).encode())
-        metadata.create_thread(ThreadRow(made, owner, "", "unnamed", api_key, True, bytes(64), NOW))
+        database.create_thread(ThreadRow(made, owner, "", "unnamed", api_key, True, bytes(64), NOW))
         return made
 
     return make
@@ -104,14 +105,14 @@ def test_authorization_is_checked_before_credentials(gate: Authenticator) -> Non
     assert refusal(gate) == ("UNAUTHENTICATED", "Session or API key required")
 
 
-def test_sessions(gate: Authenticator, metadata: Metadata, account: Callable[..., str]) -> None:
+def test_sessions(gate: Authenticator, database: HubDatabase, account: Callable[..., str]) -> None:
     user = account("alice")
-    metadata.create_session("secret-session", user, NOW + DAY)
+    database.create_session("secret-session", user, NOW + DAY)
     call = admit(gate, x_textile_session="secret-session", x_textile_api_key="ignored")
     assert (call.account, call.user, call.writer, call.account_kind) == (user, user, user, AccountKind.DEVELOPER)
     assert call.key_type is None
     assert "secret-session" not in repr(call)
-    row = metadata.session("secret-session")
+    row = database.session("secret-session")
     assert row is not None
     assert row.expires_at_ns == NOW + SESSION_NS
     assert refusal(gate, x_textile_session="other") == ("UNAUTHENTICATED", "Invalid session")
@@ -119,16 +120,16 @@ def test_sessions(gate: Authenticator, metadata: Metadata, account: Callable[...
     assert refusal(gate, now_ns=late, x_textile_session="secret-session") == ("UNAUTHENTICATED", "Expired session")
 
 
-def test_a_session_outlives_its_account_uselessly(gate: Authenticator, metadata: Metadata) -> None:
-    metadata.create_session("s", "nobody", NOW + DAY)
+def test_a_session_outlives_its_account_uselessly(gate: Authenticator, database: HubDatabase) -> None:
+    database.create_session("s", "nobody", NOW + DAY)
     assert refusal(gate, x_textile_session="s") == ("NOT_FOUND", "User not found")
 
 
-def test_acting_as_an_org(gate: Authenticator, metadata: Metadata, account: Callable[..., str]) -> None:
+def test_acting_as_an_org(gate: Authenticator, database: HubDatabase, account: Callable[..., str]) -> None:
     alice, bob = account("alice"), account("bob")
     org = account("acme", AccountKind.ORG, alice)
-    metadata.create_session("a", alice, NOW + DAY)
-    metadata.create_session("b", bob, NOW + DAY)
+    database.create_session("a", alice, NOW + DAY)
+    database.create_session("b", bob, NOW + DAY)
     call = admit(gate, x_textile_session="a", x_textile_org="acme")
     assert (call.account, call.user, call.writer, call.account_kind) == (org, alice, org, AccountKind.ORG)
     refused = ("PERMISSION_DENIED", "User is not an org member")
@@ -255,10 +256,10 @@ def test_threads_are_their_owners(gate: Authenticator, account: Callable[..., st
     assert check(gate, call(None), THREADS, "GetDBInfo", dbID=b"junk") == "invalid thread ID"
 
 
-def test_a_user_key_reaches_the_threads_made_with_keys_of_its_owner(gate: Authenticator, metadata: Metadata) -> None:
+def test_a_user_key_reaches_the_threads_made_with_keys_of_its_owner(gate: Authenticator, database: HubDatabase) -> None:
     def made(name: bytes, realm: str) -> ThreadId:
         row = ThreadRow(ThreadId(b"\x01\x55" + name), "user", "", "unnamed", "old key", True, bytes(64), NOW, realm)
-        metadata.create_thread(row)
+        database.create_thread(row)
         return row.id
 
     apps, own = made(b"one", "app owner"), made(b"two", "")

@@ -457,7 +457,7 @@ def test_roots(user: BucketUser, key: str, alice: Any, bob: Any) -> None:
 
 
 def test_a_change_is_announced(user: BucketUser, key: str, hub_server: HubServer) -> None:
-    news = hub_server.hub.feed.subscribe(user.thread)  # type: ignore[arg-type]
+    news = hub_server.hub.events.subscribe(user.thread)  # type: ignore[arg-type]
     tree = Tree(user, key).put("a", b"1")
     tree.send()
     tree.swap()

@@ -82,7 +82,7 @@ class Writes(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.config = HubConfig(data=self.folder)
         self.hub = open_hub(self.config)
-        self.hub.metadata.create_thread(ThreadRow(THREAD, "owner", "", "", "", True, b"", 1))
+        self.hub.database.create_thread(ThreadRow(THREAD, "owner", "", "", "", True, b"", 1))
         self.methods = buckets.service(self.hub).methods
         made = self.ask("Create", private=self.private)
         self.key, self.seed = made.root.key, made.seed
@@ -211,7 +211,7 @@ class Writes(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "hub"):
             self.hub.blockstore.close()
-            self.hub.metadata.close()
+            self.hub.database.close()
             shutil.rmtree(self.folder)
 
 

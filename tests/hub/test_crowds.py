@@ -18,11 +18,12 @@ from support.keyring import USER, as_user, make_key, sign_up
 from support.waiting import eventually
 
 from bucketfs.hub import HubConfig, HubServer
+from bucketfs.hub.db import AccountKind
 from bucketfs.hub.rpc import admission as seats
 from bucketfs.hub.rpc import dispatch as rpc
-from bucketfs.hub.rpc.admission import Seats, Visit
-from bucketfs.hub.rpc.call import NOBODY, AccountKind, Call
-from bucketfs.hub.rpc.fair_queue import Turns
+from bucketfs.hub.rpc.admission import Admission, Visit
+from bucketfs.hub.rpc.call import NOBODY, Call
+from bucketfs.hub.rpc.fair_queue import FairQueue
 from bucketfs.hub.rpc.status import Status
 from bucketfs.keys import Identity
 from bucketfs.wire import buckets_pb2, hub_pb2, threads_pb2, users_pb2
@@ -248,7 +249,7 @@ def test_slow_calls_of_one_account_leave_turns_for_others(
     alice, bob = (sign_up(dial(hub.address), name) for name in ("alice", "bob"))
     may_go_on = threading.Event()
     at_work: list[tuple[str, ...]] = []
-    quick = hub.hub.metadata.threads_of
+    quick = hub.hub.database.threads_of
 
     def slow(*who: str) -> Any:
         at_work.append(who)
@@ -262,7 +263,7 @@ def test_slow_calls_of_one_account_leave_turns_for_others(
             super().__init__(*arguments)
             contexts.append(self)
 
-    monkeypatch.setattr(hub.hub.metadata, "threads_of", slow)
+    monkeypatch.setattr(hub.hub.database, "threads_of", slow)
     monkeypatch.setattr(rpc, "GrpcContext", Noted)
 
     def ask(count: int) -> list[Any]:
@@ -294,7 +295,7 @@ def test_slow_calls_of_one_account_leave_turns_for_others(
 
 
 def test_turns_go_to_who_has_the_least() -> None:
-    turns = Turns(8)
+    turns = FairQueue(8)
     got: list[str] = []
     over = threading.Semaphore(0)
 
@@ -352,7 +353,7 @@ def test_the_numbers_of_the_page() -> None:
 
 
 def test_seats_are_given_back() -> None:
-    places = Seats(4)
+    places = Admission(4)
     call = Call(account="a", account_kind=AccountKind.DEVELOPER)
 
     def visit() -> Visit:

@@ -14,7 +14,7 @@ from support.unixfs import build_file
 from bucketfs.dag import cid_from_text, cid_of, drive, edit_tree, multihash_of, reachable
 from bucketfs.errors import Corrupt
 from bucketfs.hub import HubServer
-from bucketfs.hub.gc import Collection, Roots, collect
+from bucketfs.hub.gc import GarbageCollector, Roots, collect
 from bucketfs.hub.store.blockstore import BlockStore
 from bucketfs.hub.store.packs import pack_path
 from bucketfs.types import Cid
@@ -75,15 +75,15 @@ def test_mark_and_sweep(store: BlockStore, clock: Clock) -> None:
     store.put_many(garbage)
     roots: Roots = {(root, None)}
     clock.pass_s(60)
-    done = Collection(store, lambda: roots, grace_s=3600).run()
+    done = GarbageCollector(store, lambda: roots, grace_s=3600).run()
     assert done.blocks_deleted == 0, "young blocks may belong to a push in progress"
     clock.pass_s(7200)
-    done = Collection(store, lambda: roots, grace_s=3600).run()
+    done = GarbageCollector(store, lambda: roots, grace_s=3600).run()
     assert (done.blocks_deleted, done.bytes_deleted) == (12, sum(map(len, garbage.values())))
     assert store.missing(list(garbage)) == list(garbage)
     assert store.get_many(list(needed)) == needed
     assert done.blocks_kept == len(needed) == store.figures().blocks
-    done = Collection(store, lambda: set(), grace_s=0).run()
+    done = GarbageCollector(store, lambda: set(), grace_s=0).run()
     assert store.figures().blocks == 0 and store.figures().pack_bytes == 0
 
 
@@ -93,14 +93,14 @@ def test_leases_protect(store: BlockStore, clock: Clock) -> None:
     clock.pass_s(10_000)
     assert store.missing(list(asked), b"asking") == []
     store.put_many(put, upload=b"putting")
-    Collection(store, lambda: set(), grace_s=0).run()
+    GarbageCollector(store, lambda: set(), grace_s=0).run()
     assert store.missing([*asked, *put, *loose]) == list(loose)
     store.release(b"putting")
     clock.pass_s(1)
-    Collection(store, lambda: set(), grace_s=0).run()
+    GarbageCollector(store, lambda: set(), grace_s=0).run()
     assert store.missing([*asked, *put]) == list(put)
     clock.pass_s(4000)
-    Collection(store, lambda: set(), grace_s=0).run()
+    GarbageCollector(store, lambda: set(), grace_s=0).run()
     assert store.missing(list(asked)) == list(asked), "a lease ends"
 
 
@@ -117,7 +117,7 @@ def test_a_root_that_comes_while_sweeping_is_walked(store: BlockStore, clock: Cl
         asked += 1
         return {(root, None)} if asked > 1 else set()
 
-    done = Collection(store, roots, grace_s=60).run()
+    done = GarbageCollector(store, roots, grace_s=60).run()
     assert done.blocks_deleted == 3
     assert store.get_many(list(needed)) == needed
 
@@ -133,7 +133,7 @@ def test_the_same_bytes_as_leaf_and_as_node(store: BlockStore, clock: Clock) -> 
     outer = drive(edit_tree(None, links), lambda cids: {cid: needed[cid] for cid in cids})
     store.put_many(needed | dict(outer.blocks))
     clock.pass_s(10_000)
-    Collection(store, lambda: {(copy.link.cid, None), (outer.link.cid, None)}, grace_s=0).run()
+    GarbageCollector(store, lambda: {(copy.link.cid, None), (outer.link.cid, None)}, grace_s=0).run()
     assert store.missing(list(needed)) == []
 
 
@@ -144,7 +144,7 @@ def test_nothing_is_deleted_when_a_tree_cannot_be_walked(store: BlockStore, cloc
     store.put_many({cid: data for cid, data in needed.items() if cid != directory} | garbage)
     clock.pass_s(10_000)
     with pytest.raises(Corrupt, match="nothing was collected"):
-        Collection(store, lambda: {(root, None)}, grace_s=0).run()
+        GarbageCollector(store, lambda: {(root, None)}, grace_s=0).run()
     assert store.missing(list(garbage)) == []
 
 
@@ -162,7 +162,7 @@ def test_packs_with_holes_are_rewritten(tmp_path: Path, clock: Clock) -> None:
     other = BlockStore(tmp_path, now_ns=clock)
     assert other.get_many(list(needed)) == needed
     clock.pass_s(10_000)
-    done = Collection(store, lambda: {(root, None)}, grace_s=0).run()
+    done = GarbageCollector(store, lambda: {(root, None)}, grace_s=0).run()
     assert done.packs_removed >= 1 and done.bytes_moved == 2 * LARGE
     assert store.figures().pack_bytes == 2 * LARGE
     assert not pack_path(tmp_path, 1).exists()
@@ -177,7 +177,7 @@ def test_a_pack_in_use_elsewhere_is_left_alone(tmp_path: Path, clock: Clock) -> 
     garbage = blocks_of(4, LARGE)
     writing.put_many(garbage)
     clock.pass_s(10_000)
-    done = Collection(collecting, lambda: set(), grace_s=0).run()
+    done = GarbageCollector(collecting, lambda: set(), grace_s=0).run()
     assert (done.blocks_deleted, done.packs_removed) == (4, 0)
     more = blocks_of(2, LARGE)
     writing.put_many(more)
@@ -198,7 +198,7 @@ def test_damage_does_not_spread(tmp_path: Path, clock: Clock) -> None:
         pack.seek(place.offset)
         pack.write(b"rot")
     clock.pass_s(10_000)
-    Collection(store, lambda: {(root, None)}, grace_s=0).run()
+    GarbageCollector(store, lambda: {(root, None)}, grace_s=0).run()
     with pytest.raises(Corrupt):
         store.get(leaf)
     assert store.missing(list(needed)) == [leaf]

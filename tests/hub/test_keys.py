@@ -14,7 +14,7 @@ from support.bucketuser import BucketUser, raised
 from support.keyring import USER, ApiKey, as_user, get_token, invalidate, make_key
 
 from bucketfs.hub import HubServer
-from bucketfs.hub.db.buckets import Metadata
+from bucketfs.hub.db.buckets import HubDatabase
 from bucketfs.hub.db.schema import sqlite_url
 from bucketfs.keys import Identity, make_token
 from bucketfs.wire import blocks_pb2, hub_pb2, threads_pb2, users_pb2
@@ -135,8 +135,8 @@ def test_a_listener_finds_out_what_another_process_ended(
     monkeypatch.setattr("bucketfs.hub.services.threads.ADMITTED_CHECK_S", 0.05)
     key = make_key(alice)
     stream = listening(with_key(caller, key), BucketUser.with_new_thread(alice).thread)
-    beside = Metadata(sqlite_url(hub_server.config.data))
-    beside.invalidate_key(key.key, hub_server.hub.metadata.key(key.key).owner)
+    beside = HubDatabase(sqlite_url(hub_server.config.data))
+    beside.invalidate_key(key.key, hub_server.hub.database.key(key.key).owner)
     beside.close()
     assert ending(stream) == GONE
 

@@ -29,10 +29,10 @@ from bucketfs.dag import (
 )
 from bucketfs.errors import BucketfsError, OverQuota
 from bucketfs.hub import HubConfig, HubServer, collect
-from bucketfs.hub.db.buckets import Metadata
-from bucketfs.hub.db.models import BucketRow, Limits, PathEntry, ThreadRow, Usage
+from bucketfs.hub.db.buckets import HubDatabase
+from bucketfs.hub.db.models import AccountLimits, AccountUsage, BucketRow, PathEntry, ThreadRow
 from bucketfs.hub.db.schema import sqlite_url
-from bucketfs.hub.store.upload_quota import Pledges
+from bucketfs.hub.store.upload_quota import UploadQuota
 from bucketfs.hub.trees.private import PrivateTree
 from bucketfs.hub.trees.public import WorkingSet
 from bucketfs.keys import Identity
@@ -175,7 +175,7 @@ def test_what_is_gone_is_given_back(server: HubServer, dora: Caller) -> None:
 
     def right() -> int:
         """Counted from what is stored."""
-        row = server.hub.metadata.bucket_by_key(key)
+        row = server.hub.database.bucket_by_key(key)
         store = server.hub.blockstore
         below = PrivateTree(WorkingSet(store), row.link_key or b"").reachable(row.root)
         return sum(len(store.get(cid)) for cid in below)
@@ -201,7 +201,7 @@ def test_the_collector_counts_anew(server: HubServer, dora: Caller) -> None:
     user = BucketUser.with_new_thread(dora)
     user.push(user.create().root.key, "f", bytes(1000))
     right = left(user).bytes_used
-    with server.hub.metadata._db.write() as connection:
+    with server.hub.database._db.write() as connection:
         connection.exec_driver_sql("UPDATE usage SET bytes = 77, threads = 0")
         connection.exec_driver_sql("UPDATE buckets SET size_bytes = 5")
     assert left(user).bytes_used == 77
@@ -219,7 +219,7 @@ def inner(number: int) -> Cid:
 
 def test_pledges() -> None:
     now = [0.0]
-    pledges = Pledges(100, now_s=lambda: now[0])
+    pledges = UploadQuota(100, now_s=lambda: now[0])
     pledges.add("a", b"1", {leaf(1): 60})
     pledges.add("b", b"1", {leaf(1): 60})
     with pytest.raises(OverQuota):
@@ -228,9 +228,9 @@ def test_pledges() -> None:
     pledges.add("a", b"2", {leaf(3): 40})
     now[0] = 4000.0
     pledges.add("a", b"3", {leaf(4): 100})
-    Pledges(0).add("a", b"1", {leaf(1): 1 << 31})
+    UploadQuota(0).add("a", b"1", {leaf(1): 1 << 31})
     # Nodes by themselves; what was refused counts for nothing.
-    pledges = Pledges(100)
+    pledges = UploadQuota(100)
     pledges.add("a", b"1", {leaf(1): 90, inner(1): 90})
     for more in ({leaf(2): 20}, {inner(2): 20}, {leaf(3): 10, inner(3): 20}):
         with pytest.raises(OverQuota):
@@ -241,7 +241,7 @@ def test_pledges() -> None:
 def test_very_many_tiny_blocks_take_no_other_accounts_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bucketfs.hub.store.upload_quota.ACCOUNT_NAMES_MAX", 2)
     monkeypatch.setattr("bucketfs.hub.store.upload_quota.NAMES_MAX", 3)
-    pledges = Pledges(100)
+    pledges = UploadQuota(100)
     pledges.add("flood", b"1", {leaf(number): 1 for number in range(10)})
     pledges.add("b", b"1", {leaf(20): 90})
     pledges.redeem("b", b"1", [leaf(20)])
@@ -251,7 +251,7 @@ def test_very_many_tiny_blocks_take_no_other_accounts_names(monkeypatch: pytest.
 def test_a_pledge_is_redeemed_by_what_it_was_made_for() -> None:
     """Not by a root that leads to something else, nor by one that leads to it for the second time, nor by making many uploads."""
     now = [0.0]
-    pledges = Pledges(100, now_s=lambda: now[0])
+    pledges = UploadQuota(100, now_s=lambda: now[0])
     pledges.add("a", b"1", {leaf(1): 50, leaf(2): 50})
     for cids in ([], [leaf(3), inner(1)], [leaf(1)], [leaf(1)]):
         pledges.redeem("a", b"1", cids)
@@ -333,36 +333,36 @@ def test_content_that_is_never_linked_is_pledged_too(server: HubServer, dora: Ca
 )
 @settings(max_examples=60, deadline=None)
 def test_the_running_count_is_the_sum(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Any, ...]]) -> None:
-    metadata = Metadata(sqlite_url(tmp_path_factory.mktemp("usage")))
-    limits = Limits(threads=3, buckets=3, bytes=100)
+    database = HubDatabase(sqlite_url(tmp_path_factory.mktemp("usage")))
+    limits = AccountLimits(threads=3, buckets=3, bytes=100)
     for what, number, *rest in steps:
         thread = ThreadId(b"\x01\x55%d" % number)
         try:
             if what == "thread":
-                metadata.create_thread(ThreadRow(thread, "user", "", "", "", True, b"", 1, rest[0]), limits)
+                database.create_thread(ThreadRow(thread, "user", "", "", "", True, b"", 1, rest[0]), limits)
             elif what == "bucket":
                 where = ThreadId(b"\x01\x55%d" % rest[0])
                 row = BucketRow(BucketKey(str(number)), where, "", "", 1, None, Cid(b"r"), {}, 1, 1, size_bytes=rest[1])
-                metadata.create_bucket(row, limits)
+                database.create_bucket(row, limits)
             elif what == "save":
-                row = metadata.bucket_by_key(str(number))
-                metadata.save_bucket(
+                row = database.bucket_by_key(str(number))
+                database.save_bucket(
                     BucketRow(*(getattr(row, name) for name in row.__slots__[:-1]), rest[0]), row.root, limits
                 )
             elif what == "remove":
-                metadata.delete_bucket(str(number))
+                database.delete_bucket(str(number))
             else:
-                metadata.delete_thread(thread)
+                database.delete_thread(thread)
         except BucketfsError:
             continue
     for account, realm in (("user", ""), ("app", "app")):
-        owned = {row.id for row in metadata.threads_of("user") if row.payer == account}
-        buckets = [row for row in metadata.buckets_of("user") if row.thread in owned]
-        assert {row.realm for row in metadata.threads_of("user") if row.id in owned} <= {realm}
+        owned = {row.id for row in database.threads_of("user") if row.payer == account}
+        buckets = [row for row in database.buckets_of("user") if row.thread in owned]
+        assert {row.realm for row in database.threads_of("user") if row.id in owned} <= {realm}
         size_bytes = sum(row.size_bytes for row in buckets)
-        assert metadata.usage(account) == Usage(len(owned), len(buckets), size_bytes)
+        assert database.usage(account) == AccountUsage(len(owned), len(buckets), size_bytes)
         assert len(owned) <= 3 and len(buckets) <= 3 and size_bytes <= 100
-    metadata.close()
+    database.close()
 
 
 # Databases of before
@@ -375,7 +375,7 @@ def test_a_database_of_the_first_layout_is_upgraded(server: HubServer, start_hub
     right = left(user).bytes_used
     users = make_key(dora, USER)
     app = BucketUser.with_new_thread(as_user(dora.using(x_textile_session="", **users.headers()), Identity.generate()))
-    with server.hub.metadata._db.write() as connection:
+    with server.hub.database._db.write() as connection:
         for statement in (
             "DROP INDEX threads_owner_realm_name",
             "ALTER TABLE threads DROP COLUMN realm",
@@ -389,24 +389,24 @@ def test_a_database_of_the_first_layout_is_upgraded(server: HubServer, start_hub
     again: HubServer = start_hub()
     user = user.beside(dial(again.address).using(**dora.headers))
     assert (left(user).bytes_used, left(user).buckets_used, left(user).threads_used) == (right, 1, 2)
-    assert again.hub.metadata.thread(ThreadId(app.thread)).payer == again.hub.metadata.thread(ThreadId(user.thread)).owner
+    assert again.hub.database.thread(ThreadId(app.thread)).payer == again.hub.database.thread(ThreadId(user.thread)).owner
     assert user.pull(key, "f") == bytes(1000)
 
 
-def test_of_each_bucket_one_revision_is_remembered(metadata: Metadata) -> None:
+def test_of_each_bucket_one_revision_is_remembered(database: HubDatabase) -> None:
     """A Hub that runs for months: what it knows by heart grows with its buckets, not with their changes."""
     thread = ThreadId(b"\x01\x55t")
-    metadata.create_thread(ThreadRow(thread, "user", "", "", "", True, b"", 1, ""), Limits())
+    database.create_thread(ThreadRow(thread, "user", "", "", "", True, b"", 1, ""), AccountLimits())
     row = BucketRow(BucketKey("b"), thread, "", "", 1, None, Cid(b"r"), {}, 1, 1)
-    metadata.create_bucket(row, Limits())
-    first = metadata.bucket_by_key("b")
+    database.create_bucket(row, AccountLimits())
+    first = database.bucket_by_key("b")
     for number in range(50):
-        row = metadata.bucket_by_key("b")
-        saved = metadata.save_bucket(replace(row, metadata={f"p{number}": PathEntry()}), row.root)
-        assert metadata.bucket_by_key("b").metadata.keys() == saved.metadata.keys() == {f"p{number}"}
-    assert len(metadata._cache) == 1 and metadata._cache.currsize == 2
+        row = database.bucket_by_key("b")
+        saved = database.save_bucket(replace(row, entries={f"p{number}": PathEntry()}), row.root)
+        assert database.bucket_by_key("b").entries.keys() == saved.entries.keys() == {f"p{number}"}
+    assert len(database._cache) == 1 and database._cache.currsize == 2
     # Who read an older one brings it back to nobody.
-    metadata._remember(first)
-    assert metadata.bucket_by_key("b").metadata.keys() == {"p49"}
-    metadata.delete_bucket("b")
-    assert len(metadata._cache) == 0
+    database._remember(first)
+    assert database.bucket_by_key("b").entries.keys() == {"p49"}
+    database.delete_bucket("b")
+    assert len(database._cache) == 0

@@ -197,10 +197,10 @@ def test_wrong_content_is_never_given_out(user: BucketUser, key: str, hub_server
     """A file linked under another key than the one it was sealed with reads as an error, not as noise."""
     event = user.push(key, "f", b"content")
     hub = hub_server.hub
-    row = hub.metadata.bucket(user.thread, key)  # type: ignore[arg-type]
+    row = hub.database.bucket(user.thread, key)  # type: ignore[arg-type]
     from dataclasses import replace
 
-    entry = replace(row.metadata[""], key=bytes(64))
-    hub.metadata.save_bucket(replace(row, metadata={**row.metadata, "": entry}), row.root)
+    entry = replace(row.entries[""], key=bytes(64))
+    hub.database.save_bucket(replace(row, entries={**row.entries, "": entry}), row.root)
     assert user.refused("PullPath", key=key, path="f") == (UNKNOWN, "message corrupt or incorrect password")
     assert event.path

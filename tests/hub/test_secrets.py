@@ -102,13 +102,13 @@ def test_no_secret_in_logs_and_errors(
     fails(lambda: bare.using(x_textile_api_key=loose.key).call(USERS, "ListThreads", ask))
     # A bug, with a traceback.
     with monkeypatch.context() as patch:
-        patch.setattr(server.hub.metadata, "threads_of", _bug)
+        patch.setattr(server.hub.database, "threads_of", _bug)
         fails(lambda: alice.call(USERS, "ListThreads", ask))
     alice.call(HUB, "Signout", hub_pb2.SignoutRequest())
 
     told = [everything_logged.text, *errors, repr(server.config), repr(server.hub), repr(account)]
-    told += [repr(row) for row in server.hub.metadata.keys(account.public_key)]
-    told += [repr(server.hub.metadata.account(account.public_key))]
+    told += [repr(row) for row in server.hub.database.keys(account.public_key)]
+    told += [repr(server.hub.database.account(account.public_key))]
     told += [str(record.args) for record in everything_logged.records]
     assert "ListThreads failed" in everything_logged.text, "the log was listened to"
     assert "SELECT" in everything_logged.text, "the database's too"
@@ -150,11 +150,11 @@ def use(client: Caller, secrets: dict[str, Any], server: HubServer) -> None:
     request = threads_pb2.FindRequest(dbID=user.thread, collectionName="buckets", queryJSON=b"{}")
     client.call(THREADS, "Find", request)
     user.blocks("Roots", blocks_pb2.RootsRequest())
-    row = server.hub.metadata.bucket_by_key(key)
+    row = server.hub.database.bucket_by_key(key)
     assert row.link_key is not None
     secrets[f"link key {key}"] = row.link_key
-    secrets.update((f"file key {key} {path}", entry.key) for path, entry in row.metadata.items() if entry.key)
-    secrets[f"thread key {key}"] = server.hub.metadata.thread(thread_from_text(user.root(key).thread)).key
+    secrets.update((f"file key {key} {path}", entry.key) for path, entry in row.entries.items() if entry.key)
+    secrets[f"thread key {key}"] = server.hub.database.thread(thread_from_text(user.root(key).thread)).key
     assert row.link_key.hex() not in repr(row)
 
 

@@ -26,10 +26,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from bucketfs import errors
 from bucketfs.hub import HubConfig, HubServer, serve
-from bucketfs.hub.db.buckets import Metadata
+from bucketfs.hub.address import Address
+from bucketfs.hub.db.buckets import HubDatabase
 from bucketfs.hub.db.models import BucketRow, PathEntry, ThreadRow
 from bucketfs.hub.db.schema import sqlite_url
-from bucketfs.hub.rpc.listen import Address
 from bucketfs.hub.rpc.service import Service
 from bucketfs.hub.rpc.status import Code, Status, status_of
 from bucketfs.hub.server import SERVICES
@@ -304,16 +304,16 @@ def test_a_bug_is_logged_once_and_without_secrets(prober: Any, caplog: pytest.Lo
 
 
 def test_the_database_keeps_secrets_out_of_its_errors(probed: HubServer) -> None:
-    probed.hub.metadata.close()
-    with probed.hub.metadata._db._engine.begin() as connection:
+    probed.hub.database.close()
+    with probed.hub.database._db._engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE sessions")
     with pytest.raises(Exception, match="no such table") as caught:
-        probed.hub.metadata.create_session("a-secret", "whose-account", 1)
+        probed.hub.database.create_session("a-secret", "whose-account", 1)
     assert "whose-account" not in str(caught.value)
 
 
 def test_configuration_shows_no_secrets() -> None:
-    config = HubConfig(Path("/x"), metadata_url="postgresql://u:password@h/d", confirm_secret="hubsession")
+    config = HubConfig(Path("/x"), database_url="postgresql://u:password@h/d", confirm_secret="hubsession")
     assert "password" not in repr(config)
     assert "hubsession" not in repr(config)
 
@@ -441,43 +441,43 @@ THREAD = ThreadRow(ThreadId(b"\x01\x55thread"), "me", "", "unnamed", "", True, b
 BUCKET = BucketRow(BucketKey("key"), THREAD.id, "me", "b", 1, None, Cid(b"r0"), {"": PathEntry(None, {"me": 3}, 1)}, 1, 1)
 
 
-def test_buckets_are_swapped_not_overwritten(metadata: Metadata) -> None:
+def test_buckets_are_swapped_not_overwritten(database: HubDatabase) -> None:
     with pytest.raises(errors.NotFound, match="thread not found"):
-        metadata.create_bucket(BUCKET)
-    metadata.create_thread(THREAD)
-    assert metadata.create_bucket(BUCKET) == metadata.bucket(THREAD.id, "key") == metadata.bucket_by_key("key")
+        database.create_bucket(BUCKET)
+    database.create_thread(THREAD)
+    assert database.create_bucket(BUCKET) == database.bucket(THREAD.id, "key") == database.bucket_by_key("key")
     with pytest.raises(errors.Exists):
-        metadata.create_bucket(BUCKET)
-    entries = {**BUCKET.metadata, "a": PathEntry(b"k", {}, 2), "b": PathEntry(None, {"*": 1}, 2)}
-    first = metadata.save_bucket(replace(BUCKET, root=Cid(b"r1"), metadata=entries), Cid(b"r0"))
-    assert first == metadata.bucket(THREAD.id, "key")
+        database.create_bucket(BUCKET)
+    entries = {**BUCKET.entries, "a": PathEntry(b"k", {}, 2), "b": PathEntry(None, {"*": 1}, 2)}
+    first = database.save_bucket(replace(BUCKET, root=Cid(b"r1"), entries=entries), Cid(b"r0"))
+    assert first == database.bucket(THREAD.id, "key")
     assert first.revision == 1
     with pytest.raises(errors.RootMoved):
-        metadata.save_bucket(replace(first, root=Cid(b"r2")), Cid(b"r0"))
+        database.save_bucket(replace(first, root=Cid(b"r2")), Cid(b"r0"))
     with pytest.raises(errors.RootMoved):  # the root is as expected, but the roles were read before another save
-        metadata.save_bucket(replace(BUCKET, root=Cid(b"r2")), Cid(b"r1"))
-    second = metadata.save_bucket(replace(first, metadata={"b": PathEntry(None, {"*": 2}, 3)}), Cid(b"r1"))
-    assert dict(metadata.bucket(THREAD.id, "key").metadata) == {"b": PathEntry(None, {"*": 2}, 3)} == dict(second.metadata)
-    assert metadata.buckets(THREAD.id) == metadata.buckets_of("me") == [second]
-    assert metadata.all_roots() == [b"r1"]
-    metadata.delete_bucket("key")
-    for act in (lambda: metadata.bucket(THREAD.id, "key"), lambda: metadata.delete_bucket("key")):
+        database.save_bucket(replace(BUCKET, root=Cid(b"r2")), Cid(b"r1"))
+    second = database.save_bucket(replace(first, entries={"b": PathEntry(None, {"*": 2}, 3)}), Cid(b"r1"))
+    assert dict(database.bucket(THREAD.id, "key").database) == {"b": PathEntry(None, {"*": 2}, 3)} == dict(second.database)
+    assert database.buckets(THREAD.id) == database.buckets_of("me") == [second]
+    assert database.all_roots() == [b"r1"]
+    database.delete_bucket("key")
+    for act in (lambda: database.bucket(THREAD.id, "key"), lambda: database.delete_bucket("key")):
         with pytest.raises(errors.NotFound, match="instance not found"):
             act()
     with pytest.raises(errors.NotFound):
-        metadata.save_bucket(second, Cid(b"r1"))
+        database.save_bucket(second, Cid(b"r1"))
 
 
-def test_of_many_swaps_at_once_one_wins(metadata: Metadata, tmp_path: Path) -> None:
+def test_of_many_swaps_at_once_one_wins(database: HubDatabase, tmp_path: Path) -> None:
     """Two hub processes over one database, eight threads each, all from the same root."""
-    metadata.create_thread(THREAD)
-    metadata.create_bucket(BUCKET)
-    other = Metadata(sqlite_url(tmp_path))
+    database.create_thread(THREAD)
+    database.create_bucket(BUCKET)
+    other = HubDatabase(sqlite_url(tmp_path))
 
     def swap(number: int) -> str:
-        store = (metadata, other)[number % 2]
+        store = (database, other)[number % 2]
         try:
-            store.save_bucket(replace(BUCKET, root=Cid(b"r%d" % number), metadata={str(number): PathEntry()}), Cid(b"r0"))
+            store.save_bucket(replace(BUCKET, root=Cid(b"r%d" % number), entries={str(number): PathEntry()}), Cid(b"r0"))
         except errors.RootMoved:
             return "moved"
         return f"r{number}"
@@ -485,15 +485,15 @@ def test_of_many_swaps_at_once_one_wins(metadata: Metadata, tmp_path: Path) -> N
     with ThreadPoolExecutor(16) as pool:
         outcomes = [outcome for outcome in pool.map(swap, range(1, 33)) if outcome != "moved"]
     assert len(outcomes) == 1
-    for store in (metadata, other):
+    for store in (database, other):
         row = store.bucket(THREAD.id, "key")
         assert [row.root.decode()] == outcomes
-        assert list(row.metadata) == [outcomes[0][1:]]
+        assert list(row.entries) == [outcomes[0][1:]]
     other.close()
 
 
-def test_a_newer_layout_is_refused(metadata: Metadata, tmp_path: Path) -> None:
-    with metadata._db.write() as connection:
+def test_a_newer_layout_is_refused(database: HubDatabase, tmp_path: Path) -> None:
+    with database._db.write() as connection:
         connection.exec_driver_sql("UPDATE settings SET value = X'3939' WHERE name = 'schema'")
     with pytest.raises(errors.Unsupported, match="layout 99"):
-        Metadata(sqlite_url(tmp_path))
+        HubDatabase(sqlite_url(tmp_path))

@@ -16,7 +16,7 @@ from bucketfs.dag import cid_of, cid_text, multibase_encode
 from bucketfs.errors import InvalidArgument
 from bucketfs.hub import HubServer
 from bucketfs.hub.db.models import BucketRow, PathEntry
-from bucketfs.hub.events import PENDING_MAX, Action, Feed
+from bucketfs.hub.events import PENDING_MAX, BucketAction, BucketEvents
 from bucketfs.hub.services import query
 from bucketfs.hub.services.threads import Tokens
 from bucketfs.keys import Identity, fresh_bucket_key, make_link_token, make_token, token_subject
@@ -179,11 +179,11 @@ def test_what_is_not_offered(alice: Any) -> None:
 def bucket(alice: Any, hub_server: HubServer) -> BucketRow:
     """A private bucket of alice, with one path that everybody may read."""
     new_db(alice, RAW_ID, "buckets")
-    owner = hub_server.hub.metadata.account_named("alice").account
+    owner = hub_server.hub.database.account_named("alice").account
     paths = {"": PathEntry(None, {owner: 3}, 5), "open": PathEntry(b"file key", {"*": 1}, 5), "it's": PathEntry(b"k", {}, 5)}
     key = fresh_bucket_key()
     row = BucketRow(key, ThreadId(RAW_ID), owner, "photos", 1, b"link key", ROOT, paths, 4, 5)
-    return hub_server.hub.metadata.create_bucket(row)
+    return hub_server.hub.database.create_bucket(row)
 
 
 def find_by_id(caller: Any, key: str, collection: str = "buckets", thread: bytes = RAW_ID) -> Any:
@@ -285,16 +285,16 @@ def test_listening(alice: Any, bob: Any, hub_server: HubServer, bucket: BucketRo
     mine, others = Listener(alice), Listener(bob)
     only_deletes = Listener(alice, pb.ListenRequest.Filter(action=pb.ListenRequest.Filter.DELETE))
     elsewhere = Listener(alice, pb.ListenRequest.Filter(collectionName="mine"), pb.ListenRequest.Filter(instanceID="x"))
-    saved = hub.metadata.save_bucket(replace(bucket, root=cid_of(b"new"), updated_at_ns=6), ROOT)
-    hub.feed.publish(saved.thread, saved.key, Action.SAVE)
+    saved = hub.database.save_bucket(replace(bucket, root=cid_of(b"new"), updated_at_ns=6), ROOT)
+    hub.events.publish(saved.thread, saved.key, BucketAction.SAVE)
     for listener, visible in ((mine, {"", "open", "it's"}), (others, {"open"})):
         action, key, instance = listener.next()
         assert (action, key, instance["path"]) == (1, bucket.key, f"/ipfs/{cid_text(cid_of(b'new'))}")
         assert set(instance["metadata"]) == visible
-    hub.metadata.delete_bucket(bucket.key)
-    hub.feed.publish(bucket.thread, bucket.key, Action.DELETE)
+    hub.database.delete_bucket(bucket.key)
+    hub.events.publish(bucket.thread, bucket.key, BucketAction.DELETE)
     assert mine.next() == only_deletes.next() == (2, bucket.key, None)
-    hub.feed.publish(bucket.thread, BucketKey("x"), Action.DELETE)
+    hub.events.publish(bucket.thread, BucketKey("x"), BucketAction.DELETE)
     assert elsewhere.next() == (2, "x", None)
     for listener in (mine, others, only_deletes, elsewhere):
         listener.stream.cancel()
@@ -309,7 +309,7 @@ def test_many_listeners_leave_the_workers_free(start_hub: Callable[..., HubServe
     alice = caller.using(x_textile_session=session)
     new_db(alice, RAW_ID)
     listeners = [Listener(alice) for _ in range(40)]
-    assert server.hub.feed.listeners() == 40
+    assert server.hub.events.listeners() == 40
     assert alice.call(HUB, "GetSessionInfo", hub_pb2.GetSessionInfoRequest()).username == "a"
     for listener in listeners[:39]:
         listener.stream.cancel()
@@ -317,34 +317,34 @@ def test_many_listeners_leave_the_workers_free(start_hub: Callable[..., HubServe
     with pytest.raises(grpc.RpcError) as caught:
         listeners[39].next()
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert server.hub.feed.listeners() == 0
+    assert server.hub.events.listeners() == 0
 
 
 def test_large_instances_are_cut(alice: Any, hub_server: HubServer, bucket: BucketRow) -> None:
     listener = Listener(alice)
-    many = {**bucket.metadata, **{f"{'long-name' * 10}/{n}": PathEntry(None, {}, n) for n in range(30_000)}}
-    hub_server.hub.metadata.save_bucket(replace(bucket, metadata=many), ROOT)
-    hub_server.hub.feed.publish(bucket.thread, bucket.key, Action.SAVE)
+    many = {**bucket.entries, **{f"{'long-name' * 10}/{n}": PathEntry(None, {}, n) for n in range(30_000)}}
+    hub_server.hub.database.save_bucket(replace(bucket, entries=many), ROOT)
+    hub_server.hub.events.publish(bucket.thread, bucket.key, BucketAction.SAVE)
     assert set(listener.next()[2]["metadata"]) == {""}
     listener.stream.cancel()
 
 
 def test_saves_nobody_picked_up_melt_into_one() -> None:
-    feed, thread = Feed(), ThreadId(b"t")
+    feed, thread = BucketEvents(), ThreadId(b"t")
     subscription = feed.subscribe(thread)
     one, two = BucketKey("one"), BucketKey("two")
     for key, action in (
-        (one, Action.CREATE),
-        (one, Action.SAVE),
-        (two, Action.SAVE),
-        (two, Action.SAVE),
-        (one, Action.DELETE),
-        (one, Action.SAVE),
+        (one, BucketAction.CREATE),
+        (one, BucketAction.SAVE),
+        (two, BucketAction.SAVE),
+        (two, BucketAction.SAVE),
+        (one, BucketAction.DELETE),
+        (one, BucketAction.SAVE),
     ):
         feed.publish(thread, key, action)
-    feed.publish(ThreadId(b"other"), one, Action.SAVE)
+    feed.publish(ThreadId(b"other"), one, BucketAction.SAVE)
     news = iter(subscription)
-    expected = [(one, Action.CREATE), (two, Action.SAVE), (one, Action.DELETE), (one, Action.SAVE)]
+    expected = [(one, BucketAction.CREATE), (two, BucketAction.SAVE), (one, BucketAction.DELETE), (one, BucketAction.SAVE)]
     assert [(change.key, change.action) for change in (next(news) for _ in expected)] == expected
     subscription.close()
     assert list(news) == []
@@ -352,10 +352,10 @@ def test_saves_nobody_picked_up_melt_into_one() -> None:
 
 
 def test_what_is_pending_is_bounded() -> None:
-    feed, thread = Feed(), ThreadId(b"t")
+    feed, thread = BucketEvents(), ThreadId(b"t")
     subscription = feed.subscribe(thread)
     for number in range(PENDING_MAX + 5):
-        feed.publish(thread, BucketKey(str(number)), Action.DELETE)
+        feed.publish(thread, BucketKey(str(number)), BucketAction.DELETE)
     assert next(iter(subscription)).key == "5"
     feed.close()
     assert list(feed.subscribe(thread)) == []

@@ -7,25 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 
 from bucketfs.dag import DAG_PB, PbLink, PbNode, cid_of, decode_pb, drive, edit_directory, encode_pb
-from bucketfs.hub.db.buckets import Metadata
+from bucketfs.hub.db.buckets import HubDatabase
 from bucketfs.hub.db.models import BucketRow
 from bucketfs.hub.db.schema import sqlite_url
 from bucketfs.hub.store.blockstore import BlockStore
 from bucketfs.types import Cid, Link
 
 
-def bucket_named(metadata: Metadata, name: str) -> BucketRow:
-    with metadata._db.read() as connection:
+def bucket_named(database: HubDatabase, name: str) -> BucketRow:
+    with database._db.read() as connection:
         rows = connection.exec_driver_sql("SELECT thread, key FROM buckets WHERE name = ?", (name,)).all()
     assert len(rows) == 1, rows
-    return metadata.bucket(rows[0].thread, rows[0].key)
+    return database.bucket(rows[0].thread, rows[0].key)
 
 
 def plant(data: Path, bucket: str, folder: bytes, names: Mapping[bytes, bytes]) -> None:
     """Adds files, by name and content, to a folder at the top of a bucket whose Hub (which may run) has its stores in ``data``."""
-    store, metadata = BlockStore(data / "blocks"), Metadata(sqlite_url(data))
+    store, database = BlockStore(data / "blocks"), HubDatabase(sqlite_url(data))
     try:
-        row = bucket_named(metadata, bucket)
+        row = bucket_named(database, bucket)
         top = decode_pb(store.get(row.root))
         at = next(link for link in top.links if link.name == folder)
         node = decode_pb(store.get(at.cid))
@@ -34,26 +34,26 @@ def plant(data: Path, bucket: str, folder: bytes, names: Mapping[bytes, bytes]) 
         made = {cid_of(block, DAG_PB): block, **{cid_of(content): content for content in names.values()}}
         new = Link(cid_of(block, DAG_PB), at.tsize + 1)
         tree = drive(edit_directory(row.root, {folder: new}), lambda cids: {cid: store.get(cid) for cid in cids})
-        _save(store, metadata, row, tree.link.cid, {**made, **tree.blocks})
+        _save(store, database, row, tree.link.cid, {**made, **tree.blocks})
     finally:
-        metadata.close()
+        database.close()
         store.close()
 
 
-def _save(store: BlockStore, metadata: Metadata, row: BucketRow, root: Cid, blocks: Mapping[Cid, bytes]) -> None:
+def _save(store: BlockStore, database: HubDatabase, row: BucketRow, root: Cid, blocks: Mapping[Cid, bytes]) -> None:
     store.put_many(blocks)
-    metadata.save_bucket(replace(row, root=root, updated_at_ns=row.updated_at_ns + 1), row.root)
+    database.save_bucket(replace(row, root=root, updated_at_ns=row.updated_at_ns + 1), row.root)
 
 
 def plant_tree(data: Path, bucket: str, name: bytes, link: Link, blocks: Mapping[Cid, bytes]) -> None:
     """Puts a tree at a name at the top of a bucket."""
-    store, metadata = BlockStore(data / "blocks"), Metadata(sqlite_url(data))
+    store, database = BlockStore(data / "blocks"), HubDatabase(sqlite_url(data))
     try:
-        row = bucket_named(metadata, bucket)
+        row = bucket_named(database, bucket)
         tree = drive(edit_directory(row.root, {name: link}), lambda cids: {cid: store.get(cid) for cid in cids})
-        _save(store, metadata, row, tree.link.cid, {**blocks, **tree.blocks})
+        _save(store, database, row, tree.link.cid, {**blocks, **tree.blocks})
     finally:
-        metadata.close()
+        database.close()
         store.close()
 
 
@@ -70,11 +70,11 @@ def lattice(content: bytes, levels: int, cid_version: int = 1) -> tuple[Link, di
 
 def names_in(data: Path, bucket: str, folder: bytes) -> list[bytes]:
     """The names of a folder at the top of a bucket, whatever they are."""
-    store, metadata = BlockStore(data / "blocks"), Metadata(sqlite_url(data))
+    store, database = BlockStore(data / "blocks"), HubDatabase(sqlite_url(data))
     try:
-        top = decode_pb(store.get(bucket_named(metadata, bucket).root))
+        top = decode_pb(store.get(bucket_named(database, bucket).root))
         at = next(link for link in top.links if link.name == folder)
         return [link.name for link in decode_pb(store.get(at.cid)).links]
     finally:
-        metadata.close()
+        database.close()
         store.close()

@@ -1,3 +1,42 @@
-"""The Hub's metadata database: schema, models, and one short transaction per method."""
+"""The Hub's database: schema, models, and one short transaction per method.
 
-__all__: list[str] = []
+`HubDatabase` is the way in; it hands out the rows of `models` as frozen values. `schema` draws the tables.
+This sub-room imports no other of the Hub.
+"""
+
+from bucketfs.hub.db.accounts import OWNER
+from bucketfs.hub.db.buckets import INSTANCE_NOT_FOUND, HubDatabase
+from bucketfs.hub.db.engine import Database
+from bucketfs.hub.db.models import (
+    BUCKET_VERSION,
+    AccountKind,
+    AccountLimits,
+    AccountRow,
+    AccountUsage,
+    BucketRow,
+    KeyRow,
+    PathEntry,
+    ThreadRow,
+)
+from bucketfs.hub.db.schema import sqlite_url
+from bucketfs.hub.db.usage import STORAGE, Accounting, refuse_growth
+
+__all__ = [
+    "BUCKET_VERSION",
+    "INSTANCE_NOT_FOUND",
+    "OWNER",
+    "STORAGE",
+    "AccountKind",
+    "AccountLimits",
+    "AccountRow",
+    "AccountUsage",
+    "Accounting",
+    "BucketRow",
+    "Database",
+    "HubDatabase",
+    "KeyRow",
+    "PathEntry",
+    "ThreadRow",
+    "refuse_growth",
+    "sqlite_url",
+]

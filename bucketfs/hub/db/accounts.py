@@ -13,15 +13,14 @@ import sqlalchemy as sa
 from bucketfs.errors import Denied, Exists, NotFound, Refused, Stale
 from bucketfs.hub.db import schema as tables
 from bucketfs.hub.db.engine import DUPLICATE_KEY, Database
-from bucketfs.hub.db.models import AccountRow, InviteRow, KeyRow, MemberRow, SessionRow
-from bucketfs.hub.rpc.call import AccountKind
+from bucketfs.hub.db.models import AccountKind, AccountRow, InviteRow, KeyRow, MemberRow, SessionRow
 from bucketfs.keys import KeyType
 
 OWNER = "owner"
 MEMBER = "member"
 
 
-class People:
+class AccountTable:
     """Accounts, members, sessions and invitations."""
 
     def __init__(self, database: Database) -> None:
@@ -247,7 +246,7 @@ class People:
             connection.execute(tables.members.insert().values(org=org, member=member, role=role, created_at_ns=now_ns))
 
 
-class Keys:
+class KeyTable:
     """API keys."""
 
     def __init__(self, database: Database) -> None:

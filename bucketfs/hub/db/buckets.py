@@ -1,8 +1,8 @@
 """A hub's metadata in SQL: the door to the tables, one short transaction per method.
 
-``Metadata`` may be used from any thread, and any number of processes may share one database. Methods block for the disk.
+``HubDatabase`` may be used from any thread, and any number of processes may share one database. Methods block for the disk.
 They raise the errors named at each; a database that fails raises SQLAlchemy's own, which nobody handles: the call ends with
-INTERNAL. Buckets and threads live here, accounts in people.py; every method is reached through ``Metadata``.
+INTERNAL. Buckets and threads live here, accounts in people.py; every method is reached through ``HubDatabase``.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from cachetools import LRUCache
 
 from bucketfs.errors import Exists, NotFound, RootMoved
 from bucketfs.hub.db import schema as tables
-from bucketfs.hub.db.accounts import Keys, People
+from bucketfs.hub.db.accounts import AccountTable, KeyTable
 from bucketfs.hub.db.engine import DUPLICATE_KEY, Database
-from bucketfs.hub.db.models import NO_LIMITS, BucketRow, Limits, PathEntry, ThreadRow, Usage
+from bucketfs.hub.db.models import NO_LIMITS, AccountLimits, AccountUsage, BucketRow, PathEntry, ThreadRow
 from bucketfs.hub.db.usage import Accounting, charge, payer_of
 from bucketfs.types import BucketKey, Cid, ThreadId
 
@@ -31,7 +31,7 @@ THREAD_NOT_FOUND = "thread not found"
 _PATHS_CACHED_MAX = 200_000
 
 
-class Buckets:
+class BucketTable:
     """Buckets and their path entries."""
 
     def __init__(self, database: Database) -> None:
@@ -73,7 +73,7 @@ class Buckets:
         with self._db.read() as connection:
             return [Cid(root) for root in connection.execute(sa.select(tables.buckets.c.root).distinct()).scalars()]
 
-    def create_bucket(self, row: BucketRow, limits: Limits = NO_LIMITS) -> BucketRow:
+    def create_bucket(self, row: BucketRow, limits: AccountLimits = NO_LIMITS) -> BucketRow:
         """Stores a new bucket.
 
         Raises Exists when the key is taken, NotFound when the thread is gone, OverQuota when its payer may have no more.
@@ -88,13 +88,13 @@ class Buckets:
                 is not None
             ):
                 raise Exists("can't create already existing instance")
-            charge(connection, payer, Usage(buckets=1, bytes=row.size_bytes), limits)
+            charge(connection, payer, AccountUsage(buckets=1, bytes=row.size_bytes), limits)
             values = {column.name: getattr(row, column.name) for column in tables.buckets.columns}
             connection.execute(tables.buckets.insert().values(values))
-            _save_paths(connection, row.key, {}, row.metadata)
+            _save_paths(connection, row.key, {}, row.entries)
         return row
 
-    def save_bucket(self, row: BucketRow, expected_root: Cid, limits: Limits = NO_LIMITS) -> BucketRow:
+    def save_bucket(self, row: BucketRow, expected_root: Cid, limits: AccountLimits = NO_LIMITS) -> BucketRow:
         """Stores a changed bucket and returns it as stored (``revision`` one higher).
 
         Raises RootMoved when the stored root is not ``expected_root`` or the bucket was saved since ``row`` was read,
@@ -108,7 +108,7 @@ class Buckets:
                 raise NotFound(INSTANCE_NOT_FOUND)
             if found.root != expected_root or found.revision != row.revision:
                 raise RootMoved(f"bucket {row.key} was changed in between")
-            before = self._row(connection, found).metadata
+            before = self._row(connection, found).entries
             values = {
                 "owner": row.owner,
                 "name": row.name,
@@ -123,10 +123,10 @@ class Buckets:
             where = (columns.key == row.key, columns.root == expected_root, columns.revision == row.revision)
             if connection.execute(tables.buckets.update().where(*where).values(values)).rowcount != 1:
                 raise RootMoved(f"bucket {row.key} was changed in between")
-            _save_paths(connection, row.key, before, row.metadata)
+            _save_paths(connection, row.key, before, row.entries)
             self._charge(connection, found, row.size_bytes, limits)
         # Remembered only now: a commit that failed must not leave its entries under a revision that another save will take.
-        saved = replace(row, revision=row.revision + 1, metadata=MappingProxyType(dict(row.metadata)))
+        saved = replace(row, revision=row.revision + 1, entries=MappingProxyType(dict(row.entries)))
         self._remember(saved)
         return saved
 
@@ -142,11 +142,11 @@ class Buckets:
         with self._cache_lock:
             self._cache.pop(key, None)
 
-    def _charge(self, connection: sa.Connection, before: Any, size_bytes: int, limits: Limits, gone: int = 0) -> None:
+    def _charge(self, connection: sa.Connection, before: Any, size_bytes: int, limits: AccountLimits, gone: int = 0) -> None:
         """The payer of a bucket has it with another size, or no more."""
         payer = payer_of(connection, before.thread)
         if payer is not None:
-            charge(connection, payer, Usage(0, -gone, size_bytes - max(before.size_bytes, 0)), limits)
+            charge(connection, payer, AccountUsage(0, -gone, size_bytes - max(before.size_bytes, 0)), limits)
 
     def _many(self, query: sa.Select[Any]) -> list[BucketRow]:
         with self._db.read() as connection:
@@ -166,7 +166,7 @@ class Buckets:
             version=found.version,
             link_key=found.link_key,
             root=Cid(found.root),
-            metadata=entries,
+            entries=entries,
             created_at_ns=found.created_at_ns,
             updated_at_ns=found.updated_at_ns,
             revision=found.revision,
@@ -181,17 +181,17 @@ class Buckets:
             # Somebody may have read an older one just before it was saved anew.
             if row.revision >= known:
                 self._cache.pop(row.key, None)
-                if len(row.metadata) < _PATHS_CACHED_MAX:
-                    self._cache[row.key] = row.revision, row.metadata
+                if len(row.entries) < _PATHS_CACHED_MAX:
+                    self._cache[row.key] = row.revision, row.entries
 
 
-class Threads:
+class ThreadTable:
     """Threads and who owns them."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def create_thread(self, row: ThreadRow, limits: Limits = NO_LIMITS) -> None:
+    def create_thread(self, row: ThreadRow, limits: AccountLimits = NO_LIMITS) -> None:
         """Stores a new thread.
 
         Raises Exists with the text clients look for when the owner has the name already (compared without case), Exists
@@ -208,7 +208,7 @@ class Threads:
             )
             if folded is not None and connection.execute(named).first() is not None:
                 raise Exists(f"{DUPLICATE_KEY}: thread name")
-            charge(connection, row.payer, Usage(threads=1), limits)
+            charge(connection, row.payer, AccountUsage(threads=1), limits)
             names = ("id", "owner", "name", "db_name", "api_key", "is_db", "key", "created_at_ns", "realm")
             values = {name: getattr(row, name) for name in names}
             connection.execute(tables.threads.insert().values(name_folded=folded, **values))
@@ -254,7 +254,7 @@ class Threads:
                 raise Exists("DB not empty (delete buckets first)")
             payer = payer_of(connection, thread)
             if payer is not None:
-                charge(connection, payer, Usage(threads=-1))
+                charge(connection, payer, AccountUsage(threads=-1))
             if connection.execute(tables.threads.delete().where(tables.threads.c.id == thread)).rowcount != 1:
                 raise NotFound(THREAD_NOT_FOUND)
 
@@ -309,15 +309,15 @@ def _thread(found: Any) -> ThreadRow:
     )
 
 
-class Metadata(Buckets, Threads, People, Keys, Accounting):
+class HubDatabase(BucketTable, ThreadTable, AccountTable, KeyTable, Accounting):
     """Everything a hub remembers besides blocks."""
 
     def __init__(self, url: str | sa.URL) -> None:
         database = Database(url)
-        Buckets.__init__(self, database)
-        Threads.__init__(self, database)
-        People.__init__(self, database)
-        Keys.__init__(self, database)
+        BucketTable.__init__(self, database)
+        ThreadTable.__init__(self, database)
+        AccountTable.__init__(self, database)
+        KeyTable.__init__(self, database)
         Accounting.__init__(self, database)
 
     def host_seed(self) -> bytes:

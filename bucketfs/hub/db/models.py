@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bucketfs.hub.rpc.call import AccountKind
 from bucketfs.keys import KeyType
 from bucketfs.types import BucketKey, Cid, ThreadId
 
 BUCKET_VERSION = 1
+
+
+class AccountKind(enum.Enum):
+    """What the acting account is. A USER is only the subject of a token: no account record needs to exist."""
+
+    NOBODY = "nobody"
+    DEVELOPER = "developer"
+    ORG = "org"
+    USER = "user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +42,7 @@ class BucketRow:
     version: int
     link_key: bytes | None = field(repr=False)
     root: Cid
-    metadata: Mapping[str, PathEntry] = field(repr=False)
+    entries: Mapping[str, PathEntry] = field(repr=False)
     created_at_ns: int
     updated_at_ns: int
     revision: int = 0
@@ -64,7 +73,7 @@ class AccountRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class AccountLimits:
     """The most that one account may have, its users together with itself. 0 is no limit."""
 
     threads: int = 0
@@ -72,11 +81,11 @@ class Limits:
     bytes: int = 0
 
 
-NO_LIMITS = Limits()
+NO_LIMITS = AccountLimits()
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class AccountUsage:
     """What an account has, its users together with itself; ``bytes`` is the sum of the sizes of the buckets."""
 
     threads: int = 0
@@ -96,7 +105,7 @@ class MemberRow:
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """An API key. ``threads`` is filled in by ``Metadata.keys`` only."""
+    """An API key. ``threads`` is filled in by ``HubDatabase.keys`` only."""
 
     key: str
     secret: str = field(repr=False)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from bucketfs.errors import Corrupt, NotFound, OverQuota
 from bucketfs.hub.db import schema as tables
 from bucketfs.hub.db.engine import Database
-from bucketfs.hub.db.models import NO_LIMITS, Limits, Usage
+from bucketfs.hub.db.models import NO_LIMITS, AccountLimits, AccountUsage
 from bucketfs.types import Cid, ThreadId
 
 STORAGE = "storage quota exhausted"
@@ -27,10 +27,10 @@ class Accounting:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def usage(self, account: str) -> Usage:
+    def usage(self, account: str) -> AccountUsage:
         """What an account has. One row is read."""
         with self._db.read() as connection:
-            return _usage(connection, account) or Usage()
+            return _usage(connection, account) or AccountUsage()
 
     def correct_usage(self, size_of: Callable[[Cid, bytes | None], int], *, all_buckets: bool = True) -> None:
         """Counts anew: the size of every bucket (or of those never counted) by ``size_of`` its root and link key,
@@ -65,7 +65,7 @@ def payer_of(connection: sa.Connection, thread: ThreadId) -> str | None:
     return None if found is None else found.realm or found.owner
 
 
-def charge(connection: sa.Connection, account: str, change: Usage, limits: Limits = NO_LIMITS) -> None:
+def charge(connection: sa.Connection, account: str, change: AccountUsage, limits: AccountLimits = NO_LIMITS) -> None:
     """Adds (or, negative, takes away). Raises OverQuota when what grows would pass its limit: shrinking is always allowed."""
     counts = tables.usage.c
     grown = [(name, getattr(change, name), getattr(limits, name)) for name in _FIELDS]
@@ -76,12 +76,12 @@ def charge(connection: sa.Connection, account: str, change: Usage, limits: Limit
     if connection.execute(tables.usage.update().where(counts.account == account, *fits).values(values)).rowcount == 1:
         return
     had = _usage(connection, account)
-    refuse_growth(had or Usage(), change, limits)
+    refuse_growth(had or AccountUsage(), change, limits)
     if had is None:
         connection.execute(tables.usage.insert().values(account=account, **{name: more for name, more, _ in grown}))
 
 
-def refuse_growth(had: Usage, change: Usage, limits: Limits) -> None:
+def refuse_growth(had: AccountUsage, change: AccountUsage, limits: AccountLimits) -> None:
     """Raises OverQuota, with the reason, when an account that has ``had`` may not have ``change`` more."""
     if limits.threads and 0 < change.threads > limits.threads - had.threads:
         raise OverQuota("number of threads per owner exceeds quota")
@@ -93,10 +93,10 @@ def refuse_growth(had: Usage, change: Usage, limits: Limits) -> None:
         )
 
 
-def _usage(connection: sa.Connection, account: str) -> Usage | None:
+def _usage(connection: sa.Connection, account: str) -> AccountUsage | None:
     counts = tables.usage.c
     found = connection.execute(sa.select(tables.usage).where(counts.account == account)).one_or_none()
-    return None if found is None else Usage(found.threads, found.buckets, found.bytes)
+    return None if found is None else AccountUsage(found.threads, found.buckets, found.bytes)
 
 
 def _count_anew(connection: sa.Connection) -> None:
@@ -111,11 +111,11 @@ def _count_anew(connection: sa.Connection) -> None:
         .select_from(tables.buckets.join(tables.threads, buckets.thread == threads.id))
         .group_by(payer)
     )
-    counted = {row.account: Usage(threads=row.n) for row in connection.execute(by_thread)}
+    counted = {row.account: AccountUsage(threads=row.n) for row in connection.execute(by_thread)}
     for row in connection.execute(by_bucket):
-        counted[row.account] = Usage(counted[row.account].threads, row.n, int(row.size))
+        counted[row.account] = AccountUsage(counted[row.account].threads, row.n, int(row.size))
     for account in known | counted.keys():
-        count = counted.get(account, Usage())
+        count = counted.get(account, AccountUsage())
         values = {"threads": count.threads, "buckets": count.buckets, "bytes": count.bytes}
         if account in known:
             connection.execute(tables.usage.update().where(usage.account == account).values(values))

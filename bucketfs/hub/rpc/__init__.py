@@ -1,3 +1,40 @@
-"""Where handlers meet gRPC: admission, authentication, status, and fair queueing of calls."""
+"""Where handlers meet gRPC: admission, authentication, status, and a fair order among the calls of many accounts.
 
-__all__: list[str] = []
+A handler gets a `Context` and returns a message or raises `Status`; it imports no grpc. Above `db` and `store`.
+"""
+
+from bucketfs.hub.rpc.authentication import (
+    HUB,
+    INSECURE_KEY,
+    SESSION_NS,
+    THREADS,
+    THREADS_NET,
+    USERS,
+    WARNING_TRAILER,
+    Authenticator,
+)
+from bucketfs.hub.rpc.call import Call, Context
+from bucketfs.hub.rpc.dispatch import Gate, in_pool
+from bucketfs.hub.rpc.listen import bind
+from bucketfs.hub.rpc.service import Service
+from bucketfs.hub.rpc.status import NON_FAST_FORWARD, Code, Status
+
+__all__ = [
+    "HUB",
+    "INSECURE_KEY",
+    "NON_FAST_FORWARD",
+    "SESSION_NS",
+    "THREADS",
+    "THREADS_NET",
+    "USERS",
+    "WARNING_TRAILER",
+    "Authenticator",
+    "Call",
+    "Code",
+    "Context",
+    "Gate",
+    "Service",
+    "Status",
+    "bind",
+    "in_pool",
+]

@@ -62,7 +62,7 @@ class Visit:
         return 0.0 if since_s is None else now_s - since_s
 
 
-class Seats:
+class Admission:
     """The seats of one kind of call. Thread-safe."""
 
     def __init__(self, seats: int) -> None:
@@ -123,7 +123,7 @@ class Seats:
 class Patience:
     """A thread that sends away who waits too long, or with a key that counts no more. ``start`` and ``stop`` once each."""
 
-    def __init__(self, *seats: Seats) -> None:
+    def __init__(self, *seats: Admission) -> None:
         self._seats = seats
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hub-patience", daemon=True)

@@ -14,9 +14,8 @@ from typing import Any
 
 from bucketfs.dag import multibase_decode
 from bucketfs.errors import InvalidArgument, NotFound
-from bucketfs.hub.db.buckets import Metadata
-from bucketfs.hub.db.models import AccountRow, KeyRow
-from bucketfs.hub.rpc.call import NOBODY, AccountKind, Call
+from bucketfs.hub.db import AccountKind, AccountRow, HubDatabase, KeyRow
+from bucketfs.hub.rpc.call import NOBODY, Call
 from bucketfs.hub.rpc.status import Code, Status
 from bucketfs.keys import (
     Identity,
@@ -103,7 +102,7 @@ THREAD_FIELDS: Mapping[str, tuple[str, frozenset[str]]] = {
 class Authenticator:
     """Turns metadata into a ``Call``. Blocks for the database; may be used from any thread."""
 
-    metadata: Metadata
+    database: HubDatabase
     host_key: Identity
     refuse_insecure_keys: bool = False
 
@@ -164,7 +163,7 @@ class Authenticator:
 
     def _check_owner(self, call: Call, thread: ThreadId, open_to_strangers: bool) -> None:
         try:
-            row = self.metadata.thread(thread)
+            row = self.database.thread(thread)
         except NotFound:
             row = None
         if row is not None and row.owner == call.account:
@@ -178,14 +177,14 @@ class Authenticator:
             raise Status(Code.PERMISSION_DENIED, "User does not own thread")
 
     def _by_session(self, session: str, org: str, now_ns: int) -> Call:
-        row = self.metadata.session(session)
+        row = self.database.session(session)
         if row is None:
             raise Status(Code.UNAUTHENTICATED, "Invalid session")
         if row.expires_at_ns < now_ns:
             raise Status(Code.UNAUTHENTICATED, "Expired session")
         # Written at most once a day: a write per call would cost a disk sync per call.
         if row.expires_at_ns < now_ns + SESSION_NS - _SESSION_STEP_NS:
-            self.metadata.extend_session(session, now_ns + SESSION_NS)
+            self.database.extend_session(session, now_ns + SESSION_NS)
         user = self._account(row.user, "User not found")
         acting = self._org_of(user, org) if org else user
         return _acting(acting, user=user.account, session=session)
@@ -193,16 +192,16 @@ class Authenticator:
     def _org_of(self, user: AccountRow, slug: str) -> AccountRow:
         refused = Status(Code.PERMISSION_DENIED, "User is not an org member")
         try:
-            org = self.metadata.account_named(slug)
+            org = self.database.account_named(slug)
         except NotFound:
             raise refused from None
-        if org.kind is not AccountKind.ORG or self.metadata.role_in(org.account, user.account) is None:
+        if org.kind is not AccountKind.ORG or self.database.role_in(org.account, user.account) is None:
             raise refused
         return org
 
     def _by_key(self, headers: Mapping[str, str], bearer: str | None, where: tuple[str, str], now_ns: int) -> Call:
         try:
-            key = self.metadata.key(headers["x-textile-api-key"])
+            key = self.database.key(headers["x-textile-api-key"])
         except NotFound:
             key = None
         if key is None or not key.valid:
@@ -258,7 +257,7 @@ class Authenticator:
 
     def _account(self, account: str, absent: str) -> AccountRow:
         try:
-            return self.metadata.account(account)
+            return self.database.account(account)
         except NotFound:
             raise Status(Code.NOT_FOUND, absent) from None
 

@@ -7,22 +7,13 @@ own.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from bucketfs.hub.db import AccountKind
 from bucketfs.keys import KeyType
 from bucketfs.types import ThreadId
-
-
-class AccountKind(enum.Enum):
-    """What the acting account is. A USER is only the subject of a token: no account record needs to exist."""
-
-    NOBODY = "nobody"
-    DEVELOPER = "developer"
-    ORG = "org"
-    USER = "user"
 
 
 @dataclass(frozen=True, slots=True)

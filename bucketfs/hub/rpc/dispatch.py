@@ -24,14 +24,14 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from bucketfs.hub.config import HubConfig
-from bucketfs.hub.rpc.admission import Patience, Seats, Visit
+from bucketfs.hub.rpc.admission import Admission, Patience, Visit
 from bucketfs.hub.rpc.authentication import THREADS, TIME_TRAILER, Authenticator, clock_text, headers_of
 from bucketfs.hub.rpc.call import Call, Context
-from bucketfs.hub.rpc.fair_queue import Turns
+from bucketfs.hub.rpc.fair_queue import FairQueue
 from bucketfs.hub.rpc.peers import peer_of
 from bucketfs.hub.rpc.service import Handler, Service
 from bucketfs.hub.rpc.status import Code, Status, status_of
-from bucketfs.hub.store.in_use import Inside
+from bucketfs.hub.store import InUse
 
 log = logging.getLogger("bucketfs.hub")
 
@@ -106,7 +106,7 @@ class _Pool(ThreadPoolExecutor):
     def __init__(self, seats: int, name: str, beside: int = 0) -> None:
         """``beside`` is for how many calls that have given back their seat there are threads."""
         super().__init__(seats + beside + SPARE_THREADS, thread_name_prefix=name)
-        self.seats = Seats(seats)
+        self.seats = Admission(seats)
 
 
 class Gate:
@@ -125,8 +125,8 @@ class Gate:
         self.singles = _Pool(config.singles_max, "hub-work", config.workers)
         self._streams = _Pool(config.streams_max, "hub-stream")
         self._waiters = _Pool(config.waiters_max, "hub-wait")
-        self._turns = Turns(config.workers)
-        self._inside = Inside("the hub")
+        self._turns = FairQueue(config.workers)
+        self._inside = InUse("the hub")
         self._patience = Patience(self.singles.seats, self._streams.seats, self._waiters.seats)
 
     def start(self) -> None:

@@ -20,7 +20,7 @@ _Caller = tuple[str, str]
 """Account and payer."""
 
 
-class Turns:
+class FairQueue:
     """So many calls at work at a time. Thread-safe."""
 
     def __init__(self, turns: int) -> None:

@@ -10,12 +10,18 @@ import bucketfs
 from bucketfs.errors import Denied, Exists, NotFound, Refused
 from bucketfs.hub import names
 from bucketfs.hub.context import Hub
-from bucketfs.hub.db.accounts import OWNER
-from bucketfs.hub.db.models import AccountRow, KeyRow
-from bucketfs.hub.rpc.authentication import HUB, INSECURE_KEY, SESSION_NS, WARNING_TRAILER
-from bucketfs.hub.rpc.call import AccountKind, Call, Context
-from bucketfs.hub.rpc.service import Service
-from bucketfs.hub.rpc.status import Code, Status
+from bucketfs.hub.db import OWNER, AccountKind, AccountRow, KeyRow
+from bucketfs.hub.rpc import (
+    HUB,
+    INSECURE_KEY,
+    SESSION_NS,
+    WARNING_TRAILER,
+    Call,
+    Code,
+    Context,
+    Service,
+    Status,
+)
 from bucketfs.keys import API_KEY_BYTES, API_SECRET_BYTES, SESSION_BYTES, Identity, KeyType, public_key_bytes, random_text
 from bucketfs.wire import hub_pb2 as pb
 
@@ -74,42 +80,42 @@ class Signing:
         return pb.SignupResponse(key=public_key_bytes(account), session=create_session(self.hub, account))
 
     def signin(self, request: Any, context: Context) -> Any:
-        account = self.hub.metadata.developer(request.username_or_email)
+        account = self.hub.database.developer(request.username_or_email)
         self.hub.confirmations.ask("sign-in", account.username, context)
         session = create_session(self.hub, account.account)
         return pb.SigninResponse(key=public_key_bytes(account.account), session=session)
 
     def signout(self, _request: Any, context: Context) -> Any:
         session = context.call.session
-        if session is None or not self.hub.metadata.delete_session(session):
+        if session is None or not self.hub.database.delete_session(session):
             raise Status(Code.NOT_FOUND, "session not found")
-        self.hub.feed.look_again()
+        self.hub.events.look_again()
         return pb.SignoutResponse()
 
     def session_info(self, _request: Any, context: Context) -> Any:
-        row = self.hub.metadata.account(developer_of(context.call))
+        row = self.hub.database.account(developer_of(context.call))
         return pb.GetSessionInfoResponse(key=public_key_bytes(row.account), username=row.username, email=row.email)
 
     def identity(self, _request: Any, context: Context) -> Any:
         account = account_of(context.call)
         if context.call.account_kind is AccountKind.ORG:
             raise Status(Code.PERMISSION_DENIED, NO_ORG_IDENTITY)
-        row = self.hub.metadata.account(account)
+        row = self.hub.database.account(account)
         return pb.GetIdentityResponse(identity=Identity(row.seed).private_bytes)
 
     def is_username_available(self, request: Any, _context: Context) -> Any:
         if not names.is_username(request.username):
             raise Status(Code.FAILED_PRECONDITION, names.USERNAME_TEXT)
-        if self.hub.metadata.name_taken(request.username):
+        if self.hub.database.name_taken(request.username):
             raise Status(Code.FAILED_PRECONDITION, f"username '{request.username}' is not available")
         return pb.IsUsernameAvailableResponse()
 
     def destroy(self, _request: Any, context: Context) -> Any:
         try:
-            self.hub.metadata.delete_account(developer_of(context.call))
+            self.hub.database.delete_account(developer_of(context.call))
         except Exists as error:
             raise Status(Code.FAILED_PRECONDITION, str(error)) from error
-        self.hub.feed.look_again()
+        self.hub.events.look_again()
         return pb.DestroyAccountResponse()
 
 
@@ -137,22 +143,22 @@ class KeyRing:
         if self.hub.config.refuse_insecure_keys:
             raise Status(Code.FAILED_PRECONDITION, "this hub refuses keys that need no signature: make a secure one")
         # Not the key: it alone is enough to act.
-        name = self.hub.metadata.account(owner).username
+        name = self.hub.database.account(owner).username
         self.hub.log.warning("%s makes a key that needs no signature: whoever sees it can use it", name)
         context.set_trailers({WARNING_TRAILER: INSECURE_KEY})
 
     def list(self, _request: Any, context: Context) -> Any:
-        return pb.ListKeysResponse(list=[_key_info(row) for row in self.hub.metadata.keys(account_of(context.call))])
+        return pb.ListKeysResponse(list=[_key_info(row) for row in self.hub.database.keys(account_of(context.call))])
 
     def invalidate(self, request: Any, context: Context) -> Any:
         owner = account_of(context.call)
         try:
-            self.hub.metadata.invalidate_key(request.key, owner)
+            self.hub.database.invalidate_key(request.key, owner)
         except NotFound as error:
             raise Status(Code.UNKNOWN, str(error)) from error
         except Denied as error:
             raise Status(Code.PERMISSION_DENIED, str(error)) from error
-        self.hub.feed.look_again()
+        self.hub.events.look_again()
         return pb.InvalidateKeyResponse()
 
 
@@ -183,28 +189,28 @@ class Orgs:
             org = _create(self.hub, AccountKind.ORG, slug, request.name, "", owner)
         except Exists as error:
             raise Status(Code.UNKNOWN, str(error)) from error
-        return pb.CreateOrgResponse(org_info=self._info(self.hub.metadata.account(org)))
+        return pb.CreateOrgResponse(org_info=self._info(self.hub.database.account(org)))
 
     def get(self, _request: Any, context: Context) -> Any:
         # An organization's own key may ask too (the original wants a developer): it has no other way to learn whose it is.
         account_of(context.call)
         if context.call.account_kind is not AccountKind.ORG:
             raise Status(Code.FAILED_PRECONDITION, "organization account required")
-        return pb.GetOrgResponse(org_info=self._info(self.hub.metadata.account(context.call.account)))
+        return pb.GetOrgResponse(org_info=self._info(self.hub.database.account(context.call.account)))
 
     def list(self, _request: Any, context: Context) -> Any:
-        orgs = self.hub.metadata.orgs_of(developer_of(context.call))
+        orgs = self.hub.database.orgs_of(developer_of(context.call))
         return pb.ListOrgsResponse(list=[self._info(org) for org in orgs])
 
     def remove(self, _request: Any, context: Context) -> Any:
         org, developer = self._org(context.call)
-        if self.hub.metadata.role_in(org, developer) != OWNER:
+        if self.hub.database.role_in(org, developer) != OWNER:
             raise Status(Code.PERMISSION_DENIED, "User must be an org owner")
         try:
-            self.hub.metadata.delete_account(org)
+            self.hub.database.delete_account(org)
         except Exists as error:
             raise Status(Code.FAILED_PRECONDITION, str(error)) from error
-        self.hub.feed.look_again()
+        self.hub.events.look_again()
         return pb.RemoveOrgResponse()
 
     def invite(self, request: Any, context: Context) -> Any:
@@ -212,8 +218,8 @@ class Orgs:
         if not names.is_email(request.email):
             raise Status(Code.FAILED_PRECONDITION, "Email address in not valid")
         token = random_text(SESSION_BYTES)
-        self.hub.metadata.create_invite(token, org, developer, request.email, time.time_ns() + INVITE_NS)
-        name = self.hub.metadata.account(org).name
+        self.hub.database.create_invite(token, org, developer, request.email, time.time_ns() + INVITE_NS)
+        name = self.hub.database.account(org).name
         self.hub.confirmations.announce(
             f"invitation of {request.email} to {name}: {self.hub.config.gateway_url}/consent/{token}"
         )
@@ -222,15 +228,15 @@ class Orgs:
     def leave(self, _request: Any, context: Context) -> Any:
         org, developer = self._org(context.call)
         try:
-            self.hub.metadata.leave_org(org, developer)
+            self.hub.database.leave_org(org, developer)
         except Refused as error:
             raise Status(Code.UNKNOWN, str(error)) from error
-        self.hub.feed.look_again()
+        self.hub.events.look_again()
         return pb.LeaveOrgResponse()
 
     def is_name_available(self, request: Any, _context: Context) -> Any:
         slug = names.slug_of(request.name)
-        if not slug or self.hub.metadata.name_taken(slug):
+        if not slug or self.hub.database.name_taken(slug):
             raise Status(Code.FAILED_PRECONDITION, f"the name '{request.name}' is already taken")
         return pb.IsOrgNameAvailableResponse(slug=slug, host=self.hub.config.gateway_url)
 
@@ -243,7 +249,7 @@ class Orgs:
     def _info(self, org: AccountRow) -> Any:
         members = [
             pb.OrgInfo.Member(key=public_key_bytes(account.account), username=account.username, role=member.role)
-            for member, account in self.hub.metadata.members(org.account)
+            for member, account in self.hub.database.members(org.account)
         ]
         return pb.OrgInfo(
             key=public_key_bytes(org.account),
@@ -276,14 +282,14 @@ def create_developer(hub: Hub, username: str, email: str) -> str:
         account = _create(hub, AccountKind.DEVELOPER, username, username, email, None)
     except Exists as error:
         raise Status(Code.FAILED_PRECONDITION, "Account exists") from error
-    hub.metadata.join_invited(account, email, time.time_ns())
+    hub.database.join_invited(account, email, time.time_ns())
     return account
 
 
 def create_session(hub: Hub, account: str) -> str:
     """A fresh session of a developer."""
     session = random_text(SESSION_BYTES)
-    hub.metadata.create_session(session, account, time.time_ns() + SESSION_NS)
+    hub.database.create_session(session, account, time.time_ns() + SESSION_NS)
     return session
 
 
@@ -297,7 +303,7 @@ def create_key(hub: Hub, owner: str, kind: KeyType, *, secure: bool) -> KeyRow:
         secure=secure,
         valid=True,
     )
-    hub.metadata.create_key(row, time.time_ns())
+    hub.database.create_key(row, time.time_ns())
     return row
 
 
@@ -313,7 +319,7 @@ def _create(hub: Hub, kind: AccountKind, username: str, name: str, email: str, o
         seed=identity.seed,
         created_at_ns=now_ns,
     )
-    hub.metadata.create_account(row, owner)
+    hub.database.create_account(row, owner)
     return row.account
 
 

@@ -12,14 +12,10 @@ from typing import Any
 from bucketfs.dag import DAG_PB, check_block, codec_of, drive, list_directory, node_info, parse_cid
 from bucketfs.errors import Corrupt, InvalidArgument, NotADirectory
 from bucketfs.hub.context import Hub
-from bucketfs.hub.rpc.authentication import INSECURE_KEY, WARNING_TRAILER
-from bucketfs.hub.rpc.call import Context
-from bucketfs.hub.rpc.service import Service
-from bucketfs.hub.rpc.status import Code, Status
-from bucketfs.hub.services.buckets.write import Desk
+from bucketfs.hub.rpc import INSECURE_KEY, WARNING_TRAILER, Code, Context, Service, Status
+from bucketfs.hub.services.buckets import BucketWriter
 from bucketfs.hub.services.swap_root import Swapping
-from bucketfs.hub.store.blockstore import BlockStore, Receiving
-from bucketfs.hub.store.counts import PutCounts
+from bucketfs.hub.store import BlockStore, Receiving, StoredCounts
 from bucketfs.types import Cid, Kind
 from bucketfs.wire import blocks_pb2 as pb
 from bucketfs.wire.blockmessage import BlockMessage
@@ -35,7 +31,7 @@ _BATCH = 256
 
 def service(hub: Hub) -> Service:
     """The service over these stores."""
-    blocks, swapping = Blocks(hub), Swapping(Desk(hub))
+    blocks, swapping = Blocks(hub), Swapping(BucketWriter(hub))
     return Service(
         NAME,
         {
@@ -54,7 +50,7 @@ class Blocks:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._pledges = hub.pledges
+        self._upload_quota = hub.upload_quota
 
     def get(self, request: Any, context: Context) -> Iterator[Any]:
         """``Get``: blocks in the order asked. A damaged one ends the call with DATA_LOSS."""
@@ -70,17 +66,17 @@ class Blocks:
     def missing(self, request: Any, context: Context) -> Any:
         """``Missing``: which are not here; those that are stay until the upload's lease ends."""
         upload = check_upload(request.upload)
-        self._pledges.renew(context.call.payer, upload)
+        self._upload_quota.renew(context.call.payer, upload)
         return pb.MissingReply(cids=self._hub.blockstore.missing([parse_cid(cid) for cid in request.cids], upload))
 
     def put(self, requests: Iterator[Any], context: Context) -> Any:
         """``Put``: each message is stored whole or not at all; the reply says that everything is durable."""
-        counts = PutCounts()
+        counts = StoredCounts()
         receivings: dict[bytes, Receiving] = {}
         for request in requests:
             upload = check_upload(request.upload)
             if upload not in receivings:
-                receivings[upload] = self._hub.blockstore.receive(upload, self._pledges.of(context.call.payer, upload))
+                receivings[upload] = self._hub.blockstore.receive(upload, self._upload_quota.of(context.call.payer, upload))
             blocks = _checked(request.blocks)
             counts += receivings[upload].put(blocks, verified=True)
         for receiving in receivings.values():
@@ -94,12 +90,12 @@ class Blocks:
 
     def roots(self, request: Any, context: Context) -> Any:
         """``Roots``: of every bucket in the threads of the acting account."""
-        call, metadata = context.call, self._hub.metadata
+        call, database = context.call, self._hub.database
         if not call.signed:
             # Everybody who mounts or looks at buckets makes this call.
             context.set_trailers({WARNING_TRAILER: INSECURE_KEY})
-        rows = metadata.buckets_of(call.account, call.realm)
-        limits, used = self._hub.config.limits, metadata.usage(call.payer)
+        rows = database.buckets_of(call.account, call.realm)
+        limits, used = self._hub.config.limits, database.usage(call.payer)
         return pb.RootsReply(
             buckets=[
                 pb.RootsReply.Bucket(

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from bucketfs.dag import cid_text
-from bucketfs.hub.db.models import BucketRow, PathEntry
+from bucketfs.hub.db import BucketRow, PathEntry
 
 COLLECTION = "buckets"
 
@@ -18,7 +18,7 @@ def instance_of(row: BucketRow) -> dict[str, Any]:
     if row.link_key is not None:
         instance["key"] = base64.b64encode(row.link_key).decode()
     instance["path"] = f"/ipfs/{cid_text(row.root)}"
-    instance["metadata"] = {path: _entry(entry) for path, entry in sorted(row.metadata.items())}
+    instance["metadata"] = {path: _entry(entry) for path, entry in sorted(row.entries.items())}
     instance["archives"] = {"current": {"cid": "", "deals": []}, "history": []}
     instance["created_at"] = row.created_at_ns
     instance["updated_at"] = row.updated_at_ns

@@ -21,17 +21,12 @@ from typing import Any
 from bucketfs.dag import DAG_PB, codec_of, compare, drive, new_blocks, node_info, parse_cid, reachable
 from bucketfs.errors import Corrupt, Denied, InvalidArgument, NotFound, RootMoved, TooLarge
 from bucketfs.hub import access
-from bucketfs.hub.db.models import BucketRow
-from bucketfs.hub.events import Action
-from bucketfs.hub.rpc.call import Context
-from bucketfs.hub.rpc.status import NON_FAST_FORWARD, Code, Status
-from bucketfs.hub.services.buckets.paths import SEED_REFUSED
-from bucketfs.hub.services.buckets.write import ATTEMPTS_MAX, Desk, may_all
-from bucketfs.hub.store.blockstore import BlockStore
-from bucketfs.hub.trees.entry_check import check_nodes
-from bucketfs.hub.trees.public import PublicTree, WorkingSet, total_size
-from bucketfs.hub.trees.root_diff import Touches, entries_after
-from bucketfs.hub.trees.size_check import SIZE_MAX, check_sizes
+from bucketfs.hub.db import BucketRow
+from bucketfs.hub.events import BucketAction
+from bucketfs.hub.rpc import NON_FAST_FORWARD, Code, Context, Status
+from bucketfs.hub.services.buckets import ATTEMPTS_MAX, SEED_REFUSED, BucketWriter, may_all
+from bucketfs.hub.store import BlockStore
+from bucketfs.hub.trees import SIZE_MAX, PublicTree, Touches, WorkingSet, check_nodes, check_sizes, entries_after, total_size
 from bucketfs.names import SEED
 from bucketfs.types import Cid, Kind, Link
 from bucketfs.wire import blocks_pb2 as pb
@@ -45,7 +40,7 @@ PRIVATE_REFUSED = "a private bucket is changed by path: the hub encrypts it, so 
 class Swapping:
     """The method."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: BucketWriter) -> None:
         self._desk = desk
 
     def swap_root(self, request: Any, context: Context) -> Any:
@@ -65,7 +60,7 @@ class Swapping:
             below = self._check_complete(context, expected, new, upload)
             after = self._planned(context, row, new)
             try:
-                saved = self._desk.hub.metadata.save_bucket(after, expected, self._desk.hub.config.limits)
+                saved = self._desk.hub.database.save_bucket(after, expected, self._desk.hub.config.limits)
             except RootMoved:
                 # Perhaps only roles changed; what is allowed is asked again then.
                 if attempt == ATTEMPTS_MAX - 1:
@@ -75,8 +70,8 @@ class Swapping:
             else:
                 break
         self._desk.hub.blockstore.release(upload)
-        self._desk.hub.pledges.redeem(context.call.payer, request.upload, below)
-        self._desk.hub.feed.publish(saved.thread, saved.key, Action.SAVE)
+        self._desk.hub.upload_quota.redeem(context.call.payer, request.upload, below)
+        self._desk.hub.events.publish(saved.thread, saved.key, BucketAction.SAVE)
         return pb.SwapRootReply(root=saved.root, updated_at=saved.updated_at_ns)
 
     def _check_complete(self, context: Context, expected: Cid, new: Cid, upload: bytes) -> set[Cid]:
@@ -127,7 +122,7 @@ class Swapping:
             self._desk.check_quota(row, size_bytes)
         now_ns = max(time.time_ns(), row.updated_at_ns + 1)
         entries = entries_after(row, top, now_ns, is_directory)
-        return replace(row, root=new, metadata=entries, updated_at_ns=now_ns, size_bytes=size_bytes)
+        return replace(row, root=new, entries=entries, updated_at_ns=now_ns, size_bytes=size_bytes)
 
 
 @dataclass(frozen=True, slots=True)

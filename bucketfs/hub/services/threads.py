@@ -19,13 +19,9 @@ from bucketfs.errors import Exists, InvalidArgument, NotFound
 from bucketfs.hub import names
 from bucketfs.hub.access import visible
 from bucketfs.hub.context import Hub
-from bucketfs.hub.db.buckets import INSTANCE_NOT_FOUND
-from bucketfs.hub.db.models import BucketRow, ThreadRow
-from bucketfs.hub.events import Action, Change
-from bucketfs.hub.rpc.authentication import THREADS, THREADS_NET
-from bucketfs.hub.rpc.call import Context
-from bucketfs.hub.rpc.service import Service
-from bucketfs.hub.rpc.status import Code, Status
+from bucketfs.hub.db import INSTANCE_NOT_FOUND, BucketRow, ThreadRow
+from bucketfs.hub.events import BucketAction, BucketEvent
+from bucketfs.hub.rpc import THREADS, THREADS_NET, Code, Context, Service, Status
 from bucketfs.hub.services import query
 from bucketfs.hub.services.instance import COLLECTION, instance_json, instance_of
 from bucketfs.keys import Identity, make_token, parse_public_key, parse_thread, public_key_text, verify_signature
@@ -47,7 +43,7 @@ INSTANCE_BYTES_MAX = 3 << 20
 
 def service(hub: Hub) -> Service:
     """``threads.pb`` over this hub."""
-    databases, tokens, collection = Databases(hub), Tokens(hub, threads_pb2), Collection(hub)
+    databases, tokens, collection = Databases(hub), Tokens(hub, threads_pb2), BucketsCollection(hub)
     return Service(
         THREADS,
         {
@@ -109,7 +105,7 @@ class Tokens:
 
     def _is_account(self, public_key: str) -> bool:
         try:
-            self.hub.metadata.account(public_key)
+            self.hub.database.account(public_key)
         except NotFound:
             return False
         return True
@@ -165,25 +161,25 @@ class Databases:
             realm=call.realm,
         )
         try:
-            self.hub.metadata.create_thread(row, self.hub.config.limits)
+            self.hub.database.create_thread(row, self.hub.config.limits)
         except Exists as error:
             raise Status(Code.UNKNOWN, str(error)) from error
         return pb.NewDBReply()
 
     def info(self, request: Any, _context: Context) -> Any:
-        row = self.hub.metadata.thread(parse_thread(request.dbID))
+        row = self.hub.database.thread(parse_thread(request.dbID))
         return pb.GetDBInfoReply(addrs=[_address(self.hub.host_key, row.id)], key=row.key, name=row.db_name)
 
     def delete(self, request: Any, _context: Context) -> Any:
         try:
-            self.hub.metadata.delete_thread(parse_thread(request.dbID))
+            self.hub.database.delete_thread(parse_thread(request.dbID))
         except Exists as error:
             raise Status(Code.FAILED_PRECONDITION, str(error)) from error
         return pb.DeleteDBReply()
 
 
 @dataclass(frozen=True, slots=True)
-class Collection:
+class BucketsCollection:
     """The ``buckets`` collection of a thread, through the caller's read filter.
 
     Who reads is who calls. The original takes the holder of a session or account key for nobody here, or for whoever a token in
@@ -194,13 +190,13 @@ class Collection:
 
     def has(self, request: Any, _context: Context) -> Any:
         thread = self._thread(request.dbID, request.collectionName)
-        known = {row.key for row in self.hub.metadata.buckets(thread)}
+        known = {row.key for row in self.hub.database.buckets(thread)}
         return pb.HasReply(exists=all(key in known for key in request.instanceIDs))
 
     def find(self, request: Any, context: Context) -> Any:
         thread = self._thread(request.dbID, request.collectionName)
         reader = context.call.writer
-        instances = [instance_of(visible(row, reader)) for row in self.hub.metadata.buckets(thread)]
+        instances = [instance_of(visible(row, reader)) for row in self.hub.database.buckets(thread)]
         try:
             found = query.select(request.queryJSON, instances)
         except InvalidArgument as error:
@@ -211,7 +207,7 @@ class Collection:
         thread = self._thread(request.dbID, request.collectionName)
         reader = context.call.writer
         try:
-            row = self.hub.metadata.bucket(thread, request.instanceID)
+            row = self.hub.database.bucket(thread, request.instanceID)
         except NotFound:
             raise Status(Code.UNKNOWN, INSTANCE_NOT_FOUND) from None
         return pb.FindByIDReply(instance=instance_json(instance_of(visible(row, reader))))
@@ -221,7 +217,7 @@ class Collection:
         thread = self._thread(request.dbID, COLLECTION)
         reader = context.call.writer
         wanted = _filter(request.filters)
-        subscription = self.hub.feed.subscribe(thread)
+        subscription = self.hub.events.subscribe(thread)
         try:
             if not context.on_end(subscription.close):
                 return
@@ -236,28 +232,28 @@ class Collection:
         if context.is_active():
             raise Status(Code.UNAVAILABLE, "the hub is stopping")
 
-    def _reply(self, change: Change, reader: str | None) -> Any:
+    def _reply(self, change: BucketEvent, reader: str | None) -> Any:
         reply = pb.ListenReply(collectionName=COLLECTION, instanceID=change.key, action=change.action.value)
-        if change.action is not Action.DELETE:
+        if change.action is not BucketAction.DELETE:
             try:
-                row = visible(self.hub.metadata.bucket(change.thread, change.key), reader)
+                row = visible(self.hub.database.bucket(change.thread, change.key), reader)
             except NotFound:
                 return None  # deleted since; that change comes next
             reply.instance = _bounded_json(row)
         return reply
 
     def _thread(self, data: bytes, collection: str) -> ThreadId:
-        thread = self.hub.metadata.thread(parse_thread(data)).id
+        thread = self.hub.database.thread(parse_thread(data)).id
         if collection != COLLECTION:
             raise Status(Code.NOT_FOUND, "collection not found")
         return thread
 
 
-def _filter(filters: Any) -> Callable[[Change], bool]:
+def _filter(filters: Any) -> Callable[[BucketEvent], bool]:
     """Whether any filter lets a change through. Filters number actions one higher than replies do; 0 is all of them."""
     rules = [(one.collectionName, one.instanceID, one.action) for one in filters]
 
-    def wanted(change: Change) -> bool:
+    def wanted(change: BucketEvent) -> bool:
         return not rules or any(
             collection in ("", COLLECTION) and key in ("", change.key) and action in (0, change.action.value + 1)
             for collection, key, action in rules
@@ -271,9 +267,7 @@ def _bounded_json(row: BucketRow) -> bytes:
     data = instance_json(instance_of(row))
     if len(data) <= INSTANCE_BYTES_MAX:
         return data
-    return instance_json(
-        instance_of(replace(row, metadata={path: entry for path, entry in row.metadata.items() if not path}))
-    )
+    return instance_json(instance_of(replace(row, entries={path: entry for path, entry in row.entries.items() if not path})))
 
 
 def _thread_key(given: bytes) -> bytes:

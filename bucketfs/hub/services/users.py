@@ -7,11 +7,8 @@ from typing import Any, NoReturn
 
 from bucketfs.errors import NotFound
 from bucketfs.hub.context import Hub
-from bucketfs.hub.db.models import ThreadRow
-from bucketfs.hub.rpc.authentication import USERS
-from bucketfs.hub.rpc.call import Context
-from bucketfs.hub.rpc.service import Service
-from bucketfs.hub.rpc.status import Code, Status
+from bucketfs.hub.db import ThreadRow
+from bucketfs.hub.rpc import USERS, Code, Context, Service, Status
 from bucketfs.wire import users_pb2 as pb
 
 
@@ -36,13 +33,13 @@ class Users:
         if not request.name:
             raise Status(Code.NOT_FOUND, "Thread not found")
         try:
-            return _thread(self.hub.metadata.thread_named(context.call.account, request.name, context.call.realm))
+            return _thread(self.hub.database.thread_named(context.call.account, request.name, context.call.realm))
         except NotFound as error:
             raise Status(Code.NOT_FOUND, "Thread not found") from error
 
     def list_threads(self, _request: Any, context: Context) -> Any:
         # The original lists a user's threads under all keys; but users of another owner's key are other users.
-        rows = self.hub.metadata.threads_of(context.call.account, context.call.realm)
+        rows = self.hub.database.threads_of(context.call.account, context.call.realm)
         return pb.ListThreadsResponse(list=[_thread(row) for row in rows])
 
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from bucketfs.disk import make_private_file
 from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, Unavailable, Unsupported
-from bucketfs.hub.store.in_use import Inside
+from bucketfs.hub.store.in_use import InUse
 
 APPLICATION_ID = 0x6266_7362  # "bfsb"
 FORMAT = 1
@@ -59,7 +59,7 @@ CREATE INDEX leases_upload ON leases (upload);
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PackPlace:
     """Where the bytes of a block are: a range of a pack, or (pack 0) a row of ``small``."""
 
     pack: int
@@ -68,10 +68,10 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StoredBlock:
     """What the index knows of a block; ``data`` for a small one."""
 
-    place: Place
+    place: PackPlace
     damaged: bool
     data: bytes | None
 
@@ -95,7 +95,7 @@ class BlockIndex:
         self._all_lock = threading.Lock()
         self._all: list[sqlite3.Connection] = []
         self._idle: list[sqlite3.Connection] = []
-        self._inside = Inside("the block store")
+        self._inside = InUse("the block store")
         # One writer at a time is SQLite's rule for all processes. In ours it is a lock, for SQLite waits by polling.
         self._write_lock = threading.Lock()
         make_private_file(path)
@@ -117,9 +117,9 @@ class BlockIndex:
 
     # Questions
 
-    def find(self, multihashes: Collection[bytes]) -> dict[bytes, Found]:
+    def find(self, multihashes: Collection[bytes]) -> dict[bytes, StoredBlock]:
         """Those that are known, damaged ones too."""
-        found: dict[bytes, Found] = {}
+        found: dict[bytes, StoredBlock] = {}
         for part in _parts(multihashes):
             marks = ",".join("?" * len(part))
             sql = (
@@ -127,7 +127,7 @@ class BlockIndex:
                 f" LEFT JOIN small s ON b.pack = 0 AND s.id = b.offset WHERE b.multihash IN ({marks})"
             )
             for multihash, pack, offset, size, damaged, row in self._read(sql, part):
-                found[multihash] = Found(Place(pack, offset, size), bool(damaged), row)
+                found[multihash] = StoredBlock(PackPlace(pack, offset, size), bool(damaged), row)
         return found
 
     def present(self, multihashes: Collection[bytes]) -> set[bytes]:
@@ -163,10 +163,10 @@ class BlockIndex:
         """Where the last block that a row places in this pack ends."""
         return int(self._read("SELECT coalesce(max(offset + size), 0) FROM blocks WHERE pack = ?", (pack,))[0][0])
 
-    def in_pack(self, pack: int) -> list[tuple[bytes, Place]]:
+    def in_pack(self, pack: int) -> list[tuple[bytes, PackPlace]]:
         """The blocks of a pack that are not damaged, in the order of the disk."""
         sql = "SELECT multihash, pack, offset, size FROM blocks WHERE pack = ? AND damaged = 0 ORDER BY offset"
-        return [(name, Place(number, offset, size)) for name, number, offset, size in self._read(sql, (pack,))]
+        return [(name, PackPlace(number, offset, size)) for name, number, offset, size in self._read(sql, (pack,))]
 
     def totals(self) -> tuple[int, int, int]:
         """Blocks, their bytes, and how many blocks are damaged."""
@@ -223,7 +223,7 @@ class BlockIndex:
                 self._quick.execute("DELETE FROM leases WHERE upload = ?", (expired,))
                 self._quick.execute("DELETE FROM uploads WHERE upload = ?", (expired,))
 
-    def mark_damaged(self, multihash: bytes, place: Place) -> None:
+    def mark_damaged(self, multihash: bytes, place: PackPlace) -> None:
         """The bytes at this place are not the block; unless it has moved meanwhile."""
         with self._inside.enter(), self._write_lock, _transaction(self._quick, "marking a damaged block"):
             self._quick.execute(
@@ -246,7 +246,7 @@ class BlockIndex:
         assert number is not None
         return number
 
-    def add(self, large: Sequence[tuple[bytes, Place]], small: Sequence[tuple[bytes, bytes]], now_ns: int) -> None:
+    def add(self, large: Sequence[tuple[bytes, PackPlace]], small: Sequence[tuple[bytes, bytes]], now_ns: int) -> None:
         """Blocks that were stored: places in packs already synced, and bytes of small ones. Those already known stay put."""
         with self.writing() as connection:
             names = [name for name, _ in large] + [name for name, _ in small]
@@ -261,7 +261,7 @@ class BlockIndex:
             rows += [(name, 0, number, len(data), now_ns) for number, (name, data) in enumerate(bodies, first)]
             connection.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, 0)", rows)
 
-    def move(self, moves: Iterable[tuple[bytes, Place, Place]]) -> None:
+    def move(self, moves: Iterable[tuple[bytes, PackPlace, PackPlace]]) -> None:
         """Blocks that were copied, and the copies synced: multihash, where it was, where it is. One that went or moved stays so."""
         with self.writing() as connection:
             connection.executemany(
@@ -366,16 +366,16 @@ def condemn_older(connection: sqlite3.Connection, multihashes: Iterable[bytes], 
     return condemned
 
 
-def delete_condemned(connection: sqlite3.Connection, multihashes: Iterable[bytes]) -> list[Place]:
+def delete_condemned(connection: sqlite3.Connection, multihashes: Iterable[bytes]) -> list[PackPlace]:
     """Deletes the rows of condemned blocks, but of those that were stored again meanwhile; where their bytes are."""
-    places: list[Place] = []
+    places: list[PackPlace] = []
     for part in _parts(list(multihashes)):
         marks = ",".join("?" * len(part))
         rows = connection.execute(
             f"SELECT multihash, pack, offset, size FROM blocks WHERE multihash IN ({marks}) AND damaged = 1", part
         ).fetchall()
         _delete(connection, [name for name, *_ in rows])
-        places += [Place(pack, offset, size) for _, pack, offset, size in rows]
+        places += [PackPlace(pack, offset, size) for _, pack, offset, size in rows]
     return places
 
 

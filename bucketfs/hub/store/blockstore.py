@@ -31,8 +31,8 @@ from typing import Protocol
 from bucketfs.dag import DAG_PB, codec_of, identity_block, multihash_of, verify
 from bucketfs.disk import make_private_folder
 from bucketfs.errors import BucketfsError, Corrupt, NoSpace, NotFound
-from bucketfs.hub.store.blockindex import BlockIndex, Found, Place
-from bucketfs.hub.store.counts import PutCounts, StoreFigures
+from bucketfs.hub.store.blockindex import BlockIndex, PackPlace, StoredBlock
+from bucketfs.hub.store.counts import StoredCounts, StoreFigures
 from bucketfs.hub.store.packs import PackReaders, PackWriter, disk_error, pack_path
 from bucketfs.types import Cid
 
@@ -54,7 +54,7 @@ ITERATED_AT_ONCE = 128
 class _Batch:
     """Blocks written but not yet durable. ``done`` is set when they are, or when ``error`` says why they never will be."""
 
-    large: dict[bytes, Place] = field(default_factory=dict)
+    large: dict[bytes, PackPlace] = field(default_factory=dict)
     small: dict[bytes, bytes] = field(default_factory=dict)
     writers: list[PackWriter] = field(default_factory=list)
     size_bytes: int = 0
@@ -70,7 +70,7 @@ def is_node(cid: Cid) -> bool:
     return codec_of(cid) == DAG_PB
 
 
-class Admission(Protocol):
+class UploadCheck(Protocol):
     """Who has a say in what is stored."""
 
     def admit(self, blocks: Mapping[Cid, int]) -> None:
@@ -185,7 +185,7 @@ class BlockStore:
         found = self._look_up(set(names.values()))
         return inline | {cid: found[name].place.size for cid, name in names.items() if name in found}
 
-    def read_checked(self, multihash: bytes, place: Place) -> bytes | None:
+    def read_checked(self, multihash: bytes, place: PackPlace) -> bytes | None:
         """The bytes at a place, for the collector; ``None`` (and marked) when they are not the block that belongs there."""
         data = self.readers.read(place.pack, place.offset, place.size)
         try:
@@ -195,17 +195,17 @@ class BlockStore:
             return None
         return data
 
-    def _look_up(self, names: Collection[bytes]) -> dict[bytes, Found]:
+    def _look_up(self, names: Collection[bytes]) -> dict[bytes, StoredBlock]:
         # Pending first: a batch that becomes durable in between is then found in the index, never in neither.
-        found: dict[bytes, Found] = {}
+        found: dict[bytes, StoredBlock] = {}
         for batch in (self._batch, self._flushing):
             if batch is None:
                 continue
             for name in names:
                 if name in batch.small:
-                    found[name] = Found(Place(0, 0, len(batch.small[name])), False, batch.small[name])
+                    found[name] = StoredBlock(PackPlace(0, 0, len(batch.small[name])), False, batch.small[name])
                 elif name in batch.large:
-                    found[name] = Found(batch.large[name], False, None)
+                    found[name] = StoredBlock(batch.large[name], False, None)
         found.update(self.index.find([name for name in names if name not in found]))
         return found
 
@@ -218,7 +218,7 @@ class BlockStore:
             batches = (self._batch, self._flushing)
             return {name for batch in batches if batch for name in names if batch.holds(name)}
 
-    def _bytes_at(self, cid: Cid, multihash: bytes, found: Found) -> bytes | None:
+    def _bytes_at(self, cid: Cid, multihash: bytes, found: StoredBlock) -> bytes | None:
         """Reads and checks. ``None`` when the collector took the block away meanwhile; Corrupt when its pack is gone."""
         if found.damaged:
             raise Corrupt(
@@ -249,7 +249,7 @@ class BlockStore:
 
     # Writing
 
-    def receive(self, upload: bytes = b"", admission: Admission | None = None) -> Receiving:
+    def receive(self, upload: bytes = b"", admission: UploadCheck | None = None) -> Receiving:
         """Begins a stream of batches for one upload; ``with`` it, and ``finish`` makes all of them durable. ``admission`` is asked
         before blocks are stored that are not here yet."""
         return Receiving(self, upload, admission)
@@ -261,7 +261,7 @@ class BlockStore:
         upload: bytes = b"",
         verified: bool = False,
         makes_room: bool = False,
-    ) -> PutCounts:
+    ) -> StoredCounts:
         """Stores blocks, durable on return. ``verified``: the caller made the CIDs from these bytes itself. ``makes_room``: a
         bucket becomes smaller by them, so that they may take what is kept free.
 
@@ -317,7 +317,7 @@ class BlockStore:
         pack = self._current_pack()
         offset = pack.append(list(large.values()))
         for name, data in large.items():
-            self._batch.large[name] = Place(pack.number, offset, len(data))
+            self._batch.large[name] = PackPlace(pack.number, offset, len(data))
             offset += len(data)
         if pack not in self._batch.writers:
             self._batch.writers.append(pack)
@@ -405,7 +405,7 @@ class BlockStore:
 class Receiving:
     """Batches of one upload on their way in. Used by one thread."""
 
-    def __init__(self, store: BlockStore, upload: bytes, admission: Admission | None = None) -> None:
+    def __init__(self, store: BlockStore, upload: bytes, admission: UploadCheck | None = None) -> None:
         self._store = store
         self._admission = admission
         # Without an upload of the client's the blocks need a lease as well, until a root holds them or the grace age does.
@@ -424,7 +424,7 @@ class Receiving:
         *,
         verified: bool = False,
         makes_room: bool = False,
-    ) -> PutCounts:
+    ) -> StoredCounts:
         """Stores a batch, whole or not at all. Raises Corrupt when a block is not what its CID says, NoSpace, DiskFailed."""
         pairs = list(blocks.items() if isinstance(blocks, Mapping) else blocks)
         if not verified:
@@ -438,7 +438,7 @@ class Receiving:
                 self._admission.take_back(new)
             raise
         self._batches.extend(batch for batch in batches if not any(batch is known for known in self._batches))
-        return PutCounts(len(pairs), stored, sum(len(data) for _, data in pairs), stored_bytes)
+        return StoredCounts(len(pairs), stored, sum(len(data) for _, data in pairs), stored_bytes)
 
     def _admitted(self, pairs: Sequence[tuple[Cid, bytes]]) -> Mapping[Cid, int]:
         """Those of the blocks that are not here, by their lengths, once they are admitted."""

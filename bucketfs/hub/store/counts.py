@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class PutCounts:
+class StoredCounts:
     """Blocks and bytes that came, and how many of them were new."""
 
     blocks_received: int = 0
@@ -14,8 +14,8 @@ class PutCounts:
     bytes_received: int = 0
     bytes_stored: int = 0
 
-    def __add__(self, other: PutCounts) -> PutCounts:
-        return PutCounts(
+    def __add__(self, other: StoredCounts) -> StoredCounts:
+        return StoredCounts(
             self.blocks_received + other.blocks_received,
             self.blocks_stored + other.blocks_stored,
             self.bytes_received + other.bytes_received,

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from bucketfs.errors import Unavailable
 
 
-class Inside:
+class InUse:
     """A door that can be shut. Thread-safe."""
 
     def __init__(self, what: str) -> None:

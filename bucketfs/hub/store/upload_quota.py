@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 from bucketfs.dag import DAG_PB, codec_of, multihash_of
 from bucketfs.errors import OverQuota
-from bucketfs.hub.db.usage import STORAGE
+from bucketfs.hub.db import STORAGE
 from bucketfs.hub.store.blockstore import LEASE_S
 from bucketfs.types import Cid
 
@@ -41,7 +41,7 @@ _THE_OLDEST = bytes(65)
 
 
 @dataclass(slots=True, eq=False)
-class _Pledge:
+class _Upload:
     """What one upload has sent: names and sizes of blocks side by side, and the sums, which count unnamed blocks too."""
 
     expires_s: float
@@ -59,15 +59,15 @@ class _Pledge:
 
 
 @dataclass(frozen=True, slots=True)
-class Pledger:
-    """An ``Admission`` (blockstore.py): the account of an upload pledges to link what is stored."""
+class QuotaCheck:
+    """An ``UploadCheck`` (blockstore.py): the account of an upload pledges to link what is stored."""
 
-    pledges: Pledges
+    pledges: UploadQuota
     account: str
     upload: bytes
 
     def admit(self, blocks: Mapping[Cid, int]) -> None:
-        """See ``Pledges.add``."""
+        """See ``UploadQuota.add``."""
         self.pledges.add(self.account, self.upload, blocks)
 
     def take_back(self, blocks: Iterable[Cid]) -> None:
@@ -75,19 +75,19 @@ class Pledger:
         self.pledges.redeem(self.account, self.upload, blocks)
 
 
-class Pledges:
+class UploadQuota:
     """Thread-safe. A limit of 0 is none."""
 
     def __init__(self, account_bytes_max: int, *, now_s: Callable[[], float] = time.monotonic) -> None:
         self._max = account_bytes_max
         self._now_s = now_s
         self._lock = threading.Lock()
-        self._pledged: dict[str, OrderedDict[bytes, _Pledge]] = {}
+        self._pledged: dict[str, OrderedDict[bytes, _Upload]] = {}
         self._names_count = 0
 
-    def of(self, account: str, upload: bytes) -> Pledger | None:
+    def of(self, account: str, upload: bytes) -> QuotaCheck | None:
         """What the block store asks before it stores something for an upload; ``None`` when there is no limit."""
-        return Pledger(self, account, upload) if self._max else None
+        return QuotaCheck(self, account, upload) if self._max else None
 
     def add(self, account: str, upload: bytes, blocks: Mapping[Cid, int]) -> None:
         """These blocks, by their lengths, are about to be stored. Raises OverQuota, and counts none of them, when the account could
@@ -131,12 +131,12 @@ class Pledges:
             if pledge is not None:
                 pledge.expires_s = self._now_s() + LEASE_S
 
-    def _find(self, account: str, upload: bytes) -> _Pledge | None:
+    def _find(self, account: str, upload: bytes) -> _Upload | None:
         mine = self._pledged.get(account)
         return None if mine is None else mine.get(upload)
 
-    def _note(self, mine: OrderedDict[bytes, _Pledge], upload: bytes, blocks: Mapping[Cid, int]) -> None:
-        pledge = mine.setdefault(upload, _Pledge(0.0))
+    def _note(self, mine: OrderedDict[bytes, _Upload], upload: bytes, blocks: Mapping[Cid, int]) -> None:
+        pledge = mine.setdefault(upload, _Upload(0.0))
         pledge.expires_s = self._now_s() + LEASE_S
         room = min(ACCOUNT_NAMES_MAX - sum(len(one.names) for one in mine.values()), NAMES_MAX - self._names_count)
         for cid, size_bytes in blocks.items():
@@ -150,7 +150,7 @@ class Pledges:
         if len(mine) > UPLOADS_MAX:
             self._merge_oldest(mine)
 
-    def _let_go(self, pledge: _Pledge, names: Collection[int]) -> None:
+    def _let_go(self, pledge: _Upload, names: Collection[int]) -> None:
         kept = [at for at, name in enumerate(pledge.names) if name not in names]
         if len(kept) == len(pledge.names):
             return
@@ -162,8 +162,8 @@ class Pledges:
         pledge.names = array("q", (pledge.names[at] for at in kept))
         pledge.sizes = array("I", (pledge.sizes[at] for at in kept))
 
-    def _merge_oldest(self, mine: OrderedDict[bytes, _Pledge]) -> None:
-        rest = mine.pop(_THE_OLDEST, None) or _Pledge(0.0)
+    def _merge_oldest(self, mine: OrderedDict[bytes, _Upload]) -> None:
+        rest = mine.pop(_THE_OLDEST, None) or _Upload(0.0)
         _, oldest = mine.popitem(last=False)
         self._names_count -= len(oldest.names)
         rest.expires_s = max(rest.expires_s, oldest.expires_s)

@@ -33,7 +33,7 @@ from bucketfs.dag import (
     reachable,
 )
 from bucketfs.errors import Corrupt, IsADirectory, NotADirectory, TooLarge
-from bucketfs.hub.store.blockstore import BlockStore
+from bucketfs.hub.store import BlockStore
 from bucketfs.hub.trees.crypt import DAMAGED, decrypt, decrypt_stream, encrypt
 from bucketfs.hub.trees.public import (
     FileWriter,

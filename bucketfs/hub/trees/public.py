@@ -31,7 +31,7 @@ from bucketfs.dag import (
     node_info,
 )
 from bucketfs.errors import BucketfsError, Corrupt, IsADirectory, NotADirectory, NotFound
-from bucketfs.hub.store.blockstore import Admission, BlockStore, Receiving
+from bucketfs.hub.store import BlockStore, Receiving, UploadCheck
 from bucketfs.hub.trees.crypt import Encryptor
 from bucketfs.types import Cid, Kind, Link, Steps
 
@@ -65,7 +65,7 @@ class WorkingSet:
         *,
         absent: type[BucketfsError] = Corrupt,
         check: Callable[[], None] = unchecked,
-        admission: Admission | None = None,
+        admission: UploadCheck | None = None,
     ) -> None:
         """``check`` is asked whenever blocks are wanted, and raises once the call has ended that all of this is done for.
         ``admission`` has a say in content that is made on the way."""

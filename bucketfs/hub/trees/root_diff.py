@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from bucketfs.dag import Comparison, Delta
-from bucketfs.hub.db.models import BucketRow, PathEntry
+from bucketfs.hub.db import BucketRow, PathEntry
 from bucketfs.roles import PathChange, lineage
 from bucketfs.types import Link
 
@@ -30,7 +30,7 @@ class Touches:
         self._top = comparison.top
         self._is_directory = is_directory
         self._kinds: dict[int, _Kinds] = {}
-        self._above = {above for place in row.metadata for above in list(lineage(place))[1:]}
+        self._above = {above for place in row.entries for above in list(lineage(place))[1:]}
         for delta in comparison.deltas:
             # Children come first.
             self._kinds[id(delta)] = self._kinds_of(delta)
@@ -46,7 +46,7 @@ class Touches:
                 yield path, PathChange.REPLACE
             for name, (old, new) in delta.whole.items():
                 at = _below(path, name)
-                yield from ((at, touch) for touch in self._whole(old, new, has_entry=at in self._row.metadata))
+                yield from ((at, touch) for touch in self._whole(old, new, has_entry=at in self._row.entries))
             waiting += [(_below(path, name), child) for name, (_, _, child) in delta.below.items()]
 
     def _kinds_of(self, delta: Delta) -> _Kinds:
@@ -87,8 +87,8 @@ def entries_after(row: BucketRow, top: Delta, now_ns: int, is_directory: IsDirec
     A changed file that has none gets one, as a file that is pushed by path does. Where a whole folder is new, and beyond
     ENTRIES_MAX, the nearest entry gets the time in its stead: it is what a listing shows of a path without one of its own.
     """
-    found = {place: _change_at(top, place) for place in row.metadata}
-    kept = {place: row.metadata[place] for place, what in found.items() if what is not _Found.GONE}
+    found = {place: _change_at(top, place) for place in row.entries}
+    kept = {place: row.entries[place] for place, what in found.items() if what is not _Found.GONE}
     late = {place for place in kept if found[place] is _Found.CHANGED}
     if top.count > ENTRIES_MAX:
         late |= {place for place in kept if found[place] is _Found.ABOVE}

@@ -13,17 +13,14 @@ from typing import Any
 
 from bucketfs.errors import InvalidArgument, NotFound, NotPermitted
 from bucketfs.hub import access
-from bucketfs.hub.db.models import BucketRow, PathEntry
-from bucketfs.hub.events import Action
-from bucketfs.hub.rpc.call import Context
-from bucketfs.hub.rpc.status import Code, Status
+from bucketfs.hub.db import BucketRow, PathEntry
+from bucketfs.hub.events import BucketAction
+from bucketfs.hub.rpc import Code, Context, Status
 from bucketfs.hub.services.buckets.messages import root_message
 from bucketfs.hub.services.buckets.new_roots import check_sealable, fetch_remote, with_new_seed
 from bucketfs.hub.services.buckets.paths import Path, file_key, path_text, removed, touched, write_path
-from bucketfs.hub.services.buckets.write import WRAPPED, BucketTree, Desk, Metadata, Plan, denied_as
-from bucketfs.hub.trees.crypt import new_key
-from bucketfs.hub.trees.private import PrivateTree
-from bucketfs.hub.trees.public import PathNotFound, total_size
+from bucketfs.hub.services.buckets.write import WRAPPED, BucketTree, BucketWriter, PathEntries, WritePlan, denied_as
+from bucketfs.hub.trees import PathNotFound, PrivateTree, new_key, total_size
 from bucketfs.keys import parse_public_key, public_key_text
 from bucketfs.roles import EVERYBODY, PathChange, Role
 from bucketfs.types import Link
@@ -33,7 +30,7 @@ from bucketfs.wire import buckets_pb2 as pb
 class Editing:
     """The methods."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: BucketWriter) -> None:
         self._desk = desk
 
     # SetPath
@@ -42,20 +39,20 @@ class Editing:
         """``SetPath``: an existing DAG at a path; at ``""`` it becomes the whole bucket, with a new seed."""
         path = _write_path(request.path, seed_allowed=True)
 
-        def plan(row: BucketRow, tree: BucketTree) -> Plan:
-            metadata = touched(row.metadata, [path], time.time_ns())
-            self._desk.check_write(context.call, row, metadata, self._desk.bare_files(context.call, row, tree, [path]))
-            return Plan(metadata, lambda: self._set(row, metadata, tree, path, request.cid))
+        def plan(row: BucketRow, tree: BucketTree) -> WritePlan:
+            entries = touched(row.entries, [path], time.time_ns())
+            self._desk.check_write(context.call, row, entries, self._desk.bare_files(context.call, row, tree, [path]))
+            return WritePlan(entries, lambda: self._set(row, entries, tree, path, request.cid))
 
         with denied_as():
             saved = self._desk.write(context.call, request.key, plan, check=context.check_active)
         return pb.SetPathResponse(pinned=saved.grown_bytes if saved else 0)
 
-    def _set(self, row: BucketRow, metadata: Metadata, tree: BucketTree, path: Path, cid_text: str) -> Link:
+    def _set(self, row: BucketRow, entries: PathEntries, tree: BucketTree, path: Path, cid_text: str) -> Link:
         remote = fetch_remote(self._desk, tree, cid_text)
 
         def key_of(place: Path) -> bytes | None:
-            return file_key(row, metadata, place)
+            return file_key(row, entries, place)
 
         check_sealable(self._desk, row, tree, remote)
         link = tree.bring_in(remote, key_of, path)
@@ -71,7 +68,7 @@ class Editing:
         """``MovePath``: rename, replace a file, or move into a directory."""
         source, target = _write_path(request.from_path), _write_path(request.to_path)
 
-        def plan(row: BucketRow, tree: BucketTree) -> Plan | None:
+        def plan(row: BucketRow, tree: BucketTree) -> WritePlan | None:
             if source == target:
                 return None
             if not source:
@@ -84,9 +81,9 @@ class Editing:
             if place[: len(source)] == source and not tree.is_directory(link.cid):
                 raise Status(Code.UNKNOWN, "not a directory")
             access.check_changes(row, [(path_text(source), PathChange.REMOVE)], context.call.writer)
-            metadata = touched(removed(row.metadata, source), [place], time.time_ns())
-            self._desk.check_write(context.call, row, metadata, self._desk.bare_files(context.call, row, tree, [place]))
-            return Plan(metadata, lambda: _move(row, metadata, tree, source, place, link))
+            entries = touched(removed(row.entries, source), [place], time.time_ns())
+            self._desk.check_write(context.call, row, entries, self._desk.bare_files(context.call, row, tree, [place]))
+            return WritePlan(entries, lambda: _move(row, entries, tree, source, place, link))
 
         with denied_as(WRAPPED):
             self._desk.write(context.call, request.key, plan, check=context.check_active)
@@ -112,7 +109,7 @@ class Editing:
         if not path:
             raise InvalidArgument("the root of a bucket cannot be removed; remove the bucket")
 
-        def plan(row: BucketRow, tree: BucketTree) -> Plan:
+        def plan(row: BucketRow, tree: BucketTree) -> WritePlan:
             self._desk.check_sight(context.call, row, path)
             try:
                 tree.find(row.root, path)
@@ -121,9 +118,9 @@ class Editing:
                 raise Status(Code.UNKNOWN, text) from error
             # Asked of the tree: entries alone show no removal of what has none.
             access.check_changes(row, [(path_text(path), PathChange.REMOVE)], context.call.writer)
-            metadata = removed(row.metadata, path)
-            self._desk.check_write(context.call, row, metadata)
-            return Plan(metadata, lambda: tree.edit(row.root, {path: None}))
+            entries = removed(row.entries, path)
+            self._desk.check_write(context.call, row, entries)
+            return WritePlan(entries, lambda: tree.edit(row.root, {path: None}))
 
         with denied_as():
             saved = self._desk.write(context.call, request.key, plan, expected=request.root, check=context.check_active)
@@ -137,10 +134,10 @@ class Editing:
         with denied_as():
             access.check_delete(row, context.call.writer)
         try:
-            self._desk.hub.metadata.delete_bucket(row.key)
+            self._desk.hub.database.delete_bucket(row.key)
         except NotFound as error:
             raise Status(Code.UNKNOWN, str(error)) from error
-        self._desk.hub.feed.publish(row.thread, row.key, Action.DELETE)
+        self._desk.hub.events.publish(row.thread, row.key, BucketAction.DELETE)
         return pb.RemoveResponse(pinned=-total_size(row.root, self._desk.tree(row).blocks.get(row.root)))
 
     # Roles
@@ -150,30 +147,30 @@ class Editing:
         path = _write_path(request.path)
         roles = _roles(request.roles)
 
-        def plan(row: BucketRow, tree: BucketTree) -> Plan | None:
+        def plan(row: BucketRow, tree: BucketTree) -> WritePlan | None:
             self._desk.check_sight(context.call, row, path)
             link = self._desk.find(row, tree, path)
             text = path_text(path)
-            entry = row.metadata.get(text, PathEntry())
+            entry = row.entries.get(text, PathEntry())
             merged = {who: role for who, role in {**entry.roles, **roles}.items() if role}
             if merged == dict(entry.roles):
                 return None
             key = new_key() if row.private and row.version else entry.key
-            metadata = {**row.metadata, text: replace(entry, key=key, roles=merged, updated_at_ns=time.time_ns())}
-            self._desk.check_write(context.call, row, metadata)
-            return Plan(metadata, lambda: _rekey(row, metadata, tree, path, link))
+            entries = {**row.entries, text: replace(entry, key=key, roles=merged, updated_at_ns=time.time_ns())}
+            self._desk.check_write(context.call, row, entries)
+            return WritePlan(entries, lambda: _rekey(row, entries, tree, path, link))
 
         with denied_as():
             saved = self._desk.write(context.call, request.key, plan, check=context.check_active)
         return pb.PushPathAccessRolesResponse(pinned=saved.grown_bytes if saved else 0)
 
 
-def _move(row: BucketRow, metadata: Metadata, tree: BucketTree, source: Path, place: Path, link: Link) -> Link:
+def _move(row: BucketRow, entries: PathEntries, tree: BucketTree, source: Path, place: Path, link: Link) -> Link:
     if isinstance(tree, PrivateTree):
         link = tree.rekey(
             link,
-            lambda below: file_key(row, row.metadata, source + below),
-            lambda below: file_key(row, metadata, place + below),
+            lambda below: file_key(row, row.entries, source + below),
+            lambda below: file_key(row, entries, place + below),
         )
     if place[: len(source)] == source:
         # Into itself: what it was comes to stand below its own name, and nothing else stays there.
@@ -181,11 +178,11 @@ def _move(row: BucketRow, metadata: Metadata, tree: BucketTree, source: Path, pl
     return tree.edit(row.root, {source: None, place: link})
 
 
-def _rekey(row: BucketRow, metadata: Metadata, tree: BucketTree, path: Path, link: Link) -> Link:
+def _rekey(row: BucketRow, entries: PathEntries, tree: BucketTree, path: Path, link: Link) -> Link:
     if not isinstance(tree, PrivateTree):
         return tree.find(row.root, ())
     fresh = tree.rekey(
-        link, lambda below: file_key(row, row.metadata, path + below), lambda below: file_key(row, metadata, path + below)
+        link, lambda below: file_key(row, row.entries, path + below), lambda below: file_key(row, entries, path + below)
     )
     return tree.edit(row.root, {path: fresh})
 

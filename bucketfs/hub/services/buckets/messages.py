@@ -9,10 +9,9 @@ from urllib.parse import quote, urlsplit
 from bucketfs.dag import cid_text
 from bucketfs.hub.access import nearest_entry
 from bucketfs.hub.config import HubConfig
-from bucketfs.hub.db.models import BucketRow, PathEntry
+from bucketfs.hub.db import BucketRow, PathEntry
 from bucketfs.hub.services.buckets.paths import Path, path_text
-from bucketfs.hub.trees.crypt import key_text
-from bucketfs.hub.trees.public import Item, Listing
+from bucketfs.hub.trees import Item, Listing, key_text
 from bucketfs.keys import Identity, make_link_token, thread_text
 from bucketfs.types import Cid
 from bucketfs.wire import buckets_pb2 as pb
@@ -54,22 +53,22 @@ def root_message(row: BucketRow, *, with_paths: bool = True) -> pb.Root:
         link_key=key_text(row.link_key),
         archives=pb.Archives(current=pb.Archive()),
     )
-    if "" in row.metadata:
-        _fill(message.metadata, row.metadata[""])
+    if "" in row.entries:
+        _fill(message.metadata, row.entries[""])
     if with_paths:
-        for path, entry in row.metadata.items():
+        for path, entry in row.entries.items():
             _fill(message.path_metadata[path], entry)
     return message
 
 
-def listing_message(listing: Listing, where: str, path: Path, metadata: Mapping[str, PathEntry] | None) -> pb.PathItem:
+def listing_message(listing: Listing, where: str, path: Path, entries: Mapping[str, PathEntry] | None) -> pb.PathItem:
     """A node and its children. ``where`` is the spelling of the tree's root, ``metadata`` that of a bucket."""
-    message = _item(listing.item, where, path, metadata)
-    message.items.extend(_item(child, where, (*path, child.name), metadata) for child in listing.children)
+    message = _item(listing.item, where, path, entries)
+    message.items.extend(_item(child, where, (*path, child.name), entries) for child in listing.children)
     return message
 
 
-def _item(item: Item, where: str, path: Path, metadata: Mapping[str, PathEntry] | None) -> pb.PathItem:
+def _item(item: Item, where: str, path: Path, entries: Mapping[str, PathEntry] | None) -> pb.PathItem:
     message = pb.PathItem(
         cid=cid_text(item.cid),
         name=item.name.decode(errors="replace"),
@@ -78,7 +77,7 @@ def _item(item: Item, where: str, path: Path, metadata: Mapping[str, PathEntry] 
         is_dir=item.is_directory,
         items_count=item.count,
     )
-    entry = nearest_entry(metadata, path_text(path)) if metadata is not None else None
+    entry = nearest_entry(entries, path_text(path)) if entries is not None else None
     if entry is not None:
         _fill(message.metadata, entry)
     return message

@@ -10,13 +10,10 @@ from dataclasses import dataclass
 
 from bucketfs.dag import check_unfolding, cid_from_text, cid_of, count_entries, empty_directory, reachable
 from bucketfs.errors import Corrupt, InvalidArgument, NotFound
-from bucketfs.hub.db.models import BucketRow
-from bucketfs.hub.rpc.status import Code, Status
-from bucketfs.hub.services.buckets.write import BucketTree, Desk
-from bucketfs.hub.trees.crypt import encrypt
-from bucketfs.hub.trees.entry_check import check_nodes
-from bucketfs.hub.trees.public import PublicTree, WorkingSet, total_size
-from bucketfs.hub.trees.size_check import SIZE_MAX, Scales, check_sizes
+from bucketfs.hub.db import BucketRow
+from bucketfs.hub.rpc import Code, Status
+from bucketfs.hub.services.buckets.write import BucketTree, BucketWriter
+from bucketfs.hub.trees import SIZE_MAX, PublicTree, Scales, WorkingSet, check_nodes, check_sizes, encrypt, total_size
 from bucketfs.names import SEED
 from bucketfs.types import Cid, Link
 
@@ -46,7 +43,7 @@ def with_new_seed(tree: BucketTree, root: Link, key: bytes | None) -> Seeded:
     return Seeded(link, seed, cid, len(stored))
 
 
-def fetch_remote(desk: Desk, tree: BucketTree, text: str, *, what: str = "invalid remote cid") -> Link:
+def fetch_remote(desk: BucketWriter, tree: BucketTree, text: str, *, what: str = "invalid remote cid") -> Link:
     """The DAG that a client names by the text of its CID: all of it must be on this hub, and where bytes are limited its links
     must tell the sizes that are there.
 
@@ -81,7 +78,7 @@ def fetch_remote(desk: Desk, tree: BucketTree, text: str, *, what: str = "invali
     return Link(cid, size_bytes)
 
 
-def check_sealable(desk: Desk, row: BucketRow, tree: BucketTree, link: Link, *, new: bool = False) -> None:
+def check_sealable(desk: BucketWriter, row: BucketRow, tree: BucketTree, link: Link, *, new: bool = False) -> None:
     """Refuse what a private bucket cannot take in, before any of it is encrypted: every path of it gets blocks of its own there,
     however many paths lead to one block in the clear.
 

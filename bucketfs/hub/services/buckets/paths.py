@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from bucketfs.errors import InvalidArgument, NotPermitted, Refused
-from bucketfs.hub.db.models import BucketRow, PathEntry
+from bucketfs.hub.db import BucketRow, PathEntry
 from bucketfs.names import SEED_NAME, check_name
 from bucketfs.roles import lineage
 
@@ -60,41 +60,41 @@ def path_text(path: Path) -> str:
     return b"/".join(path).decode()
 
 
-def file_key(row: BucketRow, metadata: Mapping[str, PathEntry], path: Path) -> bytes | None:
+def file_key(row: BucketRow, entries: Mapping[str, PathEntry], path: Path) -> bytes | None:
     """The key that encrypts the content of a file at this path: of the nearest entry that has one. ``None`` in the clear."""
     if not row.private:
         return None
     if not row.version:
         return row.link_key
     for place in lineage(path_text(path)):
-        entry = metadata.get(place)
+        entry = entries.get(place)
         if entry is not None and entry.key is not None:
             return entry.key
     return row.link_key
 
 
-def touched(metadata: Mapping[str, PathEntry], paths: Iterable[Path], now_ns: int) -> dict[str, PathEntry]:
+def touched(entries: Mapping[str, PathEntry], paths: Iterable[Path], now_ns: int) -> dict[str, PathEntry]:
     """The entries after a write to each of these paths.
 
     The path's own entry (a new one has no roles and no key) says when; entries below it are dropped, for what they spoke of is
     gone.
     """
     written = {path_text(path) for path in paths}
-    kept = _without_below(metadata, written)
+    kept = _without_below(entries, written)
     for place in written:
         kept[place] = replace(kept.get(place, PathEntry()), updated_at_ns=now_ns)
     return kept
 
 
-def removed(metadata: Mapping[str, PathEntry], path: Path) -> dict[str, PathEntry]:
+def removed(entries: Mapping[str, PathEntry], path: Path) -> dict[str, PathEntry]:
     """The entries after everything at a path went."""
     gone = path_text(path)
-    kept = _without_below(metadata, {gone})
+    kept = _without_below(entries, {gone})
     kept.pop(gone, None)
     return kept
 
 
-def _without_below(metadata: Mapping[str, PathEntry], paths: set[str]) -> dict[str, PathEntry]:
+def _without_below(entries: Mapping[str, PathEntry], paths: set[str]) -> dict[str, PathEntry]:
     """The entries without those below any of these paths.
 
     Those of the root and of the seed stay in any case: a new root keeps who may do what.
@@ -102,7 +102,7 @@ def _without_below(metadata: Mapping[str, PathEntry], paths: set[str]) -> dict[s
     if len(paths) <= _FEW:
         # Much faster than looking at every ancestor, and most writes are to one path.
         starts = tuple(f"{path}/" if path else "" for path in paths)
-        kept = {place: entry for place, entry in metadata.items() if not place.startswith(starts)}
+        kept = {place: entry for place, entry in entries.items() if not place.startswith(starts)}
     else:
-        kept = {place: entry for place, entry in metadata.items() if not any(up in paths for up in list(lineage(place))[1:])}
-    return kept | {place: metadata[place] for place in ("", SEED_NAME) if place in metadata}
+        kept = {place: entry for place, entry in entries.items() if not any(up in paths for up in list(lineage(place))[1:])}
+    return kept | {place: entries[place] for place in ("", SEED_NAME) if place in entries}

@@ -17,24 +17,22 @@ from typing import Any
 from bucketfs.dag import cid_text, reachable
 from bucketfs.errors import InvalidArgument, NotPermitted, Refused, Unavailable
 from bucketfs.hub import access
-from bucketfs.hub.db.models import BucketRow
-from bucketfs.hub.rpc.call import Context
-from bucketfs.hub.rpc.status import Code, Status
+from bucketfs.hub.db import BucketRow
+from bucketfs.hub.rpc import Code, Context, Status
 from bucketfs.hub.services.buckets.messages import root_message
 from bucketfs.hub.services.buckets.paths import Path, file_key, path_text, touched, write_path
 from bucketfs.hub.services.buckets.write import (
     WRAPPED,
     Allowance,
     BucketTree,
-    Desk,
-    Metadata,
-    Plan,
+    BucketWriter,
+    PathEntries,
     Saved,
+    WritePlan,
     denied_as,
     may_all,
 )
-from bucketfs.hub.trees.private import PrivateTree
-from bucketfs.hub.trees.public import FileWriter, WorkingSet, total_size
+from bucketfs.hub.trees import FileWriter, PrivateTree, WorkingSet, total_size
 from bucketfs.types import Cid, Link
 from bucketfs.wire import buckets_pb2 as pb
 
@@ -61,7 +59,7 @@ class _File:
 class Pushing:
     """The methods."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: BucketWriter) -> None:
         self._desk = desk
 
     def push_path(self, requests: Iterator[Any], context: Context) -> Iterator[Any]:
@@ -75,7 +73,7 @@ class Pushing:
         with denied_as():
             self.check(context, row, [path])
         upload = secrets.token_bytes(16)
-        key = file_key(row, row.metadata, path)
+        key = file_key(row, row.entries, path)
         with self._desk.receive(context.call, upload) as receiving:
             writer = FileWriter(receiving, key)
             allowance = Allowance(self._desk, row)
@@ -117,7 +115,7 @@ class Pushing:
         if not may_all(row, context.call.writer):
             tree = self._desk.tree(row, check=context.check_active)
             files = self._desk.bare_files(context.call, row, tree, paths)
-            self._desk.check_write(context.call, row, touched(row.metadata, paths, time.time_ns()), files)
+            self._desk.check_write(context.call, row, touched(row.entries, paths, time.time_ns()), files)
 
     def check_present(self, files: list[_File], upload: bytes) -> set[Cid]:
         """All blocks of these files. Raises Unavailable when some have been collected: a stream may outlive its lease."""
@@ -135,22 +133,22 @@ class Pushing:
         blocks = self.check_present(files, upload)
         paths = [file.path for file in files]
 
-        def plan(row: BucketRow, tree: BucketTree) -> Plan:
+        def plan(row: BucketRow, tree: BucketTree) -> WritePlan:
             self.check(context, row, paths)
-            metadata = touched(row.metadata, paths, time.time_ns())
-            return Plan(metadata, lambda: _edit(row, metadata, tree, files))
+            entries = touched(row.entries, paths, time.time_ns())
+            return WritePlan(entries, lambda: _edit(row, entries, tree, files))
 
         saved = self._desk.write(context.call, key, plan, expected=expected, upload=upload, check=context.check_active)
         assert saved is not None
-        self._desk.hub.pledges.redeem(context.call.payer, upload, blocks)
+        self._desk.hub.upload_quota.redeem(context.call.payer, upload, blocks)
         return saved
 
 
-def _edit(row: BucketRow, metadata: Metadata, tree: BucketTree, files: list[_File]) -> Link:
+def _edit(row: BucketRow, entries: PathEntries, tree: BucketTree, files: list[_File]) -> Link:
     changes: dict[Path, Link | None] = {}
     for file in files:
         link = file.link
-        key = file_key(row, metadata, file.path)
+        key = file_key(row, entries, file.path)
         if isinstance(tree, PrivateTree) and key != file.key:
             # Roles were granted between receiving and linking, and with them the place got another key.
             link = tree.write(tree.read(link.cid, file.key), key)
@@ -165,7 +163,7 @@ class _PushPaths:
     queued up meanwhile in one edit, and answers for each file with a root that has it.
     """
 
-    def __init__(self, pushing: Pushing, desk: Desk, context: Context, header: Any, row: BucketRow) -> None:
+    def __init__(self, pushing: Pushing, desk: BucketWriter, context: Context, header: Any, row: BucketRow) -> None:
         self._pushing = pushing
         self._desk = desk
         self._context = context
@@ -235,9 +233,9 @@ class _PushPaths:
         for file in files:
             self._note(file)
         interim = replace(self._row, root=self._root)
-        is_large = len(self._row.metadata) + len(self._linked) > PATHS_SHOWN_MAX
+        is_large = len(self._row.entries) + len(self._linked) > PATHS_SHOWN_MAX
         if not is_large:
-            interim = replace(interim, metadata=touched(self._row.metadata, self._linked, time.time_ns()))
+            interim = replace(interim, entries=touched(self._row.entries, self._linked, time.time_ns()))
         root = root_message(access.visible(interim, self._context.call.writer), with_paths=not is_large)
         for file in files:
             yield pb.PushPathsResponse(
@@ -259,17 +257,17 @@ class _PushPaths:
         self._receiving.finish()
         blocks = self._pushing.check_present(files, self._upload)
 
-        def plan(row: BucketRow, tree: BucketTree) -> Plan:
+        def plan(row: BucketRow, tree: BucketTree) -> WritePlan:
             paths = [file.path for file in files]
-            metadata = touched(row.metadata, paths, time.time_ns())
+            entries = touched(row.entries, paths, time.time_ns())
             if (row.root, row.revision) == (self._row.root, self._row.revision):
                 # Nothing happened in between: the root that was answered last is the one to save.
-                return Plan(metadata, lambda: self._hand_over(interim, tree))
+                return WritePlan(entries, lambda: self._hand_over(interim, tree))
             self._pushing.check(self._context, row, paths)
-            return Plan(metadata, lambda: _edit(row, metadata, tree, files))
+            return WritePlan(entries, lambda: _edit(row, entries, tree, files))
 
         self._desk.write(self._context.call, self._header.key, plan, expected=self._header.root, upload=self._upload)
-        self._desk.hub.pledges.redeem(self._context.call.payer, self._upload, blocks)
+        self._desk.hub.upload_quota.redeem(self._context.call.payer, self._upload, blocks)
 
     def _hand_over(self, interim: BucketTree, tree: BucketTree) -> Link:
         tree.blocks = interim.blocks
@@ -302,7 +300,7 @@ class _PushPaths:
             if name.removeprefix("/") not in self._announced:
                 with denied_as("enqueueing file: " + WRAPPED):
                     self._pushing.check(self._context, self._row, [path])
-            key = file_key(self._row, self._row.metadata, path)
+            key = file_key(self._row, self._row.entries, path)
             few = {} if len(writers) < _OPEN_FEW else {"leaves_at_once": 1}
             writers[name] = (path, key, FileWriter(self._receiving, key, **few))
         path, key, writer = writers[name]

@@ -9,8 +9,7 @@ from typing import Any
 from bucketfs.dag import cid_from_text
 from bucketfs.errors import Corrupt, InvalidArgument, IsADirectory, NotFound
 from bucketfs.hub import access
-from bucketfs.hub.rpc.call import Context
-from bucketfs.hub.rpc.status import Code, Status
+from bucketfs.hub.rpc import Code, Context, Status
 from bucketfs.hub.services.buckets.messages import (
     entry_message,
     link_token,
@@ -20,9 +19,8 @@ from bucketfs.hub.services.buckets.messages import (
     root_path,
 )
 from bucketfs.hub.services.buckets.paths import SEED_REFUSED, Path, file_key, path_text, read_path
-from bucketfs.hub.services.buckets.write import Desk
-from bucketfs.hub.trees.crypt import DAMAGED
-from bucketfs.hub.trees.public import PathNotFound, PublicTree, WorkingSet
+from bucketfs.hub.services.buckets.write import BucketWriter
+from bucketfs.hub.trees import DAMAGED, PathNotFound, PublicTree, WorkingSet
 from bucketfs.names import SEED_NAME
 from bucketfs.types import Cid
 from bucketfs.wire import buckets_pb2 as pb
@@ -34,16 +32,16 @@ CHUNK_MAX = 32768
 class Reading:
     """The methods."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: BucketWriter) -> None:
         self._desk = desk
 
     def list_buckets(self, request: Any, context: Context) -> Any:
         """``List``: the buckets of the thread, as the caller may see them."""
         thread = self._desk.thread(context.call)
-        metadata = self._desk.hub.metadata
-        metadata.thread(thread)
+        database = self._desk.hub.database
+        database.thread(thread)
         return pb.ListResponse(
-            roots=[root_message(access.visible(row, context.call.writer)) for row in metadata.buckets(thread)]
+            roots=[root_message(access.visible(row, context.call.writer)) for row in database.buckets(thread)]
         )
 
     def root(self, request: Any, context: Context) -> Any:
@@ -68,7 +66,7 @@ class Reading:
         link = self._desk.find_readable(context.call, row, tree, path)
         name = path[-1] if path else row.name.encode()
         seen = access.visible(row, context.call.writer)
-        item = listing_message(tree.listing(link, name), root_path(row.root), path, seen.metadata)
+        item = listing_message(tree.listing(link, name), root_path(row.root), path, seen.entries)
         return pb.ListPathResponse(item=item, root=root_message(seen))
 
     def list_ipfs_path(self, request: Any, context: Context) -> Any:
@@ -84,7 +82,7 @@ class Reading:
         path = read_path(request.path)
         tree = self._desk.tree(row, check=context.check_active)
         link = self._desk.find_readable(context.call, row, tree, path)
-        key = file_key(row, row.metadata, path)
+        key = file_key(row, row.entries, path)
         for chunk in _chunks(_content(tree.read(link.cid, key) if not tree.is_directory(link.cid) else None)):
             yield pb.PullPathResponse(chunk=chunk)
 
@@ -101,7 +99,7 @@ class Reading:
         path = read_path(request.path)
         _refuse_seed(path)
         self._desk.find_readable(context.call, row, self._desk.tree(row, check=context.check_active), path)
-        entry = access.nearest_entry(access.visible(row, context.call.writer).metadata, path_text(path))
+        entry = access.nearest_entry(access.visible(row, context.call.writer).entries, path_text(path))
         return pb.PullPathAccessRolesResponse(roles=entry_message(entry).roles if entry is not None else {})
 
     def archives(self, request: Any, context: Context) -> Any:

@@ -1,7 +1,7 @@
 """The bucket service, ``api.bucketsd.pb.APIService``: the table of its methods, and making buckets.
 
-Reading is in buckets_read.py, pushing in buckets_push.py, other changes in buckets_edit.py; all of them go through one ``Desk``
-(bucketwrite.py). Archiving needs a Filecoin service behind the Hub, which this one has not.
+Reading is in read.py, pushing in push.py, other changes in edit.py; all of them go through one
+``BucketWriter`` (write.py). Archiving needs a Filecoin service behind the Hub, which this one has not.
 """
 
 from __future__ import annotations
@@ -15,21 +15,17 @@ from bucketfs.dag import cid_text, empty_directory
 from bucketfs.errors import Corrupt, NotFound
 from bucketfs.hub import access
 from bucketfs.hub.context import Hub
-from bucketfs.hub.db.models import BUCKET_VERSION, BucketRow, PathEntry
-from bucketfs.hub.events import Action
-from bucketfs.hub.rpc.call import Context
-from bucketfs.hub.rpc.service import Service
-from bucketfs.hub.rpc.status import Code, Status
+from bucketfs.hub.db import BUCKET_VERSION, BucketRow, PathEntry
+from bucketfs.hub.events import BucketAction
+from bucketfs.hub.rpc import Code, Context, Service, Status
 from bucketfs.hub.services.buckets.edit import Editing
 from bucketfs.hub.services.buckets.messages import link_token, links_message, root_message
 from bucketfs.hub.services.buckets.new_roots import Seeded, check_sealable, fetch_remote, with_new_seed
 from bucketfs.hub.services.buckets.paths import Path
 from bucketfs.hub.services.buckets.push import Pushing
 from bucketfs.hub.services.buckets.read import Reading
-from bucketfs.hub.services.buckets.write import BucketTree, Desk
-from bucketfs.hub.trees.crypt import new_key
-from bucketfs.hub.trees.private import PrivateTree
-from bucketfs.hub.trees.public import PublicTree, WorkingSet
+from bucketfs.hub.services.buckets.write import BucketTree, BucketWriter
+from bucketfs.hub.trees import PrivateTree, PublicTree, WorkingSet, new_key
 from bucketfs.keys import fresh_bucket_key
 from bucketfs.names import SEED_NAME, bucket_name_fault
 from bucketfs.roles import EVERYBODY, Role
@@ -41,7 +37,7 @@ NAME = "api.bucketsd.pb.APIService"
 
 def service(hub: Hub) -> Service:
     """The service over these stores."""
-    desk = Desk(hub)
+    desk = BucketWriter(hub)
     reading, pushing, editing = Reading(desk), Pushing(desk), Editing(desk)
     return Service(
         NAME,
@@ -71,7 +67,7 @@ def service(hub: Hub) -> Service:
 class Making:
     """``Create``."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: BucketWriter) -> None:
         self._desk = desk
 
     def create(self, request: Any, context: Context) -> Any:
@@ -83,10 +79,10 @@ class Making:
         if fault:
             raise Status(Code.INVALID_ARGUMENT, f"no bucket can be called that: {fault}")
         hub = self._desk.hub
-        hub.metadata.thread(thread)
+        hub.database.thread(thread)
         link_key, key = (new_key(), new_key()) if request.private else (None, None)
         upload = secrets.token_bytes(16)
-        admission = hub.pledges.of(context.call.payer, upload)
+        admission = hub.upload_quota.of(context.call.payer, upload)
         blocks = WorkingSet(hub.blockstore, upload, check=context.check_active, admission=admission)
         tree = PublicTree(blocks) if link_key is None else PrivateTree(blocks, link_key)
         owner = context.call.writer or ""
@@ -99,7 +95,7 @@ class Making:
             version=BUCKET_VERSION,
             link_key=link_key,
             root=Cid(b""),
-            metadata={
+            entries={
                 "": PathEntry(key, _first_roles(owner, request.private), now_ns),
                 SEED_NAME: PathEntry(None, {}, now_ns),
             },
@@ -111,10 +107,10 @@ class Making:
         size_bytes = made.root.tsize if link_key is None else PrivateTree(blocks, link_key).growth(None, made.root)
         self._desk.check_quota(row, size_bytes, new=True)
         blocks.store_for(made.root.cid)
-        row = hub.metadata.create_bucket(replace(row, root=made.root.cid, size_bytes=size_bytes), hub.config.limits)
+        row = hub.database.create_bucket(replace(row, root=made.root.cid, size_bytes=size_bytes), hub.config.limits)
         hub.blockstore.release(upload)
-        hub.pledges.drop(context.call.payer, upload)
-        hub.feed.publish(thread, row.key, Action.CREATE)
+        hub.upload_quota.drop(context.call.payer, upload)
+        hub.events.publish(thread, row.key, BucketAction.CREATE)
         return pb.CreateResponse(
             root=root_message(row),
             links=links_message(hub.config, row, (), link_token(hub.host_key, row, (), context.call.writer, now_ns)),

@@ -17,16 +17,13 @@ from dataclasses import dataclass, replace
 from bucketfs.errors import Denied, NotADirectory, NotFound, OverQuota, RootMoved
 from bucketfs.hub import access
 from bucketfs.hub.context import Hub
-from bucketfs.hub.db.models import BucketRow, PathEntry, Usage
-from bucketfs.hub.db.usage import STORAGE, refuse_growth
-from bucketfs.hub.events import Action
-from bucketfs.hub.rpc.call import Call
-from bucketfs.hub.rpc.status import NON_FAST_FORWARD, Code, Status
+from bucketfs.hub.db import STORAGE, AccountUsage, BucketRow, PathEntry, refuse_growth
+from bucketfs.hub.events import BucketAction
+from bucketfs.hub.rpc import NON_FAST_FORWARD, Call, Code, Status
 from bucketfs.hub.services.buckets.messages import root_path
 from bucketfs.hub.services.buckets.paths import Path, path_text
-from bucketfs.hub.store.blockstore import Admission, Receiving
-from bucketfs.hub.trees.private import PrivateTree
-from bucketfs.hub.trees.public import PathNotFound, PublicTree, WorkingSet, total_size, unchecked
+from bucketfs.hub.store import Receiving, UploadCheck
+from bucketfs.hub.trees import PathNotFound, PrivateTree, PublicTree, WorkingSet, total_size, unchecked
 from bucketfs.roles import Role
 from bucketfs.types import Link, ThreadId
 
@@ -40,18 +37,18 @@ LOOK_EVERY_S = 0.5
 
 BucketTree = PublicTree | PrivateTree
 Check = Callable[[], None]
-Metadata = Mapping[str, PathEntry]
+PathEntries = Mapping[str, PathEntry]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class WritePlan:
     """What a write will do: the entries it leaves, and the root it makes once it is known to be allowed."""
 
-    metadata: Metadata
+    entries: PathEntries
     build: Callable[[], Link]
 
 
-Planner = Callable[[BucketRow, BucketTree], Plan | None]
+Planner = Callable[[BucketRow, BucketTree], WritePlan | None]
 """Thinks a write through on the bucket as it is now; ``None`` when there is nothing to do. May be asked again."""
 
 
@@ -63,7 +60,7 @@ class Saved:
     grown_bytes: int
 
 
-class Desk:
+class BucketWriter:
     """Where the services of buckets read and write them."""
 
     def __init__(self, hub: Hub) -> None:
@@ -82,16 +79,16 @@ class Desk:
         """The whole bucket, whoever asks. Raises Status with the protocol's texts."""
         thread = self.thread(call)
         try:
-            return self.hub.metadata.bucket(thread, key)
+            return self.hub.database.bucket(thread, key)
         except NotFound as error:
             try:
-                self.hub.metadata.thread(thread)
+                self.hub.database.thread(thread)
             except NotFound as no_thread:
                 raise Status(Code.NOT_FOUND, str(no_thread)) from no_thread
             raise Status(Code.UNKNOWN, str(error)) from error
 
     def tree(
-        self, row: BucketRow, upload: bytes = b"", *, check: Check = unchecked, admission: Admission | None = None
+        self, row: BucketRow, upload: bytes = b"", *, check: Check = unchecked, admission: UploadCheck | None = None
     ) -> BucketTree:
         """The tree of a bucket. ``check`` raises when the call it is for has ended, ``admission`` is asked for content."""
         blocks = WorkingSet(self.hub.blockstore, upload, check=check, admission=admission)
@@ -115,7 +112,7 @@ class Desk:
 
     def receive(self, call: Call, upload: bytes) -> Receiving:
         """Takes in what a client sends for an upload; its account pledges to link it."""
-        return self.hub.blockstore.receive(upload, self.hub.pledges.of(call.payer, upload))
+        return self.hub.blockstore.receive(upload, self.hub.upload_quota.of(call.payer, upload))
 
     def check_fast_forward(self, row: BucketRow, expected: str) -> None:
         """Raises Status unless the bucket's root is the one the caller named, if it named one. Compared as text."""
@@ -128,7 +125,7 @@ class Desk:
         if call.writer != row.owner and not access.may_read(row, path_text(path), call.writer):
             raise Denied(access.DENIED)
 
-    def check_write(self, call: Call, row: BucketRow, metadata: Metadata, bare_files: Collection[str] = ()) -> None:
+    def check_write(self, call: Call, row: BucketRow, entries: PathEntries, bare_files: Collection[str] = ()) -> None:
         """Raises Denied unless the caller may turn the bucket's entries into these.
 
         ``bare_files`` are files that exist without an entry of their own (they came with a tree). They count as if they had
@@ -137,8 +134,8 @@ class Desk:
         if may_all(row, call.writer):
             return
         bare = {path: PathEntry() for path in bare_files}
-        stored = replace(row, metadata={**row.metadata, **bare}) if bare else row
-        access.check_save(stored, replace(row, metadata=metadata), call.writer)
+        stored = replace(row, entries={**row.entries, **bare}) if bare else row
+        access.check_save(stored, replace(row, entries=entries), call.writer)
 
     def bare_files(self, call: Call, row: BucketRow, tree: BucketTree, paths: Sequence[Path]) -> list[str]:
         """Which of these paths are files without an entry, if it matters to the caller's rights."""
@@ -146,7 +143,7 @@ class Desk:
             return []
         found = []
         for path in paths:
-            if path and path_text(path) not in row.metadata:
+            if path and path_text(path) not in row.entries:
                 try:
                     link = tree.find(row.root, path)
                 except PathNotFound:
@@ -172,7 +169,7 @@ class Desk:
         """
         own = not upload
         upload = upload or secrets.token_bytes(16)
-        admission = self.hub.pledges.of(call.payer, upload)
+        admission = self.hub.upload_quota.of(call.payer, upload)
         with self._locks.of(key, check):
             for attempt in range(ATTEMPTS_MAX):
                 row = self.row(call, key)
@@ -191,11 +188,11 @@ class Desk:
         self.hub.blockstore.release(upload)
         if own:
             # Only this call knew the upload, and all it made is in the root.
-            self.hub.pledges.drop(call.payer, upload)
-        self.hub.feed.publish(saved.row.thread, saved.row.key, Action.SAVE)
+            self.hub.upload_quota.drop(call.payer, upload)
+        self.hub.events.publish(saved.row.thread, saved.row.key, BucketAction.SAVE)
         return saved
 
-    def _save(self, row: BucketRow, tree: BucketTree, plan: Plan) -> Saved:
+    def _save(self, row: BucketRow, tree: BucketTree, plan: WritePlan) -> Saved:
         try:
             link = plan.build()
         except NotADirectory as error:
@@ -207,8 +204,8 @@ class Desk:
         tree.blocks.store_for(link.cid, makes_room=size_bytes < row.size_bytes)
         # A clock set back must not make a bucket look older than it was.
         now_ns = max(time.time_ns(), row.updated_at_ns + 1)
-        new = replace(row, root=link.cid, metadata=plan.metadata, updated_at_ns=now_ns, size_bytes=size_bytes)
-        saved = self.hub.metadata.save_bucket(new, row.root, self.hub.config.limits)
+        new = replace(row, root=link.cid, entries=plan.entries, updated_at_ns=now_ns, size_bytes=size_bytes)
+        saved = self.hub.database.save_bucket(new, row.root, self.hub.config.limits)
         return Saved(saved, link.tsize - before)
 
     @property
@@ -225,14 +222,14 @@ class Desk:
             raise OverQuota(f"{STORAGE}: the bucket would have {size_bytes} bytes of at most {most}")
         limits = self.hub.config.limits
         if limits.bytes or (new and limits.buckets):
-            had = self.hub.metadata.usage(self.hub.metadata.thread(row.thread).payer)
-            refuse_growth(had, Usage(buckets=int(new), bytes=size_bytes - row.size_bytes), limits)
+            had = self.hub.database.usage(self.hub.database.thread(row.thread).payer)
+            refuse_growth(had, AccountUsage(buckets=int(new), bytes=size_bytes - row.size_bytes), limits)
 
 
 class Allowance:
     """How much a stream may bring into a bucket: what it brings is in the bucket afterwards, so more can never be linked."""
 
-    def __init__(self, desk: Desk, row: BucketRow) -> None:
+    def __init__(self, desk: BucketWriter, row: BucketRow) -> None:
         self._desk = desk
         self._row = row
         self._taken = 0
@@ -250,7 +247,7 @@ def may_all(row: BucketRow, writer: str | None) -> bool:
     """Whether every change is allowed, so that nothing needs to be asked path by path: that takes time in large buckets."""
     if not row.owner:
         return True
-    return writer == row.owner and access.role_at(row.metadata, "", writer) >= Role.ADMIN
+    return writer == row.owner and access.role_at(row.entries, "", writer) >= Role.ADMIN
 
 
 class KeyedLocks:

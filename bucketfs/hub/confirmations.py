@@ -18,8 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from bucketfs.hub.config import HubConfig
-from bucketfs.hub.rpc.call import Context
-from bucketfs.hub.rpc.status import Code, Status
+from bucketfs.hub.rpc import Code, Context, Status
 from bucketfs.keys import SESSION_BYTES, random_text
 
 WAITING_MAX = 128
@@ -32,7 +31,7 @@ TOO_MANY = "too many confirmations are waiting; try again later"
 
 
 @dataclass(eq=False, slots=True)
-class _Waiting:
+class _PendingConfirmation:
     kind: str
     peer: str
     name: str
@@ -49,7 +48,7 @@ class Confirmations:
     def __init__(self, config: HubConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._waiting: dict[_Waiting, None] = {}
+        self._waiting: dict[_PendingConfirmation, None] = {}
         """In the order they came."""
         self._closed = False
 
@@ -62,7 +61,7 @@ class Confirmations:
         """
         if self._config.auto_confirm:
             return
-        mine = _Waiting(kind, context.call.peer, name, self._config.confirm_secret or random_text(SESSION_BYTES))
+        mine = _PendingConfirmation(kind, context.call.peer, name, self._config.confirm_secret or random_text(SESSION_BYTES))
         self._enter(mine)
         try:
             if not context.on_end(mine.released.set):
@@ -107,7 +106,7 @@ class Confirmations:
         for one in everyone:
             one.released.set()
 
-    def _enter(self, mine: _Waiting) -> None:
+    def _enter(self, mine: _PendingConfirmation) -> None:
         with self._lock:
             if self._closed:
                 raise Status(Code.UNAVAILABLE, "the hub is stopping")
@@ -119,7 +118,7 @@ class Confirmations:
                 one.released.set()
             self._waiting[mine] = None
 
-    def _in_the_way(self, mine: _Waiting) -> Iterator[_Waiting]:
+    def _in_the_way(self, mine: _PendingConfirmation) -> Iterator[_PendingConfirmation]:
         """Who has to go so that there is a place: one, or none."""
         alike = [one for one in self._waiting if one.kind == mine.kind]
         near = [one for one in alike if one.peer == mine.peer]
