@@ -14,8 +14,7 @@ from typing import ClassVar
 from urllib.parse import unquote, urlsplit
 
 from bucketfs.errors import NotFound, Stale, Unavailable, Usage
-from bucketfs.hub.address import Address
-from bucketfs.hub.config import HubConfig
+from bucketfs.hub.config import Address, HubConfig
 from bucketfs.hub.context import Hub
 
 REQUEST_TIMEOUT_S = 10.0

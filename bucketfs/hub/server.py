@@ -21,28 +21,16 @@ from sqlalchemy.exc import OperationalError
 from bucketfs.disk import make_private_folder
 from bucketfs.errors import DiskFailed, NoSpace
 from bucketfs.hub.config import HubConfig
-from bucketfs.hub.confirmations import Confirmations
-from bucketfs.hub.context import Hub
+from bucketfs.hub.context import BucketEvents, Confirmations, Hub
 from bucketfs.hub.db import HubDatabase, sqlite_url
-from bucketfs.hub.events import BucketEvents
 from bucketfs.hub.gateway import Gateway
 from bucketfs.hub.rpc import Authenticator, Gate, Service, bind, in_pool
-from bucketfs.hub.services import accounts, blocks, threads, users
-from bucketfs.hub.services.buckets import service as buckets
+from bucketfs.hub.services import SERVICES
 from bucketfs.hub.store import NODES_RESERVE_BYTES, SCRATCH_BYTES, BlockStore, UploadQuota, give_up_reserve, take_reserve
 from bucketfs.hub.trees import bucket_size
 from bucketfs.keys import Identity
 
 log = logging.getLogger("bucketfs.hub")
-
-SERVICES: Sequence[Callable[[Hub], Service]] = (
-    accounts.service,
-    users.service,
-    threads.service,
-    threads.net_service,
-    buckets.service,
-    blocks.service,
-)
 
 STOP_GRACE_S = 5.0
 HANDLERS_GRACE_S = 5.0

@@ -18,8 +18,9 @@ from support.bareclient import Caller
 from support.keyring import HUB
 from support.waiting import eventually
 
-from bucketfs.hub import HubConfig, HubServer, confirmations
-from bucketfs.hub.confirmations import WAITING_MAX, WAITING_PER_NAME, WAITING_PER_PEER, Confirmations
+from bucketfs.hub import HubConfig, HubServer
+from bucketfs.hub.context import confirmations
+from bucketfs.hub.context.confirmations import WAITING_MAX, WAITING_PER_NAME, WAITING_PER_PEER, Confirmations
 from bucketfs.hub.rpc.call import Call
 from bucketfs.hub.rpc.peers import peer_of
 from bucketfs.hub.rpc.status import Status

@@ -29,7 +29,7 @@ RUNS_ON = """
 import signal, sys, threading
 from pathlib import Path
 from bucketfs.hub import HubConfig, HubServer, end_process
-from bucketfs.hub.server import SERVICES
+from bucketfs.hub.services import SERVICES
 from bucketfs.hub.rpc.service import Service
 from bucketfs.dag import cid_of
 

@@ -23,9 +23,9 @@ from support.keyring import ACCOUNT, HUB, THREADS, USER, get_token, make_key, si
 
 from bucketfs.dag import cid_text
 from bucketfs.hub import HubConfig, HubServer
-from bucketfs.hub.events import BucketAction
+from bucketfs.hub.context import BucketAction
 from bucketfs.hub.rpc.authentication import CLOSED_TO_ALL, OPEN_TO_ALL, TOKEN_MAKERS
-from bucketfs.hub.server import SERVICES
+from bucketfs.hub.services import SERVICES
 from bucketfs.keys import LINK_S, Identity
 from bucketfs.types import Cid
 from bucketfs.wire import hub_pb2, threads_pb2

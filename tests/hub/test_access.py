@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from bucketfs.errors import Denied
-from bucketfs.hub.access import (
+from bucketfs.hub.db.models import BucketRow, PathEntry
+from bucketfs.hub.trees.access import (
     check_changes,
     check_create,
     check_delete,
@@ -17,7 +18,6 @@ from bucketfs.hub.access import (
     role_at,
     visible,
 )
-from bucketfs.hub.db.models import BucketRow, PathEntry
 from bucketfs.roles import EVERYBODY, PathChange, Role
 from bucketfs.types import BucketKey, Cid, ThreadId
 

@@ -22,8 +22,8 @@ from support.keyring import sign_up
 from bucketfs.dag import cid_of, drive, edit_tree
 from bucketfs.errors import Denied
 from bucketfs.hub import HubConfig, HubServer
-from bucketfs.hub.access import check_changes, check_save, may_read, visible
 from bucketfs.hub.db.models import BucketRow, PathEntry
+from bucketfs.hub.trees.access import check_changes, check_save, may_read, visible
 from bucketfs.keys import Identity
 from bucketfs.roles import PathChange
 from bucketfs.types import BucketKey, Cid, Link, ThreadId

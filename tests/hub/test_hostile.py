@@ -35,7 +35,7 @@ from bucketfs.dag import (
 )
 from bucketfs.errors import NotADirectory
 from bucketfs.hub import HubConfig, HubServer, collect
-from bucketfs.hub.server import SERVICES
+from bucketfs.hub.services import SERVICES
 from bucketfs.hub.trees.public import WorkingSet
 from bucketfs.hub.trees.size_check import SIZE_MAX, Scales, check_sizes
 from bucketfs.keys import Identity

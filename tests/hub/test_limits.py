@@ -29,8 +29,9 @@ from bucketfs.dag import (
 )
 from bucketfs.errors import BucketfsError, OverQuota
 from bucketfs.hub import HubConfig, HubServer, collect
+from bucketfs.hub.config import AccountLimits
 from bucketfs.hub.db.buckets import HubDatabase
-from bucketfs.hub.db.models import AccountLimits, AccountUsage, BucketRow, PathEntry, ThreadRow
+from bucketfs.hub.db.models import AccountUsage, BucketRow, PathEntry, ThreadRow
 from bucketfs.hub.db.schema import sqlite_url
 from bucketfs.hub.store.upload_quota import UploadQuota
 from bucketfs.hub.trees.private import PrivateTree

@@ -26,13 +26,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from bucketfs import errors
 from bucketfs.hub import HubConfig, HubServer, serve
-from bucketfs.hub.address import Address
+from bucketfs.hub.config import Address
 from bucketfs.hub.db.buckets import HubDatabase
 from bucketfs.hub.db.models import BucketRow, PathEntry, ThreadRow
 from bucketfs.hub.db.schema import sqlite_url
 from bucketfs.hub.rpc.service import Service
 from bucketfs.hub.rpc.status import Code, Status, status_of
-from bucketfs.hub.server import SERVICES
+from bucketfs.hub.services import SERVICES
 from bucketfs.types import BucketKey, Cid, ThreadId
 from bucketfs.wire import blocks_pb2 as blocks
 from bucketfs.wire import hub_pb2

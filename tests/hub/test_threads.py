@@ -15,8 +15,8 @@ import pytest
 from bucketfs.dag import cid_of, cid_text, multibase_encode
 from bucketfs.errors import InvalidArgument
 from bucketfs.hub import HubServer
+from bucketfs.hub.context.events import PENDING_MAX, BucketAction, BucketEvents
 from bucketfs.hub.db.models import BucketRow, PathEntry
-from bucketfs.hub.events import PENDING_MAX, BucketAction, BucketEvents
 from bucketfs.hub.services import query
 from bucketfs.hub.services.threads import Tokens
 from bucketfs.keys import Identity, fresh_bucket_key, make_link_token, make_token, token_subject

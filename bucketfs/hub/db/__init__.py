@@ -10,7 +10,6 @@ from bucketfs.hub.db.engine import Database
 from bucketfs.hub.db.models import (
     BUCKET_VERSION,
     AccountKind,
-    AccountLimits,
     AccountRow,
     AccountUsage,
     BucketRow,
@@ -27,7 +26,6 @@ __all__ = [
     "OWNER",
     "STORAGE",
     "AccountKind",
-    "AccountLimits",
     "AccountRow",
     "AccountUsage",
     "Accounting",

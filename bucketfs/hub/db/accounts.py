@@ -10,8 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+import bucketfs.hub.db.schema as tables
 from bucketfs.errors import Denied, Exists, NotFound, Refused, Stale
-from bucketfs.hub.db import schema as tables
 from bucketfs.hub.db.engine import DUPLICATE_KEY, Database
 from bucketfs.hub.db.models import AccountKind, AccountRow, InviteRow, KeyRow, MemberRow, SessionRow
 from bucketfs.keys import KeyType

@@ -18,11 +18,12 @@ from typing import Any
 import sqlalchemy as sa
 from cachetools import LRUCache
 
+import bucketfs.hub.db.schema as tables
 from bucketfs.errors import Exists, NotFound, RootMoved
-from bucketfs.hub.db import schema as tables
+from bucketfs.hub.config import NO_LIMITS, AccountLimits
 from bucketfs.hub.db.accounts import AccountTable, KeyTable
 from bucketfs.hub.db.engine import DUPLICATE_KEY, Database
-from bucketfs.hub.db.models import NO_LIMITS, AccountLimits, AccountUsage, BucketRow, PathEntry, ThreadRow
+from bucketfs.hub.db.models import AccountUsage, BucketRow, PathEntry, ThreadRow
 from bucketfs.hub.db.usage import Accounting, charge, payer_of
 from bucketfs.types import BucketKey, Cid, ThreadId
 

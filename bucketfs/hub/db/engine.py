@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import sqlalchemy as sa
 
+import bucketfs.hub.db.schema as tables
 from bucketfs.errors import Exists, Unsupported
-from bucketfs.hub.db import schema as tables
 
 DUPLICATE_KEY = "E11000 duplicate key error"
 """Clients of this protocol look for this text when a name is taken."""

@@ -73,18 +73,6 @@ class AccountRow:
 
 
 @dataclass(frozen=True, slots=True)
-class AccountLimits:
-    """The most that one account may have, its users together with itself. 0 is no limit."""
-
-    threads: int = 0
-    buckets: int = 0
-    bytes: int = 0
-
-
-NO_LIMITS = AccountLimits()
-
-
-@dataclass(frozen=True, slots=True)
 class AccountUsage:
     """What an account has, its users together with itself; ``bytes`` is the sum of the sizes of the buckets."""
 

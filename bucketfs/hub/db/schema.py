@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary,
 
 from bucketfs.disk import make_private_file
 from bucketfs.errors import Usage
-from bucketfs.hub.address import Address
+from bucketfs.hub.config import Address
 
 SCHEMA_VERSION = 2
 _tables = MetaData()

@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
+import bucketfs.hub.db.schema as tables
 from bucketfs.errors import Corrupt, NotFound, OverQuota
-from bucketfs.hub.db import schema as tables
+from bucketfs.hub.config import NO_LIMITS, AccountLimits
 from bucketfs.hub.db.engine import Database
-from bucketfs.hub.db.models import NO_LIMITS, AccountLimits, AccountUsage
+from bucketfs.hub.db.models import AccountUsage
 from bucketfs.types import Cid, ThreadId
 
 STORAGE = "storage quota exhausted"

@@ -11,8 +11,7 @@ from typing import Any
 import grpc
 
 from bucketfs.errors import Busy, Unavailable, Usage
-from bucketfs.hub.address import Address
-from bucketfs.hub.config import HubConfig
+from bucketfs.hub.config import Address, HubConfig
 
 
 def bind(server: Any, config: HubConfig) -> str:

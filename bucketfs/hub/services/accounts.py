@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import bucketfs
+import bucketfs.hub.services.names as names
 from bucketfs.errors import Denied, Exists, NotFound, Refused
-from bucketfs.hub import names
 from bucketfs.hub.context import Hub
 from bucketfs.hub.db import OWNER, AccountKind, AccountRow, KeyRow
 from bucketfs.hub.rpc import (

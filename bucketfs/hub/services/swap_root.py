@@ -20,13 +20,22 @@ from typing import Any
 
 from bucketfs.dag import DAG_PB, codec_of, compare, drive, new_blocks, node_info, parse_cid, reachable
 from bucketfs.errors import Corrupt, Denied, InvalidArgument, NotFound, RootMoved, TooLarge
-from bucketfs.hub import access
+from bucketfs.hub.context import BucketAction
 from bucketfs.hub.db import BucketRow
-from bucketfs.hub.events import BucketAction
 from bucketfs.hub.rpc import NON_FAST_FORWARD, Code, Context, Status
 from bucketfs.hub.services.buckets import ATTEMPTS_MAX, SEED_REFUSED, BucketWriter, may_all
 from bucketfs.hub.store import BlockStore
-from bucketfs.hub.trees import SIZE_MAX, PublicTree, Touches, WorkingSet, check_nodes, check_sizes, entries_after, total_size
+from bucketfs.hub.trees import (
+    SIZE_MAX,
+    PublicTree,
+    Touches,
+    WorkingSet,
+    access,
+    check_nodes,
+    check_sizes,
+    entries_after,
+    total_size,
+)
 from bucketfs.names import SEED
 from bucketfs.types import Cid, Kind, Link
 from bucketfs.wire import blocks_pb2 as pb

@@ -14,16 +14,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import bucketfs.hub.services.names as names
+import bucketfs.hub.services.query as query
 from bucketfs.dag import uvarint_encode
 from bucketfs.errors import Exists, InvalidArgument, NotFound
-from bucketfs.hub import names
-from bucketfs.hub.access import visible
-from bucketfs.hub.context import Hub
+from bucketfs.hub.context import BucketAction, BucketEvent, Hub
 from bucketfs.hub.db import INSTANCE_NOT_FOUND, BucketRow, ThreadRow
-from bucketfs.hub.events import BucketAction, BucketEvent
 from bucketfs.hub.rpc import THREADS, THREADS_NET, Code, Context, Service, Status
-from bucketfs.hub.services import query
 from bucketfs.hub.services.instance import COLLECTION, instance_json, instance_of
+from bucketfs.hub.trees import visible
 from bucketfs.keys import Identity, make_token, parse_public_key, parse_thread, public_key_text, verify_signature
 from bucketfs.types import ThreadId
 from bucketfs.wire import threads_net_pb2, threads_pb2

@@ -3,6 +3,7 @@
 `WorkingSet` runs computations of `bucketfs.dag` over the block store. Above `db` and `store`.
 """
 
+from bucketfs.hub.trees.access import nearest_entry, visible
 from bucketfs.hub.trees.crypt import DAMAGED, encrypt, key_text, new_key
 from bucketfs.hub.trees.entry_check import check_nodes
 from bucketfs.hub.trees.private import PrivateTree, bucket_size
@@ -28,7 +29,9 @@ __all__ = [
     "encrypt",
     "entries_after",
     "key_text",
+    "nearest_entry",
     "new_key",
     "total_size",
     "unchecked",
+    "visible",
 ]

@@ -7,11 +7,10 @@ from typing import cast
 from urllib.parse import quote, urlsplit
 
 from bucketfs.dag import cid_text
-from bucketfs.hub.access import nearest_entry
 from bucketfs.hub.config import HubConfig
 from bucketfs.hub.db import BucketRow, PathEntry
 from bucketfs.hub.services.buckets.paths import Path, path_text
-from bucketfs.hub.trees import Item, Listing, key_text
+from bucketfs.hub.trees import Item, Listing, key_text, nearest_entry
 from bucketfs.keys import Identity, make_link_token, thread_text
 from bucketfs.types import Cid
 from bucketfs.wire import buckets_pb2 as pb

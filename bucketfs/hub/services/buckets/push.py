@@ -16,7 +16,6 @@ from typing import Any
 
 from bucketfs.dag import cid_text, reachable
 from bucketfs.errors import InvalidArgument, NotPermitted, Refused, Unavailable
-from bucketfs.hub import access
 from bucketfs.hub.db import BucketRow
 from bucketfs.hub.rpc import Code, Context, Status
 from bucketfs.hub.services.buckets.messages import root_message
@@ -32,7 +31,7 @@ from bucketfs.hub.services.buckets.write import (
     denied_as,
     may_all,
 )
-from bucketfs.hub.trees import FileWriter, PrivateTree, WorkingSet, total_size
+from bucketfs.hub.trees import FileWriter, PrivateTree, WorkingSet, access, total_size
 from bucketfs.types import Cid, Link
 from bucketfs.wire import buckets_pb2 as pb
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from bucketfs.dag import cid_from_text
 from bucketfs.errors import Corrupt, InvalidArgument, IsADirectory, NotFound
-from bucketfs.hub import access
 from bucketfs.hub.rpc import Code, Context, Status
 from bucketfs.hub.services.buckets.messages import (
     entry_message,
@@ -20,7 +19,7 @@ from bucketfs.hub.services.buckets.messages import (
 )
 from bucketfs.hub.services.buckets.paths import SEED_REFUSED, Path, file_key, path_text, read_path
 from bucketfs.hub.services.buckets.write import BucketWriter
-from bucketfs.hub.trees import DAMAGED, PathNotFound, PublicTree, WorkingSet
+from bucketfs.hub.trees import DAMAGED, PathNotFound, PublicTree, WorkingSet, access
 from bucketfs.names import SEED_NAME
 from bucketfs.types import Cid
 from bucketfs.wire import buckets_pb2 as pb

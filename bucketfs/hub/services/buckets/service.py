@@ -13,10 +13,8 @@ from typing import Any
 
 from bucketfs.dag import cid_text, empty_directory
 from bucketfs.errors import Corrupt, NotFound
-from bucketfs.hub import access
-from bucketfs.hub.context import Hub
+from bucketfs.hub.context import BucketAction, Hub
 from bucketfs.hub.db import BUCKET_VERSION, BucketRow, PathEntry
-from bucketfs.hub.events import BucketAction
 from bucketfs.hub.rpc import Code, Context, Service, Status
 from bucketfs.hub.services.buckets.edit import Editing
 from bucketfs.hub.services.buckets.messages import link_token, links_message, root_message
@@ -25,7 +23,7 @@ from bucketfs.hub.services.buckets.paths import Path
 from bucketfs.hub.services.buckets.push import Pushing
 from bucketfs.hub.services.buckets.read import Reading
 from bucketfs.hub.services.buckets.write import BucketTree, BucketWriter
-from bucketfs.hub.trees import PrivateTree, PublicTree, WorkingSet, new_key
+from bucketfs.hub.trees import PrivateTree, PublicTree, WorkingSet, access, new_key
 from bucketfs.keys import fresh_bucket_key
 from bucketfs.names import SEED_NAME, bucket_name_fault
 from bucketfs.roles import EVERYBODY, Role

@@ -15,15 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from bucketfs.errors import Denied, NotADirectory, NotFound, OverQuota, RootMoved
-from bucketfs.hub import access
-from bucketfs.hub.context import Hub
+from bucketfs.hub.context import BucketAction, Hub
 from bucketfs.hub.db import STORAGE, AccountUsage, BucketRow, PathEntry, refuse_growth
-from bucketfs.hub.events import BucketAction
 from bucketfs.hub.rpc import NON_FAST_FORWARD, Call, Code, Status
 from bucketfs.hub.services.buckets.messages import root_path
 from bucketfs.hub.services.buckets.paths import Path, path_text
 from bucketfs.hub.store import Receiving, UploadCheck
-from bucketfs.hub.trees import PathNotFound, PrivateTree, PublicTree, WorkingSet, total_size, unchecked
+from bucketfs.hub.trees import PathNotFound, PrivateTree, PublicTree, WorkingSet, access, total_size, unchecked
 from bucketfs.roles import Role
 from bucketfs.types import Link, ThreadId
 

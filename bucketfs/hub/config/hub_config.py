@@ -6,9 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bucketfs.hub.db import AccountLimits
-
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class AccountLimits:
+    """The most that one account may have, its users together with itself. 0 is no limit."""
+
+    threads: int = 0
+    buckets: int = 0
+    bytes: int = 0
+
+
+NO_LIMITS = AccountLimits()
 
 
 @dataclass(frozen=True, slots=True)

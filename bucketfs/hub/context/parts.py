@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from bucketfs.hub.config import HubConfig
-from bucketfs.hub.confirmations import Confirmations
+from bucketfs.hub.context.confirmations import Confirmations
+from bucketfs.hub.context.events import BucketEvents
 from bucketfs.hub.db import HubDatabase
-from bucketfs.hub.events import BucketEvents
-from bucketfs.hub.store import UploadQuota
+from bucketfs.hub.store import BlockStore, UploadQuota
 from bucketfs.keys import Identity
-
-if TYPE_CHECKING:
-    from bucketfs.hub.store import BlockStore
 
 
 @dataclass(frozen=True, slots=True, eq=False)
