@@ -15,7 +15,8 @@ from support.keyring import USER, as_user, make_key
 
 from bucketfs.dag import multibase_encode
 from bucketfs.errors import NotFound, Stale
-from bucketfs.hub import HubServer, names
+from bucketfs.hub import HubServer
+from bucketfs.hub.services import names
 from bucketfs.hub.services.accounts import NO_ORG_IDENTITY
 from bucketfs.keys import Identity, make_token, public_key_bytes
 from bucketfs.wire import hub_pb2 as pb

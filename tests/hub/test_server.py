@@ -457,7 +457,7 @@ def test_buckets_are_swapped_not_overwritten(database: HubDatabase) -> None:
     with pytest.raises(errors.RootMoved):  # the root is as expected, but the roles were read before another save
         database.save_bucket(replace(BUCKET, root=Cid(b"r2")), Cid(b"r1"))
     second = database.save_bucket(replace(first, entries={"b": PathEntry(None, {"*": 2}, 3)}), Cid(b"r1"))
-    assert dict(database.bucket(THREAD.id, "key").database) == {"b": PathEntry(None, {"*": 2}, 3)} == dict(second.database)
+    assert dict(database.bucket(THREAD.id, "key").entries) == {"b": PathEntry(None, {"*": 2}, 3)} == dict(second.entries)
     assert database.buckets(THREAD.id) == database.buckets_of("me") == [second]
     assert database.all_roots() == [b"r1"]
     database.delete_bucket("key")
