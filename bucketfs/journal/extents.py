@@ -73,13 +73,6 @@ class Extents:
         if self._stops and self._stops[-1] > size:
             self.remove(size, self._stops[-1])
 
-    def covers(self, start: int, stop: int) -> bool:
-        """Whether every byte of ``[start, stop)`` is held; true for an empty range."""
-        if start >= stop:
-            return True
-        at = bisect_right(self._starts, start) - 1
-        return at >= 0 and self._stops[at] >= stop
-
     def intersect(self, start: int, stop: int) -> list[Interval]:
         """The held parts of ``[start, stop)``, ascending."""
         if start >= stop:
