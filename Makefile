@@ -54,10 +54,11 @@ mount: $(RUN_READY) ## mount your buckets on ./Buckets, or MNT=folder
 umount: $(RUN_READY) ## unmount them again
 	@$(BIN)/bucketfs umount '$(MNT)'
 
-check: $(TEST_READY) ## ruff and mypy
+check: $(TEST_READY) ## ruff, mypy, and vulture for what nothing uses
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m vulture
 
 fast: check ## checks and the tests that only think: what to run after every change
 	$(BIN)/python -m pytest -q -n $(JOBS) $(PURE_ARGS) $(PURE_TESTS) $(PYTEST_ARGS)
