@@ -244,8 +244,10 @@ class _Pull:
         rest: list[tuple[bytes, Link]] = []
         for name, link in entries:
             where = os.path.join(at.where, name)
+            here: LocalEntry | None = None
             try:
-                here = None if codec_of(link.cid) == RAW else self.fs.look(where)
+                if codec_of(link.cid) != RAW:
+                    here = self.fs.look(where)
                 same = (
                     here is not None
                     and (here.kind is Kind.SYMLINK or (here.kind is Kind.FILE and here.size_bytes <= LEAF_SIZE))
