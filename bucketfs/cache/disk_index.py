@@ -24,26 +24,31 @@ def cost(size: int) -> int:
     return (size + PAGE_SIZE) // PAGE_SIZE * PAGE_SIZE
 
 
-class DiskIndex:
-    """The keys on disk with their sizes, least recently used first. All sizes are bytes."""
+class DiskIndex(LRUCache[bytes, tuple[int, int]]):
+    """The blocks on disk, least recently used first: key → (size in bytes, epoch of the last use written down).
+
+    Without a limit of its own: what goes has to be removed from the disk, so nothing may go but by `victims` or ``pop``.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
+        super().__init__(math.inf, lambda block: cost(block[0]))
         self.limit_bytes = limit_bytes
         self.epoch = 0
         self._stored_bytes = 0
-        # Key: (size, epoch of the last use written down). Without a limit of its own: what goes has to be removed from the disk,
-        # so nothing may go but by `victims`.
-        self._blocks: LRUCache[bytes, tuple[int, int]] = LRUCache(math.inf, lambda block: cost(block[0]))
 
     @property
     def used_bytes(self) -> int:
         """What all blocks take, about."""
-        return int(self._blocks.currsize)
+        return int(self.currsize)
+
+    def size(self, key: bytes) -> int:
+        """The size of a block that is about to be read; 0 when it is not there."""
+        return self.get(key, (0, 0))[0]
 
     def load(self, blocks: Iterable[tuple[bytes, int, int]]) -> None:
         """Takes in what an earlier run left: keys, sizes and epochs, in the order of their epochs."""
         for key, size, epoch in blocks:
-            self._blocks[key] = (size, epoch)
+            self[key] = (size, epoch)
             self.epoch = max(self.epoch, epoch)
 
     def add(self, key: bytes, size: int) -> None:
@@ -52,41 +57,22 @@ class DiskIndex:
         if self._stored_bytes >= self.limit_bytes // EPOCHS_PER_LIMIT:
             self._stored_bytes = 0
             self.epoch += 1
-        self._blocks[key] = (size, self.epoch)
+        self[key] = (size, self.epoch)
 
     def touch(self, key: bytes) -> bool:
         """A block is used. Returns whether that should be written down (with the present epoch)."""
-        size, epoch = self._blocks[key]
+        size, epoch = self[key]
         if epoch == self.epoch:
             return False
-        self._blocks[key] = (size, self.epoch)
+        self[key] = (size, self.epoch)
         return True
-
-    def drop(self, key: bytes) -> None:
-        """A block is gone, if it was there."""
-        self._blocks.pop(key, None)
 
     def victims(self, give_up_bytes: int = 0) -> list[tuple[bytes, int]]:
         """Drops what must go to keep the limit, and at least ``give_up_bytes`` of what is there, least recently used first.
         Returns keys and sizes."""
         target = min(self.limit_bytes, self.used_bytes - give_up_bytes)
         gone: list[tuple[bytes, int]] = []
-        while self.used_bytes > target and self._blocks:
-            key, (size, _) = self._blocks.popitem()
+        while self and self.used_bytes > target:
+            key, (size, _) = self.popitem()
             gone.append((key, size))
         return gone
-
-    def clear(self) -> None:
-        """Nothing is there any more."""
-        self._blocks.clear()
-
-    def size(self, key: bytes) -> int | None:
-        """The size of a block that is there and about to be read, else None."""
-        found = self._blocks.get(key)
-        return None if found is None else found[0]
-
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._blocks
-
-    def __len__(self) -> int:
-        return len(self._blocks)

@@ -73,7 +73,7 @@ class DiskTier:
 
     async def read_many(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
         """Those of the blocks that are there and right. What is corrupt is dropped and counted."""
-        large = [cid for cid in cids if (self._index.size(multihash_of(cid)) or 0) >= FILE_SIZE_MIN]
+        large = [cid for cid in cids if self._index.size(multihash_of(cid)) >= FILE_SIZE_MIN]
         chosen = set(large)
         small = [cid for cid in cids if cid not in chosen]
         found: dict[Cid, bytes] = {}
@@ -172,8 +172,8 @@ class DiskTier:
         for cid in (*small, *large):
             key = multihash_of(cid)
             if cid not in good:
-                self._gone[key] = self._index.size(key) or 0
-                self._index.drop(key)
+                self._gone[key] = self._index.size(key)
+                self._index.pop(key, None)
                 self._touched.pop(key, None)
             elif key in self._index and self._index.touch(key):
                 self._touched[key] = self._index.epoch
@@ -225,7 +225,7 @@ class DiskTier:
             await self._commit(victims, stored)
         except NoSpace:
             for key, _ in stored:
-                self._index.drop(key)
+                self._index.pop(key, None)
             await self._writer.run(self._store.remove_files, [key for key, _ in large])
             return 0
         return len(stored)
