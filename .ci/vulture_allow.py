@@ -16,7 +16,7 @@ def allowed(_: Any) -> tuple[Any, ...]:
         *(_.memory_blocks, _.disk_blocks, _.hits, _.disk_hits, _.misses, _.unsynced_bytes, _.drafts_sealed, _.base_bytes),
         *(_.rate_bytes, _.left_s, _.bytes_moved, _.sent_blocks),
         # Called or read by pyfuse3, and set for it (struct stat, struct statvfs).
-        *(_.supports_dot_lookup, _.enable_writeback_cache, _.enable_acl, _.mknod, _.new_parent_inode),
+        *(_.supports_dot_lookup, _.enable_writeback_cache, _.enable_acl, _.mknod, _.rdev, _.new_parent_inode),
         *(_.entry_timeout, _.attr_timeout, _.st_rdev, _.st_blksize, _.st_blocks),
         *(_.f_bsize, _.f_blocks, _.f_bfree, _.f_files, _.f_favail, _.f_ffree, _.f_namemax),
         # Called or read by watchdog, http.server, grpc, sqlite3 and os.
