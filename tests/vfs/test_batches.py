@@ -65,6 +65,7 @@ async def shown(folder: Path, remote: MemoryRemote, root: Cid) -> dict[str, obje
 
 
 async def test_old_before_new_and_all_in_the_end(tmp_path: Path) -> None:
+    """Other mounts would see newer changes before older ones, or never see some of them."""
     remote = RecordingRemote()
     world = await World(tmp_path / "here", remote).open()
     names = [f"d{number % 7}/f{number * 7 % 100}" for number in range(100)]
@@ -85,7 +86,8 @@ async def test_old_before_new_and_all_in_the_end(tmp_path: Path) -> None:
     world.close()
 
 
-async def test_bytes_bound_a_slice_and_one_large_file_goes_alone(tmp_path: Path) -> None:
+async def test_bytes_bound_a_batch_and_one_large_file_goes_alone(tmp_path: Path) -> None:
+    """A push of many large files would hold all of them in memory, or one file larger than a batch would never go."""
     remote = RecordingRemote()
     world = await World(tmp_path, remote).open()
     for number, size in enumerate([400, 400, 5000, 400, 400]):
@@ -95,7 +97,8 @@ async def test_bytes_bound_a_slice_and_one_large_file_goes_alone(tmp_path: Path)
     world.close()
 
 
-async def test_a_slice_ends_at_a_pause(tmp_path: Path) -> None:
+async def test_a_batch_ends_at_a_pause(tmp_path: Path) -> None:
+    """A group of files that a program wrote in one go would be seen by halves."""
     remote = RecordingRemote()
     world = await World(tmp_path / "here", remote).open()
     for number in range(60):
@@ -142,6 +145,7 @@ async def test_a_tree_that_is_swapped_for_another_is_seen_as_one_of_them(tmp_pat
 
 
 async def test_what_was_copied_and_then_removed_is_never_missing(tmp_path: Path) -> None:
+    """Between two batches another mount would find a file under neither its old nor its new name."""
     remote = RecordingRemote()
     world = await World(tmp_path / "here", remote).open()
     await world.mkdir("from")
@@ -244,6 +248,7 @@ MOVES: dict[str, list[tuple[object, ...]]] = {
 
 @pytest.mark.parametrize("name", MOVES)
 async def test_moves_in_small_batches(tmp_path: Path, name: str) -> None:
+    """A moved tree would be gone for other mounts until the last batch."""
     remote = RecordingRemote()
     world = await World(tmp_path / "here", remote).open()
     for folder in ("d", "e"):
@@ -432,6 +437,7 @@ async def test_equal_files_outside_of_the_slice_do_not_conflict(tmp_path: Path) 
 
 
 async def test_the_journal_is_written_anew_a_few_times_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large backlog would be pushed ever slower: each batch would write the whole journal again."""
     remote = RecordingRemote()
     world = await World(tmp_path, remote).open()
     for number in range(200):
@@ -453,6 +459,7 @@ async def test_the_journal_is_written_anew_a_few_times_only(tmp_path: Path, monk
 
 
 async def test_room_at_the_hub_is_counted_by_batches(tmp_path: Path) -> None:
+    """A program would be refused room that is there, or granted room that is not, after a push in batches."""
     remote = RecordingRemote()
     world = await World(tmp_path, remote).open()
     await world.write("old", b"o" * 50)
@@ -494,6 +501,7 @@ class Stopping:
 
 
 async def test_a_kill_at_every_disk_call_of_a_push_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill in the middle of a push in batches would lose changes, or make them conflicts with themselves."""
     stopping, ended = Stopping(monkeypatch), False
     for calls in itertools.count():
         remote = RecordingRemote()

@@ -62,6 +62,7 @@ async def synced(world: World) -> AsyncGenerator[Scheduler, None]:
 
 @pytest.mark.parametrize("step_ns", STEPS)
 async def test_a_push_is_not_put_off(tmp_path: Path, step_ns: int, mock_clock: trio.testing.MockClock) -> None:
+    """Changes would wait for hours when the clock of this machine was set back."""
     remote = MemoryRemote()
     world, wall = await world_of(tmp_path, remote)
     async with synced(world):
@@ -87,6 +88,7 @@ async def test_a_push_is_not_put_off(tmp_path: Path, step_ns: int, mock_clock: t
 async def test_attempts_go_on_while_the_hub_is_away(
     tmp_path: Path, step_ns: int, mock_clock: trio.testing.MockClock
 ) -> None:
+    """After a step of the clock a mount would stop trying to reach its Hub."""
     remote = MemoryRemote()
     world, wall = await world_of(tmp_path, remote)
     remote.away = True

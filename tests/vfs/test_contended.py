@@ -16,6 +16,7 @@ SIZE = 1_000_000
 
 
 async def test_a_push_that_lost_the_swap_builds_only_what_changed_since(tmp_path: Path) -> None:
+    """A busy bucket would never take a large push, because each lost swap would begin it from nothing."""
     remote = MemoryRemote()
     other = await World(tmp_path / "other", remote).open()
     world = await World(tmp_path / "world", remote).open()

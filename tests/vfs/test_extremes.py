@@ -45,6 +45,8 @@ async def make(world: World, folder: Inode, name: bytes, data: bytes) -> None:
 
 
 async def test_deep_tree_is_pushed(tmp_path: Path) -> None:
+    """A path with more folders than Python has frames would end the push, and nothing would reach the Hub any
+    more."""
     remote = MemoryRemote()
     here = await World(tmp_path / "here", remote).open()
     await make(here, await dig(here), b"f", b"deep down")
@@ -57,6 +59,7 @@ async def test_deep_tree_is_pushed(tmp_path: Path) -> None:
 
 
 async def test_deep_tree_survives_a_checkpoint_and_a_kill(tmp_path: Path) -> None:
+    """A very deep path would keep the journal from being written or replayed."""
     here = await World(tmp_path / "here", MemoryRemote()).open()
     await make(here, await dig(here), b"f", b"deep down")
     await here.pusher().checkpoints.write()
@@ -67,6 +70,7 @@ async def test_deep_tree_survives_a_checkpoint_and_a_kill(tmp_path: Path) -> Non
 
 
 async def test_deep_tree_is_rebased(tmp_path: Path) -> None:
+    """A very deep path would keep changes of other clients from being shown."""
     remote = MemoryRemote()
     here = await World(tmp_path / "here", remote).open()
     last = await dig(here, 600)
@@ -100,6 +104,7 @@ async def interrupted(world: World, handle: FileHandle, node: FileNode, times: i
 
 
 async def test_layers_of_failed_pushes_do_not_pile_up(tmp_path: Path) -> None:
+    """A log that is appended to while the Hub refuses pushes would be read ever slower."""
     here = await World(tmp_path / "here", MemoryRemote()).open()
     await here.write("log", b"x" * 1000)
     await here.pusher().push()
@@ -130,6 +135,7 @@ async def test_layers_of_failed_pushes_do_not_pile_up(tmp_path: Path) -> None:
 
 
 async def test_sparse_file_of_the_greatest_size_is_pushed_in_no_time(tmp_path: Path) -> None:
+    """A sparse file of terabytes would keep the push busy for days."""
     here = await World(tmp_path / "here", MemoryRemote()).open()
     await here.write("disk.img", b"x")
     with pytest.raises(TooLarge):

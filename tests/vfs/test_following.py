@@ -54,6 +54,7 @@ async def test_what_came_is_shown_and_what_is_dirty_waits_for_its_time(tmp_path:
 
 
 async def test_equal_changes_on_both_sides_are_no_conflict_when_they_come(tmp_path: Path) -> None:
+    """Two machines that were given the same files would get a conflict copy of each."""
     remote = MemoryRemote()
     here, there = await World(tmp_path / "here", remote).open(), await World(tmp_path / "there", remote).open()
     waits = Pace(LONG_S, LONG_S)
@@ -75,6 +76,7 @@ async def test_equal_changes_on_both_sides_are_no_conflict_when_they_come(tmp_pa
 
 
 async def test_many_folders_changed_on_both_sides_are_compared_in_few_requests(tmp_path: Path) -> None:
+    """To follow a bucket with many changed folders would take a round trip for each of them."""
     remote = MemoryRemote()
     there = await World(tmp_path / "there", remote).open()
     for number in range(60):

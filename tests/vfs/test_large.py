@@ -46,6 +46,7 @@ class LimitedRemote(StrictRemote):
 
 
 async def test_the_large_file_waits_also_in_a_new_folder(tmp_path: Path) -> None:
+    """One file over the limit would keep the whole new folder that it is in from the Hub."""
     remote = LimitedRemote(limit_bytes=100 * KIB)
     world = await World(tmp_path, remote).open()
     await world.write("a", b"a")
@@ -76,6 +77,7 @@ async def test_the_large_file_waits_also_in_a_new_folder(tmp_path: Path) -> None
 
 
 async def test_an_overwritten_file_keeps_what_the_hub_has(tmp_path: Path) -> None:
+    """A file that grew over the limit would vanish for others instead of staying as it was."""
     remote = LimitedRemote()
     world = await World(tmp_path, remote).open()
     await world.write("a", b"old")
@@ -97,6 +99,7 @@ async def test_an_overwritten_file_keeps_what_the_hub_has(tmp_path: Path) -> Non
 
 
 async def test_as_many_as_fit_go(tmp_path: Path) -> None:
+    """With little room at the Hub nothing would be pushed although most of it fits."""
     remote = LimitedRemote(limit_bytes=300 * KIB)
     world = await World(tmp_path, remote).open()
     for number in range(20):
@@ -112,6 +115,7 @@ async def test_as_many_as_fit_go(tmp_path: Path) -> None:
 
 
 async def test_what_does_not_fit_is_not_sent(tmp_path: Path) -> None:
+    """Bytes that the Hub cannot link would be sent again and again, and fill the room of those that fit."""
     remote = LimitedRemote(limit_bytes=100 * KIB, pledges=True)
     world = await World(tmp_path, remote).open()
     room = StorageLimit("bucket 'b'", 100 * KIB, 0, 0)
@@ -134,6 +138,7 @@ async def test_what_does_not_fit_is_not_sent(tmp_path: Path) -> None:
 
 
 async def test_a_limit_that_no_file_is_to_blame_for(tmp_path: Path) -> None:
+    """A limit that no single file passes would hold up a mount without a word of it."""
     remote = LimitedRemote(limit_bytes=1)
     world = await World(tmp_path, remote).open()
     await world.mkdir("d")

@@ -45,6 +45,8 @@ class Leaves:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_edits_of_a_large_file(tmp_path: Path, seed: int) -> None:
+    """An edit in a file of gigabytes would build another tree than the whole file has, or cost as much as all of
+    it."""
     chance = random.Random(seed)
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()

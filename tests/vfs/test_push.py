@@ -22,6 +22,7 @@ async def grow(world: World) -> None:
 
 
 async def test_a_push_carries_everything_and_leaves_nothing_dirty(tmp_path: Path) -> None:
+    """Some kind of change would never reach the Hub, or be pushed for ever."""
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()
     await grow(world)
@@ -38,6 +39,7 @@ async def test_a_push_carries_everything_and_leaves_nothing_dirty(tmp_path: Path
 
 
 async def test_a_kill_before_the_push_loses_nothing(tmp_path: Path) -> None:
+    """What programs wrote before a kill would be gone."""
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()
     await grow(world)
@@ -53,6 +55,7 @@ async def test_a_kill_before_the_push_loses_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_small_edit_of_a_large_file_sends_one_leaf(tmp_path: Path) -> None:
+    """Each edit of a large file would upload all of it."""
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()
     await world.write("big", b"x" * (8 << 20))
@@ -69,6 +72,7 @@ async def test_a_small_edit_of_a_large_file_sends_one_leaf(tmp_path: Path) -> No
 
 
 async def test_writes_during_a_push_stay_and_go_with_the_next(tmp_path: Path) -> None:
+    """What is written while a push runs would be marked clean and lost."""
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()
     await grow(world)
@@ -98,6 +102,7 @@ async def test_writes_during_a_push_stay_and_go_with_the_next(tmp_path: Path) ->
 
 
 async def test_a_failed_push_keeps_all_and_the_next_one_carries_it(tmp_path: Path) -> None:
+    """A push that failed would take changes with it."""
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()
     await grow(world)
@@ -116,6 +121,7 @@ async def test_a_failed_push_keeps_all_and_the_next_one_carries_it(tmp_path: Pat
 
 
 async def test_two_mounts_with_changes_in_different_places_meet(tmp_path: Path) -> None:
+    """Two mounts that changed different files would overwrite one another."""
     remote = MemoryRemote()
     one = await World(tmp_path / "1", remote).open()
     await grow(one)
@@ -139,6 +145,7 @@ async def test_two_mounts_with_changes_in_different_places_meet(tmp_path: Path) 
 
 
 async def test_two_edits_of_one_file_are_both_kept(tmp_path: Path) -> None:
+    """Of two edits of one file one would be lost without a conflict copy."""
     remote = MemoryRemote()
     one = await World(tmp_path / "1", remote).open()
     await one.write("note.tar.gz", b"base")
@@ -160,6 +167,7 @@ async def test_two_edits_of_one_file_are_both_kept(tmp_path: Path) -> None:
 
 
 async def test_a_kill_between_swap_and_checkpoint_makes_no_conflict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a kill behind a push a mount would take its own push for that of another client."""
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()
     await grow(world)

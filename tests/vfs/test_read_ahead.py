@@ -55,6 +55,7 @@ class SlowLink:
 async def test_a_file_read_in_order_fills_the_link(
     tmp_path: Path, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
+    """A program that reads a file in order would wait a round trip for each piece, however wide the link is."""
     remote = MemoryRemote()
     # Each leaf is another one, so that no block comes twice.
     data = b"".join(number.to_bytes(LEAF_SIZE, "big") for number in range(FILE_BYTES // LEAF_SIZE))

@@ -41,6 +41,7 @@ async def two_with_a_folder_that_went(tmp_path: Path) -> tuple[World, Inode]:
 
 
 async def test_what_is_done_in_a_folder_that_went_touches_nothing_else(tmp_path: Path) -> None:
+    """A write in a folder that another client removed would, after a restart, hit what has its path now."""
     two, folder = await two_with_a_folder_that_went(tmp_path)
     with pytest.raises(NotFound):
         await two.vfs.unlink(folder, b"README", ME)
@@ -53,6 +54,7 @@ async def test_what_is_done_in_a_folder_that_went_touches_nothing_else(tmp_path:
 
 
 async def test_a_rename_carries_what_was_written_and_not_closed(tmp_path: Path) -> None:
+    """A program that writes a file and renames it over the old one would, after a kill, have an empty file."""
     world = await World(tmp_path, MemoryRemote()).open()
     await world.write("f", b"old")
     opened, _ = await world.vfs.create(ROOT_INODE, b"f.tmp", 0o644, os.O_RDWR | os.O_CREAT, ME)
@@ -65,6 +67,7 @@ async def test_a_rename_carries_what_was_written_and_not_closed(tmp_path: Path) 
 
 
 async def test_nothing_is_recorded_on_a_base_that_the_journal_does_not_have(tmp_path: Path) -> None:
+    """Changes made after a rebase on a full disk would, after a restart, be applied to another tree."""
     remote = MemoryRemote()
     one = await World(tmp_path / "one", remote).open()
     two = await World(tmp_path / "two", remote).open()
@@ -88,6 +91,7 @@ async def test_nothing_is_recorded_on_a_base_that_the_journal_does_not_have(tmp_
 
 
 async def test_a_truncate_without_room_for_its_record_changes_nothing(tmp_path: Path) -> None:
+    """A cut that was refused would be seen, and be undone by a restart."""
     world = await World(tmp_path, MemoryRemote()).open()
     await world.write("f", b"S" * 100)
     append, world.journal.append = world.journal.append, no_space  # type: ignore[method-assign]
@@ -104,6 +108,7 @@ async def test_a_truncate_without_room_for_its_record_changes_nothing(tmp_path: 
 
 
 async def test_a_checkpoint_keeps_what_was_proposed(tmp_path: Path) -> None:
+    """After a restart a mount would not know its own push, and make conflicts with it."""
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()
     await world.write("f", b"1")
@@ -127,6 +132,7 @@ async def test_a_checkpoint_keeps_what_was_proposed(tmp_path: Path) -> None:
 
 
 async def test_an_open_file_does_not_keep_a_failed_journal_from_beginning_anew(tmp_path: Path) -> None:
+    """After an error of the disk a mount would refuse all changes as long as any file is open."""
     world = await World(tmp_path, MemoryRemote()).open()
     opened, _ = await world.vfs.create(ROOT_INODE, b"log", 0o644, os.O_RDWR | os.O_CREAT, ME)
     await world.vfs.files.write(opened.handle, 0, b"line")
@@ -140,6 +146,7 @@ async def test_an_open_file_does_not_keep_a_failed_journal_from_beginning_anew(t
 
 
 async def test_a_journal_that_cannot_be_tidied_does_not_end_the_syncer(tmp_path: Path) -> None:
+    """A full disk would end the syncing of a bucket until the next mount."""
     remote = MemoryRemote()
     world = await World(tmp_path, remote).open()
     await world.write("f", b"1")

@@ -86,6 +86,7 @@ async def seeded(folder: Path, remote: StrictRemote) -> tuple[World, Pusher]:
 
 
 async def test_the_one_refused_path_is_found_by_trying(tmp_path: Path) -> None:
+    """One path that the Hub refuses would hold up all others, or they would be blamed with it."""
     remote = StrictRemote(closed={"d/d1/c", "d2/e"})
     world, pusher = await seeded(tmp_path, remote)
     for number in range(20):
@@ -122,6 +123,7 @@ async def test_the_one_refused_path_is_found_by_trying(tmp_path: Path) -> None:
 
 
 async def test_what_was_moved_is_never_lost(tmp_path: Path) -> None:
+    """A file whose new place is refused would be removed from its old one."""
     remote = StrictRemote(closed={"d2/there"})
     world, pusher = await seeded(tmp_path, remote)
     await world.rename("d", "d2/there")
@@ -140,6 +142,7 @@ async def test_what_was_moved_is_never_lost(tmp_path: Path) -> None:
 
 
 async def test_roles_say_it_without_trying(tmp_path: Path) -> None:
+    """Each refused path would cost a number of vain pushes although the roles name it."""
     remote = StrictRemote(roles={"": {"*": 1}, "d": {ME: 3}})
     world, pusher = await seeded(tmp_path, remote)
     # Written before the roles were known here.
@@ -181,6 +184,7 @@ async def test_roles_say_it_without_trying(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moved", ["d/b", "d/d1"])
 async def test_what_was_moved_into_a_new_folder_is_never_lost(tmp_path: Path, moved: str) -> None:
+    """A file that was moved into a new folder that is refused would be gone for others."""
     remote = StrictRemote(closed={"fresh"})
     world, pusher = await seeded(tmp_path, remote)
     before = remote.paths()
@@ -202,6 +206,7 @@ async def test_what_was_moved_into_a_new_folder_is_never_lost(tmp_path: Path, mo
 
 
 async def test_a_folder_that_may_not_be_written_keeps_its_time(tmp_path: Path) -> None:
+    """A folder that only differs by its mtime would be reported as refused for ever."""
     remote = StrictRemote(roles={"": {"*": 1}, "d/b": {ME: 3}})
     world, pusher = await seeded(tmp_path, remote)
     await pusher.apply_permissions(await remote.look())
@@ -213,6 +218,7 @@ async def test_a_folder_that_may_not_be_written_keeps_its_time(tmp_path: Path) -
 
 
 async def test_paths_appear_and_go_with_roles(tmp_path: Path) -> None:
+    """A path would stay visible after its role was taken, or not appear when one is given."""
     remote = StrictRemote(roles={"": {OWNER: 3}, "d/d1": {ME: 1}})
     world, pusher = await seeded(tmp_path, remote)
     await world.inode("d2")
@@ -233,6 +239,7 @@ async def test_paths_appear_and_go_with_roles(tmp_path: Path) -> None:
 
 
 def test_the_owner_is_asked_nothing() -> None:
+    """Each change by the owner of a bucket would be checked against roles that cannot refuse it."""
     assert permissions_of(OWNER, OWNER, {"": {OWNER: 3}}) is None
     assert permissions_of(ME, "", {}) is None
     assert permissions_of("", OWNER, {}) is None
@@ -257,6 +264,7 @@ def acts(draw: st.DrawFn) -> list[tuple[str, ...]]:
 async def test_nothing_is_lost_whatever_is_refused(
     tmp_path_factory: pytest.TempPathFactory, story: list[tuple[str, ...]], closed: set[str]
 ) -> None:
+    """Some story of refusals would lose bytes here or at the Hub."""
     from bucketfs.errors import Refused
 
     remote = StrictRemote(closed=closed)

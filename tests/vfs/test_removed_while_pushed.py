@@ -99,6 +99,7 @@ async def test_a_file_is_removed_while_it_is_pushed(tmp_path: Path, before: bool
 
 
 async def test_a_push_that_lost_most_of_it_is_begun_anew(tmp_path: Path) -> None:
+    """A push would go on for minutes with files that were removed, while what replaced them waits."""
     remote = MemoryRemote()
     world = await World(tmp_path / "world", remote).open()
     pusher = world.pusher()

@@ -59,6 +59,7 @@ async def synced(world: World) -> AsyncGenerator[Scheduler, None]:
 
 
 async def test_what_was_pushed_in_the_last_second_is_pushed_again(tmp_path: Path) -> None:
+    """A Hub that lost its last second would take the newest changes from every mount."""
     remote = RestorableRemote()
     world = await World(tmp_path / "a", remote).open()
     async with synced(world) as scheduler:
@@ -102,6 +103,7 @@ async def test_a_state_that_was_never_seen_here_is_older_all_the_same(tmp_path: 
 
 
 async def test_it_went_back_while_nobody_was_mounted(tmp_path: Path) -> None:
+    """A Hub that was restored while nothing was mounted would undo what this machine pushed last."""
     remote = RestorableRemote()
     world = await World(tmp_path / "a", remote).open()
     async with synced(world) as scheduler:
@@ -160,6 +162,7 @@ async def test_what_is_collected_after_it_was_put_back_was_not_forgotten(tmp_pat
 
 
 async def test_what_nobody_has_any_more_stays_shown_and_is_told(tmp_path: Path) -> None:
+    """Where the lost blocks are nowhere the mount would show the old state without a word."""
     remote = RestorableRemote()
     world = await World(tmp_path / "a", remote).open()
     async with synced(world) as scheduler:

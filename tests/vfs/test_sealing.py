@@ -69,6 +69,7 @@ def sealed_count(at: World) -> int:
 
 
 async def test_closed_files_are_sealed_when_they_were_quiet(tmp_path: Path) -> None:
+    """Bytes that wait for the Hub would have no checksum, and damage to them would be pushed."""
     here = await world(tmp_path)
     await here.write("closed", b"c" * 10)
     opened, _ = await here.vfs.create(*(await here._parent("open")), 0o644, os.O_WRONLY | os.O_CREAT, ME)
@@ -87,6 +88,7 @@ async def test_closed_files_are_sealed_when_they_were_quiet(tmp_path: Path) -> N
 
 
 async def test_what_cannot_be_sealed_now_waits_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk would leave files without checksums for good."""
     here = await world(tmp_path)
     await here.write("f", b"f")
 
@@ -102,6 +104,7 @@ async def test_what_cannot_be_sealed_now_waits_on(tmp_path: Path, monkeypatch: p
 
 
 async def test_what_a_kill_left_is_sealed_by_the_next_run(tmp_path: Path) -> None:
+    """Files that a kill left would never get checksums."""
     here = await world(tmp_path)
     await here.write("f", b"f" * (BLOCK_SIZE + 5))
     await here.write("sealed", b"s")
@@ -116,6 +119,7 @@ async def test_what_a_kill_left_is_sealed_by_the_next_run(tmp_path: Path) -> Non
 
 
 async def test_writes_over_sealed_bytes_go_to_another_draft_and_appends_do_not(tmp_path: Path) -> None:
+    """A write over sealed bytes would make their checksum wrong, and be taken for damage."""
     here = await world(tmp_path)
     await here.write("f", b"a" * 100)
     await seal(here.volume, 0)
@@ -144,6 +148,7 @@ async def test_writes_over_sealed_bytes_go_to_another_draft_and_appends_do_not(t
 
 
 async def test_layers_over_sealed_bytes_stay_few(tmp_path: Path) -> None:
+    """A file that is edited again and again would be read ever slower."""
     here = await world(tmp_path)
     here.remote.away = True
     wanted = bytearray(b"-" * 3000)
@@ -169,6 +174,7 @@ async def test_layers_over_sealed_bytes_stay_few(tmp_path: Path) -> None:
 async def test_a_file_that_is_written_anew_again_and_again_holds_one_draft(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A file that is rewritten every minute would fill the disk with its former states."""
     here = await world(tmp_path)
     here.remote.away = True
     for number in range(4):
@@ -197,6 +203,7 @@ async def test_a_file_that_is_written_anew_again_and_again_holds_one_draft(
 
 
 async def test_damage_is_an_error_of_the_file_until_it_is_mended(tmp_path: Path) -> None:
+    """Damaged bytes would be read as if they were right."""
     here = await world(tmp_path)
     ways = ["patched", "truncated", "renamed over", "removed"]
     for name in ways:
@@ -225,6 +232,7 @@ async def test_damage_is_an_error_of_the_file_until_it_is_mended(tmp_path: Path)
 
 
 async def test_a_push_goes_without_what_is_damaged(tmp_path: Path) -> None:
+    """One damaged file would keep all others from the Hub."""
     remote = MemoryRemote()
     here = await world(tmp_path, remote)
     await here.write("old", b"the good copy")
@@ -298,6 +306,7 @@ async def test_a_damaged_file_and_another_client(tmp_path: Path) -> None:
 
 
 async def test_sync_says_what_waits_for_damage(tmp_path: Path) -> None:
+    """A user who runs sync would be told that all is at the Hub although a damaged file is not."""
     here = await world(tmp_path)
     await here.write("f", b"f" * 100)
     await here.write("g", b"g" * 100)

@@ -13,6 +13,7 @@ from bucketfs.vfs import StorageLimit
 
 
 async def test_writes_stop_at_the_limit_and_go_on_below_it(tmp_path: Path) -> None:
+    """A program would be told that a write succeeded which the Hub has no room for."""
     world = await World(tmp_path, MemoryRemote()).open()
     account, bucket = StorageLimit("the account", 1000, 300), StorageLimit("bucket 'b'", 600, 0)
     world.volume.push.limits = (account, bucket)
@@ -40,6 +41,7 @@ async def test_writes_stop_at_the_limit_and_go_on_below_it(tmp_path: Path) -> No
 
 
 async def test_an_unlinked_open_file_takes_no_room_at_the_hub(tmp_path: Path) -> None:
+    """Temporary files that are unlinked at once would use up the quota."""
     world = await World(tmp_path, MemoryRemote()).open()
     room = StorageLimit("the account", 100, 0)
     world.volume.push.limits = (room,)
@@ -53,6 +55,7 @@ async def test_an_unlinked_open_file_takes_no_room_at_the_hub(tmp_path: Path) ->
 
 
 async def test_room_is_given_back_when_nothing_could_be_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each refused write would use up quota until the next mount."""
     world = await World(tmp_path, MemoryRemote()).open()
     room = StorageLimit("the account", 1000, 0)
     world.volume.push.limits = (room,)

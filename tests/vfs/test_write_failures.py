@@ -59,6 +59,7 @@ async def opened(world: World, path: str, flags: int = os.O_RDWR) -> FileHandle:
 async def test_every_error_breaks_the_file_until_the_kernel_is_right(
     tmp_path: Path, failing: Failing, error: type[BucketfsError]
 ) -> None:
+    """After a failed write the kernel would write the pages behind the lost ones, and leave a hole in the file."""
     here = Slow(tmp_path / "here", MemoryRemote())
     await here.open()
     await here.write("f", b"abcd")
@@ -97,6 +98,7 @@ async def test_every_error_breaks_the_file_until_the_kernel_is_right(
 
 
 async def test_who_begins_anew_is_told_nothing(tmp_path: Path, failing: Failing) -> None:
+    """A program that replaces the file would be given the error of bytes that it does not need."""
     here = Slow(tmp_path / "here", MemoryRemote())
     await here.open()
     await here.write("f", b"abcd")
@@ -114,6 +116,7 @@ async def test_who_begins_anew_is_told_nothing(tmp_path: Path, failing: Failing)
 
 
 async def test_what_was_told_outlives_the_memory_of_the_kernel(tmp_path: Path, failing: Failing) -> None:
+    """A program would hear of lost bytes twice, or not at all, when the kernel forgot the file between."""
     here = await World(tmp_path / "here", MemoryRemote()).open()
     await here.write("f", b"abcd")
     inode = await here.inode("f")
@@ -134,6 +137,8 @@ async def test_what_was_told_outlives_the_memory_of_the_kernel(tmp_path: Path, f
 async def test_room_that_was_not_filled_is_cut_off_unless_it_was_meant(
     tmp_path: Path, failing: Failing, confirm: str | None
 ) -> None:
+    """A file would end in zeros where the lost bytes belong, and compare as complete; or a wanted hole would be cut
+    off."""
     here = await World(tmp_path / "here", MemoryRemote()).open()
     await here.write("f", b"ab")
     inode = await here.inode("f")
@@ -160,6 +165,7 @@ async def test_room_that_was_not_filled_is_cut_off_unless_it_was_meant(
 
 
 async def test_a_write_does_not_overtake_one_that_waits_for_room(tmp_path: Path, failing: Failing) -> None:
+    """A later, smaller write would find room where the one before it found none, and leave a hole."""
     asked, answered = trio.Event(), trio.Event()
 
     class Full(World):
@@ -198,6 +204,7 @@ async def test_a_write_does_not_overtake_one_that_waits_for_room(tmp_path: Path,
 async def test_a_file_that_the_mount_cannot_open_is_kept_from_others_until_it_is_closed(
     tmp_path: Path, failing: Failing
 ) -> None:
+    """Another program would read a file with a length that the kernel believes and the disk does not have."""
     here = Slow(tmp_path / "here", MemoryRemote())
     await here.open()
     await here.write("f", b"abcd")

@@ -42,6 +42,7 @@ async def assert_every_number_is_one_thing(world: World, names: list[str]) -> No
 
 
 async def test_a_base_file_met_during_replay_does_not_take_the_number_of_a_later_record(tmp_path: Path) -> None:
+    """After a kill two files would have one number, and the kernel would show the bytes of one for the other."""
     remote = MemoryRemote()
     await pushed_files(tmp_path / "maker", remote, ["a", "b", "c", "d"])
     world = await World(tmp_path / "one", remote).open()
@@ -56,6 +57,7 @@ async def test_a_base_file_met_during_replay_does_not_take_the_number_of_a_later
 
 
 async def test_a_name_that_was_taken_over_does_not_lend_its_number_to_its_predecessor(tmp_path: Path) -> None:
+    """After a kill a replaced file would be taken for the one that replaced it."""
     remote = MemoryRemote()
     await pushed_files(tmp_path / "maker", remote, ["a"])
     world = await World(tmp_path / "one", remote).open()
@@ -69,6 +71,7 @@ async def test_a_name_that_was_taken_over_does_not_lend_its_number_to_its_predec
 
 
 def test_no_number_is_given_out_twice_although_none_was_written(tmp_path: Path) -> None:
+    """After a kill a new file would get a number that a backup tool knows as another file."""
     first = InodeNumbers(tmp_path / "inodes.db")
     given = {first.fresh() for _ in range(10_000)}
     killed_at = tmp_path / "after"
@@ -82,6 +85,7 @@ def test_no_number_is_given_out_twice_although_none_was_written(tmp_path: Path) 
 
 
 def test_a_clean_end_wastes_no_number(tmp_path: Path) -> None:
+    """Each restart would skip thousands of numbers."""
     first = InodeNumbers(tmp_path / "inodes.db")
     last = max(first.fresh() for _ in range(10))
     first.close()
@@ -101,6 +105,7 @@ async def seen_and_forgotten(world: World, path: str) -> Attr:
 
 
 async def test_other_bytes_of_the_same_length_and_mtime_are_known_by_number_and_ctime(tmp_path: Path) -> None:
+    """rsync or a backup would skip a file that another client has changed while nothing was mounted."""
     remote = MemoryRemote()
     other = await World(tmp_path / "other", remote).open()
     await other.mkdir("d")
@@ -123,6 +128,7 @@ async def test_other_bytes_of_the_same_length_and_mtime_are_known_by_number_and_
 
 
 async def test_other_bytes_without_an_mtime_get_the_time_that_the_hub_says(tmp_path: Path) -> None:
+    """A file that another client replaced would show a time of before its change."""
     remote = MemoryRemote()
     world = await World(tmp_path / "world", remote).open()
 
@@ -146,6 +152,7 @@ async def test_other_bytes_without_an_mtime_get_the_time_that_the_hub_says(tmp_p
 
 
 async def test_a_push_a_rename_and_a_restart_leave_a_number_as_it_is(tmp_path: Path) -> None:
+    """A backup would copy files again that were only pushed, or renamed."""
     remote = MemoryRemote()
     world = await World(tmp_path / "one", remote).open()
     await world.mkdir("d")
@@ -168,6 +175,7 @@ async def test_a_push_a_rename_and_a_restart_leave_a_number_as_it_is(tmp_path: P
 
 
 def test_a_table_of_before_is_begun_anew_and_gives_no_number_twice(tmp_path: Path) -> None:
+    """After an upgrade old rows of the table would be taken for what they do not say."""
     file = tmp_path / "inodes.db"
     with closing(sqlite3.connect(file)) as database:
         database.executescript(
