@@ -1,8 +1,8 @@
-"""How much of folders that differ a rebase goes into, so that no tree keeps a mount from going on. Pure.
+"""How many folders that differ a rebase goes into, so that no tree can hang a mount. Pure.
 
 Where neither side's folder rests on the other's, every folder below them is compared. A tree of forty small blocks may have a
-million million folders, for nothing keeps a folder from holding another one twice. Past a limit two such folders are two things:
-each stands whole, under a name of its own.
+million million folders, because a folder may hold another one twice. Past a limit the two are not merged: each stands whole, under
+a name of its own.
 """
 
 from __future__ import annotations

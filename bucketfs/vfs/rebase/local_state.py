@@ -22,7 +22,7 @@ NO_BYTES = content_of(cid_of(b""))
 
 
 def rests_on(node: Node | None, link: Link | None) -> bool:
-    """Whether a node was last in step with just what ``link`` names."""
+    """Whether a node's link, what it was when it was last clean, is just ``link``."""
     return node is not None and node.link is not None and link is not None and node.link.cid == link.cid
 
 
@@ -50,7 +50,7 @@ def entry_here(node: Node, trees: TwoTrees, all_built: Mapping[Node, BuiltNode])
 
 def as_it_was(directory: DirectoryNode, was: Link, trees: TwoTrees, built: Mapping[Node, BuiltNode]) -> bool:
     """Whether nothing in a directory is other than in the base, although something was set to what it was. Raises Wanted."""
-    if directory.link is None or directory.link.cid != was.cid:
+    if not rests_on(directory, was):
         return False
     waiting: list[Node] = [directory]
     for node in waiting:  # which grows on the way
@@ -67,9 +67,9 @@ def as_it_was(directory: DirectoryNode, was: Link, trees: TwoTrees, built: Mappi
 
 
 def against_memory(node: DirectoryNode, new: Mapping[bytes, Link]) -> dict[bytes, tuple[Link | None, Link | None]]:
-    """The names that differ between a folder whose base is lost and the Hub's, ``new``, as far as memory tells. What was removed
-    here is not known to have been there, and so comes back; what was made or replaced here meets the Hub's as if both had made
-    it."""
+    """The names that differ between a folder whose base is lost and the Hub's, ``new``, as far as the nodes in memory tell. A name
+    that was removed here is not known to have been there, and so comes back; one that was made or replaced here meets the Hub's
+    as if both sides had made it."""
     found: dict[bytes, tuple[Link | None, Link | None]] = {}
     for name in dict.fromkeys([*new, *node.children]):
         child = node.children.get(name)

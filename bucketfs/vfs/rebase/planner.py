@@ -91,8 +91,8 @@ class Planner:
         self._meet(root, root.link, theirs, self._verdict(root, root.link, theirs))
 
     def _go_on(self) -> None:
-        """Folders inside folders wait in a list: a path may have more levels than Python has frames; and all of one level is
-        looked at before what lacks is fetched."""
+        """Plan level by level. Folders inside folders wait in a list, for a path may have more levels than Python has frames; and
+        all of a level is looked at before what lacks is fetched."""
         self._queue, self._again, self._lacking = [*self._again, *self._queue], [], []
         while self._queue or self._late:
             if not self._queue:
@@ -109,7 +109,8 @@ class Planner:
         self._there.resolve(self._theirs, self._here.followed)
 
     def _try(self, task: Callable[[], None]) -> None:
-        """Each task leaves nothing to be looked into twice when it raises."""
+        """Run a task, or put it off until what it lacks was fetched. A task queues others only after its last read, so that none
+        is queued twice."""
         try:
             task()
         except Wanted as wanted:
@@ -156,7 +157,7 @@ class Planner:
                 self._plan.invalidate(EntryChanged(node.inode, name))
 
     def _alone(self, node: DirectoryNode, base: Cid | None, theirs: Cid | None) -> None:
-        """A folder whose names are those it has, whatever lay below it. ``theirs`` None: the Hub's side removed it."""
+        """A folder that does not rest on the base: all its names are its own. ``theirs`` None: the Hub's side removed it."""
         old = {} if base is None else self._trees.base_entries(base)
         new = {} if theirs is None else self._trees.entries(theirs)
         self._limits.bring_in(node)
@@ -197,7 +198,7 @@ class Planner:
     def _name(
         self, parent: DirectoryNode, name: bytes, was: Link | None, now: Link | None, *, standing: bool = False
     ) -> None:
-        """Plan for one name whose base changed. ``standing``: what is there is not the base's, whoever has touched it."""
+        """Plan for one name whose base changed. ``standing``: the folder stands alone, so whatever it has there is an override."""
         ours = parent.children.get(name)
         overriding = standing or name in parent.overrides
         if was is not None and isinstance(ours, DirectoryNode) and rests_on(ours, was):
