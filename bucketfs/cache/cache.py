@@ -174,8 +174,8 @@ class BlockCache:
         return CacheFigures(
             memory_bytes=int(self._memory.currsize),
             memory_blocks=len(self._memory),
-            disk_bytes=tier.used_bytes if tier else 0,
-            disk_blocks=tier.blocks if tier else 0,
+            disk_bytes=tier.index.used_bytes if tier else 0,
+            disk_blocks=len(tier.index) if tier else 0,
             queue_bytes=tier.pending_bytes if tier else 0,
             hits=self._hits,
             disk_hits=self._disk_hits,

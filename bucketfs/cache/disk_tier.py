@@ -37,7 +37,7 @@ class DiskTier:
 
     def __init__(self, folder: str, limit_bytes: int, *, disk: Disk | None = None, queue_bytes: int = QUEUE_BYTES) -> None:
         self._store = DiskStore(disk or Disk(), folder)
-        self._index = DiskIndex(limit_bytes)
+        self.index = DiskIndex(limit_bytes)
         self._queue_bytes = queue_bytes
         self._readers = Workers(READERS)
         self._writer = Workers(1)
@@ -59,21 +59,11 @@ class DiskTier:
 
     def holds(self, cid: Cid) -> bool:
         """Whether ``read_many`` is worth asking."""
-        return multihash_of(cid) in self._index
-
-    @property
-    def used_bytes(self) -> int:
-        """How much the blocks on disk take, about."""
-        return self._index.used_bytes
-
-    @property
-    def blocks(self) -> int:
-        """How many blocks are on disk."""
-        return len(self._index)
+        return multihash_of(cid) in self.index
 
     async def read_many(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
         """Those of the blocks that are there and right. What is corrupt is dropped and counted."""
-        large = [cid for cid in cids if self._index.size(multihash_of(cid)) >= FILE_SIZE_MIN]
+        large = [cid for cid in cids if self.index.size(multihash_of(cid)) >= FILE_SIZE_MIN]
         chosen = set(large)
         small = [cid for cid in cids if cid not in chosen]
         found: dict[Cid, bytes] = {}
@@ -94,7 +84,7 @@ class DiskTier:
         """Will be stored soon, unless the queue is full. Does not await."""
         if cid in self.pending or self.holds(cid):
             return
-        too_large = cost(len(data)) > self._index.limit_bytes
+        too_large = cost(len(data)) > self.index.limit_bytes
         if self._closed or too_large or self.pending_bytes + len(data) > self._queue_bytes:
             self.not_stored += 1
             return
@@ -104,7 +94,7 @@ class DiskTier:
 
     async def open(self) -> None:
         """Reads what an earlier run left. When that fails the tier is empty, and tries again with each batch to be stored."""
-        self._index.clear()
+        self.index.clear()
         self._touched.clear()
         self._gone.clear()
         try:
@@ -112,7 +102,7 @@ class DiskTier:
         except StoreLost as lost:
             self._failed(lost)
             return
-        self._index.load(entries)
+        self.index.load(entries)
         self._open = True
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -137,10 +127,10 @@ class DiskTier:
     async def make_room(self, size_bytes: int) -> int:
         """Gives up the least recently used blocks, about ``size_bytes`` of them. Returns how many bytes that was."""
         async with self._storing:
-            before = self._index.used_bytes
-            victims = self._index.victims(size_bytes)
+            before = self.index.used_bytes
+            victims = self.index.victims(size_bytes)
             await self._guarded(self._give_up, victims)
-            return before - self._index.used_bytes
+            return before - self.index.used_bytes
 
     async def aclose(self) -> None:
         """Stores what waits and gives the folder back. Nothing is stored afterwards."""
@@ -152,7 +142,7 @@ class DiskTier:
         finally:
             self._closed = True
             self._open = False
-            self._index.clear()
+            self.index.clear()
             with trio.move_on_after(DRAIN_S, shield=True):
                 await self._database.run(self._store.close)
 
@@ -172,11 +162,11 @@ class DiskTier:
         for cid in (*small, *large):
             key = multihash_of(cid)
             if cid not in good:
-                self._gone[key] = self._index.size(key)
-                self._index.pop(key, None)
+                self._gone[key] = self.index.size(key)
+                self.index.pop(key, None)
                 self._touched.pop(key, None)
-            elif key in self._index and self._index.touch(key):
-                self._touched[key] = self._index.epoch
+            elif key in self.index and self.index.touch(key):
+                self._touched[key] = self.index.epoch
         if corrupt:
             self.corrupt += corrupt
             log.warning("%d blocks in the cache were not what their names say; they are fetched again", corrupt)
@@ -218,14 +208,14 @@ class DiskTier:
         stored = large[:count] + [(key, data) for key, data in keyed if len(data) < FILE_SIZE_MIN]
         for key, data in stored:
             self._gone.pop(key, None)
-            self._index.add(key, len(data))
+            self.index.add(key, len(data))
         # On a full disk as much is given up as was to be stored, so that the next batch may fit.
-        victims = self._index.victims(sum(cost(len(data)) for _, data in large[count:]))
+        victims = self.index.victims(sum(cost(len(data)) for _, data in large[count:]))
         try:
             await self._commit(victims, stored)
         except NoSpace:
             for key, _ in stored:
-                self._index.pop(key, None)
+                self.index.pop(key, None)
             await self._writer.run(self._store.remove_files, [key for key, _ in large])
             return 0
         return len(stored)
@@ -254,7 +244,7 @@ class DiskTier:
         gone, self._gone = self._gone, {}
         touched, self._touched = self._touched, {}
         put = [
-            (key, len(data), self._index.epoch, data if len(data) < FILE_SIZE_MIN else None)
+            (key, len(data), self.index.epoch, data if len(data) < FILE_SIZE_MIN else None)
             for key, data in stored
             if key not in gone
         ]
@@ -266,5 +256,5 @@ class DiskTier:
     def _failed(self, lost: StoreLost) -> None:
         self.failures += 1
         self._open = False
-        self._index.clear()
+        self.index.clear()
         log.warning("%s", lost)
