@@ -106,6 +106,7 @@ SCRIPTS: dict[str, list[Step]] = {
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_stop_at_every_call_of_a_script(name: str) -> None:
+    """Whichever disk call a kill or a power loss hits, what was acknowledged comes back."""
     calls = crash_everywhere(SCRIPTS[name], range(4))
     assert calls > (5 if SCRIPTS[name] else 2)
 
@@ -131,6 +132,7 @@ PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @settings(PATIENT, max_examples=60)
 @given(made_up, st.integers(1, 60), st.booleans(), st.integers(0, 99))
 def test_a_stop_at_one_call_of_a_made_up_history(history: list[Step], stop: int, stop_after: bool, seed: int) -> None:
+    """Orders of calls that nobody thought of lose nothing either."""
     calls = len(crash_at(history).disk.calls)
     player = crash_at(history, (stop - 1) % calls + 1, stop_after=stop_after)
     check_every_way_back(player, range(seed, seed + 3))
@@ -141,4 +143,5 @@ def test_a_stop_at_one_call_of_a_made_up_history(history: list[Step], stop: int,
 @settings(PATIENT, max_examples=150)
 @given(made_up)
 def test_a_stop_at_every_call_of_a_made_up_history(history: list[Step]) -> None:
+    """The same, at each of their calls."""
     crash_everywhere(history, range(5))

@@ -22,6 +22,7 @@ def offsets(intervals: object) -> set[int]:
 
 @given(steps, ranges)
 def test_every_question_is_answered_as_by_a_set(history: list[tuple[str, tuple[int, int]]], asked: tuple[int, int]) -> None:
+    """A byte that is taken for held and is not reads as zeros, and is pushed as such."""
     extents, model = Extents(), set()
     for verb, (start, stop) in history:
         if verb == "add":
@@ -47,6 +48,7 @@ def test_every_question_is_answered_as_by_a_set(history: list[tuple[str, tuple[i
 
 
 def test_a_copy_is_independent() -> None:
+    """A push reads the extents of its moment while the program goes on writing."""
     first = Extents([(0, 4)])
     second = first.copy()
     second.add(8, 9)
@@ -59,6 +61,7 @@ def test_a_copy_is_independent() -> None:
 
 @pytest.mark.parametrize("bad", [(-1, 2), (3, 2)])
 def test_a_range_that_makes_no_sense_is_refused(bad: tuple[int, int]) -> None:
+    """A negative length is a bug, and must not eat a file."""
     with pytest.raises(InvalidArgument):
         Extents().add(*bad)
     with pytest.raises(InvalidArgument):

@@ -49,6 +49,7 @@ def journal(disk: FaultyDisk) -> Journal:
 
 
 async def test_on_a_real_disk(tmp_path: Path) -> None:
+    """The whole of it on real files: what was recorded and written comes back."""
     journal = Journal.open(Disk(), tmp_path / "journal", Resources.below(Disk(), tmp_path))
     assert journal.recovered.base is None and journal.recovered.ops == []
     journal.checkpoint(BASE, [])
@@ -77,6 +78,7 @@ async def test_on_a_real_disk(tmp_path: Path) -> None:
 
 
 async def test_what_was_synced_of_a_draft_counts_when_later_bytes_are_lost(tmp_path: Path) -> None:
+    """A power loss takes what came after the fsync, never what it acknowledged."""
     journal = Journal.open(Disk(), tmp_path / "journal", Resources.below(Disk(), tmp_path))
     draft = journal.drafts.new()
     path = journal.drafts.path(draft.id)
@@ -102,12 +104,14 @@ async def test_what_was_synced_of_a_draft_counts_when_later_bytes_are_lost(tmp_p
 
 
 def test_append_is_one_call_and_does_not_await(disk: FaultyDisk, journal: Journal) -> None:
+    """A program's close waits for one write(2), and a kill tears no record."""
     before = len(disk.calls)
     journal.append(create(1))
     assert disk.calls[before:] == ["write"]
 
 
 async def test_a_sync_costs_nothing_when_all_is_synced(disk: FaultyDisk, journal: Journal) -> None:
+    """Programs that call fsync again and again are not slowed down."""
     journal.append(create(1))
     await journal.sync()
     before = len(disk.calls)
@@ -116,6 +120,8 @@ async def test_a_sync_costs_nothing_when_all_is_synced(disk: FaultyDisk, journal
 
 
 async def test_syncs_that_overlap_share_their_fsyncs(disk: FaultyDisk, journal: Journal) -> None:
+    """Many programs that call fsync at once wait for one disk flush."""
+
     async def change_and_sync(number: int) -> None:
         journal.append(create(number))
         await journal.sync()
@@ -129,6 +135,7 @@ async def test_syncs_that_overlap_share_their_fsyncs(disk: FaultyDisk, journal: 
 
 
 async def test_a_cancelled_sync_leaves_the_others_whole(disk: FaultyDisk, journal: Journal) -> None:
+    """A program that is killed in fsync takes no other's acknowledgement away."""
     synced = []
 
     async def change_and_sync(number: int) -> None:
@@ -152,6 +159,7 @@ async def test_a_cancelled_sync_leaves_the_others_whole(disk: FaultyDisk, journa
 
 
 async def test_bytes_written_again_after_a_sync_are_synced_again(disk: FaultyDisk, journal: Journal) -> None:
+    """The second fsync of a file is as good as the first."""
     draft = journal.drafts.new()
     draft.write(0, b"old!")
     journal.append(content(draft.id, 4))
@@ -163,6 +171,7 @@ async def test_bytes_written_again_after_a_sync_are_synced_again(disk: FaultyDis
 
 
 async def test_a_draft_can_be_synced_by_itself(disk: FaultyDisk, journal: Journal) -> None:
+    """fdatasync of one file does not wait for others."""
     await journal.sync()
     draft = journal.drafts.new()
     draft.write(0, b"bytes")
@@ -170,7 +179,8 @@ async def test_a_draft_can_be_synced_by_itself(disk: FaultyDisk, journal: Journa
     assert b"bytes" in disk.after_power_loss().everything().values()
 
 
-async def test_settle_keeps_what_is_in_use(disk: FaultyDisk, journal: Journal) -> None:
+async def test_compacting_keeps_what_is_in_use(disk: FaultyDisk, journal: Journal) -> None:
+    """Compacting never deletes bytes that an open file needs."""
     named, kept, unused, later = (journal.drafts.new() for _ in range(4))
     for draft in (named, kept, unused, later):
         draft.write(0, b"data")
@@ -188,7 +198,8 @@ async def test_settle_keeps_what_is_in_use(disk: FaultyDisk, journal: Journal) -
     assert len(disk.everything()) == 1 + 3 + 1  # a segment, three drafts, the reserve
 
 
-async def test_what_is_appended_while_settle_works_is_kept(disk: FaultyDisk, journal: Journal) -> None:
+async def test_what_is_appended_while_it_compacts_is_kept(disk: FaultyDisk, journal: Journal) -> None:
+    """Work goes on while the journal compacts, and none of it is lost."""
     drafts = [journal.drafts.new() for _ in range(20)]
     journal.checkpoint(BASE, [])
     async with trio.open_nursery() as nursery:
@@ -204,6 +215,7 @@ async def test_what_is_appended_while_settle_works_is_kept(disk: FaultyDisk, jou
 
 
 async def test_an_orphan_waits_for_the_sweep(disk: FaultyDisk, journal: Journal) -> None:
+    """A draft whose record a crash took is removed only when that is sure."""
     orphan = journal.drafts.new()
     orphan.write(0, b"never recorded")
     held = journal.drafts.new()
@@ -218,6 +230,7 @@ async def test_an_orphan_waits_for_the_sweep(disk: FaultyDisk, journal: Journal)
 
 
 def test_a_discarded_draft_goes_at_once_unless_a_record_names_it(disk: FaultyDisk, journal: Journal) -> None:
+    """A temporary file gives its room back at once."""
     draft, named = journal.drafts.new(), journal.drafts.new()
     named.write(0, b"data")
     journal.append(content(named.id, 4))
@@ -228,6 +241,7 @@ def test_a_discarded_draft_goes_at_once_unless_a_record_names_it(disk: FaultyDis
 
 
 def test_many_drafts_need_few_descriptors(disk: FaultyDisk, journal: Journal) -> None:
+    """A build with ten thousand open drafts does not use up the limit of open files."""
     drafts = [journal.drafts.new() for _ in range(300)]
     for draft in drafts:
         draft.write(0, b"%d" % draft.id)
@@ -238,6 +252,7 @@ def test_many_drafts_need_few_descriptors(disk: FaultyDisk, journal: Journal) ->
 
 class TestAFullDisk:
     def test_a_torn_append_is_cut_back(self, disk: FaultyDisk, journal: Journal) -> None:
+        """After a full disk the next record is readable, and so are all before."""
         journal.append(create(1))
         disk.capacity_bytes = disk.used_bytes() + 20
         with pytest.raises(NoSpace):
@@ -249,6 +264,7 @@ class TestAFullDisk:
         assert found.ops == [create(1), create(3)] and not found.set_aside
 
     async def test_what_frees_space_may_use_the_reserve(self, disk: FaultyDisk, journal: Journal) -> None:
+        """rm works on a full disk."""
         draft = journal.drafts.new()
         draft.write(0, bytes(4096))
         disk.capacity_bytes = disk.used_bytes()
@@ -264,6 +280,7 @@ class TestAFullDisk:
         assert reopened(disk.after_power_loss()).recovered.ops == [Remove("f1", 1)]
 
     def test_a_checkpoint_may_use_all_of_it(self, disk: FaultyDisk, journal: Journal) -> None:
+        """A full disk does not keep the journal from beginning anew, which is what frees room."""
         journal.append(create(1))
         disk.capacity_bytes = disk.used_bytes() + 50
         journal.checkpoint(None, [])
@@ -279,6 +296,7 @@ class TestAFullDisk:
         assert (found.base, found.ops, found.set_aside) == (BASE, [create(3)], [])
 
     def test_a_draft_that_does_not_fit(self, disk: FaultyDisk, journal: Journal) -> None:
+        """The program hears ENOSPC, and nothing of the write counts."""
         draft = journal.drafts.new()
         disk.capacity_bytes = disk.used_bytes() + 10
         with pytest.raises(NoSpace):
@@ -290,6 +308,7 @@ class TestAFullDisk:
 
 class TestAFailingDisk:
     async def test_after_a_failed_fsync_only_a_checkpoint_helps(self, disk: FaultyDisk, journal: Journal) -> None:
+        """A second fsync of the same file would be told that all is well."""
         await journal.sync()
         journal.append(create(1))
         disk.fail_at[len(disk.calls) + 1] = DiskFailed("bad sector")
@@ -308,6 +327,7 @@ class TestAFailingDisk:
         assert reopened(disk.after_power_loss()).recovered.ops == [create(1), create(2)]
 
     async def test_a_draft_whose_bytes_may_be_gone_is_not_acknowledged(self, disk: FaultyDisk, journal: Journal) -> None:
+        """fsync never says yes to bytes that the disk may have dropped."""
         await journal.sync()
         draft = journal.drafts.new()
         draft.write(0, b"data")
@@ -326,6 +346,7 @@ class TestAFailingDisk:
         assert after.drafts.get(other.id).read(0, 9) == b"data"
 
     def test_a_tear_that_cannot_be_cut_stops_the_appends(self, disk: FaultyDisk, journal: Journal) -> None:
+        """A record behind garbage would be lost at the next start; so none is taken."""
         journal.append(create(1))
         for number in (1, 2):
             disk.fail_at[len(disk.calls) + number] = DiskFailed("bad sector")
@@ -341,6 +362,7 @@ class TestAFailingDisk:
 
 class TestWhatIsSetAside:
     async def test_a_damaged_middle(self, disk: FaultyDisk, journal: Journal) -> None:
+        """What stands before the damage counts, what stands behind is kept for the user to look at."""
         for number in range(4):
             journal.append(create(number))
         orphan = journal.drafts.new()
@@ -363,6 +385,7 @@ class TestWhatIsSetAside:
         assert not again.recovered.set_aside
 
     def test_a_checkpoint_that_was_not_finished(self, disk: FaultyDisk, journal: Journal) -> None:
+        """A kill while the journal begins anew leaves the old one in force."""
         journal.append(create(1))
         journal.checkpoint(BASE, [create(2)])
         torn = disk.after_kill()
@@ -375,6 +398,7 @@ class TestWhatIsSetAside:
         assert reopened(torn.after_kill()).recovered.base == OTHER
 
     def test_zeros_are_worth_nothing(self, disk: FaultyDisk, journal: Journal) -> None:
+        """A tail of zeros, as file systems leave after a power loss, is no damage to report."""
         journal.append(create(1))
         after_loss = disk.after_kill()
         path = f"{FOLDER}/segment-00000001"
@@ -384,6 +408,7 @@ class TestWhatIsSetAside:
         assert (found.ops, found.set_aside) == ([create(1)], [])
 
     def test_when_nothing_is_left_it_begins_anew_and_says_so(self, disk: FaultyDisk, journal: Journal) -> None:
+        """A bucket opens also when its journal is ruined, and the bytes are set aside."""
         journal.append(create(1))
         ruined = disk.after_kill()
         ruined.replace_file(f"{FOLDER}/segment-00000001", b"rubbish")
@@ -392,6 +417,7 @@ class TestWhatIsSetAside:
         assert after.recovered.set_aside == [f"{FOLDER}/set-aside/segment-00000001"]
 
     def test_a_newer_journal_is_left_alone(self, disk: FaultyDisk, journal: Journal) -> None:
+        """An older bucketfs must not throw away what a newer one recorded."""
         newer = disk.after_kill()
         path = f"{FOLDER}/segment-00000001"
         newer.replace_file(path, newer.read_file(path) + encode_frame(1, ord("Z"), b"{}"))
@@ -432,6 +458,7 @@ class TestAtRest:
     """A mount may have more journals than a process may have open files."""
 
     def test_a_journal_in_which_nothing_was_changed_writes_nothing(self, disk: FaultyDisk) -> None:
+        """A mount of thousands of buckets writes nothing for those that are only read."""
         journal = reopened(disk)
         before = len(disk.calls)
         journal.begin(BASE)
@@ -440,6 +467,7 @@ class TestAtRest:
         assert reopened(disk.after_kill()).recovered.base is None
 
     async def test_its_first_record_stands_on_the_base_it_began_with(self, disk: FaultyDisk) -> None:
+        """A first change is replayed on the tree that it was made on."""
         journal = reopened(disk)
         journal.begin(BASE)
         journal.append(create(1))
@@ -448,7 +476,8 @@ class TestAtRest:
         again = reopened(disk.after_power_loss())
         assert (again.recovered.base, again.recovered.ops) == (BASE, [create(1)])
 
-    async def test_a_settled_journal_has_no_file_open_and_goes_on(self, disk: FaultyDisk, journal: Journal) -> None:
+    async def test_a_compacted_journal_has_no_file_open_and_goes_on(self, disk: FaultyDisk, journal: Journal) -> None:
+        """Thousands of journals at rest hold no descriptors."""
         journal.append(create(1))
         assert disk.open_files() == 1
         await journal.compact()
@@ -466,6 +495,7 @@ class TestAtRest:
         assert disk.open_files() == 1
 
     def test_a_first_removal_on_a_full_disk_uses_the_reserve(self, disk: FaultyDisk) -> None:
+        """rm works on a full disk in a bucket that has no journal yet."""
         journal = Journal.open(disk, FOLDER, Resources.below(disk, "", 512))
         journal.begin(BASE)
         disk.capacity_bytes = disk.used_bytes()
@@ -475,6 +505,7 @@ class TestAtRest:
         assert reopened(disk.after_kill()).recovered.ops == [Remove("f1", 1)]
 
     async def test_a_removed_state_folder_is_an_error_of_the_disk(self, tmp_path: Path) -> None:
+        """A user who deletes the state folder hears of it, instead of losing changes unnoticed."""
         journal = Journal.open(Disk(), tmp_path / "journal", Resources.below(Disk(), tmp_path))
         journal.checkpoint(BASE, [])
         await journal.compact()
@@ -486,6 +517,7 @@ class TestAtRest:
     async def test_idle_drafts_make_room_for_a_file_that_is_needed(
         self, disk: FaultyDisk, journal: Journal, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """At the limit of open files the mount goes on."""
         await journal.compact()
         drafts = [journal.drafts.new() for _ in range(3)]
         held = disk.open_files()
@@ -505,6 +537,7 @@ class TestAtRest:
         await journal.sync()
 
     async def test_a_sync_that_found_no_descriptor_may_be_asked_for_again(self, disk: FaultyDisk, journal: Journal) -> None:
+        """Too many open files for a moment is no failed disk."""
         journal.append(create(1))
         disk.fail_at[len(disk.calls) + 2] = TooManyOpen("cannot open the folder")
         with pytest.raises(TooManyOpen):

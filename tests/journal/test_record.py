@@ -88,6 +88,7 @@ def segment(*written: Record) -> bytes:
 
 @given(st.lists(ops, max_size=5))
 def test_what_is_written_is_read(written: list[Op]) -> None:
+    """Every kind of change comes back from the disk as it was made."""
     found = scan(segment(*written))
     assert found.ops == written
     assert found.head_complete
@@ -98,6 +99,7 @@ def test_what_is_written_is_read(written: list[Op]) -> None:
 
 @given(st.lists(ops, min_size=1, max_size=3), st.data())
 def test_one_changed_byte_never_gives_another_op(written: list[Op], data: st.DataObject) -> None:
+    """A flipped bit in a journal must not become another change."""
     good = segment(*written)
     at = data.draw(st.integers(len(HEADER), len(good) - 1))
     bad = bytearray(good)
@@ -109,6 +111,7 @@ def test_one_changed_byte_never_gives_another_op(written: list[Op], data: st.Dat
 
 @given(st.lists(ops, max_size=3), st.integers(0, 10_000))
 def test_a_cut_gives_a_prefix(written: list[Op], cut: int) -> None:
+    """A torn tail costs the records that it tore, and none before."""
     good = segment(*written)
     found = scan(good[:cut])
     assert found.ops == written[: len(found.ops)]
@@ -117,12 +120,14 @@ def test_a_cut_gives_a_prefix(written: list[Op], cut: int) -> None:
 
 @given(seals)
 def test_seals(seal: Seal) -> None:
+    """The checksums of a draft outlive a restart."""
     kind, version, payload = frame_at(encode_op(4, seal), 0, 4) or (0, 0, b"")
     assert (kind, version) == (ord("E"), 1)
     assert record.decode_op(kind, version, payload) == seal
 
 
 def test_a_segment_tells_its_seals_apart() -> None:
+    """Each draft is checked against its own sums."""
     seal = Seal(DraftId(1), 0, 8, b"abcd")
     found = scan(segment(content(1, 4), seal, content(1, 8)))
     assert found.ops == [content(1, 4), content(1, 8)]
@@ -133,6 +138,7 @@ def test_a_segment_tells_its_seals_apart() -> None:
 
 
 def test_a_frame_at_the_wrong_place_is_not_read() -> None:
+    """A block of an old file that the disk shows in a new one is not replayed."""
     first, second = encode_op(1, REMOVE), encode_op(2, REMOVE)
     assert len(scan(HEADER + END + first + second).ops) == 2
     assert len(scan(HEADER + END + first + first).ops) == 1
@@ -143,6 +149,7 @@ def test_a_frame_at_the_wrong_place_is_not_read() -> None:
 
 @given(numbers, st.none() | cids, numbers)
 def test_headers(number: int, base: Cid | None, next_draft: int) -> None:
+    """A segment says which root its changes stand on; a damaged header is noticed."""
     header = Header(number, base, DraftId(next_draft))
     line = encode_header(header)
     assert line.count(b"\n") == 1
@@ -155,12 +162,14 @@ def test_headers(number: int, base: Cid | None, next_draft: int) -> None:
 
 @given(cids)
 def test_cid_text(cid: Cid) -> None:
+    """A CID of any version comes back as it was."""
     text = cid_to_text(cid)
     assert text.isalnum() and text == text.lower()
     assert cid_from_text(text) == cid
 
 
 def test_a_newer_version_is_refused() -> None:
+    """Records that this bucketfs does not know are left to the one that wrote them."""
     with pytest.raises(Unsupported, match="kind 'Z'"):
         scan(HEADER + END + record.encode_frame(1, ord("Z"), b"{}"))
     newer = bytearray(encode_op(1, REMOVE))
@@ -175,6 +184,7 @@ def test_a_newer_version_is_refused() -> None:
 
 @pytest.mark.parametrize("payload", [b"", b"[]", b"{}", b'{"path":"a"}', b'{"path":"a","time_ns":1,"more":2}', b"\xff"])
 def test_a_payload_that_makes_no_sense_ends_the_good_prefix(payload: bytes) -> None:
+    """Nonsense is not guessed at; what stands before it counts."""
     bad = HEADER + END + encode_op(1, REMOVE) + record.encode_frame(2, ord("X"), payload) + encode_op(3, REMOVE)
     found = scan(bad)
     assert found.ops == [REMOVE]
@@ -182,16 +192,19 @@ def test_a_payload_that_makes_no_sense_ends_the_good_prefix(payload: bytes) -> N
 
 
 def test_a_place_without_a_cid_makes_no_sense() -> None:
+    """A moved file without its CID would be a file without its bytes."""
     frame = record.encode_frame(1, ord("P"), b'{"path":"a","inode":1,"cid":"b!","tsize":1,"time_ns":1}')
     assert scan(HEADER + END + frame).records == 1
 
 
 def test_text_that_is_not_utf8_is_refused() -> None:
+    """A name that no journal can hold is refused before it is recorded."""
     with pytest.raises(InvalidArgument):
         encode_op(0, Remove("\udcff", 1))
 
 
 def test_the_whole_table_of_states() -> None:
+    """A segment never goes on after its disk failed it."""
     for state in SegmentState:
         for event in SegmentEvent:
             if (state, event) in _NEXT:
@@ -205,6 +218,7 @@ def test_the_whole_table_of_states() -> None:
 
 
 def test_only_what_an_older_bucketfs_would_misread_has_a_newer_version() -> None:
+    """A user who goes back a version loses no more than what that version cannot read."""
     assert encode_op(1, SetAttributes("a", 0o600, None, 1000, None, 1))[13] == 1
     assert encode_op(1, SetAttributes("a", None, NO_OWNER, None, None, 1))[13] == 2
     assert encode_op(1, SetAttributes("a", None, None, NO_OWNER, None, 1))[13] == 2
@@ -215,6 +229,7 @@ def content(draft: int, stop: int) -> SetContent:
 
 
 def test_records_without_their_bytes_are_left_out_with_all_that_follow_in_the_draft() -> None:
+    """After a power loss no file is shown with bytes that were never in it."""
     written: list[Op] = [content(1, 4), content(1, 8), REMOVE, content(2, 4), content(1, 2), content(3, 0)]
     backed, unbacked = split_by_backing(written, {DraftId(1): 6, DraftId(2): 4}, {})
     assert backed == [content(1, 4), REMOVE, content(2, 4), content(3, 0)]
@@ -222,6 +237,7 @@ def test_records_without_their_bytes_are_left_out_with_all_that_follow_in_the_dr
 
 
 def test_a_hundred_thousand_records_are_read_in_two_seconds() -> None:
+    """A mount with a large backlog starts soon."""
     written: list[Op] = [
         Create(f"folder/of/some/depth/file-{n}", Inode(n), 0o644, None, 1000, 10**18 + n, 10**18 + n) for n in range(50_000)
     ]

@@ -59,6 +59,7 @@ there = st.lists(steps, min_size=1, max_size=6)
 @example([("write", "a/a/a", b"0" * 10, 0, False)], [("unlink", "c"), ("rename", "a", "c")], 0)
 @example([("write", "a/a/a", b"0" * 10, 0, False)], [("write", "b/a", b"7"), ("rename", "a", "d")], 0)
 def test_nothing_changes_by_the_loss(ours: list[Step], theirs: list[Step], kept_after: int) -> None:
+    """What becomes of offline work does not depend on whether the Hub has collected the old tree."""
     trio.run(compare, ours, theirs, kept_after)
 
 

@@ -94,6 +94,7 @@ def begin(at: Scene) -> None:
 
 @pytest.mark.parametrize("waiting", [False, True])
 def test_a_hub_that_lost_its_last_seconds(home: Home, waiting: bool) -> None:
+    """The files of those seconds are neither deleted here nor missing there."""
     with scene(home) as at:
         begin(at)
         wanted = grow(at)
@@ -112,6 +113,7 @@ def test_a_hub_that_lost_its_last_seconds(home: Home, waiting: bool) -> None:
 
 
 def test_mount_and_hub_come_up_from_a_power_cut_that_took_the_last_pushes_from_the_hub(home: Home) -> None:
+    """The same, when mount and Hub were one machine."""
     with scene(home) as at:
         begin(at)
         wanted = grow(at)

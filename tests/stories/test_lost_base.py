@@ -117,6 +117,7 @@ def begin(folder: Path) -> None:
 
 
 def test_changes_outlive_the_tree_they_were_made_on(stage: Path, new_home: Callable[[], Home]) -> None:
+    """A week offline, with `hub gc` and a deleted cache in it, costs no change and undoes none of others."""
     with scene(stage, new_home) as at:
         with at.pushing(at.away) as folder:
             begin(folder)

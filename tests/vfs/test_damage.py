@@ -32,6 +32,7 @@ async def bucket(tmp_path: Path) -> tuple[World, Cid, bytes]:
 
 
 async def test_damaged_root_block_is_listed_and_cannot_be_read(tmp_path: Path) -> None:
+    """The folder can be used, and the file is an I/O error instead of wrong bytes."""
     here, _, _ = await bucket(tmp_path)
     assert await here.names("d") == ["a", "b", "c"]
     assert await here.read("d/a") == b"a" * BIG
@@ -45,6 +46,7 @@ async def test_damaged_root_block_is_listed_and_cannot_be_read(tmp_path: Path) -
 
 
 async def test_damaged_root_block_can_be_unlinked_moved_and_written_anew(tmp_path: Path) -> None:
+    """The user can get rid of the damage, or put a good file in its place."""
     here, _, _ = await bucket(tmp_path)
     await here.rename("d/b", "moved")
     assert await here.names() == ["d", "moved"]
@@ -60,6 +62,7 @@ async def test_damaged_root_block_can_be_unlinked_moved_and_written_anew(tmp_pat
 
 
 async def test_damaged_root_block_that_comes_back_is_shown_again(tmp_path: Path) -> None:
+    """A Hub that was mended needs no remount."""
     here, cid, block = await bucket(tmp_path)
     damaged = (await here.vfs.lookup(await here.inode("d"), b"b")).inode
     here.remote.store[cid] = block

@@ -51,6 +51,7 @@ def damage(disk: FaultyDisk, draft: Draft, at: int) -> None:
 
 
 async def test_a_sealed_draft_that_was_damaged_is_corrupt_and_others_are_not(disk: FaultyDisk, journal: Journal) -> None:
+    """Damage on this disk is an error, never other bytes at the Hub."""
     hit = await sealed(journal, b"a" * (3 * BLOCK_SIZE))
     other = await sealed(journal, b"b" * 100)
     later = disk.after_kill()
@@ -68,6 +69,7 @@ async def test_a_sealed_draft_that_was_damaged_is_corrupt_and_others_are_not(dis
 
 @pytest.mark.parametrize("left", [0, 10])
 async def test_a_sealed_draft_that_lost_bytes_is_corrupt_and_its_records_stay(disk: FaultyDisk, left: int) -> None:
+    """A file that the disk cut short is reported, and not shown in an older state."""
     journal = reopened(disk)
     hit = await sealed(journal, b"a" * 100)
     lost = recorded(journal, b"b" * 100)
@@ -91,6 +93,7 @@ async def test_a_sealed_draft_that_lost_bytes_is_corrupt_and_its_records_stay(di
 
 
 async def test_sealed_bytes_stay_and_what_is_said_again_costs_nothing(disk: FaultyDisk, journal: Journal) -> None:
+    """Writing the same bytes again needs no second draft."""
     draft = await sealed(journal, b"line 1\n")
     assert not draft.take(0, b"LINE 1\n")
     assert not draft.take(3, b"other bytes")
@@ -107,6 +110,7 @@ async def test_sealed_bytes_stay_and_what_is_said_again_costs_nothing(disk: Faul
 
 
 async def test_no_other_bytes_are_mixed_with_damaged_ones(disk: FaultyDisk, journal: Journal) -> None:
+    """A write beside damage must not make the damage look right."""
     draft = recorded(journal, b"a" * 100)
     file = disk.open(f"{FOLDER}/drafts/{draft.id:02x}/{draft.id:016x}")
     disk.pwrite(file, 50, b"X")
@@ -123,6 +127,7 @@ async def test_no_other_bytes_are_mixed_with_damaged_ones(disk: FaultyDisk, jour
 async def test_a_draft_that_is_written_meanwhile_is_not_sealed(
     disk: FaultyDisk, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Checksums of a file in use would call its next state damaged."""
     quiet, busy = recorded(journal, b"a" * 10), recorded(journal, b"b" * 10)
     fsync = disk.fsync
 
@@ -136,6 +141,7 @@ async def test_a_draft_that_is_written_meanwhile_is_not_sealed(
 
 
 async def test_reading_back_has_a_limit_and_goes_on_the_next_time(disk: FaultyDisk, journal: Journal) -> None:
+    """Checksums of a large backlog do not hold the disk for minutes."""
     draft = recorded(journal, b"a" * (3 * BLOCK_SIZE))
     after = reopened(disk.after_kill())  # which knows no sums
     extents = {draft.id: [(0, 3 * BLOCK_SIZE)]}
@@ -147,6 +153,7 @@ async def test_reading_back_has_a_limit_and_goes_on_the_next_time(disk: FaultyDi
 
 
 async def test_a_seal_is_recorded_once_and_carried_on(disk: FaultyDisk, journal: Journal) -> None:
+    """Checksums outlive checkpoints, and cost their room once."""
     draft = await sealed(journal, b"a" * 10)
     records = journal.figures().records
     await journal.seal({draft.id: [(0, 10)]})
@@ -162,6 +169,7 @@ async def test_a_seal_is_recorded_once_and_carried_on(disk: FaultyDisk, journal:
 
 
 async def test_what_cannot_be_synced_is_not_sealed(disk: FaultyDisk, journal: Journal) -> None:
+    """A seal vouches for bytes that are durable, so a failed fsync gives none."""
     draft = recorded(journal, b"a" * 10)
     disk.fail_at[len(disk.calls) + 1] = DiskFailed("bad sector")
     await journal.seal({draft.id: [(0, 10)]})
@@ -173,6 +181,7 @@ async def test_what_cannot_be_synced_is_not_sealed(disk: FaultyDisk, journal: Jo
 
 
 async def test_a_full_disk_seals_nothing(disk: FaultyDisk, journal: Journal) -> None:
+    """Checksums are no reason to fail on a full disk."""
     draft = recorded(journal, b"a" * 10)
     disk.capacity_bytes = disk.used_bytes() + 5
     with pytest.raises(NoSpace):
@@ -185,6 +194,7 @@ async def test_a_full_disk_seals_nothing(disk: FaultyDisk, journal: Journal) -> 
 
 
 async def test_sealing_keeps_no_fsync_waiting_and_a_close_waits_for_it(disk: FaultyDisk, journal: Journal) -> None:
+    """A program's fsync does not queue behind checksums."""
     draft = recorded(journal, b"a" * 10)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(journal.seal, {draft.id: [(0, 10)]})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.world import World
-from vfs.test_refused import StrictRemote
+from sync.test_withheld import StrictRemote
 
 from bucketfs.client import PutResult
 from bucketfs.dag import block_links

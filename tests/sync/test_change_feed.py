@@ -18,6 +18,7 @@ def change(path: str, old: Link | None, new: Link | None, attributes_only: bool 
 
 
 def test_one_event_for_each_difference() -> None:
+    """An indexer that follows events misses no path."""
     assert events_of([change("", A, B, True), change("d/new", None, A), change("e", A, C), change("f", B, None)]) == [
         PathEvent(ChangeKind.ATTRIBUTES, "", A.cid, B.cid),
         PathEvent(ChangeKind.ADDED, "d/new", None, A.cid),
@@ -27,6 +28,7 @@ def test_one_event_for_each_difference() -> None:
 
 
 def test_what_moved_is_renamed_when_it_is_the_only_one_of_its_kind() -> None:
+    """A renamed film is not indexed anew, and two equal files are never mixed up."""
     assert events_of([change("a", A, None), change("b", None, A)]) == [PathEvent(ChangeKind.RENAMED, "b", A.cid, A.cid, "a")]
     # The order is that of paths, wherever the thing came from.
     assert events_of([change("a", None, A), change("b", A, None)]) == [PathEvent(ChangeKind.RENAMED, "a", A.cid, A.cid, "b")]
@@ -55,6 +57,7 @@ async def taken(subscription: FeedSubscription, count: int) -> list[News]:
 
 
 async def test_who_does_not_keep_up_is_told_from_where_to_where() -> None:
+    """A slow program loses the single steps, never the sum of them."""
     subscription = FeedSubscription(waiting_max=3)
     for number in range(9):
         subscription.put(moved(KEY, number, number + 1, local=number != 5))
@@ -89,6 +92,7 @@ async def test_each_bucket_is_followed_without_a_gap() -> None:
 
 
 async def test_a_bucket_that_goes_takes_along_what_was_lost() -> None:
+    """No news comes of a bucket after its end."""
     subscription = FeedSubscription(waiting_max=1)
     subscription.put(moved(KEY, 0, 1))
     subscription.put(moved(KEY, 1, 2))
@@ -100,6 +104,7 @@ async def test_a_bucket_that_goes_takes_along_what_was_lost() -> None:
 
 @pytest.mark.parametrize("slow", [False, True])
 async def test_a_feed_that_ends_gives_out_what_waits(slow: bool) -> None:
+    """What was pushed before umount is still told."""
     feed = ChangeFeed()
     got: list[News] = []
 

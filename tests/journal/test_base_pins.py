@@ -100,6 +100,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_what_was_kept_is_there_until_it_is_not_needed() -> None:
+    """A rebase after a deleted cache finds the old folders, and a disk gets their room back in the end."""
     disk = new_disk()
     history = History(disk)
     await history.play()
@@ -109,6 +110,7 @@ async def test_what_was_kept_is_there_until_it_is_not_needed() -> None:
 
 
 async def test_a_stop_at_every_call() -> None:
+    """A kill or power loss at any disk call never makes a wrong block of a right one, and takes none that was synced."""
     whole = new_disk()
     await History(whole).play()
     assert len(whole.calls) > 20
@@ -125,6 +127,7 @@ async def test_a_stop_at_every_call() -> None:
 
 
 async def test_a_failed_call_leaves_what_was_there() -> None:
+    """An error of the disk in one call does not cost the blocks that are kept already."""
     whole = new_disk()
     await History(whole).play()
     for number, call in enumerate(whole.calls, 1):
@@ -139,6 +142,7 @@ async def test_a_failed_call_leaves_what_was_there() -> None:
 
 
 async def test_a_full_disk_takes_nothing_and_goes_on_when_there_is_room() -> None:
+    """On a full disk blocks are kept later, and none are torn."""
     disk = new_disk(capacity_bytes=1000)
     kept = opened(disk)
     await kept.keep(blocks(1))
@@ -153,6 +157,7 @@ async def test_a_full_disk_takes_nothing_and_goes_on_when_there_is_room() -> Non
 
 
 async def test_what_a_failed_fsync_may_have_lost_is_kept_anew() -> None:
+    """A second fsync would lie: what the first one may have lost must not count as kept."""
     disk = new_disk()
     kept = opened(disk)
     await kept.keep(blocks(1))
@@ -181,6 +186,8 @@ async def damaged(tmp_path: Path, change: Callable[[Path], object]) -> Blocks:
 
 
 async def test_a_wrong_byte_is_never_handed_out(tmp_path: Path) -> None:
+    """A folder spoiled by the disk would show wrong names, and a push would store them."""
+
     def spoil(pack: Path) -> None:
         data = bytearray(pack.read_bytes())
         data[data.index(block(2)) + 7] ^= 1
@@ -190,10 +197,13 @@ async def test_a_wrong_byte_is_never_handed_out(tmp_path: Path) -> None:
 
 
 async def test_a_file_is_read_up_to_what_is_torn(tmp_path: Path) -> None:
+    """What a kill cut short costs only what it cut."""
     assert await damaged(tmp_path, lambda pack: pack.write_bytes(pack.read_bytes()[:-10])) == blocks(1, 2)
 
 
 async def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    """A user who goes back to an older bucketfs loses no pins of the newer one."""
+
     def renew(pack: Path) -> None:
         pack.write_bytes(b"bucketfs-base 2\n" + pack.read_bytes()[16:])
 
@@ -203,6 +213,7 @@ async def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_cannot_be_read_is_as_if_it_was_not_there(tmp_path: Path) -> None:
+    """A bad sector below the pins must not keep the bucket from being opened."""
     (tmp_path / "base").mkdir()
     kept = BaseBlocks(Disk(), tmp_path / "base")
     await kept.keep(blocks(1))
@@ -217,6 +228,7 @@ async def test_a_file_that_cannot_be_read_is_as_if_it_was_not_there(tmp_path: Pa
 
 
 async def test_a_disk_that_fails_in_reading_leaves_what_it_gives() -> None:
+    """One unreadable block does not take the others along."""
     disk = new_disk()
     for number in (1, 2):
         kept = opened(disk)
@@ -240,6 +252,7 @@ async def test_a_disk_that_fails_in_reading_leaves_what_it_gives() -> None:
 
 @pytest.mark.parametrize("act", [lambda kept: kept.keep(blocks(2)), lambda kept: kept.sync(), lambda kept: kept.retain(())])
 async def test_after_the_end_nothing_is_done(act: Callable[[BaseBlocks], Awaitable[None]]) -> None:
+    """A bucket that left the mount writes nothing behind its back."""
     disk = new_disk()
     kept = opened(disk)
     await kept.keep(blocks(1))

@@ -52,6 +52,7 @@ async def held(world: World) -> set[str]:
 
 
 async def test_the_folders_above_a_change_are_kept(tmp_path: Path) -> None:
+    """A replay looks up its paths in them."""
     here = await bucket(tmp_path)
     one = pinner(here)
     await here.write("d/e/new", b"new")
@@ -63,6 +64,7 @@ async def test_the_folders_above_a_change_are_kept(tmp_path: Path) -> None:
 
 
 async def test_a_changed_file_is_kept_by_its_root_block_and_not_by_its_bytes(tmp_path: Path) -> None:
+    """Enough to replay and rebase it, without a copy of a large file."""
     here = await bucket(tmp_path)
     await here.write("d/a", b"part", 5, truncate=False)
     await here.chmod("d/b", 0o600)
@@ -72,6 +74,7 @@ async def test_a_changed_file_is_kept_by_its_root_block_and_not_by_its_bytes(tmp
 
 
 async def test_of_what_was_moved_or_removed_all_folders_on_this_machine_are_kept(tmp_path: Path) -> None:
+    """What others changed inside is compared with them."""
     here = await bucket(tmp_path)
     await here.tree()
     await here.rename("d", "moved")
@@ -83,6 +86,7 @@ async def test_of_what_was_moved_or_removed_all_folders_on_this_machine_are_kept
 
 
 async def test_what_is_gone_from_one_name_and_stands_at_another_is_kept(tmp_path: Path) -> None:
+    """A moved file is the same file to a rebase."""
     here = await bucket(tmp_path)
     await here.rename("d/a", "x/moved")
     await pinner(here).round()
@@ -90,6 +94,7 @@ async def test_what_is_gone_from_one_name_and_stands_at_another_is_kept(tmp_path
 
 
 async def test_no_tree_is_fetched_for_having_it_renamed(tmp_path: Path) -> None:
+    """Renaming a folder of 100 GB downloads nothing."""
     here = await bucket(tmp_path)
     await here.rename("d", "moved")
     asked: list[Cid] = []
@@ -106,6 +111,7 @@ async def test_no_tree_is_fetched_for_having_it_renamed(tmp_path: Path) -> None:
 
 
 async def test_nothing_is_kept_of_what_was_made_here(tmp_path: Path) -> None:
+    """Pins cost room for old things only."""
     here = await bucket(tmp_path)
     await here.mkdir("new")
     await here.write("new/file", b"x" * BIG)
@@ -115,6 +121,7 @@ async def test_nothing_is_kept_of_what_was_made_here(tmp_path: Path) -> None:
 
 
 async def test_every_shard_of_a_large_folder_is_kept(tmp_path: Path) -> None:
+    """A folder of thousands of names is whole, or its names would count as removed."""
     remote = MemoryRemote()
     seed = b"s" * 32
     names = {f"{number:04d}-{'n' * 90}".encode(): Link(cid_of(seed), 32) for number in range(3000)}
@@ -134,6 +141,7 @@ async def test_every_shard_of_a_large_folder_is_kept(tmp_path: Path) -> None:
 
 
 async def test_a_folder_that_a_small_cache_has_lost_is_rebuilt_from_what_is_shown(tmp_path: Path) -> None:
+    """A small cache and a Hub that is away do not keep a change from being pinned."""
     here = await bucket(tmp_path)
     await here.tree()
     here.source.forget()
@@ -146,6 +154,7 @@ async def test_a_folder_that_a_small_cache_has_lost_is_rebuilt_from_what_is_show
 
 
 async def test_what_only_the_hub_has_is_kept_when_it_is_back(tmp_path: Path, mock_clock: trio.testing.MockClock) -> None:
+    """A change made offline gets its pins as soon as that is possible."""
     here = await bucket(tmp_path)
     await here.tree()
     await here.write("d/a", b"part", 5, truncate=False)
@@ -165,6 +174,7 @@ async def test_what_only_the_hub_has_is_kept_when_it_is_back(tmp_path: Path, moc
 async def test_what_has_waited_is_synced_and_what_is_pushed_is_given_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Pins outlive a power loss after some seconds, and take no room once all is at the Hub."""
     monkeypatch.setattr(pinner_module, "GATHER_S", 0.001)
     monkeypatch.setattr(pinner_module, "SYNC_AFTER_S", 0.01)
     here = await bucket(tmp_path)
@@ -180,6 +190,7 @@ async def test_what_has_waited_is_synced_and_what_is_pushed_is_given_back(
 
 
 async def test_the_end_leaves_nothing_that_is_not_kept_and_synced(tmp_path: Path) -> None:
+    """After umount the cache may be deleted."""
     here = await bucket(tmp_path)
     async with trio.open_nursery() as nursery:
         await nursery.start(pinner(here).run)
@@ -196,6 +207,7 @@ async def until(what: Callable[[], bool]) -> None:
 
 
 async def test_after_a_rebase_the_new_base_is_kept(tmp_path: Path) -> None:
+    """Changes stand on the new tree then, which may be collected, too."""
     here = await bucket(tmp_path)
     one = pinner(here)
     await here.unlink("d/a")
@@ -214,6 +226,7 @@ async def test_after_a_rebase_the_new_base_is_kept(tmp_path: Path) -> None:
 
 
 async def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Pins of an earlier run count."""
     here = await bucket(tmp_path)
     await here.write("d/e/new", b"new")
     await pinner(here).round()
@@ -232,6 +245,7 @@ async def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
 async def test_a_disk_that_takes_nothing_is_said_once_and_tried_again(
     tmp_path: Path, error: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A full disk fills no log, and pins come when there is room."""
     here = await bucket(tmp_path)
     one = pinner(here)
     await here.write("d/e/new", b"new")
@@ -254,6 +268,7 @@ async def test_a_disk_that_takes_nothing_is_said_once_and_tried_again(
 async def test_what_a_failed_sync_may_have_lost_is_kept_anew(
     tmp_path: Path, mock_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Pins that the disk may have dropped do not count as kept."""
     here = await bucket(tmp_path)
     one = pinner(here)
     await here.write("d/e/new", b"new")
@@ -272,6 +287,7 @@ async def test_what_a_failed_sync_may_have_lost_is_kept_anew(
 
 
 def test_a_block_of_a_folder_says_what_it_names() -> None:
+    """The pinner finds all shards of a folder, and no more."""
     link = Link(cid_of(b"x"), 1)
     plain = drive(edit_directory(None, {b"a": link}), lambda cids: {})
     inside = directory_block(plain.link.cid, plain.blocks[plain.link.cid])

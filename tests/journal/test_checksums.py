@@ -100,6 +100,7 @@ class File:
 
 @given(st.lists(st.one_of(writes, appends, cuts, failures, seals), max_size=12))
 def test_what_is_known_is_right(acts: list[tuple[str, int, int]]) -> None:
+    """A wrong sum would call a user's good bytes damaged, or damaged bytes good."""
     file = File()
     for act in acts:
         file.act(*act)
@@ -113,6 +114,7 @@ def test_what_is_known_is_right(acts: list[tuple[str, int, int]]) -> None:
 
 @given(st.lists(st.integers(1, 3 * BLOCK_SIZE), min_size=1, max_size=6))
 def test_what_is_written_front_to_back_is_known_without_reading(sizes: list[int]) -> None:
+    """Checksums of ordinary files cost no reading."""
     file = File()
     for size in sizes:
         file.act("append", 0, size)
@@ -125,6 +127,7 @@ def test_what_is_written_front_to_back_is_known_without_reading(sizes: list[int]
 
 
 def test_damage_that_is_found_on_the_way_is_not_sealed() -> None:
+    """A seal over damage would vouch for it for ever."""
     file = File()
     file.act("append", 0, 2 * BLOCK_SIZE + 10)
     file.seal(0)
@@ -137,6 +140,7 @@ def test_damage_that_is_found_on_the_way_is_not_sealed() -> None:
 
 
 def test_a_short_file_is_not_sealed_where_it_lacks_bytes() -> None:
+    """Bytes that the disk lost are never sealed as zeros."""
     file = File()
     file.act("write", 5, BLOCK_SIZE)  # which begins in a block and so is not summed there
     del file.bytes[BLOCK_SIZE:]
@@ -147,6 +151,7 @@ def test_a_short_file_is_not_sealed_where_it_lacks_bytes() -> None:
 
 
 def test_far_blocks_cost_no_more_than_near_ones() -> None:
+    """A sparse file of a terabyte takes no memory for its hole."""
     sums = Sums()
     far = 40_000_000 * BLOCK_SIZE
     for offset in (0, BLOCK_SIZE, 5 * BLOCK_SIZE, HOLE_BLOCKS_MAX * BLOCK_SIZE, far, far + BLOCK_SIZE):
@@ -159,6 +164,7 @@ def test_far_blocks_cost_no_more_than_near_ones() -> None:
 
 
 def test_records_break_where_blocks_are_not_in_a_row() -> None:
+    """Each seal says just the bytes that it sums."""
     whole, part = sum_of(bytes(BLOCK_SIZE)), sum_of(b"abc")
     made = list(records_of(DRAFT, [(0, whole), (1, part), (2, whole), (4, whole)]))
     bounds = [(record.start // BLOCK_SIZE, record.stop) for record in made]

@@ -60,6 +60,7 @@ async def all_of_it(disk: FaultyDisk) -> None:
 
 
 async def test_the_file_is_as_long_as_what_counts() -> None:
+    """A file that was cut short gives its room back."""
     disk = fresh_disk()
     journal = open_journal(disk)
     draft = await write_and_cut(journal)
@@ -74,6 +75,7 @@ async def test_the_file_is_as_long_as_what_counts() -> None:
 
 
 async def test_what_was_written_since_the_cut_stays() -> None:
+    """Bytes written behind a cut are not trimmed away."""
     disk = fresh_disk()
     journal = open_journal(disk)
     draft = await write_and_cut(journal)
@@ -87,6 +89,7 @@ async def test_what_was_written_since_the_cut_stays() -> None:
 
 
 async def test_sealed_bytes_stay() -> None:
+    """A seal that was recorded stays right, whatever is cut."""
     disk = fresh_disk()
     journal = open_journal(disk)
     draft = journal.drafts.new().id
@@ -104,6 +107,7 @@ async def test_sealed_bytes_stay() -> None:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_stop_at_every_call(after: bool) -> None:
+    """A power loss may take the record of a cut; the bytes must be there then."""
     whole = fresh_disk()
     trio.run(all_of_it, whole)
     for number in range(1, len(whole.calls) + 1):

@@ -35,6 +35,7 @@ async def append(world: World, handle: FileHandle, offset: int, data: bytes) -> 
 
 
 async def test_bytes_before_an_fsync_are_there_when_later_ones_of_the_draft_are_lost(tmp_path: Path) -> None:
+    """A power loss takes what was not synced, and nothing else of the file."""
     world = await World(tmp_path / "here", MemoryRemote()).open()
     handle = await begin(world, "log")
     await append(world, handle, 0, b"synced ")
@@ -145,6 +146,7 @@ BASE = {"d": None, "d/old": b"old bytes"}
 async def test_what_was_sent_stays_whatever_its_name_is_now(
     tmp_path: Path, made: Act, then: Act, expected: dict[str, object], checkpoint: bool
 ) -> None:
+    """Bytes that reached the Hub are not overwritten with what the power loss left here."""
     world = await sent_and_lost(tmp_path, made, then)
     if checkpoint:
         world.close()
@@ -154,6 +156,7 @@ async def test_what_was_sent_stays_whatever_its_name_is_now(
 
 
 async def test_the_mode_given_after_it_was_sent_stays_too(tmp_path: Path) -> None:
+    """A chmod that was recorded outlives the loss of the bytes."""
     world = await sent_and_lost(tmp_path, overwrite, chmod)
     await world.pusher().push()
     fresh = await World(tmp_path / "fresh", world.remote).open()
@@ -173,6 +176,8 @@ async def test_part_of_what_was_sent_does_not_take_its_place(tmp_path: Path) -> 
 
 
 async def test_part_of_what_was_sent_and_renamed(tmp_path: Path) -> None:
+    """What is left here stands beside the Hub's version, whatever it is called."""
+
     async def moved(world: World) -> None:
         await world.rename("two", "d/renamed")
 
@@ -183,6 +188,8 @@ async def test_part_of_what_was_sent_and_renamed(tmp_path: Path) -> None:
 
 
 async def test_what_is_lost_of_what_was_written_after_it_was_sent_is_no_conflict(tmp_path: Path) -> None:
+    """A file is not doubled for bytes that are gone anyway."""
+
     async def more(world: World) -> None:
         handle = await begin(world, "two")
         await append(world, handle, 12, b" third")
