@@ -31,7 +31,7 @@ from bucketfs.mirror.apply import Applier
 from bucketfs.mirror.block_source import MirrorSource
 from bucketfs.mirror.file_writer import Applied
 from bucketfs.mirror.large_files import LargeFiles
-from bucketfs.mirror.refusals import Over, Refusals
+from bucketfs.mirror.refusals import OverLimit, Refusals
 from bucketfs.mirror.rollback_check import decode_agreed
 from bucketfs.mirror.scan import FolderScan, Scanner
 from bucketfs.mirror.state import Attempt, Position
@@ -93,7 +93,7 @@ class Mirror:
         self._reread = False
         self._refusals = Refusals()
         self._unsent = Refusals()
-        self._over = Over()
+        self._over = OverLimit()
         self._large = LargeFiles(self.remote, self.folder, self.progress)
         # The same for all rounds until one succeeds: what one has sent, the Hub keeps for the next.
         self._upload = UploadId(secrets.token_bytes(16))

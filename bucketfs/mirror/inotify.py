@@ -32,7 +32,7 @@ IGNORED = ("opened", "closed_no_write")
 
 class LocalChanges:
     """``touched`` is called on the trio loop whenever something below ``top`` may have changed, while this is open (``async
-    with``). ``spare`` is a folder that is not below it, ``made`` tells names of files that we write aside, ``polling`` hears
+    with``). ``spare`` is a folder that is not below it, ``is_temporary`` tells names of what we write aside, ``polling`` hears
     why changes are not heard any more."""
 
     def __init__(
@@ -42,7 +42,7 @@ class LocalChanges:
         *,
         touched: Callable[[], None],
         polling: Callable[[str], None],
-        made: Callable[[bytes], bool] = lambda name: False,
+        is_temporary: Callable[[bytes], bool] = lambda name: False,
         observer: BaseObserver | None = None,
     ) -> None:
         self._top = top
@@ -57,7 +57,7 @@ class LocalChanges:
             with suppress(trio.RunFinishedError):
                 token.run_sync_soon(touched, idempotent=True)
 
-        self._handler = _WakeOnEvent(wake, made)
+        self._handler = _WakeOnEvent(wake, is_temporary)
         self._complaints = _WakeOnWarning(wake)
         self.polling = False
 
@@ -114,14 +114,14 @@ class LocalChanges:
 class _WakeOnEvent(FileSystemEventHandler):
     """On watchdog's thread."""
 
-    def __init__(self, wake: Callable[[], None], made: Callable[[bytes], bool]) -> None:
+    def __init__(self, wake: Callable[[], None], is_temporary: Callable[[bytes], bool]) -> None:
         self._wake = wake
-        self._made = made
+        self._is_temporary = is_temporary
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         name = os.path.basename(os.fsencode(event.src_path))
         # A large file that is written aside changes all the time; that it takes its name is an event of another type.
-        if event.event_type not in IGNORED and not (event.event_type == "modified" and self._made(name)):
+        if event.event_type not in IGNORED and not (event.event_type == "modified" and self._is_temporary(name)):
             self._wake()
 
 

@@ -1,5 +1,7 @@
-"""What a mirror could not write here, or not send, and does not try again in each round: an attempt fetches bytes and makes and
-removes a file, and the watch, which hears of that, would begin the next round at once. Pure."""
+"""What a mirror could not write here, or not send, and does not try again in each round. Pure.
+
+An attempt fetches bytes and makes and removes a file; the watch hears of that, and would begin the next round at once.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +35,11 @@ class Refusals:
         return refused[1]
 
 
-class Over:
+class OverLimit(Refusals):
     """The files that a round brings to the Hub, and those that it leaves out, because with them a limit would be passed."""
 
     def __init__(self) -> None:
-        self._left = Refusals()
+        super().__init__()
         self._brought: dict[Names, tuple[int, Hashable]] = {}
         self._at_once = 1
 
@@ -58,10 +60,6 @@ class Over:
         """Leave out the largest file, more of them each time in one round. Whether there was one."""
         largest = sorted(self._brought, key=lambda path: self._brought[path][0], reverse=True)[: self._at_once]
         for path in largest:
-            self._left.note(path, self._brought[path][1], reason, now_ns)
+            self.note(path, self._brought[path][1], reason, now_ns)
         self._at_once *= 2
         return bool(largest)
-
-    def reason(self, path: Names, content: Hashable, now_ns: int) -> str:
-        """Why a file is left out; empty when it is not, or has changed since."""
-        return self._left.reason(path, content, now_ns)

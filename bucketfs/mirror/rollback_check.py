@@ -58,22 +58,22 @@ class Agreed:
 
     def encode(self) -> str:
         """As text."""
-        said = {
+        stored = {
             "root": None if self.root is None else cid_text(self.root),
             "time_ns": self.history.time_ns,
             "at_ns": self.at_ns,
             "left": [[cid_text(root), time_ns] for root, time_ns in self.history.left.items()],
         }
-        return json.dumps(said)
+        return json.dumps(stored)
 
 
 def decode_agreed(text: str | None) -> Agreed:
-    """What `Agreed.encode` said; None: nothing yet."""
+    """The inverse of `Agreed.encode`; None: nothing yet."""
     agreed = Agreed()
     if text is not None:
-        said = json.loads(text)
-        agreed.root = None if said["root"] is None else cid_from_text(said["root"])
-        agreed.at_ns = said["at_ns"]
-        agreed.history.time_ns = said["time_ns"]
-        agreed.history.left = {cid_from_text(root): int(time_ns) for root, time_ns in said["left"]}
+        stored = json.loads(text)
+        agreed.root = None if stored["root"] is None else cid_from_text(stored["root"])
+        agreed.at_ns = stored["at_ns"]
+        agreed.history.time_ns = stored["time_ns"]
+        agreed.history.left = {cid_from_text(root): int(time_ns) for root, time_ns in stored["left"]}
     return agreed

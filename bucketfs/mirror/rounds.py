@@ -54,16 +54,16 @@ class MirrorPace:
 
 @dataclass(eq=False)
 class MirrorRunner:
-    """Runs the rounds of a mirror. ``told`` hears of each, ``troubled`` of an error and how long it is waited for (seconds),
-    ``say`` of what a user should know besides."""
+    """Runs the rounds of a mirror. ``on_round`` hears of each, ``on_trouble`` of an error and how long it is waited for (seconds),
+    ``on_notice`` of what a user should know besides."""
 
     mirror: Mirror
     local: Path
     spare: Path
     pace: MirrorPace
-    told: Callable[[Round], None]
-    troubled: Callable[[BucketfsError, float], None]
-    say: Callable[[str], None]
+    on_round: Callable[[Round], None]
+    on_trouble: Callable[[BucketfsError, float], None]
+    on_notice: Callable[[str], None]
     backoff: Backoff | None = None
     observer: BaseObserver | None = None
 
@@ -98,7 +98,7 @@ class MirrorRunner:
             self.spare,
             touched=self.changed,
             polling=self._polls,
-            made=self.mirror.folder.asides.made,
+            is_temporary=self.mirror.folder.asides.is_temporary,
             observer=self.observer,
         )
         async with local_changes as changes:
@@ -109,17 +109,17 @@ class MirrorRunner:
                     done = await self.mirror.round()
                 except PASSING as error:
                     delay_s = self._backoff.next_s()
-                    self.troubled(error, delay_s)
+                    self.on_trouble(error, delay_s)
                     with trio.move_on_after(delay_s):
                         await self._again.wait()
                     continue
                 self._backoff.reset()
-                self.told(done)
+                self.on_round(done)
                 await trio.to_thread.run_sync(changes.check)
                 await self._until_due(changes, self._next_s(done))
 
     def _polls(self, reason: str) -> None:
-        self.say(f"{self.local} is looked at every {self.pace.poll_s:.0f} s from now on: {reason}")
+        self.on_notice(f"{self.local} is looked at every {self.pace.poll_s:.0f} s from now on: {reason}")
 
     def _next_s(self, done: Round) -> float:
         """When to look again for what was changing, unasked: later and later while nothing comes of it."""

@@ -20,7 +20,7 @@ from bucketfs.dag import RAW, codec_of, node_info
 from bucketfs.errors import BucketfsError, NameInvalid, NameTooLong, NotFound
 from bucketfs.mirror.block_source import MirrorSource
 from bucketfs.mirror.large_files import LargeFiles
-from bucketfs.mirror.refusals import Over, Refusals
+from bucketfs.mirror.refusals import OverLimit, Refusals
 from bucketfs.mirror.state import SeenEntry
 from bucketfs.mirror.watched_folder import WatchedFolder
 from bucketfs.names import SEED, check_name
@@ -113,7 +113,7 @@ class Scanner:
     figures: Figures
     large: LargeFiles
     refusals: Refusals
-    over: Over
+    over: OverLimit
     reread: bool = False
 
     def __post_init__(self) -> None:
@@ -173,7 +173,7 @@ class Scanner:
         return carried
 
     def _is_carried(self, at: WalkedFolder, entry: LocalEntry, seen: SeenEntry | None) -> bool:
-        if self.folder.asides.made(entry.name):
+        if self.folder.asides.is_temporary(entry.name):
             return False
         if not at.path and entry.name == SEED:
             if not self._fs.is_seed(os.path.join(at.where, SEED), at.existing.get(SEED)):
@@ -331,7 +331,7 @@ class Scanner:
         return abs(self.folder.now_ns() - entry.mtime_ns) < step_ns
 
     def _unsettled(self, at: WalkedFolder, name: bytes) -> None:
-        """A file changed while it was read: it stays as it was, and nothing of it is said before it rests."""
+        """A file changed while it was read: the base's version stays in the tree until the file is at rest."""
         at.changes.pop(name, None)
         path = (*at.path, name)
         self._state.forget(path)

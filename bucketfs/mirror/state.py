@@ -110,17 +110,17 @@ class MirrorState:
         with self._ours():
             make_private_file(file)
             self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
-            # What is said here must not be ahead of the files it is about; these are synced before.
+            # Synced before each transaction returns: the state must not be ahead of the files, which are synced before it.
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = full")
             self._database.executescript(SCHEMA)
-        said = self.fact("version")
-        if said is None:
+        stored = self.fact("version")
+        if stored is None:
             self.note_fact("version", str(VERSION))
-        elif said != str(VERSION):
+        elif stored != str(VERSION):
             self.close()
             raise DiskFailed(
-                f"{file} was written by another version of bucketfs ({said})",
+                f"{file} was written by another version of bucketfs ({stored})",
                 hint="begin anew with --anew, or use that version",
             )
 
@@ -189,27 +189,27 @@ class MirrorState:
     @property
     def position(self) -> Position:
         """Where the mirror is."""
-        said = json.loads(self.fact("position") or "{}")
-        attempt = said.get("attempt")
+        stored = json.loads(self.fact("position") or "{}")
+        attempt = stored.get("attempt")
         if attempt is not None:
             copies = tuple((_decode_path(path), _decode_path(copy)) for path, copy in attempt["conflicts"])
             attempt = Attempt(cid_from_text(attempt["ours"]), cid_from_text(attempt["merged"]), copies)
-        base, applying = (None if said.get(key) is None else cid_from_text(said[key]) for key in ("base", "applying"))
+        base, applying = (None if stored.get(key) is None else cid_from_text(stored[key]) for key in ("base", "applying"))
         return Position(base, applying, attempt)
 
     @position.setter
     def position(self, position: Position) -> None:
-        said: dict[str, object] = {
+        stored: dict[str, object] = {
             "base": position.base and cid_text(position.base),
             "applying": position.applying and cid_text(position.applying),
         }
         if position.attempt is not None:
-            said["attempt"] = {
+            stored["attempt"] = {
                 "ours": cid_text(position.attempt.ours),
                 "merged": cid_text(position.attempt.merged),
                 "conflicts": [[_encode_path(path) for path in pair] for pair in position.attempt.conflicts],
             }
-        self.note_fact("position", json.dumps(said))
+        self.note_fact("position", json.dumps(stored))
 
     # What was seen
 
@@ -266,11 +266,11 @@ class MirrorState:
     def unfinished(self) -> list[tuple[Names, str]]:
         """What was begun at paths and not noted to be done."""
         rows = self._rows("select folder, name, said from unfinished")
-        return [(_names_of(folder, name), said) for folder, name, said in rows]
+        return [(_names_of(folder, name), stored) for folder, name, stored in rows]
 
-    def note_unfinished(self, path: Names, said: str) -> None:
+    def note_unfinished(self, path: Names, stored: str) -> None:
         """Something is begun at a path."""
-        self._run("insert or replace into unfinished values (?, ?, ?)", *_place(path), said)
+        self._run("insert or replace into unfinished values (?, ?, ?)", *_place(path), stored)
 
     def forget_unfinished(self, path: Names) -> None:
         """Nothing is unfinished at a path."""
@@ -356,7 +356,7 @@ def _place(path: Names) -> tuple[bytes, bytes]:
 
 
 def _names_of(key: bytes, name: bytes) -> Names:
-    """What `_place` said."""
+    """The path of a row: what `_place` made a key of."""
     return (*(key.split(b"/") if key else ()), name) if name else ()
 
 
@@ -364,8 +364,8 @@ def _encode_path(path: Names) -> list[str]:
     return [name.hex() for name in path]
 
 
-def _decode_path(said: Iterable[str]) -> Names:
-    return tuple(bytes.fromhex(name) for name in said)
+def _decode_path(stored: Iterable[str]) -> Names:
+    return tuple(bytes.fromhex(name) for name in stored)
 
 
 def forget_state(disk: Disk, file: Path) -> None:

@@ -72,7 +72,7 @@ def encode(what: Unfinished) -> str:
 
 
 def decode(text: str) -> Unfinished:
-    """What `encode` said."""
+    """The inverse of `encode`."""
     ((kind, facts),) = json.loads(text).items()
     if kind == "filling":
         fields, mode, before = facts

@@ -57,9 +57,9 @@ class WatchedFolder:
             raise NotFound(
                 f"{os.fsdecode(self.top)} is gone; the bucket stays as it is", hint="bring the folder back (mount its disk)"
             )
-        said = self.state.fact("top")
+        stored = self.state.fact("top")
         now = [here.device, here.inode, self.fs.file_system(self.top)]
-        if said is not None and json.loads(said) == now:
+        if stored is not None and json.loads(stored) == now:
             if self.fs.is_mount_point(self.top) and not self._shows_some_name():
                 raise Refused(
                     f"{os.fsdecode(self.top)} is a mount point, and all that was in it is gone (is it another disk?);"
@@ -67,7 +67,7 @@ class WatchedFolder:
                     hint=ANEW,
                 )
             return
-        if said is not None and not (json.loads(said)[1] == here.inode and self._shows_something_seen()):
+        if stored is not None and not (json.loads(stored)[1] == here.inode and self._shows_something_seen()):
             raise Refused(
                 f"{os.fsdecode(self.top)} is another folder than the one that was mirrored (is a disk not mounted?);"
                 " nothing was changed",

@@ -101,7 +101,7 @@ class Watcher:
             try:
                 await self._follow_feed()
             except BucketfsError as error:
-                # Also where the Hub says that it has none: a proxy may have said that, while the Hub was away behind it.
+                # Also where the answer is that there is no feed: it may come from a proxy while the Hub behind it is away.
                 log.debug("the feed of roots broke: %s", error)
             finally:
                 self.listening = False

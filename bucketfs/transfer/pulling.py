@@ -227,7 +227,7 @@ class _Pull:
             return
         for entry in here:
             # The Hub's own name in a bucket says nothing of a user's file that has it.
-            if entry.name in names or self.asides.made(entry.name) or (not at.path and entry.name == SEED):
+            if entry.name in names or self.asides.is_temporary(entry.name) or (not at.path and entry.name == SEED):
                 continue
             try:
                 remove_tree(self.fs, os.path.join(at.where, entry.name))

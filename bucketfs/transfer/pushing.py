@@ -209,7 +209,7 @@ class _FolderPush:
 
     def _is_carried(self, at: WalkedFolder, entry: LocalEntry) -> bool:
         """Whether an entry can be in a bucket; else it is noted as skipped."""
-        if self.asides.made(entry.name):
+        if self.asides.is_temporary(entry.name):
             return False
         reason = "" if entry.kind is not None else NOT_CARRIED
         if not at.path and entry.name == SEED:

@@ -69,7 +69,7 @@ class Asides:
         """Nothing stands at this path any more."""
         self._standing.discard(aside)
 
-    def made(self, name: bytes) -> bool:
+    def is_temporary(self, name: bytes) -> bool:
         """Whether a run of this user, alive or dead, made what has this name."""
         token = _token_of(name)
         if token is None:
@@ -269,10 +269,10 @@ def _clear_unnamed(disk: Disk, file: Path) -> None:
 
 def _clear_run(disk: Disk, file: Path, token: str, top: bytes) -> int:
     """Removes what a dead run has left, and then its entry, unless something could not be looked at."""
-    said = json.loads(disk.read_file(file))
-    there = bytes.fromhex(said["top"])
+    stored = json.loads(disk.read_file(file))
+    there = bytes.fromhex(stored["top"])
     inode = _inode_of_folder(there)
-    if not _overlap(there, top) or said["inode"] not in (0, inode):
+    if not _overlap(there, top) or stored["inode"] not in (0, inode):
         return 0
     # What was written for a single file stood beside it.
     count, complete = _clear_folder(os.path.dirname(there), token, [])

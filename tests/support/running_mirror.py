@@ -40,9 +40,9 @@ class Running:
             machine.top,
             spare,
             pace=pace,
-            told=self.rounds.append,
-            troubled=lambda error, delay_s: self.troubles.append(error),
-            say=self.said.append,
+            on_round=self.rounds.append,
+            on_trouble=lambda error, delay_s: self.troubles.append(error),
+            on_notice=self.said.append,
             backoff=backoff,
             observer=observer,
         )

@@ -101,12 +101,12 @@ def test_a_dead_run_in_a_folder_that_is_not_there_stays_listed(tmp_path: Path, p
     assert asides.clear_dead(os.fsencode(top)) == 0
     top.mkdir()
     assert asides.clear_dead(os.fsencode(top)) == 0
-    assert asides.made(os.fsencode(left.name))
+    assert asides.is_temporary(os.fsencode(left.name))
     top.rmdir()
     unplugged.rename(top)
     assert asides.clear_dead(os.fsencode(tmp_path / "elsewhere")) == 0
     assert asides.clear_dead(os.fsencode(tmp_path)) == 1
-    assert not asides.made(os.fsencode(left.name))
+    assert not asides.is_temporary(os.fsencode(left.name))
     assert list(top.iterdir()) == []
 
 

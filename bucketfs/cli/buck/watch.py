@@ -122,9 +122,9 @@ class _Watch:
             self.folder,
             self.states.folder,
             pace=self.pace,
-            told=self.output.round,
-            troubled=self.output.trouble,
-            say=self.output.note,
+            on_round=self.output.round,
+            on_trouble=self.output.trouble,
+            on_notice=self.output.note,
         )
 
         async def look() -> list[BucketInfo]:
