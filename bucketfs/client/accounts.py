@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from bucketfs.client.channel import Channel
 from bucketfs.errors import Corrupt, InvalidArgument
-from bucketfs.keys import KeyType, public_key_of
+from bucketfs.keys import Identity, KeyType, public_key_of
 from bucketfs.wire import hub_pb2 as pb
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["APIService"]
@@ -84,10 +84,13 @@ class HubClient:
         reply: pb.GetSessionInfoResponse = await self._channel.unary(_SERVICE, "GetSessionInfo", pb.GetSessionInfoRequest())
         return AccountInfo(_public_key(reply.key), reply.username, reply.email)
 
-    async def identity(self) -> bytes:
-        """The private key that the Hub holds for the acting account, for ``Identity.from_bytes``: a secret."""
+    async def identity(self) -> Identity:
+        """The key pair that the Hub holds for the acting account."""
         reply: pb.GetIdentityResponse = await self._channel.unary(_SERVICE, "GetIdentity", pb.GetIdentityRequest())
-        return reply.identity
+        try:
+            return Identity.from_bytes(reply.identity)
+        except InvalidArgument as error:
+            raise Corrupt("the Hub answered with a private key that is none") from error
 
     async def create_key(self, kind: KeyType = KeyType.ACCOUNT, *, secure: bool = True) -> KeyInfo:
         """A new API key of the acting account, with its secret."""

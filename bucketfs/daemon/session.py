@@ -154,7 +154,7 @@ class Session:
             return (await self.hub.org()).public_key
         except InvalidArgument:
             # Textile's Hub tells the key of an organization of its account by no other call.
-            return Identity.from_bytes(await self.hub.identity()).public_key
+            return (await self.hub.identity()).public_key
 
 
 @asynccontextmanager

@@ -132,7 +132,7 @@ class TestMemory:
 
 
 class TestFlights:
-    async def test_concurrent_wishes_for_one_block_are_one_fetch(self, below: Below) -> None:
+    async def test_concurrent_requests_for_one_block_are_one_fetch(self, below: Below) -> None:
         """Twenty readers of one block cost one request."""
         cache = BlockCache(below, None, MEMORY, 0)
         got: list[bytes] = []
@@ -146,7 +146,7 @@ class TestFlights:
         assert got == [BLOCKS[CIDS[0]]] * 20
         assert below.asked == [(CIDS[0],)]
 
-    async def test_wishes_of_one_moment_are_one_request(self, below: Below) -> None:
+    async def test_requests_of_one_moment_are_one_request(self, below: Below) -> None:
         """Requests of the same moment go out together."""
         cache = BlockCache(below, None, MEMORY, 0)
         async with trio.open_nursery() as nursery:
@@ -162,7 +162,7 @@ class TestFlights:
         await cache.get_many(CIDS)
         assert below.asked == [tuple(CIDS)]
 
-    async def test_a_later_wish_waits_for_the_flight_and_asks_for_the_rest(self, below: Below) -> None:
+    async def test_a_later_request_waits_for_the_flight_and_asks_for_the_rest(self, below: Below) -> None:
         """A block that is on its way is not fetched a second time."""
         cache = BlockCache(below, None, MEMORY, 0)
         below.gate = trio.Event()
@@ -208,7 +208,7 @@ class TestFlights:
         assert not cache._flights and not cache._boarding
         assert await cache.get(CIDS[0]) == BLOCKS[CIDS[0]]
 
-    async def test_one_absent_block_fails_only_who_asked_for_it(self, below: Below) -> None:
+    async def test_one_absent_block_fails_only_its_own_readers(self, below: Below) -> None:
         """One missing block does not fail others' reads of the same moment."""
         cache = BlockCache(below, None, MEMORY, 0)
         absent = cid_of(b"nobody has this")
@@ -333,7 +333,7 @@ class TestDisk:
         assert "were not what their names say" in caplog.text
         await cache.aclose()
 
-    async def test_a_spoilt_block_that_nobody_has_is_not_shown(self, tmp_path: Path) -> None:
+    async def test_a_spoilt_block_that_is_nowhere_else_is_not_shown(self, tmp_path: Path) -> None:
         """A corrupt block that is nowhere else is an error, not wrong content."""
         cache = await filled(Below(), tmp_path)
         await cache.aclose()
@@ -380,7 +380,7 @@ class TestDisk:
             await again.get(cids[6])
         await again.aclose()
 
-    async def test_room_is_made_for_something_dearer(self, below: Below, tmp_path: Path) -> None:
+    async def test_room_is_made_for_drafts(self, below: Below, tmp_path: Path) -> None:
         """The cache gives up its blocks when drafts need the disk."""
         cache = await filled(below, tmp_path)
         before = cache.figures().disk_bytes
@@ -391,7 +391,7 @@ class TestDisk:
         assert await cache.get_many(CIDS) == BLOCKS
         await cache.aclose()
 
-    async def test_a_full_queue_drops_blocks_and_nobody_waits(self, below: Below, tmp_path: Path) -> None:
+    async def test_a_full_queue_drops_blocks_and_does_not_wait(self, below: Below, tmp_path: Path) -> None:
         """A slow disk costs cached blocks, not waiting."""
         cache = cached(below, tmp_path, queue_bytes=100_000)
         await cache.open()

@@ -77,7 +77,7 @@ async def test_accounts(hub: HubServer, connection: Connection) -> None:
     """An account and its organizations can be made and seen."""
     account = await connection.hub.account()
     assert (account.username, account.email) == ("alice", "alice@example.org")
-    assert Identity.from_bytes(await connection.hub.identity()).public_key == account.public_key
+    assert (await connection.hub.identity()).public_key == account.public_key
     with pytest.raises(Exists):
         await connection.hub.signup("alice", "other@example.org")
     org = await connection.hub.create_org("My awesome org!")

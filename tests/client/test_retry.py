@@ -47,7 +47,7 @@ class Act:
         return self.calls
 
 
-async def test_passing_trouble_is_waited_out(autojump_clock: MockClock) -> None:
+async def test_an_outage_is_waited_out(autojump_clock: MockClock) -> None:
     """An outage delays work and does not fail it."""
     heard: list[tuple[str, float]] = []
     retry = Retry(Backoff(uniform=longest), failed=lambda error, delay_s: heard.append((str(error), delay_s)))

@@ -64,7 +64,7 @@ def test_another_fuse_mount_is_not_ours_to_clear(tmp_path: Path) -> None:
         checks.clear_dead(tmp_path, lambda place: other)
 
 
-def test_a_folder_of_someone_else_is_refused_to_a_plain_user(stage: Path) -> None:
+def test_a_folder_of_another_user_is_refused_to_a_plain_user(stage: Path) -> None:
     """A plain user cannot hide the folder of another user under a mount."""
     program = (
         "import sys; from pathlib import Path; from bucketfs.mount.checks import check_place; check_place(Path(sys.argv[1]))"

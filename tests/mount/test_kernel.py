@@ -359,7 +359,7 @@ def test_leaving_writes_back_what_is_still_open(serve: Callable[..., Served]) ->
     errno_in(file.close)
 
 
-def test_a_mount_that_hangs_is_not_dead_and_nobody_waits_for_it(serve: Callable[..., Served], place: Path) -> None:
+def test_a_mount_that_hangs_is_not_dead(serve: Callable[..., Served], place: Path) -> None:
     """A mount that hangs is not cleared away under its programs."""
     served = serve()
     served.process.send_signal(signal.SIGSTOP)

@@ -74,7 +74,7 @@ if os.geteuid() == 0:
             os.listdir(mount.path)
         mount.umount()
 
-    def test_a_mount_point_of_somebody_else(home: Home, stage: Path) -> None:
+    def test_a_mount_point_of_another_user(home: Home, stage: Path) -> None:
         """A plain user cannot mount on another user's folder."""
         place = stage / "roots own"
         place.mkdir(mode=0o755)
