@@ -16,7 +16,8 @@ from bucketfs.dag import DAG_PB, RAW, cid_of, multihash_of
 from bucketfs.errors import Corrupt, NoSpace, NotFound, Unsupported
 from bucketfs.hub.store import packs
 from bucketfs.hub.store.blockindex import LEASE_BYTES_FREE, BlockIndex, leased, pack_multihashes, unpack_multihashes
-from bucketfs.hub.store.blockstore import SMALL_MAX, BlockStore
+from bucketfs.hub.store.blockstore import BlockStore
+from bucketfs.hub.store.group_commit import SMALL_MAX
 from bucketfs.types import Cid
 
 LARGE = SMALL_MAX * 4
@@ -102,8 +103,8 @@ def test_what_was_not_finished_is_cut_off_after_a_crash(tmp_path: Path) -> None:
     pack = packs.pack_path(tmp_path, 1)
     assert pack.stat().st_size == 8 * LARGE
     # What a crash leaves: the files as they are, no lock, none of the memory.
-    assert crashed._pack is not None
-    crashed._pack.close()
+    assert crashed._commit._pack is not None
+    crashed._commit._pack.close()
     after = BlockStore(tmp_path)
     assert after.missing([*kept, *lost]) == list(lost)
     more = blocks_of(1, LARGE)
@@ -111,9 +112,9 @@ def test_what_was_not_finished_is_cut_off_after_a_crash(tmp_path: Path) -> None:
     assert pack.stat().st_size == 5 * LARGE
     assert after.get_many([*kept, *more]) == kept | more
     after.close()
-    crashed._pack = None
-    crashed._batch.large.clear()
-    crashed._batch.writers.clear()
+    crashed._commit._pack = None
+    crashed._commit._filling.large.clear()
+    crashed._commit._filling.writers.clear()
     crashed.close()
 
 

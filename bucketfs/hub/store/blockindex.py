@@ -18,44 +18,18 @@ the name promises: the block then counts as missing, so that the next client tha
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bucketfs.disk import make_private_file
-from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, Unavailable, Unsupported
-from bucketfs.hub.store.in_use import InUse
+from bucketfs.hub.store.index_file import IndexFile
 
-APPLICATION_ID = 0x6266_7362  # "bfsb"
-FORMAT = 1
 QUESTION_MAX = 1000
 """Multihashes asked for in one statement; SQLite allows 32,766 parameters."""
 
 LEASE_BYTES_FREE = 1 << 20
 """What the lease of one upload may take before its rows are put together."""
-
-_TABLES = """
-CREATE TABLE packs (id INTEGER PRIMARY KEY AUTOINCREMENT);
-CREATE TABLE blocks (
-    multihash BLOB PRIMARY KEY,
-    pack      INTEGER NOT NULL,
-    offset    INTEGER NOT NULL,
-    size      INTEGER NOT NULL,
-    stored_ns INTEGER NOT NULL,
-    damaged   INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
-CREATE TABLE small (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE uploads (upload BLOB PRIMARY KEY, expires_ns INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE leases (
-    id          INTEGER PRIMARY KEY,
-    upload      BLOB NOT NULL,
-    multihashes BLOB NOT NULL
-);
-CREATE INDEX leases_upload ON leases (upload);
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,44 +50,15 @@ class StoredBlock:
     data: bytes | None
 
 
-def sql_error(error: sqlite3.Error, what: str) -> BucketfsError:
-    """An error of SQLite as one of ours."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
-        return NoSpace(f"{what}: the disk of the hub is full")
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return Unavailable(f"{what}: the index of the block store is busy")
-    return DiskFailed(f"{what}: {error}")
-
-
 class BlockIndex:
-    """Connections to the index: some that read, one that commits durably, one that commits without a sync."""
+    """The tables of the index. Thread-safe, and several processes may use one file."""
 
     def __init__(self, path: Path, *, busy_timeout_s: float = 30) -> None:
-        self._path = path
-        self._busy_timeout_s = busy_timeout_s
-        self._all_lock = threading.Lock()
-        self._all: list[sqlite3.Connection] = []
-        self._idle: list[sqlite3.Connection] = []
-        self._inside = InUse("the block store")
-        # One writer at a time is SQLite's rule for all processes. In ours it is a lock, for SQLite waits by polling.
-        self._write_lock = threading.Lock()
-        make_private_file(path)
-        self._durable = self._connect("FULL")
-        self._make_tables()
-        # A lease need not survive a power cut (the upload it guards does not either), so it does not pay for a sync.
-        self._quick = self._connect("NORMAL")
+        self._file = IndexFile(path, busy_timeout_s)
 
     def close(self) -> None:
-        """Closes every connection, once no thread is inside another method; whoever comes later meets Unavailable. Connections that
-        a thread does not let go of are left for the end of the process."""
-        if self._inside.shut(self._busy_timeout_s):
-            return
-        with self._all_lock:
-            for connection in self._all:
-                connection.close()
-            self._all.clear()
-            self._idle.clear()
+        """See `IndexFile.close`."""
+        self._file.close()
 
     # Questions
 
@@ -126,7 +71,7 @@ class BlockIndex:
                 "SELECT b.multihash, b.pack, b.offset, b.size, b.damaged, s.data FROM blocks b"
                 f" LEFT JOIN small s ON b.pack = 0 AND s.id = b.offset WHERE b.multihash IN ({marks})"
             )
-            for multihash, pack, offset, size, damaged, row in self._read(sql, part):
+            for multihash, pack, offset, size, damaged, row in self._file.read(sql, part):
                 found[multihash] = StoredBlock(PackPlace(pack, offset, size), bool(damaged), row)
         return found
 
@@ -135,7 +80,7 @@ class BlockIndex:
         present: set[bytes] = set()
         for part in _parts(multihashes):
             marks = ",".join("?" * len(part))
-            rows = self._read(f"SELECT multihash FROM blocks WHERE multihash IN ({marks}) AND damaged = 0", part)
+            rows = self._file.read(f"SELECT multihash FROM blocks WHERE multihash IN ({marks}) AND damaged = 0", part)
             present.update(row[0] for row in rows)
         return present
 
@@ -143,7 +88,7 @@ class BlockIndex:
         """Every block with its ``stored_ns``, in batches, in order; those that come and go meanwhile may or may not show."""
         last = b""
         while True:
-            rows = self._read(
+            rows = self._file.read(
                 "SELECT multihash, stored_ns FROM blocks WHERE multihash > ? ORDER BY multihash LIMIT 10000", (last,)
             )
             if not rows:
@@ -154,90 +99,71 @@ class BlockIndex:
     def pack_usage(self) -> dict[int, tuple[int, int]]:
         """Per pack: bytes that rows name, and where the last of them ends."""
         sql = "SELECT pack, sum(size), max(offset + size) FROM blocks WHERE pack > 0 GROUP BY pack"
-        usage = {pack: (used, end) for pack, used, end in self._read(sql, ())}
-        for (pack,) in self._read("SELECT id FROM packs", ()):
+        usage = {pack: (used, end) for pack, used, end in self._file.read(sql, ())}
+        for (pack,) in self._file.read("SELECT id FROM packs", ()):
             usage.setdefault(pack, (0, 0))
         return usage
 
     def pack_end(self, pack: int) -> int:
         """Where the last block that a row places in this pack ends."""
-        return int(self._read("SELECT coalesce(max(offset + size), 0) FROM blocks WHERE pack = ?", (pack,))[0][0])
+        return int(self._file.read("SELECT coalesce(max(offset + size), 0) FROM blocks WHERE pack = ?", (pack,))[0][0])
 
     def in_pack(self, pack: int) -> list[tuple[bytes, PackPlace]]:
         """The blocks of a pack that are not damaged, in the order of the disk."""
         sql = "SELECT multihash, pack, offset, size FROM blocks WHERE pack = ? AND damaged = 0 ORDER BY offset"
-        return [(name, PackPlace(number, offset, size)) for name, number, offset, size in self._read(sql, (pack,))]
+        return [(name, PackPlace(number, offset, size)) for name, number, offset, size in self._file.read(sql, (pack,))]
 
     def totals(self) -> tuple[int, int, int]:
         """Blocks, their bytes, and how many blocks are damaged."""
         sql = "SELECT count(*), coalesce(sum(size), 0), coalesce(sum(damaged), 0) FROM blocks"
-        count, size, damaged = self._read(sql, ())[0]
+        count, size, damaged = self._file.read(sql, ())[0]
         return count, size, damaged
 
     def lease_count(self, now_ns: int) -> int:
         """Uploads that hold a lease."""
-        return int(self._read("SELECT count(*) FROM uploads WHERE expires_ns > ?", (now_ns,))[0][0])
+        return int(self._file.read("SELECT count(*) FROM uploads WHERE expires_ns > ?", (now_ns,))[0][0])
 
     # Changes without a sync
 
     def lease(self, upload: bytes, multihashes: Iterable[bytes], expires_ns: int) -> int | None:
         """The upload counts on these too, and on all it named before, until ``expires_ns``. The row that says so; none for none."""
         packed = pack_multihashes(multihashes)
-        with self._inside.enter(), self._write_lock, _transaction(self._quick, "leasing blocks"):
+        with self._file.quick("leasing blocks") as connection:
             if not packed:
                 # Of an upload that holds nothing there is nothing to be noted.
-                self._quick.execute("UPDATE uploads SET expires_ns = ? WHERE upload = ?", (expires_ns, upload))
+                connection.execute("UPDATE uploads SET expires_ns = ? WHERE upload = ?", (expires_ns, upload))
                 return None
-            self._quick.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?)", (upload, expires_ns))
-            row = self._quick.execute("INSERT INTO leases (upload, multihashes) VALUES (?, ?)", (upload, packed)).lastrowid
-            return self._compacted(upload, row)
-
-    def _compacted(self, upload: bytes, row: int | None) -> int | None:
-        """Puts the rows of an upload together when they may repeat one another: a client may name the same blocks in every call.
-
-        Done when they are twice as large as the largest of them, which is what the last time left: so it costs no more than the
-        rows did. The row that may be taken back is none then: what it names stays for the lease.
-        """
-        sql = "SELECT coalesce(max(length(multihashes)), 0), coalesce(sum(length(multihashes)), 0) FROM leases WHERE upload = ?"
-        largest, total = self._quick.execute(sql, (upload,)).fetchone()
-        if total < max(LEASE_BYTES_FREE, 2 * largest):
-            return row
-        names: set[bytes] = set()
-        for (packed,) in self._quick.execute("SELECT multihashes FROM leases WHERE upload = ?", (upload,)):
-            names.update(unpack_multihashes(packed))
-        self._quick.execute("DELETE FROM leases WHERE upload = ?", (upload,))
-        self._quick.execute("INSERT INTO leases (upload, multihashes) VALUES (?, ?)", (upload, pack_multihashes(names)))
-        return None
+            connection.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?)", (upload, expires_ns))
+            row = connection.execute("INSERT INTO leases (upload, multihashes) VALUES (?, ?)", (upload, packed)).lastrowid
+            return _compacted(connection, upload, row)
 
     def take_back_lease(self, row: int | None) -> None:
         """What this row names was not stored after all."""
-        with self._inside.enter(), self._write_lock, _transaction(self._quick, "releasing a lease"):
-            self._quick.execute("DELETE FROM leases WHERE id = ?", (row,))
+        with self._file.quick("releasing a lease") as connection:
+            connection.execute("DELETE FROM leases WHERE id = ?", (row,))
 
     def release(self, upload: bytes, now_ns: int) -> None:
         """The upload needs its blocks no more. Expired leases go too."""
-        with self._inside.enter(), self._write_lock, _transaction(self._quick, "releasing a lease"):
-            self._quick.execute("DELETE FROM leases WHERE upload = ?", (upload,))
-            self._quick.execute("DELETE FROM uploads WHERE upload = ?", (upload,))
-            for (expired,) in self._quick.execute("SELECT upload FROM uploads WHERE expires_ns <= ?", (now_ns,)).fetchall():
-                self._quick.execute("DELETE FROM leases WHERE upload = ?", (expired,))
-                self._quick.execute("DELETE FROM uploads WHERE upload = ?", (expired,))
+        with self._file.quick("releasing a lease") as connection:
+            connection.execute("DELETE FROM leases WHERE upload = ?", (upload,))
+            connection.execute("DELETE FROM uploads WHERE upload = ?", (upload,))
+            for (expired,) in connection.execute("SELECT upload FROM uploads WHERE expires_ns <= ?", (now_ns,)).fetchall():
+                connection.execute("DELETE FROM leases WHERE upload = ?", (expired,))
+                connection.execute("DELETE FROM uploads WHERE upload = ?", (expired,))
 
     def mark_damaged(self, multihash: bytes, place: PackPlace) -> None:
         """The bytes at this place are not the block; unless it has moved meanwhile."""
-        with self._inside.enter(), self._write_lock, _transaction(self._quick, "marking a damaged block"):
-            self._quick.execute(
+        with self._file.quick("marking a damaged block") as connection:
+            connection.execute(
                 "UPDATE blocks SET damaged = 1 WHERE multihash = ? AND pack = ? AND offset = ?",
                 (multihash, place.pack, place.offset),
             )
 
     # Changes that are durable when the call returns
 
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
         """A write transaction, durable once the block is left, undone when it raises. No other process writes meanwhile."""
-        with self._inside.enter(), self._write_lock, _transaction(self._durable, "writing the index"):
-            yield self._durable
+        return self._file.durable()
 
     def new_pack(self) -> int:
         """A pack number that was never used."""
@@ -279,12 +205,7 @@ class BlockIndex:
         with self.writing() as connection:
             connection.execute("DELETE FROM uploads WHERE expires_ns <= ?", (now_ns,))
             connection.execute("DELETE FROM leases WHERE upload NOT IN (SELECT upload FROM uploads)")
-        with self._inside.enter(), self._write_lock:
-            try:
-                self._durable.execute("PRAGMA incremental_vacuum").fetchall()
-                self._durable.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            except sqlite3.Error as error:
-                raise sql_error(error, "tidying the index") from error
+        self._file.give_room_back()
 
     @staticmethod
     def _known(connection: sqlite3.Connection, multihashes: Collection[bytes]) -> dict[bytes, bool]:
@@ -294,55 +215,6 @@ class BlockIndex:
             rows = connection.execute(f"SELECT multihash, damaged FROM blocks WHERE multihash IN ({marks})", part)
             known.update((name, bool(damaged)) for name, damaged in rows)
         return known
-
-    # Connections
-
-    def _read(self, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
-        with self._inside.enter():
-            # Borrowed, not one per thread: threads of streams come and go, and would leave theirs behind.
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = self._connect("NORMAL")
-            try:
-                return connection.execute(sql, parameters).fetchall()
-            except sqlite3.Error as error:
-                raise sql_error(error, "reading the index of the block store") from error
-            finally:
-                self._idle.append(connection)
-
-    def _connect(self, synchronous: str) -> sqlite3.Connection:
-        try:
-            connection = sqlite3.connect(
-                self._path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
-            )
-            for pragma in (
-                "page_size = 8192",
-                "auto_vacuum = INCREMENTAL",
-                "journal_mode = WAL",
-                f"synchronous = {synchronous}",
-            ):
-                connection.execute(f"PRAGMA {pragma}")
-        except sqlite3.Error as error:
-            raise sql_error(error, "opening the index of the block store") from error
-        with self._all_lock:
-            self._all.append(connection)
-        return connection
-
-    def _make_tables(self) -> None:
-        with self.writing() as connection:
-            found = connection.execute("PRAGMA application_id").fetchone()[0]
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if found == APPLICATION_ID and version == FORMAT:
-                return
-            if found or version:
-                raise Unsupported(
-                    f"{self._path} is not a block store of format {FORMAT}", hint="a newer bucketfs may have made it"
-                )
-            for statement in _TABLES.split(";"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
 
 
 def leased(connection: sqlite3.Connection, now_ns: int) -> set[bytes]:
@@ -409,18 +281,19 @@ def _parts(multihashes: Collection[bytes]) -> Iterator[list[bytes]]:
         yield names[start : start + QUESTION_MAX]
 
 
-@contextmanager
-def _transaction(connection: sqlite3.Connection, what: str) -> Iterator[None]:
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.Error as error:
-        raise sql_error(error, what) from error
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException as error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        if isinstance(error, sqlite3.Error):
-            raise sql_error(error, what) from error
-        raise
+def _compacted(connection: sqlite3.Connection, upload: bytes, row: int | None) -> int | None:
+    """Puts the rows of an upload together when they may repeat one another: a client may name the same blocks in every call.
+
+    Done when they are twice as large as the largest of them, which is what the last time left: so it costs no more than the
+    rows did. The row that may be taken back is none then: what it names stays for the lease.
+    """
+    sql = "SELECT coalesce(max(length(multihashes)), 0), coalesce(sum(length(multihashes)), 0) FROM leases WHERE upload = ?"
+    largest, total = connection.execute(sql, (upload,)).fetchone()
+    if total < max(LEASE_BYTES_FREE, 2 * largest):
+        return row
+    names: set[bytes] = set()
+    for (packed,) in connection.execute("SELECT multihashes FROM leases WHERE upload = ?", (upload,)):
+        names.update(unpack_multihashes(packed))
+    connection.execute("DELETE FROM leases WHERE upload = ?", (upload,))
+    connection.execute("INSERT INTO leases (upload, multihashes) VALUES (?, ?)", (upload, pack_multihashes(names)))
+    return None

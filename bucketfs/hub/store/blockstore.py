@@ -20,10 +20,8 @@ from __future__ import annotations
 
 import os
 import secrets
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -33,13 +31,11 @@ from bucketfs.disk import make_private_folder
 from bucketfs.errors import BucketfsError, Corrupt, NoSpace, NotFound
 from bucketfs.hub.store.blockindex import BlockIndex, PackPlace, StoredBlock
 from bucketfs.hub.store.counts import StoredCounts, StoreFigures
-from bucketfs.hub.store.packs import PackReaders, PackWriter, disk_error, pack_path
+from bucketfs.hub.store.group_commit import Batch, GroupCommit
+from bucketfs.hub.store.packs import PackReaders, PackWriter, disk_error
 from bucketfs.types import Cid
 
-SMALL_MAX = 16 * 1024
-"""Blocks shorter than this are rows."""
 PACK_BYTES_MAX = 512 * 1024 * 1024
-PENDING_BYTES_MAX = 64 * 1024 * 1024
 RESERVE_BYTES = 32 * 1024 * 1024
 """Room on the disk that contents of files never take, so that nodes, the index and the metadata can still be written: what removes
 something from a bucket is new nodes, too."""
@@ -48,21 +44,6 @@ NODES_RESERVE_BYTES = RESERVE_BYTES // 2
 LEASE_S = 3600.0
 ITERATED_AT_ONCE = 128
 """Places that ``iterate`` looks up in one question. The bytes of small blocks come with the answer."""
-
-
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """Blocks written but not yet durable. ``done`` is set when they are, or when ``error`` says why they never will be."""
-
-    large: dict[bytes, PackPlace] = field(default_factory=dict)
-    small: dict[bytes, bytes] = field(default_factory=dict)
-    writers: list[PackWriter] = field(default_factory=list)
-    size_bytes: int = 0
-    error: BucketfsError | None = None
-    done: threading.Event = field(default_factory=threading.Event)
-
-    def holds(self, multihash: bytes) -> bool:
-        return multihash in self.large or multihash in self.small
 
 
 def is_node(cid: Cid) -> bool:
@@ -101,24 +82,18 @@ class BlockStore:
         self.now_ns = now_ns
         self.index = BlockIndex(folder / "index.sqlite")
         self.readers = PackReaders(folder)
-        self._pack_bytes_max = pack_bytes_max
         self._reserve_bytes = reserve_bytes
         self._nodes_reserve_bytes = min(reserve_bytes, nodes_reserve_bytes)
         self._make_scratch = make_scratch
         self._lease_ns = int(lease_s * 1e9)
-        # Taken in this order. _flush: one batch becomes durable at a time. _write: the batch being filled and the pack.
-        self._flush_lock = threading.Lock()
-        self._write_lock = threading.Lock()
-        self._batch = _Batch()
-        self._flushing: _Batch | None = None
-        self._pack: PackWriter | None = None
+        self._commit = GroupCommit(folder, self.index, pack_bytes_max, now_ns, self.readers.prune_removed)
 
     def close(self) -> None:
         """Makes what is pending durable, then closes all files."""
         try:
-            self._flush(self._batch)
+            self._commit.flush()
         finally:
-            self.give_up_pack()
+            self._commit.give_up_pack()
             self.readers.close()
             self.index.close()
 
@@ -197,26 +172,13 @@ class BlockStore:
 
     def _look_up(self, names: Collection[bytes]) -> dict[bytes, StoredBlock]:
         # Pending first: a batch that becomes durable in between is then found in the index, never in neither.
-        found: dict[bytes, StoredBlock] = {}
-        for batch in (self._batch, self._flushing):
-            if batch is None:
-                continue
-            for name in names:
-                if name in batch.small:
-                    found[name] = StoredBlock(PackPlace(0, 0, len(batch.small[name])), False, batch.small[name])
-                elif name in batch.large:
-                    found[name] = StoredBlock(batch.large[name], False, None)
+        found = self._commit.find(names)
         found.update(self.index.find([name for name in names if name not in found]))
         return found
 
     def _present(self, names: set[bytes]) -> set[bytes]:
-        pending = self._pending_names(names)
+        pending = self._commit.holds(names)
         return self.index.present(names - pending) | pending
-
-    def _pending_names(self, names: set[bytes]) -> set[bytes]:
-        with self._write_lock:
-            batches = (self._batch, self._flushing)
-            return {name for batch in batches if batch for name in names if batch.holds(name)}
 
     def _bytes_at(self, cid: Cid, multihash: bytes, found: StoredBlock) -> bytes | None:
         """Reads and checks. ``None`` when the collector took the block away meanwhile; Corrupt when its pack is gone."""
@@ -287,66 +249,21 @@ class BlockStore:
         sizes = [path.stat().st_size for path in self.folder.glob("*.pack")]
         return StoreFigures(blocks, size_bytes, damaged, len(sizes), sum(sizes), self.index.lease_count(self.now_ns()))
 
-    def _store(self, blocks: Mapping[bytes, bytes], reserve_bytes: int) -> tuple[list[_Batch], int, int]:
-        """Writes those that are new, if so much stays free; the batches that make all of them durable, the number of new ones
-        and their bytes."""
-        present = self.index.present(blocks)
-        with self._write_lock:
-            absent = {name: data for name, data in blocks.items() if name not in present}
-            waiting = [batch for batch in (self._flushing,) if batch and any(batch.holds(name) for name in absent)]
-            new = {
-                name: data
-                for name, data in absent.items()
-                if not self._batch.holds(name) and not any(batch.holds(name) for batch in waiting)
-            }
-            size_bytes = sum(map(len, new.values()))
-            if size_bytes:
-                self.check_room(size_bytes, reserve_bytes)
-            large = {name: data for name, data in new.items() if len(data) >= SMALL_MAX}
-            if large:
-                self._append(large)
-            batch = self._batch
-            batch.small.update((name, data) for name, data in new.items() if name not in large)
-            batch.size_bytes += size_bytes
-            is_full = batch.size_bytes >= PENDING_BYTES_MAX
-        if is_full:
-            self._flush(batch)
-        return [*waiting, batch], len(new), size_bytes
+    def add(self, blocks: Mapping[bytes, bytes], reserve_bytes: int) -> tuple[list[Batch], int, int]:
+        """See `GroupCommit.add`; ``reserve_bytes`` stay free on the disk."""
+        return self._commit.add(blocks, lambda size_bytes: self.check_room(size_bytes, reserve_bytes))
 
-    def _append(self, large: Mapping[bytes, bytes]) -> None:
-        pack = self._current_pack()
-        offset = pack.append(list(large.values()))
-        for name, data in large.items():
-            self._batch.large[name] = PackPlace(pack.number, offset, len(data))
-            offset += len(data)
-        if pack not in self._batch.writers:
-            self._batch.writers.append(pack)
-
-    def _current_pack(self) -> PackWriter:
-        if self._pack is not None and self._pack.end >= self._pack_bytes_max:
-            # Its blocks may still be pending: the batch that holds them closes it after its sync.
-            retired, self._pack = self._pack, None
-            if retired not in self._batch.writers and (self._flushing is None or retired not in self._flushing.writers):
-                retired.close()
-        if self._pack is None:
-            self._pack = self._adopt_pack() or self.begin_pack()
-        return self._pack
+    def flush(self, batch: Batch | None = None) -> None:
+        """See `GroupCommit.flush`."""
+        self._commit.flush(batch)
 
     def begin_pack(self) -> PackWriter:
         """A new pack for the caller alone, who closes it. Raises NoSpace, DiskFailed."""
-        number = self.index.new_pack()
-        return PackWriter.create(pack_path(self.folder, number), number)
+        return self._commit.begin_pack()
 
-    def _adopt_pack(self) -> PackWriter | None:
-        """A pack that a process which ended left half full."""
-        for number, (_, end) in sorted(self.index.pack_usage().items()):
-            if end < self._pack_bytes_max // 2:
-                pack = PackWriter.adopt(pack_path(self.folder, number), number)
-                if pack is not None:
-                    # Asked again under the lock: whoever held it before may have added rows since.
-                    pack.cut(self.index.pack_end(number))
-                    return pack
-        return None
+    def give_up_pack(self) -> None:
+        """Close the pack that this process appends to, so that the collector may rewrite it."""
+        self._commit.give_up_pack()
 
     def reserve_for(self, cids: Iterable[Cid], *, makes_room: bool = False) -> int:
         """How much must stay free when these blocks are stored."""
@@ -363,44 +280,6 @@ class BlockStore:
         if disk.f_bavail * disk.f_frsize < size_bytes + (self._reserve_bytes if reserve_bytes is None else reserve_bytes):
             raise NoSpace("storing blocks: the disk of the hub is full")
 
-    def _flush(self, batch: _Batch) -> None:
-        """Makes a batch durable; returns when it is, whoever did it. Raises what kept it from becoming so."""
-        if not batch.done.is_set():
-            with self._flush_lock:
-                if not batch.done.is_set():
-                    self._flush_next()
-        if batch.error is not None:
-            raise type(batch.error)(str(batch.error)) from batch.error
-
-    def _flush_next(self) -> None:
-        with self._write_lock:
-            batch = self._flushing = self._batch
-            self._batch = _Batch()
-        try:
-            for writer in batch.writers:
-                writer.sync()
-            if batch.large or batch.small:
-                self.index.add(list(batch.large.items()), list(batch.small.items()), self.now_ns())
-        except BucketfsError as error:
-            batch.error = error
-        finally:
-            self.readers.prune_removed()
-            with self._write_lock:
-                self._flushing = None
-                for writer in batch.writers:
-                    if writer is not self._pack and writer not in self._batch.writers:
-                        writer.close()
-            if not batch.done.is_set():
-                batch.done.set()
-
-    def give_up_pack(self) -> None:
-        """Closes the pack that this process appends to, so that the collector may rewrite it; another is begun next."""
-        self._flush(self._batch)
-        with self._write_lock:
-            pack, self._pack = self._pack, None
-            if pack is not None and pack not in self._batch.writers:
-                pack.close()
-
 
 class Receiving:
     """Batches of one upload on their way in. Used by one thread."""
@@ -410,7 +289,7 @@ class Receiving:
         self._admission = admission
         # Without an upload of the client's the blocks need a lease as well, until a root holds them or the grace age does.
         self._upload = upload or secrets.token_bytes(16)
-        self._batches: list[_Batch] = []
+        self._batches: list[Batch] = []
 
     def __enter__(self) -> Receiving:
         return self
@@ -449,12 +328,12 @@ class Receiving:
         self._admission.admit(new)
         return new
 
-    def _leased(self, pairs: Sequence[tuple[Cid, bytes]], makes_room: bool) -> tuple[list[_Batch], int, int]:
+    def _leased(self, pairs: Sequence[tuple[Cid, bytes]], makes_room: bool) -> tuple[list[Batch], int, int]:
         named = {multihash_of(cid): data for cid, data in pairs if identity_block(cid) is None}
         # Before the store is asked what it has: see promise 4.
         row = self._store.lease(self._upload, named)
         try:
-            return self._store._store(named, self._store.reserve_for((cid for cid, _ in pairs), makes_room=makes_room))
+            return self._store.add(named, self._store.reserve_for((cid for cid, _ in pairs), makes_room=makes_room))
         except BucketfsError:
             # What was not stored must not stay in the index as if it were.
             self._store.index.take_back_lease(row)
@@ -463,5 +342,5 @@ class Receiving:
     def finish(self) -> None:
         """Everything put is durable on return. Raises NoSpace or DiskFailed when some of it could not be made so."""
         for batch in self._batches:
-            self._store._flush(batch)
+            self._store.flush(batch)
         self._batches.clear()
