@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.memory_remote import MemoryRemote
 from support.world import ME, World
-from vfs.test_batches import RecordingRemote
+from vfs.snapshot.test_batches import RecordingRemote
 
 from bucketfs.errors import Unavailable
 from bucketfs.types import FileHandle
