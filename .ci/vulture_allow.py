@@ -25,7 +25,6 @@ def allowed(_: Any) -> tuple[Any, ...]:
         *(_.trace, _.follow_symlinks, _.ns, _.about),
         # Figures of the Hub's store that tests read, and the table of gRPC's codes.
         *(_.blocks_damaged, _.pack_bytes, _.uploads, _.ABORTED),
-        *(_.email_taken, _.add_member, _.bucket_by_key, _.all_roots, _.time_remaining_s, _.Tree),
         # pytest.
         *(_.pytestmark,),
         # Rooms that wait for their users: mail, archives of blocks (CAR), IPNS names.

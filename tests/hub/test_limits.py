@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support.bareclient import Caller
 from support.bucketuser import BLOCKS, BUCKETS, BucketUser, pb, raised
 from support.keyring import USER, as_user, make_key, sign_up
+from support.planting import bucket_by_key
 from support.unixfs import build_file
 
 from bucketfs.dag import (
@@ -176,7 +177,7 @@ def test_what_is_gone_is_given_back(server: HubServer, dora: Caller) -> None:
 
     def right() -> int:
         """Counted from what is stored."""
-        row = server.hub.database.bucket_by_key(key)
+        row = bucket_by_key(server.hub.database, key)
         store = server.hub.blockstore
         below = PrivateTree(WorkingSet(store), row.link_key or b"").reachable(row.root)
         return sum(len(store.get(cid)) for cid in below)
@@ -346,7 +347,7 @@ def test_the_running_count_is_the_sum(tmp_path_factory: pytest.TempPathFactory, 
                 row = BucketRow(BucketKey(str(number)), where, "", "", 1, None, Cid(b"r"), {}, 1, 1, size_bytes=rest[1])
                 database.create_bucket(row, limits)
             elif what == "save":
-                row = database.bucket_by_key(str(number))
+                row = bucket_by_key(database, str(number))
                 database.save_bucket(
                     BucketRow(*(getattr(row, name) for name in row.__slots__[:-1]), rest[0]), row.root, limits
                 )
@@ -400,14 +401,14 @@ def test_of_each_bucket_one_revision_is_remembered(database: HubDatabase) -> Non
     database.create_thread(ThreadRow(thread, "user", "", "", "", True, b"", 1, ""), AccountLimits())
     row = BucketRow(BucketKey("b"), thread, "", "", 1, None, Cid(b"r"), {}, 1, 1)
     database.create_bucket(row, AccountLimits())
-    first = database.bucket_by_key("b")
+    first = bucket_by_key(database, "b")
     for number in range(50):
-        row = database.bucket_by_key("b")
+        row = bucket_by_key(database, "b")
         saved = database.save_bucket(replace(row, entries={f"p{number}": PathEntry()}), row.root)
-        assert database.bucket_by_key("b").entries.keys() == saved.entries.keys() == {f"p{number}"}
+        assert bucket_by_key(database, "b").entries.keys() == saved.entries.keys() == {f"p{number}"}
     assert len(database._cache) == 1 and database._cache.currsize == 2
     # Who read an older one brings it back to nobody.
     database._remember(first)
-    assert database.bucket_by_key("b").entries.keys() == {"p49"}
+    assert bucket_by_key(database, "b").entries.keys() == {"p49"}
     database.delete_bucket("b")
     assert len(database._cache) == 0

@@ -15,6 +15,7 @@ import pytest
 from support.bareclient import Caller
 from support.bucketuser import BucketUser
 from support.keyring import USER, get_token, invalidate, make_key, sign_up
+from support.planting import bucket_by_key
 
 from bucketfs.dag import multibase_decode
 from bucketfs.hub import HubServer, collect
@@ -150,7 +151,7 @@ def use(client: Caller, secrets: dict[str, Any], server: HubServer) -> None:
     request = threads_pb2.FindRequest(dbID=user.thread, collectionName="buckets", queryJSON=b"{}")
     client.call(THREADS, "Find", request)
     user.blocks("Roots", blocks_pb2.RootsRequest())
-    row = server.hub.database.bucket_by_key(key)
+    row = bucket_by_key(server.hub.database, key)
     assert row.link_key is not None
     secrets[f"link key {key}"] = row.link_key
     secrets.update((f"file key {key} {path}", entry.key) for path, entry in row.entries.items() if entry.key)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bucketfs.dag import DAG_PB, PbLink, PbNode, cid_of, decode_pb, drive, edit_directory, encode_pb
+from bucketfs.errors import NotFound
 from bucketfs.hub.db.buckets import HubDatabase
 from bucketfs.hub.db.models import BucketRow
 from bucketfs.hub.db.schema import sqlite_url
@@ -15,8 +16,20 @@ from bucketfs.types import Cid, Link
 
 
 def bucket_named(database: HubDatabase, name: str) -> BucketRow:
+    """The one bucket of a name, of whatever thread."""
+    return _one(database, "name", name)
+
+
+def bucket_by_key(database: HubDatabase, key: str) -> BucketRow:
+    """The bucket of a key, of whatever thread. Raises NotFound."""
+    return _one(database, "key", key)
+
+
+def _one(database: HubDatabase, column: str, value: str) -> BucketRow:
     with database._db.read() as connection:
-        rows = connection.exec_driver_sql("SELECT thread, key FROM buckets WHERE name = ?", (name,)).all()
+        rows = connection.exec_driver_sql(f"SELECT thread, key FROM buckets WHERE {column} = ?", (value,)).all()
+    if not rows:
+        raise NotFound(f"no bucket with {column} {value!r}")
     assert len(rows) == 1, rows
     return database.bucket(rows[0].thread, rows[0].key)
 

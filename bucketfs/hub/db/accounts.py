@@ -75,13 +75,6 @@ class AccountTable:
         with self._db.read() as connection:
             return connection.execute(query).first() is not None
 
-    def email_taken(self, email: str) -> bool:
-        """Whether a developer has this email, compared without case."""
-        columns = tables.accounts.c
-        with self._db.read() as connection:
-            query = sa.select(columns.account).where(columns.email_folded == email.casefold())
-            return connection.execute(query).first() is not None
-
     def delete_account(self, account: str) -> None:
         """Deletes a developer or org with its keys, sessions, invitations, memberships and threads.
 
@@ -144,11 +137,6 @@ class AccountTable:
         with self._db.read() as connection:
             query = sa.select(columns.role).where(columns.org == org, columns.member == member)
             return connection.execute(query).scalar()
-
-    def add_member(self, org: str, member: str, now_ns: int) -> None:
-        """Makes a developer a member; one who is in the org already keeps the role."""
-        with self._db.write() as connection:
-            self._add_member(connection, org, member, MEMBER, now_ns)
 
     def leave_org(self, org: str, member: str) -> None:
         """Takes a developer out of an org, with the invitations they sent. Raises Refused for the last owner."""

@@ -52,14 +52,6 @@ class BucketTable:
                 raise NotFound(INSTANCE_NOT_FOUND)
             return self._row(connection, found)
 
-    def bucket_by_key(self, key: str) -> BucketRow:
-        """The bucket ``key`` of whatever thread. Raises NotFound ``instance not found``."""
-        with self._db.read() as connection:
-            found = connection.execute(sa.select(tables.buckets).where(tables.buckets.c.key == key)).one_or_none()
-            if found is None:
-                raise NotFound(INSTANCE_NOT_FOUND)
-            return self._row(connection, found)
-
     def buckets(self, thread: ThreadId) -> list[BucketRow]:
         """Every bucket of a thread, by key."""
         return self._many(sa.select(tables.buckets).where(tables.buckets.c.thread == thread))
@@ -68,11 +60,6 @@ class BucketTable:
         """Every bucket in the threads that ``account`` owns (of a user: in one realm), by key."""
         own = sa.select(tables.threads.c.id).where(tables.threads.c.owner == account, *_in_realm(realm))
         return self._many(sa.select(tables.buckets).where(tables.buckets.c.thread.in_(own)))
-
-    def all_roots(self) -> list[Cid]:
-        """The root of every bucket there is, one of each: what must never be collected."""
-        with self._db.read() as connection:
-            return [Cid(root) for root in connection.execute(sa.select(tables.buckets.c.root).distinct()).scalars()]
 
     def create_bucket(self, row: BucketRow, limits: AccountLimits = NO_LIMITS) -> BucketRow:
         """Stores a new bucket.

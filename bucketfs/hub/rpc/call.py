@@ -81,9 +81,6 @@ class Context(Protocol):
     def on_end(self, callback: Callable[[], None]) -> bool:
         """Calls back, from another thread, when the call ends. False (and no call) when it already has ended."""
 
-    def time_remaining_s(self) -> float | None:
-        """Seconds until the client's deadline; ``None`` when it set none."""
-
     def send_headers(self) -> None:
         """Sends the response headers now, so that the client knows that the call was taken up."""
 

@@ -89,10 +89,6 @@ class GrpcContext(Context):
     def on_end(self, callback: Callable[[], None]) -> bool:
         return bool(self._grpc.add_callback(callback))
 
-    def time_remaining_s(self) -> float | None:
-        remaining: float | None = self._grpc.time_remaining()
-        return remaining
-
     def send_headers(self) -> None:
         self._grpc.send_initial_metadata(())
 

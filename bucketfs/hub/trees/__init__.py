@@ -7,13 +7,24 @@ from bucketfs.hub.trees.access import nearest_entry, visible
 from bucketfs.hub.trees.crypt import DAMAGED, encrypt, key_text, new_key
 from bucketfs.hub.trees.entry_check import check_nodes
 from bucketfs.hub.trees.private import PrivateTree, bucket_size
-from bucketfs.hub.trees.public import FileWriter, Item, Listing, PathNotFound, PublicTree, WorkingSet, total_size, unchecked
+from bucketfs.hub.trees.public import (
+    BucketTree,
+    FileWriter,
+    Item,
+    Listing,
+    PathNotFound,
+    PublicTree,
+    WorkingSet,
+    total_size,
+    unchecked,
+)
 from bucketfs.hub.trees.root_diff import Touches, entries_after
 from bucketfs.hub.trees.size_check import SIZE_MAX, Scales, check_sizes
 
 __all__ = [
     "DAMAGED",
     "SIZE_MAX",
+    "BucketTree",
     "FileWriter",
     "Item",
     "Listing",

@@ -84,7 +84,7 @@ class PrivateTree:
     # Looking
 
     def find(self, root: Cid, path: Path) -> Link:
-        """See ``tree.Tree``."""
+        """See `BucketTree`."""
         link = Link(root, len(self.blocks.get(root)))
         for name in path:
             node = self._open(link.cid)
@@ -96,7 +96,7 @@ class PrivateTree:
         return link
 
     def listing(self, link: Link, name: bytes) -> Listing:
-        """See ``tree.Tree``."""
+        """See `BucketTree`."""
         node = self._open(link.cid)
         if node is None or not node.is_directory:
             return Listing(Item(name, link.cid, link.tsize, is_directory=False))
@@ -110,12 +110,12 @@ class PrivateTree:
         return Listing(node.item(name), tuple(children))
 
     def is_directory(self, cid: Cid) -> bool:
-        """See ``tree.Tree``."""
+        """See `BucketTree`."""
         node = self._open(cid)
         return node is not None and node.is_directory
 
     def read(self, cid: Cid, key: bytes | None) -> Iterator[bytes]:
-        """See ``tree.Tree``. The blob is read twice: nothing is given out before its MAC was checked."""
+        """See `BucketTree`. The blob is read twice: nothing is given out before its MAC was checked."""
         node = self._open(cid)
         if node is not None:
             if node.is_directory:
@@ -127,13 +127,13 @@ class PrivateTree:
         return decrypt_stream(lambda: read_file(self.blocks, cid, size_bytes), size_bytes, key)
 
     def size_after(self, root: Cid, size_bytes: int, new: Link) -> int:
-        """See ``tree.Tree``."""
+        """See `BucketTree`."""
         return size_bytes + self.growth(Link(root, len(self.blocks.get(root))), Link(new.cid, len(self.blocks.get(new.cid))))
 
     # Changing
 
     def edit(self, root: Cid, changes: Mapping[Path, Link | None]) -> Link:
-        """See ``tree.Tree``. Raises TooLarge for a path of more levels than a private bucket may have."""
+        """See `BucketTree`. Raises TooLarge for a path of more levels than a private bucket may have."""
         if () in changes:
             whole = changes[()]
             assert whole is not None and len(changes) == 1, "the root is replaced alone"
@@ -165,7 +165,7 @@ class PrivateTree:
         return self._seal(message, entries)
 
     def bring_in(self, link: Link, key_of: KeyOf, at: Path) -> Link:
-        """See ``tree.Tree``: encrypts a DAG in the clear. Attributes of directories are kept, those of files are not."""
+        """See `BucketTree`: encrypts a DAG in the clear. Attributes of directories are kept, those of files are not."""
         return self._bring_in(link.cid, key_of, at, _DEPTH_MAX - len(at))
 
     def _bring_in(self, cid: Cid, key_of: KeyOf, at: Path, depth: int) -> Link:

@@ -165,7 +165,7 @@ class Listing:
     children: tuple[Item, ...] = ()
 
 
-class Tree(Protocol):
+class BucketTree(Protocol):
     """The tree of one bucket, in the clear (``PublicTree``) or encrypted (``private.PrivateTree``).
 
     ``Link.cid`` is always that of the stored node. A key is the file key of the place, ``None`` in the clear.
@@ -202,7 +202,7 @@ class PublicTree:
         self.blocks = blocks
 
     def find(self, root: Cid, path: Path) -> Link:
-        """See ``Tree``."""
+        """See `BucketTree`."""
         link = Link(root, self._total_size(root)) if not path else Link(root, 0)
         for name in path:
             parent = link.cid
@@ -216,7 +216,7 @@ class PublicTree:
         return link
 
     def listing(self, link: Link, name: bytes) -> Listing:
-        """See ``Tree``."""
+        """See `BucketTree`."""
         if not self.is_directory(link.cid):
             return Listing(Item(name, link.cid, link.tsize, is_directory=False))
         entries = self.blocks.run(list_directory(link.cid)).entries
@@ -228,11 +228,11 @@ class PublicTree:
         return Listing(Item(name, link.cid, self._total_size(link.cid), is_directory=True, count=len(children)), children)
 
     def is_directory(self, cid: Cid) -> bool:
-        """See ``Tree``."""
+        """See `BucketTree`."""
         return codec_of(cid) != RAW and node_info(cid, self.blocks.get(cid)).kind is Kind.DIRECTORY
 
     def read(self, cid: Cid, key: bytes | None = None) -> Iterator[bytes]:
-        """See ``Tree``. A symlink reads as its target."""
+        """See `BucketTree`. A symlink reads as its target."""
         info = node_info(cid, self.blocks.get(cid))
         if info.kind is Kind.DIRECTORY:
             raise IsADirectory("node is a directory")
@@ -241,17 +241,17 @@ class PublicTree:
         return read_file(self.blocks, cid, info.size_bytes)
 
     def edit(self, root: Cid, changes: Mapping[Path, Link | None]) -> Link:
-        """See ``Tree``."""
+        """See `BucketTree`."""
         built = self.blocks.run(edit_tree(root, changes))
         self.blocks.add(built.blocks)
         return built.link
 
     def size_after(self, root: Cid, size_bytes: int, new: Link) -> int:
-        """See ``Tree``: links say by how much it grew. (Those that stood there before may lie, see sizes.py.)"""
+        """See `BucketTree`: links say by how much it grew. (Those that stood there before may lie, see sizes.py.)"""
         return max(0, size_bytes + new.tsize - self._total_size(root))
 
     def bring_in(self, link: Link, key_of: Callable[[Path], bytes | None], at: Path) -> Link:
-        """See ``Tree``: as it is."""
+        """See `BucketTree`: as it is."""
         return link
 
     def _total_size(self, cid: Cid) -> int:

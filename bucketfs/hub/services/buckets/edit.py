@@ -18,8 +18,8 @@ from bucketfs.hub.rpc import Code, Context, Status
 from bucketfs.hub.services.buckets.messages import root_message
 from bucketfs.hub.services.buckets.new_roots import check_sealable, fetch_remote, with_new_seed
 from bucketfs.hub.services.buckets.paths import Path, file_key, path_text, removed, touched, write_path
-from bucketfs.hub.services.buckets.write import WRAPPED, BucketTree, BucketWriter, PathEntries, WritePlan, denied_as
-from bucketfs.hub.trees import PathNotFound, PrivateTree, access, new_key, total_size
+from bucketfs.hub.services.buckets.write import WRAPPED, BucketWriter, PathEntries, WritePlan, denied_as
+from bucketfs.hub.trees import BucketTree, PathNotFound, PrivateTree, access, new_key, total_size
 from bucketfs.keys import parse_public_key, public_key_text
 from bucketfs.roles import EVERYBODY, PathChange, Role
 from bucketfs.types import Link

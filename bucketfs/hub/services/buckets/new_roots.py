@@ -12,8 +12,18 @@ from bucketfs.dag import check_unfolding, cid_from_text, cid_of, count_entries, 
 from bucketfs.errors import Corrupt, InvalidArgument, NotFound
 from bucketfs.hub.db import BucketRow
 from bucketfs.hub.rpc import Code, Status
-from bucketfs.hub.services.buckets.write import BucketTree, BucketWriter
-from bucketfs.hub.trees import SIZE_MAX, PublicTree, Scales, WorkingSet, check_nodes, check_sizes, encrypt, total_size
+from bucketfs.hub.services.buckets.write import BucketWriter
+from bucketfs.hub.trees import (
+    SIZE_MAX,
+    BucketTree,
+    PublicTree,
+    Scales,
+    WorkingSet,
+    check_nodes,
+    check_sizes,
+    encrypt,
+    total_size,
+)
 from bucketfs.names import SEED
 from bucketfs.types import Cid, Link
 

@@ -23,7 +23,6 @@ from bucketfs.hub.services.buckets.paths import Path, file_key, path_text, touch
 from bucketfs.hub.services.buckets.write import (
     WRAPPED,
     Allowance,
-    BucketTree,
     BucketWriter,
     PathEntries,
     Saved,
@@ -31,7 +30,7 @@ from bucketfs.hub.services.buckets.write import (
     denied_as,
     may_all,
 )
-from bucketfs.hub.trees import FileWriter, PrivateTree, WorkingSet, access, total_size
+from bucketfs.hub.trees import BucketTree, FileWriter, PrivateTree, WorkingSet, access, total_size
 from bucketfs.types import Cid, Link
 from bucketfs.wire import buckets_pb2 as pb
 

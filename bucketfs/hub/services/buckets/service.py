@@ -22,8 +22,8 @@ from bucketfs.hub.services.buckets.new_roots import Seeded, check_sealable, fetc
 from bucketfs.hub.services.buckets.paths import Path
 from bucketfs.hub.services.buckets.push import Pushing
 from bucketfs.hub.services.buckets.read import Reading
-from bucketfs.hub.services.buckets.write import BucketTree, BucketWriter
-from bucketfs.hub.trees import PrivateTree, PublicTree, WorkingSet, access, new_key
+from bucketfs.hub.services.buckets.write import BucketWriter
+from bucketfs.hub.trees import BucketTree, PrivateTree, PublicTree, WorkingSet, access, new_key
 from bucketfs.keys import fresh_bucket_key
 from bucketfs.names import SEED_NAME, bucket_name_fault
 from bucketfs.roles import EVERYBODY, Role

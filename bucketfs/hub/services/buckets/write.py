@@ -21,7 +21,7 @@ from bucketfs.hub.rpc import NON_FAST_FORWARD, Call, Code, Status
 from bucketfs.hub.services.buckets.messages import root_path
 from bucketfs.hub.services.buckets.paths import Path, path_text
 from bucketfs.hub.store import Receiving, UploadCheck
-from bucketfs.hub.trees import PathNotFound, PrivateTree, PublicTree, WorkingSet, access, total_size, unchecked
+from bucketfs.hub.trees import BucketTree, PathNotFound, PrivateTree, PublicTree, WorkingSet, access, total_size, unchecked
 from bucketfs.roles import Role
 from bucketfs.types import Link, ThreadId
 
@@ -33,7 +33,6 @@ ATTEMPTS_MAX = 20
 LOOK_EVERY_S = 0.5
 """How long a call waits for a bucket between two looks at whether it is still wanted."""
 
-BucketTree = PublicTree | PrivateTree
 Check = Callable[[], None]
 PathEntries = Mapping[str, PathEntry]
 
