@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -31,7 +30,6 @@ from bucketfs.transfer.local_fs import (
     LocalEntry,
     LocalFs,
     current_umask,
-    ours,
     real_path,
     shown,
 )
@@ -335,18 +333,27 @@ def remove_tree(fs: LocalFs, path: bytes) -> None:
     """Removes a file, or a folder with all below it. Raises Denied, and removes nothing, where a file system is mounted in it: its
     mount point would stay, and only what the user keeps in it would go."""
     entry = fs.look(path)
-    with ours("removing", path):
-        if entry is not None and entry.is_directory:
-            mounted = _mounted_in(path)
-            if mounted is not None:
-                raise Denied(f"removing {shown(path)}: {shown(mounted)} is a mount point", hint="unmount it first")
-            for folder in reversed(_folders_to_empty(fs, path)):
-                with os.scandir(folder) as items:
-                    for item in items:
-                        fs.calls.unlink(item.path)
-                fs.calls.rmdir(folder)
-        elif entry is not None:
-            fs.calls.unlink(path)
+    if entry is None or not entry.is_directory:
+        fs.remove_file(path)
+        return
+    mounted = _mounted_in(path)
+    if mounted is not None:
+        raise Denied(f"removing {shown(path)}: {shown(mounted)} is a mount point", hint="unmount it first")
+    # The standard library's rmtree calls itself for each level, and gives up some hundred levels down.
+    waiting, emptied = [path], []
+    while waiting:
+        folder = waiting.pop()
+        # One that is read-only could not be emptied.
+        fs.make_folder(folder, replace=False)
+        emptied.append(folder)
+        for entry in fs.scan(folder):
+            below = os.path.join(folder, entry.name)
+            if entry.is_directory:
+                waiting.append(below)
+            else:
+                fs.remove_file(below)
+    for folder in reversed(emptied):
+        fs.remove_empty(folder)
 
 
 def _mounted_in(top: bytes) -> bytes | None:
@@ -359,18 +366,3 @@ def _mounted_in(top: bytes) -> bytes | None:
             if where == real or where.startswith(real + b"/"):
                 return where
     return None
-
-
-def _folders_to_empty(fs: LocalFs, top: bytes) -> list[bytes]:
-    """A folder and all below it, each before those in it, and all such that they can be emptied."""
-    # The standard library's rmtree calls itself for each level, and gives up some hundred levels down.
-    waiting, found = [top], []
-    while waiting:
-        folder = waiting.pop()
-        found.append(folder)
-        mode = stat.S_IMODE(os.lstat(folder).st_mode)
-        if mode & 0o700 != 0o700:
-            fs.calls.chmod(folder, mode | 0o700)
-        with os.scandir(folder) as items:
-            waiting += [item.path for item in items if item.is_dir(follow_symlinks=False)]
-    return found
