@@ -4,7 +4,7 @@ One journal per bucket, in one folder::
 
     segment-00000003                        header line, the head (a checkpoint: base, ops, quarantine), then one frame per op
     drafts/3f/000000000000023f              the bytes of files being written
-    base/00000007                           blocks of the base that what waits stands on
+    base/00000007                           blocks of the base that pending changes need
     set-aside/…                             what a recovery could not use, kept for a person to look at
 
 A bucket in which nothing was changed has an empty folder. The journals of one mount share a few MiB that are taken in advance, so
@@ -16,8 +16,8 @@ base gives the overlay back. Why not a database: every durable action goes throu
 stop at the n-th disk call and forget unsynced writes, which a library's own I/O would hide; and a record costs one
 write(2), no thread, no transaction.
 
-Every record has a checksum. The bytes of a draft get theirs, block by block, as *seals*: records that are written when nobody has
-written to the file for a while. Every read of a block whose sum is known is held against it (see ``sums``, ``checked``).
+Every record has a checksum. The bytes of a draft get theirs, block by block, as *seals*: records that are written when the
+file was not written to for a while. Every read of a block whose sum is known is held against it (see ``sums``, ``checked``).
 
 Invariants. The crash tests hold them for a stop at every disk call.
 
@@ -35,15 +35,15 @@ Invariants. The crash tests hold them for a stop at every disk call.
    fails, nothing is acknowledged until a checkpoint has begun a new segment, for a second fsync would lie.
 7. Draft ids never come back, across restarts too.
 8. Recovery and ``compact`` never delete what they do not understand: such bytes go to ``set-aside``, and drafts that
-   nobody names stay until ``sweep``.
+   no record names stay until ``sweep``.
 9. A journal of a newer bucketfs is refused and left as it is.
 10. A kept block of the base is handed out right or not at all, and is here until ``retain`` was told that it is not needed.
-11. Sealed bytes are durable and never change again: a seal is appended behind the fsync of the bytes that it sums, and whoever
-    wants other bytes there begins another draft. So every seal that is found is right, and bytes without their sum are damage.
+11. Sealed bytes are durable and never change again: a seal is appended behind the fsync of the bytes that it sums, and a
+    write of other bytes there begins another draft. So every seal that is found is right, and bytes without their sum are damage.
 12. Quarantined changes are in the head of every segment, and their drafts stay, until the user has exported them.
 """
 
-from bucketfs.journal.base_pins import BaseBlocks
+from bucketfs.journal.base_pins import PinnedBlocks
 from bucketfs.journal.descriptors import Resources
 from bucketfs.journal.drafts import Draft, Drafts
 from bucketfs.journal.extents import Extents, Interval
@@ -52,7 +52,6 @@ from bucketfs.journal.quarantine import Change, Quarantine, builds_on, paths_of
 from bucketfs.journal.recovery import Glance, Recovery, glance, inodes_named
 
 __all__ = [
-    "BaseBlocks",
     "Change",
     "Draft",
     "Drafts",
@@ -61,6 +60,7 @@ __all__ = [
     "Interval",
     "Journal",
     "JournalFigures",
+    "PinnedBlocks",
     "Quarantine",
     "Recovery",
     "Resources",

@@ -1,7 +1,8 @@
-"""Blocks of the base that the overlay stands on, kept beside the journal.
+"""Blocks of the base that pending changes need, kept beside the journal.
 
-What waits in a journal means something on its base only. The cache may be deleted and a Hub may collect a tree that somebody has
-replaced, so the folders that were changed are kept here, from soon after their first change until nothing waits on them::
+What waits in a journal means something on its base only. The cache may be deleted and a Hub may collect a tree that another
+client has replaced, so the folders that were changed are kept here, from soon after their first change until nothing waits on
+them::
 
     base/00000007       magic line, then frames: crc32[4] cid_length[2] block_length[4] cid block; numbers big-endian
 
@@ -53,7 +54,7 @@ class _At:
     size: int
 
 
-class BaseBlocks:
+class PinnedBlocks:
     """The kept blocks of one journal. ``in`` and the figures are immediate; the rest awaits one thread. After `close` nothing is
     here."""
 
@@ -61,7 +62,7 @@ class BaseBlocks:
         self._disk = disk
         self._folder = os.fspath(folder)
         self._workers = Workers(1)
-        self._lock = threading.Lock()  # of files and numbers, between the thread that works and whoever closes
+        self._lock = threading.Lock()  # of files and numbers, between the thread that works and the one that closes
         self._at: dict[Cid, _At] = {}
         self._packs: list[_Pack] = []
         self._writing: _Pack | None = None
@@ -162,7 +163,7 @@ class BaseBlocks:
                     block = self._disk.pread(at.pack.file, at.offset, at.size)
                     verify(cid, block)
                 except BucketfsError:
-                    # The Hub may have it, and if nobody does, whoever asks is told so.
+                    # The Hub may have it; if not, the caller hears that it is lost.
                     del self._at[cid]
                 else:
                     found[cid] = block

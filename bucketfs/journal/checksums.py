@@ -2,9 +2,9 @@
 
 A draft is summed in blocks of 262,144 bytes, by offset: one CRC-32 over the first bytes of a block, up to some number of them. A
 block that is written front to back has a sum at every moment, for the sum goes on from where it was and nothing is read back. One
-that is written in another order has none until somebody reads it back.
+that is written in another order has none until it is read back.
 
-A sum may be *sealed*: it stands in the journal, and its bytes are durable. Sealed bytes never change again. Whoever wants other
+A sum may be *sealed*: it stands in the journal, and its bytes are durable. Sealed bytes never change again. A write of other
 bytes there begins another draft. So a seal is right whatever part of later writes and records a crash takes, and no write ever
 waits until the disk knows that a seal does not hold any more. Bytes behind the sealed ones of a block may be written.
 
@@ -141,7 +141,7 @@ class Sums:
                 self._put(block, 0)
 
     def cut(self, size: int) -> None:
-        """Nobody needs the blocks that begin at or behind ``size`` bytes. Seals stay, for their records do."""
+        """The blocks that begin at or behind ``size`` bytes are needed no more. Seals stay, for their records do."""
         first = -(-size // BLOCK_SIZE)
         for block, known in list(self.items()):
             if block >= first and not is_sealed(known):

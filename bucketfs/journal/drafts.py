@@ -114,7 +114,7 @@ class Drafts:
         self.checked = Checked(disk)
         self.known: dict[DraftId, Sums] = {}
         self.sealed_count = 0  # drafts that have sealed bytes
-        self._written: set[DraftId] = set()  # since somebody began to look at what can be sealed
+        self._written: set[DraftId] = set()  # since the last `sealable`
         self._shards: set[str] = set()
         self.unsynced = Unsynced(self._folder, self.path)
         self.cuts = DraftCuts()
@@ -184,7 +184,7 @@ class Drafts:
             except TooManyOpen:
                 raise
             except BucketfsError as error:
-                if draft in self.known:  # else it was discarded meanwhile, and nobody needs it
+                if draft in self.known:  # else it was discarded meanwhile
                     failed[draft] = error
                     self.unsynced.fail(draft)
         for folder in work.folders:
@@ -199,8 +199,8 @@ class Drafts:
         return [draft for draft in drafts if draft in self.known and not self.unsynced.has_failed(draft)]
 
     def survey(self, extents: Mapping[DraftId, Sequence[Interval]], read_max: int) -> dict[DraftId, Survey]:
-        """What can be sealed of drafts that nobody writes to. At most ``read_max`` bytes are read back for that, and no draft is a
-        reason to fail. Blocks: for a thread."""
+        """What can be sealed of drafts that are not written to. At most ``read_max`` bytes are read back for that, and no draft
+        is a reason to fail. Blocks: for a thread."""
         found: dict[DraftId, Survey] = {}
         for draft, intervals in extents.items():
             sums = self.known.get(draft)
@@ -210,7 +210,7 @@ class Drafts:
                 with self.borrow(draft) as file:
                     found[draft] = survey(sums, intervals, partial(self.disk.pread, file), read_max)
             except BucketfsError:
-                continue  # whoever reads it will hear of it
+                continue  # its next reader gets the error
             read_max -= found[draft].read_bytes
         return found
 

@@ -16,7 +16,7 @@ import trio
 
 from bucketfs.disk import Disk, DiskFile, PathLike, Workers
 from bucketfs.errors import BucketfsError, DiskFailed, NoSpace, NotFound, Stale, TooManyOpen
-from bucketfs.journal.base_pins import BaseBlocks
+from bucketfs.journal.base_pins import PinnedBlocks
 from bucketfs.journal.descriptors import Resources
 from bucketfs.journal.drafts import Drafts
 from bucketfs.journal.export import export_changes
@@ -65,13 +65,13 @@ class Journal:
     recovered: Recovery
     quarantine: Quarantine
     drafts: Drafts
-    base: BaseBlocks
+    pins: PinnedBlocks
 
     def __init__(self, disk: Disk, folder: str, resources: Resources) -> None:
         self._disk = disk
         self._folder = folder
         self._closed = False
-        self._base: Cid | None = None  # what the first segment will stand on
+        self._base: Cid | None = None  # of the first segment
         self._workers = Workers(2)  # one for a sync, one for what compact deletes meanwhile
         self._compacting = trio.Lock()
         self._segments: list[Segment] = []  # ascending; the last one is live
@@ -84,7 +84,7 @@ class Journal:
         self._files = SegmentFiles(disk, folder, resources.descriptors)
         self.quarantine = Quarantine()
         self.drafts = Drafts(disk, f"{folder}/drafts", self._workers, self._is_named, resources.descriptors)
-        self.base = BaseBlocks(disk, f"{folder}/base")
+        self.pins = PinnedBlocks(disk, f"{folder}/base")
         self._sealer = Sealer(self.drafts, lambda: self._newest, self._append)
 
     @classmethod
@@ -103,8 +103,8 @@ class Journal:
         return journal
 
     def begin(self, base: Cid) -> None:
-        """Nothing waits here, and what comes will stand on ``base``. A journal without a segment gets one with its first record:
-        a mount of thousands of buckets writes for those only that somebody changes. NoSpace, DiskFailed."""
+        """Nothing waits here, and later records belong to ``base``. A journal without a segment gets one with its first record:
+        a mount of thousands of buckets writes for those only that are changed. NoSpace, DiskFailed."""
         if self._segments:
             self.checkpoint(base, ())
         else:
@@ -166,7 +166,7 @@ class Journal:
         self, extents: Mapping[DraftId, Sequence[Interval]], *, read_back_bytes: int = READ_BACK_BYTES
     ) -> set[DraftId]:
         """Makes what ``extents`` name of some drafts durable, and gives it checksums that stand in the journal: from then on it
-        never changes, and a read of it gives just that or Corrupt. For drafts that nobody writes to now: one that is written
+        never changes, and a read of it gives just that or Corrupt. For drafts that are not in use: one that is written
         meanwhile is left as it is. Of bytes whose sums are not known no more than ``read_back_bytes`` are read back; returns the
         drafts that are not through for that. Awaits the disk, and no other sync. Raises NoSpace, DiskFailed."""
         return await self._sealer.seal(extents, read_back_bytes)
@@ -176,7 +176,7 @@ class Journal:
         ``keep`` names. ``keep`` holds the drafts in use that were not recorded yet. Drafts found at the start and never
         named since are left for ``sweep``. Raises as ``sync`` does, with nothing deleted."""
         # Before the first await: the caller counted what is in use just now, and a draft that is begun while we wait, for the lock
-        # or for the disk, is in nobody's count and in no record yet.
+        # or for the disk, is in neither the count nor a record yet.
         candidates = self.drafts.all().difference(keep)
         async with self._compacting:
             await self.sync()
@@ -247,8 +247,8 @@ class Journal:
             drafts=len(self.drafts),
             drafts_sealed=self.drafts.sealed_count,
             reserve_bytes=self._reserve.size_bytes,
-            base_blocks=len(self.base),
-            base_bytes=self.base.size_bytes,
+            base_blocks=len(self.pins),
+            base_bytes=self.pins.size_bytes,
             failed=self.failed,
         )
 
@@ -257,14 +257,14 @@ class Journal:
         if self._rounds.running:
             raise RuntimeError(f"the journal in {self._folder} is closed during a sync")
         self.drafts.close()
-        self.base.close()
+        self.pins.close()
         for segment in self._segments:
             self._files.close(segment)
         self._segments.clear()
         self._closed = True
 
     async def aclose(self) -> None:
-        """The same, once the ``sync`` or ``compact`` under way is over. Whoever comes later gets Stale."""
+        """The same, once the ``sync`` or ``compact`` under way is over. Later calls raise Stale."""
         async with self._compacting, self._sealer.busy:
             await self._rounds.idle()
             self.close()
@@ -290,7 +290,7 @@ class Journal:
 
     def _rest(self) -> None:
         """Close what is durable, for a mount may have more journals than a process may have files. What is not durable stays open:
-        a failed write-back is told to the descriptors of its time."""
+        the kernel tells a failed write-back only to descriptors that were open then."""
         newest = self._newest
         if newest is not None and not self._rounds.running and newest.at_rest:
             self._files.close(newest)
@@ -302,7 +302,7 @@ class Journal:
         for name in ("lock", "reserve"):  # of a bucketfs that had them for each journal
             with suppress(NotFound):
                 self._disk.unlink(f"{self._folder}/{name}")
-        self.base.open()
+        self.pins.open()
         found = find_segment(self._disk, self._folder)
         on_disk = self.drafts.on_disk()
         self.recovered = recovery_of(found, on_disk)

@@ -1,7 +1,7 @@
 """What is found when a journal is opened: which segment counts, which bytes are set aside, which drafts are there.
 
 Nothing is deleted here. What cannot be used is moved to ``set-aside/`` and named in the ``Recovery``, since it may be all
-that is left of somebody's work.
+that is left of a user's work.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ _NEXT: dict[tuple[SegmentState, SegmentEvent], SegmentState] = {
     (SegmentState.LIVE, SegmentEvent.SUPERSEDED): SegmentState.OLD,
     (SegmentState.FAILED, SegmentEvent.DISK_FAILED): SegmentState.FAILED,
     (SegmentState.FAILED, SegmentEvent.SUPERSEDED): SegmentState.OLD,
-    # A sync that began while the segment was live may fail after a newer one took over; nobody counts on it any more.
+    # A sync that began while the segment was live may fail after a newer one took over; nothing depends on it any more.
     (SegmentState.OLD, SegmentEvent.DISK_FAILED): SegmentState.OLD,
     (SegmentState.OLD, SegmentEvent.DELETED): SegmentState.GONE,
     (SegmentState.GONE, SegmentEvent.DISK_FAILED): SegmentState.GONE,

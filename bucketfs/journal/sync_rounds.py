@@ -1,4 +1,4 @@
-"""Fsyncs that overlapping callers share: whoever asks while a round runs waits for the next one, and many wait for one round."""
+"""Fsyncs that overlapping callers share: a call that comes while a round runs waits for the next one, with all others that do."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What of the drafts may not be durable yet: bytes, names and folders, and bytes that a failed fsync may have lost. No I/O of
 its own.
 
-A sync is decided on the trio thread (`decide`), performed on another, and taken down here (`note`). Writes may come at any
+A sync is decided on the trio thread (`decide`), performed on another, and recorded here (`note`). Writes may come at any
 moment, so each draft counts them: one that was written while its sync ran stays to be synced.
 """
 

@@ -1,9 +1,9 @@
-"""Keeping what the overlay stands on beside its journal, so that what waits can be replayed and rebased whatever becomes of the
-cache, and of the tree at the Hub.
+"""Keeping the blocks of the base that pending changes need beside the journal, so that these can be replayed and rebased
+whatever becomes of the cache, and of the tree at the Hub.
 
 `bucketfs.vfs.BasePins` says what is needed. It is taken from where it is at hand: the cache, the directories that the base tree has
 decoded, and only then the Hub. Of a folder that was moved or removed the folders below are kept as far as they are on this machine:
-nobody downloads a tree for having it renamed.
+renaming a folder downloads nothing.
 
 All of it happens behind the programs. A folder is kept a moment after its first change (from then on a kill and a deleted cache
 do no harm), and fsynced once it has waited for some seconds: what is pushed before that is never fsynced at all. Should the
@@ -44,7 +44,7 @@ RETRY_S = 60.0
 FETCH_S = 5.0
 """How long the Hub is waited for, with other changes waiting to be kept."""
 
-FAREWELL_S = 3.0
+AT_END_S = 3.0
 
 BATCH = 64
 """Folders that are in memory at once. One may have some hundred kilobytes."""
@@ -81,14 +81,14 @@ class BasePinner:
 
     @property
     def waiting_count(self) -> int:
-        """How many folders and files that changes stand on are not kept yet."""
+        """How many folders and files that changes need are not kept yet."""
         return self._volume.tree.base_pins.waiting_count + len(self._later) + self._working_count
 
     def _wake(self) -> None:
         self._changed.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep until cancelled; then what was changed last, and sync all of it."""
+        """Keep until cancelled; then keep what was changed last, and sync all of it."""
         task_status.started()
         self._wake()
         try:
@@ -100,37 +100,37 @@ class BasePinner:
                 self._changed = trio.Event()
                 await self.round()
         finally:
-            with trio.move_on_after(FAREWELL_S, shield=True):
-                await self._farewell()
+            with trio.move_on_after(AT_END_S, shield=True):
+                await self._keep_at_end()
 
-    async def _farewell(self) -> None:
+    async def _keep_at_end(self) -> None:
         if not self._volume.root.dirty:
             return
         try:
             await self._keep_all([*self._later, *self._volume.tree.base_pins.take()])
-            await self._volume.journal.base.sync()
+            await self._volume.journal.pins.sync()
         except BucketfsError as error:
-            log.warning("%s: what changes stand on was not kept at the end: %s", self._volume.key, error)
+            log.warning("%s: blocks that changes need were not kept at the end: %s", self._volume.key, error)
 
     async def round(self) -> None:
-        """Keep what was noted, sync what has waited, sweep what is not needed. An error of the disk is logged, and the round is
-        made again after a while."""
+        """Keep what was pinned, sync what has waited, give back what is not needed. An error of the disk is logged, and the round
+        is made again after a while."""
         self._again_s = None
         try:
             await self._round()
             self._failure = ""
         except BucketfsError as error:
             if str(error) != self._failure:
-                log.warning("%s: what changes stand on cannot be kept here now: %s", self._volume.key, error)
+                log.warning("%s: blocks that changes need cannot be kept now: %s", self._volume.key, error)
             self._failure = str(error)
             self._again_s = trio.current_time() + RETRY_S
         except Exception:
             # As with a push: a mistake of ours must not take the mount down.
-            log.exception("%s: keeping what changes stand on failed in a way nobody foresaw", self._volume.key)
+            log.exception("%s: an unexpected error while blocks that changes need were kept", self._volume.key)
             self._again_s = trio.current_time() + RETRY_S
 
     async def _round(self) -> None:
-        volume, store = self._volume, self._volume.journal.base
+        volume, store = self._volume, self._volume.journal.pins
         if self._generation != volume.tree.base_pins.generation:
             self._begin()
         generation = self._generation
@@ -142,8 +142,8 @@ class BasePinner:
             before = list(self._later)
             await self._keep_all(before)
             if self._later.keys() <= set(before):
-                # Nobody has it, and nobody will: that is found out when it is needed.
-                log.debug("%s: changes stand on %d blocks that are lost", volume.key, len(self._later))
+                # They are lost. A replay or a rebase that needs one will say so.
+                log.debug("%s: changes need %d blocks that are lost", volume.key, len(self._later))
                 self._later = {}
         whole = self._surveyed and not self._later
         if not whole:
@@ -153,19 +153,19 @@ class BasePinner:
                 await store.retain(self._needed)
                 self._swept = True
             else:
-                # An older segment stands on what it stood on. It goes when the newer one is safe.
+                # An older segment needs other blocks. It goes when the newer one is safe.
                 self._again_s = trio.current_time() + SYNC_AFTER_S
         await self._sync()
 
-    async def _keep_all(self, notes: Sequence[Pin]) -> None:
+    async def _keep_all(self, pins: Sequence[Pin]) -> None:
         """Keep what is noted, as far as it is on this machine. The rest is put off."""
         self._later = {}
-        for start in range(0, len(notes), BATCH):
-            self._working_count = len(notes) - start
+        for start in range(0, len(pins), BATCH):
+            self._working_count = len(pins) - start
             try:
-                await self._keep(notes[start : start + BATCH])
+                await self._keep(pins[start : start + BATCH])
             except BaseException:
-                self._later.update(dict.fromkeys(notes[start:]))
+                self._later.update(dict.fromkeys(pins[start:]))
                 raise
             finally:
                 self._working_count = 0
@@ -173,7 +173,7 @@ class BasePinner:
     async def _fetched(self) -> bool:
         """Have what was put off in the cache, as far as the Hub has it. False when it does not answer: it is asked again after a
         while."""
-        lacking = list(dict.fromkeys(note.cid for note in self._later))
+        lacking = list(dict.fromkeys(pin.cid for pin in self._later))
         for start in range(0, len(lacking), BATCH):
             try:
                 with trio.fail_after(FETCH_S):
@@ -181,7 +181,7 @@ class BasePinner:
             except (Corrupt, NotFound):
                 continue  # the others have come
             except (BucketfsError, trio.TooSlowError) as error:
-                log.debug("%s: what changes stand on is kept later: %r", self._volume.key, error)
+                log.debug("%s: blocks that changes need are kept later: %r", self._volume.key, error)
                 self._away_until_s = trio.current_time() + RETRY_S
                 return False
         return True
@@ -193,7 +193,7 @@ class BasePinner:
         self._surveyed = self._swept = False
 
     async def _sync(self) -> None:
-        store, now_s = self._volume.journal.base, trio.current_time()
+        store, now_s = self._volume.journal.pins, trio.current_time()
         if not store.unsynced:
             self._sync_s = None
         elif self._sync_s is None:
@@ -239,16 +239,16 @@ class BasePinner:
 
     # Keeping it
 
-    async def _keep(self, notes: Sequence[Pin]) -> None:
+    async def _keep(self, pins: Sequence[Pin]) -> None:
         """Keep some of what was noted, with all that is below it."""
         # What is gone from one name may be what stands at another: then it is needed whatever it turns out to be.
-        files = {note.cid for note in notes if note.scope is PinScope.FILE}
-        level = {note.cid: note.scope for note in sorted(notes, key=lambda note: note.scope is PinScope.TREE)}
+        files = {pin.cid for pin in pins if pin.scope is PinScope.FILE}
+        level = {pin.cid: pin.scope for pin in sorted(pins, key=lambda pin: pin.scope is PinScope.TREE)}
         optional: set[Cid] = set()
         while level:
             blocks = await self._blocks(level, optional)
             level, optional = await self._keep_level(blocks, level, optional, files)
-        postponed = files & {note.cid for note in self._later}
+        postponed = files & {pin.cid for pin in self._later}
         self._later.update((Pin(cid, PinScope.FILE), None) for cid in postponed)
 
     async def _keep_level(
@@ -259,7 +259,7 @@ class BasePinner:
         kept: dict[Cid, bytes] = {}
         below: dict[Cid, PinScope] = {}
         only_at_hand: set[Cid] = set()
-        for cid, stand in level.items():
+        for cid, scope in level.items():
             block = blocks.get(cid)
             if block is None:
                 continue
@@ -273,21 +273,21 @@ class BasePinner:
                 continue
             kept[cid] = block
             for shard in inside.shards:
-                below[shard] = stand
+                below[shard] = scope
                 if cid in optional:
                     only_at_hand.add(shard)
-            if stand is PinScope.TREE:
+            if scope is PinScope.TREE:
                 self._trees.add(cid)
                 for entry in self._folders_among(inside.entries):
                     if entry not in below:
-                        below[entry] = stand
+                        below[entry] = scope
                         only_at_hand.add(entry)
         self._needed.update(kept)
-        await self._volume.journal.base.keep(kept)
+        await self._volume.journal.pins.keep(kept)
         return below, only_at_hand
 
     def _folders_among(self, entries: Iterable[Cid]) -> list[Cid]:
-        """Those of the entries of a tree that may be folders nobody has looked into yet."""
+        """Those of the entries of a tree that may be folders that were not looked into yet."""
         if self._looked_blocks > TREE_BLOCKS_MAX or self._looked_bytes > TREE_BYTES_MAX:
             return []
         base_tree, found = self._volume.tree.base_tree, []

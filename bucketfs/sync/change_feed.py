@@ -1,11 +1,11 @@
 """News of what changed in the buckets of a mount, for programs that keep something of their own in step with it.
 
-News is a change of the base: what is told is the differences of two roots that both were the Hub's, path by path, in the order in
-which the mount came to know them. So it is exact and complete, and says of each change whether this mount made it.
+News is a change of the base: the differences of two roots that both were the Hub's, path by path, in the order in which the mount
+saw them. So it is exact and complete, and says of each change whether this mount made it.
 
-Nothing is computed before somebody asks: a `ChangeFeed` hands each subscriber pairs of roots, which cost nothing to keep, and
-whoever takes one out compares the trees (`events_of`). A subscriber that does not keep up finds the newest pairs made into one
-that is marked as lost.
+Nothing is computed before a subscriber asks: a `ChangeFeed` hands each subscriber pairs of roots, which cost nothing to keep,
+and the one that takes them out compares the trees (`events_of`). A subscriber that does not keep up finds the newest pairs made
+into one that is marked as lost.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class FeedSubscription:
     _over: bool = False
 
     def put(self, news: News) -> None:
-        """Take note; never waits, and never keeps more than the bound and one for each bucket."""
+        """Queue ``news``. Never waits, and never keeps more than the bound and one for each bucket."""
         behind = self._lost.get(news.key)
         if news.kind is not NewsKind.MOVED:
             self._lost.pop(news.key, None)
@@ -161,7 +161,7 @@ class ChangeFeed:
 
     @contextmanager
     def subscribe(self, present: Iterable[News] = ()) -> Iterator[FeedSubscription]:
-        """Be told of everything from now on, after what is ``present``."""
+        """All news from now on, after what is ``present``."""
         subscription = FeedSubscription(self.waiting_max)
         for news in present:
             subscription.put(news)

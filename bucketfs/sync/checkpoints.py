@@ -1,7 +1,7 @@
 """New journal segments for one volume: what they say, when they may be written, and which drafts stay.
 
 A checkpoint writes down all that is dirty, and frees the drafts that nothing needs any more. It must not come while a rebase
-moves the base, since for a moment the overlay stands on neither tree; `moving` keeps the two apart. It may come while a push
+moves the base, since for a moment the overlay belongs to neither tree; `moving` keeps the two apart. It may come while a push
 runs: the push goes on reading the drafts of its snapshot, so these stay although the overlay may have let go of them.
 """
 

@@ -1,7 +1,7 @@
 """Keeping the list of conflicts true while the base changes: what another client did to a copy.
 
 What is done here the list follows by itself (`vfs.conflicts`). After a change of the base each copy is looked for: one that is
-gone, or has another name now, is settled by whoever did that; a folder above it that was renamed takes it along, as far as equal
+gone, or has another name now, is resolved by that; a folder above it that was renamed takes it along, as far as equal
 CIDs tell that it was. Nothing of this is needed for the copies themselves: losing an item of the list loses no byte.
 """
 
@@ -48,7 +48,7 @@ class ConflictTracker:
             self._looked_at = base
 
     async def _renamed(self, old: Cid | None) -> dict[str, str]:
-        """What another client gave a new name since the base was ``old``. At a start nobody knows."""
+        """What another client gave a new name since the base was ``old``. Nothing at a start: it is not known then."""
         if old is None:
             return {}
         changes = await run_steps(diff(old, self._volume.base), self._volume.tree.base_tree.source)
@@ -60,7 +60,7 @@ class ConflictTracker:
             moved = _moved(item, renamed)
             stays = moved is not None and await volume.load(partial(exists_at, volume, moved.copy))
             if volume.pending.conflicts.get(item.copy) is not item:
-                continue  # somebody settled it, or renamed something, meanwhile
+                continue  # it was resolved, or something was renamed, meanwhile
             if stays and moved is not None:
                 volume.append(moved)
                 volume.pending.conflicts.add(moved)

@@ -1,6 +1,6 @@
 """Giving a Hub again what it has forgotten: it went back to an older state, and what is here is newer.
 
-That a Hub went back is told by its times (`PushState.is_older`), or, when another client was quicker to give it something, by
+A Hub that went back shows it by its times (`PushState.is_older`), or, when another client was quicker to give it something, by
 this: a Hub collects nothing that is younger than an hour, so a root that it showed in that time and has no block of is one
 that it forgot.
 
@@ -30,7 +30,7 @@ RESTORES_MAX = 10_000
 
 FORGETS_NS = 45 * 60 * 10**9
 """How long after a root came up its being gone cannot be the work of the Hub's collector, which spares what is younger than an hour
-(unless it is told otherwise)."""
+(unless its operator sets another time)."""
 
 CLOCKS_APART_NS = 5 * 60 * 10**9
 """How much later than here it may be at a Hub whose clock is right."""
@@ -43,7 +43,7 @@ OFFERED_AT_ONCE = 256
 
 async def supply(remote: Remote, cache: KeepingSource, error: BlocksMissing, upload: UploadId, sent: Sent) -> None:
     """The Hub lacks blocks that only the cache has (its tree lost them, or a sweep was faster): send those. Raises Corrupt,
-    NotFound when nobody has them."""
+    NotFound when they are lost."""
     blocks = await cache.get_many([Cid(cid) for cid in error.cids])
 
     async def make(emit: Emit) -> None:
@@ -65,7 +65,7 @@ class RollbackRepair:
     async def repaired(self, seen: Look, upload: UploadId, sent: Sent) -> bool:
         """Whether the Hub forgot our base, and has it again by now, or a merge of it with what it shows. Not when nothing may be
         written from here: then its root is a root like any other. Raises what stands in the way, Corrupt when what it lost is not
-        here either: what is shown here stays until somebody decides."""
+        here either: what is shown here stays until the user decides."""
         volume = self._volume
         if volume.read_only or seen.root == volume.base or self._given == (volume.base, seen.root):
             return False
@@ -86,7 +86,7 @@ class RollbackRepair:
 
     async def _forgot(self, seen: Look) -> bool:
         """Whether the Hub lacks our base although it showed it not long ago. By both clocks: after a night offline it may well have
-        collected what somebody has replaced, soon after we saw it."""
+        collected what another client has replaced, soon after we saw it."""
         volume = self._volume
         now_ns, since_ns = volume.now_ns(), volume.push.roots.time_ns
         if not 0 < since_ns <= seen.updated_at_ns < since_ns + FORGETS_NS:
@@ -145,7 +145,7 @@ class RollbackRepair:
         rest, and lack what is here. Neither could give the whole by itself."""
         cache, remote = self._cache, self._remote
         wanted: list[Cid] = []
-        # What cannot be read as a tree ends the walk; what stands in the way is told by the caller.
+        # What cannot be read as a tree ends the walk; the caller raises what stands in the way.
         with suppress(Corrupt, NotFound):
             wanted = list(await run_steps(new_blocks(old, new), _Held(cache, remote)))
 

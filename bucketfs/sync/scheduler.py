@@ -1,4 +1,4 @@
-"""`Scheduler`: when a volume is pushed, how a failure is waited out, and what the user is told meanwhile.
+"""`Scheduler`: when a volume is pushed, how a failure is waited out, and what `status` says meanwhile.
 
 One task per volume does all that touches base and Hub root, in order: so a push never meets a rebase. It pushes when the overlay
 was quiet for a while, at the latest some time after the oldest change, and at once when asked. After a failure it waits with
@@ -31,7 +31,8 @@ RECONNECT_S = 1.5
 
 SEAL_EVERY_S = 20.0
 SEAL_QUIET_S = 30.0
-"""A file that waits here gets its checksums when nobody has changed it for that long, which is looked for that often."""
+"""A file that waits here gets its checksums when it was not changed for ``SEAL_QUIET_S``; that is looked for every
+``SEAL_EVERY_S``."""
 
 GARBAGE_DRAFTS_MAX = 4096
 GARBAGE_BYTES_MAX = 256 << 20
@@ -213,7 +214,7 @@ class Scheduler:
                 continue
             except Exception as error:
                 # A mistake of ours in one bucket must not take the mount down: reads, writes and other buckets go on.
-                log.exception("%s: a push failed in a way nobody foresaw", self.volume.key)
+                log.exception("%s: a push failed with an unexpected error", self.volume.key)
                 await self._failed(BucketfsError(f"the push failed: {error!r}", hint="the log has more"), asked, retries)
                 continue
             self._backoff.reset()
@@ -233,7 +234,7 @@ class Scheduler:
             except BucketfsError as error:
                 log.debug("%s: checksums cannot be written now: %s", self.volume.key, error)
             except Exception:
-                log.exception("%s: checksums were not written in a way nobody foresaw", self.volume.key)
+                log.exception("%s: an unexpected error while checksums were written", self.volume.key)
 
     async def _until_due(self) -> None:
         while True:
@@ -255,7 +256,7 @@ class Scheduler:
             if self.volume.journal.failed or self.volume.owes_checkpoint:
                 # A disk that failed once may have lost what it was told; a new segment says all of it again.
                 await self._pusher.checkpoints.write()
-            # Not because somebody else pushed: two busy mounts would answer each other's pushes with theirs, without end.
+            # Not because another client pushed: two busy mounts would answer each other's pushes with theirs, without end.
             if self.dirty and (self._asked > self._done or self._due_in_s() <= 0):
                 self.pushing = True
                 done = await self._pusher.push()

@@ -12,7 +12,7 @@ from support.faulty_disk import FaultyDisk, Stopped
 from bucketfs.dag import cid_of
 from bucketfs.disk import Disk, DiskFile
 from bucketfs.errors import DiskFailed, NoSpace
-from bucketfs.journal import BaseBlocks
+from bucketfs.journal import PinnedBlocks
 from bucketfs.journal import base_pins as base_module
 from bucketfs.types import Cid
 
@@ -30,8 +30,8 @@ def blocks(*numbers: int, size: int = 400) -> Blocks:
 EVERYTHING = blocks(*range(10)) | blocks(*range(10), size=9_000)
 
 
-def opened(disk: Disk) -> BaseBlocks:
-    kept = BaseBlocks(disk, "/journal/base")
+def opened(disk: Disk) -> PinnedBlocks:
+    kept = PinnedBlocks(disk, "/journal/base")
     kept.open()
     return kept
 
@@ -60,15 +60,15 @@ class History:
         self.taken: Blocks = {}
         self.safe: Blocks = {}
 
-    async def keep(self, kept: BaseBlocks, new: Blocks) -> None:
+    async def keep(self, kept: PinnedBlocks, new: Blocks) -> None:
         await kept.keep(new)
         self.taken |= new
 
-    async def sync(self, kept: BaseBlocks) -> None:
+    async def sync(self, kept: PinnedBlocks) -> None:
         await kept.sync()
         self.safe = dict(self.taken)
 
-    async def retain(self, kept: BaseBlocks, needed: Blocks) -> None:
+    async def retain(self, kept: PinnedBlocks, needed: Blocks) -> None:
         # From here on the others may be gone.
         self.taken = {cid: self.taken[cid] for cid in needed}
         self.safe = {cid: data for cid, data in self.safe.items() if cid in needed}
@@ -173,12 +173,12 @@ async def test_what_a_failed_fsync_may_have_lost_is_kept_anew() -> None:
 
 async def damaged(tmp_path: Path, change: Callable[[Path], object]) -> Blocks:
     (tmp_path / "base").mkdir()
-    kept = BaseBlocks(Disk(), tmp_path / "base")
+    kept = PinnedBlocks(Disk(), tmp_path / "base")
     await kept.keep(blocks(1, 2, 3))
     kept.close()
     (pack,) = (tmp_path / "base").iterdir()
     change(pack)
-    kept = BaseBlocks(Disk(), tmp_path / "base")
+    kept = PinnedBlocks(Disk(), tmp_path / "base")
     kept.open()
     there = await kept.get_many(list(EVERYTHING))
     kept.close()
@@ -215,12 +215,12 @@ async def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
 async def test_a_file_that_cannot_be_read_is_as_if_it_was_not_there(tmp_path: Path) -> None:
     """A bad sector below the pins must not keep the bucket from being opened."""
     (tmp_path / "base").mkdir()
-    kept = BaseBlocks(Disk(), tmp_path / "base")
+    kept = PinnedBlocks(Disk(), tmp_path / "base")
     await kept.keep(blocks(1))
     kept.close()
     (tmp_path / "base/00000001").rename(tmp_path / "base/00000002")
     (tmp_path / "base/00000001").mkdir()
-    kept = BaseBlocks(Disk(), tmp_path / "base")
+    kept = PinnedBlocks(Disk(), tmp_path / "base")
     kept.open()
     await kept.keep(blocks(2))
     assert await kept.get_many(list(EVERYTHING)) == blocks(1, 2)
@@ -251,7 +251,7 @@ async def test_a_disk_that_fails_in_reading_leaves_what_it_gives() -> None:
 
 
 @pytest.mark.parametrize("act", [lambda kept: kept.keep(blocks(2)), lambda kept: kept.sync(), lambda kept: kept.retain(())])
-async def test_after_the_end_nothing_is_done(act: Callable[[BaseBlocks], Awaitable[None]]) -> None:
+async def test_after_the_end_nothing_is_done(act: Callable[[PinnedBlocks], Awaitable[None]]) -> None:
     """A bucket that left the mount writes nothing behind its back."""
     disk = new_disk()
     kept = opened(disk)

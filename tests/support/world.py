@@ -112,7 +112,7 @@ class World:
         owner = Owner(1000, 1000, self.clock)
         self.folder.mkdir(exist_ok=True)
         self.journal = Journal.open(Disk(), self.folder / "journal", Resources.below(Disk(), self.folder))
-        self.source.shelters = [self.journal.base]
+        self.source.shelters = [self.journal.pins]
         self.numbers = InodeNumbers(self.folder / "inodes.db")
         registry: dict[Inode, Node] = {}
         self.vfs = VFS(

@@ -48,7 +48,7 @@ async def link(world: World, path: str) -> Cid:
 async def held(world: World) -> set[str]:
     """The paths of the base whose root blocks are kept."""
     paths = ["", "d", "d/a", "d/b", "d/e", "d/e/f", "x", "x/y", "x/y/z"]
-    return {path for path in paths if await link(world, path) in world.journal.base}
+    return {path for path in paths if await link(world, path) in world.journal.pins}
 
 
 async def test_the_folders_above_a_change_are_kept(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ async def test_the_folders_above_a_change_are_kept(tmp_path: Path) -> None:
     await one.round()
     assert one.waiting_count == 0
     assert await held(here) == {"", "d", "d/e"}
-    assert here.journal.base.unsynced, "no program waits for it to be synced"
+    assert here.journal.pins.unsynced, "no program waits for it to be synced"
 
 
 async def test_a_changed_file_is_kept_by_its_root_block_and_not_by_its_bytes(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ async def test_a_changed_file_is_kept_by_its_root_block_and_not_by_its_bytes(tmp
     await here.chmod("d/b", 0o600)
     await pinner(here).round()
     assert await held(here) == {"", "d", "d/a", "d/b"}
-    assert here.journal.base.size_bytes < 3000
+    assert here.journal.pins.size_bytes < 3000
 
 
 async def test_of_what_was_moved_or_removed_all_folders_on_this_machine_are_kept(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ async def test_nothing_is_kept_of_what_was_made_here(tmp_path: Path) -> None:
     await here.write("new/file", b"x" * BIG)
     await pinner(here).round()
     assert await held(here) == {""}
-    assert len(here.journal.base) == 1
+    assert len(here.journal.pins) == 1
 
 
 async def test_every_shard_of_a_large_folder_is_kept(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ async def test_every_shard_of_a_large_folder_is_kept(tmp_path: Path) -> None:
     assert len(built.blocks) > 100
     await here.write("large/new", b"new")
     await pinner(here).round()
-    assert all(cid in here.journal.base for cid in built.blocks)
+    assert all(cid in here.journal.pins for cid in built.blocks)
     here.close()
     remote.store.clear()
     kept = await World(tmp_path / "here", remote).open()
@@ -178,7 +178,7 @@ async def test_what_has_waited_is_synced_and_what_is_pushed_is_given_back(
     monkeypatch.setattr(pinner_module, "GATHER_S", 0.001)
     monkeypatch.setattr(pinner_module, "SYNC_AFTER_S", 0.01)
     here = await bucket(tmp_path)
-    kept = here.journal.base
+    kept = here.journal.pins
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pinner(here).run)
         await here.write("d/new", b"new")
@@ -197,7 +197,7 @@ async def test_the_end_leaves_nothing_that_is_not_kept_and_synced(tmp_path: Path
         await here.write("d/e/new", b"new")
         nursery.cancel_scope.cancel()
     assert await held(here) == {"", "d", "d/e"}
-    assert not here.journal.base.unsynced
+    assert not here.journal.pins.unsynced
 
 
 async def until(what: Callable[[], bool]) -> None:
@@ -222,7 +222,7 @@ async def test_after_a_rebase_the_new_base_is_kept(tmp_path: Path) -> None:
     await one.round()
     after = {await link(here, ""), await link(here, "d")}
     assert not before & after
-    assert all(cid in here.journal.base for cid in after)
+    assert all(cid in here.journal.pins for cid in after)
 
 
 async def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ async def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
     assert again.quarantined == []
     one = pinner(again)
     await one.round()
-    assert all(cid in again.journal.base for cid in needed) and one.waiting_count == 0
+    assert all(cid in again.journal.pins for cid in needed) and one.waiting_count == 0
     assert await again.read("d/e/new") == b"new"
 
 
@@ -258,7 +258,7 @@ async def test_a_disk_that_takes_nothing_is_said_once_and_tried_again(
         await one.round()
         await one.round()
     assert [record.message for record in caplog.records] == [
-        f"bafzbeitest: what changes stand on cannot be kept here now: {error}"
+        f"bafzbeitest: blocks that changes need cannot be kept now: {error}"
     ]
     assert one.waiting_count == 3
     await one.round()

@@ -102,7 +102,7 @@ class Opener:
         folder = make_private(self._folder / info.key)
         journal = await trio.to_thread.run_sync(Journal.open, Disk(), folder, self._resources)
         # Before anything is looked up: the tree that the journal stands on may be nowhere else.
-        self._cache.shelters.append(journal.base)
+        self._cache.shelters.append(journal.pins)
         try:
             volume = await self._volume(info, journal, name, inode)
             remote = NativeRemote(self._session.blocks, self._session.buckets, info.thread, info.key)
@@ -138,7 +138,7 @@ class Opener:
 
     def closing(self, journal: Journal) -> None:
         """Nothing is asked of a journal any more. Before it is closed."""
-        self._cache.shelters.remove(journal.base)
+        self._cache.shelters.remove(journal.pins)
 
     async def _volume(self, info: BucketInfo, journal: Journal, name: bytes, inode: Inode | None) -> Volume:
         tree = Namespace(self.base_tree, self._numbers, self.registry, self._owner, updated_at_ns=info.updated_at_ns)

@@ -23,7 +23,7 @@ from bucketfs.vfs.rebase.local_state import against_memory, as_it_was, entry_her
 from bucketfs.vfs.rebase.plan import RebasePlan
 from bucketfs.vfs.rebase.renames import RenamedHere, RenamedThere
 from bucketfs.vfs.rebase.resurrected import Resurrected
-from bucketfs.vfs.rebase.truncated import Short
+from bucketfs.vfs.rebase.truncated import TruncatedFiles
 from bucketfs.vfs.rebase.two_trees import TwoTrees
 from bucketfs.vfs.snapshot import BuiltNode, agree
 from bucketfs.vfs.tree import AttributesChanged, DirectoryNode, EntryChanged, FileNode, Node, Read, Volume, Wanted
@@ -59,7 +59,7 @@ class Planner:
         self._here = RenamedHere(volume, trees, alone)
         self._there = RenamedThere(volume, trees, plan, alone)
         self._resurrected = Resurrected(trees, plan, self._followed)
-        self._short = Short(volume, trees, plan, built, self._theirs, self._both)
+        self._truncated = TruncatedFiles(volume, trees, plan, built, self._theirs, self._both)
 
     def decide(self, theirs: Link) -> None:
         """Plan for the whole tree. Raises Wanted when something was not looked at yet, Unfollowed with nodes whose renames lead
@@ -69,7 +69,7 @@ class Planner:
         self._there.begin(root.link.cid, theirs.cid)
         self._try(partial(self._begin, theirs))
         if self._mine:
-            self._late += self._short.tasks(theirs)
+            self._late += self._truncated.tasks(theirs)
         self._go_on()
         self._here.check()
         self._there.plan()

@@ -3,7 +3,7 @@
 Whatever is in a root that was proposed from here, what is here is the newer state of it; but of a file that lost bytes the Hub may
 have more. So it is looked for in that root, at the names that it had when it was proposed. Where nothing that was written is left
 here, it is the Hub's again, with the mode and owner that it has here. Where something is left, which may have been written since
-and synced, nobody can tell what the one has and the other lacks: both are kept.
+and synced, it is not known what the one has and the other lacks: both are kept.
 
 A file is on the list of its volume, with these names, from the replay on until nothing that was proposed can turn up any more.
 """
@@ -27,7 +27,7 @@ Both = Callable[[DirectoryNode, FileNode, Link, bool], None]
 """Plans what becomes of a file here and one of the Hub's that have no base; whether the new base has that at this very name."""
 
 
-class Short:
+class TruncatedFiles:
     """What one plan gives back to the short files of a volume."""
 
     def __init__(
