@@ -50,7 +50,7 @@ def _enter(cids: Iterable[Cid], known: Container[Cid], found: set[Cid]) -> list[
     return inner
 
 
-def new_blocks(old: Cid | None, new: Cid) -> Steps[set[Cid]]:
+def new_blocks(old: Cid, new: Cid) -> Steps[set[Cid]]:
     """The CIDs reachable from ``new`` that are not met while walking ``old`` in step; equal CIDs are not descended.
 
     What stands at the same name or position in both is compared; where only the new side has a node, all of it is walked, but
@@ -58,9 +58,6 @@ def new_blocks(old: Cid | None, new: Cid) -> Steps[set[Cid]]:
     the changes may be reported as new. Raises as ``reachable``.
     """
     found: set[Cid] = set()
-    if old is None:
-        yield from _walk((new,), (), found)
-        return found
     walk = _InStep(met={old}, found=found)
     walk.compare(_Places([(None, new)]), _Places([(None, old)]))
     while walk.pairs:

@@ -16,12 +16,12 @@ from support.dying import Life, MortalRemote, MortalState, WatchedCalls
 from support.memory_remote import MemoryRemote
 from support.unixfs import build_file
 
-from bucketfs.dag import DAG_PB, codec_of, diff, drive, edit_tree, list_directory, node_info
+from bucketfs.dag import DAG_PB, TreePath, codec_of, drive, edit_tree, list_directory, node_info
 from bucketfs.dag.files.read import read_file
 from bucketfs.errors import NotADirectory
 from bucketfs.mirror import Mirror, MirrorState, Round, WatchedFolder
 from bucketfs.transfer import PLAIN, LocalFs, SystemCalls, listed_asides, real_path
-from bucketfs.types import Cid, Kind, NodeAttributes
+from bucketfs.types import Cid, Kind, Link, NodeAttributes
 
 _times = itertools.count(1_600_000_000_000_000_000, 1_000_000_007)
 
@@ -171,12 +171,11 @@ def hub_tree(remote: MemoryRemote) -> dict[str, str]:
 
 def hub_names(remote: MemoryRemote) -> list[str]:
     """All paths at the Hub but the seed's."""
-    changes = drive(diff(None, remote.at), remote._get)
     found: list[str] = []
-    waiting = [(change.path, change.new) for change in changes]
+    waiting: list[tuple[TreePath, Link]] = [((), Link(remote.at, 0))]
     while waiting:
         path, link = waiting.pop()
-        if link is None or path == (b".textileseed",):
+        if path == (b".textileseed",):
             continue
         if path:
             found.append(b"/".join(path).decode())

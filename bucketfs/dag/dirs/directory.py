@@ -32,7 +32,6 @@ from bucketfs.dag.dirs.hamt import (
     all_entries,
     check_place,
     child_place,
-    find_entry,
     meet_once,
     open_child,
     open_shard,
@@ -181,10 +180,8 @@ def lookup(cid: Cid, name: bytes) -> Steps[Link | None]:
 
     Raises NotADirectory, Corrupt.
     """
-    found = yield from open_directory(cid)
-    if found.sharded:
-        return (yield from find_entry(found.shard(), name))
-    return next((Link(link.cid, link.tsize) for link in found.links if link.name == name), None)
+    directory = yield from open_directory(cid)
+    return (yield from entries_named(directory, (name,))).get(name)
 
 
 def resolve(root: Cid, components: Sequence[bytes]) -> Steps[Link | None]:

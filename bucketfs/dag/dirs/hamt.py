@@ -152,22 +152,6 @@ def meet_once(shard: T, met: set[T]) -> None:
     met.add(shard)
 
 
-def find_entry(shard: Shard, name: bytes) -> Steps[Link | None]:
-    """The entry of a name below a shard; asks for the shards on the way only."""
-    hashed = name_hash(name)
-    place = TOP
-    while True:
-        index = _index(hashed, place.depth, shard.bits)
-        bucket = shard.buckets.get(index)
-        if bucket is None:
-            return None
-        if isinstance(bucket, ShardEntry):
-            return bucket.link if bucket.name == name else None
-        place = child_place(place, index, shard.bits)
-        blocks = yield from fetch((bucket.cid,))
-        shard = open_child(bucket.cid, blocks[bucket.cid], shard)
-
-
 def _index(hashed: int, depth: int, bits: int) -> int:
     return hashed >> HASH_BITS - bits * (depth + 1) & (1 << bits) - 1
 

@@ -18,15 +18,14 @@ from bucketfs.dag.dirs import (
     OpenDirectory,
     decode_directory,
     directory_differences,
-    directory_entries,
     impossible_names,
     own_attributes,
     resolve,
 )
-from bucketfs.dag.steps import fetch, fetch_one, gather
+from bucketfs.dag.steps import fetch, gather
 from bucketfs.dag.unfolding import check_unfolding
 from bucketfs.errors import Corrupt, NotADirectory, TooLarge
-from bucketfs.types import NO_ATTRIBUTES, Cid, Link, Steps
+from bucketfs.types import Cid, Link, Steps
 
 DIFFERENCES_MAX = 4_000_000
 """Names that differ, each counted once for every pair of directories."""
@@ -224,17 +223,15 @@ class Change:
     attributes_only: bool = False
 
 
-def diff(old: Cid | None, new: Cid, lost: Container[Cid] = ()) -> Steps[list[Change]]:
+def diff(old: Cid, new: Cid, lost: Container[Cid] = ()) -> Steps[list[Change]]:
     """The changes from one tree to another, at the highest names that differ, in the order of paths.
 
     Two directories at one name are descended into, equal CIDs never; sharded directories are compared shard by shard. How a
-    directory is encoded (shards, CID version, cumulative sizes) is no difference. ``old`` None stands for an empty
-    directory. ``lost`` are nodes of the old tree that are not to be had: nothing looks into them, and what stands there now differs
-    as a whole. Names that no directory may hold are left out. Raises Corrupt, also beyond DEPTH_MAX levels, and TooLarge beyond
-    CHANGES_MAX changes, or when far more paths differ than blocks do (``check_unfolding``).
+    directory is encoded (shards, CID version, cumulative sizes) is no difference. ``lost`` are nodes of the old tree that cannot be
+    had: nothing looks into them, and what stands there now differs as a whole. Names that no directory may hold are left out.
+    Raises Corrupt, also beyond DEPTH_MAX levels, and TooLarge beyond CHANGES_MAX changes, or when far more paths differ than
+    blocks do (`check_unfolding`).
     """
-    if old is None:
-        return (yield from _diff_from_nothing(new))
     comparison = yield from compare(old, new, lost)
     _check_size(comparison)
     top = comparison.top
@@ -283,17 +280,3 @@ def directory_changes(old: Cid, new: Cid) -> Steps[dict[bytes, tuple[Link | None
     differences = yield from directory_differences(before, after)
     impossible = frozenset(impossible_names([name for name, _, _ in differences]))
     return {name: (was, now) for name, was, now in differences if name not in impossible}
-
-
-def _diff_from_nothing(new: Cid) -> Steps[list[Change]]:
-    new_link = yield from resolve(new, ())
-    if codec_of(new) != DAG_PB:
-        return [Change((), None, new_link)]
-    directory = decode_directory(new, (yield from fetch_one(new)))
-    if directory is None:
-        return [Change((), None, new_link)]
-    entries = yield from directory_entries(directory)
-    changes = [Change((name,), None, link) for name, link in entries.items()]
-    if own_attributes(directory) != (NO_ATTRIBUTES, 0, b""):
-        changes.insert(0, Change((), None, new_link, attributes_only=True))
-    return changes
