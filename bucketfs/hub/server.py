@@ -144,12 +144,12 @@ class HubServer:
         )
         services = [make(self.hub) for make in self._services]
         server.add_generic_rpc_handlers(tuple(gate.handlers(service) for service in services))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, _Beside(server, self._beside[0]))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, _OwnPoolServer(server, self._beside[0]))
         names = [service.name for service in services]
         for name in names:
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         reflection.enable_server_reflection(
-            [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], _Beside(server, self._beside[1])
+            [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], _OwnPoolServer(server, self._beside[1])
         )
         gate.start()
         return server
@@ -174,9 +174,9 @@ def end_process(code: int = 0) -> NoReturn:
     os._exit(code)
 
 
-class _Beside:
-    """A server as the standard services are added to it, which need no account: whoever blocks the threads of one of them
-    blocks nothing else."""
+class _OwnPoolServer:
+    """The server that health and reflection are added to. They need no account, so they get threads of their own: a client that
+    blocks these blocks nothing else."""
 
     def __init__(self, server: Any, pool: ThreadPoolExecutor) -> None:
         self._server = server
