@@ -122,7 +122,7 @@ class Scanner:
         self._found = FolderScan(Cid(b""))
         self._gone: list[Names] = []
         self._seen: dict[bytes, SeenEntry] = {}
-        """What was seen in the self.folder that is being looked at."""
+        """What was seen in the folder that is being looked at."""
         self._device = 0
 
     async def run(self, base: Cid | None, above: NodeAttributes, emit: Emit) -> FolderScan:

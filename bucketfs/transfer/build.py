@@ -72,7 +72,8 @@ class WalkRules(Protocol):
     """What a walk does with the folders that it meets."""
 
     async def entries(self, at: WalkedFolder) -> Sequence[LocalEntry]:
-        """What of a folder goes along. Removes from ``at.changes``' folder what is to go there. Raises what is wrong with it."""
+        """What of a local folder goes into the tree; names that are to go from the bucket are set to None in ``at.changes``. Raises
+        why the folder cannot be read."""
 
     async def files(self, at: WalkedFolder, entries: Sequence[LocalEntry]) -> None:
         """Builds the files and symlinks of a folder and sets their names; the folders in it wait in ``at.waiting``."""

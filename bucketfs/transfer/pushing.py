@@ -225,7 +225,7 @@ class _FolderPush:
         return not reason
 
     def unreadable(self, at: WalkedFolder, child: WalkedFolder, error: BucketfsError) -> None:
-        """What is wrong with a folder here was skipped before; the rest is for the user to decide."""
+        """A local folder that cannot be read was skipped by `entries`; any other error ends the push."""
         raise error
 
     async def close(self, at: WalkedFolder) -> Link:
