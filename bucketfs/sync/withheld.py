@@ -6,11 +6,11 @@ was when that was found.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from bucketfs.errors import BucketfsError, Corrupt
-from bucketfs.sync.partial_push import Cut, Unit, UnitPath, cut, moved_among, parts_of, wanted_of
+from bucketfs.sync.partial_push import Cut, UnitPath, cut, moved_among, parts_of, wanted_of
 from bucketfs.sync.tree_builder import FilesDamaged
 from bucketfs.types import BucketKey
 from bucketfs.vfs import FrozenFile, Node, Snapshot
@@ -21,21 +21,37 @@ NODES_SHARE, NODES_BYTES = 1000, 4096
 """What the nodes of a file and of the folder it is in take at the Hub, roughly: so large a part of its bytes, and so many more."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """``minor``: it is not reported. ``lost``: it needs bytes that are lost."""
+
+    reason: str
+    minor: bool = False
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _LeftOut:
+    """A file that is left out for as long as it has this version. ``taken_bytes`` is what it takes at the Hub."""
+
+    version: int
+    reason: str
+    taken_bytes: int = 0
+
+
 class Withheld:
     """What is withheld of the bucket ``key``."""
 
     def __init__(self, key: BucketKey) -> None:
         self._key = key
-        self._refused: dict[UnitPath, str] = {}
-        self._minor: set[UnitPath] = set()
-        self._lost: set[UnitPath] = set()
-        self._damaged: dict[Node, tuple[int, str]] = {}  # what was found in which version
-        self._large: dict[Node, tuple[int, str, int]] = {}  # which version, why, and what it takes at the Hub
+        self._refused: dict[UnitPath, _Refusal] = {}
+        self._damaged: dict[Node, _LeftOut] = {}
+        self._large: dict[Node, _LeftOut] = {}
         self._large_at_once = 1
         self._again = False
 
     def __bool__(self) -> bool:
-        """Whether anything does."""
+        """Whether anything is."""
         return bool(self._refused or self._damaged or self._large)
 
     def __contains__(self, place: UnitPath) -> bool:
@@ -44,23 +60,22 @@ class Withheld:
     @property
     def refused(self) -> dict[str, str]:
         """The paths that wait because the Hub refuses them, with why."""
-        return {_text(place): reason for place, reason in self._refused.items() if place not in self._minor} | self.large
+        return {_text(place): found.reason for place, found in self._refused.items() if not found.minor} | self.large
 
     @property
     def large(self) -> dict[str, str]:
         """The paths of files that wait because they would pass a limit of the Hub, with why."""
-        return {node.path(): reason for node, (version, reason, _) in self._large.items() if _is_as_it_was(node, version)}
+        return {node.path(): found.reason for node, found in _unchanged(self._large)}
 
     @property
     def room_wanted_bytes(self) -> int | None:
         """What the smallest of these files takes at the Hub; None when there is none."""
-        sizes = [size for node, (version, _, size) in self._large.items() if _is_as_it_was(node, version)]
-        return min(sizes, default=None)
+        return min((found.taken_bytes for _, found in _unchanged(self._large)), default=None)
 
     @property
     def damaged(self) -> dict[str, str]:
         """The paths of files that wait because what they hold here is damaged, with why."""
-        return {node.path(): reason for node, (version, reason) in self._damaged.items() if _is_as_it_was(node, version)}
+        return {node.path(): found.reason for node, found in _unchanged(self._damaged)}
 
     @property
     def files_count(self) -> int:
@@ -76,12 +91,10 @@ class Withheld:
         found it may not have looked yet."""
         self._refused, self._large, self._again = {}, {}, True
 
-    def refuse(self, place: UnitPath, reason: str, *, minor: bool = False) -> None:
-        """The Hub refuses what is at ``place``. ``minor``: it is not reported."""
-        self._refused[place] = reason
-        if minor:
-            self._minor.add(place)
-        else:
+    def refuse(self, place: UnitPath, reason: str, *, minor: bool = False, lost: bool = False) -> None:
+        """The Hub refuses what is at ``place``. ``minor``: it is not reported. ``lost``: it needs bytes that are lost."""
+        self._refused[place] = _Refusal(reason, minor, lost)
+        if not minor:
             log.warning("%s: %r cannot go to the Hub and waits here: %s", self._key, _text(place), reason)
 
     def refuse_all(self, places: Iterable[UnitPath], error: BucketfsError) -> None:
@@ -89,16 +102,14 @@ class Withheld:
         lost = isinstance(error, Corrupt)
         why = f"it needs bytes that are lost: {error}; remove it or write it anew" if lost else str(error)
         for place in places:
-            self.refuse(place, why)
-            if lost:
-                self._lost.add(place)
+            self.refuse(place, why, lost=lost)
 
     def damage(self, error: FilesDamaged) -> None:
         """Files turned out to be damaged on the disk here."""
         for frozen, reason in error.files.items():
             if frozen.node not in self._damaged:
                 log.warning("%s: %s", self._key, reason)
-            self._damaged[frozen.node] = frozen.version, str(reason)
+            self._damaged[frozen.node] = _LeftOut(frozen.version, str(reason))
 
     def fit(self, snapshot: Snapshot, free_bytes: int | None) -> bool:
         """Leave out the largest files of a snapshot, until the rest takes no more than the Hub has free; whether there are
@@ -132,49 +143,50 @@ class Withheld:
 
     def _largest(self, snapshot: Snapshot) -> list[FrozenFile]:
         """The files of a snapshot that bring bytes and are not left out yet, the largest first."""
-        files = [file for file in _files(snapshot) if file.layers and not self._is_large(file)]
+        large = _still(self._large, snapshot)
+        files = [file for file in _files(snapshot) if file.layers and file.node not in large]
         return sorted(files, key=lambda file: (_grown(file), file.size_bytes), reverse=True)
 
     def _leave_out(self, file: FrozenFile, reason: str) -> None:
         log.warning("%s: %r would pass a limit of the Hub and waits here: %s", self._key, file.node.path(), reason)
-        self._large[file.node] = file.version, reason, _taken(file)
-
-    def _is_large(self, file: FrozenFile) -> bool:
-        return self._large.get(file.node, (None,))[0] == file.version
+        self._large[file.node] = _LeftOut(file.version, reason, _taken(file))
 
     async def cut(self, snapshot: Snapshot, only: Collection[UnitPath] | None) -> Cut:
         """What of a snapshot to push, of all or of ``only`` some places; all of it, without a further look, as long as nothing
         waits. What was undone since, or written anew, waits no more. Awaits only for directories of the base not at hand."""
         if self._again:
             self._damaged, self._again = {}, False
-        damaged = self._still_damaged(snapshot) | self._still_large(snapshot)
-        if only is None and not self._refused and not damaged:
+        self._damaged, self._large = _still(self._damaged, snapshot), _still(self._large, snapshot)
+        left_out = self._damaged.keys() | self._large.keys()
+        if only is None and not self._refused and not left_out:
             return Cut(snapshot)
         parts = await parts_of(snapshot)
         # What was undone here since is nothing that could be refused.
-        still: dict[UnitPath, Unit] = {
-            place: unit for place, unit in parts.units.items() if place in self._refused and unit.touches
+        self._refused = {
+            place: replace(found, minor=unit.minor)
+            for place, unit in parts.units.items()
+            if unit.touches and (found := self._refused.get(place)) is not None
         }
-        self._refused = {place: self._refused[place] for place in still}
-        self._minor = {place for place, unit in still.items() if unit.minor}
-        self._lost &= still.keys()
         # Of bytes that are lost the Hub has nothing under the old name, either: there is nothing to keep there.
-        units = {place: replace(unit, carries=False) if place in self._lost else unit for place, unit in parts.units.items()}
-        wanted = wanted_of(units, still.keys(), only, carried=moved_among(snapshot, damaged))
-        return cut(snapshot, parts, wanted, damaged)
+        lost = {place for place, found in self._refused.items() if found.lost}
+        units = {place: replace(unit, carries=False) if place in lost else unit for place, unit in parts.units.items()}
+        wanted = wanted_of(units, self._refused, only, carried=moved_among(snapshot, left_out))
+        return cut(snapshot, parts, wanted, left_out)
 
-    def _still_damaged(self, snapshot: Snapshot) -> set[Node]:
-        """The damaged files of a snapshot: not those that were written anew."""
-        if not self._damaged:
-            return set()
-        versions: dict[Node, int] = {frozen.node: frozen.version for frozen in snapshot.nodes}
-        self._damaged = {node: found for node, found in self._damaged.items() if versions.get(node) == found[0]}
-        return set(self._damaged)
 
-    def _still_large(self, snapshot: Snapshot) -> set[Node]:
-        """The files of a snapshot that pass a limit: not those that were written anew."""
-        self._large = {file.node: self._large[file.node] for file in _files(snapshot) if self._is_large(file)}
-        return set(self._large)
+def _still(left_out: Mapping[Node, _LeftOut], snapshot: Snapshot) -> dict[Node, _LeftOut]:
+    """What is left out of a snapshot: not the files that were written anew."""
+    if not left_out:
+        return {}
+    versions: dict[Node, int] = {frozen.node: frozen.version for frozen in snapshot.nodes}
+    return {node: found for node, found in left_out.items() if versions.get(node) == found.version}
+
+
+def _unchanged(left_out: Mapping[Node, _LeftOut]) -> Iterator[tuple[Node, _LeftOut]]:
+    """The files that are left out and are as they were then."""
+    for node, found in left_out.items():
+        if node.version == found.version and node.dirty and not node.orphan:
+            yield node, found
 
 
 def _files(snapshot: Snapshot) -> Iterator[FrozenFile]:
@@ -189,10 +201,6 @@ def _taken(file: FrozenFile) -> int:
     """What a file takes at the Hub that it did not take before, roughly."""
     grown = max(0, _grown(file))
     return grown + grown // NODES_SHARE + NODES_BYTES
-
-
-def _is_as_it_was(node: Node, version: int) -> bool:
-    return node.version == version and node.dirty and not node.orphan
 
 
 def _text(place: UnitPath) -> str:
