@@ -16,8 +16,8 @@ base gives the overlay back. Why not a database: every durable action goes throu
 stop at the n-th disk call and forget unsynced writes, which a library's own I/O would hide; and a record costs one
 write(2), no thread, no transaction.
 
-Every record has a checksum. The bytes of a draft get theirs, block by block, as *seals*: records that are written when the
-file was not written to for a while. Every read of a block whose sum is known is held against it (see ``sums``, ``checked``).
+Every record has a checksum. The bytes of a draft get theirs, block by block, as *seals*: records that are written when the file
+was not written to for a while. Every read of a block whose sum is known is held against it (see ``checksums``, ``checked_io``).
 
 Invariants. The crash tests hold them for a stop at every disk call.
 

@@ -3,7 +3,7 @@
 A draft lives at ``drafts/3f/000000000000023f`` (sharded by the low byte of its id, so that no folder grows large). Its
 bytes are in the page cache when ``write`` returns, hence safe from a kill; they are safe from a power loss once a sync of
 the journal, or of the draft, returned. Which drafts were written since is tracked here, and so are the checksums of their blocks
-(see ``sums``), against which every read is held.
+(see ``checksums``), against which every read is held.
 """
 
 from __future__ import annotations

@@ -204,3 +204,24 @@ def test_all_says_what_to_resolve(capfd: pytest.CaptureFixture[str]) -> None:
     """--all alone must not be taken for a wish to resolve anything."""
     assert main(["conflicts", "--all"]) == 2
     assert "add --resolve" in capfd.readouterr().err
+
+
+def test_changes_that_cannot_be_applied_are_listed_and_saved(capfd: pytest.CaptureFixture[str]) -> None:
+    """Otherwise what a user wrote on blocks that are lost would be kept where nobody finds it."""
+    lost = {"bucket": "home", "key": "bafy1", "path": "d/f", "change": "created, written"}
+    mounts = FakeMounts(one={"quarantined": [lost]}, two={"quarantined": []})
+    assert run(["recover"], context=mounts) == 0
+    assert capfd.readouterr().out.splitlines() == [
+        "bucket home: d/f: created, written",
+        "These changes can never be applied; 'bucketfs recover --to FOLDER' saves them.",
+    ]
+    saved = {"bucket": "home", "key": "bafy1", "folder": "/out/home", "files": 1}
+    failed = {"bucket": "work", "key": "bafy2", "folder": "/out/work", "error": "it is full", "hint": "make room"}
+    mounts = FakeMounts(one={"exported": [saved], "failed": [failed]}, two=Unavailable("/two hangs", hint="wait"))
+    assert run(["recover", "--to", "/out"], context=mounts) == 1
+    assert capfd.readouterr() == (
+        "bucket home: 1 files and changes.txt are in /out/home\n",
+        "bucketfs: /two hangs: wait\nbucketfs: bucket 'work': it is full: make room\n",
+    )
+    assert run(["recover"], context=FakeMounts(one={"quarantined": []})) == 0
+    assert capfd.readouterr().out == "All changes could be applied; there is nothing to recover.\n"

@@ -49,6 +49,17 @@ def test_problems_are_shown() -> None:
     assert "  conflicts: 1, both versions are kept; 'bucketfs conflicts' lists them\n" in text
 
 
+def test_quarantined_changes_are_named() -> None:
+    """A user must hear of changes that can never be applied, and how to save them."""
+    bucket = {
+        "name": "home",
+        "quarantined": [{"path": "d/f", "change": "written"}, {"path": "", "change": "attributes changed"}],
+    }
+    text = "\n".join(status_lines(DOCUMENT | {"buckets": [bucket]}, 1090.0))
+    assert "blocks that changes of 2 paths were made on are lost; 'bucketfs recover' saves the changes:\n" in text
+    assert "    d/f: written\n    (the bucket itself): attributes changed\n" in text
+
+
 def test_a_daemon_of_another_version_is_shown_as_well() -> None:
     """After an update a daemon of the old version still runs."""
     assert list(status_lines({"mountpoint": "/m", "trouble": "its process is gone"}, 0)) == ["/m: its process is gone"]
