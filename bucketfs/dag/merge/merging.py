@@ -179,7 +179,7 @@ class _Walk:
         asked = [triple.base for triple, both in zip(triples, sides, strict=True) if base_matters(*both)]
         base_blocks = yield from fetch(nodes_of(asked))
         opened: list[OpenTriple] = []
-        settling: list[Steps[None]] = []
+        putting: list[Steps[None]] = []
         for triple, (ours, theirs) in zip(triples, sides, strict=True):
             base = entry_at(triple.base, base_blocks) if base_matters(ours, theirs) else None
             verdict = judge(base, ours, theirs)
@@ -190,8 +190,8 @@ class _Walk:
             if verdict.outcome in (Outcome.MERGE_INSIDE, Outcome.OURS_INSIDE, Outcome.THEIRS_INSIDE):
                 opened.append(self._open(triple, verdict, base_blocks, blocks))
             else:
-                settling.append(self._settle(triple, verdict, blocks))
-        yield from gather(settling)
+                putting.append(self._put(triple, verdict, blocks))
+        yield from gather(putting)
         return opened
 
     def _note_removed(self, triple: Triple, base: Entry, ours: Entry | None, theirs: Entry | None) -> None:
@@ -223,8 +223,8 @@ class _Walk:
         self._levels[triple.depth].append(target)
         return OpenTriple(target, base, ours, theirs)
 
-    def _settle(self, triple: Triple, verdict: Verdict, blocks: Mapping[Cid, bytes]) -> Steps[None]:
-        """Note what stands at a name that needs no look inside."""
+    def _put(self, triple: Triple, verdict: Verdict, blocks: Mapping[Cid, bytes]) -> Steps[None]:
+        """Put what a verdict says at a name that needs no look inside."""
         target, name = triple.parent, triple.name
         assert target is not None
         match verdict.outcome:
@@ -248,9 +248,7 @@ class _Walk:
         assert link is not None
         # Only here a raw leaf is asked for: what was merged says more than it can hold.
         block = blocks[link.cid] if link.cid in blocks else (yield from fetch_one(link.cid))
-        return self._keep(with_attributes(link.cid, block, verdict.attributes, link.tsize))
-
-    def _keep(self, built: Built) -> Link:
+        built = with_attributes(link.cid, block, verdict.attributes, link.tsize)
         self._made |= built.blocks
         return built.link
 
