@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def bucket(**entries: dict[str, int]) -> BucketRow:
     return BucketRow(BucketKey("k"), ThreadId(b"t"), OWNER, "name", 1, b"link key", Cid(b"one"), paths, 1, 1)
 
 
-def save(stored: BucketRow, writer: str | None, *, root: bytes = b"two", **entries: PathEntry | None) -> None:
+def save(stored: BucketRow, writer: str | None, *, new_root: bytes = b"two", **entries: PathEntry | None) -> None:
     paths = dict(stored.entries)
     for name, entry in entries.items():
         path = "" if name == "root" else name.replace("__", "/")
@@ -41,12 +42,12 @@ def save(stored: BucketRow, writer: str | None, *, root: bytes = b"two", **entri
             paths.pop(path)
         else:
             paths[path] = entry
-    check_save(stored, replace(stored, root=Cid(root), entries=paths, updated_at_ns=2), writer)
+    check_save(stored, replace(stored, root=Cid(new_root), entries=paths, updated_at_ns=2), writer)
 
 
-def denied(stored: BucketRow, writer: str | None, *, root: bytes = b"two", **entries: PathEntry | None) -> None:
+def denied(stored: BucketRow, writer: str | None, *, new_root: bytes = b"two", **entries: PathEntry | None) -> None:
     with pytest.raises(Denied, match="permission denied"):
-        save(stored, writer, root=root, **entries)
+        save(stored, writer, new_root=new_root, **entries)
 
 
 def test_roles_are_inherited_and_the_larger_one_wins() -> None:
@@ -141,7 +142,7 @@ def test_without_touched_entries_only_the_owner_moves_the_root() -> None:
     row = bucket(docs={BOB: Role.ADMIN})
     save(row, OWNER)
     denied(row, BOB)
-    save(row, EVE, root=b"one")  # only updated_at differs
+    save(row, EVE, new_root=b"one")  # only updated_at differs
 
 
 def test_the_owner_without_the_admin_role_is_locked_out() -> None:
@@ -154,8 +155,8 @@ def test_the_owner_without_the_admin_role_is_locked_out() -> None:
 @pytest.mark.parametrize("field", ["owner", "name", "link_key", "version", "created_at_ns"])
 def test_the_buckets_own_fields_are_the_owners(field: str) -> None:
     row = bucket(root={OWNER: Role.ADMIN, BOB: Role.ADMIN})
-    value = {"owner": BOB, "name": "x", "link_key": b"x", "version": 2, "created_at_ns": 9}[field]
-    new = replace(row, **{field: value})
+    changes: dict[str, Any] = {"owner": BOB, "name": "x", "link_key": b"x", "version": 2, "created_at_ns": 9}
+    new = replace(row, **{field: changes[field]})
     with pytest.raises(Denied):
         check_save(row, new, BOB)
     check_save(row, new, OWNER)

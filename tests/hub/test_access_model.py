@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,7 @@ def model_may_save(stored: BucketRow, new: BucketRow, writer: str | None) -> boo
     for path in stored.entries:
         if path not in new.entries:
             patch[path] = None
-    for path, entry in new.entries.items():
-        if path not in stored.entries or stored.entries[path] != entry:
-            patch[path] = entry
+    patch |= {path: entry for path, entry in new.entries.items() if stored.entries.get(path) != entry}
     if not patch:
         return stored.root == new.root or writer == stored.owner
     for path, entry in patch.items():
@@ -144,7 +143,7 @@ def test_saving(row: BucketRow, data: st.DataObject, writer: str | None) -> None
 def test_changing_trees(row: BucketRow, changes: list[tuple[str, PathChange]], writer: str | None) -> None:
     """Many changes are allowed when each of them is; and each as if the path had an entry, or had none yet."""
     together = granted(lambda: check_changes(row, changes, writer))
-    assert together is all(granted(lambda one=one: check_changes(row, [one], writer)) for one in changes)
+    assert together is all(granted(partial(check_changes, row, [one], writer)) for one in changes)
     for path, touch in changes:
         entry = row.entries.get(path, PathEntry())
         with_entry = replace(row, entries={**row.entries, path: entry})
@@ -157,7 +156,7 @@ def test_changing_trees(row: BucketRow, changes: list[tuple[str, PathChange]], w
         else:
             stored, after = with_entry, without
         expected = model_may_save(stored, replace(stored, entries=after, root=Cid(b"two")), writer)
-        assert granted(lambda path=path, touch=touch: check_changes(row, [(path, touch)], writer)) is expected
+        assert granted(partial(check_changes, row, [(path, touch)], writer)) is expected
 
 
 # A swap is judged as the single calls are

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -19,6 +19,7 @@ from bucketfs.hub import HubServer
 from bucketfs.hub.services import names
 from bucketfs.hub.services.accounts import NO_ORG_IDENTITY
 from bucketfs.keys import Identity, make_token, public_key_bytes
+from bucketfs.types import ThreadId
 from bucketfs.wire import hub_pb2 as pb
 
 HUB = "api.hubd.pb.APIService"
@@ -170,7 +171,10 @@ def test_keys(caller: Any, alice: Any, bob: Any) -> None:
     assert (made.valid, made.secure, made.threads) == (True, True, 0)
     user = alice.call(HUB, "CreateKey", pb.CreateKeyRequest(type=pb.KEY_TYPE_USER)).key_info
     assert (user.type, user.secure) == (pb.KEY_TYPE_USER, False)
-    assert alice.refused(HUB, "CreateKey", pb.CreateKeyRequest(type=7)) == ("INVALID_ARGUMENT", "invalid key type: 7")
+    assert alice.refused(HUB, "CreateKey", pb.CreateKeyRequest(type=cast(Any, 7))) == (
+        "INVALID_ARGUMENT",
+        "invalid key type: 7",
+    )
     assert [key.key for key in alice.call(HUB, "ListKeys", pb.ListKeysRequest()).list] == [made.key, user.key]
     assert list(bob.call(HUB, "ListKeys", pb.ListKeysRequest()).list) == []
     not_own = bob.refused(HUB, "InvalidateKey", pb.InvalidateKeyRequest(key=made.key))
@@ -290,7 +294,8 @@ def test_invitations(sign_up: Any, alice: Any, bob: Any, hub_server: HubServer) 
 
 @pytest.mark.parametrize("as_org", [False, True])
 def test_an_account_stays_while_its_users_have_buckets(caller: Any, alice: Any, hub_server: HubServer, as_org: bool) -> None:
-    owner, end = alice, ("DestroyAccount", pb.DestroyAccountRequest())
+    owner = alice
+    end: tuple[str, Any] = ("DestroyAccount", pb.DestroyAccountRequest())
     if as_org:
         alice.call(HUB, "CreateOrg", pb.CreateOrgRequest(name="club"))
         owner, end = alice.using(x_textile_org="club"), ("RemoveOrg", pb.RemoveOrgRequest())
@@ -304,7 +309,7 @@ def test_an_account_stays_while_its_users_have_buckets(caller: Any, alice: Any, 
     owner.call(HUB, *end)
     assert user.refused("List") == ("NOT_FOUND", "API key not found or is invalid")
     with pytest.raises(NotFound):
-        hub_server.hub.database.thread(user.thread)
+        hub_server.hub.database.thread(ThreadId(user.thread))
 
 
 def test_there_is_no_billing_and_no_mail(alice: Any) -> None:

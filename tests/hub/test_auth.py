@@ -71,7 +71,7 @@ def thread(database: HubDatabase) -> Callable[..., ThreadId]:
 
 
 def refusal(
-    gate: Authenticator, service: str = USERS, method: str = "ListThreads", now_ns: int = NOW, **headers: str
+    gate: Authenticator, service: str = USERS, method: str = "ListThreads", *, now_ns: int = NOW, **headers: str
 ) -> tuple[str, str]:
     with pytest.raises(Status) as caught:
         admit(gate, service, method, now_ns, **headers)
@@ -84,7 +84,7 @@ def admit(gate: Authenticator, service: str = USERS, method: str = "ListThreads"
 
 
 def test_headers_first_value_counts_and_empty_is_absent() -> None:
-    pairs = [("a", "1"), ("a", "2"), ("b", ""), ("b", "3"), ("x-bin", b"raw")]
+    pairs: list[tuple[str, str | bytes]] = [("a", "1"), ("a", "2"), ("b", ""), ("b", "3"), ("x-bin", b"raw")]
     assert headers_of(pairs) == {"a": "1", "b": "3"}
 
 
@@ -159,7 +159,7 @@ def test_signatures(gate: Authenticator, account: Callable[..., str], key: Calla
     soon = (moment + datetime.timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     past = (moment - datetime.timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    def headers(message: str, base: str = "b") -> dict[str, str]:
+    def headers(message: str, base: str = "b") -> dict[str, Any]:
         signature = multibase_encode(api_signature(row.secret, message), base)
         return {"x_textile_api_key": row.key, "x_textile_api_sig_msg": message, "x_textile_api_sig": signature}
 

@@ -158,7 +158,7 @@ def test_a_message_is_stored_whole_or_not_at_all(user: BucketUser) -> None:
 )
 def test_blocks_that_have_no_place_in_a_bucket(user: BucketUser, cid: bytes, data: bytes) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        user.put_blocks({cid: data})
+        user.put_blocks({Cid(cid): data})
     assert raised(caught.value)[0] == "INVALID_ARGUMENT"
 
 
@@ -287,7 +287,7 @@ def test_missing_blocks_are_named(user: BucketUser, key: str) -> None:
         if not lacking:
             break
         assert lacking <= set(user.missing(needed))
-        user.put_blocks({cid: needed[Cid(cid)] for cid in lacking})
+        user.put_blocks({Cid(cid): needed[Cid(cid)] for cid in lacking})
         rounds += 1
     assert rounds <= 4, "a round per level of the tree, not per block"
     tree.swap()

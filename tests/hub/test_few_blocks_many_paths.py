@@ -31,7 +31,7 @@ class Lattice:
     content: bytes = b"x"
     cid_version: int = 1
     levels: int = LEVELS
-    blocks: dict[bytes, bytes] = field(default_factory=dict)
+    blocks: dict[Cid, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         leaf = cid_of(self.content)
@@ -108,7 +108,7 @@ def test_get_tree_gives_each_block_once(user: BucketUser) -> None:
 def test_a_wide_one_is_walked_once(user: BucketUser) -> None:
     """130 directories, each of which names all below it."""
     links: dict[bytes, Link] = {}
-    blocks: dict[bytes, bytes] = {}
+    blocks: dict[Cid, bytes] = {}
     for number in range(130):
         built = drive(edit_directory(None, dict(links)), lambda cids: {})
         blocks |= built.blocks

@@ -47,7 +47,7 @@ SHORT_S, LONG_S = 5.0, 120.0
 
 def nonsense_query(chance: random.Random) -> bytes:
     """A query, more or less."""
-    leaves = (None, True, 0, -1, 2.5, 1 << 70, "", "_id", "name", "metadata", "a.b", float("nan"), [], {})
+    leaves: tuple[Any, ...] = (None, True, 0, -1, 2.5, 1 << 70, "", "_id", "name", "metadata", "a.b", float("nan"), [], {})
 
     def value(depth: int) -> Any:
         if depth > 4 or (depth and chance.random() < 0.3):
@@ -83,7 +83,7 @@ class Fuzz:
         for key in self.keys:
             user.push(key, "d/f", b"content")
         root = user.root_cid(self.keys[0])
-        self.texts = [
+        self.texts: list[str] = [
             *self.keys, "d", "d/f", "", "/", "..", ".textileseed", "buckets", "*", "\0", "é" * 200, "a/" * 300,
             user.root(self.keys[0]).path, cid_text(cid_of(b"")), identity.public_key, multibase_encode(user.thread),
             FAR_DATE, token, users.key, "alice", "x@y.org", "a-b", "E11000", "\U0010ffff", "b" * 5000,
@@ -104,7 +104,7 @@ class Fuzz:
             "root": [user.root(self.keys[0]).path],
             "thread": [user.thread],
         }
-        self.headers_known = {
+        self.headers_known: dict[str, str] = {
             "x-textile-session": session.headers["x-textile-session"],
             "x-textile-org": "alice",
             "x-textile-api-key": account.key,
@@ -223,7 +223,7 @@ class Fuzz:
         found = [self.message(method.input_type).SerializeToString() for _ in range(count)]
         if method.name in ("PushPath", "PushPaths") and self.random.random() < 0.5:
             # Random headers seldom name a bucket.
-            header = message_factory.GetMessageClass(method.input_type)()
+            header: Any = message_factory.GetMessageClass(method.input_type)()
             header.header.key = self.random.choice(self.keys)
             found.insert(0, header.SerializeToString())
         for at, data in enumerate(found):
@@ -312,7 +312,7 @@ def fuzz(
 def test_nonsense_queries() -> None:
     seed = int(os.environ.get("BUCKETFS_FUZZ_SEED") or time.time_ns() % 2**32)
     chance = random.Random(seed)
-    instances = [
+    instances: list[dict[str, Any]] = [
         {"_id": "a", "name": "x", "metadata": {"d": 1}, "a": {"b": 2.0}},
         {"_id": "b", "name": True, "metadata": None, "a": {"b": "y"}},
     ]

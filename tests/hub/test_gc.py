@@ -17,7 +17,7 @@ from bucketfs.hub import HubServer
 from bucketfs.hub.gc import GarbageCollector, Roots, collect
 from bucketfs.hub.store.blockstore import BlockStore
 from bucketfs.hub.store.packs import pack_path
-from bucketfs.types import Cid
+from bucketfs.types import Cid, Link
 
 LARGE = 65_536
 
@@ -47,7 +47,7 @@ def blocks_of(count: int, size: int) -> dict[Cid, bytes]:
 
 def a_tree(files: int, size: int) -> tuple[Cid, dict[Cid, bytes]]:
     blocks: dict[Cid, bytes] = {}
-    links = {}
+    links: dict[tuple[bytes, ...], Link | None] = {}
     for index in range(files):
         built = build_file(os.urandom(size))
         blocks |= built.blocks
@@ -127,9 +127,7 @@ def test_the_same_bytes_as_leaf_and_as_node(store: BlockStore, clock: Clock) -> 
     inner, needed = a_tree(2, 1000)
     copy = build_file(needed[inner])
     assert multihash_of(copy.link.cid) == multihash_of(inner)
-    from bucketfs.types import Link
-
-    links = {(b"a copy",): copy.link, (b"z",): Link(inner, 1)}
+    links: dict[tuple[bytes, ...], Link | None] = {(b"a copy",): copy.link, (b"z",): Link(inner, 1)}
     outer = drive(edit_tree(None, links), lambda cids: {cid: needed[cid] for cid in cids})
     store.put_many(needed | dict(outer.blocks))
     clock.pass_s(10_000)

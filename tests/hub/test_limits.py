@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,6 +52,10 @@ def server(start_hub: Callable[..., HubServer]) -> HubServer:
     return start_hub(
         threads_per_owner_max=2, buckets_per_owner_max=3, account_bytes_max=LIMIT, bucket_bytes_max=BUCKET_LIMIT
     )
+
+
+def picked(held: Mapping[Cid, bytes], cids: Sequence[Cid]) -> dict[Cid, bytes]:
+    return {cid: held[cid] for cid in cids}
 
 
 @pytest.fixture
@@ -285,7 +290,7 @@ def test_a_trivial_swap_leaves_the_pledge(server: HubServer, dora: Caller) -> No
         base = Cid(user.root_cid(key))
         held = {base: user.get_blocks([base])[0].data}
         note = build_file(b"note %d" % number)
-        tree = drive(edit_directory(base, {b"note": note.link}), lambda cids, held=held: {cid: held[cid] for cid in cids})
+        tree = drive(edit_directory(base, {b"note": note.link}), functools.partial(picked, held))
         garbage = {cid_of(data): data for data in (bytes([number, part]) * 30_000 for part in range(2))}
         try:
             user.put_blocks({**garbage, **note.blocks, **tree.blocks}, b"upload")
@@ -348,9 +353,7 @@ def test_the_running_count_is_the_sum(tmp_path_factory: pytest.TempPathFactory, 
                 database.create_bucket(row, limits)
             elif what == "save":
                 row = bucket_by_key(database, str(number))
-                database.save_bucket(
-                    BucketRow(*(getattr(row, name) for name in row.__slots__[:-1]), rest[0]), row.root, limits
-                )
+                database.save_bucket(replace(row, size_bytes=rest[0]), row.root, limits)
             elif what == "remove":
                 database.delete_bucket(str(number))
             else:

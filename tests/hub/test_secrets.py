@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import stat
@@ -54,7 +55,9 @@ def test_no_secret_in_logs_and_errors(
 ) -> None:
     announced: list[str] = []
     server = start_hub(announce=announced.append, refuse_insecure_keys=False)
-    bare, errors, secrets = dial(server.address), [], {}
+    bare = dial(server.address)
+    errors: list[str] = []
+    secrets: dict[str, Any] = {}
 
     def fails(call: Callable[[], Any]) -> None:
         with pytest.raises(grpc.RpcError) as caught:
@@ -92,7 +95,7 @@ def test_no_secret_in_logs_and_errors(
         {"authorization": secrets["token"]},
         {"authorization": f"basic {secrets['token']}"},
     ):
-        fails(lambda headers=headers: bare.using(**{**key.headers(), **headers}).call(USERS, "ListThreads", ask))
+        fails(functools.partial(bare.using(**{**key.headers(), **headers}).call, USERS, "ListThreads", ask))
     forged = {"authorization": f"bearer {secrets['token'][:-4]}AAAA"}
     fails(lambda: bare.using(**users.headers(), **forged).call(USERS, "ListThreads", ask))
     fails(lambda: bare.using(**users.headers(), authorization="bearer x").call(USERS, "ListThreads", ask))

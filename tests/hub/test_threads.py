@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -38,7 +38,7 @@ def user_key(developer: Any, caller: Any) -> Any:
     return caller.using(x_textile_api_key=made.key)
 
 
-def talk(caller: Any, service: str, messages: Any) -> Iterator[Any]:
+def talk(caller: Any, service: str, messages: Any) -> Generator[Any, Any, None]:
     """A conversation: ``send(message)`` returns the next reply; ``send(None)`` half-closes."""
     outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
     replies = caller.start(service, "GetToken", iter(outgoing.get, None))

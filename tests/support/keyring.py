@@ -6,6 +6,8 @@ import queue
 from dataclasses import dataclass
 from typing import Any
 
+from support.bareclient import Caller
+
 from bucketfs.dag import multibase_encode
 from bucketfs.keys import Identity, api_signature
 from bucketfs.wire import hub_pb2, threads_pb2
@@ -29,7 +31,7 @@ class ApiKey:
         return {"x_textile_api_key": self.key, "x_textile_api_sig": signature, "x_textile_api_sig_msg": date}
 
 
-def sign_up(bare: Any, name: str) -> Any:
+def sign_up(bare: Caller, name: str) -> Caller:
     """A client with the session of a new developer."""
     request = hub_pb2.SignupRequest(username=name, email=f"{name}@example.org")
     return bare.using(x_textile_session=bare.call(HUB, "Signup", request).session)
