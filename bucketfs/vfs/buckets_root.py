@@ -114,6 +114,7 @@ class BucketsRoot:
         if volume.tree.new_here:
             self._changed()
         self.mount(volume)
+        # The number stays: the kernel goes on with the folder that it knows.
         self.held.pop(name, None)
         self.volumes[name] = volume
         self._notify(EntryChanged(ROOT_INODE, name))

@@ -112,6 +112,7 @@ class OpenFiles:
                 self._bring_home(volume, node)
             volume.write(node, offset, data)
 
+        # BaseException: a cancelled request (its deadline) has lost its bytes as any other that failed.
         try:
             await self._in_turn(volume, node, attempt, ROOM_BYTES + len(data))
         except BaseException as error:
@@ -140,8 +141,10 @@ class OpenFiles:
 
     async def release(self, handle: FileHandle) -> None:
         """The last descriptor of an open file is closed."""
+        # No program sees the answer to a release (fs/fuse/file.c): an error is kept for the next open.
         opened = self._handles.close(handle)
         node, volume = opened.node, opened.volume
+        # Counted down first: what follows asks whether the file is still open, or open for writing.
         node.opens -= 1
         node.writers -= opened.writable
         if opened.direct:
@@ -207,6 +210,7 @@ class OpenFiles:
             with suppress(NoSpace, Wanted):
                 attempt()
                 return
+        # trio.Lock is fair: those that wait get it in the order in which they came.
         lock = self._writing.setdefault(node, trio.Lock())
         try:
             lock.acquire_nowait()

@@ -36,6 +36,7 @@ class ReadWindow:
         """
         sequential = offset == self.next_offset
         self.next_offset = offset + size
+        # A reader that jumps has no use for the bytes behind.
         if not sequential:
             self.window_bytes = 0
             self.stop = 0

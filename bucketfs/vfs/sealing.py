@@ -39,12 +39,14 @@ async def seal(volume: Volume, quiet_s: float) -> None:
     """Seal the queued files that were not changed for ``quiet_s`` seconds. Of the bytes that have to be read back for that,
     only some are read each time. Raises NoSpace, DiskFailed; what was not sealed stays in the queue."""
     left = len(volume.pending.unsealed)
+    # As many as there are now: files that are queued meanwhile come with the next run, or this one would never end.
     while left:
         batch, looked_at = _quiet(volume, min(left, LOOKED_AT_MAX), int(quiet_s * 1e9))
         left -= looked_at
         extents = {draft: held for node in batch for draft, held in _extents(node).items()}
         more: set[DraftId] = set()
         try:
+            # A file may be written to meanwhile: the journal leaves a draft that was written since it looked.
             more = await volume.journal.seal(extents)
         except BucketfsError:
             more = set(extents)

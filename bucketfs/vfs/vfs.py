@@ -125,6 +125,7 @@ class VFS:
             node = await self._child(volume, node, name)
         if not isinstance(node, DirectoryNode):
             raise NotADirectory(f"{prefix!r} is not a folder of the bucket")
+        # The kernel knows the root by number 1 whatever number the folder has in its bucket.
         self.registry.pop(node.inode, None)
         node.inode = ROOT_INODE
         node.lookups += 1
@@ -150,6 +151,7 @@ class VFS:
             return self._referenced(volume, volume.root)
         volume, directory = self._directory(parent)
         check_name(name)
+        # A lookup that had to wait for the Hub is a sign that its neighbours will be asked for one by one.
         fetched = directory.fetched
         node = await self._child(volume, directory, name)
         if directory.fetched != fetched:
@@ -275,6 +277,7 @@ class VFS:
             raise NotPermitted("only buckets stand at the top; make one with mkdir")
         volume, directory = self._directory(parent)
 
+        # The kernel has looked the name up, but another request may have made it since.
         def attempt() -> FileNode:
             check_name(name)
             found = volume.tree.find(directory, name)
@@ -309,6 +312,7 @@ class VFS:
             if opened.names is None or start == 0:
                 opened.names = sorted(self.buckets.names)
             return self.buckets.entries(opened.names, start)
+        # Names as of the first read: positions stay right while entries come and go (POSIX leaves open which are shown).
         if opened.names is None or start == 0:
             opened.names = await volume.load(lambda: volume.tree.names(directory))
         names = opened.names

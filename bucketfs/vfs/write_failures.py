@@ -80,6 +80,7 @@ class WriteFailures:
         failure = node.failure
         if failure is None:
             failure = node.failure = WriteFailure(_cause(node, error))
+        # While the kernel is being amended a further failure changes nothing for it.
         first = failure.settled
         if first:
             failure.settled = False
@@ -90,6 +91,7 @@ class WriteFailures:
             if opened.node is node and opened.writable:
                 opened.owed = failure.error
                 failure.misled.add(handle)
+        # Before the news: the mount takes the length from here when it acts on them.
         self._cut_back(volume, node)
         self._notify(ContentLost(node.inode))
         return first
@@ -239,6 +241,7 @@ class WriteFailures:
 
     def _renumber(self, volume: Volume, node: FileNode) -> None:
         """Have the kernel forget what it knows under the old number."""
+        # Under the old number: waiters wait for that.
         self.mended(node)
         if self._registry.get(node.inode) is node:
             del self._registry[node.inode]

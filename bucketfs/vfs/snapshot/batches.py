@@ -97,6 +97,7 @@ class Batches:
 
     def next(self) -> Choice | None:
         """The next batch; None for everything that is pending, an empty one for nothing. An attempt."""
+        # Something was taken away in a folder since the plan: it may stand elsewhere by now.
         if self._planned == self._volume.pending.moves and self._queue and self._changed_since(self._queue[0]):
             self._planned = -1
         if self._planned != self._volume.pending.moves:
@@ -123,6 +124,7 @@ class Batches:
             if found and (nodes > self._limits.nodes or size_bytes > self._limits.bytes):
                 break
             found.append(self._queue.popleft())
+        # A pause between two changes is where a program ended what belongs together.
         if self._queue:
             times = [item.ctime_ns for item in (*found, self._queue[0])]
             first = max(1, round(len(found) * (1 - PAUSE_WITHIN)))
@@ -162,6 +164,7 @@ def add_to(choice: Choice, node: Node) -> bool:
     way: list[Node] = [node]
     while (above := way[-1].parent) is not None:
         way.append(above)
+    # It was unlinked since the plan.
     if way[-1] is not node.tree.root:
         return False
     if node.parent is not None and not node.dirty and node.name not in node.parent.overrides:
@@ -261,6 +264,7 @@ class _Planner:
                 inside = self._sort_in(directory, node, lump, behind)
                 if isinstance(node, DirectoryNode) and node.dirty:
                     waiting.append((node, *inside))
+        # All that lacks is asked for at once, and the plan made anew.
         if self._lacking:
             raise Wanted(islice(self._lacking, LACKING_MAX))
         return self._in_order(), self._moves.names

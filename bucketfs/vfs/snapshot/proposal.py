@@ -70,6 +70,7 @@ def _agree_inside(
         name, built = child.name, all_built.get(child)
         if built is None or (built.parent, built.name) != (directory, name):
             continue
+        # Changed behind the push: it is an override of what the push has built there.
         if built.version != child.version:
             directory.overrides[name] = child
             continue

@@ -84,6 +84,7 @@ class Snapshot:
         """Its push failed: all of it is still dirty, and may be written to again without new layers."""
         for file in self.files:
             file.node.content.reopen()
+            # Only now: while a push reads the layers none may be copied into another.
             squash(self.volume.pending, file.node)
         self.volume.push.put_back(self.since_ns)
 
@@ -94,6 +95,7 @@ class Snapshot:
         tree.base = links[volume.root].cid
         for frozen in self.nodes:
             _rest(tree, frozen, links[frozen.node])
+        # When all rest: a directory is clean only when nothing below it is dirty.
         for frozen in self.nodes:
             frozen.node.mark_clean()
         for frozen in self.nodes:
@@ -110,6 +112,7 @@ def _rest(tree: Namespace, frozen: Frozen, link: Link) -> None:
     if node.link is not None and node.link.cid != link.cid:
         tree.base_tree.forget(node.link)
     node.link = link
+    # What was changed after the snapshot is dirty against the new link.
     if node.version == frozen.version:
         node.changed = False
     if isinstance(frozen, FrozenFile):
@@ -117,6 +120,7 @@ def _rest(tree: Namespace, frozen: Frozen, link: Link) -> None:
     elif isinstance(frozen, FrozenDirectory):
         overrides = frozen.node.overrides
         for name, then in frozen.overrides.items():
+            # An override that was replaced meanwhile is another change.
             if name in overrides and overrides[name] is then:
                 del overrides[name]
     tree.remember(node)
@@ -125,11 +129,13 @@ def _rest(tree: Namespace, frozen: Frozen, link: Link) -> None:
 def freeze(volume: Volume, choice: Choice | None = None) -> Snapshot | None:
     """A snapshot of all that is dirty, or of the changes that ``choice`` names; ``None`` when nothing is dirty. Raises NoSpace or
     DiskFailed when a record cannot be written."""
+    # What a push carries must be in the journal: after a kill behind the swap a replay would put an older file over it.
     for file in list(volume.pending.unrecorded):
         volume.record(file)
     if not volume.root.dirty:
         return None
     dirty: list[Node] = [volume.root]
+    # A list and no recursion: a path may have more levels than Python has frames.
     for node in dirty:  # which grows on the way
         if isinstance(node, DirectoryNode):
             dirty += _dirty_below(node, choice)

@@ -76,6 +76,7 @@ def pieces(layers: Sequence[Layer | FrozenLayer], base_size_bytes: int, start: i
     seen = [(start, stop)] if start < stop else []  # what shows through the layers looked at so far
     for layer in reversed(layers):
         through: list[tuple[int, int]] = []
+        # From the top layer down; what a layer does not cover shows through to the next.
         for begin, end in seen:
             found += [DraftPiece(layer.draft, low, high) for low, high in layer.extents.intersect(begin, end)]
             for low, high in layer.extents.holes(begin, end):
@@ -159,6 +160,7 @@ class Content:
     def begin(self, new_draft: Callable[[], Draft]) -> Layer:
         """A new layer, which takes writes from now on."""
         layer = Layer(new_draft(), Extents(), self.size_bytes, False, Extents())
+        # Only the topmost layer takes writes, or two of them would have bytes for one range in no order.
         for below in self.layers:
             below.sealed = True
         self.layers.append(layer)
@@ -217,6 +219,7 @@ class Content:
     def rest_on(self, base: Cid | None, base_size_bytes: int, frozen: tuple[FrozenLayer, ...]) -> None:
         """The frozen layers are part of ``base`` now: drop them, keep what was written since."""
         self.base_held_bytes = _held(frozen, self.base_size_bytes, self.base_held_bytes, base_size_bytes)
+        # By their drafts: writes since the snapshot have begun layers above them.
         gone = {layer.draft.id for layer in frozen}
         self.layers = [layer for layer in self.layers if layer.draft.id not in gone]
         self.base = base

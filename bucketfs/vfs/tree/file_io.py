@@ -36,6 +36,7 @@ async def read_file(base_tree: BaseTree, node: FileNode, offset: int, size: int)
     """
     check_sound(node)
     content = node.content
+    # Drafts may change at the next await, the base cannot: it is read by CID.
     plan = content.pieces(offset, offset + size)
     base = content.base
     parts: list[bytes | BasePiece] = []
@@ -105,6 +106,7 @@ async def blocks_of(base_tree: BaseTree, leaves: Sequence[Leaf]) -> dict[Cid, by
             lacking.append(leaf.cid)
         else:
             blocks[leaf.cid] = block
+    # One request for all: each would be a round trip of its own.
     if lacking:
         blocks.update(await base_tree.source.get_many(lacking))
     return blocks
@@ -176,6 +178,7 @@ def _drop(pending: Pending, node: FileNode, index: int) -> None:
     size_bytes = 0
     with suppress(BucketfsError):  # what cannot be looked at counts for nothing
         size_bytes = node.content.layers[index].draft.size_bytes
+    # The file of the draft goes behind the next checkpoint: records of the old segment name it.
     node.content.squash(index)
     pending.leave_garbage(size_bytes, 1)
 

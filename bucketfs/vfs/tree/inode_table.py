@@ -133,6 +133,7 @@ class InodeNumbers:
                 if self._file is not None:
                     make_private_file(self._file)
                 database = sqlite3.connect(self._file or ":memory:", check_same_thread=False, isolation_level=None)
+                # A power cut may cost the table, which is a convenience; an fsync for each stat would cost every stat.
                 database.executescript("pragma journal_mode=wal; pragma synchronous=off;")
                 columns = [row[1] for row in database.execute("pragma table_info(inode)")]
                 if columns and "print" not in columns:
@@ -193,6 +194,7 @@ class InodeNumbers:
 
     def keep(self, parent: Inode, name: bytes, number: Number) -> None:
         """Remember that ``number`` stands at a place now (and nowhere else)."""
+        # Its op has brought it: from here on it is a number like any other.
         self._claimed.discard(number.inode)
         self._forget_place(number.inode)
         self._pending[number.inode] = ((parent, name), number)

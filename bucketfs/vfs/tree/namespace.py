@@ -99,6 +99,7 @@ class Namespace:
 
     def find(self, directory: DirectoryNode, name: bytes) -> Node | None:
         """The node that a name stands for, taken into memory when it was not; ``None`` when the name is free."""
+        # A name that is overridden by nothing was removed here: the base must not show through.
         node = directory.children.get(name)
         if node is not None or name in directory.overrides:
             return self._mended(directory, node) if isinstance(node, FileNode) and node.damaged else node
@@ -138,6 +139,7 @@ class Namespace:
             names.remove(SEED)
         if self.permissions is not None:
             names = [name for name in names if self.permissions.shows(directory.child_path(name))]
+        # Behind the base's, so that a name that appears while a listing is read shifts no position before it.
         names += [name for name, node in overrides.items() if node is not None]
         return names
 
@@ -228,6 +230,7 @@ class Namespace:
 
     def bring_in(self, directory: DirectoryNode, name: bytes, link: Link, info: NodeInfo | None) -> Node:
         """Take what the base has at a name into memory. ``info`` is what its root block says, None when that is damaged."""
+        # A number in use belongs to its node: two with one number would be one file to the kernel.
         known = self.numbers.at(directory.inode, name)
         if known is not None and known.inode in self.registry:
             known = None
@@ -260,6 +263,7 @@ class Namespace:
             self.numbers.fresh(), node.ctime_ns if own is None else own, node.fallback_ns, print_of(info.kind, node.link)
         )
         mended = self.node_of(node.link, number)
+        # Nothing can fail from here on: `shown` and `node_of` were the looks of this attempt.
         self.numbers.keep(directory.inode, node.name, number)
         self.replace(node, mended)
         return mended
@@ -311,6 +315,7 @@ class Namespace:
         """Drop a node from memory that is not in use and that its link can bring back; then the directories above it."""
         at: Node | None = node
         while at is not None and at is not self.root:
+            # The kernel may come back by number to what it has looked up, and by handle to what is open.
             if at.lookups or at.opens or (isinstance(at, DirectoryNode) and (at.children or self._is_home(at))):
                 return
             # The next program that opens it has to be told of the failure; and what is written to a truncated file must not
@@ -329,6 +334,7 @@ class Namespace:
                     self.on_orphan_gone(at)
                 if at.link is not None:
                     self.base_tree.forget(at.link)
+            # Its number may stand for another node by now.
             if self.registry.get(at.inode) is at:
                 del self.registry[at.inode]
             at = above

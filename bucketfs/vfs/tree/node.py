@@ -85,6 +85,7 @@ class Node:
     def touch(self) -> None:
         """Mark as changed here; all directories above learn of it."""
         self.version += 1
+        # What is dirty already was noted, or will be by the survey that follows each checkpoint.
         if not self.changed:
             self.changed = True
             self.spread()
@@ -93,6 +94,7 @@ class Node:
     def spread(self) -> None:
         """Tell the directories above that there is something dirty below them."""
         node: Node = self
+        # Stops at the first directory that knows: those above it know by invariant 2.
         while node.parent is not None and node not in node.parent.dirty_children:
             node.parent.dirty_children.add(node)
             node = node.parent
@@ -206,6 +208,7 @@ class DirectoryNode(Node):
 
     def override(self, name: bytes, node: Node | None) -> None:
         """Let ``name`` stand for ``node`` here, or for nothing; what stood there before must be detached already."""
+        # An override of nothing makes the directory dirty, too.
         self.overrides[name] = node
         if node is not None:
             self.attach(name, node)

@@ -79,6 +79,7 @@ class Pending:
         if isinstance(node, FileNode):
             self.unrecorded.discard(node)
             self._gives_back(node)
+        # Also where the base has nothing at the name: an override of nothing is cheap, and needs no look at the base.
         parent.detach(node)
         parent.override(name, None)
         node.ctime_ns = now_ns
@@ -94,6 +95,7 @@ class Pending:
         tree.base_pins.add_moved(node)
         if target is not None:
             tree.base_pins.add_moved(target)
+        # A file that was made here and renamed inside its folder (as editors do) leaves every plan of batches right.
         for moved in (node, target) if exchange and target is not None else (node,):
             if isinstance(moved, DirectoryNode):
                 moved.renamed = moved.link is None
@@ -105,6 +107,7 @@ class Pending:
         if target is not None:
             tree.numbers.drop(target.inode, new_parent.inode, new_name)
             new_parent.detach(target)
+        # Both numbers leave their places before either is kept at the new one: a place has one row.
         tree.numbers.drop(node.inode, old_parent.inode, old_name)
         old_parent.override(old_name, target if exchange else None)
         new_parent.override(new_name, node)

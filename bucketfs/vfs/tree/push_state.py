@@ -53,6 +53,7 @@ class PushState:
 
     def take(self, now_ns: int) -> int:
         """A snapshot has taken all that waits; since when it did."""
+        # A change after the snapshot begins to wait anew, with a time of its own.
         since_ns, self._since_ns = self._since_ns or now_ns, None
         return since_ns
 
@@ -112,6 +113,7 @@ class PushState:
     def agree(self, still: Collection[Cid] = ()) -> list[FileNode]:
         """The Hub will turn out to have none of the proposed roots any more but ``still``. The files that are no longer `truncated`
         by that."""
+        # Also a lost answer may turn up later: a root that was proposed is ours until something newer has arrived.
         self._proposed = set(still)
         if still:
             return []

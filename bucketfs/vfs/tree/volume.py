@@ -67,7 +67,7 @@ class Volume:
 
     @property
     def root(self) -> DirectoryNode:
-        """The folder that holds all others."""
+        """See `Namespace`."""
         return self.tree.root
 
     def now_ns(self) -> int:
@@ -106,14 +106,12 @@ class Volume:
 
     def create(self, parent: DirectoryNode, name: bytes, mode: int, uid: int, gid: int) -> FileNode:
         """A new empty file."""
-        self._check_free(parent, name)
         made = self._make(parent, name, ops.Create, mode & 0o7777, uid, gid)
         assert isinstance(made, FileNode)
         return made
 
     def make_directory(self, parent: DirectoryNode, name: bytes, mode: int, uid: int, gid: int) -> DirectoryNode:
         """A new empty directory."""
-        self._check_free(parent, name)
         inherited = (parent.attributes.mode or 0) & stat.S_ISGID
         made = self._make(parent, name, ops.MakeDirectory, mode & 0o7777 | inherited, uid, gid)
         assert isinstance(made, DirectoryNode)
@@ -121,7 +119,6 @@ class Volume:
 
     def make_symlink(self, parent: DirectoryNode, name: bytes, target: bytes, uid: int, gid: int) -> Node:
         """A new symbolic link."""
-        self._check_free(parent, name)
         if len(target) > TARGET_MAX:
             raise NameTooLong(f"a symlink target of {len(target)} bytes; at most {TARGET_MAX} fit")
         try:
@@ -139,6 +136,7 @@ class Volume:
         uid: int,
         gid: int,
     ) -> Node:
+        self._check_free(parent, name)
         owner, now_ns = self.tree.owner, self.now_ns()
         if (parent.attributes.mode or 0) & stat.S_ISGID:
             gid = owner.gid if parent.attributes.gid is None else parent.attributes.gid
@@ -187,9 +185,7 @@ class Volume:
             raise Exists("the target exists")
         if target is node:
             return
-        if isinstance(node, DirectoryNode) and is_below(new_parent, node):
-            raise InvalidArgument("a directory cannot move into itself")
-        if exchange and isinstance(target, DirectoryNode) and is_below(old_parent, target):
+        if is_below(new_parent, node) or (exchange and target is not None and is_below(old_parent, target)):
             raise InvalidArgument("a directory cannot move into itself")
         if target is not None and not exchange:
             self._check_replaceable(node, target)
@@ -203,6 +199,7 @@ class Volume:
             if isinstance(moved, FileNode) and moved in self.pending.unrecorded:
                 self.record(moved)
         now_ns = self.now_ns()
+        # One record for both names of an exchange: a kill must not leave a tree with one of them.
         self.append(ops.Rename(node.path(), new_parent.child_path(new_name), exchange, now_ns))
         self.pending.move(node, new_parent, new_name, target, exchange, now_ns)
 
@@ -280,8 +277,10 @@ class Volume:
         if not data:
             return
         check_sound(node)
+        # An unlinked file never goes to the Hub, and so takes none of its quota.
         orphan = node.orphan
         grown_bytes = 0 if orphan else max(0, stop - node.content.size_bytes)
+        # Taken first, and given back when the write fails: OverQuota comes with nothing changed.
         self.push.grow(grown_bytes)
         try:
             node.content.write(offset, data, self.journal.drafts.new)
@@ -308,6 +307,7 @@ class Volume:
             check_sound(node)
         if size_bytes == node.content.size_bytes and not node.damaged:
             return
+        # What was written before the cut must be recorded before it: a replay applies records in their order.
         self.record(node)
         content, now_ns, orphan = node.content, self.now_ns(), node.orphan
         mtime_ns, ctime_ns = now_ns if mtime_ns is None else mtime_ns, now_ns if ctime_ns is None else ctime_ns
@@ -396,4 +396,5 @@ class Volume:
         """The journal begins with all that is dirty now; nothing is left to record."""
         self.pending.recorded()
         self.owes_checkpoint = False
+        # Behind the segment: until it is written the old journal needs what was pinned for it.
         self.tree.base_pins.restart()
