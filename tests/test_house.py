@@ -128,7 +128,7 @@ NEVER_PART_OF_A_CLASS = words(
 LONG_FILES_IN = words("daemon")
 SUB_ROOMS_OPEN_IN = words("daemon")
 REPEATED_CLASSES = words("")
-LEFT_NAMES = words("Asides Known Waiting Watched Where")
+LEFT_NAMES = words("Known Waiting Watched Where")
 CIRCLES_IN = words("cli config dag daemon")
 
 

@@ -41,7 +41,7 @@ from bucketfs.transfer import (
     Figures,
     PullOptions,
     PushOptions,
-    listed_asides,
+    listed_temporaries,
     move_by_path,
     move_path,
     pull_folder,
@@ -190,8 +190,8 @@ class AsyncBucket:
         """
         await self._session.need_native(self._info)
         top, options = Path(local), PullOptions(delete=delete, reread=reread)
-        with listed_asides(make_private(self._session.config.paths.state / "aside"), top) as asides:
-            return report_of(await pull_folder(self._remote, top, names_of(path), options, asides=asides))
+        with listed_temporaries(make_private(self._session.config.paths.state / "aside"), top) as temporaries:
+            return report_of(await pull_folder(self._remote, top, names_of(path), options, temporaries=temporaries))
 
     @asynccontextmanager
     async def watch(self, since: str = "") -> AsyncGenerator[BucketUpdates, None]:

@@ -139,7 +139,7 @@ class Mirror:
     async def _once(self) -> Round:
         done = Round(Figures(progress=self.progress))
         await trio.to_thread.run_sync(self.folder.check)
-        await trio.to_thread.run_sync(self.folder.asides.clear_dead, self.folder.top)
+        await trio.to_thread.run_sync(self.folder.temporaries.clear_dead, self.folder.top)
         await trio.to_thread.run_sync(finish_all, self.folder)
         seen = await self.remote.look()
         theirs = seen.root

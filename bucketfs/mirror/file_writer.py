@@ -101,7 +101,7 @@ class MirrorWriter:
             self.source,
             self.figures,
             FILE_MODE_DEFAULT,
-            asides=self.folder.asides,
+            temporaries=self.folder.temporaries,
             preserve=self.folder.preserve,
             durable=True,
             allowed=self._may_replace,

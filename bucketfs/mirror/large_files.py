@@ -163,6 +163,6 @@ class _Arrival:
         # A file system that is mounted below the top takes no file by a rename from there.
         fs, above = self._folder.fs, os.path.dirname(self._file.where)
         place = self._folder.top if fs.same_device(self._folder.top, above) else above
-        aside = AsideFile(fs, os.path.join(place, b"-"), self._file.size_bytes, self._folder.asides, quiet=True)
+        aside = AsideFile(fs, os.path.join(place, b"-"), self._file.size_bytes, self._folder.temporaries, quiet=True)
         aside.path = self._file.where
         return aside

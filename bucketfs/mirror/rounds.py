@@ -98,7 +98,7 @@ class MirrorRunner:
             self.spare,
             touched=self.changed,
             polling=self._polls,
-            is_temporary=self.mirror.folder.asides.is_temporary,
+            is_temporary=self.mirror.folder.temporaries.is_temporary,
             observer=self.observer,
         )
         async with local_changes as changes:

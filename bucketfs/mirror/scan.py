@@ -173,7 +173,7 @@ class Scanner:
         return carried
 
     def _is_carried(self, at: WalkedFolder, entry: LocalEntry, seen: SeenEntry | None) -> bool:
-        if self.folder.asides.is_temporary(entry.name):
+        if self.folder.temporaries.is_temporary(entry.name):
             return False
         if not at.path and entry.name == SEED:
             if not self._fs.is_seed(os.path.join(at.where, SEED), at.existing.get(SEED)):

@@ -1,8 +1,8 @@
 """The watched folder: nothing in it is replaced or removed unless it is what the scan saw.
 
-Right before anything here is replaced or removed its status is compared with the one in the state; if it is another, the user
-changed it since, and it is left: the next round takes that in as the local change it is. (Between the comparison and the rename
-a few microseconds remain that no system call closes.)
+Right before anything here is replaced or removed its status is compared with the one in the state; if it is another, the
+user changed it since, and it is left: the next round takes that in as the local change it is. (Between the comparison and
+the rename a few microseconds remain that no system call closes.)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from bucketfs.errors import Denied, NotFound, Refused
 from bucketfs.mirror.state import MirrorState
-from bucketfs.transfer import PLAIN, Asides, BucketFile, LocalEntry, LocalFs, Names, Preserve
+from bucketfs.transfer import PLAIN, BucketFile, LocalEntry, LocalFs, Names, Preserve, Temporaries
 
 CHANGED = "it was changed here meanwhile"
 HELD = "what stands here cannot be carried"
@@ -24,12 +24,12 @@ ANEW = "if that is right, --anew begins anew: both sides are put together and no
 
 @dataclass(eq=False, slots=True)
 class WatchedFolder:
-    """The folder ``top``, and the ``state`` that says what was seen in it. ``asides`` names what is written aside, ``preserve``
-    says which attributes of the bucket files get here. Blocks; for threads."""
+    """The folder ``top``, and the ``state`` that says what was seen in it. ``temporaries`` names what is written aside,
+    ``preserve`` says which attributes of the bucket files get here. Blocks; for threads."""
 
     top: bytes
     state: MirrorState
-    asides: Asides = field(default_factory=Asides)
+    temporaries: Temporaries = field(default_factory=Temporaries)
     preserve: Preserve = PLAIN
     fs: LocalFs = field(default_factory=LocalFs)
     now_ns: Callable[[], int] = time.time_ns
@@ -49,9 +49,9 @@ class WatchedFolder:
     def check(self) -> None:
         """Raises NotFound or Refused when this is not the folder that was mirrored.
 
-        That one is known by device, inode and file system; after a reboot, when devices have other numbers, by its inode and some
-        file in it that is as it was. The top of a disk has the inode of any other's, so it must not show nothing of what was there:
-        it may be an empty disk in the same slot."""
+        That one is known by device, inode and file system; after a reboot, when devices have other numbers, by its inode
+        and some file in it that is as it was. The top of a disk has the inode of any other's, so it must not show nothing
+        of what was there: it may be an empty disk in the same slot."""
         here = self.look(())
         if here is None or not here.is_directory:
             raise NotFound(
@@ -84,7 +84,8 @@ class WatchedFolder:
         return any(seen.is_still(self.look((name,))) for name, seen in self.state.some_seen().items())
 
     def is_as_seen(self, path: Names) -> bool:
-        """Whether a file or symlink may replace what stands at a path: nothing, or a file or symlink that is as the scan saw it."""
+        """Whether a file or symlink may replace what stands at a path: nothing, or a file or symlink that is as the scan
+        saw it."""
         here, seen = self.look(path), self.state.seen_at(path)
         if not self.is_inside(path):
             return False

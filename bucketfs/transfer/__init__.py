@@ -32,7 +32,7 @@ from bucketfs.transfer.options import (
 )
 from bucketfs.transfer.pulling import pull_folder
 from bucketfs.transfer.pushing import push_folder
-from bucketfs.transfer.temporaries import AsideFile, Asides, listed_asides
+from bucketfs.transfer.temporaries import AsideFile, Temporaries, listed_temporaries
 from bucketfs.transfer.write import BucketFile, FileFetch, LocalWriter, bucket_file, entry_windows
 
 __all__ = [
@@ -43,7 +43,6 @@ __all__ = [
     "SEED_IS_TAKEN",
     "SPECIAL_BITS",
     "AsideFile",
-    "Asides",
     "BucketFile",
     "Figures",
     "FileFetch",
@@ -58,11 +57,12 @@ __all__ = [
     "PushOptions",
     "Skipped",
     "SystemCalls",
+    "Temporaries",
     "WalkedFolder",
     "bucket_file",
     "entry_windows",
     "left_out",
-    "listed_asides",
+    "listed_temporaries",
     "move_by_path",
     "move_path",
     "path_text",

@@ -43,7 +43,7 @@ from bucketfs.transfer.options import (
     path_text,
     unwatched,
 )
-from bucketfs.transfer.temporaries import Asides
+from bucketfs.transfer.temporaries import Temporaries
 from bucketfs.transfer.write import BucketFile, LocalWriter, bucket_file, entry_windows
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 
@@ -56,7 +56,7 @@ async def pull_folder(
     progress: Progress = unwatched,
     *,
     root: Cid | None = None,
-    asides: Asides | None = None,
+    temporaries: Temporaries | None = None,
     fs: LocalFs | None = None,
 ) -> Figures:
     """Makes ``local`` what stands at ``path`` of the bucket (at ``root``, else the root it has now).
@@ -68,7 +68,7 @@ async def pull_folder(
     """
     root = root or await remote.root()
     figures = Figures(root=root, progress=progress)
-    await _Pull(NodeSource(remote), options, figures, asides or Asides(), fs or LocalFs()).run(root, path, local)
+    await _Pull(NodeSource(remote), options, figures, temporaries or Temporaries(), fs or LocalFs()).run(root, path, local)
     figures.show()
     return figures
 
@@ -92,7 +92,7 @@ class _Pull:
     source: NodeSource
     options: PullOptions
     figures: Figures
-    asides: Asides
+    temporaries: Temporaries
     fs: LocalFs
 
     def __post_init__(self) -> None:
@@ -105,7 +105,7 @@ class _Pull:
             self.source,
             self.figures,
             0o666 & ~umask,
-            asides=self.asides,
+            temporaries=self.temporaries,
             preserve=self.options.preserve,
             allowed=self._make_room,
         )
@@ -225,7 +225,7 @@ class _Pull:
             return
         for entry in here:
             # The Hub's own name in a bucket says nothing of a user's file that has it.
-            if entry.name in names or self.asides.is_temporary(entry.name) or (not at.path and entry.name == SEED):
+            if entry.name in names or self.temporaries.is_temporary(entry.name) or (not at.path and entry.name == SEED):
                 continue
             try:
                 remove_tree(self.fs, os.path.join(at.where, entry.name))

@@ -46,7 +46,7 @@ from bucketfs.transfer.options import (
     path_text,
     unwatched,
 )
-from bucketfs.transfer.temporaries import Asides
+from bucketfs.transfer.temporaries import Temporaries
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes, UploadId
 
 ATTEMPTS_MAX = 6
@@ -61,7 +61,7 @@ async def push_folder(
     options: PushOptions = PUSH_DEFAULTS,
     progress: Progress = unwatched,
     *,
-    asides: Asides | None = None,
+    temporaries: Temporaries | None = None,
     fs: LocalFs | None = None,
 ) -> Figures:
     """Makes the folder (or file) ``local`` appear at ``path`` of the bucket; missing parents are made. A file goes into a folder
@@ -80,7 +80,7 @@ async def push_folder(
         figures = Figures(progress=progress)
         try:
             base = await remote.root()
-            push = _FolderPush(NodeSource(remote), options, figures, asides or Asides(), fs or LocalFs())
+            push = _FolderPush(NodeSource(remote), options, figures, temporaries or Temporaries(), fs or LocalFs())
 
             async def make(emit: Emit, push: _FolderPush = push, base: Cid = base) -> Cid:
                 return await push.run(base, local, path, emit)
@@ -118,7 +118,7 @@ class _FolderPush:
     source: NodeSource
     options: PushOptions
     figures: Figures
-    asides: Asides
+    temporaries: Temporaries
     fs: LocalFs
 
     async def run(self, root: Cid, local: Path, path: Names, emit: Emit) -> Cid:
@@ -209,7 +209,7 @@ class _FolderPush:
 
     def _is_carried(self, at: WalkedFolder, entry: LocalEntry) -> bool:
         """Whether an entry can be in a bucket; else it is noted as skipped."""
-        if self.asides.is_temporary(entry.name):
+        if self.temporaries.is_temporary(entry.name):
             return False
         reason = "" if entry.kind is not None else NOT_CARRIED
         if not at.path and entry.name == SEED:

@@ -39,7 +39,7 @@ _NAME = re.compile(re.escape(ASIDE_PREFIX) + rb"([0-9a-f]{32})-[0-9]+")
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
-class Asides:
+class Temporaries:
     """The names of one run's temporaries. Without a ``place``, the folder of the list, they are known to this run only."""
 
     def __init__(self, place: Path | None = None) -> None:
@@ -102,11 +102,11 @@ class Asides:
 class _Temporary:
     """Something written beside its name, which takes its place when it is complete. ``entry`` is its status then."""
 
-    def __init__(self, fs: LocalFs, path: bytes, asides: Asides) -> None:
+    def __init__(self, fs: LocalFs, path: bytes, temporaries: Temporaries) -> None:
         self.path = path
         self._fs = fs
-        self._asides = asides
-        self._where = asides.new(path)
+        self._temporaries = temporaries
+        self._where = temporaries.new(path)
         self._stands = False
         self.entry: LocalEntry
 
@@ -115,7 +115,7 @@ class _Temporary:
         with ours("writing", self.path):
             self._fs.calls.replace(self._where, self.path)
             self._stands = False
-            self._asides.free(self._where)
+            self._temporaries.free(self._where)
             return self._fs.entry_of(os.path.basename(self.path), self._status())
 
     def abandon(self) -> None:
@@ -124,7 +124,7 @@ class _Temporary:
             self._stands = False
             with suppress(FileNotFoundError):
                 self._unlink()
-        self._asides.free(self._where)
+        self._temporaries.free(self._where)
 
     def _status(self) -> os.stat_result:
         return os.lstat(self.path)
@@ -137,8 +137,8 @@ class AsideFile(_Temporary):
     """A file of ``size_bytes``, a hole until it is written. ``quiet``: the folder that it is written in is not being changed by us
     otherwise, and keeps its time."""
 
-    def __init__(self, fs: LocalFs, path: bytes, size_bytes: int, asides: Asides, *, quiet: bool = False) -> None:
-        super().__init__(fs, path, asides)
+    def __init__(self, fs: LocalFs, path: bytes, size_bytes: int, temporaries: Temporaries, *, quiet: bool = False) -> None:
+        super().__init__(fs, path, temporaries)
         self._quiet = quiet
         self._file = -1
         try:
@@ -212,8 +212,10 @@ class AsideFile(_Temporary):
 class AsideLink(_Temporary):
     """A symlink."""
 
-    def __init__(self, fs: LocalFs, path: bytes, target: bytes, attributes: NodeAttributes, asides: Asides) -> None:
-        super().__init__(fs, path, asides)
+    def __init__(
+        self, fs: LocalFs, path: bytes, target: bytes, attributes: NodeAttributes, temporaries: Temporaries
+    ) -> None:
+        super().__init__(fs, path, temporaries)
         try:
             with ours("making link", path):
                 fs.calls.symlink(target, self._where)
@@ -231,14 +233,14 @@ class AsideLink(_Temporary):
 
 
 @contextmanager
-def listed_asides(place: Path, local: Path) -> Iterator[Asides]:
+def listed_temporaries(place: Path, local: Path) -> Iterator[Temporaries]:
     """Names for a run that writes the folder or file ``local``, listed in the folder ``place`` while it lives. What dead runs left
     there is removed first. Raises what a disk raises."""
     top = os.path.realpath(os.fsencode(local))
-    asides = Asides(place)
-    asides.clear_dead(top)
+    temporaries = Temporaries(place)
+    temporaries.clear_dead(top)
     disk = Disk()
-    new, file = place / f".{asides.token}", place / asides.token
+    new, file = place / f".{temporaries.token}", place / temporaries.token
     # Locked before it has its name: an entry without a lock is a dead run's.
     lock = disk.lock_file(new)
     try:
@@ -246,11 +248,11 @@ def listed_asides(place: Path, local: Path) -> Iterator[Asides]:
         disk.fsync(lock)
         disk.rename(new, file)
         disk.fsync_folder(place)
-        yield asides
-        if not asides.standing:
+        yield temporaries
+        if not temporaries.standing:
             disk.unlink(file)
     except BaseException:
-        if not asides.standing:
+        if not temporaries.standing:
             # When the disk is full, it has its first name still.
             for one in (new, file):
                 with suppress(BucketfsError):

@@ -29,7 +29,7 @@ from bucketfs.errors import Corrupt
 from bucketfs.remote import blocks_there, first_error, leaf_contents, windows
 from bucketfs.transfer.local_fs import ONE_FILE, ONE_PATH, PLAIN, LocalEntry, LocalFs, Preserve
 from bucketfs.transfer.options import Figures, Names, path_text
-from bucketfs.transfer.temporaries import AsideFile, AsideLink, Asides
+from bucketfs.transfer.temporaries import AsideFile, AsideLink, Temporaries
 from bucketfs.types import NO_ATTRIBUTES, Cid, Kind, Link, NodeAttributes
 
 WINDOW_ENTRIES = 256
@@ -103,7 +103,7 @@ class LocalWriter:
     source: Source
     figures: Figures
     file_mode: int
-    asides: Asides
+    temporaries: Temporaries
     preserve: Preserve = PLAIN
     durable: bool = False
     allowed: Callable[[BucketFile], bool] = lambda file: True
@@ -151,11 +151,11 @@ class LocalWriter:
 
     def _written(self, file: BucketFile, blocks: Mapping[Cid, bytes]) -> AsideFile | AsideLink:
         if file.info is not None and file.info.target is not None:
-            return AsideLink(self.fs, file.where, file.info.target, file.attributes, self.asides)
+            return AsideLink(self.fs, file.where, file.info.target, file.attributes, self.temporaries)
         if file.block is None or file.block not in blocks:
             raise Corrupt(f"the Hub lacks block {cid_text(file.block or file.link.cid)} of it")
         data = leaf_data(file.block, blocks[file.block], file.size_bytes)
-        aside = AsideFile(self.fs, file.where, len(data), self.asides)
+        aside = AsideFile(self.fs, file.where, len(data), self.temporaries)
         try:
             aside.write([(0, data)])
             self.figures.bytes_done += len(data)
@@ -179,7 +179,7 @@ class LocalWriter:
         self.figures.path = path_text(file.path)
         fetch = await trio.to_thread.run_sync(FileFetch, self.fs, self.source, self.figures, file, copy_from)
         try:
-            aside = await trio.to_thread.run_sync(AsideFile, self.fs, file.where, file.size_bytes, self.asides)
+            aside = await trio.to_thread.run_sync(AsideFile, self.fs, file.where, file.size_bytes, self.temporaries)
             try:
                 await fetch.run(aside)
                 await trio.to_thread.run_sync(self.arrived, file, aside)

@@ -20,7 +20,7 @@ SLOW = Weather(bytes_per_s=1 << 18)
 ENDS = {signal.SIGTERM: -signal.SIGTERM, signal.SIGHUP: -signal.SIGHUP, signal.SIGINT: 130, signal.SIGKILL: -signal.SIGKILL}
 
 
-def asides(top: Path) -> list[str]:
+def temporaries(top: Path) -> list[str]:
     return [path.name for path in top.rglob(".bucketfs-aside-*") if not path.is_dir()]
 
 
@@ -43,7 +43,7 @@ def test_nothing_of_it_is_left(hub: HubServer, buck: Callable[..., str], tmp_pat
                 command = [*program(), "buck", "pull", "--profile", "slow", "home", str(top)]
                 pulls[number] = subprocess.Popen(command, stderr=subprocess.DEVNULL)
             for number, pull in pulls.items():
-                eventually(lambda: bool(asides(tops[number])), "nothing is being written")  # noqa: B023
+                eventually(lambda: bool(temporaries(tops[number])), "nothing is being written")  # noqa: B023
                 pull.send_signal(number)
             ended = {number: pull.wait(30) for number, pull in pulls.items()}
         finally:
@@ -52,11 +52,11 @@ def test_nothing_of_it_is_left(hub: HubServer, buck: Callable[..., str], tmp_pat
                 pull.wait()
     assert ended == ENDS
     killed = tops.pop(signal.SIGKILL)
-    assert not any(asides(top) for top in tops.values())
+    assert not any(temporaries(top) for top in tops.values())
     assert {(top / "sub").stat().st_mode & 0o777 for top in tops.values()} == {0o555}
-    assert asides(killed)
+    assert temporaries(killed)
     (killed / ".bucketfs-aside-mine").touch()
     buck("pull", "home", killed)
-    assert asides(killed) == [".bucketfs-aside-mine"]
+    assert temporaries(killed) == [".bucketfs-aside-mine"]
     assert (killed / "sub/large").read_bytes() == (tree / "sub/large").read_bytes()
     assert not list((tmp_path / "state/bucketfs/aside").iterdir())

@@ -20,7 +20,7 @@ from bucketfs.dag import DAG_PB, TreePath, codec_of, drive, edit_tree, list_dire
 from bucketfs.dag.files.read import read_file
 from bucketfs.errors import NotADirectory
 from bucketfs.mirror import Mirror, MirrorState, Round, WatchedFolder
-from bucketfs.transfer import PLAIN, LocalFs, SystemCalls, listed_asides, real_path
+from bucketfs.transfer import PLAIN, LocalFs, SystemCalls, listed_temporaries, real_path
 from bucketfs.types import Cid, Kind, Link, NodeAttributes
 
 _times = itertools.count(1_600_000_000_000_000_000, 1_000_000_007)
@@ -82,10 +82,13 @@ class Machine:
             self.before_call(name, path)
 
         try:
-            with listed_asides(self.aside_place, self.top) as asides:
+            with listed_temporaries(self.aside_place, self.top) as temporaries:
                 remote = MortalRemote(self.remote, life)
                 folder = replace(
-                    self.watched(state, now_ns), asides=asides, preserve=self.preserve, fs=self.make_fs(WatchedCalls(before))
+                    self.watched(state, now_ns),
+                    temporaries=temporaries,
+                    preserve=self.preserve,
+                    fs=self.make_fs(WatchedCalls(before)),
                 )
                 done = await Mirror(remote, folder, self.conflict_name, hub_ahead_ns=hub_ahead_ns).round()
         finally:

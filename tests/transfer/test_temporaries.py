@@ -11,7 +11,7 @@ import pytest
 from support.machine import Machine, hub_names, settle
 from support.memory_remote import MemoryRemote
 
-from bucketfs.transfer import ONE_PATH, AsideFile, Asides, LocalFs, listed_asides, pull_folder, push_folder
+from bucketfs.transfer import ONE_PATH, AsideFile, LocalFs, Temporaries, listed_temporaries, pull_folder, push_folder
 from bucketfs.transfer.options import PullOptions
 from bucketfs.transfer.temporaries import AsideLink
 from bucketfs.types import NO_ATTRIBUTES
@@ -34,9 +34,11 @@ def killed_run(place: Path, local: Path, *below: str) -> list[Path]:
     child = os.fork()
     if child == 0:
         try:
-            with listed_asides(place, local) as asides:
+            with listed_temporaries(place, local) as temporaries:
                 for path in below:
-                    AsideFile(LocalFs(), os.path.join(os.fsencode(local), os.fsencode(path)).rstrip(b"/"), 1 << 40, asides)
+                    AsideFile(
+                        LocalFs(), os.path.join(os.fsencode(local), os.fsencode(path)).rstrip(b"/"), 1 << 40, temporaries
+                    )
                 os.kill(os.getpid(), signal.SIGKILL)
         finally:
             os._exit(1)
@@ -78,11 +80,11 @@ async def test_what_a_living_run_writes_is_neither_sent_nor_removed(tmp_path: Pa
     one = Machine(tmp_path, "one", remote)
     one.aside_place = place
     one.write("file", "x")
-    with listed_asides(place, one.top) as other:
+    with listed_temporaries(place, one.top) as other:
         aside = AsideFile(LocalFs(), os.fsencode(one.top / "large"), 1 << 40, other)
         await settle(one)
-        await push_folder(remote, one.top, asides=Asides(place))
-        await pull_folder(remote, one.top, options=PullOptions(delete=True), asides=Asides(place))
+        await push_folder(remote, one.top, temporaries=Temporaries(place))
+        await pull_folder(remote, one.top, options=PullOptions(delete=True), temporaries=Temporaries(place))
         assert set(hub_names(remote)) == {"file"}
         (standing,) = other.standing
         assert LocalFs().look(standing) is not None
@@ -97,16 +99,16 @@ def test_a_dead_run_in_a_folder_that_is_not_there_stays_listed(tmp_path: Path, p
     top.mkdir()
     (left,) = killed_run(place, top, "file")
     unplugged = top.rename(tmp_path / "unplugged")
-    asides = Asides(place)
-    assert asides.clear_dead(os.fsencode(top)) == 0
+    temporaries = Temporaries(place)
+    assert temporaries.clear_dead(os.fsencode(top)) == 0
     top.mkdir()
-    assert asides.clear_dead(os.fsencode(top)) == 0
-    assert asides.is_temporary(os.fsencode(left.name))
+    assert temporaries.clear_dead(os.fsencode(top)) == 0
+    assert temporaries.is_temporary(os.fsencode(left.name))
     top.rmdir()
     unplugged.rename(top)
-    assert asides.clear_dead(os.fsencode(tmp_path / "elsewhere")) == 0
-    assert asides.clear_dead(os.fsencode(tmp_path)) == 1
-    assert not asides.is_temporary(os.fsencode(left.name))
+    assert temporaries.clear_dead(os.fsencode(tmp_path / "elsewhere")) == 0
+    assert temporaries.clear_dead(os.fsencode(tmp_path)) == 1
+    assert not temporaries.is_temporary(os.fsencode(left.name))
     assert list(top.iterdir()) == []
 
 
@@ -114,7 +116,7 @@ def test_what_a_dead_pull_of_one_file_left_beside_it_is_removed(tmp_path: Path, 
     """What a killed pull left must not fill the user's folder."""
     (left,) = killed_run(place, tmp_path / "file", "")
     assert left.parent == tmp_path
-    with listed_asides(place, tmp_path / "file"):
+    with listed_temporaries(place, tmp_path / "file"):
         assert not left.exists()
 
 
@@ -133,10 +135,10 @@ def test_a_path_that_cannot_be_written_leaves_nothing_aside(tmp_path: Path, wron
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
     path = wrong(os.fsencode(tmp_path))
-    asides = Asides()
+    temporaries = Temporaries()
 
     def write() -> None:
-        aside = AsideFile(LocalFs(), path, 1, asides)
+        aside = AsideFile(LocalFs(), path, 1, temporaries)
         try:
             aside.complete(NO_ATTRIBUTES, 0o644)
             aside.place()
@@ -144,7 +146,7 @@ def test_a_path_that_cannot_be_written_leaves_nothing_aside(tmp_path: Path, wron
             aside.abandon()
 
     def write_link() -> None:
-        link = AsideLink(LocalFs(), path, b"target", NO_ATTRIBUTES, asides)
+        link = AsideLink(LocalFs(), path, b"target", NO_ATTRIBUTES, temporaries)
         try:
             link.place()
         finally:
@@ -154,7 +156,7 @@ def test_a_path_that_cannot_be_written_leaves_nothing_aside(tmp_path: Path, wron
         with pytest.raises(ONE_PATH) as told:
             act()
         assert len(str(told.value)) < 600
-        assert asides.standing == set()
+        assert temporaries.standing == set()
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 

@@ -18,7 +18,7 @@ from bucketfs.cli.options import Command, LocalPath, json_option
 from bucketfs.config import Config, make_private
 from bucketfs.daemon import Session
 from bucketfs.errors import IsADirectory, NotFound, Usage
-from bucketfs.transfer import Asides, Preserve, PullOptions, PushOptions, listed_asides, pull_folder, push_folder
+from bucketfs.transfer import Preserve, PullOptions, PushOptions, Temporaries, listed_temporaries, pull_folder, push_folder
 
 NAME_WANTED = "write BUCKET/PATH with the name that the file gets"
 
@@ -40,7 +40,7 @@ def preserve_options(command: Command) -> Command:
     return with_preserve
 
 
-def asides_folder(config: Config) -> Path:
+def temporaries_folder(config: Config) -> Path:
     """The folder where the user's runs list the files that they write aside."""
     return config.paths.state / "aside"
 
@@ -79,8 +79,8 @@ async def push(
             source = stack.enter_context(spooled(session.config.paths.cache))
             await spool(source)
         progress = stack.enter_context(TransferProgress("Pushing", as_json))
-        asides = Asides(asides_folder(session.config))
-        figures = await push_folder(target.remote, source, target.names, options, progress.update, asides=asides)
+        temporaries = Temporaries(temporaries_folder(session.config))
+        figures = await push_folder(target.remote, source, target.names, options, progress.update, temporaries=temporaries)
     print_outcome(figures, as_json)
 
 
@@ -107,8 +107,8 @@ async def pull(
         await target.item()  # refuses a slash at the end of a file
     top = Path(local)
     with (
-        listed_asides(make_private(asides_folder(session.config)), top) as asides,
+        listed_temporaries(make_private(temporaries_folder(session.config)), top) as temporaries,
         TransferProgress("Pulling", as_json) as progress,
     ):
-        figures = await pull_folder(target.remote, top, target.names, options, progress.update, asides=asides)
+        figures = await pull_folder(target.remote, top, target.names, options, progress.update, temporaries=temporaries)
     print_outcome(figures, as_json)

@@ -18,7 +18,7 @@ import trio
 
 from bucketfs.cli.buck.group import ACTING, buck
 from bucketfs.cli.buck.target import find_target
-from bucketfs.cli.buck.transfer import asides_folder, preserve_options
+from bucketfs.cli.buck.transfer import preserve_options, temporaries_folder
 from bucketfs.cli.buck.watch_output import WatchOutput
 from bucketfs.cli.options import LocalPath, json_option, settings
 from bucketfs.client import BucketInfo
@@ -30,7 +30,7 @@ from bucketfs.keys import thread_from_text, thread_text
 from bucketfs.mirror import Mirror, MirrorPace, MirrorRunner, MirrorState, WatchedFolder, forget_state
 from bucketfs.mount import Mounted, mounts
 from bucketfs.remote import NativeRemote, Watcher
-from bucketfs.transfer import Asides, Preserve, listed_asides, real_path
+from bucketfs.transfer import Preserve, Temporaries, listed_temporaries, real_path
 from bucketfs.types import BucketKey, ThreadId
 from bucketfs.vfs import conflict_name
 
@@ -67,12 +67,12 @@ def watch(
     folder = checked_folder(local, config.paths)
     with (
         _locked_state(folder, config.paths) as state_folder,
-        listed_asides(make_private(asides_folder(config)), folder) as asides,
+        listed_temporaries(make_private(temporaries_folder(config)), folder) as temporaries,
     ):
         states = _States(config, state_folder, name, anew)
         output = WatchOutput(folder, bucket, as_json)
         pace = MirrorPace(quiet_s=quiet_s)
-        trio.run(_Watch(config, folder, name, states, asides, preserve, pace, output).run, once)
+        trio.run(_Watch(config, folder, name, states, temporaries, preserve, pace, output).run, once)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class _Watch:
     folder: Path
     bucket: str
     states: _States
-    asides: Asides
+    temporaries: Temporaries
     preserve: Preserve
     pace: MirrorPace
     output: WatchOutput
@@ -104,7 +104,7 @@ class _Watch:
         key = await self._bucket_key(session, state)
         mirror = Mirror(
             NativeRemote(session.blocks, session.buckets, session.thread, key),
-            WatchedFolder(real_path(self.folder), state, self.asides, self.preserve),
+            WatchedFolder(real_path(self.folder), state, self.temporaries, self.preserve),
             _conflict_name,
             progress=self.output.progress,
             hub_ahead_ns=lambda: _hub_ahead_ns(session),
