@@ -1,12 +1,12 @@
-"""Files that the Hub took the place of while somebody may still write to them.
+"""Files whose name the Hub's side replaced or removed while they are open for writing here.
 
-Who holds a file open goes on reading what it opened, whatever another client does to its name, and what is written then is kept
-as any other edit is. So a rebase does not forget where such a file stood: it is *evicted*. The first write brings it home, to
-its own name when that is free (the edit survives), else beside what stands there now, under a conflict name. One that is closed
-without a write leaves nothing.
+A program goes on reading the file that it has open, whatever another client does to the name, and what it writes is kept like any
+other edit. So a rebase remembers where such a file stood: it is *evicted*. The first write brings it home, to its own name when
+that is free (the edit survives), else beside what stands there now, under a conflict name. A file that is closed without a write
+leaves nothing.
 
-A directory is evicted when such a file is somewhere below it. It does not come back itself, for what else was in it is gone at
-the Hub: a new one is made for the file.
+A directory is evicted when such a file is somewhere below it. It does not come back itself, because what else was in it is gone
+at the Hub: a new one is made for the file.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class TreeReader:
 
         Raises what the attempt raises, what `fetch` raises, and the cause of what cannot be read.
         """
-        failed: set[Read] = set()
+        fetched: set[Read] = set()
         try:
             for _ in range(ATTEMPTS_MAX):
                 unreadable: Unreadable | None = None
@@ -126,21 +126,22 @@ class TreeReader:
                     unreadable = error
                 if unreadable is not None:
                     raise unreadable.cause
-                failed |= await self.fetch(lacking)
+                fetched.update(lacking)
+                await self.fetch(lacking)
         finally:
-            # A later attempt asks the source again: a block that was lost may have come back.
-            for read in failed:
+            # A later attempt asks the source again: a block that was lost may have come back. This must hold also when the fetch
+            # was cancelled or failed half-way.
+            for read in fetched:
                 self._failed.pop(read, None)
         raise Unavailable("the tree changes faster than it can be read")
 
-    async def fetch(self, reads: Sequence[Read]) -> set[Read]:
-        """Run computations, so that `read` has their results; those that failed. Raises Unavailable, TimedOut."""
+    async def fetch(self, reads: Sequence[Read]) -> None:
+        """Run computations, so that `read` has their results or failures. Raises Unavailable, TimedOut."""
         lacking = [read for read in reads if read not in self._memory]
         await self._run([read for read in lacking if read[0] in self.ONE_BLOCK])
         others = [read for read in lacking if read[0] not in self.ONE_BLOCK]
         for start in range(0, len(others), AT_ONCE):
             await self._run(others[start : start + AT_ONCE])
-        return {read for read in lacking if read in self._failed}
 
     async def _run(self, reads: Sequence[Read]) -> None:
         """Run computations side by side. What all of them ask for at one time is one request; a block that cannot be had stops

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import pytest
@@ -10,10 +10,10 @@ import trio.testing
 from support.dict_source import DictSource
 
 from bucketfs.dag import cid_of, drive, edit_directory, list_directory
-from bucketfs.errors import NotADirectory, NotFound
-from bucketfs.types import Cid, Link
+from bucketfs.errors import NotADirectory, NotFound, Unavailable
+from bucketfs.types import Cid, Kind, Link
 from bucketfs.vfs.tree.base_tree import DAMAGED_S, BaseTree
-from bucketfs.vfs.tree.tree_reader import TreeReader, Unreadable, Wanted, together
+from bucketfs.vfs.tree.tree_reader import TreeReader, Unreadable, Wanted, root_info, together
 
 FOLDERS = 40
 
@@ -127,6 +127,27 @@ async def test_a_failure_is_asked_for_again_by_the_next_attempt() -> None:
         await reader.load(lambda: names(reader, cid))
     source.blocks.update(blocks)
     assert await reader.load(lambda: names(reader, cid)) == [b"0"]
+
+
+async def test_a_fetch_that_broke_off_leaves_no_failure_behind() -> None:
+    """A folder that failed just when the Hub went away is read again when the Hub is back."""
+    blocks, (lost, other, *_) = folders()
+
+    class Leaving(DictSource):
+        """Lacks one block, and is away when it is asked for another."""
+
+        async def get_many(self, cids: Sequence[Cid]) -> dict[Cid, bytes]:
+            if other in cids and lost not in self.blocks:
+                raise Unavailable("the Hub is away")
+            return await super().get_many(cids)
+
+    source = Leaving({})
+    reader = TreeReader(source)
+    looks: list[Callable[[], object]] = [lambda: reader.read(root_info, lost).kind, lambda: names(reader, other)]
+    with pytest.raises(Unavailable):
+        await reader.load(lambda: together(lambda look: look(), looks))
+    source.blocks.update(blocks)
+    assert await reader.load(lambda: reader.read(root_info, lost).kind) is Kind.DIRECTORY
 
 
 def test_wanted_names_each_read_once() -> None:
