@@ -129,7 +129,7 @@ LONG_FILES_IN = words("daemon")
 SUB_ROOMS_OPEN_IN = words("daemon")
 REPEATED_CLASSES = words("")
 LEFT_NAMES = words("Known Waiting Watched Where")
-CIRCLES_IN = words("cli config dag daemon")
+CIRCLES_IN = words("daemon")
 
 
 @dataclass(frozen=True)
@@ -369,12 +369,13 @@ def edges(modules: list[Module]) -> dict[str, dict[str, ast.stmt]]:
     found: dict[str, dict[str, ast.stmt]] = {}
     for module in modules:
         targets: dict[str, ast.stmt] = {}
-        found[module.name] = targets
         for node, dotted, taken in module.imports():
             behind = dotted.removeprefix("bucketfs").removeprefix(".")
-            for target in (*(f"{behind}.{name}".lstrip(".") for name in taken), behind):
+            below = [f"{behind}.{name}".lstrip(".") for name in taken]
+            for target in (name if name in names else behind for name in below or [behind]):
                 if target in names and names[target] != module.name:
                     targets.setdefault(names[target], node)
+        found[module.name] = targets
     return found
 
 
@@ -391,29 +392,26 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     return [sorted(group) for group in groups if len(group) > 1]
 
 
+def sub_room(name: str) -> str:
+    """The sub-room that a module is in; for a module in none, itself."""
+    return name.rpartition("/")[0] if name.count("/") > 1 else name
+
+
 def circle_offences(modules: list[Module]) -> list[Offence]:
-    """No import circle among modules, nor among folders of modules."""
+    """No import circle among modules, nor among sub-rooms and the modules beside them."""
     imports = edges(modules)
-    graph = {name: set(targets) for name, targets in imports.items()}
-    folders: dict[str, set[str]] = {}
-    for name, targets in graph.items():
-        folder = name.rpartition("/")[0]
-        folders.setdefault(folder, set()).update({target.rpartition("/")[0] for target in targets} - {folder, ""})
     by_name = {module.name: module for module in modules}
+    rooms: dict[str, set[str]] = {}
+    for name, targets in imports.items():
+        rooms.setdefault(sub_room(name), set()).update({sub_room(target) for target in targets} - {sub_room(name)})
     found = []
-    for group in circles(graph):
+    for group in [*circles({name: set(targets) for name, targets in imports.items()}), *circles(rooms)]:
         found += [
-            by_name[name].offence(node, f"imports {target}, which leads back to it")
-            for name in group
-            for target, node in imports[name].items()
-            if target in group
-        ]
-    for group in circles(folders):
-        found += [
-            by_name[name].offence(node, f"imports {target}; folders that lead to each other: {', '.join(group)}")
+            by_name[name].offence(node, f"imports {target}; in a circle: {', '.join(group)}")
             for name, targets in imports.items()
             for target, node in targets.items()
-            if len({name.rpartition("/")[0], target.rpartition("/")[0]} & set(group)) == 2
+            if {name, target} <= set(group)
+            or ({sub_room(name), sub_room(target)} <= set(group) and sub_room(name) != sub_room(target))
         ]
     return found
 
