@@ -1,6 +1,6 @@
 """How computations over blocks ask for them: helpers for ``Steps`` generators.
 
-Every algorithm of the room asks through ``fetch``, so that three promises are kept in one place: identity CIDs are never
+Every algorithm of `dag` asks through ``fetch``, so that three promises are kept in one place: identity CIDs are never
 asked for, one request names no CID twice, and none is longer than BATCH_MAX.
 """
 
