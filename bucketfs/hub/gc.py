@@ -163,7 +163,7 @@ class GarbageCollector:
                     unneeded = [name for name in names if name not in self._kept and name not in held]
                     condemned = blockindex.condemn_older(connection, unneeded, stored_before_ns)
                     break
-            # Walking may take long, so not while nobody else can write.
+            # Walking may take long; other writers must not be locked out meanwhile.
             self.mark(roots)
         if condemned:
             self._delete(condemned)

@@ -24,7 +24,7 @@ from bucketfs.hub.config import HubConfig
 from bucketfs.hub.context import BucketEvents, Confirmations, Hub
 from bucketfs.hub.db import HubDatabase, sqlite_url
 from bucketfs.hub.gateway import Gateway
-from bucketfs.hub.rpc import Authenticator, Gate, Service, bind, in_pool
+from bucketfs.hub.rpc import Authenticator, Dispatcher, Service, bind, in_pool
 from bucketfs.hub.services import SERVICES
 from bucketfs.hub.store import NODES_RESERVE_BYTES, SCRATCH_BYTES, BlockStore, UploadQuota, give_up_reserve, take_reserve
 from bucketfs.hub.trees import bucket_size
@@ -57,7 +57,7 @@ class HubServer:
         self._server: Any = None
         self.gateway: Gateway
         self._health = health.HealthServicer()
-        self._gate: Gate | None = None
+        self._gate: Dispatcher | None = None
         self._beside = [ThreadPoolExecutor(STANDARD_THREADS, thread_name_prefix="hub-beside") for _ in range(2)]
         self._stopped = threading.Event()
         self._left = 0
@@ -83,7 +83,7 @@ class HubServer:
         insecure = 0 if self.config.refuse_insecure_keys else self.hub.database.insecure_keys()
         if insecure:
             log.warning(
-                "%d keys of this hub need no signature, so whoever sees one can use it; --refuse-insecure-keys refuses them",
+                "%d keys of this hub need no signature, so anyone who sees one can use it; --refuse-insecure-keys refuses them",
                 insecure,
             )
         return self.address
@@ -126,7 +126,7 @@ class HubServer:
 
     def _make_server(self) -> Any:
         authenticator = Authenticator(self.hub.database, self.hub.host_key, self.config.refuse_insecure_keys)
-        gate = self._gate = Gate(authenticator, log, self.config, self._now_ns)
+        gate = self._gate = Dispatcher(authenticator, log, self.config, self._now_ns)
         server = grpc.server(
             gate.singles,
             options=[

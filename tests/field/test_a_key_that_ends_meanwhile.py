@@ -19,7 +19,7 @@ from support.waiting import eventually
 
 from bucketfs.dag import cid_of
 from bucketfs.hub import HubConfig, HubServer
-from bucketfs.hub.rpc import admission as seats
+from bucketfs.hub.rpc import admission
 from bucketfs.hub.rpc import dispatch as rpc
 from bucketfs.wire import hub_pb2
 
@@ -86,7 +86,7 @@ def test_a_put_ends_with_its_key(hub: HubServer, bare: Caller) -> None:
 
 
 def test_a_put_that_says_nothing_ends_too(hub: HubServer, bare: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seats, "ASK_EVERY_S", 0.1)
+    monkeypatch.setattr(admission, "ASK_EVERY_S", 0.1)
     ann = sign_up(bare, "ann")
     key = make_key(ann)
     held, other = (Sending(bare.using(**one.headers()), BLOCKS, "Put") for one in (key, make_key(ann)))
@@ -119,7 +119,7 @@ def test_a_push_and_a_pull_end_with_their_key(hub: HubServer, bare: Caller) -> N
     sending(pb.PushPathRequest(chunk=b"be"))
     gate = hub._gate
     assert gate is not None
-    eventually(lambda: len(gate._streams.seats._visits) == 2, "both are let in")
+    eventually(lambda: len(gate._streams.places._open) == 2, "both are let in")
     invalidate(ann, key)
     sending(pb.PushPathRequest(chunk=b"fore"))
     assert sending.refused() == INVALID

@@ -19,9 +19,9 @@ from support.waiting import eventually
 
 from bucketfs.hub import HubConfig, HubServer
 from bucketfs.hub.db import AccountKind
-from bucketfs.hub.rpc import admission as seats
+from bucketfs.hub.rpc import admission
 from bucketfs.hub.rpc import dispatch as rpc
-from bucketfs.hub.rpc.admission import Admission, Visit
+from bucketfs.hub.rpc.admission import Admission, OpenCall
 from bucketfs.hub.rpc.call import NOBODY, Call
 from bucketfs.hub.rpc.fair_queue import FairQueue
 from bucketfs.hub.rpc.status import Status
@@ -73,7 +73,7 @@ class Silent:
 def taken(hub: HubServer, kind: str) -> int:
     gate = hub._gate
     assert gate is not None
-    return len(getattr(gate, kind).seats._visits)
+    return len(getattr(gate, kind).places._open)
 
 
 def works(caller: Caller) -> bool:
@@ -200,7 +200,7 @@ def _headers_only(caller: Caller, service: str, method: str) -> Any:
 
 
 def test_a_single_message_that_does_not_come(small: HubServer, bare: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seats, "MESSAGE_S", 0.1)
+    monkeypatch.setattr(admission, "MESSAGE_S", 0.1)
     alice = sign_up(bare, "alice")
     calls = [_headers_only(alice, USERS, "ListThreads") for _ in range(4)]
     for call in calls:
@@ -213,7 +213,7 @@ def test_a_single_message_that_does_not_come(small: HubServer, bare: Caller, mon
 def test_who_stands_still_goes_where_places_are_scarce(
     small: HubServer, bare: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seats, "IDLE_S", 0.1)
+    monkeypatch.setattr(admission, "IDLE_S", 0.1)
     alice, bob, carol = (sign_up(bare, name) for name in ("alice", "bob", "carol"))
     with Silent(small) as silent:
         first = [silent.open(alice, BLOCKS, "Put") for _ in range(4)]
@@ -295,13 +295,13 @@ def test_slow_calls_of_one_account_leave_turns_for_others(
 
 
 def test_turns_go_to_who_has_the_least() -> None:
-    turns = FairQueue(8)
+    places = FairQueue(8)
     got: list[str] = []
     over = threading.Semaphore(0)
 
     def wants(name: str, count: int) -> list[threading.Thread]:
         def take() -> None:
-            with turns.taken(Call(account=name)):
+            with places.taken(Call(account=name)):
                 got.append(name)
                 over.acquire()
 
@@ -322,7 +322,7 @@ def test_turns_go_to_who_has_the_least() -> None:
     for thread in waiting:
         thread.join(30)
     assert sorted(got) == sorted(["a"] * 8 + ["b"] * 8 + ["c"] * 8 + [""] * 2)
-    assert (turns._free, turns._waiting, +turns._by_account, +turns._by_payer) == (8, {}, {}, {})
+    assert (places._free, places._waiting, +places._by_account, +places._by_payer) == (8, {}, {}, {})
 
 
 def test_many_single_calls_at_once_all_succeed(start_hub: Callable[..., HubServer], dial: Callable[[str], Caller]) -> None:
@@ -343,36 +343,36 @@ def test_the_numbers_of_the_page() -> None:
     """docs/protocol.md tells how much room there is."""
     page = " ".join((Path(__file__).parents[2] / "docs/protocol.md").read_text().split())
     config = HubConfig(data=Path())
-    assert f"({config.singles_max}; {seats.MESSAGE_S:.0f} s each)" in page
+    assert f"({config.singles_max}; {admission.MESSAGE_S:.0f} s each)" in page
     assert f"streams of blocks and files ({config.streams_max})" in page
     assert f"listeners, challenges and confirmations ({config.waiters_max:,})" in page
     assert f"Of single calls {config.workers} are at work" in page and f"({config.workers // 2} at most)" in page
     assert f"Messages have at most {config.message_bytes_max >> 20} MiB" in page
-    assert seats.IDLE_S == 60 and "stood still for a minute are ended" in page
-    assert "begins with `too many calls at once`" in page and seats.TOO_MANY == "too many calls at once"
+    assert admission.IDLE_S == 60 and "stood still for a minute are ended" in page
+    assert "begins with `too many calls at once`" in page and admission.TOO_MANY == "too many calls at once"
 
 
 def test_seats_are_given_back() -> None:
     places = Admission(4)
     call = Call(account="a", account_kind=AccountKind.DEVELOPER)
 
-    def visit() -> Visit:
-        return Visit(lambda: None, single=False)
+    def open_call() -> OpenCall:
+        return OpenCall(lambda: None, single=False)
 
     def sit(_number: int) -> str:
         try:
-            with places.taken(call, visit()):
+            with places.taken(call, open_call()):
                 return "sat"
         except Status as status:
             return status.text
 
     with ThreadPoolExecutor(8) as pool:
         assert "sat" in set(pool.map(sit, range(500)))
-    with places.taken(call, visit()), places.taken(call, visit()), places.taken(NOBODY, visit()):
+    with places.taken(call, open_call()), places.taken(call, open_call()), places.taken(NOBODY, open_call()):
         for other in (call, NOBODY):
-            with pytest.raises(Status, match=TOO_MANY), places.taken(other, visit()):
+            with pytest.raises(Status, match=TOO_MANY), places.taken(other, open_call()):
                 pass
-        full, others = places.taken(Call(account="b"), visit()), places.taken(Call(account="c"), visit())
+        full, others = places.taken(Call(account="b"), open_call()), places.taken(Call(account="c"), open_call())
         with full, pytest.raises(Status, match="all 4 places"), others:
             pass
-    assert (places._visits, +places._by_account, +places._by_payer) == (set(), {}, {})
+    assert (places._open, +places._by_account, +places._by_payer) == (set(), {}, {})

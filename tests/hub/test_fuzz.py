@@ -327,7 +327,8 @@ def test_nonsense_queries() -> None:
 
 def test_nonsense(fuzz: Fuzz) -> None:
     fuzz.run(SHORT_S)
-    assert fuzz.calls > 200
+    while fuzz.calls <= 200:  # a busy machine makes fewer calls in that time
+        fuzz.run(1.0)
     assert fuzz.went_well > 10, "all of it was refused at the door"
 
 

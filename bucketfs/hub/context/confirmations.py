@@ -56,7 +56,7 @@ class Confirmations:
         """Announces a link for a ``kind`` (sign-up or sign-in) of ``name`` and blocks until it was followed; returns at once
         when the hub confirms by itself.
 
-        Raises Status UNAUTHENTICATED when nobody followed it in time, RESOURCE_EXHAUSTED when too many others came after it,
+        Raises Status UNAUTHENTICATED when the link was not followed in time, RESOURCE_EXHAUSTED when too many others came after it,
         CANCELLED when the caller went away, UNAVAILABLE when the hub stops.
         """
         if self._config.auto_confirm:
@@ -92,7 +92,7 @@ class Confirmations:
         return len(found)
 
     def announce(self, line: str) -> None:
-        """Shows a line with a link to whoever runs this hub."""
+        """Show a line with a link to the operator of this Hub."""
         if self._config.announce is not None:
             self._config.announce(line)
         else:

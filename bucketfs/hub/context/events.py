@@ -1,7 +1,7 @@
 """News about buckets inside one Hub process: services publish, ``Listen`` subscribes.
 
-A subscription is told *that* an instance changed, not how: whoever listens reads the current state when it gets to it. So
-repeated saves of one bucket that nobody has picked up yet melt into one, and a slow listener never misses the last root of a
+A subscription is told *that* an instance changed, not how: a listener reads the current state when it gets to it. So
+repeated saves of one bucket that are still pending become one, and a slow listener never misses the last root of a
 bucket. What is pending is bounded; past the bound the oldest news goes first, as the protocol allows.
 """
 
@@ -115,7 +115,7 @@ class BucketEvents:
         return subscription
 
     def look_again(self) -> None:
-        """Somebody's rights ended: every listener asks whether it was theirs."""
+        """Rights of some user ended: every listener checks whether they were its own."""
         with self._lock:
             everyone = [one for group in self._subscriptions.values() for one in group]
         for subscription in everyone:

@@ -1,8 +1,8 @@
 """A hub's metadata in SQL: the door to the tables, one short transaction per method.
 
 ``HubDatabase`` may be used from any thread, and any number of processes may share one database. Methods block for the disk.
-They raise the errors named at each; a database that fails raises SQLAlchemy's own, which nobody handles: the call ends with
-INTERNAL. Buckets and threads live here, accounts in people.py; every method is reached through ``HubDatabase``.
+They raise the errors named at each; a database that fails raises SQLAlchemy's own, which no service handles: the call ends with
+INTERNAL. Buckets and threads live here, accounts in accounts.py; every method is reached through ``HubDatabase``.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class BucketTable:
     def _remember(self, row: BucketRow) -> None:
         with self._cache_lock:
             known, _ = self._cache.get(row.key, (-1, {}))
-            # Somebody may have read an older one just before it was saved anew.
+            # Another thread may have read an older one just before it was saved anew.
             if row.revision >= known:
                 self._cache.pop(row.key, None)
                 if len(row.entries) < _PATHS_CACHED_MAX:

@@ -49,7 +49,7 @@ class BucketRow:
     """Counts saves. A save must be based on the stored revision, so that a change of roles between reading and saving is
     noticed too. Carry it along (``dataclasses.replace`` does)."""
     size_bytes: int = 0
-    """Cumulative size of the tree at ``root``: what counts against the limits. Whoever sets ``root`` sets it."""
+    """Cumulative size of the tree at ``root``: what counts against the limits. Code that sets ``root`` sets it too."""
 
     @property
     def private(self) -> bool:
@@ -140,7 +140,7 @@ class ThreadRow:
     created_at_ns: int
     realm: str = ""
     """Who owned the user group key that the thread was made with; ``""`` for one that an account made for itself. The users
-    of one app are those of all keys of its owner, and nobody else's."""
+    of one app are those of all keys of its owner, and no others."""
 
     @property
     def payer(self) -> str:

@@ -201,7 +201,7 @@ def open_engine(url: str | sa.URL) -> sa.Engine:
 
 
 def _check_transport(url: sa.URL) -> None:
-    """PostgreSQL's clients go on in clear text with a server, or with whoever answers for it, that offers no encryption, unless the
+    """PostgreSQL's clients go on in clear text with a server (or an impostor) that offers no encryption, unless the
     mode says otherwise. A host may be named in the query, too, and there may be several."""
     if url.get_backend_name() != "postgresql":
         return

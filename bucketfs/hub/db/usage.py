@@ -102,7 +102,7 @@ def _usage(connection: sa.Connection, account: str) -> AccountUsage | None:
 
 def _count_anew(connection: sa.Connection) -> None:
     threads, buckets, usage = tables.threads.c, tables.buckets.c, tables.usage.c
-    # Whoever charges waits for this lock and adds to the new count; who charged before has committed, and is counted.
+    # A later charge waits for this lock and adds to the new count; an earlier one has committed and is counted.
     known = set(connection.execute(sa.select(usage.account).with_for_update()).scalars())
     payer = sa.case((threads.realm != "", threads.realm), else_=threads.owner)
     size = sa.case((buckets.size_bytes > 0, buckets.size_bytes), else_=0)

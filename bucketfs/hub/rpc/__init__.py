@@ -14,7 +14,7 @@ from bucketfs.hub.rpc.authentication import (
     Authenticator,
 )
 from bucketfs.hub.rpc.call import Call, Context
-from bucketfs.hub.rpc.dispatch import Gate, in_pool
+from bucketfs.hub.rpc.dispatch import Dispatcher, in_pool
 from bucketfs.hub.rpc.listen import bind
 from bucketfs.hub.rpc.service import Service
 from bucketfs.hub.rpc.status import NON_FAST_FORWARD, Code, Status
@@ -32,7 +32,7 @@ __all__ = [
     "Call",
     "Code",
     "Context",
-    "Gate",
+    "Dispatcher",
     "Service",
     "Status",
     "bind",

@@ -1,10 +1,9 @@
 """How many calls may wait for their clients at once: in all, for one account, and for the users of one key owner.
 
-A call that waits for its client holds a thread. Whoever opens many and lets them wait would have all threads, so no account gets
-more than half of them, the users of one owner's keys no more than three quarters, and those who are nobody yet a quarter: one
-for sign-ups, another for sign-ins, and a quarter of each for one address.
-Where it gets full all the same, those who have waited longest without any progress are sent away (``Patience``): in a hub with
-room to spare nobody is, for a reader may stop for as long as its user reads.
+A call that waits for its client holds a thread. A client that opens many and lets them wait would hold all threads, so no account
+gets more than half of them, the users of one owner's keys no more than three quarters, and callers without an account a quarter:
+one for sign-ups, another for sign-ins, and a quarter of each for one address. When nearly all places are taken, the calls that have
+waited longest without progress are ended (``IdleReaper``). Otherwise none is: a reader may pause for as long as its user reads.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from bucketfs.hub.rpc.call import Call
 from bucketfs.hub.rpc.status import Code, Status
 
 TOO_MANY = "too many calls at once"
-"""How a refusal for want of seats begins: clients look for it and try again later."""
+"""How a refusal for want of places begins: clients look for it and try again later."""
 MESSAGE_S = 15.0
 """How long the one message of a single call may take. Clients send it together with the headers."""
 IDLE_S = 60.0
-"""How long a stream may stand still where seats are scarce."""
+"""How long a stream may stand still where places are scarce."""
 ASK_EVERY_S = 10.0
-"""How long a stream that stands still goes without a look at whether its key still counts."""
+"""How long a stream that stands still goes without a check that its key is still valid."""
 LOOK_EVERY_S = 1.0
 
 
-class Visit:
-    """One call in its seat. ``waiting_since_s`` is set while it waits for the client."""
+class OpenCall:
+    """One call that holds a place. ``waiting_since_s`` is set while it waits for the client."""
 
     def __init__(self, cancel: Callable[[], None], *, single: bool, admitted: Callable[[], bool] = lambda: True) -> None:
         """``admitted`` says whether the call would still be let in."""
@@ -63,23 +62,23 @@ class Visit:
 
 
 class Admission:
-    """The seats of one kind of call. Thread-safe."""
+    """The places of one kind of call. Thread-safe."""
 
-    def __init__(self, seats: int) -> None:
-        self.seats = seats
+    def __init__(self, places: int) -> None:
+        self.places = places
         self._lock = threading.Lock()
-        self._visits: set[Visit] = set()
+        self._open: set[OpenCall] = set()
         self._by_account: Counter[str] = Counter()
         self._by_payer: Counter[str] = Counter()
         self._by_peer: Counter[tuple[str, str]] = Counter()
 
     @contextmanager
-    def taken(self, call: Call, visit: Visit) -> Iterator[None]:
-        """Holds a seat. Raises Status RESOURCE_EXHAUSTED when there is none for this caller."""
+    def taken(self, call: Call, open_call: OpenCall) -> Iterator[None]:
+        """Hold a place. Raises Status RESOURCE_EXHAUSTED when there is none for this caller."""
         account, peer = call.holder or call.crowd, (call.crowd, call.peer)
         with self._lock:
             self._check(call, account, peer)
-            self._visits.add(visit)
+            self._open.add(open_call)
             self._by_account[account] += 1
             self._by_payer[call.payer] += 1
             if call.crowd:
@@ -88,43 +87,49 @@ class Admission:
             yield
         finally:
             with self._lock:
-                self._visits.discard(visit)
+                self._open.discard(open_call)
                 self._by_account -= Counter((account,))
                 self._by_payer -= Counter((call.payer,))
                 self._by_peer -= Counter((peer,))
 
-    def idle(self, now_s: float) -> list[Visit]:
+    def idle(self, now_s: float) -> list[OpenCall]:
         """Those that have to go, now."""
-        visits = self.visits()
-        late = [visit for visit in visits if visit.single and visit.waited_s(now_s) > MESSAGE_S]
-        scarce = len(visits) > self.seats * 3 // 4
-        return late + [visit for visit in visits if scarce and not visit.single and visit.waited_s(now_s) > IDLE_S]
+        open_calls = self.open_calls()
+        late = [open_call for open_call in open_calls if open_call.single and open_call.waited_s(now_s) > MESSAGE_S]
+        scarce = len(open_calls) > self.places * 3 // 4
+        return late + [
+            open_call for open_call in open_calls if scarce and not open_call.single and open_call.waited_s(now_s) > IDLE_S
+        ]
 
-    def visits(self) -> list[Visit]:
-        """Those that have a seat now."""
+    def open_calls(self) -> list[OpenCall]:
+        """The calls that hold a place now."""
         with self._lock:
-            return list(self._visits)
+            return list(self._open)
 
     def _check(self, call: Call, account: str, peer: tuple[str, str]) -> None:
-        if len(self._visits) >= self.seats:
-            raise Status(Code.RESOURCE_EXHAUSTED, f"{TOO_MANY}: all {self.seats} places of this hub are taken")
-        most = max(2, self.seats // 16)
+        if len(self._open) >= self.places:
+            raise Status(Code.RESOURCE_EXHAUSTED, f"{TOO_MANY}: all {self.places} places of this hub are taken")
+        most = max(2, self.places // 16)
         if self._by_peer[peer] >= most:
-            raise Status(Code.RESOURCE_EXHAUSTED, f"{TOO_MANY}: one address may have {most} of this hub's {self.seats} open")
-        most = max(1, self.seats // (2 if call.holder else 4))
+            raise Status(
+                Code.RESOURCE_EXHAUSTED, f"{TOO_MANY}: one address may have {most} of this hub's {self.places} open"
+            )
+        most = max(1, self.places // (2 if call.holder else 4))
         if self._by_account[account] >= most:
-            raise Status(Code.RESOURCE_EXHAUSTED, f"{TOO_MANY}: one account may have {most} of this hub's {self.seats} open")
-        most = max(1, self.seats * 3 // 4)
+            raise Status(
+                Code.RESOURCE_EXHAUSTED, f"{TOO_MANY}: one account may have {most} of this hub's {self.places} open"
+            )
+        most = max(1, self.places * 3 // 4)
         if self._by_payer[call.payer] >= most:
-            text = f"{TOO_MANY}: the users of one key owner may have {most} of this hub's {self.seats} open"
+            text = f"{TOO_MANY}: the users of one key owner may have {most} of this hub's {self.places} open"
             raise Status(Code.RESOURCE_EXHAUSTED, text)
 
 
-class Patience:
+class IdleReaper:
     """A thread that sends away who waits too long, or with a key that counts no more. ``start`` and ``stop`` once each."""
 
-    def __init__(self, *seats: Admission) -> None:
-        self._seats = seats
+    def __init__(self, *places: Admission) -> None:
+        self._pools = places
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hub-patience", daemon=True)
 
@@ -139,9 +144,9 @@ class Patience:
     def _run(self) -> None:
         while not self._over.wait(LOOK_EVERY_S):
             now_s = time.monotonic()
-            for seats in self._seats:
-                for visit in seats.idle(now_s):
-                    visit.cancel()
-                for visit in seats.visits():
-                    if visit.ended(now_s):
-                        visit.cancel()
+            for places in self._pools:
+                for open_call in places.idle(now_s):
+                    open_call.cancel()
+                for open_call in places.open_calls():
+                    if open_call.ended(now_s):
+                        open_call.cancel()

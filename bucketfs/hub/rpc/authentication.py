@@ -148,7 +148,7 @@ class Authenticator:
         """For streams, and for unary calls whose request names a thread that may be a stranger's: one's own threads are
         reached only with a key of the owner under whose key they were made.
 
-        The original leaves these calls out, so that whoever holds a user's token reaches that user's data in every app.
+        The original leaves these calls out, so that the holder of a user's token reaches that user's data in every app.
         Raises Status PERMISSION_DENIED.
         """
         if call.key_type is not KeyType.USER or (service, method) in TOKEN_MAKERS:
@@ -235,7 +235,7 @@ class Authenticator:
 
     def _check_beside(self, token: str, account: str) -> None:
         """A token says who calls only beside a user group key. Beside a session or an account key the account acts; but
-        a caller who holds a token that is not of this account's users is told so, not answered as somebody else.
+        a caller who holds a token that is not of this account's users is told so, not answered as another user.
         """
         try:
             token_subject(self.host_key, token, account)
@@ -293,7 +293,7 @@ TIME_TRAILER = "bucketfs-time"
 that its clock goes wrong before its signatures do; of the refusals, beside those for a date that has passed."""
 WARNING_TRAILER = "bucketfs-warning"
 """Trailing metadata of an answer that went well: something that the caller should be told. For people."""
-INSECURE_KEY = "this key needs no signature: whoever sees it can use it"
+INSECURE_KEY = "this key needs no signature: anyone who sees it can use it"
 
 
 def clock_text(now_ns: int) -> str:

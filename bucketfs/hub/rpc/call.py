@@ -21,7 +21,7 @@ class Call:
     """Who calls. Secrets (session, tokens) stay out of the repr."""
 
     account: str = ""
-    """Public key text of the acting account, ``""`` for nobody."""
+    """Public key text of the acting account, ``""`` for an anonymous caller."""
     account_kind: AccountKind = AccountKind.NOBODY
     user: str | None = None
     """Public key text of the developer behind the call, also while acting as an org by session; ``None`` with an org's
@@ -43,8 +43,8 @@ class Call:
     peer: str = ""
     """For such a call: from where it comes."""
     writer: str | None = None
-    """Who reads and writes buckets: the acting account, or beside a user group key the subject of the token. ``None`` is nobody
-    in particular."""
+    """Who reads and writes buckets: the acting account, or beside a user group key the subject of the token. ``None`` for an
+    anonymous caller."""
 
     @property
     def payer(self) -> str:
@@ -53,7 +53,7 @@ class Call:
 
     @property
     def holder(self) -> str:
-        """Who holds the places that a call takes: a user is one only together with the owner of the key. ``""`` for nobody."""
+        """Who holds the places that a call takes: a user together with the owner of the key. ``""`` for an anonymous caller."""
         return f"{self.realm} {self.account}".strip()
 
 

@@ -2,11 +2,11 @@
 
 ``handlers`` turns a ``Service`` into the method table that grpc wants, with shapes taken from the protobuf descriptors. To grpc
 every method takes a stream: of one that takes a single message, grpc would wait for that message in a thread before anybody has
-asked who calls. So who is let in is known first, and then waited for no longer than a seat (seats.py) is good for.
+asked who calls. So who is let in is known first, and then waited for no longer than its place (admission.py) lasts.
 
 Threads: single calls, streams and those that wait for something to happen have pools of their own, so that none of them can keep
 another kind out. Pools make threads as they are needed. Of single calls, no more than ``workers`` are at work at a time, and
-turns.py says whose; the others keep their seats meanwhile, so that no account has all threads.
+fair_queue.py says whose; the others keep their places meanwhile, so that no account has all threads.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from bucketfs.hub.config import HubConfig
-from bucketfs.hub.rpc.admission import Admission, Patience, Visit
+from bucketfs.hub.rpc.admission import Admission, IdleReaper, OpenCall
 from bucketfs.hub.rpc.authentication import THREADS, TIME_TRAILER, Authenticator, clock_text, headers_of
 from bucketfs.hub.rpc.call import Call, Context
 from bucketfs.hub.rpc.fair_queue import FairQueue
@@ -46,7 +46,7 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 ADMITTED_EVERY_S = 1.0
 """How long the messages of a stream go on without a look at whether its key still counts."""
 SPARE_THREADS = 16
-"""Threads beyond the seats: they answer those for whom there is none."""
+"""Threads beyond the places: they answer the calls for which there is none."""
 
 
 class GrpcContext(Context):
@@ -97,15 +97,15 @@ class GrpcContext(Context):
 
 
 class _Pool(ThreadPoolExecutor):
-    """Threads for one kind of call, and the seats of those who let them wait."""
+    """Threads for one kind of call, and the places of calls that wait for their clients."""
 
-    def __init__(self, seats: int, name: str, beside: int = 0) -> None:
-        """``beside`` is for how many calls that have given back their seat there are threads."""
-        super().__init__(seats + beside + SPARE_THREADS, thread_name_prefix=name)
-        self.seats = Admission(seats)
+    def __init__(self, places: int, name: str, working: int = 0) -> None:
+        """``working`` is the number of threads for calls that have given back their place."""
+        super().__init__(places + working + SPARE_THREADS, thread_name_prefix=name)
+        self.places = Admission(places)
 
 
-class Gate:
+class Dispatcher:
     """Admits calls, runs handlers, and explains how they ended. ``start`` and ``stop`` once each."""
 
     def __init__(
@@ -121,17 +121,17 @@ class Gate:
         self.singles = _Pool(config.singles_max, "hub-work", config.workers)
         self._streams = _Pool(config.streams_max, "hub-stream")
         self._waiters = _Pool(config.waiters_max, "hub-wait")
-        self._turns = FairQueue(config.workers)
+        self._queue = FairQueue(config.workers)
         self._inside = InUse("the hub")
-        self._patience = Patience(self.singles.seats, self._streams.seats, self._waiters.seats)
+        self._reaper = IdleReaper(self.singles.places, self._streams.places, self._waiters.places)
 
     def start(self) -> None:
         """From now on, who waits too long is sent away."""
-        self._patience.start()
+        self._reaper.start()
 
     def stop(self, timeout_s: float) -> int:
         """Lets no call in any more, and waits for handlers that run; how many still do when the time is over."""
-        self._patience.stop()
+        self._reaper.stop()
         running = self._inside.shut(timeout_s)
         for pool in (self.singles, self._streams, self._waiters):
             pool.shutdown(wait=False)
@@ -173,26 +173,26 @@ class Gate:
             trailers: dict[str, str | bytes] = {} if method.server_streaming else {TIME_TRAILER: clock_text(came_ns)}
             return GrpcContext(grpc_context, admit(), admit, trailers)
 
-        def asked(stream: Any, context: GrpcContext, visit: Visit) -> Any:
+        def asked(stream: Any, context: GrpcContext, open_call: OpenCall) -> Any:
             """The request: checked, or a stream of them."""
-            request = None if method.client_streaming else _one_request(stream, visit)
+            request = None if method.client_streaming else _one_request(stream, open_call)
             if unary:
                 self._authenticator.check_thread(context.call, service, method.name, request)
             if not unary or service == THREADS:
                 self._authenticator.check_realm(context.call, service, method.name, request)
-            return _requests(stream, context, visit) if method.client_streaming else request
+            return _requests(stream, context, open_call) if method.client_streaming else request
 
         def answer(stream: Any, grpc_context: Any) -> Any:
             try:
-                with self._inside.enter(), ExitStack() as turn:
+                with self._inside.enter(), ExitStack() as at_work:
                     context = admitted(grpc_context)
                     single = not method.client_streaming
-                    visit = Visit(grpc_context.cancel, single=single, admitted=context.is_admitted)
-                    with pool.seats.taken(context.call, visit):
-                        request = asked(stream, context, visit)
+                    open_call = OpenCall(grpc_context.cancel, single=single, admitted=context.is_admitted)
+                    with pool.places.taken(context.call, open_call):
+                        request = asked(stream, context, open_call)
                         if pool is not self.singles:
                             return handler(request, context)
-                        if turn.enter_context(self._turns.taken(context.call)):
+                        if at_work.enter_context(self._queue.taken(context.call)):
                             # Who asks again meanwhile must not be answered twice: where there is a queue it would only grow.
                             context.check_active()
                     return handler(request, context)
@@ -203,16 +203,16 @@ class Gate:
             try:
                 with self._inside.enter():
                     context = admitted(grpc_context)
-                    visit = Visit(grpc_context.cancel, single=False, admitted=context.is_admitted)
+                    open_call = OpenCall(grpc_context.cancel, single=False, admitted=context.is_admitted)
                     # Closed here and now also when the client is gone: a push saves what is complete.
                     with (
-                        pool.seats.taken(context.call, visit),
-                        closing(handler(asked(stream, context, visit), context)) as replies,
+                        pool.places.taken(context.call, open_call),
+                        closing(handler(asked(stream, context, open_call), context)) as replies,
                     ):
                         asking = _Asking(context)
                         for reply in replies:
                             asking.now_and_then()
-                            with visit.waiting():
+                            with open_call.waiting():
                                 yield reply
             except Exception as error:
                 self._end(grpc_context, where, error)
@@ -273,10 +273,10 @@ def in_pool(behave: Callable[[Any, Any], Any], pool: ThreadPoolExecutor) -> Call
     return behave
 
 
-def _one_request(stream: Iterator[Any], visit: Visit) -> Any:
+def _one_request(stream: Iterator[Any], open_call: OpenCall) -> Any:
     """The one message of a call. Raises Status; CANCELLED when the client went away, or let us wait for too long."""
     try:
-        with visit.waiting():
+        with open_call.waiting():
             request = next(stream, None)
     except grpc.RpcError:
         raise Status(Code.CANCELLED, "the client went away") from None
@@ -286,12 +286,12 @@ def _one_request(stream: Iterator[Any], visit: Visit) -> Any:
     return request
 
 
-def _requests(stream: Iterator[Any], context: GrpcContext, visit: Visit) -> Iterator[Any]:
+def _requests(stream: Iterator[Any], context: GrpcContext, open_call: OpenCall) -> Iterator[Any]:
     """The requests of a stream. Ends at the client's half-close; raises Status CANCELLED when the client went away."""
     asking = _Asking(context)
     try:
         while True:
-            with visit.waiting():
+            with open_call.waiting():
                 request = next(stream, None)
             asking.now_and_then()
             if request is None:

@@ -1,10 +1,10 @@
-"""Whose single call is at work next: one account's slow calls keep nobody else from theirs.
+"""Fair queueing of single calls: the slow calls of one account do not delay those of others.
 
-Only so many calls are at work at a time, and one that is at work cannot be stopped. So an account gets another turn only while
-more turns are free than it has: alone it gets half of all, beside others less, and something is left for the next one who comes.
+Only so many calls are at work at a time, and one that is at work cannot be stopped. So an account gets another place only while
+more places are free than it has: alone it gets half of all, beside others less, and some are left for the next account.
 (That is the rule of dynamic thresholds, by which switches share a buffer between their ports.) The users of one owner's keys have
-together at most three times as many as are free, and those who are nobody yet a third as many. Of those who wait and may, the one
-with the least at work is next; of one account, who came first.
+together at most three times as many as are free, and callers without an account a third as many. The account with
+the fewest calls at work is next; the calls of one account are served in the order they came.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _Caller = tuple[str, str]
 class FairQueue:
     """So many calls at work at a time. Thread-safe."""
 
-    def __init__(self, turns: int) -> None:
-        self._free = turns
+    def __init__(self, places: int) -> None:
+        self._free = places
         self._lock = threading.Lock()
         self._by_account: Counter[str] = Counter()
         self._by_payer: Counter[str] = Counter()
@@ -32,7 +32,7 @@ class FairQueue:
 
     @contextmanager
     def taken(self, call: Call) -> Iterator[bool]:
-        """Holds a turn, once there is one for this caller. Says whether it had to be waited for."""
+        """Hold a place, once there is one for this caller. Says whether the call had to wait."""
         caller = (call.holder, call.payer)
         mine = self._ask(caller)
         if mine is not None:
@@ -43,7 +43,7 @@ class FairQueue:
             self._give_back(caller)
 
     def _ask(self, caller: _Caller) -> threading.Event | None:
-        """Takes a turn, or a place in the queue."""
+        """Take a place, or stand in the queue."""
         with self._lock:
             # Who waits already is first: an account's calls are taken in their order.
             if caller not in self._waiting and self._may(caller):

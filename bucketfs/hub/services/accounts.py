@@ -144,7 +144,7 @@ class KeyRing:
             raise Status(Code.FAILED_PRECONDITION, "this hub refuses keys that need no signature: make a secure one")
         # Not the key: it alone is enough to act.
         name = self.hub.database.account(owner).username
-        self.hub.log.warning("%s makes a key that needs no signature: whoever sees it can use it", name)
+        self.hub.log.warning("%s makes a key that needs no signature: anyone who sees it can use it", name)
         context.set_trailers({WARNING_TRAILER: INSECURE_KEY})
 
     def list(self, _request: Any, context: Context) -> Any:

@@ -49,8 +49,8 @@ PRIVATE_REFUSED = "a private bucket is changed by path: the hub encrypts it, so 
 class Swapping:
     """The method."""
 
-    def __init__(self, desk: BucketWriter) -> None:
-        self._desk = desk
+    def __init__(self, writer: BucketWriter) -> None:
+        self._writer = writer
 
     def swap_root(self, request: Any, context: Context) -> Any:
         """``SwapRoot``."""
@@ -59,7 +59,7 @@ class Swapping:
             raise InvalidArgument("an upload identifier is too long")
         upload = request.upload or secrets.token_bytes(16)
         for attempt in range(ATTEMPTS_MAX):
-            row = self._desk.row(context.call, request.key)
+            row = self._writer.row(context.call, request.key)
             if row.private:
                 raise Status(Code.FAILED_PRECONDITION, PRIVATE_REFUSED)
             if row.root != expected:
@@ -69,7 +69,7 @@ class Swapping:
             below = self._check_complete(context, expected, new, upload)
             after = self._planned(context, row, new)
             try:
-                saved = self._desk.hub.database.save_bucket(after, expected, self._desk.hub.config.limits)
+                saved = self._writer.hub.database.save_bucket(after, expected, self._writer.hub.config.limits)
             except RootMoved:
                 # Perhaps only roles changed; what is allowed is asked again then.
                 if attempt == ATTEMPTS_MAX - 1:
@@ -78,15 +78,15 @@ class Swapping:
                 raise Status(Code.UNKNOWN, str(error)) from error
             else:
                 break
-        self._desk.hub.blockstore.release(upload)
-        self._desk.hub.upload_quota.redeem(context.call.payer, request.upload, below)
-        self._desk.hub.events.publish(saved.thread, saved.key, BucketAction.SAVE)
+        self._writer.hub.blockstore.release(upload)
+        self._writer.hub.upload_quota.redeem(context.call.payer, request.upload, below)
+        self._writer.hub.events.publish(saved.thread, saved.key, BucketAction.SAVE)
         return pb.SwapRootReply(root=saved.root, updated_at=saved.updated_at_ns)
 
     def _check_complete(self, context: Context, expected: Cid, new: Cid, upload: bytes) -> set[Cid]:
         """What is new below ``new``, all of which is leased. Raises Status NOT_FOUND, with names in the trailer, unless all blocks
         below ``new`` are here, and INVALID_ARGUMENT for a root that no bucket may have."""
-        store = self._desk.hub.blockstore
+        store = self._writer.hub.blockstore
         try:
             walk = walked(store, expected, new, context.check_active)
             missing = walk.missing(store, upload)
@@ -95,7 +95,7 @@ class Swapping:
                     raise InvalidArgument("the new root is not a directory")
                 blocks = WorkingSet(store, check=context.check_active)
                 check_nodes(blocks, walk.below, walk.seen - walk.below)
-                if self._desk.counts_bytes:
+                if self._writer.counts_bytes:
                     check_sizes(blocks, walk.below, walk.seen - walk.below)
         except Corrupt as error:
             raise Status(Code.INVALID_ARGUMENT, f"the new root: {error}") from error
@@ -107,7 +107,7 @@ class Swapping:
 
     def _planned(self, context: Context, row: BucketRow, new: Cid) -> BucketRow:
         """The row after the swap. Raises Denied, OverQuota, Corrupt, Status."""
-        blocks = WorkingSet(self._desk.hub.blockstore, check=context.check_active)
+        blocks = WorkingSet(self._writer.hub.blockstore, check=context.check_active)
         try:
             comparison = blocks.run(compare(row.root, new))
         except (Corrupt, TooLarge) as error:
@@ -128,7 +128,7 @@ class Swapping:
             raise Status(Code.INVALID_ARGUMENT, f"the new root: its links claim {claimed_bytes} bytes")
         size_bytes = PublicTree(blocks).size_after(row.root, row.size_bytes, Link(new, claimed_bytes))
         if size_bytes > row.size_bytes:
-            self._desk.check_quota(row, size_bytes)
+            self._writer.check_quota(row, size_bytes)
         now_ns = max(time.time_ns(), row.updated_at_ns + 1)
         entries = entries_after(row, top, now_ns, is_directory)
         return replace(row, root=new, entries=entries, updated_at_ns=now_ns, size_bytes=size_bytes)

@@ -31,11 +31,11 @@ pb: Any = threads_pb2
 CHALLENGE_BYTES = 32
 CHALLENGE_TIMEOUT_S = 60.0
 ACCOUNT_KEY = "this is the key of an account: ask with a session or account key of that account"
-"""Whoever has seen the private key of an account, and may act for it no longer, gets no token with it. User group keys do not
-count: every user of an app has them."""
+"""A former member who has seen the private key of an account gets no token with it. User group keys do not count: every user of an
+app has them."""
 ADMITTED_CHECK_S = 30.0
-"""How often a listener asks whether its key still counts. One that ended through this process it learns of at once; another
-process over the same database tells nobody."""
+"""How often a listener asks whether its key is still valid. It learns at once of a key that ended through this process; other
+processes over the same database send no notice."""
 INSTANCE_BYTES_MAX = 3 << 20
 """Clients receive 4 MiB at most by default; a larger instance would break their stream."""
 
@@ -73,15 +73,15 @@ def net_service(hub: Hub) -> Service:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Tokens for whoever can sign a challenge. ``messages`` is the module with the messages of the service."""
+    """Tokens for users who sign a challenge. ``messages`` is the module with the messages of the service."""
 
     hub: Hub
     messages: Any
     timeout_s: float = CHALLENGE_TIMEOUT_S
 
     def get_token(self, requests: Iterator[Any], context: Context) -> Iterator[Any]:
-        """Public key in, challenge out, signature in, token out. It is good beside the keys of whoever's key or session this
-        call came with.
+        """Public key in, challenge out, signature in, token out. It is valid together with the keys of the account
+        whose key or session came with this call.
         """
         first = next(requests, None)
         if first is None or not first.key:
@@ -113,8 +113,8 @@ class Tokens:
 def _next_within(requests: Iterator[Any], timeout_s: float) -> Any:
     """The next request, ``None`` at the end. Raises Status DEADLINE_EXCEEDED when none comes in time.
 
-    A request iterator cannot be asked with a timeout, so a thread of its own asks; when nobody waits for it any more, it
-    ends with the call.
+    A request iterator cannot be asked with a timeout, so a thread of its own asks; it ends with the call when its answer
+    is not wanted any more.
     """
     answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
@@ -181,8 +181,8 @@ class Databases:
 class BucketsCollection:
     """The ``buckets`` collection of a thread, through the caller's read filter.
 
-    Who reads is who calls. The original takes the holder of a session or account key for nobody here, or for whoever a token in
-    the header names; so an account did not see its own private buckets, and saw those of any user whose token it held.
+    The reader is the caller. Textile's Hub takes the holder of a session or account key for anonymous here, or for the user whom a
+    token in the header names; so an account did not see its own private buckets, and saw those of users whose token it held.
     """
 
     hub: Hub

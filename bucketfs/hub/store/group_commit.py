@@ -132,7 +132,7 @@ class GroupCommit:
             if end < self._pack_bytes_max // 2:
                 pack = PackWriter.adopt(pack_path(self._folder, number), number)
                 if pack is not None:
-                    # Asked again under the lock: whoever held it before may have added rows since.
+                    # Ask again under the lock: its former holder may have added rows since.
                     pack.cut(self._index.pack_end(number))
                     return pack
         return None

@@ -1,7 +1,7 @@
-"""Who is inside of something that is to be closed: nothing is closed under a thread that uses it.
+"""Counting the threads that use something, so that it is not closed under them.
 
-SQLite frees a connection whoever is in the middle of a statement on it, and the process dies of that. So what threads use counts
-them, and closing first lets none in and then waits.
+SQLite frees a connection even while another thread runs a statement on it, and the process crashes. So closing first refuses new
+users and then waits for the others.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class InUse:
                 self._changed.notify_all()
 
     def shut(self, timeout_s: float) -> int:
-        """Lets nobody in any more, and waits for those who are inside; how many still are when the time is over."""
+        """Refuse new users and wait for the others; returns how many are left when the time is over."""
         with self._changed:
             self._shut = True
             self._changed.wait_for(lambda: not self._count, timeout_s)

@@ -69,7 +69,7 @@ class IndexFile:
         self._quick = self._connect("NORMAL")
 
     def close(self) -> None:
-        """Closes every connection, once no thread is inside another method; whoever comes later meets Unavailable. Connections that
+        """Closes every connection, once no thread is inside another method; later calls raise Unavailable. Connections that
         a thread does not let go of are left for the end of the process."""
         if self._inside.shut(self._busy_timeout_s):
             return

@@ -2,7 +2,7 @@
 
 A pack is blocks' bytes one after another and nothing else; which bytes are which block stands in the index (blockindex.py),
 whose rows are written only after the pack was synced. So a pack may end in bytes that no row names (a crash, a failed
-batch): a writer that adopts the pack cuts them off, and until then nobody looks at them.
+batch): a writer that adopts the pack cuts them off, and until then no reader looks at them.
 
 One file per block would cost a create, a rename and a sync each: measured, a third of the speed of appending a batch and
 syncing once. A pack is appended to by one process at a time, which holds an exclusive ``flock`` on it; readers need no lock.

@@ -1,14 +1,14 @@
-"""Bytes that were sent for roots to come: an account may have no more of them than it may have bytes in buckets.
+"""The upload quota: bytes sent for roots to come. An account may have no more of them than it may have bytes in buckets.
 
 Without this an account could fill the disk with blocks that it never links. What its buckets hold already is not added: a push
-may put new things in the place of old ones, and only the swap knows, which counts exactly. A block is pledged before it is stored,
+may put new things in the place of old ones, and only the swap knows, which counts exactly. A block is counted before it is stored,
 and redeemed when a root of its upload leads to it: by name, for a root that leads to something else pays for nothing. What no root
-ever leads to stays pledged until its lease has run out, after which it is collected.
+ever leads to stays counted until its lease has run out, after which it is collected.
 
 The count is kept in memory and per process. Of a block 12 bytes are kept; beyond ACCOUNT_NAMES_MAX of an account they are only
 counted, and wait for the end of their lease.
 
-Nodes are counted by themselves, against the same limit: whoever removes something from full buckets sends new nodes first.
+Nodes are counted by themselves, against the same limit: to remove something from a full bucket a client sends new nodes first.
 """
 
 from __future__ import annotations
@@ -60,19 +60,19 @@ class _Upload:
 
 @dataclass(frozen=True, slots=True)
 class QuotaCheck:
-    """An ``UploadCheck`` (blockstore.py): the account of an upload pledges to link what is stored."""
+    """An ``UploadCheck`` (blockstore.py): blocks count against the quota of the upload's account."""
 
-    pledges: UploadQuota
+    quota: UploadQuota
     account: str
     upload: bytes
 
     def admit(self, blocks: Mapping[Cid, int]) -> None:
         """See ``UploadQuota.add``."""
-        self.pledges.add(self.account, self.upload, blocks)
+        self.quota.add(self.account, self.upload, blocks)
 
     def take_back(self, blocks: Iterable[Cid]) -> None:
         """They were not stored."""
-        self.pledges.redeem(self.account, self.upload, blocks)
+        self.quota.redeem(self.account, self.upload, blocks)
 
 
 class UploadQuota:
@@ -82,7 +82,7 @@ class UploadQuota:
         self._max = account_bytes_max
         self._now_s = now_s
         self._lock = threading.Lock()
-        self._pledged: dict[str, OrderedDict[bytes, _Upload]] = {}
+        self._uploads: dict[str, OrderedDict[bytes, _Upload]] = {}
         self._names_count = 0
 
     def of(self, account: str, upload: bytes) -> QuotaCheck | None:
@@ -98,24 +98,24 @@ class UploadQuota:
         leaves = sum(blocks.values()) - nodes
         with self._lock:
             self._expire()
-            mine = self._pledged.get(account, OrderedDict())
+            mine = self._uploads.get(account, OrderedDict())
             for total in (
-                leaves and leaves + sum(pledge.leaf_bytes for pledge in mine.values()),
-                nodes and nodes + sum(pledge.node_bytes for pledge in mine.values()),
+                leaves and leaves + sum(sent.leaf_bytes for sent in mine.values()),
+                nodes and nodes + sum(sent.node_bytes for sent in mine.values()),
             ):
                 if total > self._max:
                     raise OverQuota(f"{STORAGE}: {total} bytes were sent for an account that may have {self._max}")
-            self._pledged[account] = mine
+            self._uploads[account] = mine
             self._note(mine, upload, blocks)
 
     def redeem(self, account: str, upload: bytes, cids: Iterable[Cid]) -> None:
         """A root holds these blocks now, or they were not stored after all."""
         with self._lock:
-            pledge = self._find(account, upload)
-            if pledge is None:
+            sent = self._find(account, upload)
+            if sent is None:
                 return
-            self._let_go(pledge, {hash(multihash_of(cid)) for cid in cids})
-            if not pledge.leaf_bytes and not pledge.node_bytes:
+            self._let_go(sent, {hash(multihash_of(cid)) for cid in cids})
+            if not sent.leaf_bytes and not sent.node_bytes:
                 self._forget(account, upload)
 
     def drop(self, account: str, upload: bytes) -> None:
@@ -127,40 +127,40 @@ class UploadQuota:
     def renew(self, account: str, upload: bytes) -> None:
         """The lease of an upload begins anew, so what it sent stays."""
         with self._lock:
-            pledge = self._find(account, upload)
-            if pledge is not None:
-                pledge.expires_s = self._now_s() + LEASE_S
+            sent = self._find(account, upload)
+            if sent is not None:
+                sent.expires_s = self._now_s() + LEASE_S
 
     def _find(self, account: str, upload: bytes) -> _Upload | None:
-        mine = self._pledged.get(account)
+        mine = self._uploads.get(account)
         return None if mine is None else mine.get(upload)
 
     def _note(self, mine: OrderedDict[bytes, _Upload], upload: bytes, blocks: Mapping[Cid, int]) -> None:
-        pledge = mine.setdefault(upload, _Upload(0.0))
-        pledge.expires_s = self._now_s() + LEASE_S
+        sent = mine.setdefault(upload, _Upload(0.0))
+        sent.expires_s = self._now_s() + LEASE_S
         room = min(ACCOUNT_NAMES_MAX - sum(len(one.names) for one in mine.values()), NAMES_MAX - self._names_count)
         for cid, size_bytes in blocks.items():
             node = codec_of(cid) == DAG_PB
-            pledge.count(size_bytes, node=node)
+            sent.count(size_bytes, node=node)
             if room > 0:
                 room -= 1
                 self._names_count += 1
-                pledge.names.append(hash(multihash_of(cid)))
-                pledge.sizes.append(size_bytes | (_NODE if node else 0))
+                sent.names.append(hash(multihash_of(cid)))
+                sent.sizes.append(size_bytes | (_NODE if node else 0))
         if len(mine) > UPLOADS_MAX:
             self._merge_oldest(mine)
 
-    def _let_go(self, pledge: _Upload, names: Collection[int]) -> None:
-        kept = [at for at, name in enumerate(pledge.names) if name not in names]
-        if len(kept) == len(pledge.names):
+    def _let_go(self, sent: _Upload, names: Collection[int]) -> None:
+        kept = [at for at, name in enumerate(sent.names) if name not in names]
+        if len(kept) == len(sent.names):
             return
         left = set(kept)
-        for at, size in enumerate(pledge.sizes):
+        for at, size in enumerate(sent.sizes):
             if at not in left:
-                pledge.count(-(size & ~_NODE), node=bool(size & _NODE))
-        self._names_count -= len(pledge.names) - len(kept)
-        pledge.names = array("q", (pledge.names[at] for at in kept))
-        pledge.sizes = array("I", (pledge.sizes[at] for at in kept))
+                sent.count(-(size & ~_NODE), node=bool(size & _NODE))
+        self._names_count -= len(sent.names) - len(kept)
+        sent.names = array("q", (sent.names[at] for at in kept))
+        sent.sizes = array("I", (sent.sizes[at] for at in kept))
 
     def _merge_oldest(self, mine: OrderedDict[bytes, _Upload]) -> None:
         rest = mine.pop(_THE_OLDEST, None) or _Upload(0.0)
@@ -175,15 +175,15 @@ class UploadQuota:
         now_s = self._now_s()
         over = [
             (account, upload)
-            for account, mine in self._pledged.items()
-            for upload, pledge in mine.items()
-            if pledge.expires_s <= now_s
+            for account, mine in self._uploads.items()
+            for upload, sent in mine.items()
+            if sent.expires_s <= now_s
         ]
         for account, upload in over:
             self._forget(account, upload)
 
     def _forget(self, account: str, upload: bytes) -> None:
-        pledge = self._pledged[account].pop(upload)
-        self._names_count -= len(pledge.names)
-        if not self._pledged[account]:
-            del self._pledged[account]
+        sent = self._uploads[account].pop(upload)
+        self._names_count -= len(sent.names)
+        if not self._uploads[account]:
+            del self._uploads[account]

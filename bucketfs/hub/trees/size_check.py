@@ -1,7 +1,7 @@
-"""Whether the links of a tree tell the sizes that are there: a limit is counted by them.
+"""Check that the links' Tsize values are truthful; quotas rely on them.
 
-A link names the cumulative size of what it leads to (dag-pb's Tsize). Whoever builds a tree writes these numbers, so a hub that
-keeps limits checks those that are new to a bucket. By induction that is little work: if all links below a child tell the truth,
+A link names the cumulative size of what it leads to (dag-pb's Tsize). The client that builds a tree writes these numbers, so a Hub
+that keeps limits checks those that are new to a bucket. By induction that is little work: if all links below a child are truthful,
 the child's size is that of its block and of what its own links claim. So each new node is read once, links that stood in the old
 tree are taken as they are, and what a new link leads to outside of the new nodes is looked at and not walked.
 

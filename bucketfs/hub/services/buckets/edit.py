@@ -29,8 +29,8 @@ from bucketfs.wire import buckets_pb2 as pb
 class Editing:
     """The methods."""
 
-    def __init__(self, desk: BucketWriter) -> None:
-        self._desk = desk
+    def __init__(self, writer: BucketWriter) -> None:
+        self._writer = writer
 
     # SetPath
 
@@ -40,20 +40,20 @@ class Editing:
 
         def plan(row: BucketRow, tree: BucketTree) -> WritePlan:
             entries = touched(row.entries, [path], time.time_ns())
-            self._desk.check_write(context.call, row, entries, self._desk.bare_files(context.call, row, tree, [path]))
+            self._writer.check_write(context.call, row, entries, self._writer.bare_files(context.call, row, tree, [path]))
             return WritePlan(entries, lambda: self._set(row, entries, tree, path, request.cid))
 
         with denied_as():
-            saved = self._desk.write(context.call, request.key, plan, check=context.check_active)
+            saved = self._writer.write(context.call, request.key, plan, check=context.check_active)
         return pb.SetPathResponse(pinned=saved.grown_bytes if saved else 0)
 
     def _set(self, row: BucketRow, entries: PathEntries, tree: BucketTree, path: Path, cid_text: str) -> Link:
-        remote = fetch_remote(self._desk, tree, cid_text)
+        remote = fetch_remote(self._writer, tree, cid_text)
 
         def key_of(place: Path) -> bytes | None:
             return file_key(row, entries, place)
 
-        check_sealable(self._desk, row, tree, remote)
+        check_sealable(self._writer, row, tree, remote)
         link = tree.bring_in(remote, key_of, path)
         if path:
             return tree.edit(row.root, {path: link})
@@ -72,8 +72,8 @@ class Editing:
                 return None
             if not source:
                 raise Status(Code.UNKNOWN, "source is root directory")
-            self._desk.check_sight(context.call, row, source)
-            link = self._desk.find(row, tree, source)
+            self._writer.check_sight(context.call, row, source)
+            link = self._writer.find(row, tree, source)
             place = self._move_target(row, tree, source, link, target)
             if place == source:
                 return None
@@ -81,11 +81,11 @@ class Editing:
                 raise Status(Code.UNKNOWN, "not a directory")
             access.check_changes(row, [(path_text(source), PathChange.REMOVE)], context.call.writer)
             entries = touched(removed(row.entries, source), [place], time.time_ns())
-            self._desk.check_write(context.call, row, entries, self._desk.bare_files(context.call, row, tree, [place]))
+            self._writer.check_write(context.call, row, entries, self._writer.bare_files(context.call, row, tree, [place]))
             return WritePlan(entries, lambda: _move(row, entries, tree, source, place, link))
 
         with denied_as(WRAPPED):
-            self._desk.write(context.call, request.key, plan, check=context.check_active)
+            self._writer.write(context.call, request.key, plan, check=context.check_active)
         return pb.MovePathResponse()
 
     def _move_target(self, row: BucketRow, tree: BucketTree, source: Path, link: Link, target: Path) -> Path:
@@ -109,7 +109,7 @@ class Editing:
             raise InvalidArgument("the root of a bucket cannot be removed; remove the bucket")
 
         def plan(row: BucketRow, tree: BucketTree) -> WritePlan:
-            self._desk.check_sight(context.call, row, path)
+            self._writer.check_sight(context.call, row, path)
             try:
                 tree.find(row.root, path)
             except PathNotFound as error:
@@ -118,26 +118,26 @@ class Editing:
             # Asked of the tree: entries alone show no removal of what has none.
             access.check_changes(row, [(path_text(path), PathChange.REMOVE)], context.call.writer)
             entries = removed(row.entries, path)
-            self._desk.check_write(context.call, row, entries)
+            self._writer.check_write(context.call, row, entries)
             return WritePlan(entries, lambda: tree.edit(row.root, {path: None}))
 
         with denied_as():
-            saved = self._desk.write(context.call, request.key, plan, expected=request.root, check=context.check_active)
+            saved = self._writer.write(context.call, request.key, plan, expected=request.root, check=context.check_active)
         assert saved is not None
         root = root_message(access.visible(saved.row, context.call.writer))
         return pb.RemovePathResponse(root=root, pinned=saved.grown_bytes)
 
     def remove(self, request: Any, context: Context) -> Any:
         """``Remove``: the whole bucket, by its owner."""
-        row = self._desk.row(context.call, request.key)
+        row = self._writer.row(context.call, request.key)
         with denied_as():
             access.check_delete(row, context.call.writer)
         try:
-            self._desk.hub.database.delete_bucket(row.key)
+            self._writer.hub.database.delete_bucket(row.key)
         except NotFound as error:
             raise Status(Code.UNKNOWN, str(error)) from error
-        self._desk.hub.events.publish(row.thread, row.key, BucketAction.DELETE)
-        return pb.RemoveResponse(pinned=-total_size(row.root, self._desk.tree(row).blocks.get(row.root)))
+        self._writer.hub.events.publish(row.thread, row.key, BucketAction.DELETE)
+        return pb.RemoveResponse(pinned=-total_size(row.root, self._writer.tree(row).blocks.get(row.root)))
 
     # Roles
 
@@ -147,8 +147,8 @@ class Editing:
         roles = _roles(request.roles)
 
         def plan(row: BucketRow, tree: BucketTree) -> WritePlan | None:
-            self._desk.check_sight(context.call, row, path)
-            link = self._desk.find(row, tree, path)
+            self._writer.check_sight(context.call, row, path)
+            link = self._writer.find(row, tree, path)
             text = path_text(path)
             entry = row.entries.get(text, PathEntry())
             merged = {who: role for who, role in {**entry.roles, **roles}.items() if role}
@@ -156,11 +156,11 @@ class Editing:
                 return None
             key = new_key() if row.private and row.version else entry.key
             entries = {**row.entries, text: replace(entry, key=key, roles=merged, updated_at_ns=time.time_ns())}
-            self._desk.check_write(context.call, row, entries)
+            self._writer.check_write(context.call, row, entries)
             return WritePlan(entries, lambda: _rekey(row, entries, tree, path, link))
 
         with denied_as():
-            saved = self._desk.write(context.call, request.key, plan, check=context.check_active)
+            saved = self._writer.write(context.call, request.key, plan, check=context.check_active)
         return pb.PushPathAccessRolesResponse(pinned=saved.grown_bytes if saved else 0)
 
 

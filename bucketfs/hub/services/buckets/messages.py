@@ -83,8 +83,8 @@ def _item(item: Item, where: str, path: Path, entries: Mapping[str, PathEntry] |
 
 
 def link_token(host: Identity, row: BucketRow, path: Path, reader: str | None, now_ns: int) -> str | None:
-    """What opens a path of a private bucket to whoever follows a link: that path only, and for a day. ``None`` when none is
-    needed, and for nobody in particular.
+    """The token that opens one path of a private bucket to the holder of a link, for a day. ``None`` for a public bucket and for an
+    anonymous reader.
     """
     if not row.private or reader is None:
         return None

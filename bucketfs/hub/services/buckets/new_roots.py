@@ -53,7 +53,7 @@ def with_new_seed(tree: BucketTree, root: Link, key: bytes | None) -> Seeded:
     return Seeded(link, seed, cid, len(stored))
 
 
-def fetch_remote(desk: BucketWriter, tree: BucketTree, text: str, *, what: str = "invalid remote cid") -> Link:
+def fetch_remote(writer: BucketWriter, tree: BucketTree, text: str, *, what: str = "invalid remote cid") -> Link:
     """The DAG that a client names by the text of its CID: all of it must be on this hub, and where bytes are limited its links
     must tell the sizes that are there.
 
@@ -63,7 +63,7 @@ def fetch_remote(desk: BucketWriter, tree: BucketTree, text: str, *, what: str =
         cid = cid_from_text(text.removeprefix("/ipfs/"))
     except InvalidArgument as error:
         raise Status(Code.UNKNOWN, f"{what}: {error}") from error
-    store = desk.hub.blockstore
+    store = writer.hub.blockstore
     tree.blocks.add(_EMPTY)
     visitor = WorkingSet(store, absent=NotFound, check=tree.blocks.check)
     visitor.add(_EMPTY)
@@ -80,7 +80,7 @@ def fetch_remote(desk: BucketWriter, tree: BucketTree, text: str, *, what: str =
     missing = store.missing([one for one in below if one not in _EMPTY], tree.blocks.upload)
     if missing:
         raise NotFound(f"{len(missing)} blocks of {text} are not on this hub")
-    if desk.counts_bytes:
+    if writer.counts_bytes:
         try:
             check_sizes(visitor, below)
         except Corrupt as error:
@@ -88,7 +88,7 @@ def fetch_remote(desk: BucketWriter, tree: BucketTree, text: str, *, what: str =
     return Link(cid, size_bytes)
 
 
-def check_sealable(desk: BucketWriter, row: BucketRow, tree: BucketTree, link: Link, *, new: bool = False) -> None:
+def check_sealable(writer: BucketWriter, row: BucketRow, tree: BucketTree, link: Link, *, new: bool = False) -> None:
     """Refuse what a private bucket cannot take in, before any of it is encrypted: every path of it gets blocks of its own there,
     however many paths lead to one block in the clear.
 
@@ -99,5 +99,5 @@ def check_sealable(desk: BucketWriter, row: BucketRow, tree: BucketTree, link: L
     if PublicTree(tree.blocks).is_directory(link.cid):
         check_unfolding(*tree.blocks.run(count_entries(link.cid)))
     size_bytes = Scales(tree.blocks).weigh(link.cid)
-    desk.check_quota(row, size_bytes, new=new)
-    desk.hub.blockstore.check_room(size_bytes)
+    writer.check_quota(row, size_bytes, new=new)
+    writer.hub.blockstore.check_room(size_bytes)

@@ -1,6 +1,6 @@
 """Pushing files: ``PushPath`` and ``PushPaths`` of api.bucketsd.pb.
 
-Content is received first and the bucket changed afterwards, in one short step that starts over when somebody else changed it in
+Content is received first and the bucket changed afterwards, in one short step that starts over when another call changed it in
 between (or fails, when the caller named the root that it must still have). A client that is slow, or gone, holds no lock.
 """
 
@@ -57,8 +57,8 @@ class _File:
 class Pushing:
     """The methods."""
 
-    def __init__(self, desk: BucketWriter) -> None:
-        self._desk = desk
+    def __init__(self, writer: BucketWriter) -> None:
+        self._writer = writer
 
     def push_path(self, requests: Iterator[Any], context: Context) -> Iterator[Any]:
         """``PushPath``: one file."""
@@ -66,15 +66,15 @@ class Pushing:
         if header is None:
             return
         path = _one_path(header.path)
-        row = self._desk.row(context.call, header.key)
-        self._desk.check_fast_forward(row, header.root)
+        row = self._writer.row(context.call, header.key)
+        self._writer.check_fast_forward(row, header.root)
         with denied_as():
             self.check(context, row, [path])
         upload = secrets.token_bytes(16)
         key = file_key(row, row.entries, path)
-        with self._desk.receive(context.call, upload) as receiving:
+        with self._writer.receive(context.call, upload) as receiving:
             writer = FileWriter(receiving, key)
-            allowance = Allowance(self._desk, row)
+            allowance = Allowance(self._writer, row)
             told = 0
             for request in requests:
                 if request.WhichOneof("payload") != "chunk":
@@ -103,21 +103,21 @@ class Pushing:
         header = _header(requests)
         if header is None:
             return
-        row = self._desk.row(context.call, header.key)
-        self._desk.check_fast_forward(row, header.root)
+        row = self._writer.row(context.call, header.key)
+        self._writer.check_fast_forward(row, header.root)
         with denied_as(WRAPPED, Code.PERMISSION_DENIED):
             self.check(context, row, [_announced(path) for path in header.paths])
-        yield from _PushPaths(self, self._desk, context, header, row).run(requests)
+        yield from _PushPaths(self, self._writer, context, header, row).run(requests)
 
     def check(self, context: Context, row: BucketRow, paths: list[Path]) -> None:
         if not may_all(row, context.call.writer):
-            tree = self._desk.tree(row, check=context.check_active)
-            files = self._desk.bare_files(context.call, row, tree, paths)
-            self._desk.check_write(context.call, row, touched(row.entries, paths, time.time_ns()), files)
+            tree = self._writer.tree(row, check=context.check_active)
+            files = self._writer.bare_files(context.call, row, tree, paths)
+            self._writer.check_write(context.call, row, touched(row.entries, paths, time.time_ns()), files)
 
     def check_present(self, files: list[_File], upload: bytes) -> set[Cid]:
         """All blocks of these files. Raises Unavailable when some have been collected: a stream may outlive its lease."""
-        store = self._desk.hub.blockstore
+        store = self._writer.hub.blockstore
         blocks = WorkingSet(store, upload, absent=Unavailable)
         needed: set[Cid] = set()
         for file in files:
@@ -136,9 +136,9 @@ class Pushing:
             entries = touched(row.entries, paths, time.time_ns())
             return WritePlan(entries, lambda: _edit(row, entries, tree, files))
 
-        saved = self._desk.write(context.call, key, plan, expected=expected, upload=upload, check=context.check_active)
+        saved = self._writer.write(context.call, key, plan, expected=expected, upload=upload, check=context.check_active)
         assert saved is not None
-        self._desk.hub.upload_quota.redeem(context.call.payer, upload, blocks)
+        self._writer.hub.upload_quota.redeem(context.call.payer, upload, blocks)
         return saved
 
 
@@ -161,9 +161,9 @@ class _PushPaths:
     queued up meanwhile in one edit, and answers for each file with a root that has it.
     """
 
-    def __init__(self, pushing: Pushing, desk: BucketWriter, context: Context, header: Any, row: BucketRow) -> None:
+    def __init__(self, pushing: Pushing, writer: BucketWriter, context: Context, header: Any, row: BucketRow) -> None:
         self._pushing = pushing
-        self._desk = desk
+        self._writer = writer
         self._context = context
         self._header = header
         self._row = row
@@ -173,18 +173,18 @@ class _PushPaths:
         self._announced = {path.removeprefix("/") for path in header.paths}
         self._linked: dict[Path, _File] = {}
         self._folders: set[Path] = set()
-        self._allowance = Allowance(desk, row)
+        self._allowance = Allowance(writer, row)
         self._root: Cid = row.root
         self._size_bytes = 0
         # Filled by the reader, finished by the save, which must not miss that some of it could not be made durable.
-        self._receiving = desk.receive(context.call, self._upload)
+        self._receiving = writer.receive(context.call, self._upload)
 
     def run(self, requests: Iterator[Any]) -> Iterator[Any]:
         reader = threading.Thread(target=self._read, args=(requests,), name="hub-push", daemon=True)
         reader.start()
         error: BaseException | None = None
         try:
-            tree = self._desk.tree(self._row, self._upload)
+            tree = self._writer.tree(self._row, self._upload)
             self._size_bytes = total_size(self._root, tree.blocks.get(self._root))
             ended = False
             while not ended:
@@ -192,7 +192,7 @@ class _PushPaths:
                 if files:
                     yield from self._interim(tree, files)
         finally:
-            # Also when the client is gone and nobody takes the answers any more: complete files stay.
+            # Also when the client is gone: files that came whole stay.
             self._given_up.set()
             if self._linked:
                 with denied_as(WRAPPED, Code.PERMISSION_DENIED):
@@ -264,8 +264,8 @@ class _PushPaths:
             self._pushing.check(self._context, row, paths)
             return WritePlan(entries, lambda: _edit(row, entries, tree, files))
 
-        self._desk.write(self._context.call, self._header.key, plan, expected=self._header.root, upload=self._upload)
-        self._desk.hub.upload_quota.redeem(self._context.call.payer, self._upload, blocks)
+        self._writer.write(self._context.call, self._header.key, plan, expected=self._header.root, upload=self._upload)
+        self._writer.hub.upload_quota.redeem(self._context.call.payer, self._upload, blocks)
 
     def _hand_over(self, interim: BucketTree, tree: BucketTree) -> Link:
         tree.blocks = interim.blocks

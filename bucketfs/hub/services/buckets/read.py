@@ -31,13 +31,13 @@ CHUNK_MAX = 32768
 class Reading:
     """The methods."""
 
-    def __init__(self, desk: BucketWriter) -> None:
-        self._desk = desk
+    def __init__(self, writer: BucketWriter) -> None:
+        self._writer = writer
 
     def list_buckets(self, request: Any, context: Context) -> Any:
         """``List``: the buckets of the thread, as the caller may see them."""
-        thread = self._desk.thread(context.call)
-        database = self._desk.hub.database
+        thread = self._writer.thread(context.call)
+        database = self._writer.hub.database
         database.thread(thread)
         return pb.ListResponse(
             roots=[root_message(access.visible(row, context.call.writer)) for row in database.buckets(thread)]
@@ -45,24 +45,24 @@ class Reading:
 
     def root(self, request: Any, context: Context) -> Any:
         """``Root``."""
-        row = self._desk.row(context.call, request.key)
+        row = self._writer.row(context.call, request.key)
         return pb.RootResponse(root=root_message(access.visible(row, context.call.writer)))
 
     def links(self, request: Any, context: Context) -> Any:
         """``Links``: where a path is to be seen over HTTP."""
-        row = self._desk.row(context.call, request.key)
+        row = self._writer.row(context.call, request.key)
         path = read_path(request.path)
-        self._desk.find_readable(context.call, row, self._desk.tree(row, check=context.check_active), path)
-        hub = self._desk.hub
+        self._writer.find_readable(context.call, row, self._writer.tree(row, check=context.check_active), path)
+        hub = self._writer.hub
         token = link_token(hub.host_key, row, path, context.call.writer, time.time_ns())
         return links_message(hub.config, row, path, token)
 
     def list_path(self, request: Any, context: Context) -> Any:
         """``ListPath``: a node and its children, one level."""
-        row = self._desk.row(context.call, request.key)
+        row = self._writer.row(context.call, request.key)
         path = read_path(request.path)
-        tree = self._desk.tree(row, check=context.check_active)
-        link = self._desk.find_readable(context.call, row, tree, path)
+        tree = self._writer.tree(row, check=context.check_active)
+        link = self._writer.find_readable(context.call, row, tree, path)
         name = path[-1] if path else row.name.encode()
         seen = access.visible(row, context.call.writer)
         item = listing_message(tree.listing(link, name), root_path(row.root), path, seen.entries)
@@ -77,10 +77,10 @@ class Reading:
 
     def pull_path(self, request: Any, context: Context) -> Iterator[Any]:
         """``PullPath``: the content of a file."""
-        row = self._desk.row(context.call, request.key)
+        row = self._writer.row(context.call, request.key)
         path = read_path(request.path)
-        tree = self._desk.tree(row, check=context.check_active)
-        link = self._desk.find_readable(context.call, row, tree, path)
+        tree = self._writer.tree(row, check=context.check_active)
+        link = self._writer.find_readable(context.call, row, tree, path)
         key = file_key(row, row.entries, path)
         for chunk in _chunks(_content(tree.read(link.cid, key) if not tree.is_directory(link.cid) else None)):
             yield pb.PullPathResponse(chunk=chunk)
@@ -94,10 +94,10 @@ class Reading:
 
     def pull_roles(self, request: Any, context: Context) -> Any:
         """``PullPathAccessRoles``: the roles of the nearest entry, own or inherited."""
-        row = self._desk.row(context.call, request.key)
+        row = self._writer.row(context.call, request.key)
         path = read_path(request.path)
         _refuse_seed(path)
-        self._desk.find_readable(context.call, row, self._desk.tree(row, check=context.check_active), path)
+        self._writer.find_readable(context.call, row, self._writer.tree(row, check=context.check_active), path)
         entry = access.nearest_entry(access.visible(row, context.call.writer).entries, path_text(path))
         return pb.PullPathAccessRolesResponse(roles=entry_message(entry).roles if entry is not None else {})
 
@@ -112,7 +112,7 @@ class Reading:
         if not names:
             raise InvalidArgument(f"not an /ipfs path: {text}")
         return (
-            PublicTree(WorkingSet(self._desk.hub.blockstore, absent=NotFound, check=context.check_active)),
+            PublicTree(WorkingSet(self._writer.hub.blockstore, absent=NotFound, check=context.check_active)),
             cid_from_text(names[0].decode()),
             names[1:],
         )

@@ -35,13 +35,13 @@ NAME = "api.bucketsd.pb.APIService"
 
 def service(hub: Hub) -> Service:
     """The service over these stores."""
-    desk = BucketWriter(hub)
-    reading, pushing, editing = Reading(desk), Pushing(desk), Editing(desk)
+    writer = BucketWriter(hub)
+    reading, pushing, editing = Reading(writer), Pushing(writer), Editing(writer)
     return Service(
         NAME,
         {
             "List": reading.list_buckets,
-            "Create": Making(desk).create,
+            "Create": Making(writer).create,
             "Root": reading.root,
             "Links": reading.links,
             "ListPath": reading.list_path,
@@ -65,18 +65,18 @@ def service(hub: Hub) -> Service:
 class Making:
     """``Create``."""
 
-    def __init__(self, desk: BucketWriter) -> None:
-        self._desk = desk
+    def __init__(self, writer: BucketWriter) -> None:
+        self._writer = writer
 
     def create(self, request: Any, context: Context) -> Any:
         """A new bucket: a seed, and what a bootstrap CID brings, encrypted when it is to be private."""
-        thread = self._desk.thread(context.call)
+        thread = self._writer.thread(context.call)
         if request.unfreeze:
             raise Status(Code.UNIMPLEMENTED, "unfreezing is not offered: this hub has no archive (Filecoin) service")
         fault = bucket_name_fault(request.name)
         if fault:
             raise Status(Code.INVALID_ARGUMENT, f"no bucket can be called that: {fault}")
-        hub = self._desk.hub
+        hub = self._writer.hub
         hub.database.thread(thread)
         link_key, key = (new_key(), new_key()) if request.private else (None, None)
         upload = secrets.token_bytes(16)
@@ -103,7 +103,7 @@ class Making:
         access.check_create(row, context.call.writer)
         made = self._first_root(row, tree, request.bootstrap_cid, key)
         size_bytes = made.root.tsize if link_key is None else PrivateTree(blocks, link_key).growth(None, made.root)
-        self._desk.check_quota(row, size_bytes, new=True)
+        self._writer.check_quota(row, size_bytes, new=True)
         blocks.store_for(made.root.cid)
         row = hub.database.create_bucket(replace(row, root=made.root.cid, size_bytes=size_bytes), hub.config.limits)
         hub.blockstore.release(upload)
@@ -123,8 +123,8 @@ class Making:
 
         try:
             if bootstrap:
-                remote = fetch_remote(self._desk, tree, bootstrap, what="invalid bootstrap cid")
-                check_sealable(self._desk, row, tree, remote, new=True)
+                remote = fetch_remote(self._writer, tree, bootstrap, what="invalid bootstrap cid")
+                check_sealable(self._writer, row, tree, remote, new=True)
                 start = tree.bring_in(remote, key_of, ())
                 if not tree.is_directory(start.cid):
                     raise Status(Code.UNKNOWN, "creating prepared bucket: not a directory")

@@ -1,8 +1,8 @@
 """How a bucket changes: read the row, ask what is allowed, build the new tree, swap, announce. One place for every write.
 
 The swap is a compare-and-swap in the metadata, because other processes may write the same bucket; a lock per bucket keeps the
-threads of this process from making each other start over. Content is received before any of this, so that a slow client keeps
-nobody waiting.
+threads of this process from making each other start over. Content is received before any of this, so that a slow client delays
+no other.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class BucketWriter:
         return call.thread
 
     def row(self, call: Call, key: str) -> BucketRow:
-        """The whole bucket, whoever asks. Raises Status with the protocol's texts."""
+        """The whole bucket, for any caller. Raises Status with the protocol's texts."""
         thread = self.thread(call)
         try:
             return self.hub.database.bucket(thread, key)
@@ -108,7 +108,7 @@ class BucketWriter:
     # Writing
 
     def receive(self, call: Call, upload: bytes) -> Receiving:
-        """Takes in what a client sends for an upload; its account pledges to link it."""
+        """Receive what a client sends for an upload; it counts against the account's upload quota until a root links it."""
         return self.hub.blockstore.receive(upload, self.hub.upload_quota.of(call.payer, upload))
 
     def check_fast_forward(self, row: BucketRow, expected: str) -> None:
@@ -226,8 +226,8 @@ class BucketWriter:
 class Allowance:
     """How much a stream may bring into a bucket: what it brings is in the bucket afterwards, so more can never be linked."""
 
-    def __init__(self, desk: BucketWriter, row: BucketRow) -> None:
-        self._desk = desk
+    def __init__(self, writer: BucketWriter, row: BucketRow) -> None:
+        self._writer = writer
         self._row = row
         self._taken = 0
         self._asked_at = 0
@@ -237,7 +237,7 @@ class Allowance:
         self._taken += size_bytes
         if self._taken - self._asked_at >= ASKED_EVERY_BYTES:
             self._asked_at = self._taken
-            self._desk.check_quota(self._row, self._taken)
+            self._writer.check_quota(self._row, self._taken)
 
 
 def may_all(row: BucketRow, writer: str | None) -> bool:
