@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
-from bucketfs.errors import BucketfsError, Exists, NotEmpty, NotFound, ReadOnly, Unavailable
+from bucketfs.errors import BucketfsError, Exists, NotEmpty, NotFound, ReadOnly, Stale, Unavailable
 from bucketfs.names import check_name
 from bucketfs.types import ROOT_INODE, Inode, Kind
 from bucketfs.vfs.tree import (
@@ -93,8 +93,17 @@ class BucketsRoot:
         self._mounted[volume.tree] = volume
 
     def volume_of(self, node: Node) -> Volume:
-        """The volume that a node belongs to."""
-        return self._mounted[node.tree]
+        """The volume that a node belongs to. Raises Unavailable, Stale for one that is not mounted."""
+        volume = self._mounted.get(node.tree)
+        if volume is None:
+            # A bucket that is being opened has nodes already; to the kernel it is a folder without a volume until then.
+            self.check_held(node.inode)
+            raise Stale(f"inode {node.inode} is of no mounted bucket")
+        return volume
+
+    def is_mounted(self, node: Node) -> bool:
+        """Whether programs may come to a node."""
+        return node.tree in self._mounted
 
     def let_go(self) -> None:
         """Forget the dropped volumes that no node is in use of any more."""

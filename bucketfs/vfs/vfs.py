@@ -167,7 +167,7 @@ class VFS:
         """The kernel gives references back."""
         for inode, count in pairs:
             node = self.registry.get(inode)
-            if node is not None:
+            if node is not None and self.buckets.is_mounted(node):
                 node.lookups = max(0, node.lookups - count)
                 self.buckets.volume_of(node).tree.reclaim(node)
         self.buckets.let_go()

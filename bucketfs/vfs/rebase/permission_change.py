@@ -1,4 +1,4 @@
-"""Other rights while a mount is in use: what may be seen appears, what may not be seen any more goes."""
+"""Other permissions while a mount is in use: what may be seen appears, what may not be seen any more goes."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from bucketfs.vfs.tree import (
 )
 
 
-async def apply_permissions(volume: Volume, rights: Permissions | None) -> list[Invalidation]:
-    """Let ``rights`` hold for a volume from now on; what the kernel must be told. Nothing that waits to be pushed is let go, and
-    nothing that is open.
+async def apply_permissions(volume: Volume, permissions: Permissions | None) -> list[Invalidation]:
+    """Let ``permissions`` hold for a volume from now on; what the kernel must be told. Nothing that waits to be pushed is let
+    go, and nothing that is open.
 
     Awaits only while it fetches directories that the kernel knows. Raises Unavailable, TimedOut, Corrupt with nothing changed.
     """
-    if rights == volume.tree.permissions:
+    if permissions == volume.tree.permissions:
         return []
     reader = TreeReader(volume.tree.base_tree.source)
-    return await reader.load(lambda: _apply(volume, rights, reader))
+    return await reader.load(lambda: _apply(volume, permissions, reader))
 
 
-def _apply(volume: Volume, rights: Permissions | None, reader: TreeReader) -> list[Invalidation]:
+def _apply(volume: Volume, permissions: Permissions | None, reader: TreeReader) -> list[Invalidation]:
     """An attempt."""
     told: list[Invalidation] = []
     gone: list[Callable[[], None]] = []
@@ -41,18 +41,22 @@ def _apply(volume: Volume, rights: Permissions | None, reader: TreeReader) -> li
         changed = False
         for name in names:
             path = directory.child_path(name)
-            if name == SEED or name in directory.overrides or _shows(volume.tree.permissions, path) == _shows(rights, path):
+            if (
+                name == SEED
+                or name in directory.overrides
+                or _shows(volume.tree.permissions, path) == _shows(permissions, path)
+            ):
                 continue
             changed = True
             told.append(EntryChanged(directory.inode, name))
             child = directory.children.get(name)
-            if child is not None and not child.dirty and not _in_use(child) and not _shows(rights, path):
+            if child is not None and not child.dirty and not _in_use(child) and not _shows(permissions, path):
                 gone.append(_letting_go(volume, directory, child))
         if changed:
             told.append(AttributesChanged(directory.inode))
     for act in gone:
         act()
-    volume.tree.permissions = rights
+    volume.tree.permissions = permissions
     return told
 
 
@@ -76,5 +80,5 @@ def _in_use(node: Node) -> bool:
     return node.opens > 0 or (isinstance(node, DirectoryNode) and any(below.opens for below in node.walk()))
 
 
-def _shows(rights: Permissions | None, path: str) -> bool:
-    return rights is None or rights.shows(path)
+def _shows(permissions: Permissions | None, path: str) -> bool:
+    return permissions is None or permissions.shows(path)

@@ -119,7 +119,7 @@ class InodeNumbers:
         self._places: dict[Place, Number | None] = {}
         self._claimed: set[Inode] = set()
         self._urgent: set[Inode] = set()
-        self._overtaken: set[Inode] = set()
+        self._written_past: set[Inode] = set()
         """Rows that were written past those that a thread is about to write."""
         self._database = self._open()
         highest = self._database.execute("select max(inode) from inode").fetchone()[0] or 1
@@ -234,7 +234,7 @@ class InodeNumbers:
             self._taken()
 
     def _write_past(self, rows: Sequence[Row]) -> bool:
-        self._overtaken.update(inode for inode, _ in rows)
+        self._written_past.update(inode for inode, _ in rows)
         try:
             self._write(rows)
         except sqlite3.Error as error:
@@ -244,12 +244,12 @@ class InodeNumbers:
 
     def _take(self) -> list[Row]:
         self._writing, self._pending = self._pending, {}
-        self._overtaken.clear()
+        self._written_past.clear()
         return list(self._writing.items())
 
     def _write_behind(self, rows: Sequence[Row]) -> None:
         """In a thread: what is older than what was written meanwhile is left out."""
-        self._write(rows, self._overtaken)
+        self._write(rows, self._written_past)
 
     def _write(self, items: Sequence[Row], but: Collection[Inode] = ()) -> None:
         for start in range(0, len(items), ROWS_PER_TRANSACTION):

@@ -118,7 +118,7 @@ class ContentChanged:
 @dataclass(frozen=True, slots=True)
 class ContentLost:
     """As `ContentChanged`, after a write failed; and the kernel must take the length that the file has here, which takes more than
-    an announcement (see `losses`)."""
+    an announcement (see `bucketfs.vfs.write_failures`)."""
 
     inode: Inode
 
