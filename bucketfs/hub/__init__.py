@@ -9,7 +9,8 @@ bucket is a compare-and-swap in SQL. DAGs are walked by the generators of ``buck
 from __future__ import annotations
 
 from bucketfs.hub.config import HubConfig
-from bucketfs.hub.gc import Collected, collect
+from bucketfs.hub.gc import collect
 from bucketfs.hub.server import HubServer, end_process, serve
+from bucketfs.hub.store import Collected
 
 __all__ = ["Collected", "HubConfig", "HubServer", "collect", "end_process", "serve"]

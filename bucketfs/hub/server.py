@@ -26,7 +26,7 @@ from bucketfs.hub.db import HubDatabase, sqlite_url
 from bucketfs.hub.gateway import Gateway
 from bucketfs.hub.rpc import Authenticator, Dispatcher, Service, bind, in_pool
 from bucketfs.hub.services import SERVICES
-from bucketfs.hub.store import NODES_RESERVE_BYTES, SCRATCH_BYTES, BlockStore, UploadQuota, give_up_reserve, take_reserve
+from bucketfs.hub.store import NODES_RESERVE_BYTES, SCRATCH_BYTES, DiskBlockStore, UploadQuota, give_up_reserve, take_reserve
 from bucketfs.hub.trees import bucket_size
 from bucketfs.keys import Identity
 
@@ -234,7 +234,7 @@ def _opened(config: HubConfig) -> Hub:
             f"the disk of the hub's data in {config.data} is full", hint="make room there, then it starts"
         ) from error
     try:
-        blockstore = BlockStore(
+        blockstore = DiskBlockStore(
             config.data / "blocks",
             nodes_reserve_bytes=0 if config.single_user else NODES_RESERVE_BYTES,
             make_scratch=partial(give_up_reserve, config.data, SCRATCH_BYTES),

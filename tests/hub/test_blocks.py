@@ -165,7 +165,7 @@ def test_blocks_that_have_no_place_in_a_bucket(user: BucketUser, cid: bytes, dat
 def test_a_damaged_block_is_told_and_mended(user: BucketUser, hub_server: HubServer) -> None:
     blocks = blocks_of(2, 100_000)
     user.put_blocks(dict(blocks))
-    pack = next(hub_server.hub.blockstore.folder.glob("*.pack"))
+    pack = next((hub_server.config.data / "blocks").glob("*.pack"))
     with open(pack, "r+b") as file:
         file.seek(pack.stat().st_size - 50)
         file.write(b"rot")

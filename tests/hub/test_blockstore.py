@@ -16,7 +16,7 @@ from bucketfs.dag import DAG_PB, RAW, cid_of, multihash_of
 from bucketfs.errors import Corrupt, NoSpace, NotFound, Unsupported
 from bucketfs.hub.store import packs
 from bucketfs.hub.store.blockindex import LEASE_BYTES_FREE, BlockIndex, leased, pack_multihashes, unpack_multihashes
-from bucketfs.hub.store.blockstore import BlockStore
+from bucketfs.hub.store.disk_store import DiskBlockStore
 from bucketfs.hub.store.group_commit import SMALL_MAX
 from bucketfs.types import Cid
 
@@ -29,28 +29,28 @@ def blocks_of(count: int, size: int, seed: bytes = b"") -> dict[Cid, bytes]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[BlockStore]:
-    store = BlockStore(tmp_path / "blocks")
+def store(tmp_path: Path) -> Iterator[DiskBlockStore]:
+    store = DiskBlockStore(tmp_path / "blocks")
     yield store
     store.close()
 
 
 @pytest.mark.parametrize("size", [0, 1, SMALL_MAX - 1, SMALL_MAX, LARGE])
-def test_what_is_put_is_got(store: BlockStore, size: int) -> None:
+def test_what_is_put_is_got(store: DiskBlockStore, size: int) -> None:
     body = b"x" * size
     cid = cid_of(body)
-    assert not store.has(cid)
+    assert store.missing([cid]) == [cid]
     with pytest.raises(NotFound):
         store.get(cid)
     counts = store.put_many({cid: body})
     assert (counts.blocks_received, counts.blocks_stored, counts.bytes_stored) == (1, 1, size)
-    assert store.has(cid)
+    assert store.missing([cid]) == []
     assert store.get(cid) == body
     again = store.put_many({cid: body})
     assert (again.blocks_received, again.blocks_stored, again.bytes_stored) == (1, 0, 0)
 
 
-def test_a_block_is_named_by_its_multihash(store: BlockStore) -> None:
+def test_a_block_is_named_by_its_multihash(store: DiskBlockStore) -> None:
     body = b"\x0a\x02\x08\x01"
     store.put_many({cid_of(body, DAG_PB): body})
     others = [cid_of(body, RAW), cid_of(body, DAG_PB, 0)]
@@ -58,7 +58,7 @@ def test_a_block_is_named_by_its_multihash(store: BlockStore) -> None:
     assert store.get_many(others) == dict.fromkeys(others, body)
 
 
-def test_identity_cids_are_never_stored(store: BlockStore) -> None:
+def test_identity_cids_are_never_stored(store: DiskBlockStore) -> None:
     inline = Cid(b"\x01\x55\x00\x03abc")
     assert store.get(inline) == b"abc"
     assert store.missing([inline]) == []
@@ -67,7 +67,7 @@ def test_identity_cids_are_never_stored(store: BlockStore) -> None:
         store.put_many({inline: b"abd"})
 
 
-def test_a_wrong_hash_stores_nothing_of_its_batch(store: BlockStore) -> None:
+def test_a_wrong_hash_stores_nothing_of_its_batch(store: DiskBlockStore) -> None:
     good = blocks_of(3, LARGE)
     wrong = cid_of(b"something else")
     with pytest.raises(Corrupt):
@@ -77,10 +77,10 @@ def test_a_wrong_hash_stores_nothing_of_its_batch(store: BlockStore) -> None:
 
 def test_blocks_survive_reopening(tmp_path: Path) -> None:
     blocks = blocks_of(20, LARGE) | blocks_of(20, 100)
-    first = BlockStore(tmp_path)
+    first = DiskBlockStore(tmp_path)
     first.put_many(blocks)
     first.close()
-    second = BlockStore(tmp_path)
+    second = DiskBlockStore(tmp_path)
     assert second.get_many(list(blocks)) == blocks
     figures = second.figures()
     assert (figures.blocks, figures.packs) == (40, 1)
@@ -93,7 +93,7 @@ def test_blocks_survive_reopening(tmp_path: Path) -> None:
 
 
 def test_what_was_not_finished_is_cut_off_after_a_crash(tmp_path: Path) -> None:
-    crashed = BlockStore(tmp_path)
+    crashed = DiskBlockStore(tmp_path)
     kept = blocks_of(4, LARGE)
     crashed.put_many(kept)
     lost = blocks_of(4, LARGE)
@@ -105,7 +105,7 @@ def test_what_was_not_finished_is_cut_off_after_a_crash(tmp_path: Path) -> None:
     # What a crash leaves: the files as they are, no lock, none of the memory.
     assert crashed._commit._pack is not None
     crashed._commit._pack.close()
-    after = BlockStore(tmp_path)
+    after = DiskBlockStore(tmp_path)
     assert after.missing([*kept, *lost]) == list(lost)
     more = blocks_of(1, LARGE)
     after.put_many(more)
@@ -119,7 +119,7 @@ def test_what_was_not_finished_is_cut_off_after_a_crash(tmp_path: Path) -> None:
 
 
 def test_two_processes_append_to_packs_of_their_own(tmp_path: Path) -> None:
-    one, other = BlockStore(tmp_path), BlockStore(tmp_path)
+    one, other = DiskBlockStore(tmp_path), DiskBlockStore(tmp_path)
     mine, theirs = blocks_of(3, LARGE), blocks_of(3, LARGE)
     one.put_many(mine)
     other.put_many(theirs)
@@ -131,7 +131,7 @@ def test_two_processes_append_to_packs_of_their_own(tmp_path: Path) -> None:
 
 
 def test_packs_are_closed_when_full(tmp_path: Path) -> None:
-    store = BlockStore(tmp_path, pack_bytes_max=4 * LARGE)
+    store = DiskBlockStore(tmp_path, pack_bytes_max=4 * LARGE)
     blocks = blocks_of(20, LARGE)
     for cid, body in blocks.items():
         store.put_many({cid: body})
@@ -147,7 +147,7 @@ def test_packs_are_closed_when_full(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [100, LARGE])
 def test_damage_is_noticed_told_and_mended(tmp_path: Path, size: int) -> None:
-    store = BlockStore(tmp_path)
+    store = DiskBlockStore(tmp_path)
     blocks = blocks_of(3, size)
     store.put_many(blocks)
     victim = list(blocks)[1]
@@ -169,7 +169,7 @@ def test_damage_is_noticed_told_and_mended(tmp_path: Path, size: int) -> None:
 
 
 def test_a_cut_pack_is_damage_too(tmp_path: Path) -> None:
-    store = BlockStore(tmp_path)
+    store = DiskBlockStore(tmp_path)
     blocks = blocks_of(2, LARGE)
     store.put_many(blocks)
     os.truncate(packs.pack_path(tmp_path, 1), LARGE + 5)
@@ -179,7 +179,7 @@ def test_a_cut_pack_is_damage_too(tmp_path: Path) -> None:
 
 
 def test_full_disk_before_the_write(tmp_path: Path) -> None:
-    store = BlockStore(tmp_path, reserve_bytes=1 << 62)
+    store = DiskBlockStore(tmp_path, reserve_bytes=1 << 62)
     blocks = blocks_of(2, LARGE)
     with pytest.raises(NoSpace):
         store.put_many(blocks)
@@ -188,7 +188,7 @@ def test_full_disk_before_the_write(tmp_path: Path) -> None:
 
 
 def test_full_disk_in_the_middle_of_a_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = BlockStore(tmp_path)
+    store = DiskBlockStore(tmp_path)
     kept = blocks_of(2, LARGE)
     store.put_many(kept)
     real = os.pwritev
@@ -217,7 +217,7 @@ def test_full_disk_in_the_middle_of_a_write_leaves_nothing(tmp_path: Path, monke
 def test_a_batch_that_cannot_become_durable_fails_for_everyone_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = BlockStore(tmp_path)
+    store = DiskBlockStore(tmp_path)
     shared, mine = blocks_of(1, 50), blocks_of(1, 60)
     one, other = store.receive(), store.receive()
     one.put(shared | mine)
@@ -238,7 +238,7 @@ def test_a_batch_that_cannot_become_durable_fails_for_everyone_in_it(
     store.close()
 
 
-def test_many_threads_put_and_get_the_same(store: BlockStore) -> None:
+def test_many_threads_put_and_get_the_same(store: DiskBlockStore) -> None:
     blocks = blocks_of(60, LARGE) | blocks_of(60, 300)
     names = list(blocks)
     failures: list[BaseException] = []
@@ -269,8 +269,8 @@ WRITER = """
 import os, sys
 from pathlib import Path
 from bucketfs.dag import cid_of
-from bucketfs.hub.store.blockstore import BlockStore
-store = BlockStore(Path(sys.argv[1]), pack_bytes_max=1 << 20)
+from bucketfs.hub.store.disk_store import DiskBlockStore
+store = DiskBlockStore(Path(sys.argv[1]), pack_bytes_max=1 << 20)
 number = 0
 while True:
     bodies = [b"%d:%d" % (number, index) * 20 + bytes(size) for index, size in enumerate((0, 100, 20_000, 300_000))]
@@ -292,7 +292,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
         acknowledged += [Cid(rest[start : start + 36]) for start in range(0, len(rest), 36)]
         writer.stdout.close()
         writer.wait()
-        store = BlockStore(tmp_path)
+        store = DiskBlockStore(tmp_path)
         found = store.get_many(acknowledged)
         assert set(found) == set(acknowledged)
         assert store.missing(acknowledged) == []
@@ -301,7 +301,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
 
 def test_leases_are_counted_and_released(tmp_path: Path) -> None:
     now = [10**18]
-    store = BlockStore(tmp_path, now_ns=lambda: now[0], lease_s=100)
+    store = DiskBlockStore(tmp_path, now_ns=lambda: now[0], lease_s=100)
     blocks = blocks_of(3, 100)
     store.missing(list(blocks), b"upload-0")
     assert store.figures().uploads == 0, "what is not here cannot be held on to"
@@ -319,7 +319,7 @@ def test_leases_are_counted_and_released(tmp_path: Path) -> None:
 
 def test_an_upload_that_names_the_same_blocks_again_and_again(tmp_path: Path) -> None:
     """Its lease does not grow with the calls, and holds all of them."""
-    store = BlockStore(tmp_path)
+    store = DiskBlockStore(tmp_path)
     blocks = blocks_of(2000, 50)
     store.put_many(blocks)
     for _ in range(100):
@@ -331,14 +331,14 @@ def test_an_upload_that_names_the_same_blocks_again_and_again(tmp_path: Path) ->
     store.close()
 
 
-def test_multihashes_of_any_length_pack(store: BlockStore) -> None:
+def test_multihashes_of_any_length_pack(store: DiskBlockStore) -> None:
     names = [b"", b"a", multihash_of(cid_of(b"x")), b"b" * 131]
     assert unpack_multihashes(pack_multihashes(names)) == names
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    BlockStore(tmp_path).close()
+    DiskBlockStore(tmp_path).close()
     with sqlite3.connect(tmp_path / "index.sqlite") as connection:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(Unsupported):
-        BlockStore(tmp_path)
+        DiskBlockStore(tmp_path)

@@ -14,8 +14,8 @@ from support.unixfs import build_file
 from bucketfs.dag import cid_from_text, cid_of, drive, edit_tree, multihash_of, reachable
 from bucketfs.errors import Corrupt
 from bucketfs.hub import HubServer
-from bucketfs.hub.gc import GarbageCollector, Roots, collect
-from bucketfs.hub.store.blockstore import BlockStore
+from bucketfs.hub.gc import RootMarks, Roots, collect
+from bucketfs.hub.store.disk_store import DiskBlockStore
 from bucketfs.hub.store.packs import pack_path
 from bucketfs.types import Cid, Link
 
@@ -63,48 +63,48 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> Any:
-    store = BlockStore(tmp_path / "blocks", now_ns=clock)
+    store = DiskBlockStore(tmp_path / "blocks", now_ns=clock)
     yield store
     store.close()
 
 
-def test_mark_and_sweep(store: BlockStore, clock: Clock) -> None:
+def test_mark_and_sweep(store: DiskBlockStore, clock: Clock) -> None:
     root, needed = a_tree(5, 200_000)
     garbage = blocks_of(6, LARGE) | blocks_of(6, 300)
     store.put_many(needed)
     store.put_many(garbage)
     roots: Roots = {(root, None)}
     clock.pass_s(60)
-    done = GarbageCollector(store, lambda: roots, grace_s=3600).run()
+    done = store.collect(RootMarks(store, lambda: roots), grace_s=3600)
     assert done.blocks_deleted == 0, "young blocks may belong to a push in progress"
     clock.pass_s(7200)
-    done = GarbageCollector(store, lambda: roots, grace_s=3600).run()
+    done = store.collect(RootMarks(store, lambda: roots), grace_s=3600)
     assert (done.blocks_deleted, done.bytes_deleted) == (12, sum(map(len, garbage.values())))
     assert store.missing(list(garbage)) == list(garbage)
     assert store.get_many(list(needed)) == needed
     assert done.blocks_kept == len(needed) == store.figures().blocks
-    done = GarbageCollector(store, lambda: set(), grace_s=0).run()
+    done = store.collect(RootMarks(store, lambda: set()), grace_s=0)
     assert store.figures().blocks == 0 and store.figures().pack_bytes == 0
 
 
-def test_leases_protect(store: BlockStore, clock: Clock) -> None:
+def test_leases_protect(store: DiskBlockStore, clock: Clock) -> None:
     asked, put, loose = (blocks_of(3, 500) for _ in range(3))
     store.put_many(asked | loose)
     clock.pass_s(10_000)
     assert store.missing(list(asked), b"asking") == []
     store.put_many(put, upload=b"putting")
-    GarbageCollector(store, lambda: set(), grace_s=0).run()
+    store.collect(RootMarks(store, lambda: set()), grace_s=0)
     assert store.missing([*asked, *put, *loose]) == list(loose)
     store.release(b"putting")
     clock.pass_s(1)
-    GarbageCollector(store, lambda: set(), grace_s=0).run()
+    store.collect(RootMarks(store, lambda: set()), grace_s=0)
     assert store.missing([*asked, *put]) == list(put)
     clock.pass_s(4000)
-    GarbageCollector(store, lambda: set(), grace_s=0).run()
+    store.collect(RootMarks(store, lambda: set()), grace_s=0)
     assert store.missing(list(asked)) == list(asked), "a lease ends"
 
 
-def test_a_root_that_comes_while_sweeping_is_walked(store: BlockStore, clock: Clock) -> None:
+def test_a_root_that_comes_while_sweeping_is_walked(store: DiskBlockStore, clock: Clock) -> None:
     root, needed = a_tree(4, 1000)
     garbage = blocks_of(3, 100)
     store.put_many(needed | garbage)
@@ -117,12 +117,12 @@ def test_a_root_that_comes_while_sweeping_is_walked(store: BlockStore, clock: Cl
         asked += 1
         return {(root, None)} if asked > 1 else set()
 
-    done = GarbageCollector(store, roots, grace_s=60).run()
+    done = store.collect(RootMarks(store, roots), grace_s=60)
     assert done.blocks_deleted == 3
     assert store.get_many(list(needed)) == needed
 
 
-def test_the_same_bytes_as_leaf_and_as_node(store: BlockStore, clock: Clock) -> None:
+def test_the_same_bytes_as_leaf_and_as_node(store: DiskBlockStore, clock: Clock) -> None:
     """A file that holds the bytes of a directory's node must not hide what that directory leads to."""
     inner, needed = a_tree(2, 1000)
     copy = build_file(needed[inner])
@@ -131,23 +131,23 @@ def test_the_same_bytes_as_leaf_and_as_node(store: BlockStore, clock: Clock) -> 
     outer = drive(edit_tree(None, links), lambda cids: {cid: needed[cid] for cid in cids})
     store.put_many(needed | dict(outer.blocks))
     clock.pass_s(10_000)
-    GarbageCollector(store, lambda: {(copy.link.cid, None), (outer.link.cid, None)}, grace_s=0).run()
+    store.collect(RootMarks(store, lambda: {(copy.link.cid, None), (outer.link.cid, None)}), grace_s=0)
     assert store.missing(list(needed)) == []
 
 
-def test_nothing_is_deleted_when_a_tree_cannot_be_walked(store: BlockStore, clock: Clock) -> None:
+def test_nothing_is_deleted_when_a_tree_cannot_be_walked(store: DiskBlockStore, clock: Clock) -> None:
     root, needed = a_tree(3, 1000)
     directory = next(cid for cid in needed if cid != root and cid[1] == 0x70)
     garbage = blocks_of(3, 100)
     store.put_many({cid: data for cid, data in needed.items() if cid != directory} | garbage)
     clock.pass_s(10_000)
     with pytest.raises(Corrupt, match="nothing was collected"):
-        GarbageCollector(store, lambda: {(root, None)}, grace_s=0).run()
+        store.collect(RootMarks(store, lambda: {(root, None)}), grace_s=0)
     assert store.missing(list(garbage)) == []
 
 
 def test_packs_with_holes_are_rewritten(tmp_path: Path, clock: Clock) -> None:
-    store = BlockStore(tmp_path, now_ns=clock, pack_bytes_max=10 * LARGE)
+    store = DiskBlockStore(tmp_path, now_ns=clock, pack_bytes_max=10 * LARGE)
     root, needed = a_tree(2, LARGE)
     garbage = blocks_of(17, LARGE)
     for cid, data in list(garbage.items())[:8]:
@@ -157,10 +157,10 @@ def test_packs_with_holes_are_rewritten(tmp_path: Path, clock: Clock) -> None:
         store.put_many({cid: data})
     assert store.figures().packs == 2
     assert store.get_many(list(needed)) == needed
-    other = BlockStore(tmp_path, now_ns=clock)
+    other = DiskBlockStore(tmp_path, now_ns=clock)
     assert other.get_many(list(needed)) == needed
     clock.pass_s(10_000)
-    done = GarbageCollector(store, lambda: {(root, None)}, grace_s=0).run()
+    done = store.collect(RootMarks(store, lambda: {(root, None)}), grace_s=0)
     assert done.packs_removed >= 1 and done.bytes_moved == 2 * LARGE
     assert store.figures().pack_bytes == 2 * LARGE
     assert not pack_path(tmp_path, 1).exists()
@@ -171,11 +171,11 @@ def test_packs_with_holes_are_rewritten(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_a_pack_in_use_elsewhere_is_left_alone(tmp_path: Path, clock: Clock) -> None:
-    writing, collecting = BlockStore(tmp_path, now_ns=clock), BlockStore(tmp_path, now_ns=clock)
+    writing, collecting = DiskBlockStore(tmp_path, now_ns=clock), DiskBlockStore(tmp_path, now_ns=clock)
     garbage = blocks_of(4, LARGE)
     writing.put_many(garbage)
     clock.pass_s(10_000)
-    done = GarbageCollector(collecting, lambda: set(), grace_s=0).run()
+    done = collecting.collect(RootMarks(collecting, lambda: set()), grace_s=0)
     assert (done.blocks_deleted, done.packs_removed) == (4, 0)
     more = blocks_of(2, LARGE)
     writing.put_many(more)
@@ -185,7 +185,7 @@ def test_a_pack_in_use_elsewhere_is_left_alone(tmp_path: Path, clock: Clock) -> 
 
 
 def test_damage_does_not_spread(tmp_path: Path, clock: Clock) -> None:
-    store = BlockStore(tmp_path, now_ns=clock)
+    store = DiskBlockStore(tmp_path, now_ns=clock)
     root, needed = a_tree(3, LARGE)
     garbage = blocks_of(20, LARGE)
     store.put_many(needed)
@@ -196,7 +196,7 @@ def test_damage_does_not_spread(tmp_path: Path, clock: Clock) -> None:
         pack.seek(place.offset)
         pack.write(b"rot")
     clock.pass_s(10_000)
-    GarbageCollector(store, lambda: {(root, None)}, grace_s=0).run()
+    store.collect(RootMarks(store, lambda: {(root, None)}), grace_s=0)
     with pytest.raises(Corrupt):
         store.get(leaf)
     assert store.missing(list(needed)) == [leaf]

@@ -79,7 +79,7 @@ def test_what_is_stored_is_encrypted(user: BucketUser, key: str, hub_server: Hub
     blob = store.get(cid_from_text(event.path.removeprefix("/ipfs/")))
     assert decrypt(blob, file_key(user, key)) == b"the content of the file"
     assert user.listing(key).size == len(plain) + sum(link.tsize for link in decode_pb(plain).links)
-    stored = b"".join(path.read_bytes() for path in store.folder.iterdir())
+    stored = b"".join(path.read_bytes() for path in (hub_server.config.data / "blocks").iterdir())
     for secret in (b"folder name", b"file name", b"the content"):
         assert secret not in stored
     assert user.refused("PullIpfsPath", path=f"{root.path}/folder name/file name")[0] == UNKNOWN

@@ -11,7 +11,7 @@ from bucketfs.errors import NotFound
 from bucketfs.hub.db.buckets import HubDatabase
 from bucketfs.hub.db.models import BucketRow
 from bucketfs.hub.db.schema import sqlite_url
-from bucketfs.hub.store.blockstore import BlockStore
+from bucketfs.hub.store.disk_store import DiskBlockStore
 from bucketfs.types import Cid, Link
 
 
@@ -36,7 +36,7 @@ def _one(database: HubDatabase, column: str, value: str) -> BucketRow:
 
 def plant(data: Path, bucket: str, folder: bytes, names: Mapping[bytes, bytes]) -> None:
     """Adds files, by name and content, to a folder at the top of a bucket whose Hub (which may run) has its stores in ``data``."""
-    store, database = BlockStore(data / "blocks"), HubDatabase(sqlite_url(data))
+    store, database = DiskBlockStore(data / "blocks"), HubDatabase(sqlite_url(data))
     try:
         row = bucket_named(database, bucket)
         top = decode_pb(store.get(row.root))
@@ -53,14 +53,14 @@ def plant(data: Path, bucket: str, folder: bytes, names: Mapping[bytes, bytes]) 
         store.close()
 
 
-def _save(store: BlockStore, database: HubDatabase, row: BucketRow, root: Cid, blocks: Mapping[Cid, bytes]) -> None:
+def _save(store: DiskBlockStore, database: HubDatabase, row: BucketRow, root: Cid, blocks: Mapping[Cid, bytes]) -> None:
     store.put_many(blocks)
     database.save_bucket(replace(row, root=root, updated_at_ns=row.updated_at_ns + 1), row.root)
 
 
 def plant_tree(data: Path, bucket: str, name: bytes, link: Link, blocks: Mapping[Cid, bytes]) -> None:
     """Puts a tree at a name at the top of a bucket."""
-    store, database = BlockStore(data / "blocks"), HubDatabase(sqlite_url(data))
+    store, database = DiskBlockStore(data / "blocks"), HubDatabase(sqlite_url(data))
     try:
         row = bucket_named(database, bucket)
         tree = drive(edit_directory(row.root, {name: link}), lambda cids: {cid: store.get(cid) for cid in cids})
@@ -83,7 +83,7 @@ def lattice(content: bytes, levels: int, cid_version: int = 1) -> tuple[Link, di
 
 def names_in(data: Path, bucket: str, folder: bytes) -> list[bytes]:
     """The names of a folder at the top of a bucket, whatever they are."""
-    store, database = BlockStore(data / "blocks"), HubDatabase(sqlite_url(data))
+    store, database = DiskBlockStore(data / "blocks"), HubDatabase(sqlite_url(data))
     try:
         top = decode_pb(store.get(bucket_named(database, bucket).root))
         at = next(link for link in top.links if link.name == folder)

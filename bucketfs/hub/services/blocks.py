@@ -15,7 +15,7 @@ from bucketfs.hub.context import Hub
 from bucketfs.hub.rpc import INSECURE_KEY, WARNING_TRAILER, Code, Context, Service, Status
 from bucketfs.hub.services.buckets import BucketWriter
 from bucketfs.hub.services.swap_root import Swapping
-from bucketfs.hub.store import BlockStore, Receiving, StoredCounts
+from bucketfs.hub.store import BlockStore, BlockWriter, StoredCounts
 from bucketfs.types import Cid, Kind
 from bucketfs.wire import blocks_pb2 as pb
 from bucketfs.wire.blockmessage import BlockMessage
@@ -72,7 +72,7 @@ class Blocks:
     def put(self, requests: Iterator[Any], context: Context) -> Any:
         """``Put``: each message is stored whole or not at all; the reply says that everything is durable."""
         counts = StoredCounts()
-        receivings: dict[bytes, Receiving] = {}
+        receivings: dict[bytes, BlockWriter] = {}
         for request in requests:
             upload = check_upload(request.upload)
             if upload not in receivings:

@@ -1,13 +1,13 @@
-"""The Hub's blocks: bytes by multihash in packs, their index, and how much an account may still upload.
+"""The Hub's blocks by CID: what is expected of a block store, and the one on the disk of this machine.
 
-`BlockStore` keeps the promises that its docstring numbers. Above `db`, whose usage limits `UploadQuota` counts against.
-"""
+Services depend on the Protocols of `block_store`, whose docstring numbers the promises; `DiskBlockStore` keeps them with packs
+(large blocks), an index (small blocks, places, leases), group commit (one sync for many uploads) and a sweep. A store knows
+nothing of trees: the collector (`bucketfs.hub.gc`) marks what buckets need, the store sweeps the rest. Above `db`, whose usage
+limits `UploadQuota` counts against."""
 
-from bucketfs.hub.store.blockindex import PackPlace
-from bucketfs.hub.store.blockstore import NODES_RESERVE_BYTES, BlockStore, Receiving, UploadCheck
-from bucketfs.hub.store.counts import StoredCounts
+from bucketfs.hub.store.block_store import BlockStore, BlockWriter, Collected, Marks, StoredCounts, UploadCheck
+from bucketfs.hub.store.disk_store import NODES_RESERVE_BYTES, DiskBlockStore
 from bucketfs.hub.store.in_use import InUse
-from bucketfs.hub.store.packs import PackWriter, open_pack, pack_path, punch
 from bucketfs.hub.store.reserve import SCRATCH_BYTES, give_up_reserve, take_reserve
 from bucketfs.hub.store.upload_quota import UploadQuota
 
@@ -15,16 +15,14 @@ __all__ = [
     "NODES_RESERVE_BYTES",
     "SCRATCH_BYTES",
     "BlockStore",
+    "BlockWriter",
+    "Collected",
+    "DiskBlockStore",
     "InUse",
-    "PackPlace",
-    "PackWriter",
-    "Receiving",
+    "Marks",
     "StoredCounts",
     "UploadCheck",
     "UploadQuota",
     "give_up_reserve",
-    "open_pack",
-    "pack_path",
-    "punch",
     "take_reserve",
 ]

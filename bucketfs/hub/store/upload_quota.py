@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from bucketfs.dag import DAG_PB, codec_of, multihash_of
 from bucketfs.errors import OverQuota
 from bucketfs.hub.db import STORAGE
-from bucketfs.hub.store.blockstore import LEASE_S
+from bucketfs.hub.store.block_store import LEASE_S
 from bucketfs.types import Cid
 
 UPLOADS_MAX = 1000
@@ -60,7 +60,7 @@ class _Upload:
 
 @dataclass(frozen=True, slots=True)
 class QuotaCheck:
-    """An ``UploadCheck`` (blockstore.py): blocks count against the quota of the upload's account."""
+    """An ``UploadCheck`` (block_store.py): blocks count against the quota of the upload's account."""
 
     quota: UploadQuota
     account: str

@@ -31,7 +31,7 @@ from bucketfs.dag import (
     node_info,
 )
 from bucketfs.errors import BucketfsError, Corrupt, IsADirectory, NotADirectory, NotFound
-from bucketfs.hub.store import BlockStore, Receiving, UploadCheck
+from bucketfs.hub.store import BlockStore, BlockWriter, UploadCheck
 from bucketfs.hub.trees.crypt import Encryptor
 from bucketfs.types import Cid, Kind, Link, Steps
 
@@ -105,7 +105,7 @@ class WorkingSet:
                 raise self._absent(f"block {cid_text(cid)} is not on this hub")
         return found
 
-    def receive(self) -> Receiving:
+    def receive(self) -> BlockWriter:
         """Takes in content that is made on the way."""
         return self.store.receive(self.upload, self._admission)
 
@@ -299,7 +299,7 @@ class FileWriter:
     Layout as every Hub writes it: leaves of 256 KiB, balanced tree, a single leaf alone.
     """
 
-    def __init__(self, receiving: Receiving, key: bytes | None = None, leaves_at_once: int = _LEAVES_AT_ONCE) -> None:
+    def __init__(self, receiving: BlockWriter, key: bytes | None = None, leaves_at_once: int = _LEAVES_AT_ONCE) -> None:
         """``leaves_at_once`` are held in memory and stored together."""
         self._receiving = receiving
         self._leaves_at_once = leaves_at_once

@@ -20,7 +20,7 @@ from bucketfs.hub.db import STORAGE, AccountUsage, BucketRow, PathEntry, refuse_
 from bucketfs.hub.rpc import NON_FAST_FORWARD, Call, Code, Status
 from bucketfs.hub.services.buckets.messages import root_path
 from bucketfs.hub.services.buckets.paths import Path, path_text
-from bucketfs.hub.store import Receiving, UploadCheck
+from bucketfs.hub.store import BlockWriter, UploadCheck
 from bucketfs.hub.trees import BucketTree, PathNotFound, PrivateTree, PublicTree, WorkingSet, access, total_size, unchecked
 from bucketfs.roles import Role
 from bucketfs.types import Link, ThreadId
@@ -107,7 +107,7 @@ class BucketWriter:
 
     # Writing
 
-    def receive(self, call: Call, upload: bytes) -> Receiving:
+    def receive(self, call: Call, upload: bytes) -> BlockWriter:
         """Receive what a client sends for an upload; it counts against the account's upload quota until a root links it."""
         return self.hub.blockstore.receive(upload, self.hub.upload_quota.of(call.payer, upload))
 

@@ -1,19 +1,8 @@
-"""The Hub's blocks: bytes by multihash, on the disk of one machine.
+"""A block store on the disk of one machine: large blocks in pack files, small ones in the rows of a SQLite index.
 
-A block of 16 KiB or more goes to a pack file, a smaller one becomes a row of the index (measured: as rows large blocks are
-five times slower, as files small ones are). Nothing wrong goes in or out: bytes are hashed when they come and when they
-leave.
-
-What a caller may count on:
-
-1. ``Receiving.put`` stores a batch whole or not at all, and readers of this process see it when it returns.
-2. After ``Receiving.finish`` (or ``put_many``) everything that it put survives a power cut. A batch costs one sync of the
-   pack and one of the index, however many blocks it has, and streams that finish together share them.
-3. A row is written after its pack was synced; so after a crash every row names bytes that are there, and bytes that no row
-   names are cut off or written over.
-4. A block that an upload put, or was told that the Hub has, is not collected before the upload's lease ends, also by another
-   process: leases are written before the index is asked for the last time (gc.py has the other half of this).
-5. Several processes may open one folder. Each appends to a pack of its own.
+A block of 16 KiB or more goes to a pack, a smaller one becomes a row (measured: as rows large blocks are five times slower, as
+files small ones are). A batch costs one sync of the pack and one of the index, however many blocks it has, and streams that finish
+together share them. Each process appends to a pack of its own, so several may open one folder.
 """
 
 from __future__ import annotations
@@ -24,45 +13,29 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 from bucketfs.dag import DAG_PB, codec_of, identity_block, multihash_of, verify
 from bucketfs.disk import make_private_folder
 from bucketfs.errors import BucketfsError, Corrupt, NoSpace, NotFound
-from bucketfs.hub.store.blockindex import BlockIndex, PackPlace, StoredBlock
-from bucketfs.hub.store.counts import StoredCounts, StoreFigures
+from bucketfs.hub.store.block_store import LEASE_S, Blocks, Collected, Marks, StoredCounts, StoreFigures, UploadCheck
+from bucketfs.hub.store.blockindex import BlockIndex, StoredBlock
 from bucketfs.hub.store.group_commit import Batch, GroupCommit
-from bucketfs.hub.store.packs import PackReaders, PackWriter, disk_error
+from bucketfs.hub.store.packs import PackReaders, disk_error
+from bucketfs.hub.store.sweep import Sweep
 from bucketfs.types import Cid
 
 PACK_BYTES_MAX = 512 * 1024 * 1024
 RESERVE_BYTES = 32 * 1024 * 1024
-"""Room on the disk that contents of files never take, so that nodes, the index and the metadata can still be written: what removes
+"""Room on the disk that contents of files never take, so that nodes, the index and the database can still be written: what removes
 something from a bucket is new nodes, too."""
 NODES_RESERVE_BYTES = RESERVE_BYTES // 2
 """What nodes that clients send leave of it. What the hub itself writes to make a bucket smaller may take all there is."""
-LEASE_S = 3600.0
 ITERATED_AT_ONCE = 128
 """Places that ``iterate`` looks up in one question. The bytes of small blocks come with the answer."""
 
 
-def is_node(cid: Cid) -> bool:
-    """Whether a block has structure, and is not the content of a file alone."""
-    return codec_of(cid) == DAG_PB
-
-
-class UploadCheck(Protocol):
-    """Who has a say in what is stored."""
-
-    def admit(self, blocks: Mapping[Cid, int]) -> None:
-        """These blocks, by their lengths, are about to be stored. Raises what forbids it."""
-
-    def take_back(self, blocks: Iterable[Cid]) -> None:
-        """They could not be stored."""
-
-
-class BlockStore:
-    """Thread-safe. ``close`` it when every user is gone."""
+class DiskBlockStore:
+    """A `BlockStore` in a folder."""
 
     def __init__(
         self,
@@ -89,7 +62,6 @@ class BlockStore:
         self._commit = GroupCommit(folder, self.index, pack_bytes_max, now_ns, self.readers.prune_removed)
 
     def close(self) -> None:
-        """Makes what is pending durable, then closes all files."""
         try:
             self._commit.flush()
         finally:
@@ -99,19 +71,13 @@ class BlockStore:
 
     # Reading
 
-    def has(self, cid: Cid) -> bool:
-        """Whether the bytes of this CID are here (an identity CID carries them)."""
-        return not self.missing((cid,))
-
     def get(self, cid: Cid) -> bytes:
-        """The bytes of one block. Raises NotFound, Corrupt (never wrong bytes), DiskFailed."""
         found = self.get_many((cid,))
         if cid not in found:
             raise NotFound("the hub does not hold a block that was asked for")
         return found[cid]
 
     def get_many(self, cids: Collection[Cid]) -> dict[Cid, bytes]:
-        """The blocks that are here; others are left out. Raises Corrupt, DiskFailed."""
         found: dict[Cid, bytes] = {}
         wanted: dict[bytes, list[Cid]] = {}
         for cid in cids:
@@ -129,10 +95,6 @@ class BlockStore:
         return found
 
     def iterate(self, cids: Sequence[Cid]) -> Iterator[tuple[Cid, bytes | None]]:
-        """Blocks one by one, in the order asked; ``None`` for one that is not here. Holds few of them at a time.
-
-        Raises Corrupt at a block that is damaged, DiskFailed.
-        """
         for start in range(0, len(cids), ITERATED_AT_ONCE):
             part = cids[start : start + ITERATED_AT_ONCE]
             places = self._look_up({multihash_of(cid) for cid in part})
@@ -144,31 +106,20 @@ class BlockStore:
                 yield cid, data
 
     def missing(self, cids: Collection[Cid], upload: bytes = b"") -> list[Cid]:
-        """Those that are not here, each once, in the order asked. With an ``upload`` the rest stays until its lease ends."""
         wanted = {cid: multihash_of(cid) for cid in cids if identity_block(cid) is None}
         present = self._present(set(wanted.values()))
         if upload:
-            # Only what is here is leased: anyone can make up names of what is not. And then it is looked for again, see promise 4.
+            # Only what is here is leased: anyone can make up names of what is not. The lease is written before the last look
+            # (promise 4): what the collector deletes in between is then reported missing.
             self.lease(upload, present)
             present = self._present(present)
         return [cid for cid, multihash in wanted.items() if multihash not in present]
 
     def lengths(self, cids: Collection[Cid]) -> dict[Cid, int]:
-        """The length of each of these blocks that is here, in bytes; no block is read."""
         inline = {cid: len(data) for cid in cids if (data := identity_block(cid)) is not None}
         names = {cid: multihash_of(cid) for cid in cids if cid not in inline}
         found = self._look_up(set(names.values()))
         return inline | {cid: found[name].place.size for cid, name in names.items() if name in found}
-
-    def read_checked(self, multihash: bytes, place: PackPlace) -> bytes | None:
-        """The bytes at a place, for the collector; ``None`` (and marked) when they are not the block that belongs there."""
-        data = self.readers.read(place.pack, place.offset, place.size)
-        try:
-            verify(Cid(b"\x01\x55" + multihash), data)
-        except Corrupt:
-            self.index.mark_damaged(multihash, place)
-            return None
-        return data
 
     def _look_up(self, names: Collection[bytes]) -> dict[bytes, StoredBlock]:
         # Pending first: a batch that becomes durable in between is then found in the index, never in neither.
@@ -211,27 +162,15 @@ class BlockStore:
 
     # Writing
 
-    def receive(self, upload: bytes = b"", admission: UploadCheck | None = None) -> Receiving:
-        """Begins a stream of batches for one upload; ``with`` it, and ``finish`` makes all of them durable. ``admission`` is asked
-        before blocks are stored that are not here yet."""
-        return Receiving(self, upload, admission)
+    def receive(self, upload: bytes = b"", admission: UploadCheck | None = None) -> DiskBlockWriter:
+        return DiskBlockWriter(self, upload, admission)
 
     def put_many(
-        self,
-        blocks: Mapping[Cid, bytes] | Iterable[tuple[Cid, bytes]],
-        *,
-        upload: bytes = b"",
-        verified: bool = False,
-        makes_room: bool = False,
+        self, blocks: Blocks, *, upload: bytes = b"", verified: bool = False, makes_room: bool = False
     ) -> StoredCounts:
-        """Stores blocks, durable on return. ``verified``: the caller made the CIDs from these bytes itself. ``makes_room``: a
-        bucket becomes smaller by them, so that they may take what is kept free.
-
-        Raises Corrupt (nothing stored), NoSpace (nothing stored), DiskFailed.
-        """
-        with self.receive(upload) as receiving:
-            counts = receiving.put(blocks, verified=verified, makes_room=makes_room)
-            receiving.finish()
+        with self.receive(upload) as writer:
+            counts = writer.put(blocks, verified=verified, makes_room=makes_room)
+            writer.finish()
         return counts
 
     def lease(self, upload: bytes, multihashes: Iterable[bytes]) -> int | None:
@@ -240,11 +179,12 @@ class BlockStore:
         return self.index.lease(upload, multihashes, self.now_ns() + self._lease_ns)
 
     def release(self, upload: bytes) -> None:
-        """The upload is over: a root (or nothing) holds its blocks now."""
         self.index.release(upload, self.now_ns())
 
+    def collect(self, marks: Marks, grace_s: float) -> Collected:
+        return Sweep(self.folder, self.index, self.readers, self._commit, marks, self.now_ns).run(grace_s)
+
     def figures(self) -> StoreFigures:
-        """Counts over what is durable. Walks the index: for status, not for every call."""
         blocks, size_bytes, damaged = self.index.totals()
         sizes = [path.stat().st_size for path in self.folder.glob("*.pack")]
         return StoreFigures(blocks, size_bytes, damaged, len(sizes), sum(sizes), self.index.lease_count(self.now_ns()))
@@ -257,19 +197,12 @@ class BlockStore:
         """See `GroupCommit.flush`."""
         self._commit.flush(batch)
 
-    def begin_pack(self) -> PackWriter:
-        """A new pack for the caller alone, who closes it. Raises NoSpace, DiskFailed."""
-        return self._commit.begin_pack()
-
-    def give_up_pack(self) -> None:
-        """Close the pack that this process appends to, so that the collector may rewrite it."""
-        self._commit.give_up_pack()
-
     def reserve_for(self, cids: Iterable[Cid], *, makes_room: bool = False) -> int:
         """How much must stay free when these blocks are stored."""
         if makes_room:
             return 0
-        return self._nodes_reserve_bytes if all(map(is_node, cids)) else self._reserve_bytes
+        are_nodes = all(codec_of(cid) == DAG_PB for cid in cids)
+        return self._nodes_reserve_bytes if are_nodes else self._reserve_bytes
 
     def check_room(self, size_bytes: int, reserve_bytes: int | None = None) -> None:
         """Raises NoSpace when that many bytes more do not fit on the disk beside what is kept free, DiskFailed."""
@@ -281,30 +214,23 @@ class BlockStore:
             raise NoSpace("storing blocks: the disk of the hub is full")
 
 
-class Receiving:
-    """Batches of one upload on their way in. Used by one thread."""
+class DiskBlockWriter:
+    """A `BlockWriter`."""
 
-    def __init__(self, store: BlockStore, upload: bytes, admission: UploadCheck | None = None) -> None:
+    def __init__(self, store: DiskBlockStore, upload: bytes, admission: UploadCheck | None = None) -> None:
         self._store = store
         self._admission = admission
         # Without an upload of the client's the blocks need a lease as well, until a root holds them or the grace age does.
         self._upload = upload or secrets.token_bytes(16)
         self._batches: list[Batch] = []
 
-    def __enter__(self) -> Receiving:
+    def __enter__(self) -> DiskBlockWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._batches.clear()
 
-    def put(
-        self,
-        blocks: Mapping[Cid, bytes] | Iterable[tuple[Cid, bytes]],
-        *,
-        verified: bool = False,
-        makes_room: bool = False,
-    ) -> StoredCounts:
-        """Stores a batch, whole or not at all. Raises Corrupt when a block is not what its CID says, NoSpace, DiskFailed."""
+    def put(self, blocks: Blocks, *, verified: bool = False, makes_room: bool = False) -> StoredCounts:
         pairs = list(blocks.items() if isinstance(blocks, Mapping) else blocks)
         if not verified:
             for cid, data in pairs:
@@ -340,7 +266,6 @@ class Receiving:
             raise
 
     def finish(self) -> None:
-        """Everything put is durable on return. Raises NoSpace or DiskFailed when some of it could not be made so."""
         for batch in self._batches:
             self._store.flush(batch)
         self._batches.clear()
