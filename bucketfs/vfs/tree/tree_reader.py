@@ -31,8 +31,9 @@ Read = tuple[Any, ...]
 AT_ONCE = 128
 """Computations that run side by side. Each may hold the blocks of a large folder or two while it runs."""
 
-ATTEMPTS_MAX = 10_000
-"""An attempt that still lacks something after so many fetches reads a tree that changes faster than it can be read."""
+ATTEMPTS_MAX = 100_000
+"""An attempt that still lacks something after so many fetches reads a tree that changes faster than it can be read. A rebase
+fetches a few times for each level of folders, of which there may be ten thousand (`rebase.limits`)."""
 
 _NOTHING = object()
 
