@@ -244,6 +244,6 @@ def test_a_hundred_thousand_records_are_read_in_two_seconds() -> None:
     written += [content(n, 4096) for n in range(30_000)]
     written += [Place(f"placed-{n}", Inode(n), Cid(b"\x01\x70\x12\x20" + bytes(32)), 1, 1) for n in range(20_000)]
     data = segment(*written)
-    before = time.perf_counter()
+    before = time.thread_time()
     assert len(scan(data).ops) == 100_000
-    assert time.perf_counter() - before < 2.0 * 3, "three times the target, since the machine is shared"
+    assert time.thread_time() - before < 2.0 * 3, "three times the target, for slower processors"
