@@ -67,15 +67,17 @@ class _Replay:
             op.inode for op in records if isinstance(op, ops.Create | ops.MakeDirectory | ops.MakeSymlink | ops.Place)
         )
         missing = sorted(lost, key=itemgetter(0), reverse=True)
-        short: set[FileNode] = set()
+        truncated: set[FileNode] = set()
         for at, op in enumerate(records):
             while missing and missing[-1][0] <= at:
-                short |= await _losers(volume, missing.pop()[1])
+                truncated |= await _truncated_by(volume, missing.pop()[1])
             if isinstance(op, ops.Proposed):
-                _note_names(volume, short)
+                _note_names(volume, truncated)
             await self._apply_or_quarantine(op)
 
     async def _apply_or_quarantine(self, op: ops.Op) -> None:
+        if self._base_lost and isinstance(op, ops.Proposed | ops.Arrived):
+            return  # a push onto the lost base; what came of it is in the Hub's root, or quarantined
         if not isinstance(op, Change):
             with suppress(Corrupt, NotFound):  # it says something about a change that is quarantined
                 await self._volume.load(partial(_replayed, self._volume, op))
@@ -95,7 +97,7 @@ class _Replay:
         self.quarantined.append(op)
 
 
-async def _losers(volume: Volume, op: ops.SetContent) -> set[FileNode]:
+async def _truncated_by(volume: Volume, op: ops.SetContent) -> set[FileNode]:
     """The file that a record was of; none when that cannot be known, or something was done to it that needed the record."""
     with suppress(Corrupt, NotFound):
         node = await volume.load(partial(node_at, volume, op.path))
@@ -104,9 +106,9 @@ async def _losers(volume: Volume, op: ops.SetContent) -> set[FileNode]:
     return set()
 
 
-def _note_names(volume: Volume, short: Iterable[FileNode]) -> None:
+def _note_names(volume: Volume, truncated: Iterable[FileNode]) -> None:
     """A root was proposed that may have all that these files lost: what they are called in it."""
-    for node in short:
+    for node in truncated:
         if not node.orphan:
             volume.push.truncate(node, node.path())
 

@@ -137,10 +137,12 @@ async def test_a_lost_root_quarantines_all_changes_and_shows_what_the_hub_has(tm
     """A bucket whose whole old tree is lost must not become one that cannot be opened any more."""
     here, there = await two(tmp_path)
     await change_here(here)
+    here.volume.propose(there.remote.at)  # a push whose answer was lost
     await change_there(there)
     collect(here)
     here.close()
     again = await World(here.folder, here.remote).open()
+    assert again.volume.push.proposed == frozenset(), "nothing of the Hub's may be taken for an older state of what is here"
     assert await again.tree() == await there.tree()
     assert await exported(again, tmp_path / "out") == {"d/a": b"ours", "d/new": b"new"}
     await again.write("later", b"later")
