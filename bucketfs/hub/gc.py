@@ -24,7 +24,7 @@ from bucketfs.hub.config import HubConfig
 from bucketfs.hub.db import Accounting, Database
 from bucketfs.hub.db import schema as tables
 from bucketfs.hub.store import BlockStore, Collected, DiskBlockStore, give_up_reserve, take_reserve
-from bucketfs.hub.trees import PrivateTree, Scales, WorkingSet, bucket_size
+from bucketfs.hub.trees import PrivateTree, TreeSizes, WorkingSet, tree_size
 from bucketfs.types import Cid
 
 GRACE_S = 3600.0
@@ -43,9 +43,10 @@ def collect(config: HubConfig, grace_s: float = GRACE_S) -> Collected:
             closing(DiskBlockStore(config.data / "blocks")) as store,
         ):
             done = store.collect(RootMarks(store, lambda: _roots(database)), grace_s)
-            scales = Scales(WorkingSet(store))
+            blocks = WorkingSet(store)
+            sizes = TreeSizes(blocks)
             Accounting(database).correct_usage(
-                lambda root, link_key: bucket_size(store, root, link_key) if link_key else scales.weigh(root)
+                lambda root, link_key: tree_size(blocks, root, link_key) if link_key else sizes.measure(root)
             )
             return done
     finally:

@@ -27,7 +27,7 @@ from bucketfs.hub.gateway import Gateway
 from bucketfs.hub.rpc import Authenticator, Dispatcher, Service, bind, in_pool
 from bucketfs.hub.services import SERVICES
 from bucketfs.hub.store import NODES_RESERVE_BYTES, SCRATCH_BYTES, DiskBlockStore, UploadQuota, give_up_reserve, take_reserve
-from bucketfs.hub.trees import bucket_size
+from bucketfs.hub.trees import WorkingSet, tree_size
 from bucketfs.keys import Identity
 
 log = logging.getLogger("bucketfs.hub")
@@ -244,7 +244,7 @@ def _opened(config: HubConfig) -> Hub:
         raise
     take_reserve(config.data)
     # Only after an upgrade is there anything to count.
-    database.correct_usage(lambda root, link_key: bucket_size(blockstore, root, link_key), all_buckets=False)
+    database.correct_usage(lambda root, link_key: tree_size(WorkingSet(blockstore), root, link_key), all_buckets=False)
     return Hub(
         config=config,
         database=database,

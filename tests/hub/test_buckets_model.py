@@ -22,7 +22,7 @@ from bucketfs.hub.gc import collect
 from bucketfs.hub.rpc.call import Call
 from bucketfs.hub.rpc.status import Status
 from bucketfs.hub.server import open_hub
-from bucketfs.hub.services.buckets import service as buckets
+from bucketfs.hub.services import buckets
 from bucketfs.types import ThreadId
 from bucketfs.wire import buckets_pb2
 

@@ -36,8 +36,8 @@ from bucketfs.dag import (
 from bucketfs.errors import NotADirectory
 from bucketfs.hub import HubConfig, HubServer, collect
 from bucketfs.hub.services import SERVICES
-from bucketfs.hub.trees.public import WorkingSet
-from bucketfs.hub.trees.size_check import SIZE_MAX, Scales, check_sizes
+from bucketfs.hub.trees.size_check import SIZE_MAX, TreeSizes, check_sizes
+from bucketfs.hub.trees.working_set import WorkingSet
 from bucketfs.keys import Identity
 from bucketfs.types import Cid, Link, NodeAttributes
 from bucketfs.wire import blocks_pb2, buckets_pb2, hub_pb2, threads_pb2, users_pb2
@@ -482,10 +482,10 @@ def test_scales_weigh_what_is_there(hub_server: HubServer, edges: list[tuple[int
         bomb = cid_of(block, DAG_PB)
         made[bomb] = block
     hub_server.hub.blockstore.put_many(made)
-    scales = Scales(WorkingSet(hub_server.hub.blockstore))
+    scales = TreeSizes(WorkingSet(hub_server.hub.blockstore))
     for cid, size_bytes in right.values():
-        assert scales.weigh(cid) == size_bytes
-    assert scales.weigh(bomb) == SIZE_MAX
+        assert scales.measure(cid) == size_bytes
+    assert scales.measure(bomb) == SIZE_MAX
 
 
 def test_sizes_beyond_all_counts_are_refused_without_limits_too(alice: Caller) -> None:

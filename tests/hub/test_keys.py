@@ -132,7 +132,7 @@ def test_a_running_listener_ends_with_its_session(caller: Caller, alice: Caller)
 def test_a_listener_finds_out_what_another_process_ended(
     caller: Caller, alice: Caller, hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bucketfs.hub.services.threads.ADMITTED_CHECK_S", 0.05)
+    monkeypatch.setattr("bucketfs.hub.services.threads.collection.READMIT_EVERY_S", 0.05)
     key = make_key(alice)
     stream = listening(with_key(caller, key), BucketUser.with_new_thread(alice).thread)
     beside = HubDatabase(sqlite_url(hub_server.config.data))

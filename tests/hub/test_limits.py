@@ -37,7 +37,7 @@ from bucketfs.hub.db.models import AccountUsage, BucketRow, PathEntry, ThreadRow
 from bucketfs.hub.db.schema import sqlite_url
 from bucketfs.hub.store.upload_quota import UploadQuota
 from bucketfs.hub.trees.private import PrivateTree
-from bucketfs.hub.trees.public import WorkingSet
+from bucketfs.hub.trees.working_set import WorkingSet
 from bucketfs.keys import Identity
 from bucketfs.types import BucketKey, Cid, ThreadId
 from bucketfs.wire import blocks_pb2, threads_pb2

@@ -17,8 +17,8 @@ from bucketfs.errors import InvalidArgument
 from bucketfs.hub import HubServer
 from bucketfs.hub.context.events import PENDING_MAX, BucketAction, BucketEvents
 from bucketfs.hub.db.models import BucketRow, PathEntry
-from bucketfs.hub.services import query
-from bucketfs.hub.services.threads import Tokens
+from bucketfs.hub.services.threads import query
+from bucketfs.hub.services.threads.tokens import Tokens
 from bucketfs.keys import Identity, fresh_bucket_key, make_link_token, make_token, token_subject
 from bucketfs.types import BucketKey, ThreadId
 from bucketfs.wire import hub_pb2, threads_net_pb2, threads_pb2, users_pb2

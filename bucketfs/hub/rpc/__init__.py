@@ -4,6 +4,8 @@ A handler gets a `Context` and returns a message or raises `Status`; it imports 
 """
 
 from bucketfs.hub.rpc.authentication import (
+    BLOCKS,
+    BUCKETS,
     HUB,
     INSECURE_KEY,
     SESSION_NS,
@@ -17,9 +19,11 @@ from bucketfs.hub.rpc.call import Call, Context
 from bucketfs.hub.rpc.dispatch import Dispatcher, in_pool
 from bucketfs.hub.rpc.listen import bind
 from bucketfs.hub.rpc.service import Service
-from bucketfs.hub.rpc.status import NON_FAST_FORWARD, Code, Status
+from bucketfs.hub.rpc.status import NON_FAST_FORWARD, Code, Status, answered
 
 __all__ = [
+    "BLOCKS",
+    "BUCKETS",
     "HUB",
     "INSECURE_KEY",
     "NON_FAST_FORWARD",
@@ -35,6 +39,7 @@ __all__ = [
     "Dispatcher",
     "Service",
     "Status",
+    "answered",
     "bind",
     "in_pool",
 ]

@@ -7,7 +7,8 @@ part of the interface. Other errors of ours that reach the top of a handler are 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from bucketfs import errors
 
@@ -84,3 +85,12 @@ def status_of(error: BaseException) -> Status | None:
         if isinstance(error, kind):
             return Status(code, str(error))
     return None
+
+
+@contextmanager
+def answered(kind: type[errors.BucketfsError], code: Code, text: str | None = None) -> Iterator[None]:
+    """Ends the call with ``code`` where ``kind`` is raised, and with its text unless ``text`` is given."""
+    try:
+        yield
+    except kind as error:
+        raise Status(code, str(error) if text is None else text) from error

@@ -1,11 +1,24 @@
-"""The Hub's gRPC services, one file or folder each. `SERVICES` is the table of them: what makes each out of a `Hub`.
+"""The gRPC services of a Hub, a file or folder each: thin handlers over the database, the block store and the trees.
 
-A service names its methods in one table; a method is a function of a request and a `Context`. Above all other sub-rooms.
-"""
+Each module has a ``service(hub)`` with the table of its methods; a new RPC is one function, its row in that table, and a test.
+A method that anyone may call, or that may name another account's thread, is also named in ``rpc/authentication.py``. All writes
+to buckets go through ``BucketWriter`` (``buckets/writer.py``). This sub-room may import every other one."""
 
-from bucketfs.hub.services import accounts, blocks, threads, users
-from bucketfs.hub.services.buckets import service as buckets
+from __future__ import annotations
 
-SERVICES = (accounts.service, users.service, threads.service, threads.net_service, buckets.service, blocks.service)
+from collections.abc import Callable, Sequence
+
+from bucketfs.hub.context import Hub
+from bucketfs.hub.rpc import Service
+from bucketfs.hub.services import accounts, blocks, buckets, threads, users
 
 __all__ = ["SERVICES"]
+
+SERVICES: Sequence[Callable[[Hub], Service]] = (
+    accounts.service,
+    users.service,
+    threads.service,
+    threads.net_service,
+    buckets.service,
+    blocks.service,
+)

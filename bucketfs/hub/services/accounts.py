@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import bucketfs
-import bucketfs.hub.services.names as names
 from bucketfs.errors import Denied, Exists, NotFound, Refused
 from bucketfs.hub.context import Hub
 from bucketfs.hub.db import OWNER, AccountKind, AccountRow, KeyRow
@@ -21,8 +20,18 @@ from bucketfs.hub.rpc import (
     Context,
     Service,
     Status,
+    answered,
 )
-from bucketfs.keys import API_KEY_BYTES, API_SECRET_BYTES, SESSION_BYTES, Identity, KeyType, public_key_bytes, random_text
+from bucketfs.hub.services import names
+from bucketfs.keys import (
+    API_KEY_BYTES,
+    API_SECRET_BYTES,
+    SESSION_BYTES,
+    Identity,
+    KeyType,
+    public_key_bytes,
+    random_text,
+)
 from bucketfs.wire import hub_pb2 as pb
 
 NO_ORG_IDENTITY = "the private key of an organization stays at the hub: a member would keep it after leaving"
@@ -30,41 +39,45 @@ INVITE_NS = 210 * 24 * 3600 * 10**9
 
 
 def service(hub: Hub) -> Service:
-    """The service over this hub."""
+    """The service over this Hub."""
+    accounts, keys, orgs = Accounts(hub), ApiKeys(hub), Orgs(hub)
     return Service(
         HUB,
         {
-            **_signing(Signing(hub)),
-            **_keys(KeyRing(hub)),
-            **_orgs(Orgs(hub)),
+            "Signup": accounts.signup,
+            "Signin": accounts.signin,
+            "Signout": accounts.signout,
+            "GetSessionInfo": accounts.session_info,
+            "GetIdentity": accounts.identity,
+            "IsUsernameAvailable": accounts.is_username_available,
+            "DestroyAccount": accounts.destroy,
+            "CreateKey": keys.create,
+            "ListKeys": keys.list,
+            "InvalidateKey": keys.invalidate,
+            "CreateOrg": orgs.create,
+            "GetOrg": orgs.get,
+            "ListOrgs": orgs.list,
+            "RemoveOrg": orgs.remove,
+            "InviteToOrg": orgs.invite,
+            "LeaveOrg": orgs.leave,
+            "IsOrgNameAvailable": orgs.is_name_available,
             "BuildInfo": lambda _request, _context: pb.BuildInfoResponse(version=bucketfs.__version__),
-            "SetupBilling": _no_billing,
-            "GetBillingSession": _no_billing,
-            "ListBillingUsers": _no_billing,
+            "SetupBilling": no_billing,
+            "GetBillingSession": no_billing,
+            "ListBillingUsers": no_billing,
         },
         waiting=frozenset({"Signup", "Signin"}),
     )
 
 
-def _no_billing(_request: Any, _context: Context) -> NoReturn:
+def no_billing(_request: Any, _context: Context) -> NoReturn:
+    """Any method about billing."""
     raise Status(Code.UNKNOWN, "billing is not enabled")
 
 
-def _signing(it: Signing) -> dict[str, Any]:
-    return {
-        "Signup": it.signup,
-        "Signin": it.signin,
-        "Signout": it.signout,
-        "GetSessionInfo": it.session_info,
-        "GetIdentity": it.identity,
-        "IsUsernameAvailable": it.is_username_available,
-        "DestroyAccount": it.destroy,
-    }
-
-
 @dataclass(frozen=True, slots=True)
-class Signing:
-    """Coming, going, and who one is."""
+class Accounts:
+    """Sign-up, sign-in, and what an account is told of itself."""
 
     hub: Hub
 
@@ -73,8 +86,7 @@ class Signing:
             raise Status(Code.UNKNOWN, "signups are disabled")
         if not names.is_username(request.username):
             raise Status(Code.FAILED_PRECONDITION, names.USERNAME_TEXT)
-        if not names.is_email(request.email):
-            raise Status(Code.FAILED_PRECONDITION, "Email address in not valid")
+        _check_email(request.email)
         self.hub.confirmations.ask("sign-up", request.username, context)
         account = create_developer(self.hub, request.username, request.email)
         return pb.SignupResponse(key=public_key_bytes(account), session=create_session(self.hub, account))
@@ -100,8 +112,7 @@ class Signing:
         account = account_of(context.call)
         if context.call.account_kind is AccountKind.ORG:
             raise Status(Code.PERMISSION_DENIED, NO_ORG_IDENTITY)
-        row = self.hub.database.account(account)
-        return pb.GetIdentityResponse(identity=Identity(row.seed).private_bytes)
+        return pb.GetIdentityResponse(identity=Identity(self.hub.database.account(account).seed).private_bytes)
 
     def is_username_available(self, request: Any, _context: Context) -> Any:
         if not names.is_username(request.username):
@@ -111,20 +122,14 @@ class Signing:
         return pb.IsUsernameAvailableResponse()
 
     def destroy(self, _request: Any, context: Context) -> Any:
-        try:
+        with answered(Exists, Code.FAILED_PRECONDITION):
             self.hub.database.delete_account(developer_of(context.call))
-        except Exists as error:
-            raise Status(Code.FAILED_PRECONDITION, str(error)) from error
         self.hub.events.look_again()
         return pb.DestroyAccountResponse()
 
 
-def _keys(it: KeyRing) -> dict[str, Any]:
-    return {"CreateKey": it.create, "ListKeys": it.list, "InvalidateKey": it.invalidate}
-
-
 @dataclass(frozen=True, slots=True)
-class KeyRing:
+class ApiKeys:
     """API keys of the acting account."""
 
     hub: Hub
@@ -142,36 +147,21 @@ class KeyRing:
     def _warn_of_insecure(self, owner: str, context: Context) -> None:
         if self.hub.config.refuse_insecure_keys:
             raise Status(Code.FAILED_PRECONDITION, "this hub refuses keys that need no signature: make a secure one")
-        # Not the key: it alone is enough to act.
+        # The log does not get the key: it alone is enough to act.
         name = self.hub.database.account(owner).username
-        self.hub.log.warning("%s makes a key that needs no signature: anyone who sees it can use it", name)
+        self.hub.log.warning("%s makes a key that needs no signature: whoever sees it can use it", name)
         context.set_trailers({WARNING_TRAILER: INSECURE_KEY})
 
     def list(self, _request: Any, context: Context) -> Any:
-        return pb.ListKeysResponse(list=[_key_info(row) for row in self.hub.database.keys(account_of(context.call))])
+        rows = self.hub.database.keys(account_of(context.call))
+        return pb.ListKeysResponse(list=[_key_info(row) for row in rows])
 
     def invalidate(self, request: Any, context: Context) -> Any:
         owner = account_of(context.call)
-        try:
+        with answered(NotFound, Code.UNKNOWN), answered(Denied, Code.PERMISSION_DENIED):
             self.hub.database.invalidate_key(request.key, owner)
-        except NotFound as error:
-            raise Status(Code.UNKNOWN, str(error)) from error
-        except Denied as error:
-            raise Status(Code.PERMISSION_DENIED, str(error)) from error
         self.hub.events.look_again()
         return pb.InvalidateKeyResponse()
-
-
-def _orgs(it: Orgs) -> dict[str, Any]:
-    return {
-        "CreateOrg": it.create,
-        "GetOrg": it.get,
-        "ListOrgs": it.list,
-        "RemoveOrg": it.remove,
-        "InviteToOrg": it.invite,
-        "LeaveOrg": it.leave,
-        "IsOrgNameAvailable": it.is_name_available,
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +175,9 @@ class Orgs:
         slug = names.slug_of(request.name)
         if not slug:
             raise Status(Code.UNKNOWN, f"name '{request.name}' is not available")
-        try:
+        with answered(Exists, Code.UNKNOWN):
             org = _create(self.hub, AccountKind.ORG, slug, request.name, "", owner)
-        except Exists as error:
-            raise Status(Code.UNKNOWN, str(error)) from error
-        return pb.CreateOrgResponse(org_info=self._info(self.hub.database.account(org)))
+        return pb.CreateOrgResponse(org_info=self._info(org))
 
     def get(self, _request: Any, context: Context) -> Any:
         # An organization's own key may ask too (the original wants a developer): it has no other way to learn whose it is.
@@ -206,31 +194,25 @@ class Orgs:
         org, developer = self._org(context.call)
         if self.hub.database.role_in(org, developer) != OWNER:
             raise Status(Code.PERMISSION_DENIED, "User must be an org owner")
-        try:
+        with answered(Exists, Code.FAILED_PRECONDITION):
             self.hub.database.delete_account(org)
-        except Exists as error:
-            raise Status(Code.FAILED_PRECONDITION, str(error)) from error
         self.hub.events.look_again()
         return pb.RemoveOrgResponse()
 
     def invite(self, request: Any, context: Context) -> Any:
         org, developer = self._org(context.call)
-        if not names.is_email(request.email):
-            raise Status(Code.FAILED_PRECONDITION, "Email address in not valid")
+        _check_email(request.email)
         token = random_text(SESSION_BYTES)
         self.hub.database.create_invite(token, org, developer, request.email, time.time_ns() + INVITE_NS)
         name = self.hub.database.account(org).name
-        self.hub.confirmations.announce(
-            f"invitation of {request.email} to {name}: {self.hub.config.gateway_url}/consent/{token}"
-        )
+        link = f"{self.hub.config.gateway_url}/consent/{token}"
+        self.hub.confirmations.announce(f"invitation of {request.email} to {name}: {link}")
         return pb.InviteToOrgResponse(token=token)
 
     def leave(self, _request: Any, context: Context) -> Any:
         org, developer = self._org(context.call)
-        try:
+        with answered(Refused, Code.UNKNOWN):
             self.hub.database.leave_org(org, developer)
-        except Refused as error:
-            raise Status(Code.UNKNOWN, str(error)) from error
         self.hub.events.look_again()
         return pb.LeaveOrgResponse()
 
@@ -240,48 +222,45 @@ class Orgs:
             raise Status(Code.FAILED_PRECONDITION, f"the name '{request.name}' is already taken")
         return pb.IsOrgNameAvailableResponse(slug=slug, host=self.hub.config.gateway_url)
 
-    def _org(self, call: Call) -> tuple[str, str]:
-        developer = developer_of(call)
-        if call.account_kind is not AccountKind.ORG:
+    def _org(self, caller: Call) -> tuple[str, str]:
+        developer = developer_of(caller)
+        if caller.account_kind is not AccountKind.ORG:
             raise Status(Code.INVALID_ARGUMENT, "organization account required")
-        return call.account, developer
+        return caller.account, developer
 
     def _info(self, org: AccountRow) -> Any:
-        members = [
-            pb.OrgInfo.Member(key=public_key_bytes(account.account), username=account.username, role=member.role)
-            for member, account in self.hub.database.members(org.account)
-        ]
         return pb.OrgInfo(
             key=public_key_bytes(org.account),
             name=org.name,
             slug=org.username,
             host=self.hub.config.gateway_url,
-            members=members,
+            members=[
+                pb.OrgInfo.Member(key=public_key_bytes(account.account), username=account.username, role=member.role)
+                for member, account in self.hub.database.members(org.account)
+            ],
             created_at=org.created_at_ns // 10**9,
         )
 
 
-def account_of(call: Call) -> str:
+def account_of(caller: Call) -> str:
     """The acting developer or org. Raises Status for a user key, which has no account."""
-    if call.account_kind not in (AccountKind.DEVELOPER, AccountKind.ORG):
+    if caller.account_kind not in (AccountKind.DEVELOPER, AccountKind.ORG):
         raise Status(Code.INVALID_ARGUMENT, "account type not supported")
-    return call.account
+    return caller.account
 
 
-def developer_of(call: Call) -> str:
+def developer_of(caller: Call) -> str:
     """The developer behind a call. Raises Status for a user key and for an org's key."""
-    account_of(call)
-    if call.user is None:
+    account_of(caller)
+    if caller.user is None:
         raise Status(Code.INVALID_ARGUMENT, "developer account required")
-    return call.user
+    return caller.user
 
 
 def create_developer(hub: Hub, username: str, email: str) -> str:
     """Makes a developer, and a member of every org whose invitation waits for that email. Raises Status when taken."""
-    try:
-        account = _create(hub, AccountKind.DEVELOPER, username, username, email, None)
-    except Exists as error:
-        raise Status(Code.FAILED_PRECONDITION, "Account exists") from error
+    with answered(Exists, Code.FAILED_PRECONDITION, "Account exists"):
+        account = _create(hub, AccountKind.DEVELOPER, username, username, email, None).account
     hub.database.join_invited(account, email, time.time_ns())
     return account
 
@@ -295,32 +274,22 @@ def create_session(hub: Hub, account: str) -> str:
 
 def create_key(hub: Hub, owner: str, kind: KeyType, *, secure: bool) -> KeyRow:
     """A fresh API key of an account."""
-    row = KeyRow(
-        key=random_text(API_KEY_BYTES),
-        secret=random_text(API_SECRET_BYTES),
-        owner=owner,
-        type=kind,
-        secure=secure,
-        valid=True,
-    )
+    key, secret = random_text(API_KEY_BYTES), random_text(API_SECRET_BYTES)
+    row = KeyRow(key, secret, owner, kind, secure=secure, valid=True)
     hub.database.create_key(row, time.time_ns())
     return row
 
 
-def _create(hub: Hub, kind: AccountKind, username: str, name: str, email: str, owner: str | None) -> str:
+def _create(hub: Hub, kind: AccountKind, username: str, name: str, email: str, owner: str | None) -> AccountRow:
     identity = Identity.generate()
-    now_ns = time.time_ns()
-    row = AccountRow(
-        account=identity.public_key,
-        kind=kind,
-        username=username,
-        name=name,
-        email=email,
-        seed=identity.seed,
-        created_at_ns=now_ns,
-    )
+    row = AccountRow(identity.public_key, kind, username, name, email, identity.seed, time.time_ns())
     hub.database.create_account(row, owner)
-    return row.account
+    return row
+
+
+def _check_email(email: str) -> None:
+    if not names.is_email(email):
+        raise Status(Code.FAILED_PRECONDITION, "Email address in not valid")
 
 
 def _key_info(row: KeyRow) -> Any:

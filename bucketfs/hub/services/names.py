@@ -1,4 +1,4 @@
-"""The syntax of names that people choose on a hub: usernames, emails, orgs and their slugs, threads. Pure."""
+"""The syntax of names that people choose on a hub: usernames, emails, orgs and their slugs. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ import unicodedata
 SLUG_MAX = 32
 
 USERNAME_TEXT = "username may only contain alphanumeric characters or single hyphens, and cannot begin or end with a hyphen"
-THREAD_NAME_TEXT = (
-    "name may only contain alphanumeric characters or non-consecutive hyphens, and cannot begin or end with a hyphen"
-)
 
 _USERNAME = re.compile(r"[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)?")
-_THREAD_NAME = re.compile(r"[A-Za-z0-9]+(?:[-][A-Za-z0-9]+)*")
 _EMAIL = re.compile(r"[^@\s\x00-\x20<>()\[\],;:\\\"]+@[^@\s\x00-\x20<>()\[\],;:\\\"]+")
 _EMAIL_MAX = 254
 
@@ -25,10 +21,6 @@ def is_username(text: str) -> bool:
 def is_email(text: str) -> bool:
     """A plain address, no display name."""
     return len(text) <= _EMAIL_MAX and _EMAIL.fullmatch(text) is not None
-
-
-def is_thread_name(text: str) -> bool:
-    return _THREAD_NAME.fullmatch(text) is not None
 
 
 def slug_of(name: str) -> str:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from bucketfs.errors import NotFound
 from bucketfs.hub.context import Hub
 from bucketfs.hub.db import ThreadRow
-from bucketfs.hub.rpc import USERS, Code, Context, Service, Status
+from bucketfs.hub.rpc import USERS, Code, Context, Service, Status, answered
+from bucketfs.hub.services.accounts import no_billing
 from bucketfs.wire import users_pb2 as pb
 
 
 def service(hub: Hub) -> Service:
-    """The service over this hub."""
-    it = Users(hub)
+    """The service over this Hub."""
+    users = Users(hub)
     return Service(
         USERS,
-        {"GetThread": it.get_thread, "ListThreads": it.list_threads, "GetUsage": _no_billing},
+        {"GetThread": users.get_thread, "ListThreads": users.list_threads, "GetUsage": no_billing},
         unimplemented="is not offered by this hub: it carries no mail and no archives",
     )
 
@@ -32,10 +33,8 @@ class Users:
         # Nameless threads cannot be asked for by their missing name.
         if not request.name:
             raise Status(Code.NOT_FOUND, "Thread not found")
-        try:
+        with answered(NotFound, Code.NOT_FOUND, "Thread not found"):
             return _thread(self.hub.database.thread_named(context.call.account, request.name, context.call.realm))
-        except NotFound as error:
-            raise Status(Code.NOT_FOUND, "Thread not found") from error
 
     def list_threads(self, _request: Any, context: Context) -> Any:
         # The original lists a user's threads under all keys; but users of another owner's key are other users.
@@ -45,7 +44,3 @@ class Users:
 
 def _thread(row: ThreadRow) -> Any:
     return pb.GetThreadResponse(id=row.id, name=row.name, is_db=row.is_db)
-
-
-def _no_billing(_request: Any, _context: Context) -> NoReturn:
-    raise Status(Code.UNKNOWN, "billing is not enabled")

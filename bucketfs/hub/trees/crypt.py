@@ -128,12 +128,14 @@ def _cut(pieces: Iterable[bytes], start: int, stop: int) -> Iterator[bytes]:
 
 
 def _cipher(key: bytes, iv: bytes) -> Cipher[CTR]:
-    if len(key) != KEY_BYTES:
-        raise InvalidArgument(f"an encryption key has {KEY_BYTES} bytes, not {len(key)}")
-    return Cipher(AES(key[:32]), CTR(iv))
+    return Cipher(AES(_checked(key)[:32]), CTR(iv))
 
 
 def _mac(key: bytes) -> hmac.HMAC:
+    return hmac.new(_checked(key)[32:], digestmod="sha512")
+
+
+def _checked(key: bytes) -> bytes:
     if len(key) != KEY_BYTES:
         raise InvalidArgument(f"an encryption key has {KEY_BYTES} bytes, not {len(key)}")
-    return hmac.new(key[32:], digestmod="sha512")
+    return key

@@ -1,10 +1,10 @@
-"""What is looked at in the nodes of a tree before it becomes part of a bucket, by whichever call it comes.
+"""Checks the nodes of a tree before it becomes part of a bucket, whichever call brings it.
 
 Blocks are checked when they are stored, each by itself (``dag.check_block``). That is not enough: the same bytes may have been
-stored under a CID by which they are a file's content, and a directory is fine as a block whatever its entries are called, and
-wherever a shard of it stands. A name that no file system takes (``..``, ``a/b``, one of 300 bytes), or a shard that clients refuse,
-would meet everyone who lists the bucket. So every node that is new to a bucket is read once more before the bucket gets it.
-"""
+stored under a CID by which they are a file's content, and a directory is a valid block whatever its entries are called, and
+wherever a shard of it stands. A name that no file system takes (``..``, ``a/b``, one of 300 bytes), or a shard that clients
+refuse, would meet everyone who lists the bucket. So every node that is new to a bucket is read once more before the bucket gets
+it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from bucketfs.dag import DAG_PB, check_entries, check_shards, codec_of, directory_block
 from bucketfs.errors import Corrupt
-from bucketfs.hub.trees.public import WorkingSet
+from bucketfs.hub.trees.working_set import WorkingSet
 from bucketfs.types import Cid
 
 _BATCH = 256

@@ -12,7 +12,7 @@ the link key's secret and shards would show their number. A fresh IV for every n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bucketfs.dag import (
@@ -33,24 +33,12 @@ from bucketfs.dag import (
     reachable,
 )
 from bucketfs.errors import Corrupt, IsADirectory, NotADirectory, TooLarge
-from bucketfs.hub.store import BlockStore
+from bucketfs.hub.trees.content import LeafWriter, read_file
 from bucketfs.hub.trees.crypt import DAMAGED, decrypt, decrypt_stream, encrypt
-from bucketfs.hub.trees.public import (
-    FileWriter,
-    Item,
-    Listing,
-    Path,
-    PathNotFound,
-    PublicTree,
-    WorkingSet,
-    read_file,
-    total_size,
-)
+from bucketfs.hub.trees.public import KeyOf, Listing, ListingItem, Path, PathNotFound, PublicTree
+from bucketfs.hub.trees.working_set import WorkingSet
 from bucketfs.names import check_name
 from bucketfs.types import Cid, Kind, Link
-
-KeyOf = Callable[[Path], bytes | None]
-"""The file key of a path."""
 
 _DEPTH_MAX = 200
 
@@ -68,9 +56,9 @@ class _Node:
     def is_directory(self) -> bool:
         return self.message.type is UnixFsType.DIRECTORY
 
-    def item(self, name: bytes) -> Item:
+    def item(self, name: bytes) -> ListingItem:
         size = self.size_bytes + sum(link.tsize for link in self.entries.values())
-        return Item(name, self.cid, size, self.is_directory, len(self.entries))
+        return ListingItem(name, self.cid, size, self.is_directory, len(self.entries))
 
 
 class PrivateTree:
@@ -84,7 +72,6 @@ class PrivateTree:
     # Looking
 
     def find(self, root: Cid, path: Path) -> Link:
-        """See `BucketTree`."""
         link = Link(root, len(self.blocks.get(root)))
         for name in path:
             node = self._open(link.cid)
@@ -96,26 +83,23 @@ class PrivateTree:
         return link
 
     def listing(self, link: Link, name: bytes) -> Listing:
-        """See `BucketTree`."""
         node = self._open(link.cid)
         if node is None or not node.is_directory:
-            return Listing(Item(name, link.cid, link.tsize, is_directory=False))
+            return Listing(ListingItem(name, link.cid, link.tsize, is_directory=False))
         children = []
         for entry, child in node.entries.items():
             below = self._open(child.cid)
             if below is not None and below.is_directory:
                 children.append(below.item(entry))
             else:
-                children.append(Item(entry, child.cid, child.tsize, is_directory=False))
+                children.append(ListingItem(entry, child.cid, child.tsize, is_directory=False))
         return Listing(node.item(name), tuple(children))
 
     def is_directory(self, cid: Cid) -> bool:
-        """See `BucketTree`."""
         node = self._open(cid)
         return node is not None and node.is_directory
 
     def read(self, cid: Cid, key: bytes | None) -> Iterator[bytes]:
-        """See `BucketTree`. The blob is read twice: nothing is given out before its MAC was checked."""
         node = self._open(cid)
         if node is not None:
             if node.is_directory:
@@ -124,20 +108,21 @@ class PrivateTree:
         if key is None:
             raise Corrupt(DAMAGED)
         size_bytes = node_info(cid, self.blocks.get(cid)).size_bytes
+        # The blob is read twice: nothing is given out before its MAC was checked.
         return decrypt_stream(lambda: read_file(self.blocks, cid, size_bytes), size_bytes, key)
 
+    def size(self, root: Link) -> int:
+        return self.growth(None, root)
+
     def size_after(self, root: Cid, size_bytes: int, new: Link) -> int:
-        """See `BucketTree`."""
         return size_bytes + self.growth(Link(root, len(self.blocks.get(root))), Link(new.cid, len(self.blocks.get(new.cid))))
 
     # Changing
 
     def edit(self, root: Cid, changes: Mapping[Path, Link | None]) -> Link:
-        """See `BucketTree`. Raises TooLarge for a path of more levels than a private bucket may have."""
-        if () in changes:
-            whole = changes[()]
-            assert whole is not None and len(changes) == 1, "the root is replaced alone"
-            return whole
+        whole = changes.get(())
+        if whole is not None:
+            return whole  # the root is replaced alone
         # What stands deeper could not be given another key, and so not be shared or moved.
         _check_depth(_DEPTH_MAX + 1 - max(map(len, changes), default=0))
         return self._edit(root, changes) if changes else Link(root, len(self.blocks.get(root)))
@@ -165,7 +150,7 @@ class PrivateTree:
         return self._seal(message, entries)
 
     def bring_in(self, link: Link, key_of: KeyOf, at: Path) -> Link:
-        """See `BucketTree`: encrypts a DAG in the clear. Attributes of directories are kept, those of files are not."""
+        # Attributes of directories are kept, those of files are not.
         return self._bring_in(link.cid, key_of, at, _DEPTH_MAX - len(at))
 
     def _bring_in(self, cid: Cid, key_of: KeyOf, at: Path, depth: int) -> Link:
@@ -180,7 +165,6 @@ class PrivateTree:
         return self._seal(UnixFs(UnixFsType.DIRECTORY).with_attributes(info.attributes), sealed)
 
     def rekey(self, link: Link, old_key: KeyOf, new_key: KeyOf) -> Link:
-        """The same tree with file contents under other keys. Both functions are asked with paths below ``link``."""
         return self._rekey(link, old_key, new_key, (), _DEPTH_MAX)
 
     def _rekey(self, link: Link, old_key: KeyOf, new_key: KeyOf, at: Path, depth: int) -> Link:
@@ -198,29 +182,28 @@ class PrivateTree:
 
     def write(self, pieces: Iterable[bytes], key: bytes | None) -> Link:
         """A new encrypted file with this content."""
-        with self.blocks.receive() as receiving:
-            writer = FileWriter(receiving, key)
+        with self.blocks.receive() as writer:
+            leaves = LeafWriter(writer, key)
             for piece in pieces:
-                writer.feed(piece)
-            link = writer.finish()
-            receiving.finish()
+                leaves.feed(piece)
+            link = leaves.finish()
+            writer.finish()
         return link
 
     def growth(self, old: Link | None, new: Link | None) -> int:
-        """By how many stored bytes the tree at ``new`` is larger than the one at ``old``. Links here do not say: that of a
-        directory names the size of its node alone. Walks both in step and enters nothing that is the same in both.
-        """
+        """By how many stored bytes the tree at ``new`` is larger than the one at ``old``. Links do not say: that of a directory
+        names the size of its node alone. Walks both in step and enters nothing that is the same in both."""
         if old is not None and new is not None and old.cid == new.cid:
             return 0
         before, after = (None if link is None else self._open(link.cid) for link in (old, new))
-        grown = _node_bytes(new) - _node_bytes(old)
+        grown = (0 if new is None else new.tsize) - (0 if old is None else old.tsize)
         then, now = ({} if node is None else node.entries for node in (before, after))
         return grown + sum(self.growth(then.get(name), now.get(name)) for name in then.keys() | now.keys())
 
     def reachable(self, root: Cid, known: Container[Cid] = ()) -> set[Cid]:
-        """All stored CIDs under a root, as ``bucketfs.dag.reachable``: the hub's own walk, which sees through the encryption.
+        """All stored CIDs under a root, as ``bucketfs.dag.reachable``, seen through the encryption.
 
-        Raises Corrupt, also when the root does not open: what it leads to would be lost from sight.
+        Raises Corrupt, also when the root does not open: then nothing is known of what it leads to.
         """
         found: set[Cid] = set()
         ahead = [] if root in known else [root]
@@ -270,19 +253,6 @@ class PrivateTree:
         cid = cid_of(block, DAG_PB)
         self.blocks.add({cid: block}, {cid: [link.cid for link in entries.values()]})
         return Link(cid, len(block))
-
-
-def bucket_size(store: BlockStore, root: Cid, link_key: bytes | None) -> int:
-    """The stored bytes of a whole bucket. Walks all directories of a private one. Raises Corrupt, NotFound."""
-    blocks = WorkingSet(store)
-    block = blocks.get(root)
-    if link_key is None:
-        return total_size(root, block)
-    return PrivateTree(blocks, link_key).growth(None, Link(root, len(block)))
-
-
-def _node_bytes(link: Link | None) -> int:
-    return 0 if link is None else link.tsize
 
 
 def _check_depth(depth: int) -> None:

@@ -1,153 +1,39 @@
-"""Trees of blocks as the bucket service sees them: paths resolved, listed, read and edited over the block store.
-
-The algorithms are generators of ``bucketfs.dag``; here they are driven, in the thread of the call. What an edit makes stays in
-memory (``WorkingSet``) until it is known which of it the new root needs: pushing a thousand files one after another makes a
-thousand roots, and only the last one is kept.
-"""
+"""The tree of a bucket, whatever its kind, and the kind that is in the clear."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from bucketfs.dag import (
     DAG_PB,
-    LEAF_SIZE,
     RAW,
-    FileTree,
     block_links,
-    cid_of,
     cid_text,
     codec_of,
     decode_pb,
-    drive,
     edit_tree,
-    leaf_data,
-    leaves,
     list_directory,
     lookup,
     node_info,
 )
-from bucketfs.errors import BucketfsError, Corrupt, IsADirectory, NotADirectory, NotFound
-from bucketfs.hub.store import BlockStore, BlockWriter, UploadCheck
-from bucketfs.hub.trees.crypt import Encryptor
-from bucketfs.types import Cid, Kind, Link, Steps
+from bucketfs.errors import IsADirectory, NotADirectory, NotFound
+from bucketfs.hub.trees.content import read_file
+from bucketfs.hub.trees.working_set import WorkingSet
+from bucketfs.types import Cid, Kind, Link
 
-T = TypeVar("T")
 Path = tuple[bytes, ...]
-
-PRUNE_BYTES = 32 * 1024 * 1024
-_READ_WINDOW = 4 * 1024 * 1024
-_LEAVES_AT_ONCE = 8
+KeyOf = Callable[[Path], bytes | None]
+"""The file key of a path."""
 
 
 class PathNotFound(NotFound):
-    """Nothing is at a path of a bucket."""
-
-
-def unchecked() -> None:
-    """For work that is finished whether or not its call has ended."""
-
-
-class WorkingSet:
-    """The store with blocks on top that are not stored yet. For one call, used by one thread at a time.
-
-    ``absent`` is what a block that is not here means: of a bucket, that the hub has lost it; of a CID that a client
-    brought, that it is not found.
-    """
-
-    def __init__(
-        self,
-        store: BlockStore,
-        upload: bytes = b"",
-        *,
-        absent: type[BucketfsError] = Corrupt,
-        check: Callable[[], None] = unchecked,
-        admission: UploadCheck | None = None,
-    ) -> None:
-        """``check`` is asked whenever blocks are wanted, and raises once the call has ended that all of this is done for.
-        ``admission`` has a say in content that is made on the way."""
-        self.store = store
-        self.upload = upload
-        self._admission = admission
-        self.check = check
-        self._absent = absent
-        self._made: dict[Cid, bytes] = {}
-        self._hidden_links: dict[Cid, list[Cid]] = {}
-        self._made_bytes = 0
-
-    def get_many(self, cids: Iterable[Cid]) -> dict[Cid, bytes]:
-        """All of these blocks. Raises Corrupt, what ``absent`` says when one is not here, and what ``check`` raises."""
-        self.check()
-        wanted = list(cids)
-        found = {cid: self._made[cid] for cid in wanted if cid in self._made}
-        if len(found) < len(wanted):
-            found.update(self.store.get_many([cid for cid in wanted if cid not in found]))
-            for cid in wanted:
-                if cid not in found:
-                    raise self._absent(f"block {cid_text(cid)} is not on this hub")
-        return found
-
-    def get(self, cid: Cid) -> bytes:
-        """One block, as ``get_many``."""
-        return self.get_many((cid,))[cid]
-
-    def lengths(self, cids: Iterable[Cid]) -> dict[Cid, int]:
-        """How long these blocks are. Raises as ``get_many``."""
-        self.check()
-        wanted = list(cids)
-        found = {cid: len(self._made[cid]) for cid in wanted if cid in self._made}
-        found.update(self.store.lengths([cid for cid in wanted if cid not in found]))
-        for cid in wanted:
-            if cid not in found:
-                raise self._absent(f"block {cid_text(cid)} is not on this hub")
-        return found
-
-    def receive(self) -> BlockWriter:
-        """Takes in content that is made on the way."""
-        return self.store.receive(self.upload, self._admission)
-
-    def run(self, steps: Steps[T]) -> T:
-        """Drives a computation to its end."""
-        return drive(steps, self.get_many)
-
-    def add(self, blocks: Mapping[Cid, bytes], hidden_links: Mapping[Cid, list[Cid]] = MappingProxyType({})) -> None:
-        """Blocks that an edit made; of encrypted ones also the CIDs that they link to."""
-        self._hidden_links.update(hidden_links)
-        for cid, data in blocks.items():
-            if cid not in self._made:
-                self._made[cid] = data
-                self._made_bytes += len(data)
-
-    def forget_all_but(self, root: Cid) -> None:
-        """Drops what was made for roots that are no more, once that is much."""
-        if self._made_bytes > PRUNE_BYTES:
-            self._made = self._needed(root)
-            self._made_bytes = sum(map(len, self._made.values()))
-
-    def store_for(self, root: Cid, *, makes_room: bool = False) -> None:
-        """Stores, durably, what was made and ``root`` needs. ``makes_room``: the bucket becomes smaller by it."""
-        needed = self._needed(root)
-        if needed:
-            self.store.put_many(needed, upload=self.upload, verified=True, makes_room=makes_room)
-        self._made.clear()
-        self._made_bytes = 0
-
-    def _needed(self, root: Cid) -> dict[Cid, bytes]:
-        needed: dict[Cid, bytes] = {}
-        ahead = [root]
-        while ahead:
-            cid = ahead.pop()
-            if cid in self._made and cid not in needed:
-                needed[cid] = self._made[cid]
-                ahead += self._hidden_links.get(cid) or block_links(cid, needed[cid])
-        return needed
+    """There is nothing at a path of a bucket."""
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ListingItem:
     """One line of a listing. ``size`` is the cumulative size; ``count`` the number of children of a directory."""
 
     name: bytes
@@ -159,17 +45,15 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Something at a path, with its children when it is a directory."""
+    """What is at a path, with its children when it is a directory."""
 
-    item: Item
-    children: tuple[Item, ...] = ()
+    item: ListingItem
+    children: tuple[ListingItem, ...] = ()
 
 
 class BucketTree(Protocol):
-    """The tree of one bucket, in the clear (``PublicTree``) or encrypted (``private.PrivateTree``).
-
-    ``Link.cid`` is always that of the stored node. A key is the file key of the place, ``None`` in the clear.
-    """
+    """The tree of one bucket. ``Link.cid`` is always that of the stored node; a key is the file key of a place, ``None`` in the
+    clear."""
 
     blocks: WorkingSet
 
@@ -183,16 +67,22 @@ class BucketTree(Protocol):
         """Whether the node is one."""
 
     def read(self, cid: Cid, key: bytes | None) -> Iterator[bytes]:
-        """The content of a file. Raises IsADirectory, Corrupt."""
+        """The content of a file; a symlink reads as its target. Raises IsADirectory, Corrupt."""
 
     def edit(self, root: Cid, changes: Mapping[Path, Link | None]) -> Link:
-        """The root with entries set or removed; missing parents are made. Raises NotADirectory."""
+        """The root with entries set or removed; missing parents are made. Raises NotADirectory, TooLarge."""
+
+    def size(self, root: Link) -> int:
+        """The stored bytes of a whole bucket."""
 
     def size_after(self, root: Cid, size_bytes: int, new: Link) -> int:
         """The stored bytes of a bucket that had ``root`` and ``size_bytes`` of them and now has the root ``new``."""
 
-    def bring_in(self, link: Link, key_of: Callable[[Path], bytes | None], at: Path) -> Link:
+    def bring_in(self, link: Link, key_of: KeyOf, at: Path) -> Link:
         """A DAG in the clear as this tree keeps it, to be put at a path."""
+
+    def rekey(self, link: Link, old_key: KeyOf, new_key: KeyOf) -> Link:
+        """The same tree with file contents under other keys. Both functions are asked with paths below ``link``."""
 
 
 class PublicTree:
@@ -202,8 +92,7 @@ class PublicTree:
         self.blocks = blocks
 
     def find(self, root: Cid, path: Path) -> Link:
-        """See `BucketTree`."""
-        link = Link(root, self._total_size(root)) if not path else Link(root, 0)
+        link = Link(root, 0) if path else Link(root, self._total_size(root))
         for name in path:
             parent = link.cid
             try:
@@ -216,23 +105,21 @@ class PublicTree:
         return link
 
     def listing(self, link: Link, name: bytes) -> Listing:
-        """See `BucketTree`."""
         if not self.is_directory(link.cid):
-            return Listing(Item(name, link.cid, link.tsize, is_directory=False))
+            return Listing(ListingItem(name, link.cid, link.tsize, is_directory=False))
         entries = self.blocks.run(list_directory(link.cid)).entries
         counts = self._child_counts([child.cid for child in entries.values()])
         children = tuple(
-            Item(entry, child.cid, child.tsize, child.cid in counts, counts.get(child.cid, 0))
+            ListingItem(entry, child.cid, child.tsize, child.cid in counts, counts.get(child.cid, 0))
             for entry, child in entries.items()
         )
-        return Listing(Item(name, link.cid, self._total_size(link.cid), is_directory=True, count=len(children)), children)
+        size = self._total_size(link.cid)
+        return Listing(ListingItem(name, link.cid, size, is_directory=True, count=len(children)), children)
 
     def is_directory(self, cid: Cid) -> bool:
-        """See `BucketTree`."""
         return codec_of(cid) != RAW and node_info(cid, self.blocks.get(cid)).kind is Kind.DIRECTORY
 
     def read(self, cid: Cid, key: bytes | None = None) -> Iterator[bytes]:
-        """See `BucketTree`. A symlink reads as its target."""
         info = node_info(cid, self.blocks.get(cid))
         if info.kind is Kind.DIRECTORY:
             raise IsADirectory("node is a directory")
@@ -241,17 +128,21 @@ class PublicTree:
         return read_file(self.blocks, cid, info.size_bytes)
 
     def edit(self, root: Cid, changes: Mapping[Path, Link | None]) -> Link:
-        """See `BucketTree`."""
         built = self.blocks.run(edit_tree(root, changes))
         self.blocks.add(built.blocks)
         return built.link
 
+    def size(self, root: Link) -> int:
+        return root.tsize
+
     def size_after(self, root: Cid, size_bytes: int, new: Link) -> int:
-        """See `BucketTree`: links say by how much it grew. (Those that stood there before may lie, see sizes.py.)"""
+        # Links say by how much it grew. Those that stood there before may lie, see size_check.py.
         return max(0, size_bytes + new.tsize - self._total_size(root))
 
-    def bring_in(self, link: Link, key_of: Callable[[Path], bytes | None], at: Path) -> Link:
-        """See `BucketTree`: as it is."""
+    def bring_in(self, link: Link, key_of: KeyOf, at: Path) -> Link:
+        return link
+
+    def rekey(self, link: Link, old_key: KeyOf, new_key: KeyOf) -> Link:
         return link
 
     def _total_size(self, cid: Cid) -> int:
@@ -277,77 +168,3 @@ def total_size(cid: Cid, block: bytes) -> int:
     if codec_of(cid) != DAG_PB:
         return len(block)
     return len(block) + sum(link.tsize for link in decode_pb(block).links)
-
-
-def read_file(blocks: WorkingSet, cid: Cid, size_bytes: int) -> Iterator[bytes]:
-    """The bytes of a file in the clear, in pieces of leaf size. Few leaves are in memory at a time."""
-    for start in range(0, size_bytes, _READ_WINDOW):
-        stop = min(start + _READ_WINDOW, size_bytes)
-        found = blocks.run(leaves(cid, start, stop, size_bytes))
-        for begin in range(0, len(found), _LEAVES_AT_ONCE):
-            batch = found[begin : begin + _LEAVES_AT_ONCE]
-            held = blocks.get_many({leaf.cid for leaf in batch if leaf.inline is None})
-            for leaf in batch:
-                data = leaf.inline if leaf.inline is not None else leaf_data(leaf.cid, held[leaf.cid], leaf.size)
-                # A leaf may reach over the window's ends; each window gives only what is its own.
-                yield data[max(start - leaf.offset, 0) : stop - leaf.offset]
-
-
-class FileWriter:
-    """Takes the bytes of one file as they come and stores its leaves; with a key it stores the blob instead.
-
-    Layout as every Hub writes it: leaves of 256 KiB, balanced tree, a single leaf alone.
-    """
-
-    def __init__(self, receiving: BlockWriter, key: bytes | None = None, leaves_at_once: int = _LEAVES_AT_ONCE) -> None:
-        """``leaves_at_once`` are held in memory and stored together."""
-        self._receiving = receiving
-        self._leaves_at_once = leaves_at_once
-        self._encryptor = Encryptor(key) if key is not None else None
-        self._rest = bytearray()
-        self._leaves: list[tuple[Cid, int]] = []
-        self._batch: dict[Cid, bytes] = {}
-        self.bytes_taken = 0
-        """Bytes stored so far or about to be: of the blob when there is a key."""
-        if self._encryptor is not None:
-            self._take(self._encryptor.head)
-
-    def feed(self, data: bytes) -> None:
-        """The next bytes. Raises NoSpace, DiskFailed."""
-        self._take(self._encryptor.update(data) if self._encryptor is not None else data)
-
-    def finish(self) -> Link:
-        """Ends the file. Its blocks are in the store; durable they are after ``finish`` of the receiving."""
-        if self._encryptor is not None:
-            self._take(self._encryptor.finish())
-        if self._rest or not self._leaves:
-            self._leaf(bytes(self._rest))
-            self._rest.clear()
-        tree = FileTree()
-        for cid, size in self._leaves:
-            tree.add(cid, size)
-        built = tree.finish()
-        self._batch.update(built.blocks)
-        self._send()
-        return built.link
-
-    def _take(self, data: bytes) -> None:
-        self.bytes_taken += len(data)
-        if not self._rest and len(data) == LEAF_SIZE:
-            self._leaf(bytes(data))
-            return
-        self._rest += data
-        while len(self._rest) >= LEAF_SIZE:
-            self._leaf(bytes(memoryview(self._rest)[:LEAF_SIZE]))
-            del self._rest[:LEAF_SIZE]
-
-    def _leaf(self, data: bytes) -> None:
-        cid = cid_of(data)
-        self._leaves.append((cid, len(data)))
-        self._batch[cid] = data
-        if len(self._batch) >= self._leaves_at_once:
-            self._send()
-
-    def _send(self) -> None:
-        self._receiving.put(self._batch, verified=True)
-        self._batch = {}

@@ -1,10 +1,9 @@
-"""What a new root changes: which rights it needs, and which entries of paths it leaves. Nothing is unfolded.
+"""What a new root changes: which rights that needs, and which path entries the bucket has afterwards. Nothing is unfolded.
 
 A tree of few blocks may have very many paths (`dag.compare`), and each path that differs needs a right. But rights differ only
-where the bucket has entries. Below a path without entries below it, all differences need the rights of that path, so it is enough
-to know which kinds there are, and a delta has the same kinds in every place. So the work is bounded by the deltas and by the
-entries, whatever the tree claims.
-"""
+where the bucket has entries. Below a path without entries below it, all differences need the rights of that path, so it is
+enough to know which kinds of change there are, and a delta has the same kinds in every place. So the work is bounded by the
+deltas and by the entries, whatever the tree claims."""
 
 from __future__ import annotations
 
@@ -19,17 +18,18 @@ from bucketfs.types import Link
 
 IsDirectory = Callable[[Link], bool]
 
-_Kinds = frozenset[PathChange]
+ENTRIES_MAX = 256
+"""Up to so many entries a bucket gets new ones for files that a swap changes: all of them go out with every ``Root``."""
 
 
-class Touches:
-    """What a change does, path by path, as far as paths need different rights."""
+class ChangedPaths:
+    """What a new root changes, path by path, as far as paths need different rights."""
 
     def __init__(self, row: BucketRow, comparison: Comparison, is_directory: IsDirectory) -> None:
         self._row = row
         self._top = comparison.top
         self._is_directory = is_directory
-        self._kinds: dict[int, _Kinds] = {}
+        self._kinds: dict[int, frozenset[PathChange]] = {}
         self._above = {above for place in row.entries for above in list(lineage(place))[1:]}
         for delta in comparison.deltas:
             # Children come first.
@@ -40,16 +40,16 @@ class Touches:
         while waiting:
             path, delta = waiting.pop()
             if path and path not in self._above:
-                yield from ((path, touch) for touch in self._kinds[id(delta)])
+                yield from ((path, change) for change in self._kinds[id(delta)])
                 continue
             if delta.is_whole or delta.attributes:
                 yield path, PathChange.REPLACE
             for name, (old, new) in delta.whole.items():
                 at = _below(path, name)
-                yield from ((at, touch) for touch in self._whole(old, new, has_entry=at in self._row.entries))
+                yield from ((at, change) for change in self._whole(old, new, has_entry=at in self._row.entries))
             waiting += [(_below(path, name), child) for name, (_, _, child) in delta.below.items()]
 
-    def _kinds_of(self, delta: Delta) -> _Kinds:
+    def _kinds_of(self, delta: Delta) -> frozenset[PathChange]:
         kinds = {PathChange.REPLACE} if delta.attributes else set()
         for old, new in delta.whole.values():
             kinds.update(self._whole(old, new, has_entry=False))
@@ -64,8 +64,8 @@ class Touches:
             yield PathChange.REMOVE
         else:
             was_directory = self._is_directory(old)
-            # Pushed files have entries, directories only when roles were granted on them: without one, a file that is pushed
-            # in the place of a directory is a new entry, and those are the owner's to make.
+            # Pushed files have entries, directories only when roles were granted on them. So a file pushed in the place of a
+            # directory without one makes a new entry, and only the owner may do that.
             yield PathChange.ADD if was_directory and not has_entry else PathChange.REPLACE
             if was_directory:
                 yield PathChange.REMOVE
@@ -73,25 +73,17 @@ class Touches:
                 yield PathChange.ADD
 
 
-def _below(path: str, name: bytes) -> str:
-    return f"{path}/{name.decode()}" if path else name.decode()
-
-
-ENTRIES_MAX = 256
-"""Up to so many entries a bucket gets new ones for files that a swap changes: all of them go out with every ``Root``."""
-
-
 def entries_after(row: BucketRow, top: Delta, now_ns: int, is_directory: IsDirectory) -> dict[str, PathEntry]:
     """The entries of a bucket after this change of its tree: those of changed paths get the time, those of removed ones go.
 
     A changed file that has none gets one, as a file that is pushed by path does. Where a whole folder is new, and beyond
-    ENTRIES_MAX, the nearest entry gets the time in its stead: it is what a listing shows of a path without one of its own.
+    ENTRIES_MAX, the nearest entry gets the time instead: it is what a listing shows of a path without an entry of its own.
     """
-    found = {place: _change_at(top, place) for place in row.entries}
-    kept = {place: row.entries[place] for place, what in found.items() if what is not _Found.GONE}
-    late = {place for place in kept if found[place] is _Found.CHANGED}
+    fates = {place: _fate_of(top, place) for place in row.entries}
+    kept = {place: row.entries[place] for place, fate in fates.items() if fate is not _Fate.GONE}
+    late = {place for place in kept if fates[place] is _Fate.CHANGED}
     if top.count > ENTRIES_MAX:
-        late |= {place for place in kept if found[place] is _Found.ABOVE}
+        late |= {place for place in kept if fates[place] is _Fate.ABOVE}
     else:
         for place, is_file in _appeared(top, is_directory):
             if is_file and place not in kept and len(kept) < ENTRIES_MAX:
@@ -101,7 +93,7 @@ def entries_after(row: BucketRow, top: Delta, now_ns: int, is_directory: IsDirec
 
 
 def _appeared(top: Delta, is_directory: IsDirectory) -> Iterator[tuple[str, bool]]:
-    """The paths where something else stands now, and whether that is a file or symlink. As many as ``top`` counts at most."""
+    """The paths that hold something else now, and whether that is a file or symlink. As many as ``top`` counts at most."""
     waiting = [("", top)]
     while waiting:
         path, delta = waiting.pop()
@@ -109,24 +101,28 @@ def _appeared(top: Delta, is_directory: IsDirectory) -> Iterator[tuple[str, bool
         waiting += [(_below(path, name), child) for name, (_, _, child) in delta.below.items() if child.count]
 
 
-class _Found(enum.Enum):
+class _Fate(enum.Enum):
     """What became of a path."""
 
     SAME = "same"
     CHANGED = "changed"
-    ABOVE = "above something that changed"
+    ABOVE = "above a change"
     GONE = "gone"
 
 
-def _change_at(top: Delta, place: str) -> _Found:
-    """What became of the path of an entry. Where a directory went or became something else, what was below it is gone."""
+def _fate_of(top: Delta, place: str) -> _Fate:
+    """What became of the path of an entry. Where a directory was removed or replaced, what was below it is gone."""
     delta = top
     names = place.encode().split(b"/") if place else []
     for depth, name in enumerate(names, start=1):
         if name in delta.whole:
             _, new = delta.whole[name]
-            return _Found.GONE if new is None or depth < len(names) else _Found.CHANGED
+            return _Fate.GONE if new is None or depth < len(names) else _Fate.CHANGED
         if name not in delta.below:
-            return _Found.SAME
+            return _Fate.SAME
         delta = delta.below[name][2]
-    return _Found.CHANGED if place and delta.attributes else _Found.ABOVE
+    return _Fate.CHANGED if place and delta.attributes else _Fate.ABOVE
+
+
+def _below(path: str, name: bytes) -> str:
+    return f"{path}/{name.decode()}" if path else name.decode()

@@ -1,12 +1,12 @@
-"""Check that the links' Tsize values are truthful; quotas rely on them.
+"""Checks that the sizes that links claim are truthful: limits are counted by them.
 
-A link names the cumulative size of what it leads to (dag-pb's Tsize). The client that builds a tree writes these numbers, so a Hub
-that keeps limits checks those that are new to a bucket. By induction that is little work: if all links below a child are truthful,
-the child's size is that of its block and of what its own links claim. So each new node is read once, links that stood in the old
-tree are taken as they are, and what a new link leads to outside of the new nodes is looked at and not walked.
+A link names the cumulative size of what it leads to (dag-pb's Tsize). The client that builds a tree writes these numbers, so a
+Hub that keeps limits checks those that are new to a bucket. By induction that is little work: if all links below a child are
+truthful, the child's size is that of its block and of what its own links claim. So each new node is read once, links that stood
+in the old tree are taken as they are, and of what a new link leads to outside of the new nodes only the node itself is read.
 
-A tree that came while there was no limit was not checked, and what stands in it may lie for as long as it stands there. The
-collector counts what is there (``Scales``); from then on a bucket is counted by what its changes add and take.
+A tree that came while there was no limit was not checked, and its links may lie for as long as they stand there. The collector
+measures what is there (``TreeSizes``); from then on a bucket is counted by what its changes add and take.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bucketfs.dag import DAG_PB, PbLink, cid_text, codec_of, decode_pb
 from bucketfs.errors import Corrupt
-from bucketfs.hub.trees.public import WorkingSet, total_size
+from bucketfs.hub.trees.public import total_size
+from bucketfs.hub.trees.working_set import WorkingSet
 from bucketfs.types import Cid
 
 SIZE_MAX = 1 << 56
@@ -24,7 +25,7 @@ _BATCH = 500
 
 
 def check_sizes(blocks: WorkingSet, new: Iterable[Cid], old: Iterable[Cid] = ()) -> None:
-    """Raises Corrupt unless the links of the ``new`` nodes tell the sizes of what they lead to.
+    """Raises Corrupt unless the links of the ``new`` nodes claim the sizes of what they lead to.
 
     ``old`` are nodes that are trusted; so is a link that one of them has. All of these blocks, and what they link to, are here.
     """
@@ -46,7 +47,7 @@ def check_sizes(blocks: WorkingSet, new: Iterable[Cid], old: Iterable[Cid] = ())
             raise Corrupt(f"a link says that {cid_text(cid)} has {claimed} bytes with all below it; it has {sizes[cid]}")
 
 
-class Scales:
+class TreeSizes:
     """Sizes of whole trees by what is there, whatever their links claim. Each node is read once."""
 
     def __init__(self, blocks: WorkingSet) -> None:
@@ -54,12 +55,12 @@ class Scales:
         self._sizes: dict[Cid, int] = {}
         """Of nodes; leaves are too many."""
 
-    def weigh(self, root: Cid) -> int:
+    def measure(self, root: Cid) -> int:
         """The cumulative size of a tree, in which a block counts as often as it is linked to; ``SIZE_MAX`` for more. Raises
         Corrupt, NotFound."""
         if codec_of(root) != DAG_PB:
             return self._blocks.lengths((root,))[root]
-        # Its own block, and all that its links lead to, once that is known; depth first, so that few nodes are open at a time.
+        # A node is its block and all that its links lead to, once that is known; depth first, so that few nodes are open at a time.
         open_nodes = [self._opened([root])]
         while open_nodes:
             level = open_nodes[-1]

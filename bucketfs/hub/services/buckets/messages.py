@@ -1,4 +1,4 @@
-"""Buckets in the words of the wire: rows as ``Root`` messages, listings as ``PathItem``, links as URLs."""
+"""Buckets as the protocol shows them: rows as ``Root`` messages, listings as ``PathItem``, links as URLs."""
 
 from __future__ import annotations
 
@@ -9,33 +9,10 @@ from urllib.parse import quote, urlsplit
 from bucketfs.dag import cid_text
 from bucketfs.hub.config import HubConfig
 from bucketfs.hub.db import BucketRow, PathEntry
-from bucketfs.hub.services.buckets.paths import Path, path_text
-from bucketfs.hub.trees import Item, Listing, key_text, nearest_entry
-from bucketfs.keys import Identity, make_link_token, thread_text
-from bucketfs.types import Cid
+from bucketfs.hub.services.buckets.paths import path_text
+from bucketfs.hub.trees import Listing, ListingItem, Path, key_text, nearest_entry
+from bucketfs.keys import Identity, make_link_token, root_path, thread_text
 from bucketfs.wire import buckets_pb2 as pb
-
-
-def root_path(root: Cid) -> str:
-    """``/ipfs/<cid>``."""
-    return f"/ipfs/{cid_text(root)}"
-
-
-def entry_message(entry: PathEntry) -> pb.Metadata:
-    """A path's entry."""
-    message = pb.Metadata()
-    _fill(message, entry)
-    return message
-
-
-def _fill(message: pb.Metadata, entry: PathEntry) -> None:
-    # Field by field, because a bucket may have very many entries, nearly all of them with a time and nothing else.
-    message.updated_at = entry.updated_at_ns
-    if entry.key:
-        message.key = key_text(entry.key)
-    if entry.roles:
-        # An enum is an int on the wire; the stubs want its own type.
-        message.roles.update(cast("Mapping[str, pb.PathAccessRole]", entry.roles))
 
 
 def root_message(row: BucketRow, *, with_paths: bool = True) -> pb.Root:
@@ -53,21 +30,21 @@ def root_message(row: BucketRow, *, with_paths: bool = True) -> pb.Root:
         archives=pb.Archives(current=pb.Archive()),
     )
     if "" in row.entries:
-        _fill(message.metadata, row.entries[""])
+        fill_entry(message.metadata, row.entries[""])
     if with_paths:
         for path, entry in row.entries.items():
-            _fill(message.path_metadata[path], entry)
+            fill_entry(message.path_metadata[path], entry)
     return message
 
 
 def listing_message(listing: Listing, where: str, path: Path, entries: Mapping[str, PathEntry] | None) -> pb.PathItem:
-    """A node and its children. ``where`` is the spelling of the tree's root, ``metadata`` that of a bucket."""
+    """A node and its children. ``where`` is the spelling of the tree's root, ``entries`` those of a bucket."""
     message = _item(listing.item, where, path, entries)
     message.items.extend(_item(child, where, (*path, child.name), entries) for child in listing.children)
     return message
 
 
-def _item(item: Item, where: str, path: Path, entries: Mapping[str, PathEntry] | None) -> pb.PathItem:
+def _item(item: ListingItem, where: str, path: Path, entries: Mapping[str, PathEntry] | None) -> pb.PathItem:
     message = pb.PathItem(
         cid=cid_text(item.cid),
         name=item.name.decode(errors="replace"),
@@ -78,21 +55,35 @@ def _item(item: Item, where: str, path: Path, entries: Mapping[str, PathEntry] |
     )
     entry = nearest_entry(entries, path_text(path)) if entries is not None else None
     if entry is not None:
-        _fill(message.metadata, entry)
+        fill_entry(message.metadata, entry)
     return message
 
 
+def fill_entry(message: pb.Metadata, entry: PathEntry) -> None:
+    """A path's entry."""
+    # Field by field, because a bucket may have very many entries, nearly all of them with a time and nothing else.
+    message.updated_at = entry.updated_at_ns
+    if entry.key:
+        message.key = key_text(entry.key)
+    if entry.roles:
+        message.roles.update(role_numbers(entry))
+
+
+def role_numbers(entry: PathEntry) -> Mapping[str, pb.PathAccessRole]:
+    """The roles of an entry. An enum is an int on the wire; the stubs want its own type."""
+    return cast("Mapping[str, pb.PathAccessRole]", entry.roles)
+
+
 def link_token(host: Identity, row: BucketRow, path: Path, reader: str | None, now_ns: int) -> str | None:
-    """The token that opens one path of a private bucket to the holder of a link, for a day. ``None`` for a public bucket and for an
-    anonymous reader.
-    """
+    """Opens a path of a private bucket to anyone who follows a link: that path only, and for a day. ``None`` when no token is
+    needed, and for a caller without a key."""
     if not row.private or reader is None:
         return None
     return make_link_token(host, reader, row.key, path_text(path), now_ns)
 
 
 def links_message(config: HubConfig, row: BucketRow, path: Path, token: str | None) -> pb.LinksResponse:
-    """Where a path is to be seen over HTTP; ``token`` lets one in there (``link_token``)."""
+    """Where a path is to be seen over HTTP; ``token`` opens it there (``link_token``)."""
     below = "".join("/" + quote(name) for name in path)
     tail = below + (f"?token={quote(token)}" if token else "")
     gateway = config.gateway_url.rstrip("/")

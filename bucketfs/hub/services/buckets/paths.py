@@ -8,22 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from bucketfs.errors import InvalidArgument, NotPermitted, Refused
+from bucketfs.errors import InvalidArgument, Refused
 from bucketfs.hub.db import BucketRow, PathEntry
+from bucketfs.hub.rpc import Code, Status
+from bucketfs.hub.trees import Path
 from bucketfs.names import SEED_NAME, check_name
 from bucketfs.roles import lineage
 
-Path = tuple[bytes, ...]
-
-_FEW = 8
 LEVELS_MAX = 2048
-"""No program reaches deeper: a path of Linux has 4,096 bytes. Each level is a node that the hub makes anew."""
+"""No program reaches deeper: a path of Linux has 4,096 bytes. Each level is a node that the Hub makes anew."""
 READ_LEVELS_MAX = 2 * LEVELS_MAX
 READ_BYTES_MAX = 512 * 1024
 """Trees that came as blocks may be deeper than what is written by path. But roles are asked for each level of a path, so a message
 full of slashes must not be one."""
-
 SEED_REFUSED = f"paths containing {SEED_NAME} are not allowed"
+_FEW = 8
 
 
 def read_path(text: str) -> Path:
@@ -38,9 +37,9 @@ def read_path(text: str) -> Path:
 
 
 def write_path(text: str, *, seed_allowed: bool = False) -> Path:
-    """A path to change, ``()`` for the root. Raises InvalidArgument for one that no tree can hold, NotPermitted for the seed's."""
+    """A path to change, ``()`` for the root. Raises InvalidArgument for one that no tree can hold, Status for the seed's."""
     if not seed_allowed and SEED_NAME in text:
-        raise NotPermitted(SEED_REFUSED)
+        raise Status(Code.UNKNOWN, SEED_REFUSED)
     bare = text.removeprefix("/")
     if not bare:
         return ()
@@ -62,22 +61,19 @@ def path_text(path: Path) -> str:
 
 def file_key(row: BucketRow, entries: Mapping[str, PathEntry], path: Path) -> bytes | None:
     """The key that encrypts the content of a file at this path: of the nearest entry that has one. ``None`` in the clear."""
-    if not row.private:
-        return None
-    if not row.version:
-        return row.link_key
-    for place in lineage(path_text(path)):
-        entry = entries.get(place)
-        if entry is not None and entry.key is not None:
-            return entry.key
+    if row.private and row.version:
+        for place in lineage(path_text(path)):
+            entry = entries.get(place)
+            if entry is not None and entry.key is not None:
+                return entry.key
     return row.link_key
 
 
-def touched(entries: Mapping[str, PathEntry], paths: Iterable[Path], now_ns: int) -> dict[str, PathEntry]:
+def entries_written(entries: Mapping[str, PathEntry], paths: Iterable[Path], now_ns: int) -> dict[str, PathEntry]:
     """The entries after a write to each of these paths.
 
-    The path's own entry (a new one has no roles and no key) says when; entries below it are dropped, for what they spoke of is
-    gone.
+    The path's own entry (a new one has no roles and no key) gets the time; entries below it are dropped, for what they were about
+    is gone.
     """
     written = {path_text(path) for path in paths}
     kept = _without_below(entries, written)
@@ -86,8 +82,8 @@ def touched(entries: Mapping[str, PathEntry], paths: Iterable[Path], now_ns: int
     return kept
 
 
-def removed(entries: Mapping[str, PathEntry], path: Path) -> dict[str, PathEntry]:
-    """The entries after everything at a path went."""
+def entries_removed(entries: Mapping[str, PathEntry], path: Path) -> dict[str, PathEntry]:
+    """The entries after everything at a path was removed."""
     gone = path_text(path)
     kept = _without_below(entries, {gone})
     kept.pop(gone, None)
@@ -97,7 +93,7 @@ def removed(entries: Mapping[str, PathEntry], path: Path) -> dict[str, PathEntry
 def _without_below(entries: Mapping[str, PathEntry], paths: set[str]) -> dict[str, PathEntry]:
     """The entries without those below any of these paths.
 
-    Those of the root and of the seed stay in any case: a new root keeps who may do what.
+    Those of the root and of the seed stay in any case: a new root keeps its roles.
     """
     if len(paths) <= _FEW:
         # Much faster than looking at every ancestor, and most writes are to one path.

@@ -1,7 +1,4 @@
-"""The roots that buckets begin with: a seed, and a DAG from elsewhere if one is named.
-
-Every bucket's root holds ``.textileseed``, 32 random bytes, so that no two buckets (also empty ones) share their root.
-"""
+"""What comes into a bucket without content from the client: a seed, and a DAG that the client names by its CID."""
 
 from __future__ import annotations
 
@@ -12,12 +9,12 @@ from bucketfs.dag import check_unfolding, cid_from_text, cid_of, count_entries, 
 from bucketfs.errors import Corrupt, InvalidArgument, NotFound
 from bucketfs.hub.db import BucketRow
 from bucketfs.hub.rpc import Code, Status
-from bucketfs.hub.services.buckets.write import BucketWriter
+from bucketfs.hub.services.buckets.writer import BucketWriter
 from bucketfs.hub.trees import (
     SIZE_MAX,
     BucketTree,
     PublicTree,
-    Scales,
+    TreeSizes,
     WorkingSet,
     check_nodes,
     check_sizes,
@@ -30,11 +27,11 @@ from bucketfs.types import Cid, Link
 SEED_BYTES = 32
 
 _EMPTY = {**empty_directory().blocks, **empty_directory(cid_version=0).blocks, cid_of(b""): b""}
-"""Blocks that everybody knows: a client names them without having sent them."""
+"""Blocks that every client knows: it names them without having sent them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seeded:
+class SeededRoot:
     """A root with a fresh seed in it."""
 
     root: Link
@@ -43,19 +40,19 @@ class Seeded:
     seed_size_bytes: int
 
 
-def with_new_seed(tree: BucketTree, root: Link, key: bytes | None) -> Seeded:
+def with_new_seed(tree: BucketTree, root: Link, key: bytes | None) -> SeededRoot:
     """The directory ``root`` with a new seed; its content is encrypted when there is a key."""
     seed = secrets.token_bytes(SEED_BYTES)
     stored = seed if key is None else encrypt(seed, key)
     cid = cid_of(stored)
     tree.blocks.add({cid: stored})
     link = tree.edit(root.cid, {(SEED,): Link(cid, len(stored))})
-    return Seeded(link, seed, cid, len(stored))
+    return SeededRoot(link, seed, cid, len(stored))
 
 
 def fetch_remote(writer: BucketWriter, tree: BucketTree, text: str, *, what: str = "invalid remote cid") -> Link:
-    """The DAG that a client names by the text of its CID: all of it must be on this hub, and where bytes are limited its links
-    must tell the sizes that are there.
+    """The DAG that a client names by the text of its CID: all of it must be on this Hub, and where bytes are limited its links
+    must claim the sizes that are there.
 
     Raises Status ``<what>: …`` for a text that is no CID and for nodes that make no sense, NotFound when a block is missing.
     """
@@ -67,24 +64,21 @@ def fetch_remote(writer: BucketWriter, tree: BucketTree, text: str, *, what: str
     tree.blocks.add(_EMPTY)
     visitor = WorkingSet(store, absent=NotFound, check=tree.blocks.check)
     visitor.add(_EMPTY)
-    # A swap trusts that everything below a bucket's root is here, so nothing gets below one that is not.
     try:
+        # A swap trusts that everything below a bucket's root is here, so a tree with missing blocks must not get below one.
         below = visitor.run(reachable(cid))
         check_nodes(visitor, below)
         size_bytes = total_size(cid, visitor.get(cid))
-    except Corrupt as error:
-        # Nodes that make no sense are the client's, which named them, and no loss of ours.
-        raise Status(Code.UNKNOWN, f"{what}: {error}") from error
-    if size_bytes > SIZE_MAX:
-        raise Status(Code.UNKNOWN, f"{what}: its links claim {size_bytes} bytes")
-    missing = store.missing([one for one in below if one not in _EMPTY], tree.blocks.upload)
-    if missing:
-        raise NotFound(f"{len(missing)} blocks of {text} are not on this hub")
-    if writer.counts_bytes:
-        try:
+        if size_bytes > SIZE_MAX:
+            raise Status(Code.UNKNOWN, f"{what}: its links claim {size_bytes} bytes")
+        missing = store.missing([one for one in below if one not in _EMPTY], tree.blocks.upload)
+        if missing:
+            raise NotFound(f"{len(missing)} blocks of {text} are not on this hub")
+        if writer.counts_bytes:
             check_sizes(visitor, below)
-        except Corrupt as error:
-            raise Status(Code.UNKNOWN, f"{what}: {error}") from error
+    except Corrupt as error:
+        # Nodes that make no sense are the fault of the client, which named them, and no loss of ours.
+        raise Status(Code.UNKNOWN, f"{what}: {error}") from error
     return Link(cid, size_bytes)
 
 
@@ -98,6 +92,6 @@ def check_sealable(writer: BucketWriter, row: BucketRow, tree: BucketTree, link:
         return
     if PublicTree(tree.blocks).is_directory(link.cid):
         check_unfolding(*tree.blocks.run(count_entries(link.cid)))
-    size_bytes = Scales(tree.blocks).weigh(link.cid)
+    size_bytes = TreeSizes(tree.blocks).measure(link.cid)
     writer.check_quota(row, size_bytes, new=new)
     writer.hub.blockstore.check_room(size_bytes)

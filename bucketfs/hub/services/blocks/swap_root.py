@@ -1,34 +1,31 @@
 """``SwapRoot``: a bucket gets another root, if it still has the one that the client built on, may have it, and has all of it.
 
 That everything under the new root is here is checked by walking it in step with the expected one: what stands at the same place
-in both is not entered, because a bucket's root was complete when it became one. Rights are asked for every path that differs, as if
-each had been pushed by itself. Where bytes are limited, the sizes that the new links claim are checked, for they are what is
-counted.
+in both is not entered, because a bucket's root was complete when it became one. Rights are asked for every path that differs,
+as if each had been pushed by itself. Where bytes are limited, the sizes that the new links claim are checked, for they are what
+is counted.
 
-Entries of paths: those of changed paths get the time, those of removed ones go. A file without one gets an (empty) one, as by path,
-while there are few; a row per file of every tree ever pushed would be too much, and access.py treats a file that exists as if it
-had one.
-"""
+Entries of paths: those of changed paths get the time, those of removed ones go. A file without one gets an (empty) one, as by
+path, while there are few; a row per file of every tree ever pushed would be too much, and access.py treats a file that exists
+as if it had one."""
 
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bucketfs.dag import DAG_PB, codec_of, compare, drive, new_blocks, node_info, parse_cid, reachable
-from bucketfs.errors import Corrupt, Denied, InvalidArgument, NotFound, RootMoved, TooLarge
-from bucketfs.hub.context import BucketAction
+from bucketfs.errors import Corrupt, Denied, InvalidArgument, TooLarge
 from bucketfs.hub.db import BucketRow
 from bucketfs.hub.rpc import NON_FAST_FORWARD, Code, Context, Status
-from bucketfs.hub.services.buckets import ATTEMPTS_MAX, SEED_REFUSED, BucketWriter, may_all
+from bucketfs.hub.services.buckets import SEED_REFUSED, BucketWriter, later_ns
 from bucketfs.hub.store import BlockStore
 from bucketfs.hub.trees import (
     SIZE_MAX,
+    ChangedPaths,
     PublicTree,
-    Touches,
     WorkingSet,
     access,
     check_nodes,
@@ -42,15 +39,16 @@ from bucketfs.wire import blocks_pb2 as pb
 
 MISSING_TRAILER = "bucketfs-missing-bin"
 MISSING_NAMED_MAX = 100
-"""CIDs named in the trailer: metadata of more than 8 KiB is dropped by gRPC clients."""
+"""CIDs named in the trailer: headers and trailers of more than 8 KiB are dropped by gRPC clients."""
 PRIVATE_REFUSED = "a private bucket is changed by path: the hub encrypts it, so its blocks cannot be pushed"
 
 
-class Swapping:
+class RootSwaps:
     """The method."""
 
     def __init__(self, writer: BucketWriter) -> None:
         self._writer = writer
+        self._hub = writer.hub
 
     def swap_root(self, request: Any, context: Context) -> Any:
         """``SwapRoot``."""
@@ -58,37 +56,30 @@ class Swapping:
         if len(request.upload) > 64:
             raise InvalidArgument("an upload identifier is too long")
         upload = request.upload or secrets.token_bytes(16)
-        for attempt in range(ATTEMPTS_MAX):
-            row = self._writer.row(context.call, request.key)
+        below: set[Cid] = set()
+
+        def step(row: BucketRow) -> BucketRow | None:
+            nonlocal below
             if row.private:
                 raise Status(Code.FAILED_PRECONDITION, PRIVATE_REFUSED)
             if row.root != expected:
                 raise Status(Code.FAILED_PRECONDITION, NON_FAST_FORWARD)
             if new == expected:
-                return pb.SwapRootReply(root=row.root, updated_at=row.updated_at_ns)
+                return None
             below = self._check_complete(context, expected, new, upload)
-            after = self._planned(context, row, new)
-            try:
-                saved = self._writer.hub.database.save_bucket(after, expected, self._writer.hub.config.limits)
-            except RootMoved:
-                # Perhaps only roles changed; what is allowed is asked again then.
-                if attempt == ATTEMPTS_MAX - 1:
-                    raise
-            except NotFound as error:
-                raise Status(Code.UNKNOWN, str(error)) from error
-            else:
-                break
-        self._writer.hub.blockstore.release(upload)
-        self._writer.hub.upload_quota.redeem(context.call.payer, request.upload, below)
-        self._writer.hub.events.publish(saved.thread, saved.key, BucketAction.SAVE)
+            # Called anew after another process saved: perhaps only roles changed, and what is allowed is asked again.
+            return self._planned(context, row, new)
+
+        saved = self._writer.commit(context.call, request.key, step, upload)
+        self._hub.upload_quota.redeem(context.call.payer, request.upload, below)
         return pb.SwapRootReply(root=saved.root, updated_at=saved.updated_at_ns)
 
     def _check_complete(self, context: Context, expected: Cid, new: Cid, upload: bytes) -> set[Cid]:
         """What is new below ``new``, all of which is leased. Raises Status NOT_FOUND, with names in the trailer, unless all blocks
         below ``new`` are here, and INVALID_ARGUMENT for a root that no bucket may have."""
-        store = self._writer.hub.blockstore
+        store = self._hub.blockstore
         try:
-            walk = walked(store, expected, new, context.check_active)
+            walk = walk_new(store, expected, new, context.check_active)
             missing = walk.missing(store, upload)
             if not missing:
                 if node_info(new, store.get(new)).kind is not Kind.DIRECTORY:
@@ -107,19 +98,19 @@ class Swapping:
 
     def _planned(self, context: Context, row: BucketRow, new: Cid) -> BucketRow:
         """The row after the swap. Raises Denied, OverQuota, Corrupt, Status."""
-        blocks = WorkingSet(self._writer.hub.blockstore, check=context.check_active)
+        blocks = WorkingSet(self._hub.blockstore, check=context.check_active)
         try:
             comparison = blocks.run(compare(row.root, new))
         except (Corrupt, TooLarge) as error:
-            # All blocks are here, so it is what the new nodes say, unless the old ones are damaged: that shows when they are read.
+            # All blocks are here, so the new nodes are at fault, unless the old ones are damaged: that shows when they are read.
             blocks.run(reachable(row.root))
             raise Status(Code.INVALID_ARGUMENT, f"the new root: {error}") from error
         top = comparison.top
-        is_directory = _Kinds(blocks).is_directory
-        if not may_all(row, context.call.writer):
-            access.check_changes(row, Touches(row, comparison, is_directory), context.call.writer)
+        is_directory = _KindCache(blocks).is_directory
+        if not access.may_all(row, context.call.writer):
+            access.check_changes(row, ChangedPaths(row, comparison, is_directory), context.call.writer)
             if any(delta.impossible for delta in comparison.deltas):
-                # Names that no path has stand under no entry, so that only who may do everything may touch them.
+                # No entry stands above names that no path has, so only a caller that may do everything may change them.
                 raise Denied(access.DENIED)
         if SEED in top.whole or SEED in top.below:
             raise Status(Code.PERMISSION_DENIED, SEED_REFUSED)
@@ -129,13 +120,13 @@ class Swapping:
         size_bytes = PublicTree(blocks).size_after(row.root, row.size_bytes, Link(new, claimed_bytes))
         if size_bytes > row.size_bytes:
             self._writer.check_quota(row, size_bytes)
-        now_ns = max(time.time_ns(), row.updated_at_ns + 1)
+        now_ns = later_ns(row)
         entries = entries_after(row, top, now_ns, is_directory)
         return replace(row, root=new, entries=entries, updated_at_ns=now_ns, size_bytes=size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class NewBlocksWalk:
     """What was met on the way through a new root beside the old one: what is new ``below`` it, all nodes that were ``seen``, and
     those of them that are ``absent``."""
 
@@ -152,7 +143,7 @@ class Walk:
         return [cid for cid in self.below if cid in gone]
 
 
-def walked(store: BlockStore, expected: Cid, new: Cid, check: Callable[[], None]) -> Walk:
+def walk_new(store: BlockStore, expected: Cid, new: Cid, check: Callable[[], None]) -> NewBlocksWalk:
     """``check`` raises when the walk is not wanted any more. Raises Corrupt when ``new`` is no tree that a bucket may hold."""
     seen: set[Cid] = set()
     absent: set[Cid] = set()
@@ -165,15 +156,15 @@ def walked(store: BlockStore, expected: Cid, new: Cid, check: Callable[[], None]
         for cid in wanted:
             if cid not in found:
                 absent.add(cid)
-                # A node without links: the walk goes on beside it.
+                # As a node without links: the walk goes on beside it.
                 found[cid] = b""
         return found
 
-    return Walk(drive(new_blocks(expected, new), fetch), seen, absent)
+    return NewBlocksWalk(drive(new_blocks(expected, new), fetch), seen, absent)
 
 
 def _readable(store: BlockStore, cids: list[Cid]) -> dict[Cid, bytes]:
-    """The blocks that are here and sound: a damaged one is as good as missing, and mended when it is sent again."""
+    """The blocks that are here and sound: a damaged one counts as missing, and is mended when it is sent again."""
     try:
         return store.get_many(cids)
     except Corrupt:
@@ -186,7 +177,7 @@ def _readable(store: BlockStore, cids: list[Cid]) -> dict[Cid, bytes]:
         return found
 
 
-class _Kinds:
+class _KindCache:
     """Which nodes are directories; each is looked at once."""
 
     def __init__(self, blocks: WorkingSet) -> None:
