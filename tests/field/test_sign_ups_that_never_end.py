@@ -21,8 +21,8 @@ from support.waiting import eventually
 from bucketfs.hub import HubConfig, HubServer
 from bucketfs.hub.context import confirmations
 from bucketfs.hub.context.confirmations import WAITING_MAX, WAITING_PER_NAME, WAITING_PER_PEER, Confirmations
-from bucketfs.hub.rpc.call import Call
-from bucketfs.hub.rpc.peers import peer_of
+from bucketfs.hub.rpc.admission import peer_of
+from bucketfs.hub.rpc.service import Call
 from bucketfs.hub.rpc.status import Status
 from bucketfs.hub.services.accounts import create_developer
 from bucketfs.wire import hub_pb2 as pb

@@ -24,7 +24,7 @@ from bucketfs.hub.rpc.authentication import (
     Authenticator,
     headers_of,
 )
-from bucketfs.hub.rpc.call import Call
+from bucketfs.hub.rpc.service import Call
 from bucketfs.hub.rpc.status import Status
 from bucketfs.keys import Identity, KeyType, api_signature, make_link_token, make_token, random_text
 from bucketfs.types import ThreadId

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from bucketfs.hub import HubConfig
 from bucketfs.hub.db.models import ThreadRow
 from bucketfs.hub.gc import collect
-from bucketfs.hub.rpc.call import Call
+from bucketfs.hub.rpc.service import Call
 from bucketfs.hub.rpc.status import Status
 from bucketfs.hub.server import open_hub
 from bucketfs.hub.services import buckets

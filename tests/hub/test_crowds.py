@@ -22,8 +22,8 @@ from bucketfs.hub.db import AccountKind
 from bucketfs.hub.rpc import admission
 from bucketfs.hub.rpc import dispatch as rpc
 from bucketfs.hub.rpc.admission import Admission, OpenCall
-from bucketfs.hub.rpc.call import NOBODY, Call
 from bucketfs.hub.rpc.fair_queue import FairQueue
+from bucketfs.hub.rpc.service import NOBODY, Call
 from bucketfs.hub.rpc.status import Status
 from bucketfs.keys import Identity
 from bucketfs.wire import buckets_pb2, hub_pb2, threads_pb2, users_pb2

@@ -15,10 +15,9 @@ from bucketfs.hub.rpc.authentication import (
     WARNING_TRAILER,
     Authenticator,
 )
-from bucketfs.hub.rpc.call import Call, Context
 from bucketfs.hub.rpc.dispatch import Dispatcher, in_pool
 from bucketfs.hub.rpc.listen import bind
-from bucketfs.hub.rpc.service import Service
+from bucketfs.hub.rpc.service import Call, Context, Service
 from bucketfs.hub.rpc.status import NON_FAST_FORWARD, Code, Status, answered
 
 __all__ = [

@@ -8,13 +8,15 @@ waited longest without progress are ended (``IdleReaper``). Otherwise none is: a
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from urllib.parse import unquote
 
-from bucketfs.hub.rpc.call import Call
+from bucketfs.hub.rpc.service import Call
 from bucketfs.hub.rpc.status import Code, Status
 
 TOO_MANY = "too many calls at once"
@@ -150,3 +152,20 @@ class IdleReaper:
                 for open_call in places.open_calls():
                     if open_call.ended(now_s):
                         open_call.cancel()
+
+
+def peer_of(text: str) -> str:
+    """The machine in gRPC's text for a peer (``ipv4:192.0.2.1:5000``), without its port. Of an IPv6 address the network, since
+    one machine has all of its addresses. A proxy in front of the hub is one machine.
+    """
+    scheme, _, rest = text.partition(":")
+    if scheme not in ("ipv4", "ipv6"):
+        return scheme
+    host = unquote(rest).rpartition(":")[0].removeprefix("[").removesuffix("]").partition("%")[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))

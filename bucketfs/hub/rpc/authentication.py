@@ -15,7 +15,7 @@ from typing import Any
 from bucketfs.dag import multibase_decode
 from bucketfs.errors import InvalidArgument, NotFound
 from bucketfs.hub.db import AccountKind, AccountRow, HubDatabase, KeyRow
-from bucketfs.hub.rpc.call import NOBODY, Call
+from bucketfs.hub.rpc.service import NOBODY, Call
 from bucketfs.hub.rpc.status import Code, Status
 from bucketfs.keys import (
     Identity,

@@ -24,12 +24,10 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from bucketfs.hub.config import HubConfig
-from bucketfs.hub.rpc.admission import Admission, IdleReaper, OpenCall
+from bucketfs.hub.rpc.admission import Admission, IdleReaper, OpenCall, peer_of
 from bucketfs.hub.rpc.authentication import THREADS, TIME_TRAILER, Authenticator, clock_text, headers_of
-from bucketfs.hub.rpc.call import Call, Context
 from bucketfs.hub.rpc.fair_queue import FairQueue
-from bucketfs.hub.rpc.peers import peer_of
-from bucketfs.hub.rpc.service import Handler, Service
+from bucketfs.hub.rpc.service import Call, Context, Handler, Service
 from bucketfs.hub.rpc.status import Code, Status, status_of
 from bucketfs.hub.store import InUse
 

@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bucketfs.hub.rpc.call import Call
+from bucketfs.hub.rpc.service import Call
 
 _Caller = tuple[str, str]
 """Account and payer."""
