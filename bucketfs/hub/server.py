@@ -1,4 +1,4 @@
-"""A hub process: opens the stores, binds, serves, stops. Which thread serves which call is the gate's affair (rpc.py)."""
+"""A hub process: opens the stores, binds, serves, stops. Which thread serves which call is the dispatcher's affair."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def _opened(config: HubConfig) -> Hub:
 
 
 def serve(config: HubConfig, ready: Callable[[str], None] | None = None, stop: threading.Event | None = None) -> None:
-    """Runs a hub until ``stop`` is set (or for ever): ``ready`` is told the address once it serves. Raises as ``start``."""
+    """Runs a hub until ``stop`` is set (or for ever): ``ready`` is called with the address once it serves. Raises as ``start``."""
     with HubServer(config) as server:
         if ready is not None:
             ready(server.address)

@@ -1,4 +1,4 @@
-"""What a Hub process is told: where it keeps things, where it listens, which limits accounts have. Below all other sub-rooms."""
+"""The configuration of a Hub process: its data, its addresses, the limits of accounts. Below all other sub-rooms."""
 
 from bucketfs.hub.config.address import Address
 from bucketfs.hub.config.hub_config import NO_LIMITS, AccountLimits, HubConfig

@@ -1,4 +1,4 @@
-"""What a Hub process is told: where it keeps things, where it listens, how it meets people."""
+"""The configuration of a Hub process: where it keeps its data, where it listens, whom it lets in, and its limits."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """News about buckets inside one Hub process: services publish, ``Listen`` subscribes.
 
-A subscription is told *that* an instance changed, not how: a listener reads the current state when it gets to it. So
+A subscription says *that* a bucket changed, not how: a listener reads the current state when it gets to it. So
 repeated saves of one bucket that are still pending become one, and a slow listener never misses the last root of a
 bucket. What is pending is bounded; past the bound the oldest news goes first, as the protocol allows.
 """

@@ -1,4 +1,4 @@
-"""A hub's metadata in SQL: the door to the tables, one short transaction per method.
+"""Buckets and threads of a Hub in SQL, one short transaction per method.
 
 ``HubDatabase`` may be used from any thread, and any number of processes may share one database. Methods block for the disk.
 They raise the errors named at each; a database that fails raises SQLAlchemy's own, which no service handles: the call ends with

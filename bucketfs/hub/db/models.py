@@ -1,4 +1,4 @@
-"""The rows of a hub's metadata, as frozen facts. No I/O here: access rules and services think in these."""
+"""The rows of a Hub's database as frozen values. Pure: access rules and services work on these."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PathEntry:
 
 @dataclass(frozen=True, slots=True)
 class BucketRow:
-    """One bucket. ``metadata`` maps paths without a leading slash (``""`` is the root) to entries; treat it as immutable."""
+    """One bucket. ``entries`` maps paths without a leading slash (``""`` is the root) to entries; never change it in place."""
 
     key: BucketKey
     thread: ThreadId

@@ -1,4 +1,4 @@
-"""The tables of a hub's metadata, and how a database is opened. Explained where each is made.
+"""The tables of a Hub's database, explained where each is made, and how a database is opened.
 
 Times are nanoseconds since 1970. Public keys are their multibase text. Nothing here depends on SQLite except
 ``open_engine``.

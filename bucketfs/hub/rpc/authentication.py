@@ -1,4 +1,4 @@
-"""Who calls, and whether the thread is theirs: from the metadata of a request to a ``Call``.
+"""Who calls, and whether the thread is theirs: from the headers of a request to a ``Call``.
 
 The order of the checks and every text are the protocol's: clients act on the texts. A session wins over an API key.
 Secrets are compared in constant time or looked up by hash, and appear in no error.
@@ -100,7 +100,7 @@ THREAD_FIELDS: Mapping[str, tuple[str, frozenset[str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Authenticator:
-    """Turns metadata into a ``Call``. Blocks for the database; may be used from any thread."""
+    """Turns headers into a ``Call``. Blocks for the database; may be used from any thread."""
 
     database: HubDatabase
     host_key: Identity
@@ -263,7 +263,7 @@ class Authenticator:
 
 
 def headers_of(pairs: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
-    """The metadata of a call as a dict: the first value of a name counts, an empty value is an absent one."""
+    """The headers (gRPC metadata) of a call: the first value of a name counts, an empty value is an absent one."""
     found: dict[str, str] = {}
     for name, value in pairs:
         if isinstance(value, str) and value:
@@ -287,12 +287,12 @@ SIGNATURE_REQUIRED = "API key signature required"
 BAD_SIGNATURE = "Bad API key signature"
 
 DETAIL_TRAILER = "bucketfs-detail"
-"""Trailing metadata: which of the reasons that share one text of the protocol it is. For people."""
+"""Trailing metadata: the reason behind a text of the protocol that several reasons share. For people."""
 TIME_TRAILER = "bucketfs-time"
 """Trailing metadata: this hub's clock, RFC 3339, to the second. It stands beside every single answer, so that a client learns
 that its clock goes wrong before its signatures do; of the refusals, beside those for a date that has passed."""
 WARNING_TRAILER = "bucketfs-warning"
-"""Trailing metadata of an answer that went well: something that the caller should be told. For people."""
+"""Trailing metadata of an answer that went well: a warning for the caller. For people."""
 INSECURE_KEY = "this key needs no signature: anyone who sees it can use it"
 
 
@@ -316,7 +316,7 @@ def _check_signature(key: KeyRow, headers: Mapping[str, str], now_ns: int) -> No
     message = headers["x-textile-api-sig-msg"]
     if not signature_matches(key.secret, message, signature):
         raise _refusal(BAD_SIGNATURE, "the signature is not the secret's over this date")
-    # Only who knows the secret is told more.
+    # Only a caller that knows the secret learns more.
     try:
         left_ns = parse_date_ns(message) - now_ns
     except InvalidArgument:

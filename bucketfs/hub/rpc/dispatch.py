@@ -220,7 +220,7 @@ class Dispatcher:
     def _end(self, grpc_context: Any, where: str, error: Exception) -> NoReturn:
         status = status_of(error)
         if status is None:
-            # The traceback says where and what; requests and metadata hold secrets and stay out of the log.
+            # The traceback says where and what; requests and headers hold secrets and stay out of the log.
             self._log.error("%s failed", where, exc_info=error)
             status = Status(Code.INTERNAL, "internal error")
         if status.trailers:

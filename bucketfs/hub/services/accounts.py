@@ -77,7 +77,7 @@ def no_billing(_request: Any, _context: Context) -> NoReturn:
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """Sign-up, sign-in, and what an account is told of itself."""
+    """Sign-up, sign-in, and what an account learns of itself."""
 
     hub: Hub
 

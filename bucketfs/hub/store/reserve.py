@@ -17,7 +17,7 @@ from bucketfs.reserve import Reserve
 RESERVE_BYTES = 4 << 20
 
 SCRATCH_BYTES = 512 << 10
-"""What one removal needs: its nodes, and the logs of index and metadata."""
+"""What one removal needs: its nodes, and the logs of index and database."""
 
 AMPLE_BYTES = 4 * RESERVE_BYTES
 

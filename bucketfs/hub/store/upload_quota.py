@@ -37,7 +37,7 @@ ACCOUNT_NAMES_MAX = 400_000
 
 _NODE = 1 << 31
 _THE_OLDEST = bytes(65)
-"""The key of what is told apart no more. No upload has so long a name."""
+"""The key of the uploads that are no longer told apart. No upload has so long a name."""
 
 
 @dataclass(slots=True, eq=False)

@@ -73,7 +73,7 @@ class BucketWriter:
         return caller.thread
 
     def row(self, caller: Call, key: str) -> BucketRow:
-        """The whole bucket, whoever calls. Raises Status with the protocol's texts."""
+        """The whole bucket, whatever the caller may see. Raises Status with the protocol's texts."""
         thread = self.thread(caller)
         with answered(NotFound, Code.UNKNOWN):
             try:
