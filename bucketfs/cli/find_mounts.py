@@ -16,7 +16,7 @@ import click
 from bucketfs.cli.options import Command
 from bucketfs.cli.printing import quoted_name
 from bucketfs.config import Paths, find_paths
-from bucketfs.daemon import answers, ask, running_at, running_mounts
+from bucketfs.daemon import answers, ask, running_mount_at, running_mounts
 from bucketfs.errors import BucketfsError, Busy, NotFound, Unavailable
 from bucketfs.mount import Mounted, detached, is_dead, mount_above, mounted_at, mounts, real_path
 
@@ -142,7 +142,7 @@ class UserMounts:
 
     def _socket(self, mounted: Mounted) -> Path:
         """The control socket; the daemon may have been started with another runtime folder."""
-        one = running_at(self._paths, mounted.mountpoint)
+        one = running_mount_at(self._paths, mounted.mountpoint)
         return self._paths.control_socket(mounted.mountpoint) if one is None else one.socket
 
     def _elsewhere(self, mounted: Mounted) -> str:
@@ -152,5 +152,5 @@ class UserMounts:
         return f"nothing in {folders} names it; use the HOME and XDG folders it was mounted with"
 
     def _is_running(self, mountpoint: Path) -> bool:
-        one = running_at(self._paths, mountpoint)
+        one = running_mount_at(self._paths, mountpoint)
         return one is not None and answers(one.socket)

@@ -11,7 +11,7 @@ from bucketfs.cli.options import section, settings
 from bucketfs.cli.outcome import daemon_command
 from bucketfs.cli.printing import print_line, quoted_name
 from bucketfs.config import BY_KEY, Config, MountOptions
-from bucketfs.daemon import running_at, spawn, watched_above
+from bucketfs.daemon import mirror_above, running_mount_at, spawn
 from bucketfs.errors import Usage
 from bucketfs.mount import MountSettings, is_dead, mounted_at, prepare, real_path
 
@@ -42,7 +42,7 @@ def mount(config: Config, words: tuple[str, ...], foreground: bool, ready_fd: in
     if bucket and not name:
         raise Usage(f"{bucket!r} names no bucket", hint="write BUCKET or BUCKET/FOLDER")
     place = real_path(Path(mountpoint).expanduser().absolute())
-    above = watched_above(config.paths, place)
+    above = mirror_above(config.paths, place)
     if above is not None:
         raise Usage(
             f"{place} lies in {above}, which 'bucketfs buck watch' mirrors: the mount would be copied into a bucket",
@@ -59,7 +59,7 @@ def mount(config: Config, words: tuple[str, ...], foreground: bool, ready_fd: in
 
 def _start_daemon(bucket: str, options: MountOptions) -> None:
     config, place = options.config, options.mountpoint
-    mounted, running = mounted_at(place), running_at(config.paths, place)
+    mounted, running = mounted_at(place), running_mount_at(config.paths, place)
     # The daemon waits for one that is ending and checks then. A dead mount stays until the daemon has all it needs to take its
     # place: an empty folder in between would look like lost files.
     ending = running is not None and running.ends_s is not None

@@ -15,7 +15,7 @@ import click
 
 from bucketfs.cli import interrupts
 from bucketfs.cli.interrupts import INTERRUPTED
-from bucketfs.daemon import ERROR, journal_listens, levelled, notify_failed, tell_failed
+from bucketfs.daemon import ERROR, journal_listens, levelled, notify_failed, report_failed
 from bucketfs.errors import BucketfsError, DiskFailed, NotFound, Usage
 from bucketfs.quoting import visible
 
@@ -140,7 +140,7 @@ def daemon_command(command: Callable[..., None]) -> Callable[..., None]:
             cause = single(error)
             if not isinstance(cause, BucketfsError):
                 cause = BucketfsError(f"it failed: {type(cause).__name__}: {cause}")
-            tell_failed(ready_fd, cause)
+            report_failed(ready_fd, cause)
             notify_failed(cause)
             raise
 

@@ -1,75 +1,70 @@
-"""The processes that live on: sessions, and the wiring of a mount.
+"""Daemons: a mount, the embedded Hub, and sessions at a Hub.
 
 ``open_session`` makes a Hub ready for use out of settings and secrets, and starts the embedded one when no other is named.
-A running mount is asked by ``ask`` over its control socket. Processes that live on are started by ``spawn`` and report through
-``tell_ready`` and ``tell_failed``. ``daemon.py`` alone knows every room.
+``run_daemon`` serves a mount; it alone knows every room. ``spawn`` starts a daemon and ``ask`` talks to one.
+
+Sub-rooms, each of which may import those before it: ``host`` (a daemon and its machine), ``session`` (a Hub made ready for use),
+``buckets`` (the buckets of one mount), ``control`` (what a mount answers).
 """
 
 from typing import TYPE_CHECKING
 
-from bucketfs.daemon.control.socket import Command, ControlServer, Progress, answers, ask
-from bucketfs.daemon.host.descriptors import descriptor_figures, raise_descriptor_limit
-from bucketfs.daemon.host.journald import ERROR, JournalFormatter, LineFormatter, journal_listens, levelled
-from bucketfs.daemon.host.mirror_registry import Watched, announced, into_itself, watched_above
-from bucketfs.daemon.host.mount_registry import Running, running_at, running_mounts
-from bucketfs.daemon.host.ready import await_ready, tell_failed, tell_ready
-from bucketfs.daemon.host.systemd import notify_failed, notify_ready, notify_status, notify_stopping, watchdog
+from bucketfs.daemon.host import (
+    ERROR,
+    JournalFormatter,
+    LineFormatter,
+    MirroredFolder,
+    answers,
+    ask,
+    journal_listens,
+    keep_freed_memory,
+    levelled,
+    mirror_above,
+    notify_failed,
+    notify_ready,
+    notify_stopping,
+    raise_descriptor_limit,
+    registered_mirror,
+    report_failed,
+    return_free_memory_regularly,
+    running_mount_at,
+    running_mounts,
+    spawn,
+)
 
 if TYPE_CHECKING:
     from bucketfs.daemon.daemon import run_daemon
-    from bucketfs.daemon.embedded_hub import serve_embedded
-    from bucketfs.daemon.host.allocator import give_back_now_and_then, keep_freed_memory
-    from bucketfs.daemon.host.process import spawn
-    from bucketfs.daemon.session import Session, open_session
+    from bucketfs.daemon.session import Session, open_session, serve_embedded
 
 __all__ = [
     "ERROR",
-    "Command",
-    "ControlServer",
     "JournalFormatter",
     "LineFormatter",
-    "Progress",
-    "Running",
+    "MirroredFolder",
     "Session",
-    "Watched",
-    "announced",
     "answers",
     "ask",
-    "await_ready",
-    "descriptor_figures",
-    "give_back_now_and_then",
-    "into_itself",
     "journal_listens",
     "keep_freed_memory",
     "levelled",
+    "mirror_above",
     "notify_failed",
     "notify_ready",
-    "notify_status",
     "notify_stopping",
     "open_session",
     "raise_descriptor_limit",
+    "registered_mirror",
+    "report_failed",
+    "return_free_memory_regularly",
     "run_daemon",
-    "running_at",
+    "running_mount_at",
     "running_mounts",
     "serve_embedded",
     "spawn",
-    "tell_failed",
-    "tell_ready",
-    "watchdog",
-    "watched_above",
 ]
 
-_LATE = {
-    "give_back_now_and_then": "host.allocator",
-    "keep_freed_memory": "host.allocator",
-    "run_daemon": "daemon",
-    "serve_embedded": "embedded_hub",
-    "Session": "session",
-    "open_session": "session",
-    "spawn": "host.process",
-}
-"""What is loaded when it is first asked for: ``bucketfs status`` must not wait for gRPC, nor a Hub's machine have
-libfuse."""
+_LATE = {"run_daemon": "daemon", "serve_embedded": "session", "Session": "session", "open_session": "session"}
+"""Loaded on first use: ``bucketfs status`` must not wait for gRPC, nor a Hub's machine have libfuse."""
 
 
 def __getattr__(name: str) -> object:

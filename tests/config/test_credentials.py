@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bucketfs.client import Credentials
 from bucketfs.config import CredentialsFile, Profile
-from bucketfs.daemon.session import choose
+from bucketfs.daemon.session.session import choose_profile
 from bucketfs.errors import NotFound, Usage
 from bucketfs.types import ThreadId
 
@@ -181,23 +181,23 @@ def test_the_environment_is_laid_over(path: Path) -> None:
 def test_which_hub_is_meant(path: Path) -> None:
     """Without any wish it is the default profile, and without that the embedded Hub."""
     file = CredentialsFile(path, {})
-    assert choose("", "", file).name == "embedded"
+    assert choose_profile("", "", file).name == "embedded"
     with pytest.raises(NotFound):
-        choose("work", "", file)
+        choose_profile("work", "", file)
     with pytest.raises(NotFound):
-        choose("", "hub.example:443", file)
+        choose_profile("", "hub.example:443", file)
     file.save(MINE)
-    assert choose("", "", file) == MINE
-    assert choose("", "embedded", file).name == "embedded"
-    assert choose("embedded", "", file).name == "embedded"
+    assert choose_profile("", "", file) == MINE
+    assert choose_profile("", "embedded", file).name == "embedded"
+    assert choose_profile("embedded", "", file).name == "embedded"
     with pytest.raises(Usage, match="profile of its own"):
-        choose("default", "embedded", file)
+        choose_profile("default", "embedded", file)
 
 
 def test_keys_go_to_no_other_hub(path: Path) -> None:
     """A mistyped address must not get the keys of another Hub."""
     file = CredentialsFile(path, {})
     file.save(MINE)
-    assert choose("", "hub.example:443", file).hub == "hub.example:443"
+    assert choose_profile("", "hub.example:443", file).hub == "hub.example:443"
     with pytest.raises(Usage, match=r"are for hub\.example:443, not for evil\.example:443"):
-        choose("", "evil.example:443", file)
+        choose_profile("", "evil.example:443", file)

@@ -141,7 +141,7 @@ def test_a_backlog_of_the_last_release_is_shown_and_pushed(home: Home, hub: Serv
     assert at_hub.pop("after the update") == hashlib.sha256(b"it can be written to").hexdigest()
     assert at_hub == files_of(wanted)
     mounted = daemon.mounted()
-    mounted.expect("shows what it knew")
+    mounted.expect("starts from what it last listed")
     mounted.expect("changes wait here")
     assert daemon.stop() == 0
     mounted.check_log()

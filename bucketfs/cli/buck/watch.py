@@ -23,7 +23,7 @@ from bucketfs.cli.buck.watch_output import WatchOutput
 from bucketfs.cli.options import LocalPath, json_option, settings
 from bucketfs.client import BucketInfo
 from bucketfs.config import EMBEDDED, Config, Paths, make_private
-from bucketfs.daemon import Session, Watched, announced, open_session, raise_descriptor_limit
+from bucketfs.daemon import MirroredFolder, Session, open_session, raise_descriptor_limit, registered_mirror
 from bucketfs.disk import Disk
 from bucketfs.errors import Busy, NotFound, Refused, TimedOut, Unavailable, Usage
 from bucketfs.keys import thread_from_text, thread_text
@@ -109,7 +109,7 @@ class _Watch:
             progress=self.output.progress,
             hub_ahead_ns=lambda: _hub_ahead_ns(session),
         )
-        with announced(self.config.paths, self.states.folder, Watched(self.folder, key)):
+        with registered_mirror(self.config.paths, self.states.folder, MirroredFolder(self.folder, key)):
             if once:
                 await _once(mirror, self.output)
             else:

@@ -16,11 +16,11 @@ from bucketfs.cli.outcome import daemon_command
 from bucketfs.cli.printing import print_line, size_text
 from bucketfs.config import OWNER_ONLY, Config, parse_seconds
 from bucketfs.daemon import (
-    give_back_now_and_then,
     keep_freed_memory,
     notify_ready,
     notify_stopping,
     raise_descriptor_limit,
+    return_free_memory_regularly,
     serve_embedded,
 )
 from bucketfs.errors import NotFound, Usage
@@ -45,7 +45,7 @@ def serve(config: Config, embedded: bool, ready_fd: int | None) -> None:
     os.umask(OWNER_ONLY)
     raise_descriptor_limit()
     keep_freed_memory()
-    give_back_now_and_then()
+    return_free_memory_regularly()
     if embedded:
         serve_embedded(config, ready_fd)
     else:

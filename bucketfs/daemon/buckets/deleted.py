@@ -1,8 +1,8 @@
-"""Buckets that the Hub has no more, or shares no more, while changes wait here for them.
+"""Buckets that were deleted at the Hub, or are no longer shared, while changes wait here for them.
 
-Somebody destroyed the bucket, or the Hub came back without it. What was written here since the last push is in its journal and
-nowhere else, so the bucket stays on the mount, also after a restart, until its folder is emptied and removed by whoever
-wrote that. Should the Hub have the bucket again, all goes on as if nothing had been.
+Another client destroyed the bucket, or the Hub was restored without it. What was written here since the last push is in its journal
+and nowhere else, so the bucket stays on the mount, also after a restart, until a user empties and removes its folder. When the Hub
+has the bucket again, sync resumes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bucketfs.client import BucketInfo
-from bucketfs.daemon.buckets.hub_cache import Known
+from bucketfs.daemon.buckets.hub_cache import CachedListing
 from bucketfs.daemon.buckets.removals import recorded
 from bucketfs.disk import Disk
 from bucketfs.journal import Glance, glance
@@ -21,12 +21,14 @@ JOURNALS = "buckets"
 """The folder of the journals in the state folder of a mount: one for each bucket, named by its key."""
 
 
-def gone_buckets(folder: Path, listed: Iterable[BucketInfo], known: Known | None, thread: ThreadId) -> list[BucketInfo]:
-    """The buckets that are not among ``listed`` and for which changes wait below ``folder``, the state folder of a mount. What they
-    were called is in ``known``; else they go by a part of their key. Blocks."""
-    # What was removed here on purpose is not missed.
+def deleted_buckets(
+    folder: Path, listed: Iterable[BucketInfo], listing: CachedListing | None, thread: ThreadId
+) -> list[BucketInfo]:
+    """The buckets that are not among ``listed`` and for which changes wait below ``folder``, the state folder of a mount. Their
+    names are those of the cached ``listing``, else made of their keys. Blocks."""
+    # What was removed here on purpose is not one of them.
     there = {info.key for info in listed} | {removal.info.key for removal in recorded(folder)}
-    remembered = {info.key: info for info in known.buckets} if known is not None else {}
+    remembered = {info.key: info for info in listing.buckets} if listing is not None else {}
     found: list[BucketInfo] = []
     journals = folder / JOURNALS
     for name in sorted(entry.name for entry in journals.iterdir()) if journals.is_dir() else ():

@@ -1,4 +1,4 @@
-"""Waiting until buckets are at the Hub: on ``sync``, and for a bounded time when a mount ends."""
+"""Waiting until buckets are at the Hub: for ``sync``, and for a bounded time when a mount ends."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from bucketfs.client import Retry
+from bucketfs.daemon.buckets.bucket_folders import BucketFolders
 from bucketfs.daemon.buckets.opening import OpenVolume
-from bucketfs.daemon.buckets.volumes import Volumes
-from bucketfs.daemon.control.socket import Document, Progress
+from bucketfs.daemon.host import Document, Progress
 from bucketfs.errors import BucketfsError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 PROGRESS_EVERY_S = 0.5
 
 AWAY_S = 5.0
-"""How long the end of a mount waits for a Hub that cannot be reached: one that was started again just now is found within gRPC's
-pause between attempts, and whoever is offline need not wait out the whole drain."""
+"""How long the end of a mount waits for a Hub that cannot be reached: long enough that gRPC connects to one that was just
+restarted, and short enough that an offline user does not wait for the whole drain."""
 
 
-async def settle_all(chosen: list[OpenVolume]) -> None:
-    """Push what is dirty and show what the Hub has; raises the first reason after every bucket had its try."""
+async def drain_all(chosen: list[OpenVolume]) -> None:
+    """Push what is dirty and show what the Hub has. Raises the first error after every bucket had its try."""
     failure: BucketfsError | None = None
     for one in chosen:
         try:
@@ -34,25 +34,25 @@ async def settle_all(chosen: list[OpenVolume]) -> None:
         raise failure
 
 
-def check_opened(volumes: Volumes) -> None:
-    """Raises Unavailable when changes wait for a bucket that cannot be opened, which nothing can push."""
-    for waiting in volumes.waiting.values():
-        if waiting.changes:
+def check_all_open(folders: BucketFolders) -> None:
+    """Raises Unavailable when changes wait for a bucket that cannot be opened, so that no push can send them."""
+    for pending in folders.pending.values():
+        if pending.changes:
             raise Unavailable(
-                f"{waiting.changes} changes wait for bucket {waiting.info.name!r}, which cannot be opened: {waiting.error}",
-                hint=waiting.error.hint,
+                f"{pending.changes} changes wait for bucket {pending.info.name!r}, which cannot be opened: {pending.error}",
+                hint=pending.error.hint,
             )
 
 
-async def reporting(chosen: list[OpenVolume], progress: Progress, work: Callable[[], Awaitable[None]]) -> None:
-    """Do ``work`` and tell now and then how far the pushes of ``chosen`` are."""
+async def report_while(chosen: list[OpenVolume], progress: Progress, work: Callable[[], Awaitable[None]]) -> None:
+    """Do ``work``, and report now and then how far the pushes of ``chosen`` are."""
 
     async def report() -> None:
         while True:
             await trio.sleep(PROGRESS_EVERY_S)
-            waiting = sum(one.scheduler.pending_count for one in chosen)
+            count = sum(one.scheduler.pending_count for one in chosen)
             pushing = [found for one in chosen if (found := one.scheduler.progress()) is not None]
-            document: Document = {"text": f"{waiting} changes wait", "pending_count": waiting}
+            document: Document = {"text": f"{count} changes wait", "pending_count": count}
             if pushing:
                 document["done_bytes"] = sum(found.done_bytes for found in pushing)
                 document["total_bytes"] = sum(one.scheduler.pending_bytes for one in chosen)
@@ -61,7 +61,7 @@ async def reporting(chosen: list[OpenVolume], progress: Progress, work: Callable
     failure: BucketfsError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(report)
-        # Kept out of the nursery, which would wrap it in a group.
+        # Caught here, because the nursery would wrap it in a group.
         try:
             await work()
         except BucketfsError as error:
@@ -71,7 +71,7 @@ async def reporting(chosen: list[OpenVolume], progress: Progress, work: Callable
         raise failure
 
 
-def left_of(one: OpenVolume) -> str:
+def left_text(one: OpenVolume) -> str:
     """What of a bucket was not pushed, in words; empty when nothing is left."""
     if not one.scheduler.dirty:
         return ""
@@ -80,9 +80,9 @@ def left_of(one: OpenVolume) -> str:
     return f"{count} changes ({size} bytes) of bucket {one.info.name!r} wait in the journal for the next mount{why}"
 
 
-async def drain(volumes: Volumes, deadline: float) -> None:
-    """Push everything, each bucket at least tried once, none past the deadline (of trio's clock). A Hub that is away is asked
-    again for a moment."""
+async def drain_until(opened: list[OpenVolume], folders: BucketFolders, deadline: float) -> None:
+    """Push everything, each bucket at least tried once, none past the deadline (of trio's clock). A Hub that is away is retried for
+    a moment."""
 
     async def one_volume(one: OpenVolume) -> None:
         try:
@@ -92,13 +92,13 @@ async def drain(volumes: Volumes, deadline: float) -> None:
 
     async def removals() -> None:
         try:
-            await Retry()(volumes.removals.settle, give_up_after_s=AWAY_S)
+            await Retry()(folders.removals.drain, give_up_after_s=AWAY_S)
         except BucketfsError as error:
             log.info("removed buckets could not be removed at the Hub at the end: %s", error)
 
     with trio.move_on_at(deadline):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(removals)
-            for one in volumes.open.values():
+            for one in opened:
                 if one.scheduler.dirty:
                     nursery.start_soon(one_volume, one)

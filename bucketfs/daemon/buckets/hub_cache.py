@@ -1,7 +1,7 @@
-"""What a mount knew of its Hub when it last talked to it, so that it comes up while the Hub is away.
+"""The listing that the Hub last gave to a mount, so that the mount can start while the Hub is away.
 
-``known.json`` in the state folder of a mount: the thread of the buckets and the buckets in it. A convenience like a cache: when it
-is missing or cannot be read, the Hub is asked, and when the Hub says otherwise, the Hub is right.
+``known.json`` in the state folder of a mount: the thread of the buckets and the buckets in it. A cache: when it is missing or
+cannot be read, the Hub is asked, and what the Hub says replaces it.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class CachedListing:
     """The thread, and the buckets in it, private ones among them."""
 
     thread: ThreadId
     buckets: tuple[BucketInfo, ...]
 
 
-def recall(file: Path) -> Known | None:
-    """What was remembered; None when there is nothing, or nothing that makes sense."""
+def load_listing(file: Path) -> CachedListing | None:
+    """The listing in ``file``; None when there is none that can be read."""
     try:
         document = json.loads(file.read_bytes())
         if document["version"] != VERSION:
             return None
         thread = thread_from_text(document["thread"])
-        return Known(thread, tuple(_bucket(entry, thread) for entry in document["buckets"]))
+        return CachedListing(thread, tuple(_bucket(entry, thread) for entry in document["buckets"]))
     except (OSError, ValueError, KeyError, TypeError, BucketfsError):
         return None
 
 
-def remember(disk: Disk, file: Path, thread: ThreadId, buckets: Sequence[BucketInfo]) -> None:
-    """Replace what was remembered. Raises NoSpace, DiskFailed."""
+def save_listing(disk: Disk, file: Path, thread: ThreadId, buckets: Sequence[BucketInfo]) -> None:
+    """Replace the listing in ``file``. Raises NoSpace, DiskFailed."""
     entries = [
         {
             "key": bucket.key,

@@ -1,7 +1,7 @@
-"""The folders of buckets at the top of a mount: which name each has. Pure.
+"""The names of the folders of buckets in an all-buckets mount. Pure.
 
-The Hub lets two buckets have one name, and names that no folder can have. A bucket that is shown keeps its folder as long as the
-Hub calls it the same: a folder must not become another bucket under a program's hands because a bucket elsewhere came or went.
+The Hub allows two buckets of one name, and names that no folder can have. A bucket that is shown keeps its folder's name while the
+Hub keeps its name: the folder that a program uses must not become another bucket because some bucket came or went.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Opening a bucket of a mount: its last base and what waits in its journal, or the Hub's root when it was never here."""
+"""Opening a bucket of a mount: from its journal with the last base and pending changes, or from the Hub's root the first time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from bucketfs.vfs import (
 log = logging.getLogger(__name__)
 
 SWEEPS_MAX = 16
-"""So many journals are made durable at a time when a mount with many starts: each takes a thread and a descriptor for it."""
+"""How many journals are swept at a time when a mount of many buckets starts: each takes a thread and a descriptor."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,13 +56,13 @@ class OpenVolume:
     ended: trio.Event = field(default_factory=trio.Event)
 
     def rename(self, name: bytes, info: BucketInfo) -> None:
-        """The bucket, and its folder at the top, are called otherwise."""
+        """The bucket, and its folder, have another name now."""
         self.name, self.info = name, info
         self.volume.tree.remember_root(ROOT_INODE, name)
 
 
 class Opener:
-    """Opens the buckets of one mount. ``registry`` and ``base_tree`` are shared by them; ``room`` is what the account has left."""
+    """Opens the buckets of one mount, which share ``registry`` and ``base_tree``; ``room`` is what the account has left."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Opener:
             )
         folder = make_private(self._folder / info.key)
         journal = await trio.to_thread.run_sync(Journal.open, Disk(), folder, self._resources)
-        # Before anything is looked up: the tree that the journal stands on may be nowhere else.
+        # First of all: blocks of the base may be nowhere but in the journal.
         self._cache.shelters.append(journal.pins)
         try:
             volume = await self._volume(info, journal, name, inode)
@@ -122,11 +122,11 @@ class Opener:
         return OpenVolume(name, info, volume, journal, scheduler, BasePinner(volume, self._cache), room)
 
     def release_reserve(self) -> bool:
-        """Give up a part of the room that is kept for changes that free room. False when none is left."""
+        """Release a part of the disk reserve, which is for changes that free room. False when none is left."""
         return self._resources.reserve.release()
 
     async def forget_changes(self, key: BucketKey) -> None:
-        """Nothing waits any more in the journal of a bucket that is not open. Raises NoSpace, DiskFailed."""
+        """Drop the changes in the journal of a bucket that is not open. Raises NoSpace, DiskFailed."""
         journal = await trio.to_thread.run_sync(Journal.open, Disk(), self._folder / key, self._resources)
         try:
             if journal.recovered.base is not None:
@@ -137,7 +137,7 @@ class Opener:
             await journal.aclose()
 
     def closing(self, journal: Journal) -> None:
-        """Nothing is asked of a journal any more. Before it is closed."""
+        """Detach a journal from the cache, before it is closed."""
         self._cache.shelters.remove(journal.pins)
 
     async def _volume(self, info: BucketInfo, journal: Journal, name: bytes, inode: Inode | None) -> Volume:
@@ -163,20 +163,20 @@ class Opener:
             )
         async with self._sweeping:
             await journal.sweep(draft_ids(volume))
-        # Also for a mount that was ended before it could free what removed files held.
+        # The last mount may have ended before it could free the drafts of removed files.
         volume.pending.leave_garbage(await trio.to_thread.run_sync(journal.unneeded_bytes, draft_ids(volume)))
         return volume
 
     async def _begin_anew(self, pusher: Pusher, info: BucketInfo) -> None:
-        """Have no record in the journal any more of what a power loss took: what is written next may stand in the same draft. When
-        there is no room for that the scheduler goes on trying, and until then nothing can be changed."""
+        """Checkpoint, so that no record names draft bytes that a power loss took: new writes may use the same draft. Without room
+        for it the scheduler retries, and until then the bucket refuses changes."""
         try:
             await pusher.checkpoints.write()
         except (NoSpace, DiskFailed) as error:
-            log.warning("bucket %r: nothing can be changed in it until the journal can begin anew: %s", info.name, error)
+            log.warning("bucket %r: no change is possible until its journal can be written anew: %s", info.name, error)
 
     async def _look_as_guest(self, pusher: Pusher, remote: NativeRemote, info: BucketInfo) -> None:
-        """Know the rights in someone else's bucket before anything of it is shown. Raises NotFound when there are none."""
+        """Learn the permissions in someone else's bucket before it is shown. Raises NotFound when there are none."""
         await pusher.apply_permissions(await remote.look())
         rights = pusher.permissions
         if rights is not None and not rights.shows(""):
@@ -186,7 +186,7 @@ class Opener:
             )
 
     async def _me(self) -> str:
-        """The public key of whoever acts, asked for once for each key that is used; empty when the Hub does not tell."""
+        """The public key of the acting account or user, asked for once for each key in use; empty when the Hub does not say."""
         credentials = self._session.credentials()
         if self._known_me is None or self._known_me[0] != credentials:
             try:
@@ -194,13 +194,13 @@ class Opener:
             except (Refused, HubError) as error:
                 if isinstance(error, Unauthenticated):
                     raise
-                log.info("the Hub does not say who acts here, so it alone decides about rights: %s", error)
+                log.info("the Hub does not say who acts here, so permissions are left to it: %s", error)
                 me = ""
             self._known_me = (credentials, me)
         return self._known_me[1]
 
 
 def _grown_by(volume: Volume) -> int:
-    """What a replayed overlay adds to the base, in lengths of files."""
+    """How many bytes the replayed changes add to the sizes of files."""
     dirty = [node.content for node in volume.tree.dirty_nodes() if isinstance(node, FileNode)]
     return sum(content.size_bytes - content.base_size_bytes for content in dirty)

@@ -1,16 +1,15 @@
 """Buckets that were removed from a mount and not from the Hub yet.
 
-A file system answers ``rmdir`` at once. The Hub may be away, or at the other end of a slow link. So a removal is written down
-first, a file for each below ``removing`` in the state folder of the mount, and made at the Hub as soon as that answers, after a
-restart too. The file names the roots that the bucket had as far as this mount knows. If the Hub has another one by then, somebody
-put something into the bucket that was never shown here, and the bucket comes back.
+A file system answers ``rmdir`` at once, but the Hub may be away or slow. So a removal is recorded first, in a file below
+``removing`` in the state folder of the mount, and made at the Hub as soon as the Hub answers, also after a restart. The record
+names the roots that the bucket had as far as this mount knows. When the Hub has another one by then, another client put something
+into the bucket that was never shown here, and the bucket comes back.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,8 +17,9 @@ from pathlib import Path
 
 import trio
 
-from bucketfs.client import Backoff, BucketInfo, BucketsClient
+from bucketfs.client import BucketInfo, BucketsClient
 from bucketfs.config import make_private
+from bucketfs.daemon.buckets.retry_schedule import RetrySchedule
 from bucketfs.dag import cid_from_text, cid_text
 from bucketfs.disk import Disk
 from bucketfs.errors import BucketfsError, Busy, NotFound, TimedOut, Unauthenticated, Unavailable
@@ -29,62 +29,55 @@ log = logging.getLogger(__name__)
 
 FOLDER = "removing"
 VERSION = 1
-AGAIN_LIMIT_S = 60.0
 NAME_PATIENCE_S = 20.0
 """How long making a bucket waits for the removal of another one of its name: ``rm -rf B && mkdir B`` over a slow link."""
 
 PASSING = (Unavailable, TimedOut, Unauthenticated)
-"""What may be otherwise at the next try. With all else the Hub refuses the removal."""
+"""Errors that the next attempt may not meet. With any other the Hub refuses the removal."""
 
 
 @dataclass(slots=True, eq=False)
 class Removal:
-    """A bucket to be removed at the Hub while its root is one of ``roots``. ``error`` is why the newest of the attempts so far
-    failed, ``next_try_s`` when the next one is due (seconds since 1970). ``news`` is set after each."""
+    """A bucket to be removed at the Hub while its root is one of ``roots``. ``error`` is why the newest attempt failed;
+    ``attempted`` is set after each, ``ended`` after the last."""
 
     info: BucketInfo
     roots: frozenset[Cid]
     error: BucketfsError | None = None
-    next_try_s: float | None = None
     attempts: int = 0
-    backoff: Backoff = field(default_factory=lambda: Backoff(limit_s=AGAIN_LIMIT_S))
-    again: trio.Event = field(default_factory=trio.Event)
-    news: trio.Event = field(default_factory=trio.Event)
+    retry: RetrySchedule = field(default_factory=RetrySchedule)
+    attempted: trio.Event = field(default_factory=trio.Event)
     ended: trio.Event = field(default_factory=trio.Event)
 
-    def hurry(self) -> None:
-        """What stood in the way may be gone: try again now."""
-        self.backoff.reset()
-        self.again.set()
-
-    def tell(self) -> None:
+    def count_attempt(self) -> None:
         """An attempt is over."""
         self.attempts += 1
-        self.news.set()
-        self.news = trio.Event()
+        self.attempted.set()
+        self.attempted = trio.Event()
 
 
 class Removals:
-    """Those of one mount, with state in ``folder``. ``refused`` takes back what the Hub does not let go of."""
+    """The removals of one mount, recorded in ``folder``. ``removed`` is called when the Hub has removed a bucket, ``refused`` when
+    it does not."""
 
     def __init__(
         self,
         folder: Path,
         buckets: BucketsClient,
-        gone: Callable[[Removal], Awaitable[None]],
+        removed: Callable[[Removal], Awaitable[None]],
         refused: Callable[[Removal], Awaitable[None]],
     ) -> None:
         self.pending: dict[BucketKey, Removal] = {}
         self._folder = make_private(folder / FOLDER)
         self._disk = Disk()
         self._buckets = buckets
-        self._gone = gone
+        self._removed = removed
         self._refused = refused
         for removal in recorded(folder):
             self.pending[removal.info.key] = removal
 
     async def begin(self, info: BucketInfo, roots: Collection[Cid]) -> Removal:
-        """Write a removal down, durably. Raises NoSpace, DiskFailed."""
+        """Record a removal, durably. Raises NoSpace, DiskFailed."""
         removal = Removal(info, frozenset(roots))
         document = {
             "version": VERSION,
@@ -98,16 +91,16 @@ class Removals:
         return removal
 
     async def forget(self, removal: Removal) -> None:
-        """It is made, or taken back."""
+        """Remove the record: the removal is made, or taken back."""
         with suppress(NotFound):
             await trio.to_thread.run_sync(self._disk.unlink, self._folder / removal.info.key)
         self.pending.pop(removal.info.key, None)
         removal.ended.set()
-        removal.tell()
+        removal.count_attempt()
 
     async def attempt(self, removal: Removal) -> None:
-        """Remove the bucket at the Hub. Raises Busy when somebody changed it, and what the Hub answers; that it has it no more is
-        as good as removed."""
+        """Remove the bucket at the Hub; one that the Hub no longer has counts as removed. Raises Busy when another client changed
+        it, and what the Hub answers."""
         try:
             theirs = (await self._buckets.root(removal.info.key)).root
             if theirs not in removal.roots:
@@ -124,12 +117,15 @@ class Removals:
             except BucketfsError as error:
                 if removal.error is None:
                     log.info("bucket %r is removed at the Hub later: %s", removal.info.name, error)
-                await self._wait(removal, error)
+                removal.error = error
+                removal.count_attempt()
+                await removal.retry.wait()
             else:
                 return
 
     async def _try(self, removal: Removal) -> None:
-        """Raises what passes: PASSING, and NoSpace and DiskFailed when the outcome cannot be written down."""
+        """One attempt. Raises what the next one may not meet: PASSING, and NoSpace and DiskFailed when the outcome cannot be
+        recorded."""
         try:
             await self.attempt(removal)
         except PASSING:
@@ -140,25 +136,16 @@ class Removals:
             await self._refused(removal)
         else:
             removal.error = None
-            await self._gone(removal)
+            await self._removed(removal)
         await self.forget(removal)
 
-    async def _wait(self, removal: Removal, error: BucketfsError) -> None:
-        removal.error = error
-        delay_s = removal.backoff.next_s()
-        removal.next_try_s = time.time() + delay_s
-        removal.again = trio.Event()
-        removal.tell()
-        with trio.move_on_after(delay_s):
-            await removal.again.wait()
-
-    async def settle(self) -> None:
-        """Return when all are made at the Hub. Raises the reason of the first attempt from now on that fails."""
+    async def drain(self) -> None:
+        """Return when all are made at the Hub. Raises the error of the first attempt from now on that fails."""
         for removal in list(self.pending.values()):
-            removal.hurry()
+            removal.retry.retry_now()
             before = removal.attempts
             while removal.attempts == before and not removal.ended.is_set():
-                await removal.news.wait()
+                await removal.attempted.wait()
             if removal.error is not None:
                 raise removal.error
 
@@ -166,23 +153,23 @@ class Removals:
         """Return when no bucket of this name waits to be removed. Raises Busy when that takes long."""
         for removal in list(self.pending.values()):
             if removal.info.name == name:
-                removal.hurry()
+                removal.retry.retry_now()
                 with trio.move_on_after(NAME_PATIENCE_S):
                     await removal.ended.wait()
                 if not removal.ended.is_set():
                     raise Busy(
-                        f"the bucket {name!r} before is not removed at the Hub yet", hint="'bucketfs status' says why"
+                        f"the former bucket {name!r} is not removed at the Hub yet", hint="'bucketfs status' says why"
                     )
 
 
 def recorded(folder: Path) -> list[Removal]:
-    """The removals that wait in the state folder of a mount; one that cannot be read is none. Blocks."""
+    """The removals recorded in the state folder of a mount. A file that cannot be read is skipped. Blocks."""
     found: list[Removal] = []
     files = sorted((folder / FOLDER).iterdir()) if (folder / FOLDER).is_dir() else []
     for file in files:
         try:
             document = json.loads(file.read_bytes())
-            # What a kill left of a file that was being written has another name: nobody was told of that removal.
+            # A kill while a record was written leaves a file of another name; no rmdir has succeeded for it.
             if document["version"] != VERSION or document["key"] != file.name:
                 continue
             roots = frozenset(cid_from_text(root) for root in document["roots"])
@@ -190,5 +177,5 @@ def recorded(folder: Path) -> list[Removal]:
             info = BucketInfo(BucketKey(document["key"]), document["name"], thread, min(roots), 0, 0, False, "")
             found.append(Removal(info, roots))
         except (OSError, ValueError, KeyError, TypeError, BucketfsError) as error:
-            log.debug("%s is no removal: %s", file, error)
+            log.debug("%s is not a removal: %s", file, error)
     return found

@@ -1,4 +1,4 @@
-"""What a running mount does when it is asked over its control socket, by the names of the commands."""
+"""The commands of a running mount, which come over its control socket, by name."""
 
 from __future__ import annotations
 
@@ -6,78 +6,69 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from bucketfs.cache import Source
-from bucketfs.daemon.buckets.draining import check_opened, reporting, settle_all
-from bucketfs.daemon.buckets.volumes import Volumes
-from bucketfs.daemon.control.conflicts import conflict_documents, settle_conflicts
-from bucketfs.daemon.control.events import stream
+from bucketfs.daemon.buckets import check_all_open, drain_all, report_while
+from bucketfs.daemon.control.conflicts import conflict_documents, resolve_conflicts
+from bucketfs.daemon.control.events import stream_events
+from bucketfs.daemon.control.parts import MountParts
 from bucketfs.daemon.control.quarantine import export_quarantine, quarantine_documents
-from bucketfs.daemon.control.socket import Arguments, Command, Document, Progress
-from bucketfs.daemon.mount_paths import Where
+from bucketfs.daemon.host import Arguments, Command, Document, Progress
 from bucketfs.errors import InvalidArgument, TimedOut
-from bucketfs.mount import Mount
-from bucketfs.remote import Watcher
 from bucketfs.vfs import Keep
 
 
 def commands_of(
-    volumes: Volumes,
-    where: Where,
-    source: Source,
-    mount: Mount,
-    watcher: Watcher,
-    *,
-    describe: Callable[[], Document],
-    stop: Callable[[Progress], Awaitable[Document]],
+    parts: MountParts, *, status: Callable[[], Document], stop: Callable[[Progress], Awaitable[Document]]
 ) -> dict[str, Command]:
-    """The commands of one mount. ``describe`` is what ``status`` answers, ``stop`` ends the mount and says what was left."""
+    """The commands of one mount. ``stop`` ends it, and returns what was left."""
+    volumes, paths = parts.volumes, parts.paths
 
-    async def status(arguments: Arguments, progress: Progress) -> Document:
-        return describe()
+    async def show_status(arguments: Arguments, progress: Progress) -> Document:
+        return status()
 
     async def sync(arguments: Arguments, progress: Progress) -> Document:
-        watcher.look()
+        parts.watcher.look()
         limit_s = arguments.get("timeout_s")
         chosen = list(volumes.open.values())
         with trio.move_on_after(float("inf") if limit_s is None else float(limit_s)):
-            await reporting(chosen, progress, lambda: settle_all(chosen))
-            check_opened(volumes)
-            await volumes.removals.settle()
-            await mount.drained()
+            await report_while(chosen, progress, lambda: drain_all(chosen))
+            check_all_open(parts.folders)
+            await parts.folders.removals.drain()
+            await parts.mount.drained()
             return {"buckets": [str(one.info.key) for one in chosen]}
-        waiting = sum(one.scheduler.pending_count for one in chosen)
-        raise TimedOut(f"{waiting} changes still wait after {limit_s} s", hint="'bucketfs status' says why")
+        count = sum(one.scheduler.pending_count for one in chosen)
+        raise TimedOut(f"{count} changes still wait after {limit_s} s", hint="'bucketfs status' says why")
 
-    async def end(arguments: Arguments, progress: Progress) -> Document:
+    async def stop_mount(arguments: Arguments, progress: Progress) -> Document:
         return await stop(progress)
 
     async def conflicts(arguments: Arguments, progress: Progress) -> Document:
-        return {"conflicts": conflict_documents(volumes, where, _path(arguments))}
+        return {"conflicts": conflict_documents(volumes, paths, _path(arguments))}
 
     async def resolve(arguments: Arguments, progress: Progress) -> Document:
         try:
             keep = Keep(arguments.get("keep"))
         except ValueError:
-            raise InvalidArgument(f"{arguments.get('keep')!r} is no way to settle a conflict") from None
-        found = await settle_conflicts(volumes, where, _path(arguments), keep, everything=bool(arguments.get("all")))
-        # What the user looks at next must be what was chosen.
-        await mount.drained()
-        return found
+            raise InvalidArgument(f"{arguments.get('keep')!r} is not a way to resolve a conflict") from None
+        everything = bool(arguments.get("all"))
+        done = await resolve_conflicts(volumes, parts.vfs, paths, _path(arguments), keep, everything=everything)
+        # The user's next look must show the outcome.
+        await parts.mount.drained()
+        return done
 
     async def quarantined(arguments: Arguments, progress: Progress) -> Document:
-        return {"quarantined": quarantine_documents(volumes, where, _path(arguments))}
+        return {"quarantined": quarantine_documents(volumes, paths, _path(arguments))}
 
     async def recover(arguments: Arguments, progress: Progress) -> Document:
-        return await export_quarantine(volumes, where, _path(arguments), str(arguments.get("to", "")))
+        return await export_quarantine(volumes, paths, _path(arguments), str(arguments.get("to", "")))
 
     async def events(arguments: Arguments, progress: Progress) -> Document:
-        await stream(volumes, where, source, _path(arguments), progress)
+        await stream_events(volumes, paths, parts.cache, _path(arguments), progress)
         return {}
 
     return {
-        "status": status,
+        "status": show_status,
         "sync": sync,
-        "stop": end,
+        "stop": stop_mount,
         "conflicts": conflicts,
         "resolve": resolve,
         "quarantined": quarantined,

@@ -1,4 +1,4 @@
-"""What ``status`` says: one document of plain values about a running mount."""
+"""The document that ``status`` answers: plain values about a running mount."""
 
 from __future__ import annotations
 
@@ -6,34 +6,23 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from bucketfs import __version__
-from bucketfs.cache import BlockCache
 from bucketfs.client import behind_text
-from bucketfs.config import MountOptions
-from bucketfs.daemon.buckets.opening import OpenVolume
-from bucketfs.daemon.buckets.pending import Waiting
-from bucketfs.daemon.buckets.removals import Removal
-from bucketfs.daemon.buckets.volumes import Volumes
+from bucketfs.daemon.buckets import OpenVolume, PendingBucket, Removal
 from bucketfs.daemon.control.conflicts import conflict_documents
-from bucketfs.daemon.host.descriptors import descriptor_figures
-from bucketfs.daemon.mount_paths import Where
-from bucketfs.daemon.session import Session
+from bucketfs.daemon.control.parts import MountParts
+from bucketfs.daemon.host import Document, descriptor_figures
 from bucketfs.dag import cid_text
 from bucketfs.errors import BucketfsError, HubFull, NoSpace, OverQuota, TimedOut, Unauthenticated, Unavailable
-from bucketfs.mount import Mount
-from bucketfs.remote import HubSource, Watcher
-
-Document = dict[str, Any]
 
 FULL_BYTES = 1 << 20
-"""A disk with less room is full."""
+"""A disk with less free space counts as full."""
 
 
 def bucket_status(one: OpenVolume, hub_data: Path | None = None) -> Document:
-    """One bucket: its root, what waits, what went wrong. Times are seconds since 1970, ages seconds. ``hub_data`` is where the
-    embedded Hub keeps its stores, if that is the Hub."""
+    """One bucket: its root, what waits, what went wrong. Times are seconds since 1970, ages seconds. ``hub_data`` is the folder of
+    the embedded Hub's stores, when that is the Hub."""
     scheduler, volume = one.scheduler, one.volume
     trouble, progress = scheduler.failure, scheduler.progress()
     since_ns = volume.push.since_ns
@@ -61,8 +50,8 @@ def bucket_status(one: OpenVolume, hub_data: Path | None = None) -> Document:
     }
 
 
-def waiting_status(one: Waiting) -> Document:
-    """One bucket that cannot be opened: the name of its folder, what waits for it here, why it cannot, and when it is tried again
+def pending_status(one: PendingBucket) -> Document:
+    """One bucket that cannot be opened: the name of its folder, what waits for it here, the error, and when the next attempt is due
     (seconds since 1970)."""
     return {
         "name": one.name.decode(),
@@ -70,17 +59,17 @@ def waiting_status(one: Waiting) -> Document:
         "pending_count": one.changes,
         "error": str(one.error),
         "hint": one.error.hint or None,
-        "next_try_s": one.next_try_s,
+        "next_try_s": one.retry.next_try_s,
     }
 
 
 def removal_status(one: Removal) -> Document:
-    """One bucket that was removed here and not at the Hub yet, why not, and when it is tried again (seconds since 1970)."""
+    """One bucket that was removed here and not at the Hub yet, the error, and when the next attempt is due (seconds since 1970)."""
     return {
         "name": one.info.name,
         "key": str(one.info.key),
         "error": None if one.error is None else str(one.error),
-        "next_try_s": one.next_try_s,
+        "next_try_s": one.retry.next_try_s,
     }
 
 
@@ -101,12 +90,14 @@ def _hint(error: BucketfsError, hub_data: Path | None) -> str:
     if hub_data is None or not isinstance(error, Unavailable):
         return error.hint
     if _lacks_room(error, hub_data):
-        return f"make room on the disk of {hub_data}: remove files, then run 'bucketfs hub gc'; it is tried again by itself"
-    return "the built-in Hub does not answer and is started again; its log says why"
+        return (
+            f"make room on the disk of {hub_data}: remove files, then run 'bucketfs hub gc'; the push is retried by itself"
+        )
+    return "the embedded Hub does not answer and is restarted; its log says why"
 
 
 def _lacks_room(error: BucketfsError, hub_data: Path | None) -> bool:
-    """Whether the Hub's disk is full. A built-in Hub that finds no room at all does not even start, and so says nothing."""
+    """Whether the Hub's disk is full. An embedded Hub without any room does not even start, and so cannot say so."""
     return isinstance(error, HubFull) or (isinstance(error, Unavailable) and hub_data is not None and _is_full(hub_data))
 
 
@@ -124,22 +115,13 @@ def _state(error: BucketfsError | None) -> str:
     return "refused" if isinstance(error, Unauthenticated) else "away"
 
 
-def mount_status(
-    options: MountOptions,
-    where: Where,
-    session: Session,
-    volumes: Volumes,
-    watcher: Watcher,
-    cache: BlockCache,
-    source: HubSource,
-    mount: Mount,
-    started_s: float,
-) -> Document:
+def mount_status(parts: MountParts, started_s: float) -> Document:
     """The whole mount."""
+    options, session, volumes, watcher = parts.options, parts.session, parts.volumes, parts.watcher
     hub_data = options.config.paths.data if session.embedded else None
     buckets = [bucket_status(one, hub_data) for one in volumes.open.values()]
     ages = [bucket["oldest_age_s"] for bucket in buckets if bucket["oldest_age_s"] is not None]
-    unopened = [waiting_status(one) for one in volumes.waiting.values()]
+    unopened = [pending_status(one) for one in parts.folders.pending.values()]
     behind = session.channel.behind
     errors = [bucket["error"] for bucket in [*buckets, *unopened] if bucket["error"]]
     return {
@@ -161,14 +143,14 @@ def mount_status(
         "pending_bytes": sum(bucket["pending_bytes"] for bucket in buckets),
         "oldest_age_s": max(ages, default=None),
         "error": errors[0] if errors else None,
-        "conflicts": conflict_documents(volumes, where),
+        "conflicts": conflict_documents(volumes, parts.paths),
         "buckets": buckets,
         "unopened": unopened,
-        "removing": [removal_status(removal) for removal in volumes.removals.pending.values()],
-        "cache": asdict(cache.figures()),
-        "fetched": {"blocks": source.blocks_fetched, "bytes": source.bytes_fetched},
+        "removing": [removal_status(removal) for removal in parts.folders.removals.pending.values()],
+        "cache": asdict(parts.cache.figures()),
+        "fetched": {"blocks": parts.source.blocks_fetched, "bytes": parts.source.bytes_fetched},
         "calls": dict(session.channel.counts),
-        "mount": mount.figures(),
-        "open_files": volumes.vfs.open_count,
+        "mount": parts.mount.figures(),
+        "open_files": parts.vfs.open_count,
         "descriptors": descriptor_figures(),
     }

@@ -1,7 +1,7 @@
-"""How many files a process may have open: the soft limit is raised to the hard one at start.
+"""How many files a process may have open: daemons raise the soft limit to the hard one.
 
-The soft limit is 1,024 on most systems, for programs that use select(2). These processes do not, and a mount of many buckets, or a
-Hub of many clients, may need more than that.
+The soft limit is 1,024 on most systems, for programs that use select(2). Our daemons do not, and a mount of many buckets, or a Hub
+of many clients, may need more.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What goes to standard error where systemd's journal listens to it: lines with a level, and without a time of our own.
+"""Log lines on standard error: for systemd's journal with a level, and without a time, which the journal adds.
 
-The manager says in ``$JOURNAL_STREAM`` which file it made standard error (systemd.exec(5)); a level stands before a line as ``<4>``
-(sd-daemon(3)). So ``journalctl --user -p warning`` finds what it should, and no line has two times.
+The manager names in ``$JOURNAL_STREAM`` the file that it made standard error (systemd.exec(5)); a level is a prefix like ``<4>``
+(sd-daemon(3)). So ``journalctl --user -p warning`` finds warnings, and no line has two times.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LEVELS = ((logging.ERROR, ERROR), (logging.WARNING, 4), (logging.INFO, 6), (0, 
 
 
 def journal_listens(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether standard error is a journal's. A child with another one inherits the variable all the same."""
+    """Whether standard error goes to the journal. The variable alone does not tell: a child with another one inherits it."""
     try:
         facts = os.fstat(sys.stderr.fileno())
     except (OSError, ValueError, AttributeError):
@@ -32,7 +32,7 @@ def levelled(text: str, level: int) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """A record's message is one line, whatever the names in it are; only what raised it has more."""
+    """A record's message is one line, whatever the names in it are; a traceback has more."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """As `logging.Formatter.formatMessage`."""
@@ -45,7 +45,7 @@ class LineFormatter(logging.Formatter):
 
 
 class JournalFormatter(LineFormatter):
-    """The message and what raised it."""
+    """Lines with a level, for the journal."""
 
     def __init__(self) -> None:
         super().__init__("%(name)s: %(message)s")

@@ -1,16 +1,14 @@
 """Which mounts of this user run, where they listen, and which of them are ending.
 
-Each daemon locks two files as long as it lives and writes into them who it is: one by its mount point, in ``running/`` of the
+Each daemon locks two files while it lives and writes into them who it is: one named by its mount point, in ``running/`` of the
 user's state folder, and the ``lock`` of its journals. So ``status`` finds a mount from any shell, whatever its runtime folder is,
-also when the kernel has it no more because the daemon pushes what is left; and a mount that meets a held lock knows whose it is,
-and waits for one that is ending. A file without a lock says nothing any more.
+also when the kernel has it no more because the daemon pushes what is left; and a mount that meets a held lock knows which daemon
+holds it, and waits for one that is ending.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +17,7 @@ from pathlib import Path
 import trio
 
 from bucketfs.config import Paths, make_private, tag
+from bucketfs.daemon.host.locked_note import noted_path, path_note, read_note, write_note
 from bucketfs.disk import Disk, DiskFile
 from bucketfs.errors import BucketfsError, Busy
 from bucketfs.mount import mounted_at
@@ -27,15 +26,15 @@ log = logging.getLogger(__name__)
 
 LOOK_PERIOD_S = 0.2
 OVERDUE_S = 30.0
-"""A daemon that should have ended so long ago hangs, and is waited for no more."""
+"""A daemon that should have ended so long ago hangs, and no mount waits for it."""
 UNKNOWN_TRIES = 10
-TELL_PERIOD_S = 5.0
+REPORT_PERIOD_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """A daemon: where it mounts, its control socket, its process. ``ends_s``: it is ending, and done with it by then (seconds
-    since 1970)."""
+class RunningMount:
+    """A daemon: where it mounts, its control socket, its process. ``ends_s``: it is ending, at the latest then (seconds since
+    1970)."""
 
     mountpoint: Path
     socket: Path
@@ -43,34 +42,35 @@ class Running:
     ends_s: float | None = None
 
 
-def running_mounts(paths: Paths) -> list[Running]:
+def running_mounts(paths: Paths) -> list[RunningMount]:
     """All daemons of this user, in the order of their mount points. Reads a small file for each mount point that ever was."""
     disk, top = Disk(), _folder(paths)
     names = disk.list_folder(top) if top.is_dir() else []
-    found = [one for name in names if (one := holder(disk, top / name)) is not None]
+    found = [one for name in names if (one := lock_holder(disk, top / name)) is not None]
     return sorted(found, key=lambda one: one.mountpoint)
 
 
-def running_at(paths: Paths, mountpoint: Path) -> Running | None:
+def running_mount_at(paths: Paths, mountpoint: Path) -> RunningMount | None:
     """The daemon of the mount at ``mountpoint`` (absolute), whether the kernel still has the mount or not."""
-    return holder(Disk(), _file(paths, mountpoint))
+    return lock_holder(Disk(), _file(paths, mountpoint))
 
 
-def holder(disk: Disk, file: Path) -> Running | None:
-    """Who holds the lock at ``file``; None when it is free, or the holder does not say."""
+def lock_holder(disk: Disk, file: Path) -> RunningMount | None:
+    """The daemon that holds the lock at ``file``; None when it is free, or the holder has not written who it is."""
+    note = read_note(disk, file)
+    if note is None:
+        return None
     try:
-        if not disk.is_locked(file):
-            return None
-        said = json.loads(disk.read_file(file))
-        return Running(_path(said["mountpoint"]), _path(said["socket"]), int(said["pid"]), said["ends_s"])
-    except (BucketfsError, ValueError, KeyError, TypeError):
+        mountpoint, socket = noted_path(note["mountpoint"]), noted_path(note["socket"])
+        return RunningMount(mountpoint, socket, int(note["pid"]), note["ends_s"])
+    except (ValueError, KeyError, TypeError):
         return None
 
 
-class Locks:
-    """The locks of one daemon, each with its word in it."""
+class MountLocks:
+    """The locks of one daemon, each with a note that says who it is. ``waiting`` gets a text while a lock is waited for."""
 
-    def __init__(self, disk: Disk, paths: Paths, mine: Running, waiting: Callable[[str], None]) -> None:
+    def __init__(self, disk: Disk, paths: Paths, mine: RunningMount, waiting: Callable[[str], None]) -> None:
         self._disk = disk
         self._paths = paths
         self._mine = mine
@@ -78,9 +78,9 @@ class Locks:
         self._held: list[DiskFile] = []
 
     async def take_mountpoint(self) -> None:
-        """Be the one at the mount point, after one that is ending there. When another daemon has it (in a container with the same
-        home, say), or the state folder cannot be written to, other shells may not find this mount: whether it can be mounted, the
-        kernel knows."""
+        """Be the one daemon at the mount point; waits for one that is ending there. When this fails (a container with the same home
+        may have it, or the state folder is read-only), other shells may not find this mount; the kernel decides whether it can be
+        mounted."""
         try:
             make_private(_folder(self._paths))
             await self._take(_file(self._paths, self._mine.mountpoint))
@@ -92,51 +92,53 @@ class Locks:
         await self._take(folder / "lock")
 
     def ending(self, ends_s: float) -> None:
-        """Say that this daemon is ending."""
+        """Write that this daemon is ending."""
         self._mine = replace(self._mine, ends_s=ends_s)
         for file in self._held:
-            self._say(file)
+            self._write(file)
 
     def close(self) -> None:
-        """Let go of all."""
+        """Let go of all locks."""
         while self._held:
             self._disk.close(self._held.pop())
 
     async def _take(self, path: Path) -> None:
-        told_s = 0.0
+        reported_s = 0.0
         unknown = 0
         while True:
             try:
                 file = self._disk.lock_file(path)
                 break
             except Busy as error:
-                other = holder(self._disk, path)
+                other = lock_holder(self._disk, path)
                 if other is None or other.ends_s is None:
-                    # Without a name it was let go of meanwhile, or is looked at, or its holder is about to write who it is. And one
-                    # that was unmounted just now is about to write that it ends.
+                    # Not final: a holder without a note is about to write it, or only looks at the lock; and one that was
+                    # unmounted just now is about to write that it ends.
                     unknown += 1
                     if unknown > UNKNOWN_TRIES or (other is not None and mounted_at(other.mountpoint) is not None):
                         raise _busy(other) from error
                 elif time.time() > other.ends_s + OVERDUE_S:
                     raise _busy(other) from error
-                elif trio.current_time() - told_s > TELL_PERIOD_S:
-                    told_s = trio.current_time()
+                elif trio.current_time() - reported_s > REPORT_PERIOD_S:
+                    reported_s = trio.current_time()
                     self._waiting(_waiting_text(other))
             await trio.sleep(LOOK_PERIOD_S)
         self._held.append(file)
-        self._say(file)
+        self._write(file)
 
-    def _say(self, file: DiskFile) -> None:
+    def _write(self, file: DiskFile) -> None:
         mine = self._mine
-        said = {"mountpoint": _text(mine.mountpoint), "socket": _text(mine.socket), "pid": mine.pid, "ends_s": mine.ends_s}
+        note = {"mountpoint": path_note(mine.mountpoint), "socket": path_note(mine.socket)}
         try:
-            self._disk.truncate(file, 0)
-            self._disk.pwrite(file, 0, json.dumps(said).encode())
+            write_note(self._disk, file, {**note, "pid": mine.pid, "ends_s": mine.ends_s})
         except BucketfsError as error:
-            log.info("%s does not say who holds it: %s", file.path, error)
+            log.info("%s does not say which daemon holds it: %s", file.path, error)
 
 
-def _busy(other: Running | None) -> Busy:
+_APART = "or give this one a --state folder of its own"
+
+
+def _busy(other: RunningMount | None) -> Busy:
     if other is None:
         return Busy("this bucket is mounted already, and its journal has one writer", hint=f"unmount it there, {_APART}")
     return Busy(
@@ -145,10 +147,7 @@ def _busy(other: Running | None) -> Busy:
     )
 
 
-_APART = "or give this one a --state folder of its own"
-
-
-def _waiting_text(other: Running) -> str:
+def _waiting_text(other: RunningMount) -> str:
     left = "" if other.ends_s is None else f", for up to {max(0.0, other.ends_s - time.time()):.0f} s more"
     return f"waiting for the mount at {other.mountpoint} (process {other.pid}), which pushes its last changes{left}"
 
@@ -159,11 +158,3 @@ def _folder(paths: Paths) -> Path:
 
 def _file(paths: Paths, mountpoint: Path) -> Path:
     return _folder(paths) / f"mount-{tag(mountpoint)}.json"
-
-
-def _text(path: Path) -> str:
-    return os.fsencode(path).hex()
-
-
-def _path(text: str) -> Path:
-    return Path(os.fsdecode(bytes.fromhex(text)))

@@ -1,8 +1,8 @@
-"""How a daemon tells whoever started it that it is ready, or why not.
+"""How a daemon reports to the process that started it: ready, or why not.
 
-A pipe, one JSON line on it: ``{"ready": {…}}`` or ``{"error": {…}}``; the end of the file without a line means that the
-daemon died. Before it there may be lines ``{"waiting": "why"}``, each of which gives the daemon its time once more. The
-starter waits for exactly that, so a command that has returned has succeeded.
+A pipe with one JSON line: ``{"ready": {…}}`` or ``{"error": {…}}``. The end of the file without a line means that the daemon
+died. Lines ``{"waiting": "why"}`` may come before; each of them gives the daemon its time once more. The starter waits for
+exactly this, so a command that has returned has succeeded.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from bucketfs import errors
+from bucketfs.daemon.host.error_document import error_document, error_from_document
 from bucketfs.errors import BucketfsError, TimedOut, Unavailable
 
-_told: set[int] = set()
-"""Descriptors that had their word and are closed: their numbers may belong to other files by now."""
+_closed: set[int] = set()
+"""Descriptors that were reported to and closed: their numbers may belong to other files by now."""
 
 
-def tell_ready(descriptor: int | None, document: dict[str, Any]) -> None:
-    """Say that all is well, once; ``descriptor`` is closed by it. Without a descriptor nobody waits."""
-    _tell(descriptor, {"ready": document})
+def report_ready(descriptor: int | None, document: dict[str, Any]) -> None:
+    """Report that the daemon is ready, and close ``descriptor``. Without a descriptor no process waits."""
+    _report(descriptor, {"ready": document})
 
 
-def tell_failed(descriptor: int | None, error: BucketfsError) -> None:
-    """Say why it did not work."""
-    _tell(descriptor, {"error": {"type": type(error).__name__, "message": str(error), "hint": error.hint}})
+def report_failed(descriptor: int | None, error: BucketfsError) -> None:
+    """Report why the daemon did not start, and close ``descriptor``."""
+    _report(descriptor, {"error": error_document(error)})
 
 
-def tell_waiting(descriptor: int | None, text: str) -> None:
-    """Say what is waited for; the word about how it went is still to come."""
-    if descriptor is not None and descriptor not in _told:
+def report_waiting(descriptor: int | None, text: str) -> None:
+    """Report what the daemon waits for; the outcome is still to come."""
+    if descriptor is not None and descriptor not in _closed:
         _write(descriptor, {"waiting": text})
 
 
 def await_ready(descriptor: int, timeout_s: float, on_waiting: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
-    """Wait for the line; returns what ``tell_ready`` sent. Blocks. Raises what ``tell_failed`` sent, TimedOut, or
-    Unavailable when the other side died without a word. ``on_waiting`` is told what ``tell_waiting`` says."""
+    """Wait for the outcome; returns the document of ``report_ready``. Blocks. ``on_waiting`` gets each text of ``report_waiting``.
+    Raises the error of ``report_failed``, TimedOut, or Unavailable when the daemon died."""
     deadline = time.monotonic() + timeout_s
     data = b""
     while True:
@@ -61,19 +61,18 @@ def await_ready(descriptor: int, timeout_s: float, on_waiting: Callable[[str], N
         data += chunk
     if "ready" in answer:
         return dict(answer["ready"])
-    kind = getattr(errors, answer["error"]["type"], BucketfsError)
-    raise kind(answer["error"]["message"], hint=answer["error"]["hint"])
+    raise error_from_document(answer["error"])
 
 
-def _tell(descriptor: int | None, document: dict[str, Any]) -> None:
-    if descriptor is None or descriptor in _told:
+def _report(descriptor: int | None, document: dict[str, Any]) -> None:
+    if descriptor is None or descriptor in _closed:
         return
-    _told.add(descriptor)
+    _closed.add(descriptor)
     _write(descriptor, document)
     os.close(descriptor)
 
 
 def _write(descriptor: int, document: dict[str, Any]) -> None:
-    # Whoever started us may have given up waiting.
+    # The starter may have given up waiting.
     with suppress(OSError):
         os.write(descriptor, json.dumps(document).encode() + b"\n")

@@ -1,6 +1,6 @@
-"""Telling a service manager how it goes: sd_notify(3), which is one datagram to ``$NOTIFY_SOCKET``.
+"""Reports to a service manager: sd_notify(3), which is one datagram to ``$NOTIFY_SOCKET``.
 
-Without that variable every function here does nothing and says so by returning False.
+Without that variable every function here does nothing and returns False.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bucketfs.errors import BucketfsError
 
 
 def notify(state: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Send ``state``, lines of ``NAME=value``. A manager that is not there any more is no trouble of ours."""
+    """Send ``state``, lines of ``NAME=value``. False when the manager cannot be reached."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return False
@@ -23,7 +23,7 @@ def notify(state: str, environ: Mapping[str, str] = os.environ) -> bool:
     target = "\0" + address[1:] if address.startswith("@") else address
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
         try:
-            # A path in it may be any bytes.
+            # A path in the text may hold any bytes.
             out.sendto(os.fsencode(state), target)
         except OSError:
             return False
@@ -31,12 +31,12 @@ def notify(state: str, environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def notify_ready(status: str) -> bool:
-    """The service works; ``status`` is shown by ``systemctl status``."""
+    """The service is ready; ``systemctl status`` shows ``status``."""
     return notify(f"READY=1\nSTATUS={_line(status)}")
 
 
 def notify_stopping(status: str) -> bool:
-    """The service is on its way out."""
+    """The service is stopping."""
     return notify(f"STOPPING=1\nSTATUS={_line(status)}")
 
 
@@ -51,12 +51,12 @@ def notify_failed(error: BucketfsError) -> bool:
 
 
 def more_time(seconds: float) -> bool:
-    """Starting or stopping takes so much longer, counted from now."""
+    """Starting or stopping takes up to so many seconds more, counted from now."""
     return notify(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
 
 
 async def watchdog(environ: Mapping[str, str] = os.environ) -> None:
-    """Tell the manager that the event loop is alive, twice in each period it asked for; return at once when it did not
+    """Report that the event loop is alive, twice in each period that the manager asked for; return at once when it did not
     ask."""
     period_us = environ.get("WATCHDOG_USEC", "")
     if not period_us.isdigit() or environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):

@@ -14,7 +14,7 @@ import pytest
 from bucketfs.cli import main
 from bucketfs.cli.buck.watch import checked_folder
 from bucketfs.config import find_paths, make_private
-from bucketfs.daemon import Watched, announced, into_itself
+from bucketfs.daemon.host import MirroredFolder, mirror_closing_ring, registered_mirror
 from bucketfs.disk import Disk
 from bucketfs.errors import Usage
 from bucketfs.hub import HubServer
@@ -134,13 +134,13 @@ def test_a_bucket_is_not_watched_inside_of_itself(run: Run, folder: Path, tmp_pa
         assert f"{inner} lies in {outer}, which is being watched too" in run("watch", "--once", top, "home", code=2)
         assert keys.keys() == {"home", "other"} and "sub" not in run("ls", "home")
 
-    with announced(paths, elsewhere, Watched(folder, keys["home"])):
+    with registered_mirror(paths, elsewhere, MirroredFolder(folder, keys["home"])):
         for top in (folder / "sub", link):
             refused(folder / "sub", folder, top)
         run("watch", "--once", folder / "sub", "other")
         mountpoint = make_private(folder / "sub/mount")
         assert main(["mount", "home", str(mountpoint)]) == 2
-    with announced(paths, elsewhere, Watched(folder / "sub", keys["home"])):
+    with registered_mirror(paths, elsewhere, MirroredFolder(folder / "sub", keys["home"])):
         refused(folder / "sub", folder, folder)
         run("watch", "--once", folder, "other")
     # What one that has ended, in whatever way, has left behind says nothing.
@@ -149,16 +149,16 @@ def test_a_bucket_is_not_watched_inside_of_itself(run: Run, folder: Path, tmp_pa
 
 
 def test_rings_of_buckets_that_lie_in_each_other() -> None:
-    def at(folder: str, bucket: str) -> Watched:
-        return Watched(Path(folder), bucket)
+    def at(folder: str, bucket: str) -> MirroredFolder:
+        return MirroredFolder(Path(folder), bucket)
 
     ring = at("/b/inner", "one")
-    assert into_itself(ring, [at("/a", "one"), at("/a/inner", "two"), at("/b", "two")]) == at("/b", "two")
-    assert into_itself(at("/b/inner", "three"), [at("/a", "one"), at("/a/inner", "two"), at("/b", "two")]) is None
-    assert into_itself(at("/a", "one"), [at("/ab", "one"), at("/b/a", "one")]) is None
+    assert mirror_closing_ring(ring, [at("/a", "one"), at("/a/inner", "two"), at("/b", "two")]) == at("/b", "two")
+    assert mirror_closing_ring(at("/b/inner", "three"), [at("/a", "one"), at("/a/inner", "two"), at("/b", "two")]) is None
+    assert mirror_closing_ring(at("/a", "one"), [at("/ab", "one"), at("/b/a", "one")]) is None
     three = [at("/a", "one"), at("/a/x", "two"), at("/b", "two"), at("/b/x", "three"), at("/c/x", "one")]
-    assert into_itself(at("/c", "three"), three) == at("/c/x", "one")
-    assert into_itself(at("/c", "two"), three) == at("/c/x", "one")
+    assert mirror_closing_ring(at("/c", "three"), three) == at("/c/x", "one")
+    assert mirror_closing_ring(at("/c", "two"), three) == at("/c/x", "one")
 
 
 def test_what_is_left_out_is_said(run: Run, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Paths of a mount and paths of its buckets: what people call a thing, and what a bucket calls it. Pure."""
+"""Paths in a mount and paths in its buckets: what a user names, and what a bucket names. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class MountPaths:
     """A mount: at ``mountpoint``, of all buckets, or (``single``) of one or its folder ``prefix``."""
 
     mountpoint: Path
@@ -15,8 +15,8 @@ class Where:
     prefix: str
 
     def inside(self, folder: bytes, path: str) -> str | None:
-        """Where a path of the bucket that has ``folder`` at the top stands inside the mount; None for what the mount does not
-        show. The mount's root stands for what is above it, too."""
+        """The path inside the mount of ``path`` in the bucket whose folder is ``folder``; None for what the mount does not show.
+        Folders above the prefix are shown as the mount's root."""
         if not self.single:
             return join(folder.decode(errors="replace"), path)
         if is_under(self.prefix, path):
@@ -24,7 +24,7 @@ class Where:
         return path[len(self.prefix) + 1 if self.prefix else 0 :] if is_under(path, self.prefix) else None
 
     def absolute(self, inside: str) -> str:
-        """The whole path of what stands at ``inside``."""
+        """The absolute path of a path inside the mount."""
         return join(str(self.mountpoint), inside)
 
 

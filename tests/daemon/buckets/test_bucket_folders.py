@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from manybuckets import ManyBuckets, MemorySession, many_buckets
+from support.manybuckets import ManyBuckets, MemorySession, many_buckets
 from support.memory_remote import MemoryRemote
 from support.world import ME, World
 
-from bucketfs.daemon.buckets import volumes
-from bucketfs.daemon.buckets.deleted import gone_buckets
+from bucketfs.daemon.buckets.deleted import deleted_buckets
 from bucketfs.daemon.buckets.removals import recorded
-from bucketfs.daemon.control.status import removal_status, waiting_status
+from bucketfs.daemon.control.status import pending_status, removal_status
 from bucketfs.dag import cid_text, empty_directory
 from bucketfs.errors import Busy, Exists, NotEmpty, NotFound, Stale, Unavailable
 from bucketfs.types import ROOT_INODE, BucketKey, Cid, Kind
@@ -81,7 +80,7 @@ async def test_rmdir_of_a_bucket_that_was_filled_while_it_waited(tmp_path: Path)
     info = session.make("theirs")
     async with many_buckets(tmp_path / "mount", session) as mount:
         assert await mount.names("theirs") == []
-        async with mount.volumes._listing, trio.open_nursery() as nursery:
+        async with mount.folders._listing, trio.open_nursery() as nursery:
 
             async def remove() -> None:
                 with pytest.raises(NotEmpty):
@@ -91,12 +90,12 @@ async def test_rmdir_of_a_bucket_that_was_filled_while_it_waited(tmp_path: Path)
             await trio.testing.wait_all_tasks_blocked(0.01)
             await elsewhere(tmp_path / "other", session.remotes[info.key], {"f": b"precious"})
             await mount.volumes.open[info.key].scheduler.drain()
-            mount.volumes._listing.release()
+            mount.folders._listing.release()
             await trio.testing.wait_all_tasks_blocked(0.01)
-            await mount.volumes._listing.acquire()
+            await mount.folders._listing.acquire()
         assert info.key in session.remotes
         assert await mount.read("theirs/f") == b"precious"
-        assert not mount.volumes.removals.pending and not recorded(tmp_path / "mount")
+        assert not mount.folders.removals.pending and not recorded(tmp_path / "mount")
 
 
 def test_a_removal_that_was_being_written_down_is_none(tmp_path: Path) -> None:
@@ -125,12 +124,12 @@ async def test_rmdir_while_the_hub_is_away(tmp_path: Path) -> None:
     async with many_buckets(tmp_path / "mount", session) as mount:
         await rmdir_while_the_hub_is_away(mount, info.key)
         # A listing that was asked for before must not bring it back, nor one that still has it.
-        await mount.volumes.listed([info], trio.current_time())
+        await mount.folders.listed([info], trio.current_time())
         assert await mount.names() == []
         with pytest.raises(Unavailable):
-            await mount.volumes.removals.settle()
+            await mount.folders.removals.drain()
         session.remotes[info.key].away = False
-        await mount.volumes.removals.settle()
+        await mount.folders.removals.drain()
         assert session.remotes == {} and await mount.names() == []
         await mount.vfs.mkdir(ROOT_INODE, b"b", 0o755, ME)
         assert await mount.names() == ["b"]
@@ -143,13 +142,15 @@ async def test_rmdir_while_the_hub_is_away_is_made_after_a_restart(tmp_path: Pat
         await rmdir_while_the_hub_is_away(mount, info.key)
     async with many_buckets(tmp_path / "mount", session) as mount:
         assert await mount.names() == []
-        assert [one["name"] for one in map(removal_status, mount.volumes.removals.pending.values())] == ["b"]
+        assert [one["name"] for one in map(removal_status, mount.folders.removals.pending.values())] == ["b"]
         session.remotes[info.key].away = False
-        await mount.volumes.removals.settle()
+        await mount.folders.removals.drain()
     assert session.remotes == {}
     async with many_buckets(tmp_path / "mount", session) as mount:
-        assert await mount.names() == [] and not mount.volumes.removals.pending
-        assert gone_buckets(tmp_path / "mount", [], None, info.thread) == [], "nothing waits for a bucket that was removed"
+        assert await mount.names() == [] and not mount.folders.removals.pending
+        assert deleted_buckets(tmp_path / "mount", [], None, info.thread) == [], (
+            "nothing waits for a bucket that was removed"
+        )
 
 
 async def test_a_removed_bucket_that_somebody_filled_is_back(tmp_path: Path) -> None:
@@ -164,11 +165,11 @@ async def test_a_removed_bucket_that_somebody_filled_is_back(tmp_path: Path) -> 
         await rmdir_while_the_hub_is_away(mount, info.key)
         session.remotes[info.key].away = False
         with suppress(Busy):  # unless an attempt by itself was earlier
-            await mount.volumes.removals.settle()
+            await mount.folders.removals.drain()
         await mount.volumes.open[info.key].scheduler.drain()
         assert await mount.names() == ["b"] and await mount.names("b") == ["theirs"]
         assert await mount.read("b/theirs") == b"precious"
-        assert not mount.volumes.removals.pending
+        assert not mount.folders.removals.pending
 
 
 async def test_rmdir_of_a_bucket_ends_a_sync_that_waits_for_it(tmp_path: Path) -> None:
@@ -198,7 +199,7 @@ async def test_a_bucket_made_while_a_listing_was_asked_for_stays(tmp_path: Path)
     async with many_buckets(tmp_path / "mount", session) as mount:
         asked_s, listing = trio.current_time(), session.listing()
         await mount.vfs.mkdir(ROOT_INODE, b"new", 0o755, ME)
-        await mount.volumes.listed(listing, asked_s)
+        await mount.folders.listed(listing, asked_s)
         assert await mount.names() == ["new"]
         await mount.write("new/f", b"x")
 
@@ -217,7 +218,7 @@ async def test_a_bucket_that_goes_during_a_sync(tmp_path: Path) -> None:
             for _ in range(3):
                 nursery.start_soon(fsync_of_something_gone, mount.vfs.fsyncdir, folder)
             await trio.lowlevel.checkpoint()
-            nursery.start_soon(mount.volumes.listed, [], trio.current_time())
+            nursery.start_soon(mount.folders.listed, [], trio.current_time())
         assert await mount.names() == []
         with pytest.raises(Stale):
             await opened.journal.sync()
@@ -258,13 +259,13 @@ async def test_a_bucket_that_cannot_be_opened_is_a_folder_that_says_so(tmp_path:
                 await act()
         with pytest.raises(Exists):
             await mount.vfs.mkdir(ROOT_INODE, b"bad", 0o755, ME)
-        (waiting,) = mount.volumes.waiting.values()
-        assert waiting.info.key == bad.key
-        assert waiting_status(waiting)["name"] == "bad" and "away" in waiting_status(waiting)["error"]
-        assert waiting.next_try_s is not None
+        (pending,) = mount.folders.pending.values()
+        assert pending.info.key == bad.key
+        assert pending_status(pending)["name"] == "bad" and "away" in pending_status(pending)["error"]
+        assert pending.retry.next_try_s is not None
 
         session.remotes[bad.key].away = False
-        await waiting.ended.wait()
+        await pending.ended.wait()
         assert await mount.read("bad/f") == b"precious" and await mount.inode("bad") == inode
         assert mount.told[-1] == EntryChanged(ROOT_INODE, b"bad")
 
@@ -282,16 +283,15 @@ async def test_a_damaged_bucket_is_shown_until_it_is_removed_or_mended(tmp_path:
             await mount.names("bad")
         session.remotes[bad.key].store[roots[bad.key]] = lost[bad.key]
         del session.remotes[worse.key]
-        waiting = mount.volumes.waiting[bad.key]
-        mount.volumes.heard(bad.key)
-        await waiting.ended.wait()
+        pending = mount.folders.pending[bad.key]
+        mount.folders.root_moved(bad.key)
+        await pending.ended.wait()
         await mount.listed()
         assert await mount.names() == ["bad"] and await mount.names("bad") == ["bad"]
-        assert not mount.volumes.waiting
+        assert not mount.folders.pending
 
 
-async def test_a_bucket_that_is_slow_to_open_keeps_no_other_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(volumes, "OPEN_PATIENCE_S", 0.5)
+async def test_a_bucket_that_is_slow_to_open_keeps_no_other_waiting(tmp_path: Path) -> None:
     session = MemorySession()
     quick, slow = session.make("quick"), session.make("slow")
     await elsewhere(tmp_path / "other", session.remotes[slow.key], {"f": b"x"})
@@ -303,14 +303,14 @@ async def test_a_bucket_that_is_slow_to_open_keeps_no_other_waiting(tmp_path: Pa
         return await get(cids)
 
     session.get = late  # type: ignore[method-assign]
-    async with many_buckets(tmp_path / "mount", session, known=[quick]) as mount:
+    async with many_buckets(tmp_path / "mount", session, known=[quick], open_patience_s=0.5) as mount:
         await mount.listed()
         assert await mount.names() == ["quick", "slow"] and quick.key in mount.volumes.open
         with pytest.raises(Unavailable, match="being opened"):
             await mount.names("slow")
-        waiting = mount.volumes.waiting[slow.key]
+        pending = mount.folders.pending[slow.key]
         release.set()
-        await waiting.ended.wait()
+        await pending.ended.wait()
         assert await mount.names("slow") == ["f"]
 
 
@@ -355,8 +355,8 @@ async def test_a_bucket_is_called_otherwise_before_it_can_be_opened(tmp_path: Pa
         session.names[bad.key] = "better"
         await mount.listed()
         assert await mount.names() == ["better"] and await mount.inode("better") == inode
-        waiting = mount.volumes.waiting[bad.key]
+        pending = mount.folders.pending[bad.key]
         session.remotes[bad.key].away = False
-        mount.volumes.heard(bad.key)
-        await waiting.ended.wait()
+        mount.folders.root_moved(bad.key)
+        await pending.ended.wait()
         assert await mount.read("better/f") == b"precious" and await mount.inode("better") == inode

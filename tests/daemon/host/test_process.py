@@ -10,23 +10,22 @@ import pytest
 import trio
 import trio.testing
 
-from bucketfs.daemon import await_ready, tell_failed, tell_ready
-from bucketfs.daemon.host import systemd
+from bucketfs.daemon.host import await_ready, report_failed, report_ready, systemd
 from bucketfs.errors import Exists, TimedOut, Unavailable
 
 
 def test_ready_is_told_once_through_a_pipe() -> None:
     ours, theirs = os.pipe()
-    tell_ready(theirs, {"hub": "h"})
+    report_ready(theirs, {"hub": "h"})
     assert await_ready(ours, 5) == {"hub": "h"}
     # The number now belongs to another file, which a late word must not reach.
     other = os.open("/dev/null", os.O_RDWR)
     assert other == theirs
-    tell_failed(theirs, Exists("late"))
+    report_failed(theirs, Exists("late"))
     os.fstat(other)
     os.close(other)
     os.close(ours)
-    tell_ready(None, {})
+    report_ready(None, {})
 
 
 def test_failure_death_and_silence() -> None:
@@ -35,7 +34,7 @@ def test_failure_death_and_silence() -> None:
     with pytest.raises(TimedOut):
         await_ready(ours, 0.05)
     duplicate = os.dup(theirs)
-    tell_failed(duplicate, Exists("taken", hint="take another"))
+    report_failed(duplicate, Exists("taken", hint="take another"))
     with pytest.raises(Exists, match="taken") as caught:
         await_ready(ours, 5)
     assert caught.value.hint == "take another"

@@ -7,16 +7,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from manybuckets import ManyBuckets, MemorySession, many_buckets
+from support.manybuckets import ManyBuckets, MemorySession, many_buckets
 from support.memory_remote import MemoryRemote
 from support.world import ME, World
 
-from bucketfs.daemon.control.conflicts import conflict_documents, settle_conflicts
-from bucketfs.daemon.mount_paths import Where
+from bucketfs.daemon.control.conflicts import conflict_documents, resolve_conflicts
+from bucketfs.daemon.control.mount_paths import MountPaths
 from bucketfs.errors import IsADirectory, NotFound, Usage
 from bucketfs.vfs import Keep
 
-ALL = Where(Path("/m"), False, "")
+ALL = MountPaths(Path("/m"), False, "")
 
 
 async def elsewhere(folder: Path, remote: MemoryRemote, name: str, data: bytes) -> None:
@@ -52,17 +52,17 @@ async def test_what_a_path_means(tmp_path: Path) -> None:
         for asked in ("b/on", "c", "b/one/x"):
             assert conflict_documents(mount.volumes, ALL, asked) == []
             with pytest.raises(NotFound, match="no conflict at /m/"):
-                await settle_conflicts(mount.volumes, ALL, asked, Keep.BOTH, everything=False)
+                await resolve_conflicts(mount.volumes, mount.vfs, ALL, asked, Keep.BOTH, everything=False)
         for asked in ("", "b"):
             with pytest.raises(Usage, match="3 conflicts are below /m"):
-                await settle_conflicts(mount.volumes, ALL, asked, Keep.MINE, everything=False)
-        done = await settle_conflicts(mount.volumes, ALL, documents[1]["copy"][3:], Keep.MINE, everything=False)
+                await resolve_conflicts(mount.volumes, mount.vfs, ALL, asked, Keep.MINE, everything=False)
+        done = await resolve_conflicts(mount.volumes, mount.vfs, ALL, documents[1]["copy"][3:], Keep.MINE, everything=False)
         assert done == {"resolved": documents[1:2], "failed": []}
         assert await mount.read("b/two") == b"mine 1"
-        done = await settle_conflicts(mount.volumes, ALL, "b", Keep.THEIRS, everything=True)
+        done = await resolve_conflicts(mount.volumes, mount.vfs, ALL, "b", Keep.THEIRS, everything=True)
         assert [document["original"] for document in done["resolved"]] == ["/m/b/one", "/m/b/three"]
         assert await mount.names("b") == ["one", "three", "two"] and await mount.read("b/one") == b"theirs 0"
-        assert await settle_conflicts(mount.volumes, ALL, "b", Keep.THEIRS, everything=True) == {
+        assert await resolve_conflicts(mount.volumes, mount.vfs, ALL, "b", Keep.THEIRS, everything=True) == {
             "resolved": [],
             "failed": [],
         }
@@ -72,14 +72,14 @@ async def test_several_copies_of_one_file_are_not_laid_over_one_another(tmp_path
     async with conflicts(tmp_path, "one", "two", "one") as mount:
         documents = conflict_documents(mount.volumes, ALL)
         with pytest.raises(Usage, match="2 copies are beside /m/b/one"):
-            await settle_conflicts(mount.volumes, ALL, "b/one", Keep.MINE, everything=False)
-        done = await settle_conflicts(mount.volumes, ALL, "", Keep.MINE, everything=True)
+            await resolve_conflicts(mount.volumes, mount.vfs, ALL, "b/one", Keep.MINE, everything=False)
+        done = await resolve_conflicts(mount.volumes, mount.vfs, ALL, "", Keep.MINE, everything=True)
         assert [document["original"] for document in done["resolved"]] == ["/m/b/two"]
         assert {document["error"] for document in done["failed"]} == {"several copies would take this name"}
         assert len(await mount.names("b")) == 4, "no copy is gone"
-        await settle_conflicts(mount.volumes, ALL, documents[0]["copy"][3:], Keep.MINE, everything=False)
+        await resolve_conflicts(mount.volumes, mount.vfs, ALL, documents[0]["copy"][3:], Keep.MINE, everything=False)
         assert await mount.read("b/one") == b"mine 0"
-        await settle_conflicts(mount.volumes, ALL, "b/one", Keep.THEIRS, everything=False)
+        await resolve_conflicts(mount.volumes, mount.vfs, ALL, "b/one", Keep.THEIRS, everything=False)
         assert await mount.names("b") == ["one", "two"] and await mount.read("b/one") == b"mine 0"
 
 
@@ -88,8 +88,8 @@ async def test_one_that_cannot_be_settled_keeps_no_other(tmp_path: Path) -> None
         await mount.vfs.unlink(await mount.inode("b"), b"one", ME)
         await mount.vfs.mkdir(await mount.inode("b"), b"one", 0o755, ME)
         with pytest.raises(IsADirectory):
-            await settle_conflicts(mount.volumes, ALL, "b/one", Keep.MINE, everything=False)
-        done = await settle_conflicts(mount.volumes, ALL, "b", Keep.MINE, everything=True)
+            await resolve_conflicts(mount.volumes, mount.vfs, ALL, "b/one", Keep.MINE, everything=False)
+        done = await resolve_conflicts(mount.volumes, mount.vfs, ALL, "b", Keep.MINE, everything=True)
         assert [document["original"] for document in done["resolved"]] == ["/m/b/two"]
         assert [(document["original"], document["hint"]) for document in done["failed"]] == [
             ("/m/b/one", "move it away, or keep both")
@@ -97,7 +97,7 @@ async def test_one_that_cannot_be_settled_keeps_no_other(tmp_path: Path) -> None
 
 
 def test_paths_of_a_mount_of_one_folder() -> None:
-    where = Where(Path("/m"), True, "docs/new")
+    where = MountPaths(Path("/m"), True, "docs/new")
     assert [where.inside(b"", path) for path in ("docs/new/a", "docs/new", "docs", "", "docs/newer", "x")] == [
         "a",
         "",
@@ -106,6 +106,6 @@ def test_paths_of_a_mount_of_one_folder() -> None:
         None,
         None,
     ]
-    one = Where(Path("/m"), True, "")
+    one = MountPaths(Path("/m"), True, "")
     assert (one.inside(b"", "a/b"), one.inside(b"", ""), one.absolute("")) == ("a/b", "", "/m")
     assert (ALL.inside(b"b", "a"), ALL.inside(b"b", ""), ALL.absolute("b/a")) == ("b/a", "b", "/m/b/a")

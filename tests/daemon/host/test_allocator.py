@@ -33,7 +33,7 @@ def test_memory_of_large_pieces_is_used_again() -> None:
 
 FRAGMENTED = """
 import time
-from bucketfs.daemon import give_back_now_and_then, keep_freed_memory
+from bucketfs.daemon import return_free_memory_regularly, keep_freed_memory
 keep_freed_memory()
 def resident_kib():
     with open("/proc/self/status") as status:
@@ -42,7 +42,7 @@ pieces = [bytearray(100_000) for _ in range(1500)]
 kept = pieces[::50]
 del pieces
 free = resident_kib()
-can = give_back_now_and_then(0.05)
+can = return_free_memory_regularly(0.05)
 limit = time.monotonic() + 30
 while can and resident_kib() > free - 50_000 and time.monotonic() < limit:
     time.sleep(0.01)

@@ -1,11 +1,11 @@
-"""The control socket of a running mount: how ``status``, ``sync`` and ``umount`` talk to its daemon.
+"""The control socket of a running mount, by which commands like ``status`` and ``sync`` talk to its daemon.
 
 One request per connection. The client sends a JSON object and a newline, ``{"command": "sync", "arguments": {…}}``; the
 daemon answers with any number of lines ``{"progress": {…}}`` and one last ``{"result": {…}}`` or
 ``{"error": {"type": …, "message": …, "hint": …}}``. A client that goes away cancels its command.
 
-The socket is made with mode 0600 in a folder of mode 0700, and whoever connects must be the same user, or root. What
-commands do is handed in by whoever wires the daemon; nothing here knows a mount.
+The socket has mode 0600 in a folder of mode 0700, and only processes of the same user, or of root, are served. What the
+commands do is handed in; nothing here knows a mount.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import trio
 
 from bucketfs import errors
 from bucketfs.config import make_private
+from bucketfs.daemon.host.error_document import error_document, error_from_document
 from bucketfs.errors import BucketfsError, Busy, DiskFailed, NotFound, TimedOut, Unavailable
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class ControlServer:
         try:
             async with listener:
                 task_status.started(self.path)
-                # It waits, and goes on, where accept(2) finds no free descriptor.
+                # Where accept(2) finds no free descriptor, this waits and goes on.
                 await trio.serve_listeners(self._serve, [listener])
         finally:
             with suppress(FileNotFoundError):
@@ -76,10 +77,10 @@ class ControlServer:
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         async with stream:
-            # A client that breaks off is its own business.
+            # A client may go away at any time.
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 if _peer(stream.socket) not in (0, os.geteuid()):
-                    await _send(stream, {"error": _described(errors.NotPermitted("this mount belongs to another user"))})
+                    await _send(stream, {"error": error_document(errors.NotPermitted("this mount belongs to another user"))})
                     return
                 await self._answer(stream)
 
@@ -92,13 +93,13 @@ class ControlServer:
                 raise errors.Unsupported(f"this daemon knows no command {name!r}", hint="is it of another version?")
             await _send(stream, {"result": await _while_there(stream, command, request.get("arguments") or {})})
         except BucketfsError as error:
-            await _send(stream, {"error": _described(error)})
+            await _send(stream, {"error": error_document(error)})
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise
         except Exception as error:
-            log.exception("a control command failed in a way nobody foresaw")
+            log.exception("a control command failed unexpectedly")
             failure = BucketfsError(f"the daemon failed: {error}", hint="see its log")
-            await _send(stream, {"error": _described(failure)})
+            await _send(stream, {"error": error_document(failure)})
 
 
 async def _while_there(stream: trio.SocketStream, command: Command, arguments: Arguments) -> Document:
@@ -159,11 +160,7 @@ def _peer(connection: trio.socket.SocketType) -> int:
     return int(uid)
 
 
-def _described(error: BucketfsError) -> Document:
-    return {"type": type(error).__name__, "message": str(error), "hint": error.hint}
-
-
-# The other end, for the command line: plain blocking calls.
+# The client, for the command line: plain blocking calls.
 
 
 def answers(path: Path) -> bool:
@@ -187,14 +184,14 @@ def ask(
 ) -> Document:
     """Send one command and return its result. Blocks; ``timeout_s`` is the longest silence, ``None`` waits for ever.
 
-    Raises NotFound when nobody listens, TimedOut, Unavailable when the daemon goes away, and what the daemon raised.
+    Raises NotFound when no daemon listens, TimedOut, Unavailable when the daemon goes away, and what the daemon raised.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(CONNECT_TIMEOUT_S)
         try:
             connection.connect(str(path))
         except TimeoutError:
-            raise TimedOut(f"the daemon at {path} does not take calls", hint="its log may say why") from None
+            raise TimedOut(f"the daemon at {path} does not accept connections", hint="its log may say why") from None
         except OSError as error:
             raise NotFound(f"no daemon listens at {path}") from error
         connection.settimeout(timeout_s)
@@ -203,13 +200,13 @@ def ask(
             if "result" in answer:
                 return dict(answer["result"])
             if "error" in answer:
-                raise _rebuilt(answer["error"])
+                raise error_from_document(answer["error"])
             on_progress(answer["progress"])
     raise Unavailable(f"the daemon went away during {command!r}", hint="its log may say why")
 
 
 def _lines(connection: socket.socket, command: str, arguments: Arguments, timeout_s: float | None) -> Iterator[bytes]:
-    """Send a command and give out the lines of the answer. What fails while a line is used is not the daemon's failure."""
+    """Send a command and yield the lines of the answer. An error raised while a line is used is not the daemon's."""
     try:
         connection.sendall(json.dumps({"command": command, "arguments": arguments}).encode() + b"\n")
         with connection.makefile("rb") as lines:
@@ -223,10 +220,3 @@ def _lines(connection: socket.socket, command: str, arguments: Arguments, timeou
         raise Unavailable(
             f"the daemon went away during {command!r}: {error.strerror}", hint="its log may say why"
         ) from error
-
-
-def _rebuilt(document: Document) -> BucketfsError:
-    kind = getattr(errors, str(document.get("type")), None)
-    if not (isinstance(kind, type) and issubclass(kind, BucketfsError)):
-        kind = BucketfsError
-    return kind(str(document.get("message", "")), hint=str(document.get("hint", "")))

@@ -1,4 +1,4 @@
-"""From settings to a Hub ready for use: which Hub, which keys, the connection, the thread of the buckets."""
+"""From settings to an open connection: which Hub, which keys, which thread of buckets."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from bucketfs.client import (
     find_bucket,
 )
 from bucketfs.config import DEFAULT_PROFILE, EMBEDDED, Config, CredentialsFile, Profile, chosen_for, identity_of
-from bucketfs.daemon.embedded_hub import address_of, embedded_hub, place_of_embedded
-from bucketfs.daemon.host.allocator import keep_freed_memory
+from bucketfs.daemon.host import keep_freed_memory
+from bucketfs.daemon.session.embedded_hub import address_of, embedded_hub, place_of_embedded
 from bucketfs.errors import InvalidArgument, NotFound, Unsupported, Usage
 from bucketfs.keys import Identity, claimed_subject, thread_from_text
 from bucketfs.quoting import quoted
@@ -43,14 +43,14 @@ class Session:
     profile: Profile
     endpoint: Endpoint
     place: str
-    """Which Hub it is, for what is kept here about it: the address, and for the embedded one its data, wherever it listens."""
+    """The Hub, as local state is filed under it: its address, or for the embedded one its data folder, wherever it listens."""
     connection: Connection
     credentials: Callable[[], Credentials]
     embedded: bool
     who: str
-    """Who acts, as far as the settings say: the profile's name, and what was chosen beside it. No secret."""
+    """Who acts, as local state is filed under it: the profile's name, with organization, identity and thread. No secret."""
     guest: bool
-    """Whether ``thread`` was named, and so may be someone else's."""
+    """Whether the settings name ``thread``, which then may be someone else's."""
 
     @property
     def channel(self) -> Channel:
@@ -89,12 +89,12 @@ class Session:
 
     @property
     def hub_text(self) -> str:
-        """The Hub as people call it."""
+        """The Hub, for messages."""
         return "the embedded Hub" if self.embedded else f"the Hub {self.endpoint}"
 
     async def look(self, bucket: str = "") -> Holdings:
-        """The buckets in ``thread``, and the limits of the account. In someone else's thread that is ``bucket`` alone (its
-        key); whose limits those are is not known there. Raises NotFound."""
+        """The buckets in ``thread``, and the limits of the account. Of someone else's thread only ``bucket`` (its key) can be
+        seen, and no limits. Raises NotFound."""
         found = await self.blocks.holdings()
         here = [info for info in found.buckets if info.thread == self.thread]
         if self.guest and bucket and all(bucket not in (info.key, info.name) for info in here):
@@ -135,7 +135,7 @@ class Session:
         return NativeRemote(self.blocks, self.buckets, bucket.thread, bucket.key)
 
     async def me(self) -> str:
-        """The public key of whoever acts, as it stands in roles and owners."""
+        """The public key of the acting account or user, as roles and owners name it."""
         credentials = self.credentials()
         if credentials.identity:
             return Identity.from_text(credentials.identity).public_key
@@ -144,7 +144,7 @@ class Session:
         except InvalidArgument:
             return await self._org_of_key()
         except Unsupported:
-            # Only beside a user group key does a token say who acts.
+            # With a user group key, the token says who acts; without one it is the key's owner.
             if not credentials.token:
                 raise
             return claimed_subject(credentials.token)
@@ -153,7 +153,7 @@ class Session:
         try:
             return (await self.hub.org()).public_key
         except InvalidArgument:
-            # Textile's Hub tells the key of an organization of its account by no other call.
+            # Textile's Hub gives the public key of an organization by no other call.
             return (await self.hub.identity()).public_key
 
 
@@ -174,7 +174,7 @@ async def open_session(
     keep_freed_memory()
     general = config.general
     file = CredentialsFile(config.paths.credentials_file)
-    chosen = choose(general.profile, general.hub, file)
+    chosen = choose_profile(general.profile, general.hub, file)
     async with AsyncExitStack() as stack:
         embedded = chosen.name == EMBEDDED
         place = (
@@ -184,9 +184,9 @@ async def open_session(
         who = _who(chosen.name, config, "" if identity is None else identity.public_key)
         known = None if manage else recall(place, who)
         if embedded:
-            # Who knows what is in the buckets can show that while the Hub cannot be started, as with any Hub that is away.
+            # A mount with a cached listing can start while the Hub cannot, as with any Hub that is away.
             chosen = await stack.enter_async_context(embedded_hub(config, file, needed=known is None))
-        # Whoever started the embedded Hub decided where it listens.
+        # Read now: the process that started the embedded Hub decided where it listens.
         endpoint = Endpoint.parse(address_of(config) if embedded else chosen.hub, insecure=general.insecure_transport)
         credentials = file.current(
             chosen.name,
@@ -198,7 +198,7 @@ async def open_session(
                 endpoint,
                 credentials,
                 timeout_s=timeout_s,
-                # The profile's thread is that of the key's account.
+                # The profile's thread is the one of its key's account.
                 thread=None if general.org or identity is not None else chosen.thread,
                 recalled=NO_THREAD if manage else thread or known,
             )
@@ -209,7 +209,7 @@ async def open_session(
 
 
 async def _need_user_key(hub: HubClient) -> None:
-    """Raises Usage for an account key: it would act for its owner, whatever identity comes with it."""
+    """Raises Usage for an account key: it acts for its owner and ignores an identity."""
     try:
         await hub.account()
     except Unsupported:
@@ -223,16 +223,16 @@ async def _need_user_key(hub: HubClient) -> None:
 
 
 def _who(profile: str, config: Config, identity: str) -> str:
-    """Two that differ here have different buckets, and so different journals."""
+    """Accounts and users with different buckets differ here, so that they get journals of their own."""
     beside = {"org": config.general.org, "identity": identity, "thread": config.general.thread}
     return "\n".join([profile, *(f"{name} {value}" for name, value in beside.items() if value)])
 
 
-def choose(profile: str, hub: str, file: CredentialsFile) -> Profile:
-    """Which profile to use, with its Hub filled in; for the embedded Hub one named so, whose keys are found later.
+def choose_profile(profile: str, hub: str, file: CredentialsFile) -> Profile:
+    """The profile to use, with its Hub filled in; for the embedded Hub one of that name, whose keys come later.
 
-    Without any wish: the profile ``default`` when there is one, else the embedded Hub. Keys are never sent to another Hub
-    than the one they were saved for. Raises Usage, NotFound.
+    By default the profile ``default`` when there is one, else the embedded Hub. Keys are never sent to another Hub than the one
+    they were saved for. Raises Usage, NotFound.
     """
     if EMBEDDED in (profile, hub):
         if profile not in ("", EMBEDDED) or hub not in ("", EMBEDDED):

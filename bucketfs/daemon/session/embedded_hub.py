@@ -2,15 +2,15 @@
 
 Its files lie beside its stores::
 
-    socket        where the Hub listens, whatever the runtime folder of those who use it is
-    users.lock    shared by every process that uses the Hub; the Hub itself takes it exclusively to stop
-    start.lock    held while somebody looks whether the Hub runs, starts it, or makes the account
-    hub.lock      held by the Hub for its life: there is one, and it writes into it who it is
+    socket        the path where the Hub listens, for users with any runtime folder
+    users.lock    shared by every process that uses the Hub; the Hub takes it exclusively to stop
+    start.lock    held while a user looks whether the Hub runs, starts it, or makes the account
+    hub.lock      held by the Hub while it runs, so that there is one; says which process that is
     blocks/ …     the stores
 
-A user takes ``users.lock`` *before* looking whether the Hub runs. The Hub stops when it could have had that lock for
-``IDLE_S``, and holds it until it has ended; so whoever comes in that moment waits and then starts a new one, and nobody ever
-talks to a Hub that is leaving. Locks of dead processes are free, so ``kill -9`` of anybody leaves nothing to clean.
+A user takes ``users.lock`` *before* it looks whether the Hub runs. The Hub stops when that lock was free for ``IDLE_S``, and holds
+it until it has ended: a user that comes in that moment waits and then starts a new Hub, and no user ever talks to one that is
+stopping. The locks of dead processes are free, so ``kill -9`` leaves nothing to clean up.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ import trio
 
 from bucketfs.client import NO_CREDENTIALS, Channel, Credentials, Endpoint, HubClient, connect, find_or_create_bucket
 from bucketfs.config import EMBEDDED, Config, CredentialsFile, Profile, make_private
-from bucketfs.daemon.control.socket import answers
-from bucketfs.daemon.host.process import spawn
-from bucketfs.daemon.host.ready import tell_ready
+from bucketfs.daemon.host import answers, report_ready, spawn
 from bucketfs.disk import Disk
 from bucketfs.errors import BucketfsError, Busy, Denied, DiskFailed, Exists, NotFound, Unauthenticated
 
@@ -50,11 +48,10 @@ SUPERVISE_PERIOD_S = 3.0
 
 @asynccontextmanager
 async def embedded_hub(config: Config, file: CredentialsFile, *, needed: bool = True) -> AsyncGenerator[Profile, None]:
-    """The embedded Hub, running for as long as the block lasts (it is started again should it die), and the profile to use
-    it.
+    """Keep the embedded Hub running while the block lasts (it is restarted when it dies); gives the profile for it.
 
-    The first time an account with an account key, its thread and the bucket ``home`` are made. Raises what starting raises, unless
-    the Hub is not ``needed`` at once and there is a profile: then starting it is tried on and on.
+    The first time makes an account with an account key, its thread and the bucket ``home``. Raises what starting raises, unless the
+    Hub is not ``needed`` at once and there is a profile: then starting is retried until it succeeds.
     """
     make_private(config.hub_data)
     async with _lock_held(config.hub_data / "users.lock", fcntl.LOCK_SH):
@@ -66,7 +63,7 @@ async def embedded_hub(config: Config, file: CredentialsFile, *, needed: bool = 
                 yield profile
                 nursery.cancel_scope.cancel()
         except ExceptionGroup as group:
-            # The supervisor raises nothing, so this is what the caller's block raised, and the caller wants it as it was.
+            # The supervisor raises nothing, so this comes from the caller's block; raise it as it was there.
             if len(group.exceptions) != 1:
                 raise
             raise group.exceptions[0] from group.exceptions[0].__cause__
@@ -79,7 +76,7 @@ async def _started(config: Config, file: CredentialsFile, needed: bool) -> Profi
         profile = file.profiles().get(EMBEDDED)
         if needed or profile is None:
             raise
-        log.warning("the embedded Hub does not start, which is tried again: %s", error)
+        log.warning("the embedded Hub does not start; this is retried: %s", error)
         return profile
     return await _ensure_account(config, file)
 
@@ -90,13 +87,13 @@ def address_of(config: Config) -> str:
 
 
 def place_of_embedded(config: Config) -> str:
-    """Which of all embedded Hubs it is, wherever it listens."""
+    """The embedded Hub, as local state is filed under it: by its data, wherever it listens."""
     return f"{EMBEDDED} {config.hub_data}"
 
 
 def hub_socket(config: Config) -> Path:
-    """The socket of the embedded Hub: where the last one listened, as long as that folder is there, else in our runtime folder. A
-    cron job and a login shell, whose runtime folders differ, so use one Hub."""
+    """The socket of the embedded Hub: where the last one listened, while that folder exists, else in our runtime folder. So a cron
+    job and a login shell, whose runtime folders differ, use one Hub."""
     try:
         found = Path(os.fsdecode((config.hub_data / SOCKET).read_bytes()))
         facts = found.parent.lstat()
@@ -108,7 +105,7 @@ def hub_socket(config: Config) -> Path:
 
 
 def serve_embedded(config: Config, ready_fd: int | None) -> None:
-    """Be the embedded Hub: serve until nobody uses it, or a signal. Blocks. Raises Busy when there is one already."""
+    """Serve as the embedded Hub until no process uses it, or a signal. Blocks. Raises Busy when one runs already."""
     from bucketfs.hub import HubConfig, HubServer, end_process
 
     make_private(config.hub_data)
@@ -121,18 +118,18 @@ def serve_embedded(config: Config, ready_fd: int | None) -> None:
         address = server.start()
         users: int | None = None
         try:
-            tell_ready(ready_fd, {"address": address, "pid": os.getpid()})
+            report_ready(ready_fd, {"address": address, "pid": os.getpid()})
             users = _wait_until_unused(config.hub_data / "users.lock", stop)
         finally:
             if not server.stop():
-                # Its locks go with the process; everything that was acknowledged is on the disk.
+                # The locks go with the process; everything that was acknowledged is on the disk.
                 end_process()
             if users is not None:
                 os.close(users)
 
 
 def _wait_until_unused(path: Path, stop: threading.Event) -> int | None:
-    """Wait until nobody held the lock at ``path`` for ``IDLE_S`` and return the descriptor that holds it now, or ``None`` when
+    """Wait until the lock at ``path`` was free for ``IDLE_S`` and return the descriptor that holds it now, or ``None`` when
     ``stop`` was set before."""
     idle_since = time.monotonic()
     while not stop.wait(LOOK_PERIOD_S):
@@ -162,39 +159,39 @@ def _ensure_running(config: Config) -> None:
 
 
 def _remember(config: Config, socket: Path) -> None:
-    said = os.fsencode(socket)
+    path = os.fsencode(socket)
     file = config.hub_data / SOCKET
     try:
-        if not file.exists() or file.read_bytes() != said:
-            Disk().replace_file(file, said)
+        if not file.exists() or file.read_bytes() != path:
+            Disk().replace_file(file, path)
     except (BucketfsError, OSError) as error:
         log.info("users of the embedded Hub in other runtime folders will not find it: %s", error)
 
 
 async def _supervise(config: Config) -> None:
-    """Start the Hub again when it died under us. Whoever had a call in flight retries it as with any Hub that was away."""
+    """Restart the Hub when it has died. Calls in flight are retried as with any Hub that was away."""
     socket_path = hub_socket(config)
-    told = ""
+    logged = ""
     while True:
         await trio.sleep(SUPERVISE_PERIOD_S)
         if await trio.to_thread.run_sync(answers, socket_path, abandon_on_cancel=True):
-            told = ""
+            logged = ""
             continue
-        if not told:
-            log.warning("the embedded Hub does not answer and is started again")
+        if not logged:
+            log.warning("the embedded Hub does not answer and is restarted")
         try:
             async with _lock_held(config.hub_data / "start.lock", fcntl.LOCK_EX):
                 await trio.to_thread.run_sync(_ensure_running, config)
         except BucketfsError as error:
-            # Every few seconds: each reason is told once.
-            if told != str(error):
-                told = str(error)
-                log.warning("the embedded Hub did not start, which is tried again: %s", error)
+            # Tried every few seconds; each reason is logged once.
+            if logged != str(error):
+                logged = str(error)
+                log.warning("the embedded Hub did not start; this is retried: %s", error)
 
 
 async def _ensure_account(config: Config, file: CredentialsFile) -> Profile:
-    """The profile of the embedded Hub; made anew when it is missing or the Hub (whose data was deleted, say) does not know
-    it."""
+    """The profile of the embedded Hub; a new one when it is missing, or when the Hub does not know its key (its data may have been
+    deleted)."""
     endpoint = Endpoint.parse(address_of(config))
     profile = file.profiles().get(EMBEDDED)
     if profile is not None:
@@ -204,11 +201,11 @@ async def _ensure_account(config: Config, file: CredentialsFile) -> Profile:
                 await HubClient(channel).account()
             return profile
         except (Unauthenticated, NotFound, Denied) as error:
-            log.info("the embedded Hub does not know the key of %s (%s); another one is made", file.path, error)
+            log.info("the embedded Hub does not know the key of %s (%s); a new one is made", file.path, error)
     made = Profile(EMBEDDED, EMBEDDED, await _new_key(endpoint))
     async with connect(endpoint, lambda: made.credentials) as connection:
         await find_or_create_bucket(connection.buckets, HOME_BUCKET)
-    # Saved last: what is cut short before is done again by the next one, and every step of it finds what is there already.
+    # Saved last: when this is cut short the next process repeats it, and each step finds what was made before.
     file.save(made)
     return made
 
@@ -220,7 +217,7 @@ async def _new_key(endpoint: Endpoint) -> Credentials:
         try:
             session = await hub.signup(name, f"{name}@localhost.localdomain")
         except Exists:
-            # The account is there and its key was lost. Only its owner can reach this socket, so signing in needs no proof.
+            # The account exists and its key was lost. Only its owner can reach this socket, so signing in needs no proof.
             session = await hub.signin(name)
     async with Channel(endpoint, lambda: Credentials(session=session)) as channel:
         key = await HubClient(channel).create_key(secure=True)
@@ -238,10 +235,10 @@ def _username() -> str:
 
 @asynccontextmanager
 async def _lock_held(path: Path, how: int) -> AsyncGenerator[None, None]:
-    """Hold a lock; waits for it in a thread, which is abandoned on cancellation and lets go of it by itself."""
+    """Hold a lock. It is waited for in a thread, which on cancellation is abandoned and releases the lock by itself."""
     descriptor = _open(path)
     try:
-        # The copy is the thread's own: an abandoned thread may get the lock later, and closing its copy gives it back.
+        # The copy is the thread's own: an abandoned thread may get the lock later, and releases it by closing its copy.
         await trio.to_thread.run_sync(_lock_and_close, os.dup(descriptor), how, abandon_on_cancel=True)
         yield
     finally:
@@ -249,7 +246,7 @@ async def _lock_held(path: Path, how: int) -> AsyncGenerator[None, None]:
 
 
 def _lock_and_close(descriptor: int, how: int) -> None:
-    # Both descriptors are one open file, and the lock belongs to that: it stays until the last of them is closed.
+    # flock(2) belongs to the open file, which both descriptors share: it stays until the last of them is closed.
     try:
         fcntl.flock(descriptor, how)
     finally:
@@ -258,7 +255,7 @@ def _lock_and_close(descriptor: int, how: int) -> None:
 
 @contextmanager
 def _lock(path: Path, who: str) -> Generator[None, None, None]:
-    """Hold a lock, and say in it by whom it is held. Raises Busy at once, with what the other one says."""
+    """Hold a lock, and write into the file who holds it. Raises Busy at once, with what the file says of the other process."""
     descriptor = _open(path)
     try:
         try:
@@ -267,7 +264,7 @@ def _lock(path: Path, who: str) -> Generator[None, None, None]:
             other = os.fsdecode(os.pread(descriptor, 4096, 0)) or "another process"
             raise Busy(
                 f"the embedded Hub of {path.parent} runs already ({other}), and cannot be reached from here",
-                hint="is that in a container, or was its runtime folder removed? End that process, or the mounts that use it",
+                hint="it may run in a container, or its runtime folder was removed; end that process, or the mounts that use it",
             ) from None
         # Only for messages: a full disk does not keep the Hub from starting.
         with suppress(OSError):

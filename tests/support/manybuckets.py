@@ -1,4 +1,4 @@
-"""An all-buckets mount without a kernel, over a Hub in memory: the real `Volumes`, VFS, journals and syncers.
+"""An all-buckets mount without a kernel, over a Hub in memory: the real `Volumes`, `BucketFolders`, VFS, journals and schedulers.
 
 `MemorySession` claims to be what `Volumes` asks of a `Session`: the buckets are `MemoryRemote`, so what is put and swapped is
 checked as a Hub does, and a bucket whose remote is ``away`` answers nothing.
@@ -12,15 +12,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import trio
 from support.memory_remote import MemoryRemote
 from support.world import ME, Clock
 
-from bucketfs.cache import BlockCache
+from bucketfs.cache import BlockCache, Source
 from bucketfs.client import BucketDetails, BucketInfo, Credentials, PutResult
-from bucketfs.daemon.buckets.volumes import Volumes
+from bucketfs.daemon.buckets import BucketFolders, Volumes
+from bucketfs.daemon.session import Session
 from bucketfs.errors import Corrupt, NotFound
 from bucketfs.sync import Pace
 from bucketfs.types import ROOT_INODE, BucketKey, Cid, Inode, ThreadId, UploadId
@@ -124,15 +125,18 @@ class MemorySession:
 class ManyBuckets:
     """The mount, with verbs that take paths."""
 
-    def __init__(self, session: MemorySession, volumes: Volumes, vfs: VFS, told: list[Invalidation]) -> None:
+    def __init__(
+        self, session: MemorySession, volumes: Volumes, folders: BucketFolders, vfs: VFS, told: list[Invalidation]
+    ) -> None:
         self.session = session
         self.volumes = volumes
+        self.folders = folders
         self.vfs = vfs
         self.told = told
 
     async def listed(self) -> None:
         """A poll's answer arrives."""
-        await self.volumes.listed(self.session.listing(), trio.current_time())
+        await self.folders.listed(self.session.listing(), trio.current_time())
 
     async def names(self, path: str = "") -> list[str]:
         handle = await self.vfs.opendir(await self.inode(path), ME)
@@ -165,41 +169,38 @@ class ManyBuckets:
 
 @asynccontextmanager
 async def many_buckets(
-    folder: Path, session: MemorySession, known: Sequence[BucketInfo] | None = None
+    folder: Path, session: MemorySession, known: Sequence[BucketInfo] | None = None, open_patience_s: float = 5.0
 ) -> AsyncGenerator[ManyBuckets, None]:
     """Mount all buckets of ``session`` with state and cache in ``folder``; ``known`` are those that are known when it begins.
     Nothing is pushed by itself."""
     await trio.Path(folder).mkdir(exist_ok=True)
     told: list[Invalidation] = []
     owner = Owner(1000, 1000, Clock())
-    cache = BlockCache(session, folder / "cache", 1 << 24, 1 << 24)  # type: ignore[arg-type]
+    cache = BlockCache(cast(Source, session), folder / "cache", 1 << 24, 1 << 24)
+    hub = cast(
+        Session,
+        SimpleNamespace(
+            blocks=session, buckets=session, guest=session.guest, credentials=session.credentials, me=session.me
+        ),
+    )
     async with trio.open_nursery() as nursery:
         await nursery.start(cache.run)
         numbers = InodeNumbers(folder / "inodes.db")
         never = Pace(1e9, 1e9)
-        volumes = Volumes(
-            SimpleNamespace(  # type: ignore[arg-type]
-                blocks=session, buckets=session, guest=session.guest, credentials=session.credentials, me=session.me
-            ),
-            folder,
-            cache,
-            numbers,
-            owner,
-            told.append,
-            read_only=False,
-            pace=never,
-        )
+        volumes = Volumes(hub, folder, cache, numbers, owner, told.append, read_only=False, pace=never)
+        folders = BucketFolders(hub, volumes, open_patience_s=open_patience_s)
         await nursery.start(volumes.run)
+        folders.start()
         vfs = VFS(
             numbers=numbers,
             registry=volumes.registry,
             owner=owner,
             space=lambda: (1 << 40, 1 << 39),
             notify=told.append,
-            bucket_maker=volumes,
+            bucket_maker=folders,
         )
-        volumes.vfs = vfs
-        await volumes.listed(session.listing() if known is None else list(known), trio.current_time())
-        yield ManyBuckets(session, volumes, vfs, told)
+        folders.vfs = vfs
+        await folders.listed(session.listing() if known is None else list(known), trio.current_time())
+        yield ManyBuckets(session, volumes, folders, vfs, told)
         nursery.cancel_scope.cancel()
     numbers.close()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from bucketfs.daemon import ControlServer, Progress, answers, ask
+from bucketfs.daemon.host import ControlServer, Progress, answers, ask
 from bucketfs.errors import BucketfsError, Busy, NotFound, OverQuota, TimedOut, Unavailable, Unsupported
 
 

@@ -6,26 +6,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
 import trio
 import trio.testing
-from manybuckets import ManyBuckets, MemorySession, many_buckets
+from support.manybuckets import ManyBuckets, MemorySession, many_buckets
 from support.world import ME
 
-from bucketfs.daemon.control import events as telling
-from bucketfs.daemon.mount_paths import Where
+from bucketfs.daemon.control.events import stream_events
+from bucketfs.daemon.control.mount_paths import MountPaths
 from bucketfs.dag import cid_text
 from bucketfs.types import BucketKey
 
-ALL = Where(Path("/m"), False, "")
+ALL = MountPaths(Path("/m"), False, "")
 
 
 class Reader:
     """Follows a mount; reads one portion for each ``more``."""
 
-    def __init__(self, mount: ManyBuckets, asked: str = "", where: Where = ALL, *, patient: bool = False) -> None:
+    def __init__(
+        self, mount: ManyBuckets, asked: str = "", where: MountPaths = ALL, *, patient: bool = False, events_max: int = 1000
+    ) -> None:
         self.events: list[dict[str, Any]] = []
-        self._stream = partial(telling.stream, mount.volumes, where, mount.session, asked, self._progress)
+        self._stream = partial(
+            stream_events, mount.volumes, where, mount.session, asked, self._progress, events_max=events_max
+        )
         self._portions = trio.Semaphore(0 if not patient else 1 << 20)
 
     async def _progress(self, document: dict[str, Any]) -> None:
@@ -71,12 +74,11 @@ async def test_a_reader_that_stands_still_keeps_nobody(tmp_path: Path) -> None:
         assert last["origin"] == "local"
 
 
-async def test_more_than_can_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telling, "EVENTS_MAX", 2)
+async def test_more_than_can_be_told(tmp_path: Path) -> None:
     session = MemorySession()
     key = session.make("b").key
     async with many_buckets(tmp_path / "mount", session) as mount, trio.open_nursery() as nursery:
-        reader = Reader(mount, patient=True)
+        reader = Reader(mount, patient=True, events_max=2)
         await nursery.start(reader.run)
         await mount.write("b/one", b"1")
         await change(mount, key, "b/two", b"2")
