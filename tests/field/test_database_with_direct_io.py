@@ -23,15 +23,15 @@ SLOW = """
 import sys
 import trio
 from bucketfs.cli import main
-from bucketfs.vfs import VFS
+from bucketfs.vfs.open_files import OpenFiles
 
-true = VFS.write
+true = OpenFiles.write
 
 async def write(self, *arguments):
     await trio.sleep(0.003)
     return await true(self, *arguments)
 
-VFS.write = write
+OpenFiles.write = write
 sys.exit(main())
 """
 
