@@ -18,12 +18,12 @@ import pathlib, sys, trio
 from bucketfs.cli import main
 from bucketfs.daemon import daemon
 
-async def breaks(self, parts):
+async def breaks(self, volumes):
     while not pathlib.Path(sys.argv[-1] + '.break').exists():
         await trio.sleep(0.02)
     raise RuntimeError('a mistake of ours')
 
-daemon._Daemon._record = breaks
+daemon._Daemon._record_regularly = breaks
 sys.exit(main())
 """
 
