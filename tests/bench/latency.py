@@ -29,7 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import grpc
-from run import machine, write_document
+from bench.run import machine, write_document
 from support import leftovers
 from support.callproxy import Feed
 from support.pair import Pair, two_mounts

@@ -16,6 +16,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pyfuse3
 import trio
@@ -78,7 +79,7 @@ class Passthrough(pyfuse3.Operations):
             self._lookups[entry.st_ino] += 1
         return entry
 
-    async def lookup(self, parent_inode, name, ctx):
+    async def lookup(self, parent_inode: Any, name: Any, ctx: Any) -> Any:
         return self._attributes(self._child(parent_inode, name), looked_up=True)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -88,10 +89,10 @@ class Passthrough(pyfuse3.Operations):
                 self._lookups.pop(inode)
                 self._paths.pop(inode, None)
 
-    async def getattr(self, inode, ctx):
+    async def getattr(self, inode: Any, ctx: Any) -> Any:
         return self._attributes(self._paths[inode])
 
-    async def setattr(self, inode, attr, fields, fh, ctx):
+    async def setattr(self, inode: Any, attr: Any, fields: Any, fh: Any, ctx: Any) -> Any:
         path = self._paths[inode]
         with as_fuse_errors():
             if fields.update_size:
@@ -108,31 +109,33 @@ class Passthrough(pyfuse3.Operations):
                 os.utime(path, ns=(atime, mtime), follow_symlinks=False)
         return self._attributes(path)
 
-    async def readlink(self, inode, ctx):
+    async def readlink(self, inode: Any, ctx: Any) -> Any:
         with as_fuse_errors():
             return os.readlink(self._paths[inode])
 
-    async def symlink(self, parent_inode, name, target, ctx):
+    async def symlink(self, parent_inode: Any, name: Any, target: Any, ctx: Any) -> Any:
         path = self._child(parent_inode, name)
         with as_fuse_errors():
             os.symlink(target, path)
         return self._attributes(path, looked_up=True)
 
-    async def mkdir(self, parent_inode, name, mode, ctx):
+    async def mkdir(self, parent_inode: Any, name: Any, mode: Any, ctx: Any) -> Any:
         path = self._child(parent_inode, name)
         with as_fuse_errors():
             os.mkdir(path, mode & ~ctx.umask)
         return self._attributes(path, looked_up=True)
 
-    async def unlink(self, parent_inode, name, ctx):
+    async def unlink(self, parent_inode: Any, name: Any, ctx: Any) -> Any:
         with as_fuse_errors():
             os.unlink(self._child(parent_inode, name))
 
-    async def rmdir(self, parent_inode, name, ctx):
+    async def rmdir(self, parent_inode: Any, name: Any, ctx: Any) -> Any:
         with as_fuse_errors():
             os.rmdir(self._child(parent_inode, name))
 
-    async def rename(self, parent_inode_old, name_old, parent_inode_new, name_new, flags, ctx):
+    async def rename(
+        self, parent_inode_old: Any, name_old: Any, parent_inode_new: Any, name_new: Any, flags: Any, ctx: Any
+    ) -> Any:
         if flags:
             raise pyfuse3.FUSEError(errno.EINVAL)
         old, new = self._child(parent_inode_old, name_old), self._child(parent_inode_new, name_new)
@@ -143,7 +146,7 @@ class Passthrough(pyfuse3.Operations):
         if moved in self._paths:
             self._paths[moved] = new
 
-    async def statfs(self, ctx):
+    async def statfs(self, ctx: Any) -> Any:
         found = os.statvfs(self._source)
         answer = pyfuse3.StatvfsData()
         for name in (
@@ -162,10 +165,10 @@ class Passthrough(pyfuse3.Operations):
 
     # Directories: a handle is the inode; a listing is taken anew for each batch, in name order
 
-    async def opendir(self, inode, ctx):
+    async def opendir(self, inode: Any, ctx: Any) -> Any:
         return inode
 
-    async def readdir(self, fh, start_id, token):
+    async def readdir(self, fh: Any, start_id: Any, token: Any) -> Any:
         path = self._paths[fh]
         with as_fuse_errors():
             names = sorted(os.listdir(path))
@@ -176,7 +179,7 @@ class Passthrough(pyfuse3.Operations):
             self._paths[entry.st_ino] = os.path.join(path, name)
             self._lookups[entry.st_ino] += 1
 
-    async def fsyncdir(self, fh, datasync):
+    async def fsyncdir(self, fh: Any, datasync: Any) -> Any:
         return None
 
     # Bytes: a handle is a file descriptor
@@ -188,29 +191,29 @@ class Passthrough(pyfuse3.Operations):
         with as_fuse_errors():
             return os.open(path, flags & ~os.O_APPEND, mode)
 
-    async def open(self, inode, flags, ctx):
+    async def open(self, inode: Any, flags: Any, ctx: Any) -> Any:
         return pyfuse3.FileInfo(fh=self._open(self._paths[inode], flags & ~(os.O_CREAT | os.O_EXCL)), keep_cache=True)
 
-    async def create(self, parent_inode, name, mode, flags, ctx):
+    async def create(self, parent_inode: Any, name: Any, mode: Any, flags: Any, ctx: Any) -> Any:
         path = self._child(parent_inode, name)
         descriptor = self._open(path, flags | os.O_CREAT, mode & ~ctx.umask)
         return pyfuse3.FileInfo(fh=descriptor, keep_cache=True), self._attributes(path, looked_up=True)
 
-    async def read(self, fh, off, size):
+    async def read(self, fh: Any, off: Any, size: Any) -> Any:
         with as_fuse_errors():
             return os.pread(fh, size, off)
 
-    async def write(self, fh, off, buf):
+    async def write(self, fh: Any, off: Any, buf: Any) -> Any:
         with as_fuse_errors():
             return os.pwrite(fh, buf, off)
 
-    async def flush(self, fh):
+    async def flush(self, fh: Any) -> Any:
         return None
 
-    async def release(self, fh):
+    async def release(self, fh: Any) -> Any:
         os.close(fh)
 
-    async def fsync(self, fh, datasync):
+    async def fsync(self, fh: Any, datasync: Any) -> Any:
         with as_fuse_errors():
             os.fdatasync(fh) if datasync else os.fsync(fh)
 

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import trio
 from hypothesis import HealthCheck, example, given, settings
@@ -111,7 +110,7 @@ async def taken_in(folder: Path, remote: MemoryRemote, *, keep: bool) -> tuple[d
     refused = list(one.withheld.refused)
     world.close()
     reader = await World(folder.parent / f"reader {keep}", mine).open()
-    found = cast(dict[str, Seen], await reader.stat_tree())
+    found = await reader.stat_tree()
     reader.close()
     return {plain(path): value for path, value in found.items()}, [plain(path) for path in refused]
 

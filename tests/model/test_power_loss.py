@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -115,8 +116,7 @@ async def play(folder: Path, limits: BatchLimits, history: Sequence[tuple[int, S
             await lose_power(replica, int(str(arguments[0])))
         else:
             if verb == "write":
-                path, size, offset, truncate = arguments
-                arguments = [path, (b"%02d;" % number * 100_000)[: int(str(size))], offset, truncate]
+                arguments[1] = (b"%02d;" % number * 100_000)[: int(str(arguments[1]))]
             before = await replica.contents()
             await run_step(replica.world, str(verb), tuple(arguments))
             dismissed |= before - await replica.contents()
@@ -141,9 +141,11 @@ def _flat(history: Sequence[tuple[int, Step]]) -> Iterator[tuple[int, Step]]:
     """What the Hub has and the journal does not know that it has, before a power loss, is what this is about."""
     for index, step in history:
         if step[0] == "sent and lost":
-            _, before, after, kept_bytes = step
+            _, *parts = step
+            before, after, kept_bytes = parts
             lost = "sync whose answer is lost"
-            yield from ((index, one) for one in (before, (lost,), after, ("power loss", kept_bytes)))  # type: ignore[misc]
+            for one in (before, (lost,), after, ("power loss", kept_bytes)):
+                yield index, cast(Step, one)
         else:
             yield index, step
 

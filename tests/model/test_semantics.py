@@ -29,7 +29,9 @@ async def run(world: World, steps: tuple[tuple[str, str, tuple[object, ...]], ..
     for verb, path, arguments in steps:
         if verb == "append":
             size = (await world.vfs.getattr(await world.inode(path))).size_bytes
-            await world.write(path, *arguments, offset=size, truncate=False)  # type: ignore[arg-type]
+            (data,) = arguments
+            assert isinstance(data, bytes)
+            await world.write(path, data, offset=size, truncate=False)
         else:
             await getattr(world, verb)(path, *arguments)
 
@@ -41,13 +43,16 @@ async def sync(world: World) -> None:
         await pusher.rebaser.follow(world.remote.at)
 
 
-def below(folder: str, tree: dict[str, object]) -> dict[str, tuple[str, bytes, int, int]]:
+def below(folder: str, tree: dict[str, tuple[object, int, int]]) -> dict[str, tuple[str, bytes, int, int]]:
     found: dict[str, tuple[str, bytes, int, int]] = {}
     for path, value in tree.items():
         if path.startswith(f"{folder}/"):
-            data, mode, mtime_ns = value  # type: ignore[misc]
-            kind = "folder" if data is None else "link" if isinstance(data, str) else "file"
-            plain = b"" if data is None else data.removeprefix("-> ").encode() if isinstance(data, str) else data
+            data, mode, mtime_ns = value
+            kind, plain = "folder", b""
+            if isinstance(data, str):
+                kind, plain = "link", data.removeprefix("-> ").encode()
+            elif isinstance(data, bytes):
+                kind, plain = "file", data
             found[path.removeprefix(f"{folder}/")] = (kind, plain, mode, mtime_ns)
     return found
 

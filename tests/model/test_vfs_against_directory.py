@@ -16,7 +16,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model.histories import bodies, limits, paths, run_step
-from support.memory_remote import MemoryRemote
+from support.memory_remote import MemoryRemote, lose_the_answer, nothing
 from support.world import World
 
 from bucketfs.errors import Unavailable
@@ -100,8 +100,8 @@ class Reference:
         return found
 
 
-def plain(tree: dict[str, object]) -> dict[str, object]:
-    return {path: (value[0], value[1]) for path, value in tree.items()}  # type: ignore[index]
+def plain(tree: dict[str, tuple[object, int, int]]) -> dict[str, object]:
+    return {path: (data, mode) for path, (data, mode, _) in tree.items()}
 
 
 # What the kernel decides before the file system is asked differs from what we are asked for; these pairs mean the same refusal.
@@ -164,10 +164,10 @@ async def push_with_changes(
     world: World, pusher: Pusher, reference: Reference, arguments: list[object], lost: bool = False
 ) -> None:
     """A push, with a removal, a write and a rename between its upload and its swap, whose answer may be lost."""
-    true_swap = world.remote.swap
+    remote = world.remote
 
-    async def swap(*swapped: object) -> None:
-        world.remote.swap = true_swap  # type: ignore[method-assign]
+    async def change() -> None:
+        remote.before_swap = nothing
         path, body = arguments
         for step in [("unlink", path), ("write", path, body, 1, False), ("rename", path, "b"), ("rmdir", "c")]:
             verb, *rest = step
@@ -175,18 +175,17 @@ async def push_with_changes(
             got = await run_step(world, str(verb), tuple(rest))
             assert got == expected or frozenset({got, expected}) in SAME, (step, got, expected)
         await seal(world.volume, 0)
-        await true_swap(*swapped)  # type: ignore[arg-type]
         if lost:
-            raise Unavailable("the answer was lost")
+            remote.after_swap = lose_the_answer
 
-    world.remote.swap = swap  # type: ignore[method-assign]
+    remote.before_swap = change
     try:
         done = await pusher.push()
         assert done is None or not done.conflicts
     except Unavailable:
         assert lost and world.volume.root.dirty
     finally:
-        world.remote.swap = true_swap  # type: ignore[method-assign]
+        remote.before_swap = remote.after_swap = nothing
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

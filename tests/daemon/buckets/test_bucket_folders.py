@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -245,7 +245,7 @@ async def test_a_bucket_that_cannot_be_opened_is_a_folder_that_says_so(tmp_path:
         inode = await mount.inode("bad")
         assert (await mount.vfs.getattr(inode)).kind is Kind.DIRECTORY
         mount.vfs.remember(inode)
-        refused = [
+        refused: list[Callable[[], Awaitable[object]]] = [
             partial(mount.vfs.lookup, inode, b"f"),
             partial(mount.vfs.opendir, inode, ME),
             partial(mount.vfs.create, inode, b"new", 0o644, os.O_WRONLY, ME),

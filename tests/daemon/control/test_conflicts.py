@@ -23,7 +23,7 @@ async def elsewhere(folder: Path, remote: MemoryRemote, name: str, data: bytes) 
     """Another client writes a file."""
     other = await World(folder, remote).open()
     await other.write(name, data)
-    await other.pusher().push()  # type: ignore[arg-type]
+    await other.pusher().push()
     other.close()
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import trio
 import trio.testing
 from support.manybuckets import ManyBuckets, MemorySession, many_buckets
 from support.world import ME
 
+from bucketfs.cache import Source
 from bucketfs.daemon.control.events import stream_events
 from bucketfs.daemon.control.mount_paths import MountPaths
 from bucketfs.dag import cid_text
@@ -27,7 +28,7 @@ class Reader:
     ) -> None:
         self.events: list[dict[str, Any]] = []
         self._stream = partial(
-            stream_events, mount.volumes, where, mount.session, asked, self._progress, events_max=events_max
+            stream_events, mount.volumes, where, cast(Source, mount.session), asked, self._progress, events_max=events_max
         )
         self._portions = trio.Semaphore(0 if not patient else 1 << 20)
 

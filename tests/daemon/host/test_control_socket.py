@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from bucketfs.daemon.host import ControlServer, Progress, answers, ask
+from bucketfs.daemon.host import Command, ControlServer, Progress, answers, ask
 from bucketfs.errors import BucketfsError, Busy, NotFound, OverQuota, TimedOut, Unavailable, Unsupported
 
 
@@ -53,7 +53,7 @@ async def waiting() -> Waiting:
 
 @pytest.fixture
 async def server(tmp_path: Path, nursery: trio.Nursery, waiting: Waiting) -> Path:
-    commands = {"double": double, "fail": fail, "bug": bug, "wait": waiting}
+    commands: dict[str, Command] = {"double": double, "fail": fail, "bug": bug, "wait": waiting}
     path: Path = await nursery.start(ControlServer(tmp_path / "run/c.sock", commands).run)
     return path
 
