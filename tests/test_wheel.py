@@ -62,7 +62,8 @@ def test_the_installed_program_runs(wheel: Path, tmp_path: Path) -> None:
     fresh = tmp_path / "venv"
     run(sys.executable, "-m", "venv", "--without-pip", fresh)
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(fresh), "platbase": str(fresh)}))
-    run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--prefix", fresh, wheel)
+    # `--python`: the command is to run under the interpreter of that environment, not under the one of the tests.
+    run(sys.executable, "-m", "pip", "--python", fresh / "bin/python", "install", "-q", "--no-deps", "--no-index", wheel)
     # The dependencies come from here. A path file is not followed from a path file, so an editable install of the checkout is
     # out of sight.
     roots = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]

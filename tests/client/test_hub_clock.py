@@ -184,7 +184,7 @@ async def test_warnings_are_told_once(hub: HubServer, developer: Credentials, ca
             assert connection.channel.warnings == []
             made = await connection.hub.create_key(KeyType.ACCOUNT, secure=False)
             await connection.hub.create_key(KeyType.ACCOUNT, secure=False)
-    said = "this key needs no signature: whoever sees it can use it"
+    said = "this key needs no signature: anyone who sees it can use it"
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("bucketfs.client")]
     assert lines == [f"the Hub {endpoint} says: {said}"]
     assert connection.channel.warnings == [said]

@@ -88,7 +88,7 @@ def test_a_mount_of_one_bucket_finds_it_under_its_new_name(home: Home) -> None:
     mounted.kill()
     call_buckets(home, {"home": "haus"})
     mounted = home.mount("home")
-    mounted.expect("bucket 'home' is called 'haus' at the Hub now")
+    mounted.expect("bucket 'home' was renamed to 'haus' at the Hub")
     assert (mounted.path / "g").read_text() == "never pushed before the kill"
     assert mounted.status()["buckets"][0]["name"] == "haus"
     mounted.umount()

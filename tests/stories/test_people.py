@@ -167,4 +167,4 @@ def test_a_terminal_asks_which_kind_of_key(home: Home) -> None:
         # Elsewhere nobody is asked (tests/cli/test_hub.py).
         # One line for a person, and nothing more, when a key needs no secret.
         done = home.cli("hub", "key", "create", "--user", "--insecure")
-        assert len(done.stderr.splitlines()) == 1 and "whoever sees it can use it" in done.stderr
+        assert len(done.stderr.splitlines()) == 1 and "anyone who sees it can use it" in done.stderr
