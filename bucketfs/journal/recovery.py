@@ -67,6 +67,8 @@ def find_segment(disk: Disk, folder: str) -> FoundSegment:
             if rest:
                 _cut_tail(disk, folder, number, scanned.good_size, rest, set_aside)
             return FoundSegment(number, scanned, numbers[at + 1 :], numbers[0], set_aside)
+        # A head without its end is of a checkpoint that a crash cut short; the segment before it still counts. Zeros alone are a
+        # length that the file system had written without the bytes.
         if data.strip(b"\0"):
             set_aside.append(_move_aside(disk, folder, path))
         else:
@@ -139,6 +141,7 @@ def _cut_tail(disk: Disk, folder: str, number: int, size: int, rest: bytes, set_
         kept = f"{folder}/set-aside/segment-{number:08d}-from-{size}"
         disk.replace_file(kept, rest)
         set_aside.append(kept)
+    # Only now, when the copy is durable. Appends go behind what is cut here, so no later reader meets the torn frame.
     file = disk.open(segment_path(folder, number))
     try:
         disk.truncate(file, size)

@@ -63,6 +63,8 @@ class SegmentFiles:
         segment = Segment(header.segment, file)
         buffer = bytearray(encode_header(header))
         try:
+            # In pieces, since a head may say a million records. A crash in between leaves a head without its end frame, which
+            # counts for nothing: the older segment stands until this one is whole.
             for record in records:
                 buffer += encode_op(segment.records, record)
                 segment.count(record)
@@ -109,6 +111,8 @@ class SegmentFiles:
         """The file of a segment, opened when it rested. Raises DiskFailed."""
         if segment.file is None:
             try:
+                # Never created here: a missing file means that the folder was removed under the mount, and a new file would take
+                # records that stand behind no head.
                 path = segment_path(self._folder, segment.number)
                 segment.file = self._descriptors.opened(partial(self._disk.open_append, path))
             except NotFound as error:

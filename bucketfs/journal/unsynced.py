@@ -89,6 +89,7 @@ class Unsynced:
             folders.add(self._folder)
         if names and self.folder_is_new:
             folders.add(os.path.dirname(self._folder))
+        # Reverse order: a folder comes before the one that holds its name.
         return SyncWork(written, names, tuple(sorted(folders, reverse=True)))
 
     def note(self, work: SyncWork, failed: Collection[DraftId]) -> None:
@@ -98,6 +99,7 @@ class Unsynced:
                 self._failed.add(draft)
             elif draft in self._failed:
                 raise DiskFailed(f"bytes of draft {draft} may not have reached the disk")
+            # A draft that was written again since `decide` stays: this sync may have missed those bytes.
             elif self._writes.get(draft) == count:
                 del self._writes[draft]
         self._new_names.difference_update(work.new_names)

@@ -50,6 +50,7 @@ class DraftCollector:
         volume, reported = self._volume, ""
         while True:
             await self._garbage.wait()
+            # A new event before the look: garbage that is noted while `free` awaits must wake the next wait.
             self._garbage = trio.Event()
             while volume.pending.garbage_bytes:
                 try:
@@ -69,6 +70,7 @@ class DraftCollector:
         if not self._volume.pending.garbage_bytes and not self._freeing.locked() and not await self._kernel_lets_go():
             return False
         async with self._freeing:
+            # Asked again under the lock: of several writes that found no room at once, one frees and the others go on.
             if self._volume.pending.garbage_bytes:
                 await self._checkpoints.free_drafts()
                 self._freed()

@@ -82,12 +82,14 @@ class _RebaseAttempt:
             except Wanted:
                 self.exploring = planner
                 raise
+            # Either makes the next plan follow less or go into less, so the loop ends.
             except Unfollowed as unfollowed:
                 assert not alone.issuperset(unfollowed.nodes), "each plan follows fewer renames"
                 alone |= frozenset(unfollowed.nodes)
             except Unbounded as unbounded:
                 assert unbounded.node not in whole, "what is whole is not gone into"
                 whole |= {unbounded.node}
+                # Children first: a folder is given up only when no child in memory needs it.
                 for node in reversed(list(unbounded.node.walk())):
                     self.volume.tree.reclaim(node)
             else:

@@ -125,6 +125,7 @@ class TreeReader:
                     lacking = wanted.reads
                 except Unreadable as error:
                     unreadable = error
+                # Raised here, outside of the `except`: the cause is what the caller handles, without `Unreadable` as its context.
                 if unreadable is not None:
                     raise unreadable.cause
                 fetched.update(lacking)
