@@ -171,6 +171,8 @@ EMPTIED_SINCE: list[tuple[int, Step]] = [
 @given(limits, histories)
 @example(BatchLimits(), EMPTIED_SINCE)
 def test_a_power_loss_takes_nothing_that_was_synced_or_sent(limits: BatchLimits, history: list[tuple[int, Step]]) -> None:
+    """A power cut would lose a file that fsync had acknowledged, or undo at the Hub what had arrived there, or leave two
+    machines different."""
     run(limits, history)
 
 
@@ -178,4 +180,5 @@ def test_a_power_loss_takes_nothing_that_was_synced_or_sent(limits: BatchLimits,
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(limits, histories)
 def test_many_power_losses(limits: BatchLimits, history: list[tuple[int, Step]]) -> None:
+    """The same for many more histories: a rare order of writes, syncs and power cuts would lose data."""
     run(limits, history)

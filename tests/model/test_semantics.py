@@ -10,6 +10,7 @@ from support.world import World
 
 
 def test_the_document_has_every_pair() -> None:
+    """A user would find two actions of which docs/semantics.md does not say what becomes of them."""
     told = set(outcomes())
     missing = [
         cell for cell in needed() if cell not in told and (cell[0] == INSIDE or (cell[0], cell[2], cell[1]) not in told)
@@ -71,6 +72,7 @@ async def both(tmp_path: Path, every: list[Case], remote: MemoryRemote) -> tuple
 
 
 async def test_every_cell_has_the_outcome_that_is_told(tmp_path: Path) -> None:
+    """Two users who changed the same things would get another outcome than docs/semantics.md promises, or different trees."""
     every = cases()
     first, second = await both(tmp_path, every, MemoryRemote())
     for world in (first, second, first):

@@ -191,6 +191,7 @@ async def push_with_changes(
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(steps, max_size=25), limits)
 def test_vfs_and_a_real_directory_agree(steps: list[tuple[object, ...]], limits: BatchLimits) -> None:
+    """A program would get another answer, or find another tree, than in a local folder, perhaps only after a push or a kill."""
     folder = Path(tempfile.mkdtemp(prefix="bucketfs-model-"))
     try:
         trio.run(history, folder, steps, limits)
@@ -199,4 +200,5 @@ def test_vfs_and_a_real_directory_agree(steps: list[tuple[object, ...]], limits:
 
 
 def test_rename_flags_are_those_of_the_kernel() -> None:
+    """A rename that must not replace would swap two files instead, or the reverse."""
     assert (RenameFlags.NOREPLACE, RenameFlags.EXCHANGE) == (1, 2)

@@ -34,6 +34,7 @@ def known(world: World, cids: set[Cid]) -> set[Cid]:
 
 
 async def test_what_the_base_names_no_longer_is_not_kept_in_memory(tmp_path: Path) -> None:
+    """A mount of a folder that changes every second would need more memory with each change, until it is killed."""
     remote = MemoryRemote()
     there = await World(tmp_path / "there", remote).open()
     await there.mkdir("folder")
@@ -68,6 +69,7 @@ async def test_what_the_base_names_no_longer_is_not_kept_in_memory(tmp_path: Pat
 
 
 async def test_nor_is_what_was_removed(tmp_path: Path) -> None:
+    """Removing a million files would not give their memory back while the mount runs."""
     remote = MemoryRemote()
     there = await World(tmp_path / "there", remote).open()
     names = [f"file {number}" for number in range(ROUNDS)]
@@ -93,6 +95,7 @@ async def test_nor_is_what_was_removed(tmp_path: Path) -> None:
 
 
 async def test_nor_is_the_index_of_a_large_file_as_it_was(tmp_path: Path) -> None:
+    """A log that is appended to and pushed all day would keep the index of each of its former states in memory."""
     world = await World(tmp_path / "here", MemoryRemote()).open()
     base_tree = world.volume.tree.base_tree
     former: list[Cid] = []
