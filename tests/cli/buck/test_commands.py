@@ -44,6 +44,8 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_buckets_come_and_go(run: Callable[..., bytes]) -> None:
+    """A user could not make a bucket, find it by name or key, or destroy it; or a second one of the same name would be made
+    silently."""
     made = json.loads(run("create", "photos", "--json"))
     assert made["name"] == "photos"
     assert made["private"] is False
@@ -58,6 +60,7 @@ def test_buckets_come_and_go(run: Callable[..., bytes]) -> None:
 
 
 def test_a_bucket_as_people_see_it(run: Callable[..., bytes]) -> None:
+    """Who makes a bucket in a terminal would miss its key or root, or would read a time stamp as a bare number."""
     lines = run("create", "photos").decode().splitlines()
     names = ["name", "key", "root", "thread", "owner", "private", "created at", "updated at"]
     assert [line[:12].strip() for line in lines] == names
@@ -65,6 +68,7 @@ def test_a_bucket_as_people_see_it(run: Callable[..., bytes]) -> None:
 
 
 def test_push_look_pull(run: Callable[..., bytes], tree: Path, tmp_path: Path) -> None:
+    """A tree that was pushed would come back with other bytes, links or times; or a second push would send everything again."""
     run("create", "home")
     assert b"2 files" in run("push", str(tree), "home/in/here")
     assert run("ls", "home") == b"in/\n"
@@ -91,6 +95,7 @@ def test_push_look_pull(run: Callable[..., bytes], tree: Path, tmp_path: Path) -
 
 
 def test_move_and_remove(run: Callable[..., bytes], tree: Path) -> None:
+    """`rm` without -r would take a whole folder, `rm` of a bucket's name would empty it, or `mv` would lose a file."""
     run("create", "home")
     run("create", "other")
     run("push", str(tree), "home")
@@ -106,12 +111,14 @@ def test_move_and_remove(run: Callable[..., bytes], tree: Path) -> None:
 
 
 def test_links(run: Callable[..., bytes]) -> None:
+    """The links of a bucket would lead to another bucket, or be missing."""
     key = json.loads(run("create", "site", "--json"))["key"]
     assert key in json.loads(run("links", "site", "--json"))["url"]
     assert key.encode() in run("links", "site")
 
 
 def test_private_buckets_are_read_by_path_and_not_carried(run: Callable[..., bytes], tree: Path) -> None:
+    """`push` to a private bucket would store files there in plain text, against the promise of the bucket."""
     run("create", "secret", "--private")
     assert b"private" in run("ls")
     assert run("ls", "secret") == b""
@@ -119,6 +126,7 @@ def test_private_buckets_are_read_by_path_and_not_carried(run: Callable[..., byt
 
 
 def test_errors_are_one_line(run: Callable[..., bytes], tree: Path) -> None:
+    """A mistyped path would end in a traceback, or in an exit code from which a script takes it for a success."""
     run("create", "home")
     for arguments, code in (
         (("ls", "nowhere"), 1),
@@ -132,6 +140,7 @@ def test_errors_are_one_line(run: Callable[..., bytes], tree: Path) -> None:
 
 
 def test_what_was_left_out_is_said(run: Callable[..., bytes], tree: Path) -> None:
+    """A file that cannot be pushed would be missing from a backup without a word, or would stop the others."""
     run("create", "home")
     os.mkfifo(tree / "pipe")
     said = run("push", str(tree), "home", code=1)

@@ -60,6 +60,7 @@ def once(run: Run, top: Path, *options: str) -> dict[str, Any]:
 
 
 def test_once_carries_both_ways(run: Run, folder: Path, tmp_path: Path) -> None:
+    """`watch --once` would leave new files behind, bring removed ones back, or carry the same ones again and again."""
     assert once(run, folder)["pushed"] == 2
     assert run("ls", "home") == "hello\nsub/\n"
     other = tmp_path / "other"
@@ -77,6 +78,7 @@ def test_once_carries_both_ways(run: Run, folder: Path, tmp_path: Path) -> None:
 
 
 def test_one_watches_at_a_time(run: Run, folder: Path) -> None:
+    """Two watches of one folder would write over each other's files and notes."""
     once(run, folder)
     (place,) = (find_paths(os.environ).state / "watch").iterdir()
     lock = Disk().lock_file(place / "lock")
@@ -86,6 +88,7 @@ def test_one_watches_at_a_time(run: Run, folder: Path) -> None:
 
 
 def test_a_folder_that_vanished_is_refused(run: Run, folder: Path) -> None:
+    """An unplugged disk would be taken for a folder whose files were all removed, and the bucket would be emptied."""
     once(run, folder)
     kept = folder.rename(folder.with_name("unplugged"))
     assert "no such folder" in run("watch", "--once", folder, "home", code=1)
@@ -98,6 +101,7 @@ def test_a_folder_that_vanished_is_refused(run: Run, folder: Path) -> None:
 
 
 def test_a_bucket_that_was_replaced_is_refused(run: Run, folder: Path) -> None:
+    """Files here would be removed because a new, empty bucket has the name of the former one."""
     once(run, folder)
     run("destroy", "home", "--yes")
     run("create", "home")
@@ -123,6 +127,7 @@ def test_what_cannot_be_watched(run: Run, folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_bucket_is_not_watched_inside_of_itself(run: Run, folder: Path, tmp_path: Path) -> None:
+    """A bucket would be copied into itself without end, until the disk or the account is full."""
     run("create", "other")
     keys = {one["name"]: one["key"] for one in json.loads(run("ls", "--json"))}
     paths = find_paths(os.environ)
@@ -149,6 +154,8 @@ def test_a_bucket_is_not_watched_inside_of_itself(run: Run, folder: Path, tmp_pa
 
 
 def test_rings_of_buckets_that_lie_in_each_other() -> None:
+    """Watches that feed each other in a ring would fill the disk; or harmless ones beside each other would be refused."""
+
     def at(folder: str, bucket: str) -> MirroredFolder:
         return MirroredFolder(Path(folder), bucket)
 
@@ -162,18 +169,21 @@ def test_rings_of_buckets_that_lie_in_each_other() -> None:
 
 
 def test_what_is_left_out_is_said(run: Run, folder: Path) -> None:
+    """A backup job would take a watch that left a file out for a complete one, or the file would stop the others."""
     os.mkfifo(folder / "pipe")
     assert "1 left out, the rest is done" in run("watch", "--once", folder, "home", code=1)
     assert run("cat", "home/hello") == "hello"
 
 
 def test_with_the_hub_away_once_fails_in_one_line(run: Run, hub: HubServer, folder: Path) -> None:
+    """A nightly `watch --once` would hang, or end with success, while the Hub is away."""
     once(run, folder)
     hub.stop(0)
     run("watch", "--once", folder, "home", code=1)
 
 
 def test_once_ends_when_what_is_large_is_carried_too(run: Run, folder: Path, tmp_path: Path) -> None:
+    """`watch --once` would end while a large file is still on its way, and the other side would lack it."""
     data = os.urandom((16 << 20) + 5)
     (folder / "large").write_bytes(data)
     other = tmp_path / "other"

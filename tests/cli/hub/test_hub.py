@@ -34,6 +34,8 @@ def hub(home: Home) -> Iterator[str]:
 
 
 def test_an_account_from_sign_up_to_a_second_key(home: Home, hub: str) -> None:
+    """A new user could not sign up, add a second machine or end a key; or secrets would be shown in lists, or saved for all
+    to read."""
     said = home.cli("hub", "init", "ann", "ann@example.org", "--hub", hub).stdout
     credentials = home.config / "credentials.toml"
     assert f"as ann; the key is in {credentials}, profile default" in said
@@ -59,6 +61,7 @@ def test_an_account_from_sign_up_to_a_second_key(home: Home, hub: str) -> None:
 
 
 def test_refusals_are_one_line(home: Home, hub: str) -> None:
+    """A refused sign-in would overwrite the saved keys, show the secret, or end in a traceback."""
     home.cli("hub", "init", "ann", "ann@example.org", "--hub", hub)
     saved = (home.config / "credentials.toml").read_text()
     assert "Account exists" in home.complaint("hub", "init", "ann", "other@example.org", "--hub", hub)
@@ -75,15 +78,18 @@ def test_refusals_are_one_line(home: Home, hub: str) -> None:
 
 
 def test_a_hub_that_is_away_is_named(home: Home) -> None:
+    """Who cannot reach a Hub would not learn which address was tried."""
     said = home.complaint("hub", "init", "ann", "ann@example.org", "--hub", "127.0.0.1:1")
     assert "127.0.0.1:1" in said
 
 
 def test_careless_listening_is_refused(home: Home) -> None:
+    """A Hub would be served to the whole network without encryption, keys included."""
     assert "without TLS" in home.complaint("hub", "serve", "--listen", "0.0.0.0:0")
 
 
 def test_collecting(home: Home, hub: str) -> None:
+    """`hub gc` would delete blocks that are still in use, or work in silence where a restored backup may need them."""
     home.cli("hub", "init", "ann", "ann@example.org", "--hub", hub)
     assert home.cli("hub", "gc", "--data", home.root / "hub").stdout.startswith("Deleted 0 blocks")
     assert home.cli("hub", "gc", "--data", home.root / "hub").stderr == ""
@@ -93,6 +99,7 @@ def test_collecting(home: Home, hub: str) -> None:
 
 
 def test_signing_out_ends_session_and_key(home: Home, hub: str) -> None:
+    """A laptop that was signed out could still read the buckets; or signing out would end a key that is used elsewhere."""
     home.cli("hub", "init", "ann", "ann@example.org", "--hub", hub)
     home.cli("hub", "login", "ann", "--hub", hub, "--profile", "laptop")
     before = json.loads(home.cli("hub", "key", "ls", "--json").stdout)
@@ -111,6 +118,7 @@ def test_signing_out_ends_session_and_key(home: Home, hub: str) -> None:
 
 
 def test_the_end_of_an_account(home: Home, hub: str) -> None:
+    """An account would be destroyed while it has buckets, or without being asked; or its keys would stay saved."""
     home.cli("hub", "init", "ann", "ann@example.org", "--hub", hub)
     home.cli("buck", "create", "notes")
     assert "delete buckets first" in home.complaint("hub", "destroy", "-y")
@@ -122,6 +130,7 @@ def test_the_end_of_an_account(home: Home, hub: str) -> None:
 
 
 def test_an_organization(home: Home, hub: str) -> None:
+    """Members could not work in the buckets of their organization, others could, or it could lose its last owner."""
     home.cli("hub", "init", "ann", "ann@example.org", "--hub", hub)
     home.cli("hub", "init", "bob", "bob@example.org", "--hub", hub, "--profile", "bob")
     assert home.cli("hub", "org", "create", "Sea Labs").stdout == "Sea-Labs  Sea Labs\n"
@@ -150,6 +159,7 @@ def test_an_organization(home: Home, hub: str) -> None:
 
 
 def test_users_of_an_app(home: Home, hub: str) -> None:
+    """One user of an app would see another's buckets, or a key file would be readable for all."""
     home.cli("hub", "init", "ann", "ann@example.org", "--hub", hub)
     shown = home.cli("hub", "key", "create", "--user", "--save", "app").stdout.splitlines()
     assert shown[0].split() == ["KEY", "SECRET", "TYPE"] and shown[1].split()[2] == "user"
@@ -176,6 +186,7 @@ def test_users_of_an_app(home: Home, hub: str) -> None:
 
 
 def test_roles(home: Home, hub: str) -> None:
+    """A guest could read more than the path that was opened for it, or keep reading after the role was taken away."""
     home.cli("hub", "init", "ann", "ann@example.org", "--hub", hub)
     home.cli("hub", "key", "create", "--user", "--save", "app")
     who = home.cli("hub", "whoami", "--profile", "app", "--identity", home.root / "one.key").stdout.splitlines()[-1]
