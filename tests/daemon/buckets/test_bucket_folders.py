@@ -99,6 +99,8 @@ async def test_rmdir_of_a_bucket_that_was_filled_while_it_waited(tmp_path: Path)
 
 
 def test_a_removal_that_was_being_written_down_is_none(tmp_path: Path) -> None:
+    """A crash in the middle of `rmdir` would remove a bucket at the Hub although the command never succeeded, or stop the
+    mount."""
     (tmp_path / "removing").mkdir()
     said = {"version": 1, "key": "k", "name": "b", "thread": "", "roots": [cid_text(empty_directory().link.cid)]}
     (tmp_path / "removing/k.new").write_text(json.dumps(said))
@@ -119,6 +121,7 @@ async def rmdir_while_the_hub_is_away(mount: ManyBuckets, key: BucketKey) -> Non
 
 
 async def test_rmdir_while_the_hub_is_away(tmp_path: Path) -> None:
+    """A bucket that was removed offline would come back by itself, or never be removed at the Hub."""
     session = MemorySession()
     info = session.make("b")
     async with many_buckets(tmp_path / "mount", session) as mount:
@@ -136,6 +139,7 @@ async def test_rmdir_while_the_hub_is_away(tmp_path: Path) -> None:
 
 
 async def test_rmdir_while_the_hub_is_away_is_made_after_a_restart(tmp_path: Path) -> None:
+    """A bucket that was removed offline would be back after a restart of the mount."""
     session = MemorySession()
     info = session.make("b")
     async with many_buckets(tmp_path / "mount", session) as mount:
@@ -173,6 +177,7 @@ async def test_a_removed_bucket_that_somebody_filled_is_back(tmp_path: Path) -> 
 
 
 async def test_rmdir_of_a_bucket_ends_a_sync_that_waits_for_it(tmp_path: Path) -> None:
+    """`bucketfs sync` would hang for ever on a bucket that was removed meanwhile."""
     session = MemorySession()
     info = session.make("b")
     async with many_buckets(tmp_path / "mount", session) as mount:
@@ -195,6 +200,7 @@ async def test_rmdir_of_a_bucket_ends_a_sync_that_waits_for_it(tmp_path: Path) -
 
 
 async def test_a_bucket_made_while_a_listing_was_asked_for_stays(tmp_path: Path) -> None:
+    """A bucket that was just made would vanish again, because a list that is older does not have it."""
     session = MemorySession()
     async with many_buckets(tmp_path / "mount", session) as mount:
         asked_s, listing = trio.current_time(), session.listing()
@@ -271,6 +277,8 @@ async def test_a_bucket_that_cannot_be_opened_is_a_folder_that_says_so(tmp_path:
 
 
 async def test_a_damaged_bucket_is_shown_until_it_is_removed_or_mended(tmp_path: Path) -> None:
+    """A bucket that cannot be opened would be hidden or look empty, would hide the others, or would not open once it is
+    repaired."""
     session = MemorySession()
     bad, worse = session.make("bad"), session.make("worse")
     for info in (bad, worse):  # one root each, for the blocks of an empty one are shared
@@ -292,6 +300,7 @@ async def test_a_damaged_bucket_is_shown_until_it_is_removed_or_mended(tmp_path:
 
 
 async def test_a_bucket_that_is_slow_to_open_keeps_no_other_waiting(tmp_path: Path) -> None:
+    """One slow bucket would make the whole mount, with all the others in it, unusable."""
     session = MemorySession()
     quick, slow = session.make("quick"), session.make("slow")
     await elsewhere(tmp_path / "other", session.remotes[slow.key], {"f": b"x"})
@@ -346,6 +355,7 @@ async def test_a_bucket_that_is_called_otherwise(tmp_path: Path) -> None:
 
 
 async def test_a_bucket_is_called_otherwise_before_it_can_be_opened(tmp_path: Path) -> None:
+    """A bucket that was renamed at the Hub would be shown twice, or with its former name, or not open any more."""
     session = MemorySession()
     bad = session.make("bad")
     await elsewhere(tmp_path / "other", session.remotes[bad.key], {"f": b"precious"})

@@ -44,6 +44,7 @@ async def conflicts(folder: Path, *names: str) -> AsyncGenerator[ManyBuckets, No
 
 
 async def test_what_a_path_means(tmp_path: Path) -> None:
+    """`conflicts --resolve` would throw away a version of a file that the user did not name."""
     async with conflicts(tmp_path, "one", "two", "three") as mount:
         documents = conflict_documents(mount.volumes, ALL)
         assert [document["original"] for document in documents] == ["/m/b/one", "/m/b/two", "/m/b/three"]
@@ -69,6 +70,7 @@ async def test_what_a_path_means(tmp_path: Path) -> None:
 
 
 async def test_several_copies_of_one_file_are_not_laid_over_one_another(tmp_path: Path) -> None:
+    """Of several copies of one file all but the last would be lost when each is to be kept."""
     async with conflicts(tmp_path, "one", "two", "one") as mount:
         documents = conflict_documents(mount.volumes, ALL)
         with pytest.raises(Usage, match="2 copies are beside /m/b/one"):
@@ -84,6 +86,7 @@ async def test_several_copies_of_one_file_are_not_laid_over_one_another(tmp_path
 
 
 async def test_one_that_cannot_be_settled_keeps_no_other(tmp_path: Path) -> None:
+    """One conflict that cannot be resolved would leave all the others unresolved, or be reported as done."""
     async with conflicts(tmp_path, "one", "two") as mount:
         await mount.vfs.unlink(await mount.inode("b"), b"one", ME)
         await mount.vfs.mkdir(await mount.inode("b"), b"one", 0o755, ME)
@@ -97,6 +100,7 @@ async def test_one_that_cannot_be_settled_keeps_no_other(tmp_path: Path) -> None
 
 
 def test_paths_of_a_mount_of_one_folder() -> None:
+    """A mount of a subfolder would show conflicts and events under paths that do not exist, or hide its own."""
     where = MountPaths(Path("/m"), True, "docs/new")
     assert [where.inside(b"", path) for path in ("docs/new/a", "docs/new", "docs", "", "docs/newer", "x")] == [
         "a",

@@ -54,6 +54,8 @@ async def change(mount: ManyBuckets, key: BucketKey, name: str, data: bytes) -> 
 
 
 async def test_a_reader_that_stands_still_keeps_nobody(tmp_path: Path) -> None:
+    """A stopped `bucketfs events` would stop the mount or fill its memory; or the reader would not learn that events were
+    lost."""
     session = MemorySession()
     key = session.make("b").key
     async with many_buckets(tmp_path / "mount", session) as mount, trio.open_nursery() as nursery:
@@ -76,6 +78,7 @@ async def test_a_reader_that_stands_still_keeps_nobody(tmp_path: Path) -> None:
 
 
 async def test_more_than_can_be_told(tmp_path: Path) -> None:
+    """A reader of events would take a part of a large change for the whole of it."""
     session = MemorySession()
     key = session.make("b").key
     async with many_buckets(tmp_path / "mount", session) as mount, trio.open_nursery() as nursery:
@@ -90,6 +93,7 @@ async def test_more_than_can_be_told(tmp_path: Path) -> None:
 
 
 async def test_what_was_not_asked_for_is_not_told(tmp_path: Path) -> None:
+    """A reader of the events of one folder would be told of others, or miss its own."""
     session = MemorySession()
     one, other = session.make("one").key, session.make("other").key
     async with many_buckets(tmp_path / "mount", session) as mount, trio.open_nursery() as nursery:

@@ -24,6 +24,7 @@ print(can, faults() - before)
 
 
 def test_memory_of_large_pieces_is_used_again() -> None:
+    """Reading and writing would be slow, because the kernel maps and clears fresh memory for each block."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     can, faults = done.stdout.split()
     assert can == str(platform.libc_ver()[0] == "glibc")
@@ -51,6 +52,7 @@ print(can, free - resident_kib(), sum(map(len, kept)))
 
 
 def test_what_is_free_between_pieces_in_use_is_given_back() -> None:
+    """After a large copy the daemon would hold on to memory that it does not use."""
     done = subprocess.run([sys.executable, "-c", FRAGMENTED], capture_output=True, text=True, check=True)
     can, given_kib, kept = done.stdout.split()
     assert can == str(platform.libc_ver()[0] == "glibc")

@@ -67,6 +67,7 @@ async def call(path: Path, command: str, arguments: dict[str, Any] | None = None
 
 
 async def test_answers_with_progress(server: Path) -> None:
+    """Commands would show no progress, or other users of the machine could command the mount."""
     said: list[Any] = []
     assert await call(server, "double", {"number": 21}, on_progress=said.append) == {"answer": 42}
     assert said == [{"text": "thinking"}, {"text": "still"}]
@@ -75,6 +76,7 @@ async def test_answers_with_progress(server: Path) -> None:
 
 
 async def test_errors_arrive_as_what_they_were(server: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`bucketfs sync` would report that something failed, but neither what nor what to do."""
     with pytest.raises(OverQuota, match="the account is full") as caught:
         await call(server, "fail")
     assert caught.value.hint == "remove something"
@@ -87,6 +89,7 @@ async def test_errors_arrive_as_what_they_were(server: Path, caplog: pytest.LogC
 
 
 async def test_a_client_that_goes_cancels_its_command(server: Path, waiting: Waiting) -> None:
+    """After Ctrl-C the daemon would go on with a command whose answer has no reader."""
     with trio.fail_after(5):
         stream = await trio.open_unix_socket(str(server))
         await stream.send_all(json.dumps({"command": "wait"}).encode() + b"\n")
@@ -96,11 +99,13 @@ async def test_a_client_that_goes_cancels_its_command(server: Path, waiting: Wai
 
 
 async def test_silence_is_bounded(server: Path) -> None:
+    """A command would hang for ever when the daemon does not answer."""
     with pytest.raises(TimedOut, match="within 0 s"):
         await call(server, "wait", timeout_s=0.2)
 
 
 async def test_nonsense_is_answered(server: Path) -> None:
+    """One malformed request would close the connection without an answer, or break the daemon."""
     for nonsense in (b"hello\n", b"[1]\n", b'{"command": 3}\n'):
         stream = await trio.open_unix_socket(str(server))
         await stream.send_all(nonsense)
@@ -109,6 +114,7 @@ async def test_nonsense_is_answered(server: Path) -> None:
 
 
 async def test_nobody_listens(tmp_path: Path) -> None:
+    """`bucketfs status` without a daemon would fail with a traceback, or report a mount that is not there."""
     with pytest.raises(NotFound):
         await call(tmp_path / "none.sock", "status")
     assert not answers(tmp_path / "none.sock")
@@ -117,6 +123,8 @@ async def test_nobody_listens(tmp_path: Path) -> None:
 async def test_a_dead_socket_is_taken_over_and_a_living_one_is_not(
     server: Path, tmp_path: Path, nursery: trio.Nursery
 ) -> None:
+    """After a kill no mount could start; or a second one would take the socket of the first, which could not be commanded
+    any more."""
     dead = tmp_path / "run/dead.sock"
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(dead))
@@ -128,6 +136,7 @@ async def test_a_dead_socket_is_taken_over_and_a_living_one_is_not(
 
 
 async def test_the_socket_goes_with_the_server(tmp_path: Path) -> None:
+    """`bucketfs status` would list mounts that have ended."""
     async with trio.open_nursery() as nursery:
         path = await nursery.start(ControlServer(tmp_path / "c.sock", {"double": double}).run)
         assert answers(path)
@@ -137,6 +146,7 @@ async def test_the_socket_goes_with_the_server(tmp_path: Path) -> None:
 
 
 async def test_a_daemon_that_dies_is_unavailable(tmp_path: Path, nursery: trio.Nursery, waiting: Waiting) -> None:
+    """A command would wait for ever for a daemon that died."""
     async with trio.open_nursery() as inner:
         path = await inner.start(ControlServer(tmp_path / "c.sock", {"wait": waiting}).run)
 

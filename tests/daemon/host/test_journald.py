@@ -26,6 +26,8 @@ sys.exit(run([], click.Command("bucketfs", callback=fail)))
 
 @pytest.mark.parametrize("said", ["its own", "another's", None])
 def test_lines_have_levels_where_the_journal_listens(tmp_path: Path, said: str | None) -> None:
+    """`journalctl -p warning` would not show what went wrong; or lines in a log file would begin with "<4>" instead of the
+    time."""
     log = tmp_path / "log"
     with log.open("wb") as err:
         facts = os.fstat(err.fileno())
@@ -44,6 +46,7 @@ def test_lines_have_levels_where_the_journal_listens(tmp_path: Path, said: str |
 
 
 def test_a_traceback_has_one_level() -> None:
+    """The journal would show the first line of a traceback as an error, and file the rest of it elsewhere."""
     try:
         raise ValueError("why")
     except ValueError:

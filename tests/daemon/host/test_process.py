@@ -15,6 +15,7 @@ from bucketfs.errors import Exists, TimedOut, Unavailable
 
 
 def test_ready_is_told_once_through_a_pipe() -> None:
+    """`bucketfs mount` would return before the mount is there; or a late report would be written into a file of the user."""
     ours, theirs = os.pipe()
     report_ready(theirs, {"hub": "h"})
     assert await_ready(ours, 5) == {"hub": "h"}
@@ -29,6 +30,7 @@ def test_ready_is_told_once_through_a_pipe() -> None:
 
 
 def test_failure_death_and_silence() -> None:
+    """`bucketfs mount` would report success, or wait for ever, when the daemon does not come up."""
     ours, theirs = os.pipe()
     os.set_blocking(theirs, True)
     with pytest.raises(TimedOut):
@@ -55,6 +57,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[socket.sock
 
 
 def test_a_service_manager_is_told(manager: tuple[socket.socket, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd would take the mount for one that never starts; or a daemon outside of systemd would not start."""
     receiver, environ = manager
     assert systemd.notify("READY=1", environ)
     assert receiver.recv(100) == b"READY=1"
@@ -65,6 +68,7 @@ def test_a_service_manager_is_told(manager: tuple[socket.socket, dict[str, str]]
 async def test_the_watchdog_is_fed_at_half_its_period(
     manager: tuple[socket.socket, dict[str, str]], autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
+    """systemd would kill a healthy mount again and again."""
     receiver, environ = manager
     nursery.start_soon(systemd.watchdog, environ | {"WATCHDOG_USEC": "10000000"})
     await trio.sleep(11)
@@ -76,4 +80,5 @@ async def test_the_watchdog_is_fed_at_half_its_period(
 
 
 async def test_no_watchdog_without_a_wish() -> None:
+    """A daemon for which systemd has no watchdog would end at once, or send to a socket that is not there."""
     await systemd.watchdog({})

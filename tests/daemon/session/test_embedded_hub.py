@@ -39,6 +39,8 @@ def hubs(config: Config) -> list[int]:
 
 
 async def test_the_first_session_makes_everything(config: Config) -> None:
+    """A first `bucketfs mount` would find no bucket and no account, make new ones each time, or leave the keys readable for
+    all."""
     async with open_session(config) as session:
         assert session.embedded and session.profile.name == "embedded"
         assert [bucket.name for bucket in await session.buckets.list()] == ["home"]
@@ -58,6 +60,8 @@ def mode_of(path: Path) -> int:
 
 
 async def test_many_at_once_start_one(config: Config) -> None:
+    """Several mounts at login would start several Hubs over the same data."""
+
     async def use() -> None:
         async with open_session(config) as session:
             assert len(await session.buckets.list()) == 1
@@ -69,6 +73,7 @@ async def test_many_at_once_start_one(config: Config) -> None:
 
 
 async def test_it_ends_when_nobody_uses_it_and_not_before(config: Config) -> None:
+    """The embedded Hub would run for ever after the last unmount, or end under a mount that still uses it."""
     async with open_session(config) as session:
         await trio.sleep(7)
         await session.hub.account()
@@ -79,6 +84,7 @@ async def test_it_ends_when_nobody_uses_it_and_not_before(config: Config) -> Non
 
 
 async def test_it_is_started_again_when_it_died(config: Config) -> None:
+    """A mount would stay offline for ever after its embedded Hub was killed."""
     async with open_session(config) as session:
         (pid,) = hubs(config)
         os.kill(pid, signal.SIGKILL)
@@ -93,6 +99,7 @@ async def test_it_is_started_again_when_it_died(config: Config) -> None:
 
 
 async def test_lost_keys_and_lost_data_are_made_anew(config: Config) -> None:
+    """Who loses credentials.toml would never get at the buckets of the embedded Hub again."""
     async with open_session(config) as session:
         account = await session.hub.account()
     config.paths.credentials_file.unlink()
@@ -108,12 +115,14 @@ async def test_lost_keys_and_lost_data_are_made_anew(config: Config) -> None:
 
 
 async def test_what_the_block_raises_is_raised_as_it_was(config: Config) -> None:
+    """A user would be shown an exception group instead of the error and its advice."""
     with pytest.raises(NotFound, match="mine"):
         async with open_session(config):
             raise NotFound("mine")
 
 
 async def test_strangers_get_nothing_out_of_it(config: Config) -> None:
+    """Other programs could read the buckets of the embedded Hub without a key."""
     async with open_session(config):
         endpoint = Endpoint.parse(f"unix:{socket_of(config)}")
         async with Channel(endpoint, Credentials) as channel:
