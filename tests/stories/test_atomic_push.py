@@ -157,10 +157,12 @@ def push_until(daemon: Foreground, stop: threading.Event) -> None:
 
 
 def test_every_root_is_one_moment_cut(home: Home) -> None:
+    """Who reads the bucket during a push would see half of a rename, or one new file beside its old partner."""
     check_roots(home, 150, 90)
 
 
 @pytest.mark.whole
 @pytest.mark.timeout(900)
 def test_every_root_is_one_moment_whole(home: Home) -> None:
+    """The same over many more pushes: a rare order of changes would show half of a rename at the Hub."""
     check_roots(home, 1000, 700)

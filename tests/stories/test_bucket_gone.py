@@ -31,6 +31,7 @@ def destroy_while_changes_wait(home: Home, mounted: Mounted, folder: Path) -> No
 
 @pytest.mark.timeout(180)
 def test_changes_for_a_bucket_that_was_destroyed(home: Home) -> None:
+    """Changes that were not pushed yet would vanish when someone else destroys the bucket."""
     mounted = home.mount()
     top = mounted.path
     (top / "w").mkdir()

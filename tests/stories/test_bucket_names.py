@@ -35,6 +35,7 @@ def eventually(what: Callable[[], bool], why: str) -> None:
 
 @pytest.mark.timeout(240)
 def test_a_bucket_gets_another_name_while_it_is_used(home: Home) -> None:
+    """Programs that work in a bucket would lose their folder or their writes when the bucket is renamed at the Hub."""
     mounted = home.mount()
     top = mounted.path
     (top / "second").mkdir()
@@ -81,6 +82,7 @@ def test_a_bucket_gets_another_name_while_it_is_used(home: Home) -> None:
 
 @pytest.mark.timeout(240)
 def test_a_mount_of_one_bucket_finds_it_under_its_new_name(home: Home) -> None:
+    """After a rename at the Hub a mount of the bucket would not start again, with changes still in it."""
     mounted = home.mount("home")
     (mounted.path / "f").write_text("x")
     mounted.sync()

@@ -29,6 +29,7 @@ sys.exit(main())
 
 
 def test_a_mistake_of_ours_leaves_the_mount_point_dead(home: Home) -> None:
+    """After a crash a backup tool would see an empty folder, and delete everything in its copy."""
     place: Path = home.root / "Buckets"
     place.mkdir()
     daemon = Foreground.start(home, command=[sys.executable, "-c", BROKEN])
@@ -47,6 +48,7 @@ def test_a_mistake_of_ours_leaves_the_mount_point_dead(home: Home) -> None:
 
 
 def test_a_daemon_that_does_not_come_up_leaves_a_dead_mount_dead(home: Home) -> None:
+    """A failed restart would clear the dead mount point, and programs would write into the folder below it."""
     place: Path = home.root / "Buckets"
     place.mkdir()
     daemon = Foreground.start(home)
@@ -64,6 +66,7 @@ def test_a_daemon_that_does_not_come_up_leaves_a_dead_mount_dead(home: Home) -> 
 
 @pytest.mark.whole
 def test_commands_do_not_wait_for_a_daemon_that_hangs(home: Home) -> None:
+    """`bucketfs status` or `sync` would hang together with a daemon that hangs."""
     mounted = home.mount()
     (mounted.path / "home/file").write_text("kept")
     pid = mounted.status()["pid"]

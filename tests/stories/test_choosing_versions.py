@@ -68,6 +68,7 @@ def pair(new_home: Callable[..., Home]) -> Iterator[Pair]:
 
 @pytest.mark.timeout(240)
 def test_what_is_listed_and_that_it_stays(pair: Pair) -> None:
+    """A conflict would not be listed, or be forgotten after a kill, so that its second version is never looked at."""
     mine = pair.mine
     listed = pair.listed()
     assert {Path(item["original"]) for item in listed} == {mine.path / "home" / name for name in NAMES}
@@ -94,6 +95,7 @@ def test_what_is_listed_and_that_it_stays(pair: Pair) -> None:
 
 @pytest.mark.timeout(240)
 def test_settling_them(pair: Pair) -> None:
+    """Resolving a conflict would keep the wrong version, drop both, or touch a conflict that was not named."""
     home, top = pair.home, pair.mine.path / "home"
     mine, theirs = f"written in {pair.mine.path.name}", f"written in {pair.theirs.path.name}"
     copies = {item["original"]: item["copy"] for item in pair.listed()}

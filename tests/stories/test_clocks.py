@@ -21,6 +21,7 @@ HOUR_NS = 3600 * 10**9
 @pytest.mark.whole
 @pytest.mark.timeout(240)
 def test_a_hub_with_another_clock(home: Home, tmp_path: Path) -> None:
+    """With a wrong clock pushes would stop, or files be lost, and nothing would name the clock as the reason."""
     ahead_ns = [-2 * HOUR_NS]
     config = HubConfig(data=tmp_path / "hub", listen="127.0.0.1:0", auto_confirm=True, gateway_listen="")
     with HubServer(config, now_ns=lambda: time.time_ns() + ahead_ns[0]) as hub:

@@ -86,6 +86,7 @@ def eventually(question: Callable[[], bool], limit_s: float = 30) -> None:
 
 @pytest.mark.timeout(120)
 def test_the_journal_has_no_room(home: Home) -> None:
+    """On a full disk a program would be told of success for bytes that are lost, or nothing could be deleted to make room."""
     with scene(home, 24) as at:
         daemon = at.mount("--state", at.disk.folder)
         folder = daemon.place
@@ -137,6 +138,7 @@ def test_the_cache_has_no_room(home: Home) -> None:
 
 @pytest.mark.timeout(120)
 def test_the_hub_has_no_room(home: Home) -> None:
+    """A full disk at the Hub would lose changes, stop reading, or need a restart after there is room again."""
     with scene(home, HUB_RESERVE_MIB + 16, hub_on_it=True) as at:
         daemon = at.mount()
         folder = daemon.place

@@ -68,6 +68,7 @@ def unreadable(folder: Path, names: list[str]) -> dict[str, bytes]:
 
 @pytest.mark.timeout(120)
 def test_what_the_disk_damaged_is_an_error_and_never_reaches_the_hub(home: Home) -> None:
+    """Bytes that the local disk damaged would replace the good copy at the Hub, without an error."""
     with ServedHub(home, home.root / "hub") as hub:
         account = hub.account("writer")
         home.extra.update(account.variables())

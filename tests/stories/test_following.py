@@ -79,6 +79,7 @@ def mounted(new_home: Callable[..., Home]) -> Iterator[Mounted]:
 
 @pytest.mark.timeout(240)
 def test_what_is_told(mounted: Mounted) -> None:
+    """A program that follows the events would miss a change, or take a rename for a removal."""
     top = mounted.path / "home"
     with following(mounted, "--json") as follower:
         start = follower.event()
@@ -112,6 +113,7 @@ def test_what_is_told(mounted: Mounted) -> None:
 
 @pytest.mark.timeout(240)
 def test_a_path_and_the_text(mounted: Mounted) -> None:
+    """`bucketfs events PATH` would show changes beside the path, or miss a rename of a folder above it."""
     folder = mounted.path / "home/part"
     (folder / "in").mkdir(parents=True)
     mounted.sync()
@@ -131,6 +133,7 @@ def test_a_path_and_the_text(mounted: Mounted) -> None:
 
 @pytest.mark.timeout(240)
 def test_it_ends_quietly(mounted: Mounted) -> None:
+    """Ctrl-C, a closed pipe or an unmount would end `bucketfs events` with a traceback, or before the last change."""
     with following(mounted, mounted.path) as follower:
         follower.line()
         follower.process.send_signal(signal.SIGINT)

@@ -123,12 +123,14 @@ def check_rsync_over_cuts(scene: Scene, big_bytes: int, lives_bytes: tuple[int, 
 
 @pytest.mark.timeout(180)
 def test_rsync_over_a_connection_that_is_cut(scene: Scene) -> None:
+    """rsync into a mount would fail, or files would be incomplete at the Hub, when the connection breaks."""
     check_rsync_over_cuts(scene, 10 * MIB, (2 * MIB, 4 * MIB))
 
 
 @pytest.mark.whole
 @pytest.mark.timeout(900)
 def test_rsync_over_a_connection_that_is_cut_whole(scene: Scene) -> None:
+    """The same for a tree of 256 MiB: a long push would never end, or lose files, over a bad connection."""
     check_rsync_over_cuts(scene, 256 * MIB, (4 * MIB, 24 * MIB))
 
 
@@ -159,6 +161,8 @@ def _ask_sync(daemon: Foreground) -> None:
 
 @pytest.mark.timeout(180)
 def test_random_writer_while_the_hub_is_killed(scene: Scene) -> None:
+    """A program would see errors, or lose writes, while the Hub is killed and restarted."""
+
     def kill(chance: random.Random) -> None:
         scene.hub.kill()
         time.sleep(chance.uniform(0, 0.5))
@@ -169,6 +173,7 @@ def test_random_writer_while_the_hub_is_killed(scene: Scene) -> None:
 
 @pytest.mark.timeout(180)
 def test_random_writer_over_a_connection_that_is_cut(scene: Scene) -> None:
+    """A program would see errors, or lose writes, while the connection to the Hub breaks again and again."""
     scene.proxy.change(cut_after_bytes=(1000, 2 * MIB), delay_s=(0, 0.01))
     check_random_writer(scene, 12, lambda chance: scene.proxy.cut(), times=12)
 
@@ -177,6 +182,8 @@ def test_random_writer_over_a_connection_that_is_cut(scene: Scene) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(20, 26))
 def test_random_writer_while_the_hub_is_in_trouble_whole(scene: Scene, seed: int) -> None:
+    """The same with kills, cuts and delays mixed over a long time: a rare order of them would lose writes."""
+
     def anything(chance: random.Random) -> None:
         if chance.random() < 0.4:
             scene.hub.kill()
@@ -193,6 +200,7 @@ def test_random_writer_while_the_hub_is_in_trouble_whole(scene: Scene, seed: int
 
 @pytest.mark.timeout(120)
 def test_a_slow_hub_slows_nobody_down(scene: Scene) -> None:
+    """Saving a file would take as long as sending it over a slow line."""
     scene.proxy.change(delay_s=(0.05, 0.15), bytes_per_s=500_000)
     began = time.monotonic()
     for number in range(50):
@@ -230,6 +238,8 @@ def grumpy_hub(code: grpc.StatusCode, details: str) -> Iterator[str]:
 
 @pytest.mark.timeout(120)
 def test_a_hub_that_answers_errors(scene: Scene) -> None:
+    """An error of the Hub would reach programs, lose the change, go unmentioned in `status`, or stop pushes after it has
+    passed."""
     (scene.folder / "before").write_text("1")
     scene.sync()
     answers = [

@@ -36,6 +36,7 @@ def replace_key(home: Home) -> str:
 
 @pytest.mark.timeout(240)
 def test_rsync_goes_on_while_keys_come_and_go(home: Home) -> None:
+    """Replacing an API key would break a running copy, or pushes would not resume with the new key."""
     source = home.root / "source"
     make_tree(source)
     with developer(home):

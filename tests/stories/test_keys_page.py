@@ -54,6 +54,7 @@ def free_address() -> str:
 
 @pytest.mark.timeout(300)
 def test_the_page_can_be_followed(home: Home) -> None:
+    """A new user who types the commands of docs/keys.md would see errors, or something else than the page shows."""
     folder = home.root / "desk"
     tools = home.root / "tools"
     folder.mkdir()

@@ -85,6 +85,7 @@ def check_rounds(home: Home, rounds: int, seed: int) -> None:
 
 
 def test_an_overwrite_that_was_cut_short_keeps_what_stood_behind() -> None:
+    """The kill tests would accept a file whose end was lost, and a real loss would go unseen."""
     model = Model(entries={"f": acknowledged.File(b"0123456789", b"0123456789")})
     act = {"act": "overwrite", "path": "f", "offset": 2, "seed": 7, "size": 4}
     acknowledged.in_flight(model, act, synced=2)
@@ -97,6 +98,7 @@ def test_an_overwrite_that_was_cut_short_keeps_what_stood_behind() -> None:
 
 @pytest.mark.timeout(240)
 def test_kill_mount_cut(home: Home) -> None:
+    """After a kill of the mount, files that were closed or fsynced would be missing or changed."""
     check_rounds(home, 20, seed=1)
 
 
@@ -104,4 +106,5 @@ def test_kill_mount_cut(home: Home) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", [2, 3])
 def test_kill_mount_whole(home: Home, seed: int) -> None:
+    """The same over hundreds of kills: a rare moment would lose what was acknowledged."""
     check_rounds(home, 100, seed)

@@ -28,6 +28,7 @@ def left_mib(path: Path) -> float:
 
 @pytest.mark.timeout(180)
 def test_a_limit_is_met_before_the_push(home: Home) -> None:
+    """A program would be told of success for a file that the Hub then refuses, or df would show room that is not there."""
     with developer(home, "--account-size", "6MiB"):
         mount = home.mount()
         (mount.path / "data").mkdir()

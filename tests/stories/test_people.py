@@ -104,6 +104,7 @@ def enter(home: Home, hub: Hub, *arguments: str) -> str:
 @pytest.mark.whole
 @pytest.mark.timeout(240)
 def test_from_links_to_an_organizations_mount(home: Home) -> None:
+    """Members could not work together in the buckets of their organization, or who left it still could."""
     with operated(home) as hub:
         assert "as ann" in enter(home, hub, "init", "ann", "ann@example.org")
         assert "as bob" in enter(home, hub, "init", "bob", "bob@example.org", "--profile", "bob")
@@ -160,6 +161,7 @@ def on_a_terminal(home: Home, *arguments: str, typed: str) -> str:
 
 @pytest.mark.timeout(120)
 def test_a_terminal_asks_which_kind_of_key(home: Home) -> None:
+    """Who makes a key in a terminal would get one with other rights than meant, without being asked."""
     with developer(home):
         shown = on_a_terminal(home, "hub", "key", "create", typed="user")
         assert "An account key acts for you, a user group key for the users of an app." in shown

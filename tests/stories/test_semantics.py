@@ -163,6 +163,7 @@ def check(mounts: Two, every: Sequence[Case]) -> None:
 
 @pytest.mark.timeout(280)
 def test_some_cells_of_the_table_through_two_mounts(mounts: Two) -> None:
+    """Two people who change the same things at once would get another result than docs/semantics.md promises."""
     with mounts.watched(250):
         check(mounts, cases()[::13])
 
@@ -170,12 +171,14 @@ def test_some_cells_of_the_table_through_two_mounts(mounts: Two) -> None:
 @pytest.mark.whole
 @pytest.mark.timeout(280)
 def test_every_cell_of_the_table_through_two_mounts(tmp_path: Path, new_home: Callable[[], Home]) -> None:
+    """The same for all pairs of actions: one of them would lose or double a file."""
     with two(tmp_path, new_home) as both, both.watched(250):
         check(both, cases())
 
 
 @pytest.mark.timeout(120)
 def test_who_works_in_a_folder_that_another_renames_goes_on_working_in_it(mounts: Two) -> None:
+    """A shell in a folder that another user renames would get errors, or write into a second folder."""
     with mounts.watched(100):
         work_in_a_folder_that_is_renamed(mounts)
 

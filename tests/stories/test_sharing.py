@@ -29,6 +29,7 @@ def refused(act: Callable[[], object]) -> int | None:
 
 @pytest.mark.timeout(240)
 def test_two_users_of_one_key(home: Home) -> None:
+    """One user of an app would see another's files, a role would open more than its path, or a refused change would be lost."""
     with developer(home):
         home.cli("hub", "key", "create", "--user", "--save", "app")
         as_alice = ("--profile", "app", "--identity", home.root / "alice.key")

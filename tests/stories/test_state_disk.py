@@ -98,6 +98,7 @@ def refused(act: Callable[[], object]) -> None:
 
 @pytest.mark.timeout(120)
 def test_the_disk_turns_read_only_and_writable_again(home: Home) -> None:
+    """A disk that turns read-only would crash the mount, or programs would be told of success for what cannot be kept."""
     with scene(home) as at:
         daemon = at.mount(command=[sys.executable, "-c", READ_ONLY])
         folder = daemon.place
@@ -131,6 +132,7 @@ def test_the_disk_turns_read_only_and_writable_again(home: Home) -> None:
 
 
 def test_a_read_only_disk_at_the_start_is_one_clear_line(home: Home) -> None:
+    """A mount on a read-only disk would fail without saying why, or damage the changes that wait there."""
     with scene(home) as at, small_disk(home.root / "small", 16) as disk:
         daemon = at.mount("--state", disk.folder / "state")
         at.hub.kill()
@@ -170,6 +172,7 @@ def test_a_second_daemon_on_the_same_state_is_refused(home: Home) -> None:
 
 @pytest.mark.timeout(120)
 def test_damage_to_a_journal_and_to_a_draft_costs_what_was_hit(home: Home) -> None:
+    """One damaged sector would cost all changes that wait, or keep the mount from starting."""
     with scene(home) as at:
         daemon = at.mount()
         at.hub.kill()  # so that all of it waits

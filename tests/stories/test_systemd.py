@@ -134,6 +134,8 @@ def listing(place: Path) -> list[str] | None:
 
 @pytest.mark.timeout(240)
 def test_a_mount_as_a_service(manager: Manager) -> None:
+    """A mount under systemd would count as ready too early, not restart after a kill, or stop before its last changes are
+    pushed."""
     home = manager.home
     account = hub_service(manager)
     home.extra.update(account.variables())
@@ -215,6 +217,7 @@ def test_a_mount_of_the_embedded_hub_as_a_service(manager: Manager) -> None:
 
 
 def test_mistakes_in_the_settings_are_not_tried_for_ever(manager: Manager) -> None:
+    """systemd would restart a mount with a wrong setting for ever, and the log would not name the setting."""
     home = manager.home
     place = home.root / "Buckets"
     unit = manager.unit_of(place)

@@ -62,6 +62,7 @@ def hears(mount: Foreground) -> str:
 
 @pytest.mark.timeout(120)
 def test_what_moved_before_the_feed_was_open_is_found_when_it_opens(held: Pair) -> None:
+    """A change of another machine, made just before the feed opened, would not show until the next change."""
     proxy = held.proxy
     assert proxy is not None
     with held.watched(100):
@@ -78,6 +79,7 @@ def test_what_moved_before_the_feed_was_open_is_found_when_it_opens(held: Pair) 
 
 @pytest.mark.timeout(120)
 def test_nothing_stale_is_shown_once_a_change_was_seen(pair: Pair) -> None:
+    """A file would show its former bytes again after its new ones were seen."""
     folder, reader = pair.a.place / "d", Reader(pair.b.place / "d")
     now: dict[str, bytes] = {}
     for number in range(40):
@@ -102,6 +104,7 @@ def test_nothing_stale_is_shown_once_a_change_was_seen(pair: Pair) -> None:
 
 @pytest.mark.timeout(120)
 def test_without_the_feed_changes_arrive_by_asking(home: Home) -> None:
+    """Behind a proxy that breaks streams, changes of others would never show."""
     with two_mounts(home.root / "p", options=("--poll", "0.5s"), feed=Feed.SILENT) as pair, pair.watched(100):
         assert pair.proxy is not None
         reader = Reader(pair.b.place)
@@ -118,6 +121,7 @@ def test_without_the_feed_changes_arrive_by_asking(home: Home) -> None:
 
 @pytest.mark.timeout(120)
 def test_what_did_not_change_stays_in_the_kernels_caches(pair: Pair) -> None:
+    """One small change of another machine would make all large files be read from the Hub again."""
     here, there = pair.a.place / "d", pair.b.place / "d"
     (here / "still").write_bytes(random.Random(1).randbytes(1 << 20))
     (here / "moves").write_bytes(b"before")
@@ -152,6 +156,7 @@ def test_what_did_not_change_stays_in_the_kernels_caches(pair: Pair) -> None:
 
 @pytest.mark.timeout(120)
 def test_an_open_file_reads_its_old_bytes_to_the_end(pair: Pair) -> None:
+    """A player or a copy that reads a file would get its end from another version."""
     here, there = pair.a.place / "d", pair.b.place / "d"
     old, new = random.Random(2).randbytes(3_000_000), random.Random(3).randbytes(2_900_000)
     (here / "big").write_bytes(old)
@@ -172,6 +177,7 @@ def test_an_open_file_reads_its_old_bytes_to_the_end(pair: Pair) -> None:
 
 @pytest.mark.timeout(120)
 def test_a_file_open_for_writing_comes_back_when_it_is_written_to(pair: Pair) -> None:
+    """What is written to a file that another machine removed or replaced meanwhile would be lost."""
     here, there = pair.a.place / "d", pair.b.place / "d"
     for name in ("removed", "rewritten"):
         (here / name).write_text("old ")
@@ -197,6 +203,7 @@ def test_a_file_open_for_writing_comes_back_when_it_is_written_to(pair: Pair) ->
 
 @pytest.mark.timeout(120)
 def test_who_watches_a_file_hears_that_it_went_or_was_replaced(pair: Pair) -> None:
+    """An editor or a build tool that watches files would not notice the changes of others."""
     here, there = pair.a.place / "d", pair.b.place / "d"
     names = ("written to", "replaced", "removed", "renamed", "untouched")
     for name in names:
@@ -268,12 +275,14 @@ def check_cost_of_one_change(pair: Pair, source: Path, folders: int, files: int)
 
 @pytest.mark.timeout(120)
 def test_one_change_among_many_files_costs_its_path(pair: Pair) -> None:
+    """One change in a large bucket would transfer or look at all of its files."""
     check_cost_of_one_change(pair, pair.a.home.root / "many", 40, 25)
 
 
 @pytest.mark.whole
 @pytest.mark.timeout(1200)
 def test_one_change_among_a_hundred_thousand_files_costs_its_path(home: Home) -> None:
+    """The same with 100,000 files: each change would stop the mount for minutes."""
     with two_mounts(home.root / "p", options=FOR_EVER) as fresh, fresh.watched(1100):
         check_cost_of_one_change(fresh, home.root / "many", 1000, 100)
 
@@ -283,12 +292,14 @@ def test_one_change_among_a_hundred_thousand_files_costs_its_path(home: Home) ->
 
 @pytest.mark.timeout(240)
 def test_two_writers_in_two_mounts_while_the_hub_is_killed(pair: Pair) -> None:
+    """Two machines that write while the Hub restarts would lose bytes, or stay different for ever."""
     soak(pair, 4, [1.5], seed=3)
 
 
 @pytest.mark.whole
 @pytest.mark.timeout(1500)
 def test_two_writers_in_two_mounts_for_ten_minutes(home: Home) -> None:
+    """The same for ten minutes: the daemons would also need more memory from minute to minute."""
     options = ("--memory-size", "32M", "--cache-size", "256M")
     with two_mounts(home.root / "p", options=options) as fresh, fresh.watched(1400):
         memory = soak(fresh, 600, [150.0, 420.0], seed=4)

@@ -106,6 +106,8 @@ def test_a_watched_folder_and_a_hub_that_comes_back(home: Home) -> None:
 @pytest.mark.whole
 @pytest.mark.timeout(300)
 def test_two_folders_and_a_mount(home: Home) -> None:
+    """Watched folders and a mount of one bucket would stay different, or lose a change, after the Hub was away and a watch
+    was killed."""
     with ServedHub(home, home.root / "hub") as hub:
         home.extra.update(hub.account("ann").variables())
         home.cli("buck", "create", "home")
