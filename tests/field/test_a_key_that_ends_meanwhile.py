@@ -80,12 +80,15 @@ def ends(hub: HubServer, caller: Caller, end: Callable[[], Any]) -> tuple[str, s
 
 
 def test_a_put_ends_with_its_key(hub: HubServer, bare: Caller) -> None:
+    """A stolen key that was invalidated could go on storing blocks for as long as its upload runs."""
     ann = sign_up(bare, "ann")
     key = make_key(ann)
     assert ends(hub, bare.using(**key.headers()), lambda: invalidate(ann, key)) == INVALID
 
 
 def test_a_put_that_says_nothing_ends_too(hub: HubServer, bare: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle upload would hold its place at the Hub for ever after its key was invalidated, or take another key's upload
+    with it."""
     monkeypatch.setattr(admission, "ASK_EVERY_S", 0.1)
     ann = sign_up(bare, "ann")
     key = make_key(ann)
@@ -99,6 +102,7 @@ def test_a_put_that_says_nothing_ends_too(hub: HubServer, bare: Caller, monkeypa
 
 
 def test_a_put_ends_with_its_session(hub: HubServer, bare: Caller) -> None:
+    """After signing out, an upload of that session could go on storing blocks."""
     ann = sign_up(bare, "ann")
     assert ends(hub, ann, lambda: ann.call(HUB, "Signout", hub_pb2.SignoutRequest())) == (
         "UNAUTHENTICATED",
@@ -107,6 +111,7 @@ def test_a_put_ends_with_its_session(hub: HubServer, bare: Caller) -> None:
 
 
 def test_a_push_and_a_pull_end_with_their_key(hub: HubServer, bare: Caller) -> None:
+    """A stolen key that was invalidated could still finish reading a large file, or leave a new one in the bucket."""
     ann = sign_up(bare, "ann")
     key = make_key(ann)
     user = BucketUser.with_new_thread(bare.using(**key.headers()))

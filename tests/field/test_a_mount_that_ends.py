@@ -23,6 +23,8 @@ def started(home: Home, *words: str | Path) -> subprocess.Popen[str]:
 
 
 def test_it_is_listed_and_waited_for(home: Home) -> None:
+    """While the last changes are pushed, `status` would show no mount, and a new mount of the bucket would fail or lack
+    them."""
     with ServedHub(home, home.data / "served") as hub, Proxy(hub.address, seed=1) as proxy:
         account = hub.account("ann")
         home.extra.update(account.variables() | {"BUCKETFS_HUB": proxy.address})

@@ -37,6 +37,7 @@ def odd_home(stage: Path, request: pytest.FixtureRequest) -> Iterator[Home]:
 
 
 def test_a_home_that_is_no_text(odd_home: Home) -> None:
+    """Who has a folder in their path that is not UTF-8 could not mount, or `status` would end in a traceback."""
     mounted = odd_home.mount()
     (mounted.path / "home" / KANJI).write_text("x")
     mounted.sync()
@@ -50,6 +51,7 @@ def test_a_home_that_is_no_text(odd_home: Home) -> None:
 
 
 def test_names_in_any_locale(home: Home) -> None:
+    """In another locale, as in cron, files and buckets with non-ASCII names could not be pushed, listed or read."""
     home.extra.update(BY_BYTES)
     folder = home.root / "d"
     folder.mkdir()
@@ -71,6 +73,7 @@ def test_names_in_any_locale(home: Home) -> None:
 
 
 def test_arguments_that_are_no_text(home: Home) -> None:
+    """A mistyped argument that is not UTF-8 would end in a traceback."""
     for words in (["buck", "create", "\udcff"], ["buck", "cat", "home/\udcff"]):
         assert home.complaint(*words).startswith("bucketfs: \\377 is not UTF-8"), words
     assert "no bucket" in home.complaint("buck", "ls", "\udcff")
@@ -92,6 +95,7 @@ def test_arguments_that_are_no_text(home: Home) -> None:
     ],
 )
 def test_host_names(host: str, shown: str) -> None:
+    """On a machine with an odd host name the copy of a conflict could not be made, and its version would be lost."""
     assert conflict_name(b"x.txt", host, "T", lambda name: False) == f"x (conflict {shown} T).txt".encode()
     assert len(conflict_name(b"x" * 250 + b".txt", host, "T", lambda name: False)) <= 255
 
@@ -100,6 +104,7 @@ if os.geteuid() == 0:
     NAMED = "import os, socket, sys; socket.sethostname(b'k\\xf6nig'); os.execv(sys.argv[1], sys.argv[1:])"
 
     def test_a_conflict_on_a_host_whose_name_is_no_text(home: Home) -> None:
+        """On such a machine `sync` would fail with the first conflict, and the version written there would not be kept."""
         with ServedHub(home, home.data / "served") as hub:
             home.extra.update(hub.account("ann").variables())
             home.cli("buck", "create", "b")

@@ -9,6 +9,7 @@ from support.waiting import eventually
 
 
 def test_settings_that_change_or_break_while_mounted(home: Home) -> None:
+    """A mistake in the settings would go unmentioned, or keep a user from unmounting what is mounted."""
     mounted = home.mount("home")
     mounted.expect("takes effect with the next mount|keeping the settings read before")
     home.config.mkdir(parents=True, exist_ok=True)
@@ -35,6 +36,7 @@ def test_settings_that_change_or_break_while_mounted(home: Home) -> None:
 
 
 def test_another_runtime_folder(home: Home) -> None:
+    """From another shell a mount could not be found, or a second Hub or mount would start over the same data."""
     mounted = home.mount("home")
     other = home.root / "other"
     other.mkdir(mode=0o700)

@@ -65,6 +65,7 @@ class Borg:
 
 
 def test_backup_tools_find_nothing_changed(home: Home) -> None:
+    """restic and borg would read and store all files again with each backup."""
     mounted = home.mount()
     folder = mounted.path / "home/documents"
     folder.mkdir()

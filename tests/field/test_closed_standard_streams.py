@@ -15,6 +15,7 @@ def run(home: Home, streams: str, *words: str | Path, check: bool = True) -> Com
 
 @pytest.mark.parametrize("streams", ["<&-", ">&-", "<&- >&- 2>&-"])
 def test_closed(home: Home, streams: str) -> None:
+    """A cron job with closed streams would fail, or its message would be written into another open file."""
     done = run(home, streams, "status")
     assert (done.returncode, done.stderr) == (0, "")
     wrong = run(home, streams, "status", home.root, check=False)
@@ -25,6 +26,7 @@ def test_closed(home: Home, streams: str) -> None:
 
 
 def test_a_mount_has_its_log_and_writes_nowhere_else(home: Home) -> None:
+    """A mount that is started with closed streams would write its log into files that it opens later."""
     place = home.root / "M"
     place.mkdir()
     run(home, "<&- >&- 2>&-", "mount", "home", place)
@@ -41,12 +43,14 @@ def test_a_mount_has_its_log_and_writes_nowhere_else(home: Home) -> None:
 
 @pytest.mark.parametrize("streams", ["2>/dev/full", "2</dev/null", "0>/dev/null"])
 def test_odd(home: Home, streams: str) -> None:
+    """An error message that cannot be written would become a traceback, or change the exit code."""
     assert run(home, streams, "status").returncode == 0
     for words in (("status", home.root), ("-v", "status", home.root)):
         assert run(home, streams, *words, check=False).returncode == 1
 
 
 def test_an_output_that_takes_nothing_is_told(home: Home) -> None:
+    """A script would take a list that was cut off by a full disk for the whole list."""
     for streams in (">/dev/full", "1</dev/null"):
         done = run(home, streams, "status", check=False)
         assert done.returncode == 1

@@ -79,16 +79,19 @@ def used(home: Home) -> Home:
 
 
 def test_push(used: Home) -> None:
+    """Ctrl-C during a push would end in a traceback, or with an exit code that means success."""
     check(used, (0.0, 0.5, 0.9, 0.99), "buck", "push", make_folder(used), "home/to")
 
 
 def test_status(used: Home) -> None:
+    """Ctrl-C during `status` would end in a traceback."""
     check(used, (0.5, 0.98), "status")
 
 
 @pytest.mark.whole
 @pytest.mark.timeout(900)
 def test_push_at_many_moments(used: Home) -> None:
+    """The same at sixty moments of a push: at a rare one, Ctrl-C would be ignored or end in a traceback."""
     check(used, [number / 60 for number in range(60)], "buck", "push", make_folder(used), "home/to")
 
 
@@ -96,10 +99,12 @@ def test_push_at_many_moments(used: Home) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("words", [("sync",), ("buck", "ls"), ("conflicts",), ("buck", "pull", "home", "copy")])
 def test_others_at_many_moments(used: Home, words: tuple[str, ...]) -> None:
+    """Ctrl-C during other commands would be ignored, or end in a traceback."""
     check(used, [number / 20 for number in range(20)], *words[:3], *(used.root / word for word in words[3:]))
 
 
 def test_a_mount_that_is_interrupted_leaves_no_daemon(home: Home) -> None:
+    """After Ctrl-C on `bucketfs mount` a daemon that the user does not know of would stay, or a dead mount point."""
     place = home.root / "M"
     place.mkdir()
     command = [*program(), "mount", str(place)]

@@ -79,6 +79,7 @@ def block(round_: int, at: int) -> bytes:
 
 @pytest.mark.parametrize("reopens", [False, True], ids=["open all the time", "opened again and again"])
 def test_what_was_written_is_what_is_read(folder: Path, reopens: bool) -> None:
+    """A database that writes with O_DIRECT would be read back with former blocks, and take itself for damaged."""
     file = folder / f"table{reopens}"
     file.write_bytes(b"".join(block(0, at) for at in range(BLOCKS)))
     with ExitStack() as stack:

@@ -19,6 +19,7 @@ def shows(file: Path, content: bytes) -> bool:
 
 
 def test_pull_watch_and_mount(home: Home) -> None:
+    """A bucket of a stranger would fill the disk, or keep a pull, a watch or a mount busy for ever."""
     data = home.root / "hub"
     source = home.root / "source"
     source.mkdir()

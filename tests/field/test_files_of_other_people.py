@@ -21,6 +21,7 @@ def mode_of(path: Path) -> int:
 
 
 def test_a_program_with_special_modes_arrives_without_them(buck: Callable[..., str], tmp_path: Path) -> None:
+    """A stranger's bucket would place a setuid program on this machine."""
     theirs, pulled, watched = (tmp_path / name for name in ("theirs", "pulled", "watched"))
     (theirs / "dir").mkdir(parents=True)
     watched.mkdir()

@@ -62,6 +62,7 @@ def arrived(top: Path) -> list[str]:
 
 
 def test_a_pull_goes_on(buck: Buck, bucket: str, tmp_path: Path) -> None:
+    """One broken file in a bucket would keep all others from being pulled, or overwrite a good file here."""
     here = tmp_path / "here"
     here.mkdir()
     (here / "longer").write_text("what was here stays")
@@ -74,6 +75,7 @@ def test_a_pull_goes_on(buck: Buck, bucket: str, tmp_path: Path) -> None:
 
 
 def test_a_watch_goes_on_both_ways(buck: Buck, bucket: str, tmp_path: Path) -> None:
+    """One broken file would stop a watch, or be removed at the Hub because it never arrived here."""
     here = tmp_path / "here"
     here.mkdir()
     (here / "mine").write_text("mine")

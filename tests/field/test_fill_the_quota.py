@@ -13,6 +13,7 @@ MIB = 1 << 20
 
 @pytest.mark.timeout(180)
 def test_the_other_files_go(home: Home) -> None:
+    """One file over the limit would keep all other changes of the bucket from the Hub."""
     with developer(home) as address:
         mount = home.mount()
         data = mount.path / "data"

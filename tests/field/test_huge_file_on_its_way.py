@@ -63,6 +63,7 @@ def names(top: Path) -> set[str]:
 
 
 def test_small_changes_pass_a_huge_file_that_is_removed_in_the_end(buck: Callable[..., str], tmp_path: Path) -> None:
+    """Small changes would wait until a huge file has arrived, or the download would go on after the file was removed."""
     top, other = tmp_path / "top", tmp_path / "other"
     top.mkdir()
     other.write_text("from there")

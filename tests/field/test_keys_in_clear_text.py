@@ -32,6 +32,7 @@ ELSEWHERE = "192.0.2.1:3006"
     ids=" ".join,
 )
 def test_every_command_refuses(home: Home, command: tuple[str, ...]) -> None:
+    """The keys of a user would be sent unencrypted over the network because a URL lacks its "https"."""
     os.mkdir(home.root / "Buckets")
     home.extra.update(BUCKETFS_HUB=ELSEWHERE, BUCKETFS_API_KEY="bkey", BUCKETFS_API_SECRET="bsecret")
     said = home.complaint(*command)
@@ -39,6 +40,7 @@ def test_every_command_refuses(home: Home, command: tuple[str, ...]) -> None:
 
 
 def test_signing_up_and_in_refuse(home: Home) -> None:
+    """A sign-in, or the secret of a key, would be sent unencrypted over the network."""
     for command in (("init", "me", "me@example.org"), ("login", "me"), ("login", "--key")):
         done = home.cli("hub", *command, "--hub", ELSEWHERE, check=False, stdin="key\nsecret\n")
         assert done.returncode == 2 and "not encrypted" in done.stderr, done.stderr
@@ -74,6 +76,7 @@ def test_what_is_meant_for_this_machine_goes_through_no_proxy(tmp_path: Path, mo
     "place", ["192.0.2.1/hub", "192.0.2.1/hub?sslmode=prefer", "/hub?host=/run,192.0.2.1", "/hub?hostaddr=192.0.2.1"]
 )
 def test_a_hub_sends_its_secrets_to_no_database_elsewhere_in_clear_text(tmp_path: Path, place: str) -> None:
+    """The accounts of a Hub would be sent unencrypted to a database on another machine."""
     config = HubConfig(data=tmp_path / "hub", database_url=f"postgresql+psycopg://hub:password@{place}")
     with pytest.raises(Usage, match="may not be encrypted") as caught:
         HubServer(config).start()

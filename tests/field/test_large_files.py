@@ -39,6 +39,7 @@ def over_a_link(home: Home, weather: Weather) -> Iterator[tuple[Foreground, Prox
 
 
 def test_writing_once_into_sixteen_tebibytes_of_hole(home: Home) -> None:
+    """One small write into a huge sparse file, as disk images are, would make `sync` run for hours."""
     (home.root / "Buckets").mkdir()
     daemon = Foreground.start(home)
     folder = daemon.place / "home"

@@ -27,6 +27,7 @@ def refused(work: Any) -> tuple[str, str]:
 
 
 def test_a_member_takes_nothing_along(tmp_path: Path) -> None:
+    """A former member could read an organization's private buckets for ever."""
     config = HubConfig(data=tmp_path / "hub", listen="127.0.0.1:0", auto_confirm=True, gateway_listen="")
     with HubServer(config) as server, grpc.insecure_channel(server.address) as channel:
         bare = Caller(channel)

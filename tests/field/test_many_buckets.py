@@ -51,16 +51,19 @@ def use_them(home: Home, count: int, limit: int) -> None:
 
 
 def test_a_mount_of_more_buckets_than_open_files(home: Home) -> None:
+    """A user with hundreds of buckets could not mount them: "too many open files"."""
     use_them(home, BUCKETS, 128)
 
 
 @pytest.mark.whole
 @pytest.mark.timeout(600)
 def test_a_mount_of_five_thousand_buckets(home: Home) -> None:
+    """The same with 5000 buckets: the mount would not come up, or fail later."""
     use_them(home, WHOLE_BUCKETS, 1024)
 
 
 def test_the_soft_limit_is_raised_to_the_hard_one(home: Home) -> None:
+    """A mount would run out of open files although the system allows more."""
     home.wrapper = ("prlimit", "--nofile=100:3000")
     mount = home.mount()
     assert mount.status()["descriptors"]["limit"] == 3000
@@ -71,6 +74,7 @@ def test_the_soft_limit_is_raised_to_the_hard_one(home: Home) -> None:
 
 
 def test_many_files_are_open_for_writing_under_a_low_limit(home: Home) -> None:
+    """A program with many open files would be refused a write, or lose what it wrote."""
     home.wrapper = ("prlimit", "--nofile=80:80")
     mount = home.mount()
     with ExitStack() as stack:
@@ -87,6 +91,7 @@ def test_many_files_are_open_for_writing_under_a_low_limit(home: Home) -> None:
 
 
 def test_status_says_when_few_open_files_are_left(home: Home) -> None:
+    """A user would not learn, before it hurts, that the limit of open files is low."""
     home.wrapper = ("prlimit", "--nofile=80:80")
     mount = home.mount()
     assert "raise the limit" in home.cli("status", mount.path).stdout

@@ -56,6 +56,7 @@ def names_at(plain: PlainClient) -> set[str]:
 
 
 def test_names_no_bucket_can_have(world: World) -> None:
+    """A bucket with a name that breaks terminals or paths could be made, by one of three ways."""
     for name in ["", *WRONG]:
         said = world.home.complaint("buck", "create", name)
         assert said.startswith("bucketfs: no bucket can be called ") and said.isprintable(), said
@@ -78,6 +79,7 @@ def test_names_no_bucket_can_have(world: World) -> None:
 
 
 def test_places_that_are_not_there(world: World, tmp_path: Path) -> None:
+    """A typing mistake would be answered in the words of gRPC, IPFS or a database, or as a bug of ours."""
     home = world.home
     wrong: list[tuple[str | Path, ...]] = [
         ("buck", "ls", "b/none"),
@@ -104,6 +106,7 @@ def test_places_that_are_not_there(world: World, tmp_path: Path) -> None:
 
 
 def test_a_hub_that_went_away(world: World) -> None:
+    """A user whose Hub is down would read gRPC's internals instead of "cannot be reached"."""
     mounted = world.home.mount("--poll=1s", "b")
     world.hub.kill()
     (mounted.path / "a").write_text("x")

@@ -24,6 +24,7 @@ def revision(tmp_path: Path) -> int:
 
 
 def test_the_rules_are_the_same(hub: HubServer, buck: Callable[..., str], tmp_path: Path) -> None:
+    """`mv` in a private bucket would replace a folder by a file, or lose what it moves."""
     buck("create", "--private", "secret")
     mine = CredentialsFile(find_paths(os.environ).credentials_file).profile("default").credentials
     with PlainClient(hub.address, api_key=mine.api_key, api_secret=mine.api_secret) as client:

@@ -22,6 +22,7 @@ def names(top: Path) -> list[str]:
 
 
 def test_they_are_pushed_pulled_watched_and_kept(buck: Callable[..., str], tmp_path: Path) -> None:
+    """A user's file that is named like a temporary of bucketfs would be left out, or deleted."""
     mine, pushed, pulled = (tmp_path / name for name in ("mine", "pushed", "pulled"))
     (mine / "dir").mkdir(parents=True)
     wanted = sorted(["dir", *NAMES, *(f"dir/{name}" for name in NAMES)])
@@ -43,6 +44,7 @@ def test_they_are_pushed_pulled_watched_and_kept(buck: Callable[..., str], tmp_p
 
 
 def test_the_name_of_the_hub_is_a_users_below_the_top(buck: Callable[..., str], tmp_path: Path) -> None:
+    """Files called .textileseed in subfolders would be missing from the bucket, or the Hub's own one could be removed."""
     (tmp_path / "tree/sub").mkdir(parents=True)
     (tmp_path / "tree/sub/.textileseed").touch()
     (tmp_path / "tree/sub/a.textileseed.txt").touch()

@@ -40,6 +40,7 @@ def filled(home: Home) -> None:
 
 
 def test_pull_watch_and_mount(home: Home, data: Path) -> None:
+    """One malformed name in a shared bucket would stop every pull, watch and mount of it, or be removed for its owner."""
     with developer(home):
         filled(home)
         plant(data, "b", b"d", BAD)

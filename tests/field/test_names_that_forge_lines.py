@@ -50,6 +50,7 @@ NAMES = [
 
 
 def test_names_are_quoted_as_ls_does(tmp_path: Path) -> None:
+    """Names would be shown in a way that a user of `ls` misreads."""
     for name in NAMES:
         file = tmp_path / name
         file.touch()
@@ -64,6 +65,7 @@ def test_names_are_quoted_as_ls_does(tmp_path: Path) -> None:
 
 
 def test_a_shell_reads_back_what_is_quoted() -> None:
+    """A name that is copied from a list into a shell would run as a command, or name another file."""
     names = [*NAMES, "", "a'\nb", "\t'\"\t", FORGED, "\u202egnp.exe"]
     words = " ".join(quoted(name) for name in names)
     said = subprocess.run(["bash", "-c", f"printf '%s\\0' {words}"], stdout=subprocess.PIPE, check=True).stdout
@@ -72,12 +74,14 @@ def test_a_shell_reads_back_what_is_quoted() -> None:
 
 
 def test_a_program_gets_names_as_they_are_as_far_as_they_are_lines() -> None:
+    """A script would read names that do not exist, or take two files for one."""
     assert [in_list(name) for name in ("two words", "$x", "\udcff", "it's")] == ["two words", "$x", "\udcff", "it's"]
     # What looks quoted is quoted, so that no two names are listed alike.
     assert in_list("a\nb") != in_list(in_list("a\nb"))
 
 
 def test_what_a_terminal_cannot_show_is_escaped() -> None:
+    """In a terminal without Unicode a list of names would end in a traceback."""
     assert quoted("漢", "ascii") == "''$'\\346\\274\\242'"
     assert quoted("é", "iso-8859-1") == "é" and visible("é漢", "iso-8859-1") == "é\\346\\274\\242"
 
@@ -106,6 +110,7 @@ def on_a_terminal(home: Home, *words: str) -> str:
 
 
 def test_lists_events_and_errors(full: Home) -> None:
+    """A file name chosen by another person would clear the screen, or add lines that look like ours."""
     place = full.root / "Buckets"
     command = [*program(), "events", str(place)]
     with subprocess.Popen(command, env=full.environment(), stdout=subprocess.PIPE, text=True, bufsize=1) as following:
@@ -128,6 +133,8 @@ def test_lists_events_and_errors(full: Home) -> None:
 
 
 def test_status_has_no_line_of_somebody_else() -> None:
+    """A bucket's name could make `status` show lines that bucketfs never wrote."""
+
     def hostile(field: str) -> Sequence[str]:
         bucket = {"name": FORGED, "pending_count": 1, "refused": [{"path": FORGED, "reason": "no"}]}
         document = {"mountpoint": "/m", "bucket": FORGED, "hub": "h", "buckets": [bucket], "unopened": [bucket]}
@@ -139,6 +146,7 @@ def test_status_has_no_line_of_somebody_else() -> None:
 
 
 def test_a_log_has_no_line_of_somebody_else(home: Home) -> None:
+    """A name could write lines of its own into the log, or escape sequences into the terminal that shows it."""
     with_name = home.root / f"not a config {FORGED}"
     with_name.write_text("[mount]\npoll = 'never'\n")
     home.extra["BUCKETFS_CONFIG"] = str(with_name)

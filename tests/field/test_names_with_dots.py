@@ -18,6 +18,7 @@ def buckets(home: Home) -> list[str]:
 
 
 def test_a_folder_at_the_top_has_the_name_it_was_made_with(home: Home) -> None:
+    """`mkdir .config` would make a folder of another name, and the copy into it would fail."""
     mounted = home.mount()
     made = []
     for name in NAMES:
@@ -44,6 +45,7 @@ def test_a_folder_at_the_top_has_the_name_it_was_made_with(home: Home) -> None:
 
 
 def test_a_file_manager_moves_to_the_trash_of_a_bucket(home: Home) -> None:
+    """ "Move to trash" would fail in a mounted bucket, or delete at once."""
     home.mount().umount()  # which makes the bucket
     mounted = home.mount("home")
     (mounted.path / "f").write_bytes(b"1")
@@ -64,6 +66,7 @@ def test_a_file_manager_hears_that_all_buckets_have_no_common_trash(home: Home) 
 
 
 def test_a_listing_begins_with_the_folder_and_the_one_above(home: Home) -> None:
+    """Programs that find their way by "." and ".." and their inode numbers would get lost."""
     mounted = home.mount()
     folder = mounted.path / "home/d/e"
     folder.mkdir(parents=True)

@@ -24,6 +24,7 @@ def buck(buck: Buck, tmp_path: Path) -> Buck:
 
 
 def test_a_slash_at_the_end_means_a_folder(buck: Buck, tmp_path: Path) -> None:
+    """A slash too much would move, remove or overwrite a file where a folder was meant."""
     assert buck("ls", "home//d//") == "g\n"
     for command in ("ls", "cat", "rm", "links"):
         for name in ("f", "link"):
@@ -43,6 +44,7 @@ def test_a_slash_at_the_end_means_a_folder(buck: Buck, tmp_path: Path) -> None:
 
 
 def test_what_is_said_names_what_was_typed(buck: Buck, tmp_path: Path) -> None:
+    """An error would name another path than the user typed."""
     buck("create", "--private", "secret")
     for place in ("home/nope", "home/f/x", "home/d/nope/", "home/link/g", "secret/nope", "home/" + "n" * 300):
         for command in (["cat"], ["ls"], ["rm", "-r"], ["links"], ["roles", "grant", "-r", "reader"]):
@@ -54,6 +56,7 @@ def test_what_is_said_names_what_was_typed(buck: Buck, tmp_path: Path) -> None:
 
 
 def test_a_bucket_alone(buck: Buck) -> None:
+    """`destroy home/f` would destroy the whole bucket home."""
     assert buck("get", "home/") == buck("get", "home")
     for place in ("home/f", "home/d/", "home/.", "", "/"):
         assert "name a bucket alone" in buck("get", place, code=2)

@@ -24,6 +24,7 @@ def open_to_others(home: Home) -> list[str]:
 
 
 def test_nothing_that_is_kept_is_open_to_others(home: Home) -> None:
+    """With umask 000 other users of the machine could read or change the keys and files that bucketfs keeps."""
     home.wrapper = UNDER_000
     folder = home.root / "folder"
     folder.mkdir()
@@ -44,6 +45,7 @@ def test_nothing_that_is_kept_is_open_to_others(home: Home) -> None:
 
 
 def test_a_hub_keeps_its_data_to_itself(home: Home) -> None:
+    """With umask 000 other users of the machine could read or change a Hub's blocks and accounts."""
     home.wrapper = UNDER_000
     (home.root / "hub").mkdir(mode=0o700)
     done = home.run(["timeout", "--preserve-status", "3", *_serve(home)], check=False)
@@ -58,6 +60,7 @@ def _serve(home: Home) -> list[str]:
 
 
 def test_signing_in_without_confirmation_stays_on_this_machine(home: Home) -> None:
+    """A Hub for tests, reached over the network, would let strangers sign in as any account."""
     said = home.complaint(
         "hub", "serve", "--data", home.root / "hub", "--listen", "0.0.0.0:0", "--plaintext", "--auto-confirm"
     )

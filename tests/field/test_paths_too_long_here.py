@@ -19,6 +19,7 @@ def deep(top: Path) -> Path:
 
 
 def test_a_pull_goes_on_beside_them(buck: Callable[..., str], tmp_path: Path) -> None:
+    """One path that is too long here would keep all other files from being pulled."""
     (deep(tmp_path / "one") / "file").touch()
     buck("push", tmp_path / "one", f"home/{'/'.join([NAME] * LEVELS)}")
     (tmp_path / "two").write_text("two")
@@ -34,6 +35,7 @@ def test_a_pull_goes_on_beside_them(buck: Callable[..., str], tmp_path: Path) ->
 
 
 def test_a_push_goes_on_beside_them(buck: Callable[..., str], tmp_path: Path) -> None:
+    """One folder that is too deep would keep all other files from being pushed."""
     top = tmp_path / "top"
     here = os.open(deep(top), os.O_RDONLY)
     for _ in range(LEVELS):

@@ -14,6 +14,7 @@ MIB = 1 << 20
 
 
 def test_tools_fall_back(home: Home) -> None:
+    """`rsync --preallocate` and programs that call posix_fallocate would fail in a mount, or lose bytes."""
     mount = home.mount()
     folder = mount.path / "home"
     data = random.Random("preallocate").randbytes(2 * MIB)

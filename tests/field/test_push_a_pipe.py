@@ -32,6 +32,7 @@ def spools(tmp_path: Path) -> list[Path]:
 
 
 def test_a_pipe_is_pushed(buck: Callable[..., str], tmp_path: Path) -> None:
+    """`pg_dump | bucketfs buck push -` would store a shortened dump, or leave a copy of it on the disk."""
     text = "line\n" * 200_000
     (tmp_path / "dump").write_text(text)
     with standard_input(tmp_path / "dump"):
@@ -47,6 +48,7 @@ def test_a_pipe_is_pushed(buck: Callable[..., str], tmp_path: Path) -> None:
 
 
 def test_what_a_stopped_run_kept_goes(buck: Callable[..., str], tmp_path: Path) -> None:
+    """Each stopped push of a pipe would leave its bytes on the disk for ever."""
     runs = [
         subprocess.Popen([*program(), "buck", "push", "-", f"home/{name}"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
         for name in ("ended", "killed")
@@ -71,6 +73,7 @@ def test_what_a_stopped_run_kept_goes(buck: Callable[..., str], tmp_path: Path) 
 def test_a_file_may_be_called_as_the_standard_input_is(
     buck: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A file called "-" could not be pushed; the empty standard input would be stored instead."""
     (tmp_path / "-").write_text("the file")
     monkeypatch.chdir(tmp_path)
     with standard_input(Path(os.devnull)):
@@ -79,6 +82,7 @@ def test_a_file_may_be_called_as_the_standard_input_is(
 
 
 def test_what_is_no_file_is_not_read(buck: Callable[..., str], tmp_path: Path) -> None:
+    """`push /dev/zero` would fill the disk, and a push of a FIFO would hang."""
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "f").touch()
     buck("push", tmp_path / "f", "home/f")
@@ -92,6 +96,7 @@ def test_what_is_no_file_is_not_read(buck: Callable[..., str], tmp_path: Path) -
 
 
 def test_a_private_bucket_says_what_works(buck: Callable[..., str], tmp_path: Path) -> None:
+    """A user would not learn that a private bucket cannot be pushed to or pulled from, or plain files would land in it."""
     buck("create", "--private", "secret")
     (tmp_path / "f").write_text("text")
     for arguments in (("push", tmp_path / "f", "secret/f"), ("pull", "secret", tmp_path / "back")):

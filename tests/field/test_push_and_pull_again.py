@@ -24,6 +24,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_the_current_folder_is_gone(buck: Buck, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pull in a folder that was removed would write somewhere else, or end in a traceback."""
     buck("push", file, "home")
     gone = tmp_path / "gone"
     gone.mkdir()
@@ -36,6 +37,7 @@ def test_the_current_folder_is_gone(buck: Buck, file: Path, tmp_path: Path, monk
 def test_an_empty_path_is_not_the_current_folder(
     buck: Buck, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """`pull --delete home "$UNSET"` would delete everything in the current folder."""
     (tmp_path / "work").mkdir()
     (tmp_path / "work/mine").touch()
     monkeypatch.chdir(tmp_path / "work")
@@ -46,6 +48,7 @@ def test_an_empty_path_is_not_the_current_folder(
 
 
 def test_attributes_are_left_out_also_where_there_were_some(buck: Buck, tmp_path: Path) -> None:
+    """Who pushes again without attributes would still publish modes and times of the first push."""
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)
     (tree / "large").write_bytes(os.urandom(600_000))
@@ -66,6 +69,7 @@ def test_attributes_are_left_out_also_where_there_were_some(buck: Buck, tmp_path
 
 
 def test_a_folder_that_a_file_goes_into_keeps_its_mode(buck: Buck, file: Path, tmp_path: Path) -> None:
+    """Pulling one file would change who may write into the folder around it."""
     buck("push", file, "home")
     (tmp_path / "here").mkdir()
     (tmp_path / "here/file").write_text("text")
@@ -76,6 +80,7 @@ def test_a_folder_that_a_file_goes_into_keeps_its_mode(buck: Buck, file: Path, t
 
 
 def test_delete_takes_read_only_folders_too(new_home: Callable[..., Home]) -> None:
+    """`pull --delete` would leave read-only folders behind, or fail at them."""
     home = new_home(plain_user())
     source = home.root / "source"
     home.run(["mkdir", "-p", source / "closed/below", home.root / "empty"])
@@ -92,5 +97,6 @@ def test_delete_takes_read_only_folders_too(new_home: Callable[..., Home]) -> No
 
 @pytest.mark.parametrize("command", ["status", "sync", "umount", "conflicts", "events"])
 def test_an_empty_path_names_no_mount(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`umount "$UNSET"` would end a mount that the user did not name."""
     assert main([command, ""]) == 2
     assert "the path is empty" in capsys.readouterr().err

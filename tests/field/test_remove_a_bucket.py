@@ -14,6 +14,7 @@ MIB = 1 << 20
 
 
 def test_rm_of_a_bucket_that_is_being_pushed(home: Home) -> None:
+    """`rm -rf` of a bucket would wait until all of its files are sent, or go on sending them."""
     (home.root / "Buckets").mkdir()
     with ServedHub(home, home.root / "hub") as hub, Proxy(hub.address, 1) as proxy:
         home.extra.update(hub.account("writer").variables())

@@ -33,6 +33,7 @@ def kinds(buck: Buck, place: str) -> dict[str, str]:
 
 
 def test_a_pushed_folder_replaces_no_file_and_no_symlink(buck: Buck, folder: Path, file: Path, tmp_path: Path) -> None:
+    """Pushing a folder would destroy a file of that name in the bucket without `--delete`."""
     before = tmp_path / "before"
     before.mkdir()
     file.rename(before / "doc")
@@ -52,6 +53,7 @@ def test_a_pushed_folder_replaces_no_file_and_no_symlink(buck: Buck, folder: Pat
 
 
 def test_a_pulled_folder_replaces_no_file_and_no_symlink(buck: Buck, folder: Path, file: Path, tmp_path: Path) -> None:
+    """Pulling a folder would destroy a file here, or write through a symlink into another folder."""
     buck("push", folder, "home/to/a")
     buck("push", folder, "home/to/b")
     buck("push", folder, "home/to/c")
@@ -75,6 +77,7 @@ def test_a_pulled_folder_replaces_no_file_and_no_symlink(buck: Buck, folder: Pat
 
 
 def test_a_pulled_file_or_symlink_replaces_no_folder(buck: Buck, folder: Path, file: Path, tmp_path: Path) -> None:
+    """Pulling a file would remove a whole folder here, or overwrite what a symlink leads to."""
     there = tmp_path / "there"
     there.mkdir()
     for name in ("folder", "linked", "pipe", "file"):
@@ -110,6 +113,7 @@ def test_a_pulled_file_or_symlink_replaces_no_folder(buck: Buck, folder: Path, f
 
 
 def test_a_moved_thing_replaces_nothing_of_another_kind(buck: Buck, folder: Path, file: Path) -> None:
+    """`mv` would replace a folder with all that is in it by a file."""
     buck("push", folder, "home/a")
     buck("push", file, "home/to/a")
     buck("push", file, "home/doc")
@@ -122,6 +126,7 @@ def test_a_moved_thing_replaces_nothing_of_another_kind(buck: Buck, folder: Path
 
 
 def test_a_mounted_disk_is_not_emptied(buck: Buck, folder: Path, tmp_path: Path) -> None:
+    """`pull --delete` would delete the files of another disk that is mounted below the folder."""
     buck("push", folder, "home")
     here = tmp_path / "here"
     (here / "only here/deep").mkdir(parents=True)

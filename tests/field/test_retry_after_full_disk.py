@@ -204,6 +204,7 @@ def content(file: Path) -> bytes:
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO], ids=["full", "broken"])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_new_file(scene: Scene, program: Callable[[Path, Path], None], number: int) -> None:
+    """A copy that failed on a full disk would succeed the second time, over bytes that were never stored."""
     source, file = scene.home.root / "new", scene.folder / f"{program.__name__}-{number}"
     scene.fail(number)
     try:
@@ -224,6 +225,7 @@ def test_a_new_file(scene: Scene, program: Callable[[Path, Path], None], number:
 
 @pytest.mark.parametrize("program", [rsync_inplace, dd, mmap_and_msync])
 def test_an_old_file_that_is_written_over(scene: Scene, program: Callable[[Path, Path], None]) -> None:
+    """A failed overwrite would leave a file that shows new bytes, which are lost later."""
     source, file = scene.home.root / "new", scene.folder / f"old-{program.__name__}"
     file.write_bytes(OLD)
     scene.daemon.ask("sync")
@@ -297,6 +299,7 @@ def test_a_program_that_was_not_told_leaves_no_hole(scene: Scene) -> None:
 
 
 def test_everybody_who_has_the_file_open_is_told(scene: Scene) -> None:
+    """A program would close its file without an error although its bytes were lost."""
     file = scene.folder / "shared"
     first, second = (os.open(file, os.O_RDWR | os.O_CREAT) for _ in range(2))
     reader = os.open(file, os.O_RDONLY)
@@ -328,6 +331,7 @@ def test_a_size_that_was_set_and_never_written_stays(scene: Scene) -> None:
 
 
 def test_a_database(scene: Scene) -> None:
+    """A database would be damaged by a full disk, or keep a row that was never stored."""
     file = scene.folder / "db"
 
     def insert(number: int) -> None:
@@ -430,6 +434,7 @@ def test_a_full_disk(home: Home) -> None:
 
 @pytest.mark.timeout(120)
 def test_a_quota(home: Home) -> None:
+    """A copy over the quota would succeed the second time, over bytes that were never stored."""
     (home.root / "new").write_bytes(DATA)
     with developer(home, "--account-size", "2MiB"):
         mount = home.mount()

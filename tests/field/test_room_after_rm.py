@@ -79,6 +79,7 @@ def ample(disk: SmallDisk) -> bool:
 
 @DISKS
 def test_rm_of_what_filled_the_disk(home: Home, make_disk: MakeDisk) -> None:
+    """After removing what filled the disk a user would still get "no space left", or have to restart the mount."""
     with all_on(home, make_disk) as (disk, mount):
         folder = mount.place / "home"
         write_too_much(folder / "big")
@@ -155,6 +156,7 @@ def test_rm_of_what_is_at_the_hub_on_a_disk_that_is_full_to_the_brim(home: Home,
 
 @DISKS
 def test_a_hub_starts_and_collects_on_a_disk_that_is_full(tmp_path: Path, make_disk: MakeDisk) -> None:
+    """A Hub on a full disk could not start, or could not delete garbage to make room."""
     with make_disk(tmp_path / "small", SIZE_MIB) as disk:
         config = HubConfig(data=disk.folder / "hub", listen=f"unix:{tmp_path}/hub.sock", auto_confirm=True)
         with HubServer(config) as server:

@@ -65,6 +65,7 @@ def finished(hub: HubServer, links: Links, call: Any, name: str) -> bool:
 
 
 def test_a_flood_of_sign_ups_locks_nobody_out(hub: HubServer, links: Links, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One stranger could keep all people from signing in, or have the Hub send hundreds of mails."""
     create_developer(hub.hub, "bob", "bob@example.org")
     with grpc.insecure_channel(hub.address) as channel, grpc.insecure_channel(hub.address) as other:
         flood = [sign_up(Caller(channel), f"no{number}") for number in range(300)]
@@ -81,6 +82,7 @@ def test_a_flood_of_sign_ups_locks_nobody_out(hub: HubServer, links: Links, monk
 
 
 def test_a_flood_of_sign_ins_for_one_name_is_in_the_way_of_no_other(hub: HubServer, links: Links) -> None:
+    """Anyone could keep another person from signing in by asking in the name of a third."""
     for name in ("bob", "carol"):
         create_developer(hub.hub, name, f"{name}@example.org")
     with grpc.insecure_channel(hub.address) as channel:
@@ -109,6 +111,7 @@ class From:
 
 
 def test_who_fills_the_places_has_to_go_first(tmp_path: Path, links: Links, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person who waits for their mail would be dropped in favour of a flood."""
     monkeypatch.setattr(confirmations, "DWELL_S", 0.0)
     waiting = Confirmations(HubConfig(data=tmp_path, announce=links.append))
     ended: list[str] = []
@@ -160,4 +163,5 @@ def test_who_fills_the_places_has_to_go_first(tmp_path: Path, links: Links, monk
     ],
 )
 def test_addresses(text: str, peer: str) -> None:
+    """A stranger with one IPv6 network would count as millions of strangers, or two people as one."""
     assert peer_of(text) == peer

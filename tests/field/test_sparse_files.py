@@ -19,6 +19,7 @@ def held(path: Path) -> int:
 
 
 def test_a_hole_takes_no_blocks(home: Home) -> None:
+    """`du` and backup tools would take a sparse disk image for a full one, and copies of it would fill disks."""
     mounted = home.mount()
     folder = mounted.path / "home"
     with (folder / "hole").open("wb") as file:
@@ -86,6 +87,8 @@ def test_a_file_ends_at_its_limit(home: Home) -> None:
 
 
 def test_df_counts_what_can_be_made(home: Home) -> None:
+    """Installers and monitors that read df would refuse to run, because no inodes seem to be left or the disk looks larger
+    than it is."""
     mounted = home.mount()
     facts = os.statvfs(mounted.path)
     beside = os.statvfs(home.root)

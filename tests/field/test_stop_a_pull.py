@@ -25,6 +25,7 @@ def temporaries(top: Path) -> list[str]:
 
 
 def test_nothing_of_it_is_left(hub: HubServer, buck: Callable[..., str], tmp_path: Path) -> None:
+    """A stopped pull would leave large temporary files, a folder with another mode, or remove a file of the user."""
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)
     (tree / "sub/large").write_bytes(os.urandom(16 << 20))

@@ -68,6 +68,7 @@ def tree_of(user: BucketUser, base: bytes) -> tuple[Cid, dict[Cid, bytes]]:
 
 
 def test_large_swaps_at_work(home: Home) -> None:
+    """Stopping a Hub that is at work would crash it, or hang until it is killed."""
     arguments = ["hub", "serve", "--data", str(home.root / "hub"), "--listen", "127.0.0.1:0", "--auto-confirm"]
     server = subprocess.Popen([*program(), *arguments], env=home.environment(), stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None

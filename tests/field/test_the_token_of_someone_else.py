@@ -204,6 +204,7 @@ def as_it_should(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_calls_about_a_bucket_with_every_pair(world: World, kind: str) -> None:
+    """Someone who holds another user's token could read or change that user's buckets."""
     calls = [call for call in offered(world) if call[1] in SHOWS | CHANGES]
     assert not wrong_answers(world, calls, kind)
 
@@ -211,6 +212,7 @@ def test_calls_about_a_bucket_with_every_pair(world: World, kind: str) -> None:
 @pytest.mark.whole
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_call_with_every_pair(world: World, kind: str) -> None:
+    """The same for all calls of the protocol: one of them would let a stranger in."""
     assert not wrong_answers(world, described(world), kind)
 
 
@@ -227,6 +229,7 @@ def test_the_owner_is_shown_all_of_it(world: World, kind: str) -> None:
 
 
 def test_signing_out_is_for_sessions(world: World) -> None:
+    """A key or a token could end a session, or a client would take such a sign-out for done."""
     for owner in OWNERS:
         for kind in KINDS:
             if kind != "session":
@@ -235,6 +238,7 @@ def test_signing_out_is_for_sessions(world: World) -> None:
 
 
 def test_the_private_key_of_an_account_gets_a_token_beside_its_own_credentials_only(world: World) -> None:
+    """Who learns an account's private key could use it from any other account."""
     dora = world.callers["dora", "session"]
     identity = Identity.from_bytes(dora.call(HUB, "GetIdentity", hub_pb2.GetIdentityRequest()).identity)
     assert all(get_token(world.callers["dora", kind], identity) for kind in ("session", "account key", "insecure key"))
@@ -252,6 +256,7 @@ def claims_of(token: str) -> dict[str, Any]:
 
 
 def test_the_token_of_a_link_is_for_one_path_and_ends(world: World) -> None:
+    """A link to one file would open the whole bucket, or for ever."""
     links = world.user.ask("Links", key=world.bucket, path="d/f")
     tokens = {parse_qs(urlsplit(url).query)["token"][0] for url in (links.url, links.ipns)}
     for token in tokens:

@@ -269,6 +269,7 @@ def test_the_order_of_calls_is_the_order_of_times(trials: Trials) -> None:
 
 
 def test_times_alone_are_sent_only_where_a_bucket_keeps_them(trials: Trials) -> None:
+    """Reading files would change the bucket at the Hub, or times would be others after a kill."""
     path, folder = trials.top / "f", trials.top / "d"
     folder.mkdir()
     path.write_bytes(b"x")
@@ -338,6 +339,7 @@ def test_odd_times_are_kept_as_they_are(trials: Trials) -> None:
 
 
 def test_nothing_moves_a_figure(trials: Trials) -> None:
+    """make, git and backup tools would take files for changed after a push, a kill or a lost cache."""
     calls = Calls(trials.top, random.Random(4))
     made: list[str] = []
     for trial in (trials.evict, trials.push, trials.kill, trials.lose_the_cache, trials.push_and_kill):
@@ -354,4 +356,5 @@ def test_nothing_moves_a_figure(trials: Trials) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(8))
 def test_nothing_moves_a_figure_whole(trials: Trials, seed: int) -> None:
+    """The same over many random histories: a rare one would change a time, a size or an inode number."""
     assert_stats_stay(trials, seed, 12)

@@ -31,6 +31,7 @@ print(json.dumps(lost))
 
 
 def test_a_new_bucket_and_a_new_folder(home: Home) -> None:
+    """`mkdir project; cd project; git init` would fail, because the new folder is replaced while it is used."""
     mount = home.mount()
     for top, rounds in ((mount.path, 12), (mount.path / "home", 8)):
         said = home.run([sys.executable, "-I", "-S", "-c", WORK, top, str(rounds)]).stdout
