@@ -78,7 +78,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "sqlalchemy": ("hub/*",),
     "click": ("cli/*",),
     "rich": ("cli/*",),
-    "subprocess": ("mount/*", "daemon/*", "cli/*"),
+    "subprocess": ("mount/*", "daemon/*", "cli/*", "hub/threaddb/scripts.py"),
     "asyncio": (),
 }
 """Libraries, and the only places that may import them."""
