@@ -202,11 +202,13 @@ _Draft7 = _extended(Draft7Validator, {name: _counted(_OWN.get(name, keyword)) fo
 _FORMATS = FormatChecker(("date", "email", "ipv4", "ipv6", "uuid"))
 
 
-@_FORMATS.checks("date-time", raises=InvalidArgument)
 def _is_date_time(value: object) -> bool:
     if isinstance(value, str):
         parse_date_ns(value)
     return True
+
+
+_FORMATS.checks("date-time", raises=InvalidArgument)(_is_date_time)
 
 
 def _compiled(pattern: str) -> Any:
