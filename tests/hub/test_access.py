@@ -51,6 +51,7 @@ def denied(stored: BucketRow, writer: str | None, *, new_root: bytes = b"two", *
 
 
 def test_roles_are_inherited_and_the_larger_one_wins() -> None:
+    """A user who was given a folder could not reach what is in it, or could reach a folder whose name only begins alike."""
     row = bucket(docs={BOB: Role.WRITER}, docs__deep__x={BOB: Role.READER})
     assert role_at(row.entries, "docs/deep/x", BOB) == Role.WRITER
     assert role_at(row.entries, "docs", BOB) == Role.WRITER
@@ -60,6 +61,7 @@ def test_roles_are_inherited_and_the_larger_one_wins() -> None:
 
 
 def test_the_nearest_entry_is_its_own_or_an_ancestors() -> None:
+    """The owner of a bucket would be shown the roles of another path."""
     row = bucket(docs={BOB: Role.WRITER})
     assert nearest_entry(row.entries, "docs/a/b") is row.entries["docs"]
     assert nearest_entry(row.entries, "other") is row.entries[""]
@@ -67,6 +69,7 @@ def test_the_nearest_entry_is_its_own_or_an_ancestors() -> None:
 
 
 def test_a_stranger_sees_neither_entries_nor_link_key() -> None:
+    """A stranger would see who has access to a private bucket, and the key that decrypts its names."""
     row = visible(bucket(docs={BOB: Role.READER}), EVE)
     assert dict(row.entries) == {}
     assert row.link_key is None
@@ -75,18 +78,21 @@ def test_a_stranger_sees_neither_entries_nor_link_key() -> None:
 
 
 def test_a_reader_of_a_part_sees_that_part_and_the_link_key() -> None:
+    """A guest could not open the folder shared with them, or would see paths that are not shared."""
     row = visible(bucket(docs={BOB: Role.READER}, docs__a={}, private={}), BOB)
     assert set(row.entries) == {"docs", "docs/a"}
     assert row.link_key == b"link key"
 
 
 def test_everybody_reads_a_public_bucket() -> None:
+    """A visitor without an account could not read a public bucket."""
     row = bucket(root={OWNER: Role.ADMIN, EVERYBODY: Role.READER}, a={})
     assert visible(row, None) is row
     assert may_read(row, "a/b", EVE)
 
 
 def test_a_bucket_without_owner_is_open() -> None:
+    """Users of a bucket without an owner could not change it any more."""
     row = replace(bucket(root={}), owner="")
     assert visible(row, None) is row
     save(row, EVE, a=PathEntry())
@@ -95,12 +101,14 @@ def test_a_bucket_without_owner_is_open() -> None:
 
 
 def test_old_buckets_are_open() -> None:
+    """Users of a bucket of the former version, which has no roles, could not change it any more."""
     row = replace(bucket(), version=0)
     save(row, EVE, a=PathEntry())
     check_delete(row, EVE)
 
 
 def test_only_the_owner_creates_and_deletes() -> None:
+    """Someone with the admin role could delete a whole bucket of another owner."""
     check_create(bucket(), OWNER)
     check_create(replace(bucket(), owner=""), None)
     check_delete(bucket(), OWNER)
@@ -110,12 +118,14 @@ def test_only_the_owner_creates_and_deletes() -> None:
 
 
 def test_only_the_owner_adds_paths() -> None:
+    """Someone with a role on a folder could fill the owner's account with new files."""
     row = bucket(docs={BOB: Role.ADMIN})
     save(row, OWNER, docs__new=PathEntry())
     denied(row, BOB, docs__new=PathEntry())
 
 
 def test_a_writer_replaces_what_has_an_entry_and_removes_nothing() -> None:
+    """A writer could delete files or give roles away; or a reader could overwrite them."""
     row = bucket(docs={BOB: Role.WRITER}, docs__a={})
     save(row, BOB, docs__a=PathEntry(b"file key", {}, 2))
     denied(row, BOB, docs__a=None)
@@ -125,6 +135,7 @@ def test_a_writer_replaces_what_has_an_entry_and_removes_nothing() -> None:
 
 
 def test_an_admin_removes_and_shares() -> None:
+    """An admin of a folder could not manage it, or could make themselves admin of the whole bucket."""
     row = bucket(docs={BOB: Role.ADMIN}, docs__a={})
     save(row, BOB, docs__a=None)
     save(row, BOB, docs__a=PathEntry(b"file key", {EVE: Role.READER}, 2))
@@ -132,6 +143,7 @@ def test_an_admin_removes_and_shares() -> None:
 
 
 def test_everybody_as_admin_grants_writing_only() -> None:
+    """Any stranger could delete files, or give themselves roles, where all may write."""
     row = bucket(docs={EVERYBODY: Role.ADMIN}, docs__a={})
     save(row, EVE, docs__a=PathEntry(b"file key", {}, 2))
     denied(row, EVE, docs__a=None)
@@ -139,6 +151,7 @@ def test_everybody_as_admin_grants_writing_only() -> None:
 
 
 def test_without_touched_entries_only_the_owner_moves_the_root() -> None:
+    """Someone with a role on one folder could replace the whole tree of the bucket."""
     row = bucket(docs={BOB: Role.ADMIN})
     save(row, OWNER)
     denied(row, BOB)
@@ -146,6 +159,7 @@ def test_without_touched_entries_only_the_owner_moves_the_root() -> None:
 
 
 def test_the_owner_without_the_admin_role_is_locked_out() -> None:
+    """Clients of a Textile Hub would find other rules here than there for an owner without the admin role."""
     row = bucket(root={}, a={})
     denied(row, OWNER, a=PathEntry(b"file key", {}, 2))
     denied(row, OWNER, a=None)
@@ -154,6 +168,7 @@ def test_the_owner_without_the_admin_role_is_locked_out() -> None:
 
 @pytest.mark.parametrize("field", ["owner", "name", "link_key", "version", "created_at_ns"])
 def test_the_buckets_own_fields_are_the_owners(field: str) -> None:
+    """An admin of a bucket could make it their own, rename it or change its key."""
     row = bucket(root={OWNER: Role.ADMIN, BOB: Role.ADMIN})
     changes: dict[str, Any] = {"owner": BOB, "name": "x", "link_key": b"x", "version": 2, "created_at_ns": 9}
     new = replace(row, **{field: changes[field]})
@@ -182,6 +197,7 @@ def test_the_buckets_own_fields_are_the_owners(field: str) -> None:
     ],
 )
 def test_changes_of_a_tree(who: str | None, path: str, touch: PathChange, granted: bool) -> None:
+    """A push of a tree would pass where a single write is denied, and one denied path would not stop it."""
     row = bucket(docs={BOB: Role.WRITER}, admin={EVE: Role.ADMIN}, open={EVERYBODY: Role.ADMIN})
     if granted:
         check_changes(row, [(path, touch)], who)

@@ -116,6 +116,7 @@ def granted(check: Callable[[], None]) -> bool:
 
 @given(rows(), paths, st.sampled_from(PEOPLE))
 def test_reading(row: BucketRow, path: str, reader: str | None) -> None:
+    """For some rare mix of roles a stranger could read a path, or a reader could not."""
     assert may_read(row, path, reader) is model_may_read(row, path, reader)
     seen = visible(row, reader)
     assert dict(seen.entries) == {at: entry for at, entry in row.entries.items() if model_may_read(row, at, reader)}
@@ -126,6 +127,7 @@ def test_reading(row: BucketRow, path: str, reader: str | None) -> None:
 
 @given(rows(), st.data(), st.sampled_from(PEOPLE))
 def test_saving(row: BucketRow, data: st.DataObject, writer: str | None) -> None:
+    """For some rare mix of roles a stranger could change a path, or a writer could not."""
     after = dict(row.entries)
     for path, entry in data.draw(st.dictionaries(paths, st.none() | entries, max_size=3)).items():
         if entry is None:
@@ -231,6 +233,7 @@ single_changes = st.sampled_from(CHANGES)
 )
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_swap_is_judged_as_single_calls(two: Two, roles: dict[str, int], changes: list[tuple[str, bytes | None]]) -> None:
+    """A guest could do by a push of a tree what the single calls deny."""
     tops = [path for path, _ in changes]
     changes = [(path, data) for path, data in changes if not any(path != top and above(path, top) for top in tops)]
     # Each call on a bucket of its own: what one removes another could not change.

@@ -357,6 +357,7 @@ def answer(act: Callable[[Any, Any, Target], str], caller: Any, owner: Any, targ
     ("owner", "what"), [(o, w) for o in ("developer", "organization", "user") for w in ("threads", "buckets")]
 )
 def test_access_summary(world: World, owner: str, what: str) -> None:
+    """One kind of key or session would open a thread or bucket that is not its owner's, or be shut out of its own."""
     wrong = []
     target = world.target(owner)
     rows = [row for row in cells() if row[:2] == (owner, what)]
@@ -373,6 +374,7 @@ def test_access_summary(world: World, owner: str, what: str) -> None:
 
 
 def test_the_table_is_complete() -> None:
+    """A way in would stay untested, because the table of all ways has no row or column for it."""
     rows = list(cells())
     assert len(rows) == 3 * len(ACTIONS)
     assert all(len(words) == len(COLUMNS) for *_, words in rows)

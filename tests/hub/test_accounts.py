@@ -27,6 +27,7 @@ USERS = "api.usersd.pb.APIService"
 
 
 def test_signing_up(caller: Any, hub_server: HubServer) -> None:
+    """A new user would get no account, no session, or an identity that is not theirs."""
     reply = caller.call(HUB, "Signup", pb.SignupRequest(username="alice", email="Alice@example.org"))
     assert len(reply.key) == 36
     assert len(reply.session) == 72
@@ -52,11 +53,13 @@ def test_signing_up(caller: Any, hub_server: HubServer) -> None:
     ],
 )
 def test_bad_names_and_emails(caller: Any, username: str, email: str, text: str) -> None:
+    """Accounts with names that break links, or with mail addresses that reach no one, could be made."""
     refused = caller.refused(HUB, "Signup", pb.SignupRequest(username=username, email=email))
     assert refused == ("FAILED_PRECONDITION", text)
 
 
 def test_names_and_emails_are_unique_without_case(caller: Any, alice: Any) -> None:
+    """A stranger could sign up as "ALICE", and be taken for alice."""
     exists = ("FAILED_PRECONDITION", "Account exists")
     assert caller.refused(HUB, "Signup", pb.SignupRequest(username="ALICE", email="x@example.org")) == exists
     assert caller.refused(HUB, "Signup", pb.SignupRequest(username="other", email="ALICE@example.org")) == exists
@@ -68,6 +71,8 @@ def test_names_and_emails_are_unique_without_case(caller: Any, alice: Any) -> No
 
 
 def test_two_sign_ups_at_once_make_one_account(caller: Any) -> None:
+    """Two people who sign up at the same moment would share a name."""
+
     def sign_up(number: int) -> str:
         try:
             caller.call(HUB, "Signup", pb.SignupRequest(username="twin", email=f"twin{number}@example.org"))
@@ -81,6 +86,7 @@ def test_two_sign_ups_at_once_make_one_account(caller: Any) -> None:
 
 
 def test_signing_in_and_out(caller: Any, alice: Any) -> None:
+    """A user could not sign in by name or mail, or a session would go on after signing out."""
     for who in ("alice", "alice@example.org"):
         session = caller.call(HUB, "Signin", pb.SigninRequest(username_or_email=who)).session
         again = caller.using(x_textile_session=session)
@@ -93,6 +99,7 @@ def test_signing_in_and_out(caller: Any, alice: Any) -> None:
 
 
 def test_a_hub_may_refuse_strangers(start_hub: Callable[..., HubServer], dial: Callable[[str], Any]) -> None:
+    """Strangers could make accounts at a Hub whose operator allows none."""
     caller = dial(start_hub(signups=False).address)
     refused = caller.refused(HUB, "Signup", pb.SignupRequest(username="eve", email="e@example.org"))
     assert refused == ("UNKNOWN", "signups are disabled")
@@ -118,6 +125,7 @@ class Links:
 
 
 def test_a_sign_up_waits_for_its_link(start_hub: Callable[..., HubServer], dial: Callable[[str], Any]) -> None:
+    """A stranger could sign up with another person's mail address, or use a link twice."""
     links = Links()
     server = start_hub(auto_confirm=False, announce=links)
     caller = dial(server.address)
@@ -133,6 +141,7 @@ def test_a_sign_up_waits_for_its_link(start_hub: Callable[..., HubServer], dial:
 
 
 def test_a_fixed_secret_releases_everyone_who_waits(start_hub: Callable[..., HubServer], dial: Callable[[str], Any]) -> None:
+    """Test suites of Textile clients, which confirm with a fixed secret, could not sign up here."""
     links = Links()
     server = start_hub(auto_confirm=False, announce=links, confirm_secret="hubsession")
     caller = dial(server.address)
@@ -144,6 +153,7 @@ def test_a_fixed_secret_releases_everyone_who_waits(start_hub: Callable[..., Hub
 
 
 def test_nobody_followed_the_link(start_hub: Callable[..., HubServer], dial: Callable[[str], Any]) -> None:
+    """A sign-up that was never confirmed would hang for ever, or reserve its name for ever."""
     caller = dial(start_hub(auto_confirm=False, announce=Links(), confirm_timeout_s=0.05).address)
     refused = caller.refused(HUB, "Signup", pb.SignupRequest(username="alice", email="a@example.org"))
     assert refused == ("UNAUTHENTICATED", "Could not verify email address")
@@ -151,6 +161,7 @@ def test_nobody_followed_the_link(start_hub: Callable[..., HubServer], dial: Cal
 
 
 def test_who_gave_up_waiting_makes_no_account(start_hub: Callable[..., HubServer], dial: Callable[[str], Any]) -> None:
+    """A name would be taken by a sign-up that was cancelled, and the person could not sign up again."""
     links = Links()
     server = start_hub(auto_confirm=False, announce=links)
     caller = dial(server.address)
@@ -166,6 +177,7 @@ def test_who_gave_up_waiting_makes_no_account(start_hub: Callable[..., HubServer
 
 
 def test_keys(caller: Any, alice: Any, bob: Any) -> None:
+    """A user could not make, list or end a key, or could end the key of another account."""
     made = alice.call(HUB, "CreateKey", pb.CreateKeyRequest(secure=True)).key_info
     assert (len(made.key), len(made.secret), made.type) == (27, 40, pb.KEY_TYPE_ACCOUNT)
     assert (made.valid, made.secure, made.threads) == (True, True, 0)
@@ -192,6 +204,7 @@ def test_keys(caller: Any, alice: Any, bob: Any) -> None:
 
 
 def test_user_keys_have_no_account(caller: Any, alice: Any, hub_server: HubServer) -> None:
+    """The user of an app could act for the account of the app's developer."""
     key = alice.call(HUB, "CreateKey", pb.CreateKeyRequest(type=pb.KEY_TYPE_USER)).key_info.key
     owner = multibase_encode(alice.call(HUB, "GetSessionInfo", pb.GetSessionInfoRequest()).key)
     token = make_token(hub_server.hub.host_key, Identity.generate().public_key, 0, owner)
@@ -222,10 +235,12 @@ def test_user_keys_have_no_account(caller: Any, alice: Any, hub_server: HubServe
     ],
 )
 def test_slugs(name: str, slug: str) -> None:
+    """An organization would get another short name than at a Textile Hub, and its links and scripts would break."""
     assert names.slug_of(name) == slug
 
 
 def test_orgs(caller: Any, alice: Any, bob: Any, hub_server: HubServer) -> None:
+    """An organization would be visible to outsiders, hand out its private key, or vanish with one member's account."""
     made = alice.call(HUB, "CreateOrg", pb.CreateOrgRequest(name="Our org!")).org_info
     assert (made.name, made.slug, len(made.key)) == ("Our org!", "Our-org", 36)
     assert [(member.username, member.role) for member in made.members] == [("alice", "owner")]
@@ -259,6 +274,7 @@ def test_orgs(caller: Any, alice: Any, bob: Any, hub_server: HubServer) -> None:
 
 
 def test_invitations(sign_up: Any, alice: Any, bob: Any, hub_server: HubServer) -> None:
+    """An invitation could be used twice or after its end, or a member could remove the organization."""
     alice.call(HUB, "CreateOrg", pb.CreateOrgRequest(name="club"))
     club = alice.using(x_textile_org="club")
     bad = club.refused(HUB, "InviteToOrg", pb.InviteToOrgRequest(email="nonsense"))
@@ -294,6 +310,7 @@ def test_invitations(sign_up: Any, alice: Any, bob: Any, hub_server: HubServer) 
 
 @pytest.mark.parametrize("as_org", [False, True])
 def test_an_account_stays_while_its_users_have_buckets(caller: Any, alice: Any, hub_server: HubServer, as_org: bool) -> None:
+    """Destroying an account would destroy the files of its app's users."""
     owner = alice
     end: tuple[str, Any] = ("DestroyAccount", pb.DestroyAccountRequest())
     if as_org:
@@ -313,6 +330,7 @@ def test_an_account_stays_while_its_users_have_buckets(caller: Any, alice: Any, 
 
 
 def test_there_is_no_billing_and_no_mail(alice: Any) -> None:
+    """A Textile client that asks for billing or mail would hang or crash instead of going on without."""
     from bucketfs.wire import users_pb2
 
     billing = ("UNKNOWN", "billing is not enabled")
@@ -325,4 +343,5 @@ def test_there_is_no_billing_and_no_mail(alice: Any) -> None:
 
 
 def test_public_keys_have_36_bytes() -> None:
+    """Textile clients could not read the keys of members and accounts."""
     assert len(public_key_bytes(Identity.generate().public_key)) == 36

@@ -84,21 +84,25 @@ def admit(gate: Authenticator, service: str = USERS, method: str = "ListThreads"
 
 
 def test_headers_first_value_counts_and_empty_is_absent() -> None:
+    """A client that repeats a header, or sends an empty one, would be admitted as someone else."""
     pairs: list[tuple[str, str | bytes]] = [("a", "1"), ("a", "2"), ("b", ""), ("b", "3"), ("x-bin", b"raw")]
     assert headers_of(pairs) == {"a": "1", "b": "3"}
 
 
 @pytest.mark.parametrize("method", ["Signup", "Signin", "IsUsernameAvailable"])
 def test_some_methods_need_nothing(gate: Authenticator, method: str) -> None:
+    """No one could sign up or in, because that would need a session already."""
     assert admit(gate, HUB, method, authorization="nonsense").account == ""
 
 
 @pytest.mark.parametrize(("service", "method"), [(THREADS, "ListDBs"), (THREADS_NET, "Subscribe")])
 def test_some_methods_are_closed_before_credentials_are_looked_at(gate: Authenticator, service: str, method: str) -> None:
+    """Callers could list all threads of the Hub, or learn from the answer whether a key is good."""
     assert refusal(gate, service, method, authorization="nonsense") == ("PERMISSION_DENIED", "Method is not accessible")
 
 
 def test_authorization_is_checked_before_credentials(gate: Authenticator) -> None:
+    """A Textile client would get another error than it knows, and would not ask for a new token."""
     assert refusal(gate, authorization="nonsense") == ("UNAUTHENTICATED", "Bad authorization string")
     assert refusal(gate, authorization="basic abc") == ("UNAUTHENTICATED", "Request unauthenticated with bearer")
     assert refusal(gate, authorization="BeaRer abc") == ("UNAUTHENTICATED", "Session or API key required")
@@ -106,6 +110,7 @@ def test_authorization_is_checked_before_credentials(gate: Authenticator) -> Non
 
 
 def test_sessions(gate: Authenticator, database: HubDatabase, account: Callable[..., str]) -> None:
+    """Sessions would not end, would end while in use, or stand readable in a log."""
     user = account("alice")
     database.create_session("secret-session", user, NOW + DAY)
     call = admit(gate, x_textile_session="secret-session", x_textile_api_key="ignored")
@@ -121,11 +126,13 @@ def test_sessions(gate: Authenticator, database: HubDatabase, account: Callable[
 
 
 def test_a_session_outlives_its_account_uselessly(gate: Authenticator, database: HubDatabase) -> None:
+    """A session of a destroyed account would still open something."""
     database.create_session("s", "nobody", NOW + DAY)
     assert refusal(gate, x_textile_session="s") == ("NOT_FOUND", "User not found")
 
 
 def test_acting_as_an_org(gate: Authenticator, database: HubDatabase, account: Callable[..., str]) -> None:
+    """A person could act for an organization that they are not a member of."""
     alice, bob = account("alice"), account("bob")
     org = account("acme", AccountKind.ORG, alice)
     database.create_session("a", alice, NOW + DAY)
@@ -139,6 +146,7 @@ def test_acting_as_an_org(gate: Authenticator, database: HubDatabase, account: C
 
 
 def test_account_keys(gate: Authenticator, account: Callable[..., str], key: Callable[..., KeyRow]) -> None:
+    """An invalidated key would still open the account, or a key would stand readable in a log."""
     alice = account("alice")
     org = account("acme", AccountKind.ORG, alice)
     plain, orgs, dead, orphan = key(alice), key(org), key(alice, valid=False), key("nobody")
@@ -154,6 +162,7 @@ def test_account_keys(gate: Authenticator, account: Callable[..., str], key: Cal
 
 
 def test_signatures(gate: Authenticator, account: Callable[..., str], key: Callable[..., KeyRow]) -> None:
+    """Someone who saw a key, but not its secret, could use it; or use an old signature again."""
     row = key(account("alice"), secure=True)
     moment = datetime.datetime.fromtimestamp(NOW / 1e9, datetime.UTC)
     soon = (moment + datetime.timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -178,10 +187,12 @@ def test_signatures(gate: Authenticator, account: Callable[..., str], key: Calla
 def test_signatures_of_insecure_keys_are_not_looked_at(
     gate: Authenticator, account: Callable[..., str], key: Callable[..., KeyRow]
 ) -> None:
+    """Clients with a key that needs no signature would be refused for the signature that they send all the same."""
     assert admit(gate, x_textile_api_key=key(account("alice")).key, x_textile_api_sig="?").account
 
 
 def test_user_keys(gate: Authenticator, account: Callable[..., str], key: Callable[..., KeyRow]) -> None:
+    """The user of one app could act as a user of another app, or with a token that they forged."""
     row, user = key(account("alice"), KeyType.USER), Identity.generate()
     token = make_token(HOST, user.public_key, NOW, row.owner)
     call = admit(gate, x_textile_api_key=row.key, authorization=f"bearer {token}")
@@ -212,6 +223,7 @@ def test_user_keys(gate: Authenticator, account: Callable[..., str], key: Callab
 def test_the_thread_header(
     gate: Authenticator, account: Callable[..., str], key: Callable[..., KeyRow], vectors: dict[str, Any]
 ) -> None:
+    """Clients would work in another thread than they named, or be refused for a header of a known form."""
     row = key(account("alice"))
     for vector in vectors["thread_ids"]:
         call = admit(gate, x_textile_api_key=row.key, x_textile_thread=vector["string_base58btc"])
@@ -232,6 +244,7 @@ def check(gate: Authenticator, call: Call, service: str, method: str, **fields: 
 
 
 def test_threads_are_their_owners(gate: Authenticator, account: Callable[..., str], thread: Callable[..., ThreadId]) -> None:
+    """A caller could list or delete the threads and buckets of another account."""
     alice, bob = account("alice"), account("bob")
     own, other, unknown = thread(alice), thread(bob), ThreadId(b"\x01\x55xyz")
     stranger = "User does not own thread"
@@ -257,6 +270,8 @@ def test_threads_are_their_owners(gate: Authenticator, account: Callable[..., st
 
 
 def test_a_user_key_reaches_the_threads_made_with_keys_of_its_owner(gate: Authenticator, database: HubDatabase) -> None:
+    """After a key was replaced users could not reach their threads; or a key of another developer would reach them."""
+
     def made(name: bytes, realm: str) -> ThreadId:
         row = ThreadRow(ThreadId(b"\x01\x55" + name), "user", "", "unnamed", "old key", True, bytes(64), NOW, realm)
         database.create_thread(row)

@@ -37,6 +37,7 @@ def store(tmp_path: Path) -> Iterator[DiskBlockStore]:
 
 @pytest.mark.parametrize("size", [0, 1, SMALL_MAX - 1, SMALL_MAX, LARGE])
 def test_what_is_put_is_got(store: DiskBlockStore, size: int) -> None:
+    """A block of some size would come back with other bytes, or not at all."""
     body = b"x" * size
     cid = cid_of(body)
     assert store.missing([cid]) == [cid]
@@ -51,6 +52,7 @@ def test_what_is_put_is_got(store: DiskBlockStore, size: int) -> None:
 
 
 def test_a_block_is_named_by_its_multihash(store: DiskBlockStore) -> None:
+    """A client that spells a CID in another version would be told that the block is missing, and send it again."""
     body = b"\x0a\x02\x08\x01"
     store.put_many({cid_of(body, DAG_PB): body})
     others = [cid_of(body, RAW), cid_of(body, DAG_PB, 0)]
@@ -59,6 +61,7 @@ def test_a_block_is_named_by_its_multihash(store: DiskBlockStore) -> None:
 
 
 def test_identity_cids_are_never_stored(store: DiskBlockStore) -> None:
+    """Files so small that their CID contains them could not be read."""
     inline = Cid(b"\x01\x55\x00\x03abc")
     assert store.get(inline) == b"abc"
     assert store.missing([inline]) == []
@@ -68,6 +71,7 @@ def test_identity_cids_are_never_stored(store: DiskBlockStore) -> None:
 
 
 def test_a_wrong_hash_stores_nothing_of_its_batch(store: DiskBlockStore) -> None:
+    """A client could plant bytes under the name of other content, and all buckets would show them."""
     good = blocks_of(3, LARGE)
     wrong = cid_of(b"something else")
     with pytest.raises(Corrupt):
@@ -76,6 +80,7 @@ def test_a_wrong_hash_stores_nothing_of_its_batch(store: DiskBlockStore) -> None
 
 
 def test_blocks_survive_reopening(tmp_path: Path) -> None:
+    """A restart of the Hub would lose blocks, or begin a new pack each time."""
     blocks = blocks_of(20, LARGE) | blocks_of(20, 100)
     first = DiskBlockStore(tmp_path)
     first.put_many(blocks)
@@ -93,6 +98,7 @@ def test_blocks_survive_reopening(tmp_path: Path) -> None:
 
 
 def test_what_was_not_finished_is_cut_off_after_a_crash(tmp_path: Path) -> None:
+    """After a crash of the Hub a half-written block would be served as a whole one, or damage its neighbours."""
     crashed = DiskBlockStore(tmp_path)
     kept = blocks_of(4, LARGE)
     crashed.put_many(kept)
@@ -119,6 +125,7 @@ def test_what_was_not_finished_is_cut_off_after_a_crash(tmp_path: Path) -> None:
 
 
 def test_two_processes_append_to_packs_of_their_own(tmp_path: Path) -> None:
+    """A Hub and a collector at work at once would write over each other's blocks."""
     one, other = DiskBlockStore(tmp_path), DiskBlockStore(tmp_path)
     mine, theirs = blocks_of(3, LARGE), blocks_of(3, LARGE)
     one.put_many(mine)
@@ -131,6 +138,7 @@ def test_two_processes_append_to_packs_of_their_own(tmp_path: Path) -> None:
 
 
 def test_packs_are_closed_when_full(tmp_path: Path) -> None:
+    """The Hub would keep all blocks in one file, which cannot be given back when a part of it is garbage."""
     store = DiskBlockStore(tmp_path, pack_bytes_max=4 * LARGE)
     blocks = blocks_of(20, LARGE)
     for cid, body in blocks.items():
@@ -147,6 +155,7 @@ def test_packs_are_closed_when_full(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [100, LARGE])
 def test_damage_is_noticed_told_and_mended(tmp_path: Path, size: int) -> None:
+    """Damage on the disk would be served as good content, and no client would be asked to send the block again."""
     store = DiskBlockStore(tmp_path)
     blocks = blocks_of(3, size)
     store.put_many(blocks)
@@ -169,6 +178,7 @@ def test_damage_is_noticed_told_and_mended(tmp_path: Path, size: int) -> None:
 
 
 def test_a_cut_pack_is_damage_too(tmp_path: Path) -> None:
+    """A block at the end of a shortened file would be served cut off."""
     store = DiskBlockStore(tmp_path)
     blocks = blocks_of(2, LARGE)
     store.put_many(blocks)
@@ -179,6 +189,7 @@ def test_a_cut_pack_is_damage_too(tmp_path: Path) -> None:
 
 
 def test_full_disk_before_the_write(tmp_path: Path) -> None:
+    """The Hub would use up the last bytes of the disk, and could not even delete any more."""
     store = DiskBlockStore(tmp_path, reserve_bytes=1 << 62)
     blocks = blocks_of(2, LARGE)
     with pytest.raises(NoSpace):
@@ -188,6 +199,7 @@ def test_full_disk_before_the_write(tmp_path: Path) -> None:
 
 
 def test_full_disk_in_the_middle_of_a_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk would leave half-written blocks that count as stored."""
     store = DiskBlockStore(tmp_path)
     kept = blocks_of(2, LARGE)
     store.put_many(kept)
@@ -217,6 +229,7 @@ def test_full_disk_in_the_middle_of_a_write_leaves_nothing(tmp_path: Path, monke
 def test_a_batch_that_cannot_become_durable_fails_for_everyone_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A client would be told of success for blocks that were never durable, because another client's call failed."""
     store = DiskBlockStore(tmp_path)
     shared, mine = blocks_of(1, 50), blocks_of(1, 60)
     one, other = store.receive(), store.receive()
@@ -239,6 +252,7 @@ def test_a_batch_that_cannot_become_durable_fails_for_everyone_in_it(
 
 
 def test_many_threads_put_and_get_the_same(store: DiskBlockStore) -> None:
+    """Clients that push the same files at the same time would lose or double blocks."""
     blocks = blocks_of(60, LARGE) | blocks_of(60, 300)
     names = list(blocks)
     failures: list[BaseException] = []
@@ -281,6 +295,7 @@ while True:
 
 
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    """A client deletes what the Hub acknowledged; after a kill of the Hub it would be nowhere."""
     acknowledged: list[Cid] = []
     for acks in (3, 17, 29):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
@@ -300,6 +315,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
 
 
 def test_leases_are_counted_and_released(tmp_path: Path) -> None:
+    """Blocks of a push in progress would be collected, or those of an abandoned one kept for ever."""
     now = [10**18]
     store = DiskBlockStore(tmp_path, now_ns=lambda: now[0], lease_s=100)
     blocks = blocks_of(3, 100)
@@ -332,11 +348,13 @@ def test_an_upload_that_names_the_same_blocks_again_and_again(tmp_path: Path) ->
 
 
 def test_multihashes_of_any_length_pack(store: DiskBlockStore) -> None:
+    """The list of blocks of an upload would be read back with other names, and the wrong ones be kept."""
     names = [b"", b"a", multihash_of(cid_of(b"x")), b"b" * 131]
     assert unpack_multihashes(pack_multihashes(names)) == names
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    """An older version of the Hub would damage data that a newer one wrote."""
     DiskBlockStore(tmp_path).close()
     with sqlite3.connect(tmp_path / "index.sqlite") as connection:
         connection.execute("PRAGMA user_version = 99")

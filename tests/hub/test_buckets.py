@@ -32,6 +32,7 @@ def key(user: BucketUser) -> str:
 
 
 def test_a_new_bucket_holds_its_seed_and_nothing_else(user: BucketUser) -> None:
+    """A new bucket would not open in Textile clients, or would share its root with another one."""
     assert list(user.ask("List").roots) == []
     made = user.create("photos")
     root = made.root
@@ -52,6 +53,7 @@ def test_a_new_bucket_holds_its_seed_and_nothing_else(user: BucketUser) -> None:
 
 
 def test_links(user: BucketUser, key: str) -> None:
+    """Links to a file would lead nowhere."""
     user.push(key, "a b/c.txt", b"x")
     thread = user.root(key).thread
     links = user.ask("Links", key=key, path="a b/c.txt")
@@ -62,6 +64,7 @@ def test_links(user: BucketUser, key: str) -> None:
 
 
 def test_errors_of_threads_and_keys(user: BucketUser, alice: Any) -> None:
+    """A Textile client would not recognize that a thread or bucket is missing."""
     nowhere = alice.using(x_textile_thread="")
     with pytest.raises(grpc.RpcError) as caught:
         nowhere.call(BUCKETS, "List", pb.ListRequest())
@@ -72,6 +75,7 @@ def test_errors_of_threads_and_keys(user: BucketUser, alice: Any) -> None:
 
 
 def test_archives_are_not_offered(user: BucketUser, key: str) -> None:
+    """A client that asks for an archive would take it for made."""
     for method in ("DefaultArchiveConfig", "SetDefaultArchiveConfig", "Archive", "ArchiveWatch"):
         code, text = user.refused(method, key=key)
         assert code == "UNIMPLEMENTED" and "Filecoin" in text
@@ -111,6 +115,7 @@ def test_the_worked_example(user: BucketUser, key: str) -> None:
     ],
 )
 def test_file_sizes_and_cids(user: BucketUser, key: str, length: int, size: int, cid: str) -> None:
+    """The same file would get another CID than at a Textile Hub, and clients would take it for changed."""
     data = PATTERN[:length]
     events = user.push_events(key, "f", data, chunk=1024)
     assert (events[-1].path, events[-1].size) == (f"/ipfs/{cid}", str(size))
@@ -123,11 +128,13 @@ def test_file_sizes_and_cids(user: BucketUser, key: str, length: int, size: int,
 
 
 def test_progress_comes_every_256_kib(user: BucketUser, key: str) -> None:
+    """Textile clients would show no progress, or a wrong one."""
     events = user.push_events(key, "f", PATTERN)
     assert [event.bytes for event in events] == [262144, 524288, 601545, 0]
 
 
 def test_streams_that_are_not_what_they_should_be(user: BucketUser, key: str) -> None:
+    """A malformed push would be stored in part."""
     for method, kind in (("PushPath", pb.PushPathRequest), ("PushPaths", pb.PushPathsRequest)):
         assert user.caller.call(BUCKETS, method, iter(())) == []
         with pytest.raises(grpc.RpcError) as caught:
@@ -142,6 +149,7 @@ def test_streams_that_are_not_what_they_should_be(user: BucketUser, key: str) ->
 
 
 def test_fast_forward(user: BucketUser, key: str) -> None:
+    """A client that names the root it knows would overwrite a newer change all the same."""
     first = user.root(key).path
     user.push(key, "a", b"1", root=first)
     refusal = ("FAILED_PRECONDITION", "update is non-fast-forward")
@@ -156,6 +164,7 @@ def test_fast_forward(user: BucketUser, key: str) -> None:
 
 
 def test_of_two_pushes_on_one_root_one_wins(user: BucketUser, key: str) -> None:
+    """Two pushes at the same moment would both be told of success, and one be lost."""
     root = user.root(key).path
     together = threading.Barrier(2)
     answers: list[str] = []
@@ -184,6 +193,7 @@ def test_of_two_pushes_on_one_root_one_wins(user: BucketUser, key: str) -> None:
 
 
 def test_pushes_without_a_root_all_land(user: BucketUser, key: str) -> None:
+    """Of several files pushed at the same time some would be lost."""
     threads = [threading.Thread(target=user.push, args=(key, f"d/{index}", bytes([index]) * 1000)) for index in range(12)]
     for thread in threads:
         thread.start()
@@ -193,6 +203,7 @@ def test_pushes_without_a_root_all_land(user: BucketUser, key: str) -> None:
 
 
 def test_what_a_push_replaces(user: BucketUser, key: str) -> None:
+    """A file pushed over a folder would leave roles of removed paths behind, or a file would become a folder."""
     user.push(key, "/a/b/c", b"1")
     user.push(key, "a/b/c", b"2")
     assert user.pull(key, "a/b/c") == b"2"
@@ -207,12 +218,14 @@ def test_what_a_push_replaces(user: BucketUser, key: str) -> None:
 
 @pytest.mark.parametrize("path", ["", "/", "a/", "a//b", "a/../b", "./a", "a\0b", "x" * 256])
 def test_paths_that_no_tree_can_hold(user: BucketUser, key: str, path: str) -> None:
+    """Files could be stored under names that no client can open."""
     with pytest.raises(grpc.RpcError) as caught:
         user.push(key, path, b"x")
     assert raised(caught.value)[0] == "INVALID_ARGUMENT"
 
 
 def test_the_seed_is_reserved(user: BucketUser, key: str) -> None:
+    """A client could replace or remove the seed, the file that Textile clients expect in each bucket."""
     refusal = (UNKNOWN, "paths containing .textileseed are not allowed")
     with pytest.raises(grpc.RpcError) as caught:
         user.push(key, "a/.textileseed", b"x")
@@ -227,6 +240,7 @@ def test_the_seed_is_reserved(user: BucketUser, key: str) -> None:
 
 
 def test_push_paths_answers_for_each_file(user: BucketUser, key: str) -> None:
+    """A client that pushes many files would not learn the CID of each, or lose one."""
     files = {f"d/{index:03}": bytes([index % 251]) * (index * 50) for index in range(60)} | {"big": PATTERN, "/empty": b""}
     replies = user.push_paths(key, files)
     assert {reply.path for reply in replies} == {path.removeprefix("/") for path in files}
@@ -240,6 +254,8 @@ def test_push_paths_answers_for_each_file(user: BucketUser, key: str) -> None:
 
 
 def test_push_paths_interleaved_and_announced(user: BucketUser, key: str) -> None:
+    """Chunks of two files in one stream would be mixed."""
+
     def chunk(path: str, data: bytes = b"") -> Any:
         return pb.PushPathsRequest(chunk=pb.PushPathsRequest.Chunk(path=path, data=data))
 
@@ -251,6 +267,8 @@ def test_push_paths_interleaved_and_announced(user: BucketUser, key: str) -> Non
 
 
 def test_what_was_complete_stays_when_a_push_breaks_off(user: BucketUser, key: str) -> None:
+    """A push that breaks off would lose the files that were acknowledged, or keep half of one."""
+
     def chunk(path: str, data: bytes = b"") -> Any:
         return pb.PushPathsRequest(chunk=pb.PushPathsRequest.Chunk(path=path, data=data))
 
@@ -294,6 +312,7 @@ def test_a_client_that_goes_away(user: BucketUser, key: str) -> None:
 
 
 def test_not_found_texts(user: BucketUser, key: str) -> None:
+    """Textile clients, which compare the texts of errors, would not recognize a missing file."""
     user.push(key, "dir/file.txt", b"x")
     root = user.root(key).path.removeprefix("/ipfs/")
     for method in ("ListPath", "PullPath", "Links", "PullPathAccessRoles"):
@@ -308,6 +327,7 @@ def test_not_found_texts(user: BucketUser, key: str) -> None:
 
 
 def test_ipfs_paths(user: BucketUser, key: str) -> None:
+    """Content could not be read by its CID, or a missing block would be waited for."""
     event = user.push(key, "dir/file.txt", b"content")
     item = user.ask("ListIpfsPath", path=event.root.path).item
     assert [child.name for child in item.items] == [".textileseed", "dir"]
@@ -323,6 +343,7 @@ def test_ipfs_paths(user: BucketUser, key: str) -> None:
 
 
 def test_set_path(user: BucketUser, key: str) -> None:
+    """Content that the Hub has could not be put at a path without sending it."""
     event = user.push(key, "src/a/f", b"1")
     source = user.listing(key, "src").cid
     user.ask("SetPath", key=key, path="copy/of", cid=source)
@@ -339,6 +360,7 @@ def test_set_path(user: BucketUser, key: str) -> None:
 
 
 def test_set_path_of_the_root(user: BucketUser, key: str) -> None:
+    """Replacing the whole content would lose the seed or the roles of the bucket."""
     user.push(key, "src/a", b"1")
     seed = user.pull(key, ".textileseed")
     source = user.listing(key, "src").cid
@@ -350,6 +372,7 @@ def test_set_path_of_the_root(user: BucketUser, key: str) -> None:
 
 
 def test_bootstrap(user: BucketUser, key: str) -> None:
+    """A bucket made from an existing tree would be empty, or made from something that is no tree."""
     user.push_paths(key, {"src/a": b"1", "src/b/c": b"2"})
     source = user.listing(key, "src").cid
     made = user.create("copy", bootstrap_cid=source)
@@ -394,6 +417,7 @@ MOVES: list[tuple[str, str, dict[str, Any] | str]] = [
     ("source", "target", "expected"), MOVES, ids=[f"{a or 'root'}-to-{b or 'root'}" for a, b, _ in MOVES]
 )
 def test_move_path(user: BucketUser, private: bool, source: str, target: str, expected: dict[str, Any] | str) -> None:
+    """A move would lose files, mix two folders, or leave a copy behind."""
     key = user.create(private=private).root.key
     user.push_paths(key, {"a": b"A", "d/x": b"X", "d/y/z": b"Z", "ab": b"AB"})
     if isinstance(expected, str):
@@ -407,6 +431,7 @@ def test_move_path(user: BucketUser, private: bool, source: str, target: str, ex
 
 
 def test_remove_path_compares_names_not_letters(user: BucketUser, key: str) -> None:
+    """Removing the folder a would also remove ab."""
     user.push_paths(key, {"a/x": b"1", "a/y/z": b"2", "ab": b"3"})
     reply = user.ask("RemovePath", key=key, path="a")
     assert reply.root.path == user.root(key).path
@@ -419,6 +444,7 @@ def test_remove_path_compares_names_not_letters(user: BucketUser, key: str) -> N
 
 
 def test_remove(user: BucketUser, key: str, bob: Any) -> None:
+    """A stranger could remove a bucket, or a removed one would still be listed."""
     assert user.beside(bob).refused("Remove", key=key)[0] == "PERMISSION_DENIED"
     user.ask("Remove", key=key)
     assert user.refused("Root", key=key) == (UNKNOWN, "instance not found")
@@ -426,6 +452,7 @@ def test_remove(user: BucketUser, key: str, bob: Any) -> None:
 
 
 def test_times_and_entries(user: BucketUser, key: str) -> None:
+    """Clients that compare times would not see that a file was changed."""
     before = user.root(key)
     user.push(key, "f", b"1")
     after = user.root(key)
@@ -449,6 +476,7 @@ DENIED = "app denied net record body: permission denied"
 
 
 def test_a_public_bucket_is_read_by_all_and_written_by_its_owner(user: BucketUser, key: str, bob: Any) -> None:
+    """Visitors could not read a public bucket, or could change it."""
     user.push(key, "f", b"1")
     other = user.beside(bob)
     assert other.pull(key, "f") == b"1"
@@ -472,6 +500,7 @@ def test_a_public_bucket_is_read_by_all_and_written_by_its_owner(user: BucketUse
 
 
 def test_what_a_writer_may(user: BucketUser, key: str, bob: Any) -> None:
+    """Someone who may only write in a folder could add or remove files, or write beside it."""
     user.push_paths(key, {"d/old": b"1", "other": b"1"})
     user.ask("PushPathAccessRoles", key=key, path="d", roles={public_key(bob): 2})
     other = user.beside(bob)
@@ -491,6 +520,7 @@ def test_what_a_writer_may(user: BucketUser, key: str, bob: Any) -> None:
 
 
 def test_a_writer_may_replace_files_that_came_with_a_tree(user: BucketUser, key: str, bob: Any) -> None:
+    """A writer could not save files that came in with a whole tree, or could replace folders."""
     user.push_paths(key, {"src/a/f": b"1"})
     user.ask("SetPath", key=key, path="copy", cid=user.listing(key, "src").cid)
     user.ask("PushPathAccessRoles", key=key, path="copy", roles={public_key(bob): 2})
@@ -501,6 +531,7 @@ def test_a_writer_may_replace_files_that_came_with_a_tree(user: BucketUser, key:
 
 
 def test_roles(user: BucketUser, key: str, bob: Any) -> None:
+    """Access that was taken away would stay, or roles of a folder would be shown wrongly."""
     user.push(key, "d/f", b"1")
     someone = public_key(bob)
     assert user.ask("PullPathAccessRoles", key=key, path="d").roles == user.root(key).path_metadata[""].roles
@@ -522,6 +553,7 @@ def test_roles(user: BucketUser, key: str, bob: Any) -> None:
 
 
 def test_quota(start_hub: Any, dial: Any, tmp_path: Any) -> None:
+    """An account could store more than its limit, or removing files would not make room."""
     server: HubServer = start_hub(data=tmp_path / "small", bucket_bytes_max=100_000, account_bytes_max=150_000)
     from bucketfs.wire import hub_pb2
 

@@ -240,6 +240,7 @@ class PrivateWrites(Writes):
 
 @pytest.mark.parametrize("machine", [Writes, PrivateWrites], ids=["public", "private"])
 def test_model(machine: type[Writes]) -> None:
+    """Some sequence of pushes, moves and removals would leave another tree than the user made."""
     run_state_machine_as_test(
         machine,
         settings=settings(max_examples=15, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)),

@@ -95,6 +95,7 @@ def ended(call: Any) -> tuple[str, str]:
 def test_silent_streams_of_one_account_leave_room_for_others(
     small: HubServer, bare: Caller, service: str, method: str
 ) -> None:
+    """One client with hanging uploads would keep all others from the Hub."""
     alice, bob = sign_up(bare, "alice"), sign_up(bare, "bob")
     thread = BucketUser.with_new_thread(alice)
     with Silent(small) as silent:
@@ -112,6 +113,7 @@ def test_silent_streams_of_one_account_leave_room_for_others(
 def test_readers_that_stop_reading_leave_room_for_others(
     small: HubServer, bare: Caller, dial: Callable[[str], Caller]
 ) -> None:
+    """One client that stops reading would keep all others from the Hub."""
     alice, bob = sign_up(bare, "alice"), sign_up(bare, "bob")
     user = BucketUser.with_new_thread(alice)
     key = user.create().root.key
@@ -132,6 +134,7 @@ def test_readers_that_stop_reading_leave_room_for_others(
 
 
 def test_listeners_and_challenges_have_places_of_their_own(small: HubServer, bare: Caller) -> None:
+    """Mounts that wait for news would take the places of uploads."""
     alice, bob = sign_up(bare, "alice"), sign_up(bare, "bob")
     user = BucketUser.with_new_thread(alice)
     request = threads_pb2.ListenRequest(dbID=user.thread)
@@ -151,6 +154,7 @@ def test_listeners_and_challenges_have_places_of_their_own(small: HubServer, bar
 
 
 def test_the_users_of_one_key_leave_room_for_others(small: HubServer, bare: Caller) -> None:
+    """The users of one app together would keep all others from the Hub."""
     app = bare.using(**make_key(sign_up(bare, "ann"), USER).headers())
     bob = sign_up(bare, "bob")
     with Silent(small) as silent:
@@ -200,6 +204,7 @@ def _headers_only(caller: Caller, service: str, method: str) -> Any:
 
 
 def test_a_single_message_that_does_not_come(small: HubServer, bare: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that opens calls and sends nothing would hold them for ever."""
     monkeypatch.setattr(admission, "MESSAGE_S", 0.1)
     alice = sign_up(bare, "alice")
     calls = [_headers_only(alice, USERS, "ListThreads") for _ in range(4)]
@@ -213,6 +218,7 @@ def test_a_single_message_that_does_not_come(small: HubServer, bare: Caller, mon
 def test_who_stands_still_goes_where_places_are_scarce(
     small: HubServer, bare: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Idle calls would keep working clients out of a Hub that is full."""
     monkeypatch.setattr(admission, "IDLE_S", 0.1)
     alice, bob, carol = (sign_up(bare, name) for name in ("alice", "bob", "carol"))
     with Silent(small) as silent:
@@ -227,6 +233,7 @@ def test_who_stands_still_goes_where_places_are_scarce(
 
 
 def test_reflection_and_health_are_open_and_in_nobodys_way(small: HubServer, bare: Caller) -> None:
+    """Health checks without a key would fail, or hanging ones would keep users out."""
     over = threading.Event()
 
     def nothing() -> Iterator[Any]:
@@ -245,6 +252,7 @@ def test_reflection_and_health_are_open_and_in_nobodys_way(small: HubServer, bar
 def test_slow_calls_of_one_account_leave_turns_for_others(
     start_hub: Callable[..., HubServer], dial: Callable[[str], Caller], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One account with slow calls would make all others wait."""
     hub = start_hub(workers=4, singles_max=16)
     alice, bob = (sign_up(dial(hub.address), name) for name in ("alice", "bob"))
     may_go_on = threading.Event()
@@ -295,6 +303,7 @@ def test_slow_calls_of_one_account_leave_turns_for_others(
 
 
 def test_turns_go_to_who_has_the_least() -> None:
+    """An account with many calls would get all turns, and one with a single call none."""
     places = FairQueue(8)
     got: list[str] = []
     over = threading.Semaphore(0)
@@ -326,12 +335,14 @@ def test_turns_go_to_who_has_the_least() -> None:
 
 
 def test_many_single_calls_at_once_all_succeed(start_hub: Callable[..., HubServer], dial: Callable[[str], Caller]) -> None:
+    """A client that starts with many calls at once would be refused some of them."""
     alice = sign_up(dial(start_hub().address), "alice")
     calls = [alice.start(HUB, "GetSessionInfo", hub_pb2.GetSessionInfoRequest(), timeout_s=60) for _ in range(200)]
     assert {call.result().username for call in calls} == {"alice"}
 
 
 def test_a_call_without_its_message(bare: Caller) -> None:
+    """A malformed call would be answered as a bug of the Hub."""
     alice = sign_up(bare, "alice")
     call = alice.channel.stream_unary(f"/{USERS}/ListThreads")
     with pytest.raises(grpc.RpcError) as caught:
@@ -353,6 +364,7 @@ def test_the_numbers_of_the_page() -> None:
 
 
 def test_seats_are_given_back() -> None:
+    """Places would leak away with each call, until the Hub refuses everyone."""
     places = Admission(4)
     call = Call(account="a", account_kind=AccountKind.DEVELOPER)
 

@@ -98,6 +98,7 @@ def test_rights_are_asked_without_unfolding(user: BucketUser, bob: Caller) -> No
 
 
 def test_get_tree_gives_each_block_once(user: BucketUser) -> None:
+    """A tree of forty blocks would keep the Hub busy for ever and fill a client's memory."""
     lattice = Lattice()
     user.put_blocks(dict(lattice.blocks))
     replies = user.blocks("GetTree", bl.GetTreeRequest(cid=lattice.link.cid, depth=32))
@@ -155,6 +156,7 @@ def test_what_a_private_bucket_takes_is_paid_before_it_is_made(
 
 
 def test_looking_removing_and_collecting(user: BucketUser, hub_server: HubServer) -> None:
+    """Such a tree could not be listed, moved, removed or collected, and would stop the Hub."""
     key = user.create().root.key
     set_entry(user, key, b"l", Lattice())
     assert user.names(key, "l/b/b/b") == ["a", "b"]
@@ -168,6 +170,7 @@ def test_looking_removing_and_collecting(user: BucketUser, hub_server: HubServer
 
 
 def test_a_message_full_of_slashes_is_no_path(user: BucketUser, bob: Caller) -> None:
+    """A stranger could keep the Hub busy with one path of millions of parts."""
     key = user.create().root.key
     user.ask("PushPathAccessRoles", key=key, path="", roles={"*": 0})
     stranger = user.beside(bob)
@@ -179,6 +182,7 @@ def test_a_message_full_of_slashes_is_no_path(user: BucketUser, bob: Caller) -> 
 def test_an_app_with_many_of_them_leaves_others_their_turn(
     user: BucketUser, caller: Caller, alice: Caller, bob: Caller
 ) -> None:
+    """The users of one app could stop the Hub for all others by a few small trees."""
     app = caller.using(**make_key(bob, USER).headers())
     for _ in range(2):
         one = BucketUser.with_new_thread(as_user(app, Identity.generate()))

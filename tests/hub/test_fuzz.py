@@ -310,6 +310,7 @@ def fuzz(
 
 
 def test_nonsense_queries() -> None:
+    """A malformed query would crash a call of the Hub, or return what is not in the collection."""
     seed = int(os.environ.get("BUCKETFS_FUZZ_SEED") or time.time_ns() % 2**32)
     chance = random.Random(seed)
     instances: list[dict[str, Any]] = [
@@ -326,6 +327,7 @@ def test_nonsense_queries() -> None:
 
 
 def test_nonsense(fuzz: Fuzz) -> None:
+    """Malformed calls would crash the Hub, or get in without credentials."""
     fuzz.run(SHORT_S)
     while fuzz.calls <= 200:  # a busy machine makes fewer calls in that time
         fuzz.run(1.0)
@@ -335,4 +337,5 @@ def test_nonsense(fuzz: Fuzz) -> None:
 @pytest.mark.whole
 @pytest.mark.timeout(240)
 def test_nonsense_for_long(fuzz: Fuzz) -> None:
+    """The same for minutes: a rare malformed call would crash the Hub."""
     fuzz.run(LONG_S)

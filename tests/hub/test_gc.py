@@ -69,6 +69,7 @@ def store(tmp_path: Path, clock: Clock) -> Any:
 
 
 def test_mark_and_sweep(store: DiskBlockStore, clock: Clock) -> None:
+    """The collector would delete blocks of a bucket or of a push in progress, or leave all garbage."""
     root, needed = a_tree(5, 200_000)
     garbage = blocks_of(6, LARGE) | blocks_of(6, 300)
     store.put_many(needed)
@@ -88,6 +89,7 @@ def test_mark_and_sweep(store: DiskBlockStore, clock: Clock) -> None:
 
 
 def test_leases_protect(store: DiskBlockStore, clock: Clock) -> None:
+    """The collector would delete the blocks of a slow push before its root is set."""
     asked, put, loose = (blocks_of(3, 500) for _ in range(3))
     store.put_many(asked | loose)
     clock.pass_s(10_000)
@@ -105,6 +107,7 @@ def test_leases_protect(store: DiskBlockStore, clock: Clock) -> None:
 
 
 def test_a_root_that_comes_while_sweeping_is_walked(store: DiskBlockStore, clock: Clock) -> None:
+    """A bucket pushed while the collector runs would lose its blocks."""
     root, needed = a_tree(4, 1000)
     garbage = blocks_of(3, 100)
     store.put_many(needed | garbage)
@@ -136,6 +139,7 @@ def test_the_same_bytes_as_leaf_and_as_node(store: DiskBlockStore, clock: Clock)
 
 
 def test_nothing_is_deleted_when_a_tree_cannot_be_walked(store: DiskBlockStore, clock: Clock) -> None:
+    """One damaged folder would cost the user everything below it, for good."""
     root, needed = a_tree(3, 1000)
     directory = next(cid for cid in needed if cid != root and cid[1] == 0x70)
     garbage = blocks_of(3, 100)
@@ -147,6 +151,7 @@ def test_nothing_is_deleted_when_a_tree_cannot_be_walked(store: DiskBlockStore, 
 
 
 def test_packs_with_holes_are_rewritten(tmp_path: Path, clock: Clock) -> None:
+    """Deleted blocks would keep their room on the disk, or readers would fail while packs are rewritten."""
     store = DiskBlockStore(tmp_path, now_ns=clock, pack_bytes_max=10 * LARGE)
     root, needed = a_tree(2, LARGE)
     garbage = blocks_of(17, LARGE)
@@ -171,6 +176,7 @@ def test_packs_with_holes_are_rewritten(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_a_pack_in_use_elsewhere_is_left_alone(tmp_path: Path, clock: Clock) -> None:
+    """The collector would remove a file that the running Hub is writing to."""
     writing, collecting = DiskBlockStore(tmp_path, now_ns=clock), DiskBlockStore(tmp_path, now_ns=clock)
     garbage = blocks_of(4, LARGE)
     writing.put_many(garbage)
@@ -185,6 +191,7 @@ def test_a_pack_in_use_elsewhere_is_left_alone(tmp_path: Path, clock: Clock) -> 
 
 
 def test_damage_does_not_spread(tmp_path: Path, clock: Clock) -> None:
+    """Rewriting a pack would give a damaged block a new, valid checksum."""
     store = DiskBlockStore(tmp_path, now_ns=clock)
     root, needed = a_tree(3, LARGE)
     garbage = blocks_of(20, LARGE)
@@ -209,6 +216,7 @@ def test_damage_does_not_spread(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_buckets_of_every_kind_survive(user: BucketUser, hub_server: HubServer) -> None:
+    """The collector would delete blocks of private buckets, whose trees are encrypted."""
     content = bytes(index % 251 for index in range(601_545))
     open_key, secret_key = user.create().root.key, user.create(private=True).root.key
     for key in (open_key, secret_key):

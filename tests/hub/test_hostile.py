@@ -120,6 +120,7 @@ def test_a_signature_is_good_until_its_date_and_not_longer(tmp_path: Path, dial:
 def test_tokens_of_another_hub_are_none(
     start_hub: Callable[..., HubServer], dial: Callable[[str], Caller], tmp_path: Path
 ) -> None:
+    """Who runs a Hub of their own could make tokens and sessions for this one."""
     here, there = (dial(start_hub(data=tmp_path / name).address) for name in ("here", "there"))
     identity = Identity.generate()
     key, other = make_key(sign_up(here, "ann"), USER), make_key(sign_up(there, "ann"), USER)
@@ -158,6 +159,7 @@ def state(user: BucketUser, key: str) -> tuple[bytes, Any]:
 
 
 def test_a_stranger_with_thread_and_key_changes_and_reads_nothing(alice: Caller, bob: Caller) -> None:
+    """Who learns the address of a closed bucket could read or change it."""
     user, key = closed_bucket(alice)
     before = state(user, key)
     stranger = user.beside(bob)
@@ -306,6 +308,7 @@ def test_a_swap_takes_nothing_out_of_a_path(alice: Caller, bob: Caller, role: in
 
 
 def test_users_of_one_key_and_its_owner_are_strangers(caller: Caller, alice: Caller) -> None:
+    """The users of an app could reach each other's buckets, or the developer could reach theirs."""
     app = caller.using(**make_key(alice, USER).headers())
     one, two = (as_user(app, Identity.generate()) for _ in range(2))
     victim, key = closed_bucket_of_user(one)
@@ -373,6 +376,7 @@ def used(user: BucketUser) -> int:
 
 @pytest.mark.parametrize("claim", [0, 1, 149_999, 150_001, 2**62])
 def test_a_link_that_lies_about_its_size_is_refused(limited: BucketUser, claim: int) -> None:
+    """An account could store more than its limit by writing false sizes into its trees."""
     key, other = limited.create("one").root.key, limited.create("two").root.key
     root, before = limited.root_cid(key), used(limited)
     new, blocks = lying(limited, root, 150_000, claim)
@@ -413,6 +417,7 @@ def test_a_known_link_cannot_shrink(limited: BucketUser) -> None:
 def test_what_lied_before_there_was_a_limit_is_counted_by_the_collector(
     start_hub: Callable[..., HubServer], dial: Callable[[str], Caller]
 ) -> None:
+    """False sizes stored earlier would stay uncounted for ever."""
     server = start_hub()
     free = BucketUser.with_new_thread(sign_up(dial(server.address), "mallory"))
     key = free.create().root.key
@@ -489,6 +494,7 @@ def test_scales_weigh_what_is_there(hub_server: HubServer, edges: list[tuple[int
 
 
 def test_sizes_beyond_all_counts_are_refused_without_limits_too(alice: Caller) -> None:
+    """One absurd size would overflow the count of an account, and block all of its pushes."""
     user = BucketUser.with_new_thread(alice)
     key = user.create().root.key
     root = user.root_cid(key)
@@ -598,6 +604,7 @@ def test_a_push_of_files_that_never_end(alice: Caller) -> None:
 
 
 def test_messages_that_are_too_large(alice: Caller) -> None:
+    """A huge message would use up the Hub's memory, or stop the client's later calls."""
     user = BucketUser.with_new_thread(alice)
     key = user.create().root.key
     data = bytes(9 << 20)

@@ -46,6 +46,7 @@ def date(seconds_from_now: float) -> str:
 
 
 def test_each_failure_is_told_apart(caller: Caller, alice: Caller) -> None:
+    """A user whose key is refused would not learn whether key, signature or clock is wrong."""
     key, dead = make_key(alice), make_key(alice)
     invalidate(alice, dead)
     good = key.headers()
@@ -71,6 +72,7 @@ def test_each_failure_is_told_apart(caller: Caller, alice: Caller) -> None:
 
 
 def test_an_expired_signature_tells_the_hubs_clock(caller: Caller, alice: Caller) -> None:
+    """A user with a wrong clock would not learn by how much it is wrong."""
     with pytest.raises(grpc.RpcError) as caught:
         caller.using(**make_key(alice).headers(date(-5))).call(USERS, "ListThreads", users_pb2.ListThreadsRequest())
     told = datetime.datetime.fromisoformat(dict(caught.value.trailing_metadata())["bucketfs-time"])
@@ -78,6 +80,7 @@ def test_an_expired_signature_tells_the_hubs_clock(caller: Caller, alice: Caller
 
 
 def test_an_invalidated_key_fails_at_once_and_everywhere(caller: Caller, alice: Caller) -> None:
+    """A stolen key that was invalidated would still open some calls."""
     key = make_key(alice)
     user = BucketUser.with_new_thread(with_key(caller, key))
     bucket = user.create().root.key
@@ -111,6 +114,7 @@ def ending(stream: Any) -> tuple[str, str]:
 
 
 def test_a_running_listener_ends_with_its_key(caller: Caller, alice: Caller) -> None:
+    """Who holds a stolen key would hear of all changes after it was invalidated."""
     key, other = make_key(alice), make_key(alice)
     user = BucketUser.with_new_thread(alice)
     ended, goes_on = (listening(with_key(caller, one), user.thread) for one in (key, other))
@@ -122,6 +126,7 @@ def test_a_running_listener_ends_with_its_key(caller: Caller, alice: Caller) -> 
 
 
 def test_a_running_listener_ends_with_its_session(caller: Caller, alice: Caller) -> None:
+    """A session would hear of all changes after it was signed out."""
     again = caller.call(HUB, "Signin", hub_pb2.SigninRequest(username_or_email="alice"))
     thread = BucketUser.with_new_thread(alice).thread
     stream = listening(caller.using(x_textile_session=again.session), thread)
@@ -132,6 +137,7 @@ def test_a_running_listener_ends_with_its_session(caller: Caller, alice: Caller)
 def test_a_listener_finds_out_what_another_process_ended(
     caller: Caller, alice: Caller, hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The same where another process, as the command line, invalidated the key."""
     monkeypatch.setattr("bucketfs.hub.services.threads.collection.READMIT_EVERY_S", 0.05)
     key = make_key(alice)
     stream = listening(with_key(caller, key), BucketUser.with_new_thread(alice).thread)
@@ -143,6 +149,7 @@ def test_a_listener_finds_out_what_another_process_ended(
 
 @pytest.mark.parametrize("as_org", [False, True])
 def test_users_keep_access_when_a_key_is_replaced(caller: Caller, alice: Caller, bob: Caller, as_org: bool) -> None:
+    """The users of an app would lose their files when its key is replaced, or another developer would get them."""
     owner = alice
     if as_org:
         slug = alice.call(HUB, "CreateOrg", hub_pb2.CreateOrgRequest(name="acme")).org_info.slug
@@ -185,6 +192,7 @@ def threads(caller: Caller) -> list[Any]:
 
 
 def test_a_user_group_key_never_reaches_what_its_owner_made(caller: Caller, alice: Caller, hub_server: HubServer) -> None:
+    """The users of an app could read the developer's own buckets."""
     user = BucketUser.with_new_thread(alice)
     bucket = user.create("mine", private=True).root.key
     user.push(bucket, "f", b"content")
@@ -211,6 +219,7 @@ def test_insecure_keys_are_warned_of(
     start_hub: Callable[..., HubServer],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """An operator would not learn that keys exist that work without a secret, or would find them in the log."""
     with caplog.at_level(logging.WARNING):
         make_key(alice)
         assert not caplog.records
@@ -225,6 +234,7 @@ def test_insecure_keys_are_warned_of(
 
 
 def test_the_maker_of_an_insecure_key_is_told(alice: Caller) -> None:
+    """A user would not learn that the new key works for anyone who sees it."""
     call = alice.start(HUB, "CreateKey", hub_pb2.CreateKeyRequest(secure=False))
     assert call.result().key_info.valid
     assert "needs no signature" in dict(call.trailing_metadata())["bucketfs-warning"]
@@ -233,6 +243,7 @@ def test_the_maker_of_an_insecure_key_is_told(alice: Caller) -> None:
 def test_insecure_keys_can_be_refused(
     start_hub: Callable[..., HubServer], dial: Callable[[str], Caller], alice: Caller, hub_server: HubServer, caller: Caller
 ) -> None:
+    """An operator could not close the Hub to keys that work without a secret."""
     key, users = make_key(alice, secure=False), make_key(alice, USER, secure=False)
     assert threads(caller.using(x_textile_api_key=key.key)) == []
     hub_server.stop()

@@ -88,6 +88,7 @@ STORAGE = "storage quota exhausted: "
 
 
 def test_bytes_every_way_in(dora: Caller) -> None:
+    """One kind of call would let an account store more than its limit."""
     user = BucketUser.with_new_thread(dora)
     full, other = user.create("full").root.key, user.create("other").root.key
     user.push(full, "big", bytes(140_000))
@@ -112,6 +113,7 @@ def test_bytes_every_way_in(dora: Caller) -> None:
 
 
 def test_a_swap_is_counted_too(dora: Caller) -> None:
+    """A push of a tree would pass the limit that single files are held to."""
     user = BucketUser.with_new_thread(dora)
     one, two = user.create("one").root.key, user.create("two").root.key
     user.push(one, "f", bytes(120_000))
@@ -132,6 +134,7 @@ def total_size(user: BucketUser, key: str) -> int:
 
 
 def test_shrinking_is_always_allowed(server: HubServer, start_hub: Any, dial: Any, dora: Caller) -> None:
+    """An account over its limit could not even remove files."""
     user = BucketUser.with_new_thread(dora)
     key = user.create().root.key
     user.push_paths(key, {"a": bytes(50_000), "b": b"y" * 50_000})
@@ -146,6 +149,7 @@ def test_shrinking_is_always_allowed(server: HubServer, start_hub: Any, dial: An
 
 
 def test_threads_and_buckets(dora: Caller) -> None:
+    """An account could make any number of threads and buckets, or not make one after it removed one."""
     user = BucketUser.with_new_thread(dora)
     BucketUser.with_new_thread(dora)
     refused(lambda: BucketUser.with_new_thread(dora), "number of threads per owner exceeds quota")
@@ -159,6 +163,7 @@ def test_threads_and_buckets(dora: Caller) -> None:
 
 
 def test_users_count_against_the_owner_of_their_key(bare: Caller, dora: Caller) -> None:
+    """A developer could store without limit through made-up users, or one app's users would use another's room."""
     key = make_key(dora, USER)
     one, two = (BucketUser.with_new_thread(as_user(bare.using(**key.headers()), Identity.generate())) for _ in range(2))
     refused(lambda: BucketUser.with_new_thread(dora), "number of threads per owner exceeds quota")
@@ -176,6 +181,7 @@ def test_users_count_against_the_owner_of_their_key(bare: Caller, dora: Caller) 
 
 
 def test_what_is_gone_is_given_back(server: HubServer, dora: Caller) -> None:
+    """Removed files would still count, until the account is full of nothing."""
     user = BucketUser.with_new_thread(dora)
     key = user.create(private=True).root.key
     empty = left(user).bytes_used
@@ -205,6 +211,7 @@ def test_what_is_gone_is_given_back(server: HubServer, dora: Caller) -> None:
 
 
 def test_the_collector_counts_anew(server: HubServer, dora: Caller) -> None:
+    """A count that went wrong once would stay wrong, and refuse pushes for ever."""
     user = BucketUser.with_new_thread(dora)
     user.push(user.create().root.key, "f", bytes(1000))
     right = left(user).bytes_used
@@ -225,6 +232,7 @@ def inner(number: int) -> Cid:
 
 
 def test_pledges() -> None:
+    """An account could fill the disk with blocks that no bucket needs."""
     now = [0.0]
     pledges = UploadQuota(100, now_s=lambda: now[0])
     pledges.add("a", b"1", {leaf(1): 60})
@@ -246,6 +254,7 @@ def test_pledges() -> None:
 
 
 def test_very_many_tiny_blocks_take_no_other_accounts_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One account with millions of tiny blocks would lift the limit of the others."""
     monkeypatch.setattr("bucketfs.hub.store.upload_quota.ACCOUNT_NAMES_MAX", 2)
     monkeypatch.setattr("bucketfs.hub.store.upload_quota.NAMES_MAX", 3)
     pledges = UploadQuota(100)
@@ -340,6 +349,7 @@ def test_content_that_is_never_linked_is_pledged_too(server: HubServer, dora: Ca
 )
 @settings(max_examples=60, deadline=None)
 def test_the_running_count_is_the_sum(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Any, ...]]) -> None:
+    """After some sequence of changes an account would have less room than it paid for, or more."""
     database = HubDatabase(sqlite_url(tmp_path_factory.mktemp("usage")))
     limits = AccountLimits(threads=3, buckets=3, bytes=100)
     for what, number, *rest in steps:
@@ -374,6 +384,7 @@ def test_the_running_count_is_the_sum(tmp_path_factory: pytest.TempPathFactory, 
 
 
 def test_a_database_of_the_first_layout_is_upgraded(server: HubServer, start_hub: Any, dial: Any, dora: Caller) -> None:
+    """After an upgrade the Hub would not start, or would forget what accounts use."""
     user = BucketUser.with_new_thread(dora)
     key = user.create().root.key
     user.push(key, "f", bytes(1000))

@@ -40,6 +40,7 @@ def file_key(user: BucketUser, key: str, path: str = "") -> bytes:
 
 
 def test_a_new_private_bucket(user: BucketUser) -> None:
+    """A private bucket would have no keys, be open to all, or not open in Textile clients."""
     made = user.create(private=True)
     root = made.root
     assert len(root.link_key) == 88 and len(root.path_metadata[""].key) == 88
@@ -52,6 +53,7 @@ def test_a_new_private_bucket(user: BucketUser) -> None:
 
 
 def test_sizes(user: BucketUser, key: str) -> None:
+    """Textile clients would show other sizes of files in private buckets than with a Textile Hub."""
     event = user.push_events(key, "d/f", CONTENT)
     assert event[-2].bytes == len(CONTENT) + OVERHEAD_BYTES
     public = user.create().root.key
@@ -63,11 +65,13 @@ def test_sizes(user: BucketUser, key: str) -> None:
 
 @pytest.mark.parametrize("length", [0, 1, 262144 - 84, 262144 - 83, 262144])
 def test_content_of_any_length(user: BucketUser, key: str, length: int) -> None:
+    """A file of some length would come back cut off or with padding."""
     user.push(key, "f", CONTENT[:length])
     assert user.pull(key, "f") == CONTENT[:length]
 
 
 def test_what_is_stored_is_encrypted(user: BucketUser, key: str, hub_server: HubServer) -> None:
+    """Who reads the Hub's disk could read names and contents of private buckets."""
     event = user.push(key, "folder name/file name", b"the content of the file")
     store = hub_server.hub.blockstore
     root = user.root(key)
@@ -86,6 +90,7 @@ def test_what_is_stored_is_encrypted(user: BucketUser, key: str, hub_server: Hub
 
 
 def test_directories_and_listings(user: BucketUser, key: str) -> None:
+    """Folders of a private bucket would be listed wrongly, or a removed file would stay."""
     user.push_paths(key, {"a/b/c": b"1", "a/b/d": b"2", "a/e": b"3", "f": CONTENT})
     assert user.names(key) == [".textileseed", "a", "f"]
     top = {item.name: item for item in user.listing(key).items}
@@ -99,6 +104,7 @@ def test_directories_and_listings(user: BucketUser, key: str) -> None:
 
 
 def test_not_found_texts(user: BucketUser, key: str) -> None:
+    """Textile clients would not recognize a missing file in a private bucket."""
     root = user.root(key).path
     assert user.refused("PullPath", key=key, path="no/file") == (UNKNOWN, f"could not resolve path: {root}/no/file")
     code, text = user.refused("RemovePath", key=key, path="no")
@@ -108,6 +114,7 @@ def test_not_found_texts(user: BucketUser, key: str) -> None:
 
 
 def test_strangers_see_nothing(user: BucketUser, key: str, bob: Any) -> None:
+    """A stranger could learn names, keys or roles of a private bucket."""
     user.push(key, "d/f", b"1")
     other = user.beside(bob)
     seen = other.root(key)
@@ -118,6 +125,7 @@ def test_strangers_see_nothing(user: BucketUser, key: str, bob: Any) -> None:
 
 
 def test_sharing_a_folder_gives_it_a_key_of_its_own(user: BucketUser, key: str, bob: Any) -> None:
+    """Sharing one folder would hand out the key to the whole bucket, or leave the key with who lost access."""
     user.push_paths(key, {"d/f": b"1", "d/g/h": CONTENT, "other": b"3"})
     before, base = user.root(key), file_key(user, key)
     other_cid = user.listing(key, "other").cid
@@ -141,6 +149,7 @@ def test_sharing_a_folder_gives_it_a_key_of_its_own(user: BucketUser, key: str, 
 
 
 def test_moving_between_keys(user: BucketUser, key: str, bob: Any) -> None:
+    """A file moved into or out of a shared folder could not be decrypted any more."""
     user.push_paths(key, {"d/f": b"1", "e/g": CONTENT})
     user.ask("PushPathAccessRoles", key=key, path="d", roles={public_key(bob): 1})
     user.ask("MovePath", key=key, from_path="e", to_path="d")
@@ -155,6 +164,7 @@ def test_moving_between_keys(user: BucketUser, key: str, bob: Any) -> None:
 
 
 def test_public_trees_are_encrypted_on_their_way_in(user: BucketUser, key: str, hub_server: HubServer) -> None:
+    """Content copied into a private bucket would stay readable on the disk, or lose links and names."""
     public = user.create().root.key
     user.push_paths(public, {"src/a": b"1", "src/b/c": CONTENT})
     file = build_file(b"small")
@@ -180,12 +190,14 @@ def test_public_trees_are_encrypted_on_their_way_in(user: BucketUser, key: str, 
 
 
 def test_no_equal_blocks_for_equal_content(user: BucketUser, key: str) -> None:
+    """Who reads the Hub's disk could see which files of a private bucket are equal."""
     first = user.push(key, "a", b"same")
     second = user.push(key, "b", b"same")
     assert first.path != second.path
 
 
 def test_native_writes_are_refused_and_say_why(user: BucketUser, key: str) -> None:
+    """A mount would write plain text into a private bucket."""
     root = user.root_cid(key)
     with pytest.raises(grpc.RpcError) as caught:
         user.swap(key, root, root)

@@ -29,6 +29,7 @@ VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "vectors
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: str(vector["plaintext_length"]))
 def test_vectors(vector: dict[str, Any]) -> None:
+    """Private buckets could not be read by other implementations, nor theirs here."""
     key, iv = bytes.fromhex(vector["key_hex"]), bytes.fromhex(vector["iv_hex"])
     plain = bytes(index % 251 for index in range(vector["plaintext_length"]))
     blob = encrypt(plain, key, iv)
@@ -42,6 +43,7 @@ def test_vectors(vector: dict[str, Any]) -> None:
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 400), max_size=6), st.lists(st.integers(0, 400), max_size=6))
 def test_how_it_is_cut_makes_no_difference(plain: bytes, cuts: list[int], blob_cuts: list[int]) -> None:
+    """A file would decrypt to other bytes, depending on how the network cut it."""
     key = bytes(range(64))
     blob = b"".join(encrypt_stream(pieces(plain, cuts), key, bytes(16)))
     assert blob == encrypt(plain, key, bytes(16))
@@ -54,6 +56,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def test_every_changed_byte_is_noticed() -> None:
+    """A changed byte on the disk would decrypt to wrong content without an error."""
     key = new_key()
     blob = encrypt(b"some secret", key)
     for index in range(len(blob)):
@@ -64,6 +67,7 @@ def test_every_changed_byte_is_noticed() -> None:
 
 
 def test_wrong_key_and_cut_blobs() -> None:
+    """A wrong key or a cut blob would give garbage instead of an error."""
     key = new_key()
     blob = encrypt(b"some secret", key)
     with pytest.raises(Corrupt, match=DAMAGED):
@@ -76,11 +80,13 @@ def test_wrong_key_and_cut_blobs() -> None:
 
 
 def test_the_same_plaintext_never_looks_the_same() -> None:
+    """Who reads the Hub's disk could see which contents are equal."""
     key = new_key()
     assert encrypt(b"x", key) != encrypt(b"x", key)
 
 
 def test_nothing_is_released_before_the_mac_was_checked() -> None:
+    """A client would be given forged bytes before the error."""
     key = new_key()
     blob = encrypt(b"a" * 1000, key)
     broken = blob[:-1] + bytes([blob[-1] ^ 1])

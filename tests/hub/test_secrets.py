@@ -53,6 +53,7 @@ def test_no_secret_in_logs_and_errors(
     dial: Callable[[str], Caller],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Who reads the Hub's log could act as any of its users."""
     announced: list[str] = []
     server = start_hub(announce=announced.append, refuse_insecure_keys=False)
     bare = dial(server.address)
@@ -163,6 +164,7 @@ def use(client: Caller, secrets: dict[str, Any], server: HubServer) -> None:
 
 
 def test_all_files_are_the_owners_alone(start_hub: Callable[..., HubServer], dial: Any, tmp_path: Path) -> None:
+    """Other users of the machine could read the Hub's accounts and blocks."""
     before = os.umask(0o022)
     try:
         server = start_hub()
@@ -184,6 +186,7 @@ def test_all_files_are_the_owners_alone(start_hub: Callable[..., HubServer], dia
 
 
 def test_files_of_before_are_made_private(start_hub: Callable[..., HubServer], tmp_path: Path) -> None:
+    """Files of an older version would stay readable for other users of the machine."""
     start_hub().stop()
     for name in ("hub.sqlite", "blocks/index.sqlite"):
         (tmp_path / "hub" / name).chmod(0o644)

@@ -60,6 +60,7 @@ BLOCKS = "bucketfs.v1.Blocks"
     ],
 )
 def test_addresses(text: str, shown: str, local: bool) -> None:
+    """A Hub would take an address of the network for one of this machine, and serve it without encryption."""
     address = Address.parse(text)
     assert (address.text(), address.local) == (shown, local)
 
@@ -68,11 +69,13 @@ def test_addresses(text: str, shown: str, local: bool) -> None:
     "text", ["", "host", "host:", "host:x", "host:65536", "host:-1", "unix:relative", "unix:/" + "x" * 107]
 )
 def test_what_is_no_address(text: str) -> None:
+    """A mistyped address would end in a traceback, or the Hub would listen elsewhere."""
     with pytest.raises(errors.Usage):
         Address.parse(text)
 
 
 def test_no_plaintext_beyond_this_machine(start_hub: Callable[..., HubServer]) -> None:
+    """Keys would cross the network unencrypted, or strangers could sign in as anyone."""
     with pytest.raises(errors.Usage, match="without TLS"):
         start_hub(listen="0.0.0.0:0")
     with pytest.raises(errors.Usage, match="sign in as anyone"):
@@ -81,6 +84,7 @@ def test_no_plaintext_beyond_this_machine(start_hub: Callable[..., HubServer]) -
 
 
 def test_tls(start_hub: Callable[..., HubServer], tmp_path: Path) -> None:
+    """A Hub could not be served encrypted, or would start without saying that its key cannot be read."""
     certificate, key = make_certificate(tmp_path)
     with pytest.raises(errors.Usage, match="certificate and a key"):
         start_hub(tls_cert=certificate)
@@ -125,6 +129,7 @@ def short_folder() -> Iterator[Path]:
 
 
 def test_a_unix_socket(start_hub: Callable[..., HubServer], dial: Callable[[str], Any], short_folder: Path) -> None:
+    """Other users of the machine could reach the Hub's socket, or a second Hub would take it away."""
     path = short_folder / "hub"
     server = start_hub(listen=f"unix:{path}")
     assert server.address == f"unix:{path}"
@@ -137,6 +142,7 @@ def test_a_unix_socket(start_hub: Callable[..., HubServer], dial: Callable[[str]
 
 
 def test_a_socket_in_no_folder(start_hub: Callable[..., HubServer], short_folder: Path) -> None:
+    """An operator would read gRPC's internals instead of "its folder does not exist"."""
     with pytest.raises(errors.Usage, match="its folder does not exist"):
         start_hub(listen=f"unix:{short_folder}/none/hub")
 
@@ -144,6 +150,7 @@ def test_a_socket_in_no_folder(start_hub: Callable[..., HubServer], short_folder
 def test_a_socket_that_a_dead_hub_left(
     start_hub: Callable[..., HubServer], dial: Callable[[str], Any], short_folder: Path
 ) -> None:
+    """After a kill the Hub would not start again, or would delete a file of the user."""
     path = short_folder / "hub"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -157,6 +164,7 @@ def test_a_socket_that_a_dead_hub_left(
 
 
 def test_a_port_in_use(start_hub: Callable[..., HubServer]) -> None:
+    """An operator would not learn that the port is taken."""
     address = start_hub().address
     with pytest.raises(errors.Unavailable, match="cannot listen"):
         start_hub(listen=address)
@@ -166,6 +174,7 @@ def test_a_port_in_use(start_hub: Callable[..., HubServer]) -> None:
 
 
 def test_health_and_reflection(hub_server: HubServer) -> None:
+    """Monitors and grpcurl would not find out whether the Hub works and what it offers."""
     with grpc.insecure_channel(hub_server.address) as channel:
         check = health_pb2_grpc.HealthStub(channel).Check
         for name in ("", HUB, "threads.pb.API"):
@@ -180,6 +189,7 @@ def test_health_and_reflection(hub_server: HubServer) -> None:
 
 
 def test_unknown_methods(hub_server: HubServer) -> None:
+    """A client that is newer than the Hub would not learn that a call is not offered."""
     with grpc.insecure_channel(hub_server.address) as channel:
         for path in ("/api.hubd.pb.APIService/Nope", "/no.Service/Nope"):
             with pytest.raises(grpc.RpcError) as caught:
@@ -270,12 +280,14 @@ def prober(probed: HubServer, dial: Callable[[str], Any]) -> Any:
     ],
 )
 def test_errors_have_codes(prober: Any, probe: Probe, failure: Exception, code: str, text: str) -> None:
+    """Clients could not tell a full account from a full disk or a conflict, and would retry or give up wrongly."""
     probe.failure = failure
     assert prober.refused(BLOCKS, "Missing", blocks.MissingRequest()) == (code, text)
     assert prober.refused(BLOCKS, "Get", blocks.GetRequest()) == (code, text)
 
 
 def test_trailers_travel_with_a_status(prober: Any, probe: Probe) -> None:
+    """Clients would not learn which blocks a push lacks."""
     probe.failure = Status(Code.NOT_FOUND, "blocks are missing", trailers={"bucketfs-missing-bin": b"\0\xff"})
     with pytest.raises(grpc.RpcError) as caught:
         prober.call(BLOCKS, "Missing", blocks.MissingRequest())
@@ -283,6 +295,8 @@ def test_trailers_travel_with_a_status(prober: Any, probe: Probe) -> None:
 
 
 def test_every_error_of_ours_but_a_broken_disk_is_explained() -> None:
+    """A new kind of error would reach clients as a bug of the Hub."""
+
     def leaves(kind: type[BaseException]) -> Iterator[type[BaseException]]:
         # Another room may have an error of its own below one of these, as far as it is loaded: that is not the Hub's affair.
         below = [one for one in kind.__subclasses__() if one.__module__ == errors.__name__]
@@ -293,6 +307,7 @@ def test_every_error_of_ours_but_a_broken_disk_is_explained() -> None:
 
 
 def test_a_bug_is_logged_once_and_without_secrets(prober: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """An operator would find no trace of a bug, or a session in the log."""
     session = prober.headers["x-textile-session"]
     with caplog.at_level(logging.DEBUG):
         for method, request in (("Missing", blocks.MissingRequest()), ("Get", blocks.GetRequest())):
@@ -304,6 +319,7 @@ def test_a_bug_is_logged_once_and_without_secrets(prober: Any, caplog: pytest.Lo
 
 
 def test_the_database_keeps_secrets_out_of_its_errors(probed: HubServer) -> None:
+    """Sessions and accounts would stand in the log with each database error."""
     probed.hub.database.close()
     with probed.hub.database._db._engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE sessions")
@@ -313,12 +329,14 @@ def test_the_database_keeps_secrets_out_of_its_errors(probed: HubServer) -> None
 
 
 def test_configuration_shows_no_secrets() -> None:
+    """The database password would stand in the log."""
     config = HubConfig(Path("/x"), database_url="postgresql://u:password@h/d", confirm_secret="hubsession")
     assert "password" not in repr(config)
     assert "hubsession" not in repr(config)
 
 
 def test_messages_up_to_8_mib(prober: Any) -> None:
+    """Pushes with large messages would fail, or a huge message would use up the Hub's memory."""
     fits = bytes(8 * 2**20 - 100)
     assert prober.call(BLOCKS, "Missing", blocks.MissingRequest(cids=[b"x"], upload=fits)).cids == [b"x"]
     code, _text = prober.refused(BLOCKS, "Missing", blocks.MissingRequest(cids=[b"x"], upload=bytes(8 * 2**20)))
@@ -356,6 +374,7 @@ def test_a_cut_off_stream_is_never_taken_for_a_whole_one(prober: Any, probe: Pro
 
 
 def test_pings_of_idle_clients_are_tolerated(hub_server: HubServer) -> None:
+    """Mounts would lose their connection again and again while nothing happens."""
     options = [
         ("grpc.keepalive_time_ms", 1_000),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -382,6 +401,7 @@ def test_pings_of_idle_clients_are_tolerated(hub_server: HubServer) -> None:
 
 
 def test_calls_that_run_are_finished(prober: Any, probe: Probe, probed: HubServer) -> None:
+    """Stopping the Hub would break off pushes that are nearly done."""
     call = prober.start(BLOCKS, "SwapRoot", blocks.SwapRootRequest())
     assert probe.entered.wait(20)
     with ThreadPoolExecutor(1) as pool:
@@ -398,6 +418,7 @@ def test_calls_that_run_are_finished(prober: Any, probe: Probe, probed: HubServe
 
 
 def test_a_hub_remembers(start_hub: Callable[..., HubServer], dial: Callable[[str], Any], tmp_path: Path) -> None:
+    """After a restart of the Hub all sessions and tokens would be void."""
     first = start_hub()
     caller = dial(first.address)
     session = caller.call(HUB, "Signup", hub_pb2.SignupRequest(username="a", email="a@b.c")).session
@@ -416,6 +437,7 @@ def test_a_hub_remembers(start_hub: Callable[..., HubServer], dial: Callable[[st
 
 
 def test_serve_runs_until_told(tmp_path: Path) -> None:
+    """`bucketfs hub serve` would not say where it listens, or not end."""
     stop = threading.Event()
     addresses: list[str] = []
 
@@ -429,6 +451,7 @@ def test_serve_runs_until_told(tmp_path: Path) -> None:
 
 
 def test_a_data_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    """An operator would see a traceback instead of the folder that cannot be made."""
     (tmp_path / "file").write_text("")
     with pytest.raises(errors.NotADirectory, match="cannot make the folder"):
         HubServer(HubConfig(tmp_path / "file" / "hub", "127.0.0.1:0")).start()
@@ -442,6 +465,7 @@ BUCKET = BucketRow(BucketKey("key"), THREAD.id, "me", "b", 1, None, Cid(b"r0"), 
 
 
 def test_buckets_are_swapped_not_overwritten(database: HubDatabase) -> None:
+    """Of two changes at the same moment one would be lost, with its files or its roles."""
     with pytest.raises(errors.NotFound, match="thread not found"):
         database.create_bucket(BUCKET)
     database.create_thread(THREAD)
@@ -493,6 +517,7 @@ def test_of_many_swaps_at_once_one_wins(database: HubDatabase, tmp_path: Path) -
 
 
 def test_a_newer_layout_is_refused(database: HubDatabase, tmp_path: Path) -> None:
+    """An older version of the Hub would damage a database that a newer one wrote."""
     with database._db.write() as connection:
         connection.exec_driver_sql("UPDATE settings SET value = X'3939' WHERE name = 'schema'")
     with pytest.raises(errors.Unsupported, match="layout 99"):

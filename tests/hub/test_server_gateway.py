@@ -33,6 +33,7 @@ def get(address: str, path: str, method: str = "GET") -> tuple[int, str]:
 def test_links_are_followed(
     start_hub: Callable[..., HubServer], dial: Callable[[str], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """People could not confirm their sign-up or join an organization, or links would stand in the log."""
     links: list[str] = []
     came = threading.Semaphore(0)
 
@@ -61,6 +62,7 @@ def test_links_are_followed(
 
 
 def test_other_paths(start_hub: Callable[..., HubServer], tmp_path: Path) -> None:
+    """The gateway would serve files of the machine, or a monitor could not ask for its health."""
     gateway = start_hub(gateway_listen="127.0.0.1:0").gateway.address
     assert get(gateway, "/health") == (200, "")
     assert get(start_hub(data=tmp_path / "six", gateway_listen="[::1]:0").gateway.address, "/health") == (200, "")
@@ -70,6 +72,7 @@ def test_other_paths(start_hub: Callable[..., HubServer], tmp_path: Path) -> Non
 
 
 def test_where_the_gateway_listens(start_hub: Callable[..., HubServer], tmp_path: Path) -> None:
+    """Links would cross the network unencrypted, or lead to a gateway that does not listen."""
     with pytest.raises(errors.Usage, match="without TLS"):
         start_hub(gateway_listen="0.0.0.0:0")
     with pytest.raises(errors.Usage):

@@ -60,6 +60,7 @@ def get_token(caller: Any, identity: Identity, service: str = THREADS, messages:
 
 @pytest.mark.parametrize(("service", "messages"), [(THREADS, threads_pb2), (THREADS_NET, threads_net_pb2)])
 def test_get_token(caller: Any, alice: Any, hub_server: HubServer, service: str, messages: Any) -> None:
+    """The user of an app would get no token, or one for another user."""
     identity = Identity.generate()
     users = user_key(alice, caller)
     token = get_token(users, identity, service, messages)
@@ -76,6 +77,7 @@ def refused_token(caller: Any, *messages: Any) -> tuple[str, str]:
 
 
 def test_get_token_refuses(alice: Any, caller: Any) -> None:
+    """Anyone could get a token for a public key that is not theirs."""
     key = Identity.generate().public_key
     assert refused_token(caller)[0] == "UNAUTHENTICATED"
     assert refused_token(alice) == ("INVALID_ARGUMENT", "Key is required")
@@ -86,6 +88,7 @@ def test_get_token_refuses(alice: Any, caller: Any) -> None:
 
 
 def test_a_challenge_has_a_deadline(hub_server: HubServer) -> None:
+    """A client that never answers would hold a place at the Hub for ever."""
     talking = Tokens(hub_server.hub, threads_pb2, timeout_s=0.05)
     over = threading.Event()
 
@@ -111,6 +114,7 @@ def refused_db(caller: Any, thread: bytes, name: str = "", **fields: Any) -> tup
 
 
 def test_databases(alice: Any, bob: Any, hub_server: HubServer) -> None:
+    """A thread could not be found again, or could be opened or deleted by a stranger."""
     new_db(alice, RAW_ID, "buckets")
     info = alice.call(THREADS, "GetDBInfo", pb.GetDBInfoRequest(dbID=RAW_ID))
     assert (info.name, len(info.key)) == ("buckets", 64)
@@ -131,6 +135,7 @@ def test_databases(alice: Any, bob: Any, hub_server: HubServer) -> None:
 
 
 def test_names_of_databases(alice: Any, bob: Any) -> None:
+    """A name would lead to two threads, or a stranger could take over a thread by its ID."""
     new_db(alice, RAW_ID, "my-thread")
     for thread, name in ((OTHER_ID, "My-Thread"), (RAW_ID, "other")):
         code, text = refused_db(alice, thread, name)
@@ -146,6 +151,7 @@ def test_names_of_databases(alice: Any, bob: Any) -> None:
 
 
 def test_bad_databases(alice: Any) -> None:
+    """A thread without a usable key would be made, which no Textile client can open."""
     assert refused_db(alice, b"junk") == ("INVALID_ARGUMENT", "invalid thread ID")
     assert refused_db(alice, RAW_ID, key=bytes(32)) == ("UNKNOWN", "thread read key is required")
     assert refused_db(alice, RAW_ID, key=bytes(5)) == ("INVALID_ARGUMENT", "invalid thread key")
@@ -156,6 +162,7 @@ def test_bad_databases(alice: Any) -> None:
 
 
 def test_threads_per_owner_are_limited(start_hub: Callable[..., HubServer], dial: Callable[[str], Any]) -> None:
+    """One account could fill the database with threads."""
     caller = dial(start_hub(threads_per_owner_max=2).address)
     session = caller.call(HUB, "Signup", hub_pb2.SignupRequest(username="a", email="a@b.c")).session
     alice = caller.using(x_textile_session=session)
@@ -165,6 +172,7 @@ def test_threads_per_owner_are_limited(start_hub: Callable[..., HubServer], dial
 
 
 def test_what_is_not_offered(alice: Any) -> None:
+    """A Textile client would take a write into a collection for stored."""
     assert alice.refused(THREADS, "ListDBs", pb.ListDBsRequest()) == ("PERMISSION_DENIED", "Method is not accessible")
     code, text = alice.refused(THREADS, "Save", pb.SaveRequest(dbID=RAW_ID))
     assert (code, text.startswith("Save is not offered by this hub")) == ("UNIMPLEMENTED", True)
@@ -192,6 +200,7 @@ def find_by_id(caller: Any, key: str, collection: str = "buckets", thread: bytes
 
 
 def test_instances(alice: Any, bob: Any, bucket: BucketRow) -> None:
+    """Textile clients, which read buckets from the collection, could not open them; or would see paths that are not theirs."""
     assert find_by_id(alice, bucket.key) == {
         "_id": bucket.key,
         "owner": bucket.owner,
@@ -213,6 +222,7 @@ def test_instances(alice: Any, bob: Any, bucket: BucketRow) -> None:
 
 
 def test_a_token_never_says_who_reads_beside_a_session(alice: Any, hub_server: HubServer, bucket: BucketRow) -> None:
+    """Who holds another user's token could read that user's keys beside a session of their own."""
     host = hub_server.hub.host_key
     own = make_token(host, Identity.generate().public_key, 0, bucket.owner)
     assert set(find_by_id(alice.using(authorization=f"bearer {own}"), bucket.key)["metadata"]) == {"", "it's", "open"}
@@ -230,6 +240,8 @@ def test_a_token_never_says_who_reads_beside_a_session(alice: Any, hub_server: H
 
 
 def test_what_is_not_found(alice: Any, bucket: BucketRow) -> None:
+    """A Textile client would not recognize that an instance is missing."""
+
     def refused(**fields: Any) -> tuple[str, str]:
         request = pb.FindByIDRequest(**{"dbID": RAW_ID, "collectionName": "buckets", "instanceID": "x", **fields})
         code, text = alice.refused(THREADS, "FindByID", request)
@@ -249,6 +261,8 @@ def test_what_is_not_found(alice: Any, bucket: BucketRow) -> None:
 
 
 def test_find(alice: Any, bucket: BucketRow) -> None:
+    """Textile clients could not find a bucket by its name."""
+
     def names(query_json: bytes) -> list[str]:
         request = pb.FindRequest(dbID=RAW_ID, collectionName="buckets", queryJSON=query_json)
         return [json.loads(one)["name"] for one in alice.call(THREADS, "Find", request).instances]
@@ -261,6 +275,7 @@ def test_find(alice: Any, bucket: BucketRow) -> None:
 
 
 def test_a_database_with_buckets_stays(alice: Any, bucket: BucketRow) -> None:
+    """Deleting a thread or an account would take all buckets in it."""
     full = alice.refused(THREADS, "DeleteDB", pb.DeleteDBRequest(dbID=RAW_ID))
     assert full == ("FAILED_PRECONDITION", "DB not empty (delete buckets first)")
     full = alice.refused(HUB, "DestroyAccount", hub_pb2.DestroyAccountRequest())
@@ -281,6 +296,7 @@ class Listener:
 
 
 def test_listening(alice: Any, bob: Any, hub_server: HubServer, bucket: BucketRow) -> None:
+    """Other machines would not hear of a change, or strangers would hear of paths that are not theirs."""
     hub = hub_server.hub
     mine, others = Listener(alice), Listener(bob)
     only_deletes = Listener(alice, pb.ListenRequest.Filter(action=pb.ListenRequest.Filter.DELETE))
@@ -303,6 +319,7 @@ def test_listening(alice: Any, bob: Any, hub_server: HubServer, bucket: BucketRo
 
 
 def test_many_listeners_leave_the_workers_free(start_hub: Callable[..., HubServer], dial: Callable[[str], Any]) -> None:
+    """Forty mounts that wait for news would stop the Hub, or it could not be stopped."""
     server = start_hub(workers=2)
     caller = dial(server.address)
     session = caller.call(HUB, "Signup", hub_pb2.SignupRequest(username="a", email="a@b.c")).session
@@ -321,6 +338,7 @@ def test_many_listeners_leave_the_workers_free(start_hub: Callable[..., HubServe
 
 
 def test_large_instances_are_cut(alice: Any, hub_server: HubServer, bucket: BucketRow) -> None:
+    """Listeners of a bucket with very many paths would lose their stream, because the message is too large."""
     listener = Listener(alice)
     many = {**bucket.entries, **{f"{'long-name' * 10}/{n}": PathEntry(None, {}, n) for n in range(30_000)}}
     hub_server.hub.database.save_bucket(replace(bucket, entries=many), ROOT)
@@ -330,6 +348,7 @@ def test_large_instances_are_cut(alice: Any, hub_server: HubServer, bucket: Buck
 
 
 def test_saves_nobody_picked_up_melt_into_one() -> None:
+    """A slow listener would fill the Hub's memory, or miss that a bucket was removed."""
     feed, thread = BucketEvents(), ThreadId(b"t")
     subscription = feed.subscribe(thread)
     one, two = BucketKey("one"), BucketKey("two")
@@ -352,6 +371,7 @@ def test_saves_nobody_picked_up_melt_into_one() -> None:
 
 
 def test_what_is_pending_is_bounded() -> None:
+    """A listener that stands still would fill the Hub's memory."""
     feed, thread = BucketEvents(), ThreadId(b"t")
     subscription = feed.subscribe(thread)
     for number in range(PENDING_MAX + 5):
@@ -387,6 +407,7 @@ INSTANCES = [{"_id": str(n), "n": n, "name": name, "deep": {"flag": n % 2 == 0}}
     ],
 )
 def test_queries(asked: dict[str, Any], found: str) -> None:
+    """Textile clients would get other instances, or in another order, than they asked for."""
     assert "".join(one["_id"] for one in query.select(json.dumps(asked).encode(), INSTANCES)) == found
 
 
@@ -411,5 +432,6 @@ def test_queries(asked: dict[str, Any], found: str) -> None:
     ],
 )
 def test_queries_that_make_no_sense(asked: bytes) -> None:
+    """A malformed query would crash the call, or return everything."""
     with pytest.raises(InvalidArgument):
         query.select(asked, INSTANCES)
