@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-HOUSE = Path(__file__).resolve().parents[1] / "bucketfs"
+TESTS = Path(__file__).resolve().parent
+HOUSE = TESTS.parent / "bucketfs"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "names", "ops", "quoting", "roles", "root_history", "disk", "reserve"),
@@ -409,6 +410,16 @@ def circle_offences(modules: list[Module]) -> list[Offence]:
     return found
 
 
+def silent_test_offences(name: str, tree: ast.Module) -> list[Offence]:
+    """Test functions and methods without a docstring. ``name`` is relative to tests/."""
+    return [
+        Offence(f"tests/{name}", node.lineno, f"{node.name} does not say what a user would lose")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if node.name.startswith("test") and not ast.get_docstring(node)
+    ]
+
+
 # The house as it stands
 
 
@@ -481,6 +492,14 @@ def test_no_error_is_swallowed() -> None:
 def test_every_module_says_what_it_is() -> None:
     """A reader knows from the first line whether a file is the right one."""
     report([m.offence(None, "has no docstring") for m in house() if m.tree.body and not ast.get_docstring(m.tree)])
+
+
+def test_every_test_says_what_a_user_would_lose() -> None:
+    """A developer who sees a test fail knows what it protects, before they read it."""
+    found = []
+    for path in sorted(TESTS.rglob("*.py")):
+        found += silent_test_offences(str(path.relative_to(TESTS)), ast.parse(path.read_text(), str(path)))
+    report(found)
 
 
 # The rules bite: each is shown one offence and one neighbour of it that is right
@@ -575,6 +594,16 @@ def test_rule_glossary() -> None:
     assert [o.line for o in glossary_offences(parse("class Tree: ...\nclass _Ghost: ...\n", "vfs/x.py"))] == [2]
     assert [o.line for o in glossary_offences(parse("class TreeSight: ...\nclass RoomLimit: ...\n", "vfs/x.py"))] == [1]
     assert glossary_offences(parse("class Topology: ...\n", "vfs/top_level.py")) == []
+
+
+def test_rule_silent_tests() -> None:
+    """The rule finds tests in classes and asynchronous ones, and asks nothing of helpers."""
+    text = (
+        'def test_a() -> None:\n    """Files would be lost."""\n'
+        "class TestB:\n    async def test_b(self) -> None: ...\n"
+        "def helper() -> None: ...\n"
+    )
+    assert [o.line for o in silent_test_offences("x.py", ast.parse(text))] == [4]
 
 
 def test_the_rules_are_about_files_that_exist() -> None:
