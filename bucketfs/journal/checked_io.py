@@ -80,8 +80,10 @@ class Checked:
         size = size_of(known)
         if not size or (low >= size and low < high):
             return self._disk.pread(file, start + low, high - low)
+        # Looked up once: a read on another thread may replace it at any moment.
         seen = self._seen
-        if seen is not None and (seen.draft, seen.block, seen.known) == (draft, block, known) and high <= len(seen.data):
+        # What stands behind the summed bytes may have been written since, and a sealed sum stays the same then.
+        if seen is not None and (seen.draft, seen.block, seen.known) == (draft, block, known) and high <= size:
             return seen.data[low:high]
         data = self._disk.pread(file, start, max(high, size))
         if not matches(known, data):

@@ -147,6 +147,21 @@ async def test_writes_over_sealed_bytes_go_to_another_draft_and_appends_do_not(t
     assert await here.read("f") == b"all anew" and here.journal.figures().drafts == 0
 
 
+async def test_the_end_of_a_log_is_read_and_pushed_as_it_was_written_last(tmp_path: Path) -> None:
+    """Whoever corrects the end of a file that was appended to would read the former end, and push it to the Hub."""
+    here = await world(tmp_path)
+    await here.write("log", b"a" * 100)
+    await seal(here.volume, 0)
+    await here.write("log", b"draft", 100, truncate=False)
+    assert await here.read("log") == b"a" * 100 + b"draft"
+    await here.write("log", b"final", 100, truncate=False)
+    node = await file(here, "log")
+    assert len(node.content.layers) == 1, "written behind the sealed bytes, into the same draft"
+    assert await here.read("log") == b"a" * 100 + b"final"
+    await pusher(here).push()
+    assert await at_the_hub(here) == {"log": b"a" * 100 + b"final"}
+
+
 async def test_layers_over_sealed_bytes_stay_few(tmp_path: Path) -> None:
     """A file that is edited again and again would be read ever slower."""
     here = await world(tmp_path)
