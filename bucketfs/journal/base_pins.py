@@ -79,6 +79,7 @@ class PinnedBlocks:
         except NotFound:
             return
         for name in names:
+            # Before it is opened: a file that cannot be read keeps its name, and `_begin` makes the next one exclusively.
             self._number_max = int(name)
             with suppress(BucketfsError):
                 self._adopt(_Pack(int(name), self._disk.open(f"{self._folder}/{name}"), 0))
@@ -229,6 +230,8 @@ class PinnedBlocks:
             if live and self.size_bytes <= 2 * live_bytes + SPARE_BYTES:
                 return
             old, before = list(self._packs), self._at
+            # The copies go to a file of their own: those that there are, the one that is written to among them, are removed
+            # below.
             self._at, self._writing = {}, None
             try:
                 if live and not self._closed:
@@ -237,6 +240,7 @@ class PinnedBlocks:
                 self._at = before
                 self._remove([pack for pack in self._packs if pack not in old])
                 raise
+            # Only now: the copies and their name are durable, so a power loss meets the old files or the new one.
             self._unsynced = set()
             self._remove(old)
 

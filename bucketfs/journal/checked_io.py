@@ -78,6 +78,7 @@ class Checked:
         """Bytes ``[low, high)`` of a block, which is right as far as its sum goes."""
         start = block * BLOCK_SIZE
         size = size_of(known)
+        # Bytes behind the summed ones have no sum yet. An empty range asks for nothing but the check (`open_parts`).
         if not size or (low >= size and low < high):
             return self._disk.pread(file, start + low, high - low)
         # Looked up once: a read on another thread may replace it at any moment.

@@ -37,6 +37,7 @@ Sum = int
 
 _SIZE_SHIFT = 32
 _SEALED = 1 << 51
+# 19 bits: a whole block has 1 << 18 bytes, and that number takes the nineteenth.
 _SIZE_MASK = (1 << 19) - 1
 _CRC_MASK = (1 << 32) - 1
 
@@ -142,6 +143,8 @@ class Sums:
 
     def cut(self, size: int) -> None:
         """The blocks that begin at or behind ``size`` bytes are needed no more. Seals stay, for their records do."""
+        # The block that ``size`` falls into keeps its sum, which may cover bytes behind it: the file keeps those too
+        # (`draft_cuts`).
         first = -(-size // BLOCK_SIZE)
         for block, known in list(self.items()):
             if block >= first and not is_sealed(known):

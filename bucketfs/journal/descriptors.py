@@ -46,6 +46,8 @@ class Descriptors:
         with self._lock:
             held = self._held.get(path)
             if held is None:
+                # Opened under the lock: two threads that want the same file would open it twice, and one of the two would
+                # never be closed.
                 held = self._held[path] = _Descriptor(self._open(open_))
             else:
                 self._held.move_to_end(path)
@@ -56,6 +58,7 @@ class Descriptors:
             with self._lock:
                 held.pins -= 1
                 idle = self._take_idle(self._held_max) if len(self._held) > self._held_max else []
+                # Unless `_take_idle` has just taken it: closed twice, its number may be that of another file by then.
                 if held.unwanted and not held.pins and self._held.get(path) is held:
                     del self._held[path]
                     idle.append(held)

@@ -30,6 +30,7 @@ class DraftCuts:
             return False
         for sizes in (self._cut, self._behind_checkpoint):
             if draft in sizes:
+                # Or the trim would take these bytes with those that were cut off.
                 sizes[draft] = max(sizes[draft], _whole_blocks(stop))
         return True
 

@@ -37,6 +37,8 @@ class Sealer:
             work = self._drafts.unsynced.decide(drafts)
             wanted = {draft: extents[draft] for draft in drafts}
             found, failed, error = await self._workers.run(self._perform, work, wanted, read_back_bytes)
+            # Asked for after the wait: a checkpoint may have begun another segment meanwhile, and a seal belongs where its
+            # draft is named.
             newest = self._newest()
             if error is not None:
                 if newest is not None and not isinstance(error, TooManyOpen):

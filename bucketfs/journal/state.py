@@ -99,6 +99,7 @@ def scan(data: bytes) -> ScannedSegment:
             try:
                 op = decode_op(kind, version, payload)
             except Corrupt:
+                # The checksum says that we wrote it, and it makes no sense. Later frames may build on it: it ends the prefix.
                 return found
             if isinstance(op, Seal):
                 found.seals.setdefault(op.draft, Sums()).seal(op)

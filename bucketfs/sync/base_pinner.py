@@ -97,6 +97,7 @@ class BasePinner:
                 with trio.move_on_at(min(times_s, default=float("inf"))):
                     await self._changed.wait()
                     await trio.sleep(GATHER_S)
+                # Before the round: what is pinned while it awaits must wake the next one.
                 self._changed = trio.Event()
                 await self.round()
         finally:
@@ -148,6 +149,7 @@ class BasePinner:
         whole = self._surveyed and not self._later
         if not whole:
             self._again_s = trio.current_time() + RETRY_S
+        # Not behind a checkpoint that came while this awaited: what is needed since then was not surveyed yet.
         elif not self._swept and generation == volume.tree.base_pins.generation:
             if volume.journal.figures().segments == 1:
                 await store.retain(self._needed)
@@ -165,6 +167,7 @@ class BasePinner:
             try:
                 await self._keep(pins[start : start + BATCH])
             except BaseException:
+                # Also when cancelled: `_keep_at_end` tries once more what was put off.
                 self._later.update(dict.fromkeys(pins[start:]))
                 raise
             finally:
@@ -243,6 +246,7 @@ class BasePinner:
         """Keep some of what was noted, with all that is below it."""
         # What is gone from one name may be what stands at another: then it is needed whatever it turns out to be.
         files = {pin.cid for pin in pins if pin.scope is PinScope.FILE}
+        # TREE stands last, and so wins where the same folder is pinned in two ways: it needs more than FOLDER.
         level = {pin.cid: pin.scope for pin in sorted(pins, key=lambda pin: pin.scope is PinScope.TREE)}
         optional: set[Cid] = set()
         while level:
@@ -315,6 +319,7 @@ class BasePinner:
         if directory is None:
             return {}
         steps = edit_directory(None, directory.entries, directory.attributes)
+        # On a thread: hashing a folder of a hundred thousand names would hold up every request of the mount.
         built = await trio.to_thread.run_sync(drive, steps, _nothing)
         if built.link.cid != cid:
             return {}

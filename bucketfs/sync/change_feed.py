@@ -145,6 +145,7 @@ class FeedSubscription:
                 raise StopAsyncIteration
             self._more = trio.Event()
             await self._more.wait()
+        # What was lost is newer than all that waits of its bucket, so it comes behind that.
         if self._waiting:
             return self._waiting.popleft()
         return self._lost.pop(next(iter(self._lost)))

@@ -57,6 +57,8 @@ class Checkpoints:
         volume, load = self._volume, self._load
         # Of what was pushed the journal says nothing from here on.
         volume.tree.numbers.flush()
+        # Nothing awaits from here until `compact` has its candidates: a draft that is begun in between would not be among the
+        # needed ones, and its file be deleted.
         garbage_bytes, needed = volume.pending.garbage_bytes, draft_ids(volume)
         read_by_push: set[DraftId] = set() if load is None else load.drafts() - needed
         volume.journal.checkpoint(volume.base, _Head(volume))

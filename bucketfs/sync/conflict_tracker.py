@@ -62,6 +62,8 @@ class ConflictTracker:
             if volume.pending.conflicts.get(item.copy) is not item:
                 continue  # it was resolved, or something was renamed, meanwhile
             if stays and moved is not None:
+                # The new item before the end of the old one: a kill in between leaves an item too many, which the next look
+                # takes off.
                 volume.append(moved)
                 volume.pending.conflicts.add(moved)
             else:

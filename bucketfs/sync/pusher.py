@@ -191,6 +191,8 @@ class Pusher:
                 part_pushed(snapshot, part, links, partly=only is not None)
                 if part.snapshot is not None:
                     self._volume.base_moved(snapshot.base)
+                    # The Hub releases the blocks of an upload with its swap. Until then all tries share one, so that what
+                    # they sent stays there.
                     self._upload = UploadId(secrets.token_bytes(16))
                     done.append(Pushed(self._volume.base, self.now, conflicts))
                     self.withheld.took()
@@ -282,6 +284,7 @@ class Pusher:
         if root == expected:
             theirs = await self._remote.root()
             return None if theirs == expected else theirs
+        # Before the Hub hears of it: should a kill or a broken connection take the answer, the root is known as ours.
         self._volume.propose(root)
         for _ in range(SUPPLIES_MAX):
             try:

@@ -206,6 +206,8 @@ class Scheduler:
     async def _push_and_follow(self) -> None:
         while True:
             await self._until_due()
+            # Before the round: who asks while it runs may have changed something that it does not carry, and gets a round of
+            # their own.
             asked, retries = self._asked, self._retries
             try:
                 await self._round()
@@ -243,6 +245,7 @@ class Scheduler:
             wait_s = self._due_in_s()
             if wait_s <= 0:
                 return
+            # Nothing awaits between the look and this: a change in between would be missed.
             self._changed = trio.Event()
             with trio.move_on_after(wait_s):
                 await self._changed.wait()
@@ -251,6 +254,7 @@ class Scheduler:
         return self.volume.push.due_in_s(self.volume.now_ns(), self._pace.quiet_s, self._pace.oldest_s)
 
     async def _round(self) -> None:
+        # Before the first await: news that comes while the round runs asks for another look.
         look, self._look = self._look, False
         try:
             if self.volume.journal.failed or self.volume.owes_checkpoint:
@@ -317,6 +321,7 @@ class Scheduler:
         not empty, NoSpace, DiskFailed, and then all of it is still quarantined."""
         journal = self.volume.journal
         count = await journal.export_quarantine(folder)
+        # Let go of before the checkpoint: its head says what is quarantined, and its compaction keeps the drafts of that.
         exported, journal.quarantine = journal.quarantine, Quarantine()
         try:
             await self._pusher.checkpoints.free_drafts()

@@ -111,6 +111,8 @@ class BucketsRoot:
             root = volume.root
             if root.lookups or root.opens or root.children:
                 continue
+            # Asked last, since it goes through all nodes of the mount. An unlinked file that is still open hangs below no
+            # folder.
             if not any(node.tree is volume.tree and node is not root for node in self._registry.values()):
                 self._registry.pop(root.inode, None)
                 self._dropped.remove(volume)

@@ -50,6 +50,7 @@ def resolve(volume: Volume, conflict: Conflict, keep: Keep) -> list[Invalidation
         volume.pending.conflicts.resolve(conflict.copy)
         return []
     there = volume.tree.find(parent, name)
+    # No `Resolved` record: a replay of the rename, or of the removal, takes the conflict off the list as these do here.
     if (keep is Keep.MINE) == conflict.ours:
         if isinstance(there, DirectoryNode):
             raise IsADirectory(f"{conflict.original!r} is a folder", hint="move it away, or keep both")

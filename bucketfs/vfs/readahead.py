@@ -90,6 +90,7 @@ class ReadAhead:
                 leaves = await base_tree.load(lambda: base_tree.leaves(base, start, min(stop, held)))
                 await blocks_of(base_tree, leaves)
         except BucketfsError:
+            # Nothing of it came: the next read asks anew from where it is.
             window.stop = 0
         finally:
             window.fetches -= 1

@@ -71,6 +71,7 @@ def _quiet(volume: Volume, looks: int, quiet_ns: int) -> tuple[list[FileNode], i
         node = volume.pending.unsealed.popleft()
         if not node.content.layers or node.writers or node.orphan:
             node.content.queued = False
+        # A time in the future, as after the clock was set back, counts as quiet: to wait for it may take years.
         elif node in volume.pending.unrecorded or 0 <= now_ns - node.ctime_ns < quiet_ns:
             volume.pending.unsealed.append(node)
         else:

@@ -392,5 +392,6 @@ class VFS:
 
     def _referenced(self, volume: Volume, node: Node) -> Attr:
         node.lookups += 1
+        # Before the answer: a program that was told a number finds the file under it after a kill, too.
         self.numbers.write_urgent()
         return volume.tree.attr(node)

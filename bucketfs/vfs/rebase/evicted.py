@@ -47,6 +47,8 @@ def bring_home(volume: Volume, node: Node) -> list[Invalidation]:
     name = _free(volume, home, node.name, why)
     volume.tree.check_placing(home, name)
     path = home.child_path(name)
+    # The conflict is recorded first: after a kill in between its copy is looked for in vain, and the item goes off the list.
+    # The other way round the copy would never be listed.
     conflict = None
     if name != node.name:
         conflict = Conflict(path, home.child_path(node.name), True, volume.base, volume.now_ns())

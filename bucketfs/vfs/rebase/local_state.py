@@ -23,6 +23,7 @@ NO_BYTES = content_of(cid_of(b""))
 
 def rests_on(node: Node | None, link: Link | None) -> bool:
     """Whether a node's link, what it was when it was last clean, is just ``link``."""
+    # By CID alone: links that are made here for a root, or for a directory that is known by its CID, have no size.
     return node is not None and node.link is not None and link is not None and node.link.cid == link.cid
 
 

@@ -54,6 +54,7 @@ def _apply(volume: Volume, permissions: Permissions | None, reader: TreeReader) 
                 gone.append(_letting_go(volume, directory, child))
         if changed:
             told.append(AttributesChanged(directory.inode))
+    # After the loop: with a node those above it may go out of memory, and their paths are asked for there.
     for act in gone:
         act()
     volume.tree.permissions = permissions

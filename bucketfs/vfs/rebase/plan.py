@@ -83,12 +83,14 @@ class RebasePlan:
 
     def carry_out(self, new: Cid) -> Rebased:
         """Make all edits: the overlay rests on the root ``new``."""
+        # The moves last: the folder that something moves to may be made, or get its place, by an edit.
         for edit in [*self._edits, *self._moves]:
             edit()
         self._tree.base = new
         # Inner directories were planned after the ones around them, and must be empty before those are looked at.
         for removed in reversed(self._removed_there):
             self._keep_or_let_go(removed)
+        # When all rest on the new base: a folder is clean only when nothing below it is dirty.
         for node in self._perhaps_clean:
             node.mark_clean()
         for link in self._forgotten:

@@ -52,6 +52,7 @@ class TruncatedFiles:
         found = [link for link in (self._at(root, path) for path in paths) if link is not None]
         if not found:
             return
+        # The names stand in the order in which they were first proposed: this is the newest one that the root has.
         link = found[-1]
         built = self._built.get(node)
         if link.cid in (node.link and node.link.cid, built and built.link.cid):

@@ -194,6 +194,7 @@ def _set_content(volume: Volume, node: FileNode, op: ops.SetContent) -> None:
             below.sealed = True
         layer = Layer(volume.journal.drafts.get(op.draft), Extents(), op.lower_limit_bytes, False, Extents())
         content.layers.append(layer)
+    # A record with a smaller size is that of a cut, and names no extents: what was written beyond must not come back.
     layer.extents.truncate(op.size_bytes)
     for start, stop in op.extents:
         layer.extents.add(start, stop)

@@ -156,6 +156,7 @@ class Batches:
         for directory in item.whole:
             _add_whole(choice, directory)
         if item.moves:
+            # The moves go now: a name that was taken away has to wait for them no longer, and goes with its folder.
             self._names = {}
 
 

@@ -191,6 +191,8 @@ class Content:
         """Seal every layer; the snapshot names them with extents that stay as they are."""
         for layer in self.layers:
             layer.sealed = True
+        # The extents are not copied: writes and cuts begin a new layer from here on, and while a push reads only that one takes
+        # in bytes of others.
         return tuple(FrozenLayer(layer.draft, layer.extents, layer.lower_limit_bytes) for layer in self.layers)
 
     def reopen(self) -> None:

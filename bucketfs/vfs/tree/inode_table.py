@@ -182,11 +182,14 @@ class InodeNumbers:
         place = (parent, name)
         if place in self._places:
             return self._places[place]
+        # Shared with the thread that writes behind: SQLite would let the two into one transaction, for they use one
+        # connection.
         with self._lock:
             row = self._database.execute(
                 "select inode, ctime_ns, fallback_ns, print, atime_ns, held_bytes from inode where parent = ? and name = ?",
                 place,
             ).fetchone()
+        # What is pending of a number is newer than its row: it may stand elsewhere by now, or nowhere.
         if row is None or any(Inode(row[0]) in taken for taken in (self._pending, self._writing, self._claimed)):
             return None
         atime_ns = None if row[4] is None else int(row[4])
@@ -254,6 +257,8 @@ class InodeNumbers:
     def _write(self, items: Sequence[Row], but: Collection[Inode] = ()) -> None:
         for start in range(0, len(items), ROWS_PER_TRANSACTION):
             with self._lock:
+                # Chosen under the lock: rows that are written past these are noted before the lock is taken for them, so an
+                # older row is either left out here or written before the newer one.
                 chunk = [item for item in items[start : start + ROWS_PER_TRANSACTION] if item[0] not in but]
                 self._database.execute("begin")
                 try:

@@ -204,6 +204,7 @@ class DirectoryNode(Node):
         """Take a child out of memory, or off its name."""
         del self.children[node.name]
         self.dirty_children.discard(node)
+        # Its name stays: errors tell it, and an evicted file comes back to it.
         node.parent = None
 
     def override(self, name: bytes, node: Node | None) -> None:

@@ -101,6 +101,7 @@ class Pending:
                 moved.renamed = moved.link is None
             if isinstance(moved, DirectoryNode) or moved.link is not None or old_parent is not new_parent:
                 self.moves += 1
+        # Before it is detached, for then it has no path.
         if len(self.conflicts):
             self.conflicts.moved(node.path(), new_parent.child_path(new_name), exchange=exchange)
         old_parent.detach(node)
