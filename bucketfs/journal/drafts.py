@@ -127,6 +127,7 @@ class Drafts:
         draft = self.next_id
         path = self.path(draft)
         self._make_shard(os.path.dirname(path))
+        # Exclusively: a file of this number would be another draft's, and no number comes back (invariant 7).
         with self._descriptors.borrow(path, partial(self.disk.open, path, exclusive=True)):
             self.next_id = DraftId(draft + 1)
             self.known[draft] = Sums()
@@ -195,6 +196,7 @@ class Drafts:
 
     def sealable(self, drafts: Iterable[DraftId]) -> list[DraftId]:
         """Those that are known, and that no fsync failed for. From now on it is noted which drafts are written."""
+        # One seal at a time (`Sealer.busy`), or this would forget what was written while another looks.
         self._written.clear()
         return [draft for draft in drafts if draft in self.known and not self.unsynced.has_failed(draft)]
 
@@ -241,6 +243,7 @@ class Drafts:
         """These are gone. Returns the paths that are left to unlink."""
         gone = [draft for draft in drafts if draft in self.known]
         for draft in gone:
+            # Out of `known` first: from then on `_open` makes no new file in the place of the one that goes.
             self.sealed_count -= self.known.pop(draft).sealed
             self._let_go(draft)
         return [self.path(draft) for draft in gone]

@@ -39,6 +39,7 @@ def export_changes(disk: Disk, drafts: Drafts, changes: Iterable[Op], folder: Pa
         lines += [f"bytes {start} to {stop} of {path!r} were damaged by this disk" for start, stop in damaged]
     for made in reversed(folders):
         disk.fsync_folder(made)
+    # Last, and durably: where this file stands, all others are whole.
     disk.replace_file(f"{top}/changes.txt", "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
     disk.fsync_folder(os.path.dirname(top) or "/")
     return len(files)

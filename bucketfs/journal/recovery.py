@@ -78,6 +78,7 @@ def find_segment(disk: Disk, folder: str) -> FoundSegment:
 
 def recovery_of(found: FoundSegment, draft_sizes: Mapping[DraftId, int]) -> Recovery:
     """The recovery that ``found`` amounts to, given the sizes of the draft files."""
+    # Quarantined changes are kept whatever is left of their bytes: the export says what of them is lost.
     replayed, quarantine = take_quarantined(found.scanned.ops)
     ops, unbacked = split_by_backing(replayed, draft_sizes, found.scanned.seals)
     base = found.scanned.header.base if found.scanned.header else None

@@ -182,6 +182,7 @@ def part_pushed(snapshot: Snapshot, part: Cut, links: Mapping[Node, Link], *, pa
         snapshot.mark_pushed(links)
         return
     volume = snapshot.volume
+    # Before the release, which puts back the time of what the snapshot took.
     since_ns = volume.push.since_ns
     snapshot.release()
     if part.snapshot is not None:

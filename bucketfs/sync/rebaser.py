@@ -64,6 +64,8 @@ class Rebaser:
         still, root = volume.push.proposed, volume.push.take_arrived()
         if root is None or root == volume.base:
             return
+        # It is one of ours, so what is here is the newer state of all that it changed. That it arrived has cleared the list
+        # of these.
         volume.push.propose(root)
         try:
             await self.rebase(root, {}, still=still)

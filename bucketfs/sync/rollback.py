@@ -81,6 +81,7 @@ class RollbackRepair:
             log.warning("%s: the Hub went back to an older state; what it lost is given to it again", volume.key)
         if not await self._give(seen.root, new or volume.base, upload, sent):
             return False
+        # What was given comes back as the Hub's root, and is to be followed then, not repaired.
         self._given = (volume.base, new or volume.base)
         return True
 
@@ -105,6 +106,7 @@ class RollbackRepair:
         agreed: Cid | None = theirs if theirs in known else None
         if agreed is None and known:
             lacking = await self._remote.missing(known, NO_UPLOAD)
+            # The newest one first: from there the fewest changes of the two sides are merged.
             agreed = next((root for root in reversed(known) if root not in lacking), None)
         if agreed is None:
             return volume.base if back else None

@@ -224,6 +224,7 @@ class OpenFiles:
                 self._writing.pop(node, None)
 
     async def _sync(self, volume: Volume, node: FileNode) -> None:
+        # The record first: a sync makes durable what is in the journal when it begins.
         volume.record(node)
         await volume.journal.sync()
         if not node.orphan:

@@ -253,6 +253,7 @@ class VFS:
         other, target = self._directory(new_parent)
         if volume is not other:
             raise CrossDevice("a rename cannot cross buckets")
+        # Both together are an error: renameat2(2).
         if flags & ~(RenameFlags.NOREPLACE | RenameFlags.EXCHANGE) or flags == RenameFlags(3):
             raise InvalidArgument(f"rename flags {int(flags)} are not known")
         await self._decide(volume, lambda: volume.rename(source, old_name, target, new_name, flags))

@@ -71,6 +71,8 @@ class Planner:
         if self._mine:
             self._late += self._truncated.tasks(theirs)
         self._go_on()
+        # Behind the last read: these go by all that the plan has found, and an attempt that lacks something has not found
+        # all.
         self._here.check()
         self._there.plan()
         self._resurrected.decide()

@@ -49,6 +49,8 @@ def _inside(node: DirectoryNode, path: str) -> Parts:
     """What differs in and below a directory that stands at ``path`` already; its own attributes last, for its mtime."""
     for name, override in node.overrides.items():
         at = _join(path, name)
+        # Also where the base has nothing: a replay passes over that, and to ask the base might take a block that is not
+        # here.
         yield ops.Remove(at, node.ctime_ns)
         if override is not None:
             yield _entry(override, at)
