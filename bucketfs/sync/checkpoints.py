@@ -46,6 +46,7 @@ class Checkpoints:
         try:
             yield
         finally:
+            # Before `over`: `free_drafts` waits for that, and its checkpoint must not keep the drafts of this push.
             self._load = None
             load.over.set()
             if load.garbage_bytes:

@@ -338,6 +338,7 @@ class Pusher:
         snapshot = freeze(self._volume)
         if snapshot is None:
             return
+        # It is only looked at: the lengths and versions of its files stay in it.
         snapshot.release()
         if not self.withheld.leave_out_largest(snapshot, error):
             raise error

@@ -41,6 +41,7 @@ class RefusalSearch:
         try:
             parts = await parts_of(snapshot)
         finally:
+            # Before the pushes, each of which takes a snapshot of its own.
             snapshot.release()
         reasons = {path: why_not(self._volume.tree.permissions, path, unit) for path, unit in parts.units.items()}
         blamed = {path: reason for path, reason in reasons.items() if reason and path not in self._withheld}

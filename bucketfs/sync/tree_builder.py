@@ -230,6 +230,7 @@ def _runs(plan: Sequence[Piece], size_bytes: int) -> Iterator[BasePiece | ZeroPi
         at = piece.start
         while at < piece.stop:
             if not leaf and not isinstance(piece, DraftPiece):
+                # A leaf begins at ``at``: the pieces of the one before are all together.
                 stop = piece.stop - piece.stop % LEAF_SIZE
                 if isinstance(piece, BasePiece) and piece.stop == size_bytes:
                     stop = size_bytes

@@ -97,6 +97,7 @@ class OpenFiles:
         """Bytes of an open file; fewer than asked only at its end."""
         opened = self._handles[handle]
         base_tree = opened.volume.tree.base_tree
+        # Before this read waits: what the reader wants next is fetched at the same time.
         self._readahead.reads(base_tree, opened.node, opened.window, offset, size)
         return await read_file(base_tree, opened.node, offset, size)
 

@@ -68,6 +68,7 @@ class ReadAhead:
             try:
                 await trio.sleep_forever()
             finally:
+                # A read that comes later must not begin a task in a nursery that is closed.
                 self._nursery = None
 
     def reads(self, base_tree: BaseTree, node: FileNode, window: ReadWindow, offset: int, size: int) -> None:

@@ -174,6 +174,7 @@ class Content:
             # Its bytes there are sealed, or damaged.
             layer = self.begin(new_draft)
             layer.draft.write(offset, data)
+        # Behind the bytes: what a write that failed half-way has put beyond the known extents is named by none, and not seen.
         layer.extents.add(start, stop)
         layer.unrecorded.add(start, stop)
         if stop > self.size_bytes:

@@ -101,6 +101,7 @@ class TreeReader:
         if found is _NOTHING:
             failed = self._failed.get(read)
             if failed is not None:
+                # A new one each time: an exception that is raised again and again gathers tracebacks.
                 raise Unreadable(failed.cause, failed.missing)
             found = self._memory[read] = self._from_memory(read)
         return cast(T, found)
