@@ -218,6 +218,7 @@ def survey(sums: Sums, extents: Iterable[Interval], read: Callable[[int, int], b
         else:
             data = read(block * BLOCK_SIZE, size)
             read_bytes += size
+            # What was known must hold still, or the sum of more bytes would call damage right.
             if len(data) == size and matches(known, data):
                 found[block] = sum_of(data)
         if len(found) >= RUN_BLOCKS_MAX:

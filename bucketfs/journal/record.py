@@ -107,6 +107,8 @@ def decode_header(data: bytes) -> tuple[Header, int]:
     if found is None:
         raise Corrupt("no journal header")
     line = data[: found.start(3) - len(" crc=")]
+    # Before the version: a damaged header of ours must not pass for that of a newer bucketfs, which would refuse the whole
+    # journal.
     if zlib.crc32(line) != int(found[3], 16):
         raise Corrupt("a journal header with a wrong checksum")
     if int(found[1]) > SEGMENT_VERSION:

@@ -67,6 +67,7 @@ class Checkpoints:
         try:
             await volume.journal.compact(needed | read_by_push)
         except BaseException:
+            # `checkpointed` counts from nothing again, and none of this was freed.
             volume.pending.leave_garbage(garbage_bytes)
             raise
         if read_by_push and self._load is not None:

@@ -87,6 +87,7 @@ class Rebaser:
         async with self._checkpoints.moving:
             mine, old = root in volume.push.proposed, volume.base
             done = await rebase_onto(volume, root, built, host=host, when=when, mine=mine)
+            # At once: the overlay rests on the new root by now, whether the checkpoint below finds room or not.
             self._report(root, done)
             volume.base_moved(old)
             volume.agree(still)

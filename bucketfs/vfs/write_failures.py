@@ -219,6 +219,7 @@ class WriteFailures:
         else:
             node.failure.stranded = node.failure.settled = True
             self._settle(inode)
+        # Its failure has kept it in memory (see `Namespace.reclaim`).
         volume.tree.reclaim(node)
 
     # Inside

@@ -305,6 +305,7 @@ class RebasePlan:
 
     def _keep_or_let_go(self, removed: _RemovedThere) -> None:
         node = removed.node
+        # It has no base any more that a name could be taken away from.
         for name in [name for name, override in node.overrides.items() if override is None]:
             del node.overrides[name]
         if removed.keep or node.overrides:

@@ -55,10 +55,13 @@ class RenamedHere:
         if len(placed) != 1 or placed[0] in self._alone or placed[0].parent is None:
             return None
         node, home = placed[0], placed[0].parent
+        # The base has the very same there, so it was not moved to this name.
         if rests_on(node, self._base_at(home, node.name)):
             return None
         if self._left is None:
             self._left = Counter(link.cid for link in self._vanished_links() if link is not None)
+        # Of the names that this very node is gone from, the one that is asked about must be the only one: with more it would
+        # be a guess which of them was moved. What went with its folder is not among them.
         itself = parent is not None and parent.overrides.get(name, parent) is None
         return node if self._left[was.cid] == itself else None
 

@@ -79,6 +79,7 @@ class Resurrected:
         both = [(name, was, now) for name, (was, now) in changes.items() if was is not None and now is not None]
         fates = self._fates(both)
         gone = [name for name in self._trees.entries(folder.now.cid) if name not in changes]
+        # What the Hub's side added meets nothing here, and always survives.
         folder.lives |= len(both) < sum(now is not None for _, now in changes.values())
         folder.gone += gone
         for (name, was, now), fate in zip(both, fates, strict=True):

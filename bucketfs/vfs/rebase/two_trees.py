@@ -117,6 +117,7 @@ class TwoTrees(TreeReader):
         lost: frozenset[Cid] = frozenset()
         for _ in range(LOST_ROUNDS_MAX):
             try:
+                # With more blocks known to be lost it is another read: the same one has failed, and that is remembered.
                 return self.read(find_moved, base, theirs, lost)
             except Unreadable as unreadable:
                 if isinstance(unreadable.cause, TooLarge) or unreadable.missing <= lost:

@@ -353,6 +353,7 @@ class _Planner:
                 info = self._volume.tree.base_tree.shown(link)
             except Wanted as wanted:
                 self._lacking.update(dict.fromkeys(wanted.reads))
+                # What is said now does not count: with anything lacking the plan is made anew.
                 return False
             held = self._folders[cid] = info is None or info.kind is Kind.DIRECTORY
         return held
