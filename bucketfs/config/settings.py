@@ -146,7 +146,14 @@ class ServeSection:
         secret=True,
     )
     gateway_url: str = setting(
-        "serve.gateway_url", parsers.text, "http://127.0.0.1:8006", "base URL of the links that clients show", "URL"
+        "serve.gateway_url", parsers.text, "", "base URL of links to web pages (default: where the gateway listens)", "URL"
+    )
+    gateway_listen: str = setting(
+        "serve.gateway_listen",
+        parsers.text,
+        "",
+        "where web pages are served: HOST:PORT, or off (default: where the gateway URL leads, if that is this machine)",
+        "ADDRESS",
     )
     bucket_domain: str = setting(
         "serve.bucket_domain", parsers.text, "", "domain under which buckets appear as web sites", "DOMAIN"

@@ -72,6 +72,7 @@ from bucketfs.dag.dirs import (
     symlink,
 )
 from bucketfs.dag.files import FileTree, Leaf, Subtree, leaf_data, leaves, subtrees
+from bucketfs.dag.ipns import name_from_text, peer_id_text
 from bucketfs.dag.merge import (
     Change,
     Comparison,
@@ -160,9 +161,11 @@ __all__ = [
     "multibase_decode",
     "multibase_encode",
     "multihash_of",
+    "name_from_text",
     "new_blocks",
     "node_info",
     "parse_cid",
+    "peer_id_text",
     "reachable",
     "resolve",
     "same_node",

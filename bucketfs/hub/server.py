@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -55,7 +56,7 @@ class HubServer:
         self.address = ""
         self.hub: Hub
         self._server: Any = None
-        self.gateway: Gateway
+        self.gateway = Gateway(config)
         self._health = health.HealthServicer()
         self._gate: Dispatcher | None = None
         self._beside = [ThreadPoolExecutor(STANDARD_THREADS, thread_name_prefix="hub-beside") for _ in range(2)]
@@ -68,10 +69,16 @@ class HubServer:
 
         Raises Usage, Busy, Unavailable (the address), Unsupported (a newer layout), NoSpace and DiskFailed (the stores).
         """
-        self.hub = open_hub(self.config)
-        self.gateway = Gateway(self.hub)
+        gateway_address = self.gateway.bind()
         try:
-            self.gateway.start()
+            # Links lead to the real port.
+            self.config = replace(self.config, gateway_listen=gateway_address)
+            self.hub = open_hub(self.config)
+        except BaseException:
+            self.gateway.stop()
+            raise
+        try:
+            self.gateway.start(self.hub)
             self._server = self._make_server()
             self.address = bind(self._server, self.config)
             self._server.start()

@@ -39,11 +39,14 @@ from bucketfs.keys.ids import (
 )
 from bucketfs.keys.tokens import (
     LINK_S,
+    TokenExpired,
     TokenForged,
     TokenMalformed,
+    TokenScope,
     claimed_subject,
     make_link_token,
     make_token,
+    token_scope,
     token_subject,
 )
 
@@ -55,8 +58,10 @@ __all__ = [
     "SIGNATURE_LIFETIME",
     "Identity",
     "KeyType",
+    "TokenExpired",
     "TokenForged",
     "TokenMalformed",
+    "TokenScope",
     "api_signature",
     "bucket_key_of",
     "cid_of_root_path",
@@ -77,6 +82,7 @@ __all__ = [
     "signature_message",
     "thread_from_text",
     "thread_text",
+    "token_scope",
     "token_subject",
     "verify_signature",
 ]

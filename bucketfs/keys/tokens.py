@@ -11,7 +11,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from bucketfs.errors import InvalidArgument
 from bucketfs.keys.identity import Identity, parse_public_key, public_key_text
@@ -35,6 +36,10 @@ class TokenForged(InvalidArgument):
     """This host did not sign the JWT, or signed it for another use."""
 
 
+class TokenExpired(InvalidArgument):
+    """The token of a link, whose time is over."""
+
+
 def make_token(host: Identity, subject: str, now_ns: int, owner: str = "") -> str:
     """A token for the user ``subject``, good beside the API keys of ``owner``; both are public-key texts."""
     claims = {"iat": now_ns // 1_000_000_000, "iss": host.public_key, "sub": subject}
@@ -48,11 +53,52 @@ def make_link_token(host: Identity, subject: str, bucket: str, path: str, now_ns
     return _signed(host, {**scope, "iat": now_s, "iss": host.public_key, "sub": subject})
 
 
+@dataclass(frozen=True, slots=True)
+class TokenScope:
+    """What a token allows over HTTP: to look as ``subject``.
+
+    A user's token is good in the threads under keys of ``owner``; a link's for ``bucket`` and what is at and below ``path`` there.
+    """
+
+    subject: str
+    owner: str = ""
+    bucket: str = ""
+    path: str = ""
+
+
 def token_subject(host: Identity, token: str, owner: str = "") -> str:
     """The public-key text of the user that ``host`` gave the token to, for use beside the API keys of ``owner``.
 
     Raises TokenMalformed, TokenForged, or InvalidArgument when the subject is no public key.
     """
+    claims = _genuine_claims(host, token)
+    if claims.get("aud", "") != owner:
+        raise TokenForged("not a token for the keys of this owner")
+    return public_key_text(parse_public_key(claims["sub"]))
+
+
+def token_scope(host: Identity, token: str, now_ns: int) -> TokenScope:
+    """What a token of a user or of a link allows over HTTP.
+
+    Raises TokenMalformed, TokenForged, TokenExpired, or InvalidArgument when the subject is no public key.
+    """
+    claims = _genuine_claims(host, token)
+    subject, audience = public_key_text(parse_public_key(claims["sub"])), claims.get("aud", "")
+    if audience != LINK_AUDIENCE:
+        if not isinstance(audience, str):
+            raise TokenForged("not a token of this hub")
+        return TokenScope(subject, owner=audience)
+    bucket, path, until_s = claims.get("bucket"), claims.get("path"), claims.get("exp")
+    # A link without a bucket, or without an end, would open more than any link of this Hub.
+    if not (isinstance(bucket, str) and bucket and isinstance(path, str) and isinstance(until_s, int)):
+        raise TokenForged("not a link of this hub")
+    if until_s * 1_000_000_000 <= now_ns:
+        raise TokenExpired("the link has ended")
+    return TokenScope(subject, bucket=bucket, path=path)
+
+
+def _genuine_claims(host: Identity, token: str) -> dict[str, Any]:
+    """The claims of a token that ``host`` signed. Raises TokenMalformed, TokenForged."""
     from joserfc import errors, jws, util
 
     if len(token) > TOKEN_BYTES_MAX or not token.isascii():
@@ -72,9 +118,7 @@ def token_subject(host: Identity, token: str, owner: str = "") -> str:
         raise TokenForged("not a token of this hub") from error
     if not genuine:
         raise TokenForged("not a token of this hub")
-    if claims.get("aud", "") != owner:
-        raise TokenForged("not a token for the keys of this owner")
-    return public_key_text(parse_public_key(claims["sub"]))
+    return claims
 
 
 def claimed_subject(token: str) -> str:

@@ -151,7 +151,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    config = HubConfig(data=tmp_path_factory.mktemp("hub"), listen="127.0.0.1:0", auto_confirm=True, gateway_listen="")
+    config = HubConfig(tmp_path_factory.mktemp("hub"), "127.0.0.1:0", auto_confirm=True, gateway_listen="127.0.0.1:0")
     with HubServer(config) as server, grpc.insecure_channel(server.address) as channel:
         yield World(server, Caller(channel))
 

@@ -39,7 +39,7 @@ def start_hub(tmp_path: Path) -> Iterator[Callable[..., HubServer]]:
 
     def start(**settings: Any) -> HubServer:
         usual = {"data": tmp_path / "hub", "listen": "127.0.0.1:0", "auto_confirm": True, "gateway_listen": ""}
-        settings = {**usual, **settings}
+        settings = {**usual, "gateway_url": "http://127.0.0.1:8006", **settings}
         server = HubServer(HubConfig(**settings))
         server.start()
         running.append(server)

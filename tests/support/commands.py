@@ -23,7 +23,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
     for name in [name for name in os.environ if name.startswith("BUCKETFS_")]:
         monkeypatch.delenv(name)
-    server = HubServer(HubConfig(data=tmp_path / "hub", listen=f"unix:{tmp_path}/hub.sock", auto_confirm=True))
+    config = HubConfig(tmp_path / "hub", f"unix:{tmp_path}/hub.sock", auto_confirm=True, gateway_listen="127.0.0.1:0")
+    server = HubServer(config)
     server.start()
 
     async def new_key() -> Credentials:

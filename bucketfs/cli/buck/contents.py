@@ -15,7 +15,7 @@ from bucketfs.cli.printing import print_json, print_line, quoted_name
 from bucketfs.client import PathItem, find_bucket
 from bucketfs.daemon import Session
 from bucketfs.dag import RAW, codec_of, node_info
-from bucketfs.errors import CrossDevice, InvalidArgument, IsADirectory, Usage
+from bucketfs.errors import CrossDevice, InvalidArgument, IsADirectory, Unsupported, Usage
 from bucketfs.names import SEED_NAME, bucket_name_fault
 from bucketfs.remote import read_content
 from bucketfs.transfer import move_by_path, move_path, remove_path
@@ -149,12 +149,16 @@ async def mv(session: Session, old: str, new: str) -> None:
 async def links(session: Session, place: str, as_json: bool) -> None:
     """Show the web addresses of a bucket or of what is in it. Those of a private bucket contain a token.
 
-    A Textile Hub answers there; 'bucketfs hub serve' does not serve web pages yet.
+    They lead to the gateway of the Hub. The embedded Hub has none, unless it is told to.
     """
     target = await find_target(session, place)
     await target.item()
     found = await session.buckets.links(target.bucket.key, target.path)
     addresses = {"url": found.url, "www": found.www, "ipns": found.ipns}
+    if not any(addresses.values()):
+        raise Unsupported(
+            "this Hub serves no web pages", hint="its operator can give 'hub serve' --gateway-listen HOST:PORT"
+        )
     if as_json:
         print_json(addresses, indent=None)
         return

@@ -104,4 +104,6 @@ def _hub_config(config: Config) -> HubConfig:
 
     # The settings of [serve] have the names that HubConfig gives them.
     serve = {one.name: getattr(config.serve, one.name) for one in fields(config.serve)}
-    return HubConfig(**{**serve, "data": config.hub_data, "gateway_url": config.serve.gateway_url.rstrip("/")})
+    serve["gateway_url"] = config.serve.gateway_url.rstrip("/")
+    serve["gateway_listen"] = {"": None, "off": ""}.get(config.serve.gateway_listen, config.serve.gateway_listen)
+    return HubConfig(**{**serve, "data": config.hub_data})

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from bucketfs.hub.config.address import Address
 
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
+GATEWAY_URL = "http://127.0.0.1:8006"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,11 @@ class HubConfig:
     """Calls that mostly wait: listeners, token challenges, sign-ups. Each has a thread."""
     message_bytes_max: int = MESSAGE_BYTES_MAX
 
-    gateway_url: str = "http://127.0.0.1:8006"
-    """Base of links that clients show, without a trailing slash."""
+    gateway_url: str = ""
+    """Base of the links that this Hub hands out, without a trailing slash. Empty: where the gateway listens."""
     gateway_listen: str | None = None
-    """Where confirmation links are answered over HTTP: ``HOST:PORT``, ``""`` for nowhere. ``None``: where ``gateway_url``
-    leads, if that is this machine and confirmations are asked for."""
+    """Where the gateway answers over HTTP: ``HOST:PORT``, ``""`` for nowhere. ``None``: where ``gateway_url`` leads, if that is
+    this machine and confirmations are asked for."""
     bucket_domain: str = ""
 
     signups: bool = True
@@ -76,6 +80,22 @@ class HubConfig:
     buckets_per_owner_max: int = 0
     account_bytes_max: int = 0
     bucket_bytes_max: int = 0
+
+    @property
+    def gateway_address(self) -> str:
+        """Where the gateway listens: ``HOST:PORT``, ``""`` for nowhere."""
+        if self.gateway_listen is not None:
+            return self.gateway_listen
+        url = urlsplit(self.gateway_url or GATEWAY_URL)
+        if self.auto_confirm or url.scheme != "http" or not url.hostname or url.port is None:
+            return ""
+        host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+        return f"{host}:{url.port}" if Address.parse(f"{host}:{url.port}").local else ""
+
+    @property
+    def links_base(self) -> str:
+        """What links begin with; ``""`` when no gateway is known that would answer them."""
+        return self.gateway_url or (f"http://{self.gateway_address}" if self.gateway_address else "")
 
     @property
     def limits(self) -> AccountLimits:

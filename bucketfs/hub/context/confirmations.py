@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from bucketfs.hub.config import HubConfig
+from bucketfs.hub.config import GATEWAY_URL, HubConfig
 from bucketfs.hub.rpc import Code, Context, Status
 from bucketfs.keys import SESSION_BYTES, random_text
 
@@ -66,7 +66,7 @@ class Confirmations:
         try:
             if not context.on_end(mine.released.set):
                 context.check_active()
-            self.announce(f"confirm the {kind} of {name}: {self._config.gateway_url}/confirm/{mine.secret}")
+            self.announce(f"confirm the {kind} of {name}: {self._config.links_base or GATEWAY_URL}/confirm/{mine.secret}")
             in_time = mine.released.wait(self._config.confirm_timeout_s)
         finally:
             with self._lock:

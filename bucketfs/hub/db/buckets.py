@@ -52,6 +52,13 @@ class BucketTable:
                 raise NotFound(INSTANCE_NOT_FOUND)
             return self._row(connection, found)
 
+    def bucket_with_key(self, key: str) -> BucketRow:
+        """The bucket ``key``, whatever its thread: keys are unique. Raises NotFound ``instance not found``."""
+        found = self._many(sa.select(tables.buckets).where(tables.buckets.c.key == key))
+        if not found:
+            raise NotFound(INSTANCE_NOT_FOUND)
+        return found[0]
+
     def buckets(self, thread: ThreadId) -> list[BucketRow]:
         """Every bucket of a thread, by key."""
         return self._many(sa.select(tables.buckets).where(tables.buckets.c.thread == thread))

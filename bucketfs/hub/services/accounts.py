@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import bucketfs
 from bucketfs.errors import Denied, Exists, NotFound, Refused
+from bucketfs.hub.config import GATEWAY_URL
 from bucketfs.hub.context import Hub
 from bucketfs.hub.db import OWNER, AccountKind, AccountRow, KeyRow
 from bucketfs.hub.rpc import (
@@ -205,7 +206,7 @@ class Orgs:
         token = random_text(SESSION_BYTES)
         self.hub.database.create_invite(token, org, developer, request.email, time.time_ns() + INVITE_NS)
         name = self.hub.database.account(org).name
-        link = f"{self.hub.config.gateway_url}/consent/{token}"
+        link = f"{self.hub.config.links_base or GATEWAY_URL}/consent/{token}"
         self.hub.confirmations.announce(f"invitation of {request.email} to {name}: {link}")
         return pb.InviteToOrgResponse(token=token)
 
@@ -220,7 +221,7 @@ class Orgs:
         slug = names.slug_of(request.name)
         if not slug or self.hub.database.name_taken(slug):
             raise Status(Code.FAILED_PRECONDITION, f"the name '{request.name}' is already taken")
-        return pb.IsOrgNameAvailableResponse(slug=slug, host=self.hub.config.gateway_url)
+        return pb.IsOrgNameAvailableResponse(slug=slug, host=self.hub.config.links_base or GATEWAY_URL)
 
     def _org(self, caller: Call) -> tuple[str, str]:
         developer = developer_of(caller)
@@ -233,7 +234,7 @@ class Orgs:
             key=public_key_bytes(org.account),
             name=org.name,
             slug=org.username,
-            host=self.hub.config.gateway_url,
+            host=self.hub.config.links_base or GATEWAY_URL,
             members=[
                 pb.OrgInfo.Member(key=public_key_bytes(account.account), username=account.username, role=member.role)
                 for member, account in self.hub.database.members(org.account)

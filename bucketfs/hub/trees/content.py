@@ -14,13 +14,14 @@ _READ_WINDOW_BYTES = 4 * 1024 * 1024
 _LEAVES_AT_ONCE = 8
 
 
-def read_file(blocks: WorkingSet, cid: Cid, size_bytes: int) -> Iterator[bytes]:
-    """The bytes of a file in the clear, in pieces of leaf size. Few leaves are in memory at a time."""
-    for start in range(0, size_bytes, _READ_WINDOW_BYTES):
-        stop = min(start + _READ_WINDOW_BYTES, size_bytes)
+def read_file(blocks: WorkingSet, cid: Cid, size_bytes: int, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
+    """The bytes [begin, end) of a file in the clear, in pieces of leaf size at most. Few leaves are in memory at a time."""
+    end = size_bytes if end is None else min(end, size_bytes)
+    for start in range(begin, end, _READ_WINDOW_BYTES):
+        stop = min(start + _READ_WINDOW_BYTES, end)
         found = blocks.run(leaves(cid, start, stop, size_bytes))
-        for begin in range(0, len(found), _LEAVES_AT_ONCE):
-            batch = found[begin : begin + _LEAVES_AT_ONCE]
+        for first in range(0, len(found), _LEAVES_AT_ONCE):
+            batch = found[first : first + _LEAVES_AT_ONCE]
             held = blocks.get_many({leaf.cid for leaf in batch if leaf.inline is None})
             for leaf in batch:
                 data = leaf.inline if leaf.inline is not None else leaf_data(leaf.cid, held[leaf.cid], leaf.size)

@@ -88,7 +88,7 @@ def decrypt_stream(read: Callable[[], Iterable[bytes]], blob_bytes: int, key: by
     """
     iv = _check(read(), blob_bytes, key)
     cipher = _cipher(key, iv).decryptor()
-    for piece in _cut(read(), HEAD_BYTES, blob_bytes - MAC_BYTES):
+    for piece in cut(read(), HEAD_BYTES, blob_bytes - MAC_BYTES):
         yield cipher.update(piece)
 
 
@@ -103,7 +103,7 @@ def _check(pieces: Iterable[bytes], blob_bytes: int, key: bytes) -> bytes:
     for piece in pieces:
         if at < HEAD_BYTES:
             head += piece[: HEAD_BYTES - at]
-        for covered in _cut((piece,), 4 - at, body_end - at):
+        for covered in cut((piece,), 4 - at, body_end - at):
             mac.update(covered)
         if at + len(piece) > body_end:
             claimed += piece[max(body_end - at, 0) :]
@@ -115,7 +115,7 @@ def _check(pieces: Iterable[bytes], blob_bytes: int, key: bytes) -> bytes:
     return head[4:]
 
 
-def _cut(pieces: Iterable[bytes], start: int, stop: int) -> Iterator[bytes]:
+def cut(pieces: Iterable[bytes], start: int, stop: int) -> Iterator[bytes]:
     """The bytes [start, stop) of the pieces put together."""
     at = 0
     for piece in pieces:

@@ -34,7 +34,7 @@ from bucketfs.dag import (
 )
 from bucketfs.errors import Corrupt, IsADirectory, NotADirectory, TooLarge
 from bucketfs.hub.trees.content import LeafWriter, read_file
-from bucketfs.hub.trees.crypt import DAMAGED, decrypt, decrypt_stream, encrypt
+from bucketfs.hub.trees.crypt import DAMAGED, OVERHEAD_BYTES, cut, decrypt, decrypt_stream, encrypt
 from bucketfs.hub.trees.public import KeyOf, Listing, ListingItem, Path, PathNotFound, PublicTree
 from bucketfs.hub.trees.working_set import WorkingSet
 from bucketfs.names import check_name
@@ -99,17 +99,34 @@ class PrivateTree:
         node = self._open(cid)
         return node is not None and node.is_directory
 
-    def read(self, cid: Cid, key: bytes | None) -> Iterator[bytes]:
-        node = self._open(cid)
-        if node is not None:
-            if node.is_directory:
-                raise IsADirectory("node is a directory")
-            return iter((node.message.data,))
+    def read(self, cid: Cid, key: bytes | None, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        target = self._target(cid)
+        if target is not None:
+            return iter((target[start:stop],))
         if key is None:
             raise Corrupt(DAMAGED)
-        size_bytes = node_info(cid, self.blocks.get(cid)).size_bytes
-        # The blob is read twice: nothing is given out before its MAC was checked.
-        return decrypt_stream(lambda: read_file(self.blocks, cid, size_bytes), size_bytes, key)
+        blob_bytes = self._blob_bytes(cid)
+        # The blob is read twice, and as a whole: nothing is given out before its MAC was checked.
+        plain = decrypt_stream(lambda: read_file(self.blocks, cid, blob_bytes), blob_bytes, key)
+        return plain if not start and stop is None else cut(plain, start, blob_bytes if stop is None else stop)
+
+    def content_size(self, cid: Cid) -> int:
+        target = self._target(cid)
+        return max(self._blob_bytes(cid) - OVERHEAD_BYTES, 0) if target is None else len(target)
+
+    def is_symlink(self, cid: Cid) -> bool:
+        node = self._open(cid)
+        return node is not None and not node.is_directory
+
+    def _target(self, cid: Cid) -> bytes | None:
+        """Of a symlink; ``None`` for a file. Raises IsADirectory."""
+        node = self._open(cid)
+        if node is not None and node.is_directory:
+            raise IsADirectory("node is a directory")
+        return None if node is None else node.message.data
+
+    def _blob_bytes(self, cid: Cid) -> int:
+        return node_info(cid, self.blocks.get(cid)).size_bytes
 
     def size(self, root: Link) -> int:
         return self.growth(None, root)

@@ -9,6 +9,7 @@ from typing import Protocol
 from bucketfs.dag import (
     DAG_PB,
     RAW,
+    NodeInfo,
     block_links,
     cid_text,
     codec_of,
@@ -66,8 +67,14 @@ class BucketTree(Protocol):
     def is_directory(self, cid: Cid) -> bool:
         """Whether the node is one."""
 
-    def read(self, cid: Cid, key: bytes | None) -> Iterator[bytes]:
-        """The content of a file; a symlink reads as its target. Raises IsADirectory, Corrupt."""
+    def read(self, cid: Cid, key: bytes | None, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """The bytes [start, stop) of a file; a symlink reads as its target. Raises IsADirectory, Corrupt."""
+
+    def content_size(self, cid: Cid) -> int:
+        """The bytes that ``read`` gives. Raises IsADirectory, Corrupt."""
+
+    def is_symlink(self, cid: Cid) -> bool:
+        """Whether the node is one."""
 
     def edit(self, root: Cid, changes: Mapping[Path, Link | None]) -> Link:
         """The root with entries set or removed; missing parents are made. Raises NotADirectory, TooLarge."""
@@ -119,13 +126,24 @@ class PublicTree:
     def is_directory(self, cid: Cid) -> bool:
         return codec_of(cid) != RAW and node_info(cid, self.blocks.get(cid)).kind is Kind.DIRECTORY
 
-    def read(self, cid: Cid, key: bytes | None = None) -> Iterator[bytes]:
+    def read(self, cid: Cid, key: bytes | None = None, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        info = self._file_info(cid)
+        if info.target is not None:
+            return iter((info.target[start:stop],))
+        return read_file(self.blocks, cid, info.size_bytes, start, stop)
+
+    def content_size(self, cid: Cid) -> int:
+        info = self._file_info(cid)
+        return info.size_bytes if info.target is None else len(info.target)
+
+    def is_symlink(self, cid: Cid) -> bool:
+        return codec_of(cid) != RAW and node_info(cid, self.blocks.get(cid)).kind is Kind.SYMLINK
+
+    def _file_info(self, cid: Cid) -> NodeInfo:
         info = node_info(cid, self.blocks.get(cid))
         if info.kind is Kind.DIRECTORY:
             raise IsADirectory("node is a directory")
-        if info.target is not None:
-            return iter((info.target,))
-        return read_file(self.blocks, cid, info.size_bytes)
+        return info
 
     def edit(self, root: Cid, changes: Mapping[Path, Link | None]) -> Link:
         built = self.blocks.run(edit_tree(root, changes))

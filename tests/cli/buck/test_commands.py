@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,10 +112,14 @@ def test_move_and_remove(run: Callable[..., bytes], tree: Path) -> None:
 
 
 def test_links(run: Callable[..., bytes]) -> None:
-    """The links of a bucket would lead to another bucket, or be missing."""
-    key = json.loads(run("create", "site", "--json"))["key"]
-    assert key in json.loads(run("links", "site", "--json"))["url"]
-    assert key.encode() in run("links", "site")
+    """Links that a command prints lead to the bucket, also to a private one: they would show another bucket, or nothing."""
+    for options in ((), ("--private",)):
+        key = json.loads(run("create", f"site{len(options)}", *options, "--json"))["key"]
+        addresses = json.loads(run("links", f"site{len(options)}", "--json"))
+        assert key.encode() in run("links", f"site{len(options)}")
+        for url in (addresses["url"], addresses["ipns"]):
+            with urllib.request.urlopen(url, timeout=30) as page:
+                assert page.status == 200
 
 
 def test_private_buckets_are_read_by_path_and_not_carried(run: Callable[..., bytes], tree: Path) -> None:

@@ -10,12 +10,12 @@ from bucketfs.hub.context import Hub
 from bucketfs.hub.rpc import BUCKETS, Service
 from bucketfs.hub.services.buckets.create import create
 from bucketfs.hub.services.buckets.edit import BucketEdits
-from bucketfs.hub.services.buckets.paths import SEED_REFUSED
+from bucketfs.hub.services.buckets.paths import SEED_REFUSED, file_key, path_text, read_path
 from bucketfs.hub.services.buckets.push import Pushes
 from bucketfs.hub.services.buckets.read import BucketReads
 from bucketfs.hub.services.buckets.writer import BucketWriter, later_ns
 
-__all__ = ["SEED_REFUSED", "BucketWriter", "later_ns", "service"]
+__all__ = ["SEED_REFUSED", "BucketWriter", "file_key", "later_ns", "path_text", "read_path", "service"]
 
 
 def service(hub: Hub) -> Service:

@@ -83,10 +83,13 @@ def link_token(host: Identity, row: BucketRow, path: Path, reader: str | None, n
 
 
 def links_message(config: HubConfig, row: BucketRow, path: Path, token: str | None) -> pb.LinksResponse:
-    """Where a path is to be seen over HTTP; ``token`` opens it there (``link_token``)."""
+    """Where a path is to be seen over HTTP; ``token`` opens it there (``link_token``). Empty when no gateway would answer: a link
+    that leads nowhere is worse than none."""
+    gateway = config.links_base.rstrip("/")
+    if not gateway:
+        return pb.LinksResponse()
     below = "".join("/" + quote(name) for name in path)
     tail = below + (f"?token={quote(token)}" if token else "")
-    gateway = config.gateway_url.rstrip("/")
     website = f"{urlsplit(gateway).scheme}://{row.key}.{config.bucket_domain}{tail}" if config.bucket_domain else ""
     return pb.LinksResponse(
         url=f"{gateway}/thread/{thread_text(row.thread)}/buckets/{row.key}{tail}",

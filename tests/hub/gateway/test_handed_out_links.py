@@ -13,7 +13,6 @@ import pytest
 
 from bucketfs import errors
 from bucketfs.hub import HubConfig, HubServer
-from bucketfs.hub.gateway import listen_of
 from bucketfs.wire import hub_pb2 as pb
 
 HUB = "api.hubd.pb.APIService"
@@ -43,7 +42,7 @@ def test_links_are_followed(
 
     caplog.set_level(logging.DEBUG)
     server = start_hub(auto_confirm=False, gateway_listen="127.0.0.1:0", announce=announce)
-    gateway, caller = server.gateway.address, dial(server.address)
+    gateway, caller = server.config.gateway_address, dial(server.address)
 
     def sign_up(name: str) -> Any:
         waiting = caller.start(HUB, "Signup", pb.SignupRequest(username=name, email=f"{name}@example.org"))
@@ -63,12 +62,12 @@ def test_links_are_followed(
 
 def test_other_paths(start_hub: Callable[..., HubServer], tmp_path: Path) -> None:
     """The gateway would serve files of the machine, or a monitor could not ask for its health."""
-    gateway = start_hub(gateway_listen="127.0.0.1:0").gateway.address
+    gateway = start_hub(gateway_listen="127.0.0.1:0").config.gateway_address
     assert get(gateway, "/health") == (200, "")
-    assert get(start_hub(data=tmp_path / "six", gateway_listen="[::1]:0").gateway.address, "/health") == (200, "")
+    assert get(start_hub(data=tmp_path / "six", gateway_listen="[::1]:0").config.gateway_address, "/health") == (200, "")
     for path in ("/", "/confirm", "/confirm/", "/consent/", "/consent/x", "/../../etc/passwd", "/%2e%2e"):
         assert get(gateway, path)[0] == 404
-    assert get(gateway, "/health", "POST")[0] == 501
+    assert get(gateway, "/health", "POST")[0] == 405
 
 
 def test_where_the_gateway_listens(start_hub: Callable[..., HubServer], tmp_path: Path) -> None:
@@ -77,12 +76,20 @@ def test_where_the_gateway_listens(start_hub: Callable[..., HubServer], tmp_path
         start_hub(gateway_listen="0.0.0.0:0")
     with pytest.raises(errors.Usage):
         start_hub(gateway_listen="unix:/x")
-    taken = start_hub(gateway_listen="127.0.0.1:0").gateway.address
+    taken = start_hub(gateway_listen="127.0.0.1:0").config.gateway_address
     with pytest.raises(errors.Unavailable, match="cannot serve the gateway"):
         start_hub(data=tmp_path / "other", gateway_listen=taken)
 
+    for settings, base in (
+        ({"gateway_listen": taken}, f"http://{taken}"),
+        ({"gateway_listen": taken, "gateway_url": "https://hub.example.org"}, "https://hub.example.org"),
+        ({"auto_confirm": True}, ""),
+        ({}, "http://127.0.0.1:8006"),
+    ):
+        assert HubConfig(tmp_path, **settings).links_base == base
+
     def listens(**settings: Any) -> str:
-        return listen_of(HubConfig(tmp_path, **settings))
+        return HubConfig(tmp_path, **settings).gateway_address
 
     assert listens() == "127.0.0.1:8006"
     assert listens(gateway_url="http://[::1]:80") == "[::1]:80"
