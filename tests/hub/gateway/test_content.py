@@ -18,6 +18,7 @@ from bucketfs.hub.gateway import pages
 from bucketfs.hub.gateway.app import GatewayApp
 from bucketfs.hub.gateway.content import Asked
 from bucketfs.keys import make_link_token, make_token
+from bucketfs.types import Cid
 
 VIDEO = bytes(index * 7 % 256 for index in range(700_001))
 DOMAIN = "buckets.example"
@@ -149,7 +150,7 @@ def test_only_the_head(browser: Browser, user: BucketUser, key: str) -> None:
 
 def test_by_cid_it_may_be_kept_for_ever(browser: Browser, user: BucketUser, key: str) -> None:
     """What a CID names never changes, so a browser must not ask again."""
-    root = cid_text(user.root_cid(key))
+    root = cid_text(Cid(user.root_cid(key)))
     status, headers, body = browser.get(f"/ipfs/{root}/notes.md")
     assert (status, body) == (200, b"# hi\n")
     assert "immutable" in headers["Cache-Control"]
