@@ -35,12 +35,13 @@ _REASONS = {
 @dataclass(frozen=True, slots=True)
 class Unit:
     """``touches`` is what pushing it does at the Hub. ``carries``: something of the base appears there. ``takes``: what the base
-    has there goes. ``minor``: nothing but a folder's mtime."""
+    has there goes. ``minor``: nothing but a folder's mtime. ``state`` is another number once anything in it was changed again."""
 
     touches: tuple[PathChange, ...]
     carries: bool = False
     takes: bool = False
     minor: bool = False
+    state: int = 0
 
 
 @dataclass(slots=True)
@@ -79,12 +80,27 @@ def _parts(snapshot: Snapshot) -> Parts:
         for name, change in directory.changes.items():
             place = (*at, name)
             if name in directory.overrides:
-                parts.units[place] = _override(snapshot, directory, name, change)
+                parts.units[place] = replace(_override(snapshot, directory, name, change), state=_state(change))
             elif isinstance(change, FrozenDirectory):
                 waiting.append((change, place))
             else:
-                parts.units[place] = Unit((PathChange.REPLACE,))
+                parts.units[place] = Unit((PathChange.REPLACE,), state=_state(change))
     return parts
+
+
+def _state(change: Frozen | Link | None) -> int:
+    """A number for what was changed, with all that is in it and as it is now."""
+    found: set[object] = set()
+    waiting: list[Frozen | Link | None] = [change]
+    while waiting:
+        one = waiting.pop()
+        if one is None or isinstance(one, Link):
+            found.add(one)
+            continue
+        found.add((one.node, one.version))
+        if isinstance(one, FrozenDirectory):
+            waiting += one.changes.values()
+    return hash(frozenset(found))
 
 
 def _folder(snapshot: Snapshot, directory: FrozenDirectory, at: UnitPath, parts: Parts) -> None:

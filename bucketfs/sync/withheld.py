@@ -6,11 +6,11 @@ was when that was found.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from bucketfs.errors import BucketfsError, Corrupt
-from bucketfs.sync.partial_push import Cut, UnitPath, cut, moved_among, parts_of, wanted_of
+from bucketfs.sync.partial_push import Cut, Unit, UnitPath, cut, moved_among, parts_of, wanted_of
 from bucketfs.sync.tree_builder import FilesDamaged
 from bucketfs.types import BucketKey
 from bucketfs.vfs import FrozenFile, Node, Snapshot
@@ -23,11 +23,17 @@ NODES_SHARE, NODES_BYTES = 1000, 4096
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """``minor``: it is not reported. ``lost``: it needs bytes that are lost."""
+    """Of a unit that was in this ``state``. ``minor``: it is not reported. ``lost``: it needs bytes that are lost."""
 
     reason: str
+    state: int
     minor: bool = False
     lost: bool = False
+
+    def holds(self, unit: Unit) -> bool:
+        """Whether ``unit`` has to wait still. Other bytes change nothing of what a user may do, but what was written anew may need
+        none that are lost."""
+        return bool(unit.touches) and not (self.lost and self.state != unit.state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +97,18 @@ class Withheld:
         found it may not have looked yet."""
         self._refused, self._large, self._again = {}, {}, True
 
-    def refuse(self, place: UnitPath, reason: str, *, minor: bool = False, lost: bool = False) -> None:
-        """The Hub refuses what is at ``place``. ``minor``: it is not reported. ``lost``: it needs bytes that are lost."""
-        self._refused[place] = _Refusal(reason, minor, lost)
-        if not minor:
+    def refuse(self, place: UnitPath, reason: str, unit: Unit, *, lost: bool = False) -> None:
+        """The Hub refuses ``unit``, which is at ``place``. ``lost``: it needs bytes that are lost."""
+        self._refused[place] = _Refusal(reason, unit.state, unit.minor, lost)
+        if not unit.minor:
             log.warning("%s: %r cannot go to the Hub and waits here: %s", self._key, _text(place), reason)
 
-    def refuse_all(self, places: Iterable[UnitPath], error: BucketfsError) -> None:
-        """The Hub refuses ``places`` with ``error``, which is Corrupt when they need bytes that are lost."""
+    def refuse_all(self, units: Mapping[UnitPath, Unit], error: BucketfsError) -> None:
+        """The Hub refuses ``units`` with ``error``, which is Corrupt when they need bytes that are lost."""
         lost = isinstance(error, Corrupt)
         why = f"it needs bytes that are lost: {error}; remove it or write it anew" if lost else str(error)
-        for place in places:
-            self.refuse(place, why, lost=lost)
+        for place, unit in units.items():
+            self.refuse(place, why, unit, lost=lost)
 
     def damage(self, error: FilesDamaged) -> None:
         """Files turned out to be damaged on the disk here."""
@@ -165,7 +171,7 @@ class Withheld:
         self._refused = {
             place: replace(found, minor=unit.minor)
             for place, unit in parts.units.items()
-            if unit.touches and (found := self._refused.get(place)) is not None
+            if (found := self._refused.get(place)) is not None and found.holds(unit)
         }
         # Of bytes that are lost the Hub has nothing under the old name, either: there is nothing to keep there.
         lost = {place for place, found in self._refused.items() if found.lost}
