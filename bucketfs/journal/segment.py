@@ -96,6 +96,7 @@ class SegmentFiles:
         except BucketfsError:
             self._cut_back(segment)
             raise
+        # Behind the write: of one that failed, `_cut_back` takes off all that is beyond the counted size.
         segment.happens(SegmentEvent.APPENDED)
         segment.count(record)
         segment.size += len(frame)

@@ -120,6 +120,7 @@ class FeedSubscription:
     def put(self, news: News) -> None:
         """Queue ``news``. Never waits, and never keeps more than the bound and one for each bucket."""
         behind = self._lost.get(news.key)
+        # A start says the root anew, and behind an end there is nothing left to be lost.
         if news.kind is not NewsKind.MOVED:
             self._lost.pop(news.key, None)
             self._waiting.append(news)

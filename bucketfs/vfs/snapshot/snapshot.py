@@ -123,7 +123,7 @@ def _rest(tree: Namespace, frozen: Frozen, link: Link) -> None:
             # An override that was replaced meanwhile is another change.
             if name in overrides and overrides[name] is then:
                 del overrides[name]
-    # The table has the print of its former link: the next mount would take it for another file, and give it another number.
+    # The table has the print of its former link: the next mount would take a file for another one, with another number.
     tree.remember(node)
 
 
