@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from bucketfs.errors import Corrupt
 from bucketfs.roles import PathChange
-from bucketfs.types import Kind, Link, NodeAttributes
+from bucketfs.types import Cid, Kind, Link, NodeAttributes
 from bucketfs.vfs import FrozenDirectory, FrozenFile, FrozenSymlink, Node, Permissions, Snapshot
 
 UnitPath = tuple[bytes, ...]
@@ -34,14 +35,17 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """``touches`` is what pushing it does at the Hub. ``carries``: something of the base appears there. ``takes``: what the base
-    has there goes. ``minor``: nothing but a folder's mtime. ``state`` is another number once anything in it was changed again."""
+    """``touches`` is what pushing it does at the Hub. ``carries``: something of the base appears there, and when that is one file,
+    ``moved`` is that file. ``takes``: what the base has there, ``taken``, goes. ``minor``: nothing but a folder's mtime. ``state``
+    is another number once anything in it was changed again."""
 
     touches: tuple[PathChange, ...]
     carries: bool = False
     takes: bool = False
     minor: bool = False
     state: int = 0
+    moved: Link | None = None
+    taken: Link | None = None
 
 
 @dataclass(slots=True)
@@ -122,13 +126,14 @@ def _override(snapshot: Snapshot, directory: FrozenDirectory, name: bytes, chang
     base_tree = snapshot.volume.tree.base_tree
     known = base_tree.directory(directory.base.cid).entries.get(name) if directory.base is not None else None
     if change is None:
-        return Unit((PathChange.REMOVE,) if known is not None else (), takes=True)
-    carries = _carries(change)
+        return Unit((PathChange.REMOVE,) if known is not None else (), takes=True, taken=known)
+    carries, moved = _carries(change), _moved_file(snapshot, change)
     if known is None:
-        return Unit((PathChange.ADD,), carries=carries)
+        return Unit((PathChange.ADD,), carries=carries, moved=moved)
     # A folder that something else replaces loses what is in it.
     emptied = base_tree.info(known).kind is Kind.DIRECTORY
-    return Unit((PathChange.REPLACE, PathChange.REMOVE) if emptied else (PathChange.REPLACE,), carries=carries, takes=True)
+    touches = (PathChange.REPLACE, PathChange.REMOVE) if emptied else (PathChange.REPLACE,)
+    return Unit(touches, carries=carries, takes=True, moved=moved, taken=known)
 
 
 def _carries(change: Frozen | Link) -> bool:
@@ -141,6 +146,41 @@ def _carries(change: Frozen | Link) -> bool:
         if isinstance(one, FrozenDirectory):
             waiting += one.changes.values()
     return False
+
+
+def _moved_file(snapshot: Snapshot, change: Frozen | Link) -> Link | None:
+    """The file of the base that a change is, or is made on; None for anything else."""
+    link = change if isinstance(change, Link) else change.base if isinstance(change, FrozenFile) else None
+    if link is None or snapshot.volume.tree.base_tree.info(link).kind is not Kind.FILE:
+        return None
+    return link
+
+
+async def not_in_base(snapshot: Snapshot, parts: Parts, places: Collection[UnitPath]) -> set[UnitPath]:
+    """Those of ``places`` that bring one file which the base has nowhere where a unit takes something: another client removed or
+    replaced it. While they are set aside there is nothing to keep for them. Awaits for directories of the base."""
+    moved = {place: link.cid for place in places if (link := parts.units[place].moved) is not None}
+    taken = [unit.taken for unit in parts.units.values() if unit.taken is not None]
+    if not moved:
+        return set()
+    try:
+        kept = await snapshot.volume.load(lambda: _found_below(snapshot, taken, frozenset(moved.values())))
+    except Corrupt:
+        return set()  # a folder that goes cannot be read: it may hold them
+    return {place for place, cid in moved.items() if cid not in kept}
+
+
+def _found_below(snapshot: Snapshot, links: Collection[Link], cids: frozenset[Cid]) -> set[Cid]:
+    """Those of ``cids`` that are at or below ``links``. An attempt."""
+    base_tree, found, waiting, seen = snapshot.volume.tree.base_tree, set[Cid](), list(links), set[Cid]()
+    while waiting:
+        link = waiting.pop()
+        if link.cid in cids:
+            found.add(link.cid)
+        elif link.cid not in seen and base_tree.info(link).kind is Kind.DIRECTORY:
+            waiting += base_tree.directory(link.cid).entries.values()
+        seen.add(link.cid)
+    return found
 
 
 def why_not(rights: Permissions | None, place: UnitPath, unit: Unit) -> str:

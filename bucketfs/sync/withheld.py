@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from bucketfs.errors import BucketfsError, Corrupt
-from bucketfs.sync.partial_push import Cut, Unit, UnitPath, cut, moved_among, parts_of, wanted_of
+from bucketfs.sync.partial_push import Cut, Unit, UnitPath, cut, moved_among, not_in_base, parts_of, wanted_of
 from bucketfs.sync.tree_builder import FilesDamaged
 from bucketfs.types import BucketKey
 from bucketfs.vfs import FrozenFile, Node, Snapshot
@@ -104,11 +104,17 @@ class Withheld:
             log.warning("%s: %r cannot go to the Hub and waits here: %s", self._key, _text(place), reason)
 
     def refuse_all(self, units: Mapping[UnitPath, Unit], error: BucketfsError) -> None:
-        """The Hub refuses ``units`` with ``error``, which is Corrupt when they need bytes that are lost."""
-        lost = isinstance(error, Corrupt)
-        why = f"it needs bytes that are lost: {error}; remove it or write it anew" if lost else str(error)
+        """The Hub refuses one of ``units`` or more with ``error``, which is Corrupt when bytes are lost that it needs."""
+        why = (
+            f"it needs bytes that are lost: {error}; remove it or write it anew"
+            if isinstance(error, Corrupt)
+            else str(error)
+        )
+        alone = len(units) == 1
+        if not alone:
+            why = f"it was not tried by itself; of {len(units)} changes together one could not go: {error}"
         for place, unit in units.items():
-            self.refuse(place, why, unit, lost=lost)
+            self.refuse(place, why, unit, lost=alone and isinstance(error, Corrupt))
 
     def damage(self, error: FilesDamaged) -> None:
         """Files turned out to be damaged on the disk here."""
@@ -173,9 +179,10 @@ class Withheld:
             for place, unit in parts.units.items()
             if (found := self._refused.get(place)) is not None and found.holds(unit)
         }
-        # Of bytes that are lost the Hub has nothing under the old name, either: there is nothing to keep there.
-        lost = {place for place, found in self._refused.items() if found.lost}
-        units = {place: replace(unit, carries=False) if place in lost else unit for place, unit in parts.units.items()}
+        # Of a file that is lost and that the base has no more there is nothing to keep: it holds up no removal.
+        lost = [place for place, found in self._refused.items() if found.lost]
+        gone = await not_in_base(snapshot, parts, lost)
+        units = {place: replace(unit, carries=False) if place in gone else unit for place, unit in parts.units.items()}
         wanted = wanted_of(units, self._refused, only, carried=moved_among(snapshot, left_out))
         return cut(snapshot, parts, wanted, left_out)
 

@@ -85,6 +85,22 @@ async def seeded(folder: Path, remote: StrictRemote) -> tuple[World, Pusher]:
     return world, pusher
 
 
+async def test_what_a_search_had_no_time_for_is_said_so_and_goes_later(tmp_path: Path) -> None:
+    """So many paths are refused that not each is tried by itself: the others with them wait, are not blamed, and go when asked."""
+    remote = StrictRemote(closed={f"x{number:03}" for number in range(0, 256, 2)})
+    world, pusher = await seeded(tmp_path, remote)
+    for number in range(256):
+        await world.write(f"x{number:03}", b"new")
+    await pusher.push()
+    untried = [path for path, why in pusher.withheld.refused.items() if "not tried by itself" in why]
+    assert untried and len(untried) < len(pusher.withheld.refused)
+    remote.closed = set()
+    pusher.retry_withheld()
+    await pusher.push()
+    assert not world.volume.root.dirty
+    assert len(remote.paths()) > 256
+
+
 async def test_the_one_refused_path_is_found_by_trying(tmp_path: Path) -> None:
     """One path that the Hub refuses would hold up all others, or they would be blamed with it."""
     remote = StrictRemote(closed={"d/d1/c", "d2/e"})

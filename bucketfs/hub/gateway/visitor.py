@@ -35,10 +35,6 @@ class Visitor:
         """Whether this visitor may look at a path of a bucket."""
         return may_read(row, path, self._bucket_reader(row, thread, path))
 
-    def bucket_reader(self, row: BucketRow, thread: ThreadRow) -> str | None:
-        """As whom to read the bucket as a whole."""
-        return self._bucket_reader(row, thread, "")
-
     def _bucket_reader(self, row: BucketRow, thread: ThreadRow, path: str) -> str | None:
         if self.scope is None or not self.scope.bucket:
             return self.reader(thread)

@@ -407,3 +407,59 @@ async def test_a_file_whose_bytes_are_lost_waits_alone(tmp_path: Path, case: str
     assert one.withheld.refused == {} and not again.volume.root.dirty
     reader = await World(tmp_path / "later", here.remote).open()
     assert await reader.tree() == before | {"d/new": b"new"} | ({path: b"anew"} if remedy == "written anew" else {})
+
+
+def lose_leaf(remote: MemoryRemote, data: bytes) -> None:
+    """The Hub loses the block that holds ``data``."""
+    (cid,) = [cid for cid, block in remote.store.items() if block == data]
+    del remote.store[cid]
+
+
+async def test_a_renamed_folder_with_one_lost_file_stays_at_the_hub(tmp_path: Path) -> None:
+    """One block of one file is lost. The rename of its folder waits; all files of the folder would be gone at the Hub if the old
+    name were removed meanwhile."""
+    here, there = await two(tmp_path)
+    await there.write("d/lost", b"1" * 262_144 + b"2" * 262_144)
+    await there.pusher().push()
+    await here.pusher().rebaser.follow(here.remote.at)
+    before = await there.tree()
+    await here.write("d/lost", b"ours", 5, truncate=False)
+    await here.rename("d", "moved")
+    await here.write("beside", b"beside")
+    await pin(here)
+    lose_leaf(here.remote, b"1" * 262_144)
+    here.close()
+    again = await World(here.folder, here.remote).open()
+    one = again.pusher()
+    await one.push()
+    assert list(one.withheld.refused) == ["moved"]
+    reader = await World(tmp_path / "reader", here.remote).open()
+    assert set(await reader.names("d")) == {"a", "b", "c", "lost"}
+    assert await reader.read("d/a") == before["d/a"]
+    assert await reader.read("beside") == b"beside"
+
+
+async def test_a_moved_file_with_a_lost_part_keeps_its_old_name_at_the_hub(tmp_path: Path) -> None:
+    """What the Hub still has of a file must not go while the file waits here under its new name."""
+    here, there = await two(tmp_path)
+    await there.write("e/lost", b"1" * 262_144 + b"2" * 262_144)
+    await there.pusher().push()
+    await here.pusher().rebaser.follow(here.remote.at)
+    await here.write("e/lost", b"ours", 5, truncate=False)
+    await here.rename("e/lost", "moved")
+    await here.unlink("e/a")
+    await here.rmdir("e")
+    await pin(here)
+    lose_leaf(here.remote, b"1" * 262_144)
+    here.close()
+    again = await World(here.folder, here.remote).open()
+    one = again.pusher()
+    await one.push()
+    assert list(one.withheld.refused) == ["moved"]
+    reader = await World(tmp_path / "reader", here.remote).open()
+    assert "lost" in await reader.names("e")
+    await again.unlink("moved")
+    one.retry_withheld()
+    await one.push()
+    reader = await World(tmp_path / "later", here.remote).open()
+    assert "e" not in await reader.names("")
