@@ -78,6 +78,7 @@ class BasePins:
             if at.link is not None:
                 if not isinstance(at, DirectoryNode):
                     self.add(at.link.cid, PinScope.FILE)
+                # By number, too: equal folders may stand at two places, with other folders above them.
                 elif (at.inode, at.link.cid) in self._folders:
                     return  # as were those above it
                 else:
