@@ -46,10 +46,10 @@ class Draft:
 
     def take(self, offset: int, data: bytes | memoryview) -> bool:
         """Writes all of ``data`` at ``offset`` bytes, unless that would change sealed bytes, or mix with damaged ones, or the file
-        is being cut: then nothing is written, and the bytes need a draft above this one. Does not await. NoSpace, DiskFailed: some
-        of it may be there."""
+        is being cut, or a quarantined change needs the draft: then nothing is written, and the bytes need a draft above this one.
+        Does not await. NoSpace, DiskFailed: some of it may be there."""
         drafts = self._drafts
-        if not drafts.cuts.grow(self.id, offset + len(data)):
+        if drafts.kept(self.id) or not drafts.cuts.grow(self.id, offset + len(data)):
             return False
         with drafts.borrow(self.id) as file:
             sums = drafts.sums(self.id)
@@ -76,14 +76,14 @@ class Draft:
         """The bytes from ``size`` on are needed no more, until they are written anew. The file is cut behind the next
         checkpoint."""
         sums = self._drafts.known.get(self.id)
-        if sums is not None:
+        if sums is not None and not self._drafts.kept(self.id):
             sums.cut(size)
             self._drafts.cuts.cut(self.id, size)
 
     def sealed_in(self, start: int, stop: int) -> bool:
-        """Whether any of the bytes ``[start, stop)`` are sealed."""
+        """Whether any of the bytes ``[start, stop)`` are sealed, or needed as they are by a quarantined change."""
         sums = self._drafts.known.get(self.id)
-        return bool(sums and sums.sealed_in(start, stop - start))
+        return self._drafts.kept(self.id) or bool(sums and sums.sealed_in(start, stop - start))
 
     @property
     def size_bytes(self) -> int:
@@ -101,15 +101,23 @@ class Draft:
 
 
 class Drafts:
-    """All drafts of one journal. ``named`` says whether a segment on disk names a draft. The folder is made for the first draft."""
+    """All drafts of one journal. ``named`` says whether a segment on disk names a draft, ``kept`` whether a quarantined change
+    needs one. The folder is made for the first draft."""
 
     def __init__(
-        self, disk: Disk, folder: PathLike, workers: Workers, named: Callable[[DraftId], bool], descriptors: Descriptors
+        self,
+        disk: Disk,
+        folder: PathLike,
+        workers: Workers,
+        named: Callable[[DraftId], bool],
+        kept: Callable[[DraftId], bool],
+        descriptors: Descriptors,
     ) -> None:
         self.disk = disk
         self._folder = os.fspath(folder)
         self._workers = workers
         self._named = named
+        self.kept = kept
         self._descriptors = descriptors
         self.checked = Checked(disk)
         self.known: dict[DraftId, Sums] = {}

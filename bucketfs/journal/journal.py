@@ -83,7 +83,14 @@ class Journal:
         self._reserve = resources.reserve
         self._files = SegmentFiles(disk, folder, resources.descriptors)
         self.quarantine = Quarantine()
-        self.drafts = Drafts(disk, f"{folder}/drafts", self._workers, self._is_named, resources.descriptors)
+        self.drafts = Drafts(
+            disk,
+            f"{folder}/drafts",
+            self._workers,
+            self._is_named,
+            lambda draft: self.quarantine.needs(draft),
+            resources.descriptors,
+        )
         self.pins = PinnedBlocks(disk, f"{folder}/base")
         self._sealer = Sealer(self.drafts, lambda: self._newest, self._append)
 
@@ -221,7 +228,12 @@ class Journal:
 
     async def export_quarantine(self, folder: str) -> int:
         """Write what is quarantined into ``folder`` (see `export_changes`); how many files that gave. It stays quarantined."""
-        return await trio.to_thread.run_sync(export_changes, self._disk, self.drafts, list(self.quarantine), folder)
+        return await trio.to_thread.run_sync(export_changes, self._disk, self.drafts, self.quarantine, folder)
+
+    @property
+    def segment_number(self) -> int:
+        """The number of the newest segment; a checkpoint begins a higher one."""
+        return self._segments[-1].number if self._segments else 0
 
     def free_bytes(self) -> int:
         """How much the disk of this journal has room for. DiskFailed."""

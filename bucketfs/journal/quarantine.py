@@ -40,38 +40,61 @@ _VERBS: dict[type[Op], str] = {
 }
 
 
-class Quarantine:
-    """The quarantined changes of one journal, oldest first. ``root`` is the root that they were made on, or the oldest of these."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The changes that one start quarantined, oldest first, and the root that they were made on. A later start may quarantine
+    changes of the same paths, which were made without these: the two are never put together."""
 
-    def __init__(self, root: Cid | None = None, changes: Iterable[Op] = ()) -> None:
-        self.root = root
-        self._changes = list(changes)
+    root: Cid
+    changes: list[Change] = field(default_factory=list)
+
+
+class Quarantine:
+    """The quarantined changes of one journal, oldest first."""
+
+    def __init__(self, batches: Iterable[Batch] = ()) -> None:
+        self._earlier = [batch for batch in batches if batch.changes]
+        self._now: Batch | None = None
+        self._drafts = {change.draft for change in self if isinstance(change, SetContent)}
 
     def __len__(self) -> int:
-        return len(self._changes)
+        return sum(len(batch.changes) for batch in self.batches)
 
-    def __iter__(self) -> Iterator[Op]:
-        return iter(self._changes)
+    def __iter__(self) -> Iterator[Change]:
+        return (change for batch in self.batches for change in batch.changes)
+
+    @property
+    def batches(self) -> list[Batch]:
+        """The batch of each start that quarantined anything."""
+        return self._earlier if self._now is None else [*self._earlier, self._now]
 
     def add(self, change: Change, root: Cid) -> None:
-        """Keep ``change``, which was made on ``root`` or later."""
-        self.root = self.root or root
-        self._changes.append(change)
+        """Keep ``change``, which was made on ``root`` or later, in the batch of this start."""
+        if self._now is None:
+            self._now = Batch(root)
+        self._now.changes.append(change)
+        if isinstance(change, SetContent):
+            self._drafts.add(change.draft)
 
     def records(self) -> Iterator[Op]:
         """What the head of a segment says of it."""
-        if self._changes:
-            yield Quarantined(self.root or Cid(b""), len(self._changes), time_of(self._changes[-1]))
-            yield from self._changes
+        for batch in self.batches:
+            yield Quarantined(batch.root, len(batch.changes), time_of(batch.changes[-1]))
+            yield from batch.changes
 
     def drafts(self) -> set[DraftId]:
         """The drafts that it needs."""
-        return {change.draft for change in self._changes if isinstance(change, SetContent)}
+        return set(self._drafts)
+
+    def needs(self, draft: DraftId) -> bool:
+        """Whether a quarantined change names ``draft``, whose bytes must then stay as they are. A file that goes on may have the
+        same draft: what was quarantined is its rename and what was written after that."""
+        return draft in self._drafts
 
     def by_path(self) -> dict[str, str]:
         """The paths, oldest first, with what was done to each: ``{"d/f": "created, written"}``."""
         found: dict[str, dict[str, None]] = {}
-        for change in self._changes:
+        for change in self:
             verb = f"renamed from {change.old!r}" if isinstance(change, Rename) else _VERBS.get(type(change), "changed")
             found.setdefault(paths_of(change)[-1], {})[verb] = None
         return {path: ", ".join(verbs) for path, verbs in found.items()}
@@ -92,18 +115,20 @@ def builds_on(change: Change, earlier: Iterable[Change]) -> bool:
 def take_quarantined(ops: Iterable[Op]) -> tuple[list[Op], Quarantine]:
     """The ops of a segment that are to be replayed, and those that its head says are quarantined."""
     replayed: list[Op] = []
-    quarantine = Quarantine()
+    batches: list[Batch] = []
     count = 0
     for op in ops:
         if isinstance(op, Quarantined):
             count = op.count
-            quarantine.root = quarantine.root or op.root
+            batches.append(Batch(op.root))
         elif count:
             count -= 1
-            quarantine._changes.append(op)
+            # An older bucketfs kept records here that are no changes, and say nothing without those that they were about.
+            if isinstance(op, Change):
+                batches[-1].changes.append(op)
         else:
             replayed.append(op)
-    return replayed, quarantine
+    return replayed, Quarantine(batches)
 
 
 def paths_of(op: Op) -> tuple[str, ...]:
@@ -128,9 +153,11 @@ class _Layer:
 
 @dataclass(slots=True)
 class QuarantinedFile:
-    """What is left of one file: the bytes that were written to it here."""
+    """What is left of one file: the bytes that were written to it here. ``carried`` is the path that it was renamed from; what it
+    had there is in no quarantined change."""
 
     size_bytes: int = 0
+    carried: str | None = None
     _layers: dict[DraftId, _Layer] = field(default_factory=dict)
 
     def write(self, op: SetContent) -> None:
@@ -152,8 +179,10 @@ class QuarantinedFile:
                 yield draft, interval
 
     def lost(self) -> list[Interval]:
-        """The bytes that the file had of the base, which are lost."""
+        """The bytes that it had besides: of the base, where they are lost, or of the file that it was renamed from."""
         held = Extents(interval for _, interval in self.parts())
+        if self.carried is not None:
+            return held.holes(0, self.size_bytes)
         lower = min((layer.lower_limit_bytes for layer in self._layers.values()), default=0)
         return held.holes(0, min(lower, self.size_bytes))
 
@@ -161,19 +190,32 @@ class QuarantinedFile:
 def files_of(changes: Iterable[Op]) -> dict[str, QuarantinedFile]:
     """The files that quarantined changes wrote to, by the paths that they have at the end. What was removed again is left out."""
     files: dict[str, QuarantinedFile] = {}
+    came_from: dict[str, str] = {}
     for change in changes:
         if isinstance(change, Create):
             files[change.path] = QuarantinedFile()
         elif isinstance(change, SetContent):
-            files.setdefault(change.path, QuarantinedFile()).write(change)
+            if change.path not in files:
+                files[change.path] = QuarantinedFile(carried=_origin(came_from, change.path))
+            files[change.path].write(change)
         elif isinstance(change, Remove | Place | MakeDirectory | MakeSymlink):
             _take(files, change.path)
         elif isinstance(change, Rename):
             moved, replaced = _take(files, change.old), _take(files, change.new)
             files |= {change.new + rest: file for rest, file in moved.items()}
+            came_from[change.new] = change.old
             if change.exchange:
                 files |= {change.old + rest: file for rest, file in replaced.items()}
+                came_from[change.old] = change.new
     return files
+
+
+def _origin(came_from: dict[str, str], path: str) -> str | None:
+    """Where what is at ``path`` stood before it, or a folder above it, was renamed; None when it was not."""
+    for new in reversed(came_from):
+        if _is_under(path, new):
+            return came_from[new] + path[len(new) :]
+    return None
 
 
 def _take(files: dict[str, QuarantinedFile], path: str) -> dict[str, QuarantinedFile]:

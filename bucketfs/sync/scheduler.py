@@ -15,7 +15,7 @@ import trio
 
 from bucketfs.client import Backoff
 from bucketfs.dag import cid_text
-from bucketfs.errors import BucketfsError, Corrupt, Denied, HubFull, NoSpace, OverQuota, Unavailable
+from bucketfs.errors import BucketfsError, Corrupt, Denied, DiskFailed, HubFull, NoSpace, OverQuota, Unavailable
 from bucketfs.journal import Quarantine
 from bucketfs.remote import Remote, Sent
 from bucketfs.sync.conflict_tracker import ConflictTracker
@@ -322,12 +322,17 @@ class Scheduler:
         journal = self.volume.journal
         count = await journal.export_quarantine(folder)
         # Let go of before the checkpoint: its head says what is quarantined, and its compaction keeps the drafts of that.
-        exported, journal.quarantine = journal.quarantine, Quarantine()
+        exported, journal.quarantine, before = journal.quarantine, Quarantine(), journal.segment_number
         try:
             await self._pusher.checkpoints.free_drafts()
-        except BaseException:
-            journal.quarantine = exported
-            raise
+        except BaseException as error:
+            if journal.segment_number == before:
+                journal.quarantine = exported
+                raise
+            # The journal has begun anew without it, and some of its drafts may be gone. What is left goes with the next checkpoint.
+            if not isinstance(error, NoSpace | DiskFailed):
+                raise
+            log.warning("%s: the room of exported changes is not free yet: %s", self.volume.key, error)
         return count
 
     def _notify(self) -> None:

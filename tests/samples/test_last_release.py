@@ -226,6 +226,7 @@ def claims_of(link: str) -> dict[str, Any]:
 
 def test_links_of_a_private_bucket_stay(home: Home, hub: ServedHub) -> None:
     """A link that was handed out names the same bucket, path, Hub and owner after the update."""
+    hub.settings["BUCKETFS_SERVE_GATEWAY_URL"] = "http://127.0.0.1:8006"
     hub.start()
     found = json.loads(home.cli("buck", "links", "secret", "--json").stdout)
     for name, link in EXPECTED["links"].items():

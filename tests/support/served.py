@@ -27,6 +27,8 @@ class ServedHub:
     home: Home
     data: Path
     address: str = field(default_factory=free_address)
+    settings: dict[str, str] = field(default_factory=dict)
+    """Variables of more settings."""
     _server: subprocess.Popen[bytes] | None = None
 
     def start(self) -> ServedHub:
@@ -35,7 +37,7 @@ class ServedHub:
             self._server = subprocess.Popen(
                 [*program(), "hub", "serve", "--data", str(self.data), "--listen", self.address],
                 # Nobody is there to follow the link that a sign-up waits for.
-                env=self.home.environment() | {"BUCKETFS_SERVE_AUTO_CONFIRM": "true"},
+                env=self.home.environment() | {"BUCKETFS_SERVE_AUTO_CONFIRM": "true"} | self.settings,
                 cwd=self.home.root,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -114,7 +114,16 @@ def serve_embedded(config: Config, ready_fd: int | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     with _lock(config.hub_data / "hub.lock", f"process {os.getpid()}, listens at {hub_socket(config)}"):
-        server = HubServer(HubConfig(data=config.hub_data, listen=address_of(config), auto_confirm=True, single_user=True))
+        hub_config = HubConfig(
+            data=config.hub_data,
+            listen=address_of(config),
+            auto_confirm=True,
+            single_user=True,
+            # Nothing but its socket, unless the user asks: a port is open to every user of this machine.
+            gateway_listen=None if config.serve.gateway_listen in ("", "off") else config.serve.gateway_listen,
+            gateway_url=config.serve.gateway_url.rstrip("/"),
+        )
+        server = HubServer(hub_config)
         address = server.start()
         users: int | None = None
         try:
