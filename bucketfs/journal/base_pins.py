@@ -149,7 +149,6 @@ class PinnedBlocks:
             self._closed = True
             self._forget(self._packs)
             self._at = {}
-            self._unsynced = set()
 
     # On the thread
 
@@ -247,14 +246,16 @@ class PinnedBlocks:
     def _copy(self, live: Mapping[Cid, _At]) -> None:
         """Append these blocks to a file of their own, which is safe when this returns. One that is damaged is left out."""
         waiting: dict[Cid, bytes] = {}
+        waiting_bytes = 0
         for count, (cid, at) in enumerate(live.items(), 1):
             with suppress(Corrupt):
                 block = self._disk.pread(at.pack.file, at.offset, at.size)
                 verify(cid, block)
                 waiting[cid] = block
-            if count == len(live) or sum(map(len, waiting.values())) >= COPY_BYTES:
+                waiting_bytes += len(block)
+            if count == len(live) or waiting_bytes >= COPY_BYTES:
                 self._append(waiting)
-                waiting = {}
+                waiting, waiting_bytes = {}, 0
         if self._writing is not None:
             self._disk.fsync(self._writing.file)
             self._sync_names()
@@ -268,6 +269,8 @@ class PinnedBlocks:
     def _forget(self, packs: Sequence[_Pack]) -> None:
         gone = list(packs)
         self._packs = [pack for pack in self._packs if pack not in gone]
+        # A sync must not meet a file that is closed.
+        self._unsynced.difference_update(gone)
         if self._writing in gone:
             self._writing = None
         for pack in gone:

@@ -23,6 +23,7 @@ from bucketfs.vfs.tree import (
     Opened,
     SetAttr,
     Volume,
+    Unreadable,
     Wanted,
     read_file,
 )
@@ -207,8 +208,8 @@ class OpenFiles:
         """As `_decide`, and after those that came before: while one waits for room, a smaller one that still finds some must not
         leave a hole in its place."""
         if node not in self._writing:
-            # Mostly all is at hand, and there is room.
-            with suppress(NoSpace, Wanted):
+            # Mostly all is at hand, and there is room. What cannot be read gets its own error below.
+            with suppress(NoSpace, Wanted, Unreadable):
                 attempt()
                 return
         # trio.Lock is fair: those that wait get it in the order in which they came.

@@ -141,6 +141,26 @@ async def test_a_failed_call_leaves_what_was_there() -> None:
                 assert history.safe.items() <= (await found(disk.after_power_loss())).items(), (number, call)
 
 
+async def test_after_a_failed_rewriting_a_sync_meets_no_closed_file() -> None:
+    """The disk fails while blocks that are needed still are copied; the sync that comes next must find what is there."""
+    for number in range(1, 60):
+        disk = new_disk()
+        kept = opened(disk)
+        await kept.keep(blocks(1, size=200_000))
+        await kept.keep(blocks(2, size=9_000_000))
+        disk.fail_at = {len(disk.calls) + number: DiskFailed("broken")}
+        try:
+            await kept.retain(blocks(1, size=200_000))
+        except DiskFailed:
+            disk.fail_at = {}
+            await kept.keep(blocks(3))
+            await kept.sync()
+            assert await kept.get_many(list(blocks(1, size=200_000))) == blocks(1, size=200_000)
+        else:
+            return
+    raise AssertionError("the rewriting never ended")
+
+
 async def test_a_full_disk_takes_nothing_and_goes_on_when_there_is_room() -> None:
     """On a full disk blocks are kept later, and none are torn."""
     disk = new_disk(capacity_bytes=1000)

@@ -10,7 +10,7 @@ from support.memory_remote import MemoryRemote
 from support.world import ME, World
 
 from bucketfs.dag import cid_of, drive, edit_directory
-from bucketfs.errors import Corrupt
+from bucketfs.errors import BucketfsError, Corrupt
 from bucketfs.types import Cid, Link
 from bucketfs.vfs.tree.base_tree import DAMAGED_S
 
@@ -132,3 +132,20 @@ async def test_a_folder_that_is_lost_keeps_no_rename_from_being_dealt_with(tmp_p
     assert await here.names() == ["d", "file", "moved"]
     assert (await here.read("file"), await here.read("moved")) == (b"ours", b"old")
     here.close()
+
+
+async def test_a_write_to_an_open_file_whose_folder_is_lost_gets_an_error_or_goes_on(tmp_path: Path) -> None:
+    """What a program writes must end in an error that it can read, not in a fault of the mount."""
+    here, _, block = await bucket(tmp_path)
+    cid = (await here.volume.tree.base_tree.resolve(here.remote.at, [b"d"])).cid
+    here.remote.store[cid_of(block, 0x70)] = block
+    opened = await here.vfs.open(await here.inode("d/b"), os.O_RDWR, ME)
+    del here.remote.store[cid]
+    here.source.forget()
+    here.volume.tree.base_tree = type(here.volume.tree.base_tree)(here.source)
+    try:
+        await here.vfs.files.write(opened.handle, 5, b"x")
+        await here.vfs.files.flush(opened.handle)
+    except BucketfsError as error:
+        assert isinstance(error, Corrupt)
+    await here.vfs.files.release(opened.handle)
