@@ -22,8 +22,8 @@ from bucketfs.vfs.tree import (
     Invalidation,
     Opened,
     SetAttr,
-    Volume,
     Unreadable,
+    Volume,
     Wanted,
     read_file,
 )
