@@ -152,14 +152,15 @@ class AsyncBucket:
 
     async def move(self, old: str, new: str) -> None:
         """Rename within the bucket. A file is replaced by a file, and nothing else by anything. Raises NotFound, Exists."""
-        await self._item(names_of(old))
+        source, goal = names_of(old), names_of(new)
+        if not source or not goal:
+            raise InvalidArgument("the top of a bucket cannot be moved, nor replaced", hint="name something in it")
+        await self._item(source)
         if await self._session.is_native(self._info):
-            await move_path(self._remote, names_of(old), names_of(new), into=False)
+            await move_path(self._remote, source, goal, into=False)
         else:
             by_names = await self._session.blocks.offered()
-            await move_by_path(
-                self._session.buckets, self._info.key, names_of(old), names_of(new), into=False, by_names=by_names
-            )
+            await move_by_path(self._session.buckets, self._info.key, source, goal, into=False, by_names=by_names)
 
     async def push(
         self,
@@ -222,7 +223,9 @@ class AsyncBucket:
                 await nursery.start(self._watcher(moved.ring).run)
                 failure = await self._tell(known, moved, updates)
                 nursery.cancel_scope.cancel()
-            await updates.send.send(failure)
+            # Closed behind the error: who asks again must not wait for news that will not come.
+            async with updates.send:
+                await updates.send.send(failure)
         except trio.BrokenResourceError:
             return  # nobody iterates any more
 
@@ -290,7 +293,10 @@ class BucketUpdates:
         return self
 
     async def __anext__(self) -> BucketUpdate:
-        found = await self._receive.receive()
+        try:
+            found = await self._receive.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None  # after the error that ended it
         if isinstance(found, BucketfsError):
             raise found
         return found

@@ -18,6 +18,21 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 
 
+def asks_first(ask: Callable[[dict[str, Any]], None]) -> Decorator:
+    """Call ``ask`` with the options of a command, which it may change or refuse, before anything else is done: a question holds up
+    no session, and Ctrl-C at it ends a command that has not begun."""
+
+    def add(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(*arguments: Any, **options: Any) -> Any:
+            ask(options)
+            return command(*arguments, **options)
+
+        return run
+
+    return add
+
+
 class LocalPath(click.Path):
     """A path on this machine. An empty one, which a script makes of a variable that is not set, is not the current folder."""
 

@@ -152,7 +152,8 @@ def _org(info: pb.OrgInfo) -> OrgInfo:
 
 
 def _public_key(data: bytes) -> str:
+    """``""`` where the Hub leaves it out: of what is asked, it may be the least."""
     try:
-        return public_key_of(data)
+        return public_key_of(data) if data else ""
     except InvalidArgument as error:
         raise Corrupt("the Hub answered with a public key that is none") from error

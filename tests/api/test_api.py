@@ -133,6 +133,8 @@ def test_a_watch_ends_with_the_bucket() -> None:
         hub.destroy_bucket("short-lived")
         with pytest.raises(NotFound):
             next(updates)
+        with pytest.raises(StopIteration):
+            next(updates)
 
 
 def test_a_private_bucket_is_read_by_path(hub: HubServer) -> None:
@@ -169,6 +171,8 @@ def test_mistakes_are_plain_errors() -> None:
             (InvalidArgument, lambda: bucket.write("", b"")),
             (InvalidArgument, lambda: bucket.read("../f")),
             (InvalidArgument, lambda: bucket.remove("")),
+            (InvalidArgument, lambda: bucket.move("", "x")),
+            (InvalidArgument, lambda: bucket.move("d/f", "/")),
             (IsADirectory, lambda: bucket.write("d", b"over a directory")),
         ):
             with pytest.raises(wrong):

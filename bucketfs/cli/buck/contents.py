@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import aclosing
+from typing import Any
 
 import click
 
 from bucketfs.cli.buck.group import acting, buck
 from bucketfs.cli.buck.output import add_attributes, entry_document, print_bucket, print_buckets, print_entries
 from bucketfs.cli.buck.target import Target, find_bucket_of, find_target, names_folder
-from bucketfs.cli.options import json_option, yes_option
+from bucketfs.cli.options import asks_first, json_option, yes_option
 from bucketfs.cli.printing import print_json, print_line, quoted_name
 from bucketfs.client import PathItem, find_bucket
 from bucketfs.daemon import Session
@@ -167,13 +168,17 @@ async def links(session: Session, place: str, as_json: bool) -> None:
             print_line(name, address)
 
 
+def _confirm_destroy(options: dict[str, Any]) -> None:
+    if not options["yes"]:
+        click.confirm(f"Destroy {quoted_name(options['bucket'])} with all that is in it?", abort=True, err=True)
+
+
 @buck.command()
 @click.argument("bucket")
 @yes_option
+@asks_first(_confirm_destroy)
 @acting
 async def destroy(session: Session, bucket: str, yes: bool) -> None:
     """Destroy a bucket with all that is in it."""
     info = await find_bucket_of(session, bucket)
-    if not yes:
-        click.confirm(f"Destroy {quoted_name(bucket)} with all that is in it?", abort=True, err=True)
     await session.buckets.remove(info.key)

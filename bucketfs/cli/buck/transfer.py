@@ -14,7 +14,7 @@ from bucketfs.cli.buck.group import acting_in_order, buck
 from bucketfs.cli.buck.output import TransferProgress, print_outcome
 from bucketfs.cli.buck.pipe import spool, spooled
 from bucketfs.cli.buck.target import find_target, names_folder
-from bucketfs.cli.options import Command, LocalPath, json_option
+from bucketfs.cli.options import Command, LocalPath, asks_first, json_option
 from bucketfs.config import Config, make_private
 from bucketfs.daemon import Session
 from bucketfs.errors import IsADirectory, NotFound, Usage
@@ -45,6 +45,11 @@ def temporaries_folder(config: Config) -> Path:
     return config.paths.state / "aside"
 
 
+def _check_pipe(options: dict[str, Any]) -> None:
+    if options["local"] == "-" and names_folder(options["place"]):
+        raise Usage("the standard input has no name", hint=NAME_WANTED)
+
+
 @buck.command()
 @click.argument("local", type=click.Path(exists=True, allow_dash=True))
 @click.argument("place", metavar="BUCKET[/PATH]")
@@ -52,6 +57,7 @@ def temporaries_folder(config: Config) -> Path:
 @click.option("--no-attributes", is_flag=True, help="Leave out mode and mtime: other clients then make the same CIDs.")
 @_reread
 @json_option
+@asks_first(_check_pipe)
 @acting_in_order
 async def push(
     session: Session, local: str, place: str, delete: bool, no_attributes: bool, reread: bool, as_json: bool
@@ -63,8 +69,6 @@ async def push(
     """
     # Compared as text: a Path of ./-, which is a file, would be equal.
     piped, into = local == "-", names_folder(place)
-    if piped and into:
-        raise Usage("the standard input has no name", hint=NAME_WANTED)
     target = await find_target(session, place)
     await target.need_native()
     options = PushOptions(attributes=not no_attributes, delete=delete, reread=reread, into=into, exact=piped)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bucketfs.cli.hub.group import hub, managing
-from bucketfs.cli.options import json_option
+from bucketfs.cli.options import asks_first, json_option
 from bucketfs.cli.printing import print_json, print_line, print_table
 from bucketfs.client import Credentials, KeyInfo
 from bucketfs.config import EMBEDDED, CredentialsFile, Profile
@@ -33,6 +33,17 @@ def _checked_profile_name(_context: click.Context, _parameter: click.Parameter, 
     return name
 
 
+def _ask_for_type(options: dict[str, Any]) -> None:
+    if options["user"] is None:
+        options["user"] = sys.stdin.isatty() and not options["as_json"] and _ask_whether_for_users()
+
+
+def _ask_whether_for_users() -> bool:
+    print_line("An account key acts for you, a user group key for the users of an app.", err=True)
+    kind = click.prompt("Which", type=click.Choice(["account", "user"]), default="account", err=True)
+    return bool(kind == "user")
+
+
 @key.command()
 @click.option(
     "--user/--account",
@@ -49,12 +60,11 @@ def _checked_profile_name(_context: click.Context, _parameter: click.Parameter, 
     help="Put the key into this profile of credentials.toml, in place of its old one.",
 )
 @json_option
+@asks_first(_ask_for_type)
 @_managing
 async def create(session: Session, user: bool | None, insecure: bool, name: str | None, as_json: bool) -> None:
     """Make an API key and show it, with its secret, this once."""
     file = CredentialsFile(session.config.paths.credentials_file)
-    if user is None:
-        user = sys.stdin.isatty() and not as_json and _ask_whether_for_users()
     old = file.profiles().get(name, Profile(name, session.profile.hub, Credentials())) if name else None
     if old is not None and old.hub != session.profile.hub:
         raise Usage(f"the keys of profile {name!r} are for {old.hub}", hint="choose another name")
@@ -97,12 +107,6 @@ async def invalidate(session: Session, api_key: str) -> None:
         await session.hub.invalidate_key(api_key)
     except NotFound as error:
         raise NotFound(f"there is no key {api_key!r}", hint="'bucketfs hub key ls' lists yours") from error
-
-
-def _ask_whether_for_users() -> bool:
-    print_line("An account key acts for you, a user group key for the users of an app.", err=True)
-    kind = click.prompt("Which", type=click.Choice(["account", "user"]), default="account", err=True)
-    return bool(kind == "user")
 
 
 def _print_new_key(made: KeyInfo) -> None:

@@ -10,7 +10,7 @@ import click
 
 from bucketfs.cli.acting import run_in_session
 from bucketfs.cli.hub.group import hub, managing
-from bucketfs.cli.options import Command, json_option, settings, yes_option
+from bucketfs.cli.options import Command, asks_first, json_option, settings, yes_option
 from bucketfs.cli.printing import print_json, print_line, print_table, quoted_name
 from bucketfs.client import OrgInfo
 from bucketfs.config import Config
@@ -97,13 +97,17 @@ async def leave(session: Session, slug: str) -> None:
     print_line("Keys of the organization stay valid: its members replace those you know with 'bucketfs hub key'", err=True)
 
 
+def _confirm_remove(options: dict[str, Any]) -> None:
+    if options["slug"] and not options["yes"]:
+        click.confirm(f"Remove {quoted_name(options['slug'])} with its keys and threads?", abort=True, err=True)
+
+
 @org.command()
-@in_org
 @yes_option
+@asks_first(_confirm_remove)
+@in_org
 async def remove(session: Session, slug: str, yes: bool) -> None:
     """Remove an organization with its keys and threads. For owners."""
-    if not yes:
-        click.confirm(f"Remove {quoted_name(slug)} with its keys and threads?", abort=True, err=True)
     await session.hub.remove_org()
 
 

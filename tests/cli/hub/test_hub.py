@@ -83,6 +83,18 @@ def test_a_hub_that_is_away_is_named(home: Home) -> None:
     assert "127.0.0.1:1" in said
 
 
+def test_what_is_asked_is_asked_before_a_hub_is_looked_for(home: Home) -> None:
+    """Ctrl-C, an answer of no, and wrong usage end a command that has not begun: whatever the Hub, with the same code."""
+    away = ("--hub", "127.0.0.1:1")
+    for words in (("buck", "destroy", "b"), ("hub", "org", "remove", "club")):
+        answered = home.cli(*words, *away, check=False, stdin="n\n")
+        assert answered.returncode == 130, answered.stderr
+        assert "127.0.0.1:1" not in answered.stderr
+    nameless = home.cli("buck", "push", "-", "b/", *away, check=False, stdin="text")
+    assert nameless.returncode == 2
+    assert "no name" in nameless.stderr
+
+
 def test_careless_listening_is_refused(home: Home) -> None:
     """A Hub would be served to the whole network without encryption, keys included."""
     assert "without TLS" in home.complaint("hub", "serve", "--listen", "0.0.0.0:0")
