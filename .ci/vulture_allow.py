@@ -27,8 +27,8 @@ def allowed(_: Any) -> tuple[Any, ...]:
         *(_.blocks_damaged, _.pack_bytes, _.uploads, _.ABORTED),
         # pytest.
         *(_.pytestmark,),
-        # Set on objects of RE2's and uvicorn's; and what the ThreadDB service takes up next.
-        *(_.log_errors, _.should_exit, _.indexable, _.validate),
+        # Set on objects of RE2's and uvicorn's, and on a message.
+        *(_.log_errors, _.should_exit, _.transactionError),
         # Rooms that wait for their users: mail, archives of blocks (CAR), IPNS names.
         *(
             _.READ,

@@ -22,12 +22,13 @@ from sqlalchemy.exc import OperationalError
 from bucketfs.disk import make_private_folder
 from bucketfs.errors import DiskFailed, NoSpace
 from bucketfs.hub.config import HubConfig
-from bucketfs.hub.context import BucketEvents, Confirmations, Hub
+from bucketfs.hub.context import Confirmations, Hub, InstanceEvents
 from bucketfs.hub.db import HubDatabase, sqlite_url
 from bucketfs.hub.gateway import Gateway
 from bucketfs.hub.rpc import Authenticator, Dispatcher, Service, bind, in_pool
 from bucketfs.hub.services import SERVICES
 from bucketfs.hub.store import NODES_RESERVE_BYTES, SCRATCH_BYTES, DiskBlockStore, UploadQuota, give_up_reserve, take_reserve
+from bucketfs.hub.threaddb import Scripts, ThreadDb
 from bucketfs.hub.trees import WorkingSet, tree_size
 from bucketfs.keys import Identity
 
@@ -166,6 +167,7 @@ class HubServer:
         left = 0 if self._gate is None else self._gate.stop(grace_s)
         for pool in self._beside:
             pool.shutdown(wait=False)
+        self.hub.threaddb.close()
         self.hub.blockstore.close()
         self.hub.database.close()
         # Those that were left meet closed stores now.
@@ -256,10 +258,11 @@ def _opened(config: HubConfig) -> Hub:
         config=config,
         database=database,
         blockstore=blockstore,
-        events=BucketEvents(),
+        events=InstanceEvents(),
         confirmations=Confirmations(config),
         host_key=Identity(database.host_seed()),
         upload_quota=UploadQuota(config.account_bytes_max),
+        threaddb=ThreadDb(database, Scripts(), config.limits),
         log=log,
     )
 

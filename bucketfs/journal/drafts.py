@@ -21,6 +21,7 @@ from bucketfs.journal.checksums import Sums, Survey, records_of, survey
 from bucketfs.journal.descriptors import Descriptors
 from bucketfs.journal.draft_cuts import DraftCuts
 from bucketfs.journal.extents import Interval
+from bucketfs.journal.quarantine import Quarantine
 from bucketfs.journal.unsynced import SyncWork, Unsynced
 from bucketfs.ops import Seal
 from bucketfs.types import DraftId
@@ -101,8 +102,7 @@ class Draft:
 
 
 class Drafts:
-    """All drafts of one journal. ``named`` says whether a segment on disk names a draft, ``kept`` whether a quarantined change
-    needs one. The folder is made for the first draft."""
+    """All drafts of one journal. ``named`` says whether a segment on disk names a draft. The folder is made for the first draft."""
 
     def __init__(
         self,
@@ -110,14 +110,14 @@ class Drafts:
         folder: PathLike,
         workers: Workers,
         named: Callable[[DraftId], bool],
-        kept: Callable[[DraftId], bool],
+        quarantine: Callable[[], Quarantine],
         descriptors: Descriptors,
     ) -> None:
         self.disk = disk
         self._folder = os.fspath(folder)
         self._workers = workers
         self._named = named
-        self.kept = kept
+        self._quarantine = quarantine
         self._descriptors = descriptors
         self.checked = Checked(disk)
         self.known: dict[DraftId, Sums] = {}
@@ -277,6 +277,10 @@ class Drafts:
         self._descriptors.close_below(self._folder)
 
     # For `Draft`
+
+    def kept(self, draft: DraftId) -> bool:
+        """Whether a quarantined change needs its bytes as they are."""
+        return self._quarantine().needs(draft)
 
     def sums(self, draft: DraftId) -> Sums:
         """What is known of its blocks. NotFound when it was discarded."""

@@ -18,7 +18,7 @@ from bucketfs.errors import BucketfsError, Corrupt, DiskFailed, Exists, NotFound
 from bucketfs.journal.checksums import BLOCK_SIZE
 from bucketfs.journal.drafts import Drafts
 from bucketfs.journal.extents import Extents, Interval
-from bucketfs.journal.quarantine import Batch, Quarantine, QuarantinedFile, files_of, in_words, time_of
+from bucketfs.journal.quarantine import Quarantine, QuarantineBatch, QuarantinedFile, files_of, in_words, time_of
 from bucketfs.types import DraftId
 
 COPY_BYTES = 1024 * 1024
@@ -57,7 +57,7 @@ class _Export:
         self._folders = [top]
         self._lines: list[str] = []
 
-    def write_batch(self, batch: Batch, into: str) -> None:
+    def write_batch(self, batch: QuarantineBatch, into: str) -> None:
         """Write the files of one start into the folder ``into``, and the lines about them."""
         if self._lines:
             self._lines.append(f"Made after these were set aside, and without them (files in {into}):")

@@ -80,17 +80,10 @@ class Journal:
         self._first_new_draft = DraftId(1)
         self._durable = 0  # the newest segment known to survive a power loss
         self._rounds = SyncRounds(self._sync_round)
-        self._reserve = resources.reserve
-        self._files = SegmentFiles(disk, folder, resources.descriptors)
+        self._reserve, descriptors = resources.reserve, resources.descriptors
+        self._files = SegmentFiles(disk, folder, descriptors)
         self.quarantine = Quarantine()
-        self.drafts = Drafts(
-            disk,
-            f"{folder}/drafts",
-            self._workers,
-            self._is_named,
-            lambda draft: self.quarantine.needs(draft),
-            resources.descriptors,
-        )
+        self.drafts = Drafts(disk, f"{folder}/drafts", self._workers, self._is_named, lambda: self.quarantine, descriptors)
         self.pins = PinnedBlocks(disk, f"{folder}/base")
         self._sealer = Sealer(self.drafts, lambda: self._newest, self._append)
 
@@ -110,8 +103,8 @@ class Journal:
         return journal
 
     def begin(self, base: Cid) -> None:
-        """Nothing waits here, and later records belong to ``base``. A journal without a segment gets one with its first record:
-        a mount of thousands of buckets writes for those only that are changed. NoSpace, DiskFailed."""
+        """Nothing waits here, and later records belong to ``base``. A journal gets its first segment with its first record, for a
+        mount may have thousands of buckets. NoSpace, DiskFailed."""
         if self._segments:
             self.checkpoint(base, ())
         else:
@@ -207,9 +200,8 @@ class Journal:
             self.drafts.cuts.end_trim()
 
     async def sweep(self, live: Iterable[DraftId] = ()) -> int:
-        """Makes the newest segment durable, then removes the draft files of earlier runs that no record and not ``live``
-        names: those whose record a crash took. If this journal had to set something aside they are put there too. Returns
-        how many."""
+        """Makes the newest segment durable, then removes the draft files of earlier runs that no record and not ``live`` names
+        (a crash took their record), or puts them to what was set aside, if anything was. Returns how many."""
         live = set(live)
         # All drafts of this run are kept: what is in use now may not have been when the caller counted.
         await self.compact(self.drafts.all())
@@ -229,11 +221,6 @@ class Journal:
     async def export_quarantine(self, folder: str) -> int:
         """Write what is quarantined into ``folder`` (see `export_changes`); how many files that gave. It stays quarantined."""
         return await trio.to_thread.run_sync(export_changes, self._disk, self.drafts, self.quarantine, folder)
-
-    @property
-    def segment_number(self) -> int:
-        """The number of the newest segment; a checkpoint begins a higher one."""
-        return self._segments[-1].number if self._segments else 0
 
     def free_bytes(self) -> int:
         """How much the disk of this journal has room for. DiskFailed."""

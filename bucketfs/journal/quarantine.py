@@ -41,7 +41,7 @@ _VERBS: dict[type[Op], str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class QuarantineBatch:
     """The changes that one start quarantined, oldest first, and the root that they were made on. A later start may quarantine
     changes of the same paths, which were made without these: the two are never put together."""
 
@@ -52,9 +52,9 @@ class Batch:
 class Quarantine:
     """The quarantined changes of one journal, oldest first."""
 
-    def __init__(self, batches: Iterable[Batch] = ()) -> None:
+    def __init__(self, batches: Iterable[QuarantineBatch] = ()) -> None:
         self._earlier = [batch for batch in batches if batch.changes]
-        self._now: Batch | None = None
+        self._now: QuarantineBatch | None = None
         self._drafts = {change.draft for change in self if isinstance(change, SetContent)}
 
     def __len__(self) -> int:
@@ -64,14 +64,14 @@ class Quarantine:
         return (change for batch in self.batches for change in batch.changes)
 
     @property
-    def batches(self) -> list[Batch]:
+    def batches(self) -> list[QuarantineBatch]:
         """The batch of each start that quarantined anything."""
         return self._earlier if self._now is None else [*self._earlier, self._now]
 
     def add(self, change: Change, root: Cid) -> None:
         """Keep ``change``, which was made on ``root`` or later, in the batch of this start."""
         if self._now is None:
-            self._now = Batch(root)
+            self._now = QuarantineBatch(root)
         self._now.changes.append(change)
         if isinstance(change, SetContent):
             self._drafts.add(change.draft)
@@ -115,12 +115,12 @@ def builds_on(change: Change, earlier: Iterable[Change]) -> bool:
 def take_quarantined(ops: Iterable[Op]) -> tuple[list[Op], Quarantine]:
     """The ops of a segment that are to be replayed, and those that its head says are quarantined."""
     replayed: list[Op] = []
-    batches: list[Batch] = []
+    batches: list[QuarantineBatch] = []
     count = 0
     for op in ops:
         if isinstance(op, Quarantined):
             count = op.count
-            batches.append(Batch(op.root))
+            batches.append(QuarantineBatch(op.root))
         elif count:
             count -= 1
             # An older bucketfs kept records here that are no changes, and say nothing without those that they were about.

@@ -35,6 +35,8 @@ class Checkpoints:
 
     def __init__(self, volume: Volume) -> None:
         self.moving = trio.Lock()
+        self.written = 0
+        """How many were begun: what such a one says counts, whatever becomes of freeing what it replaces."""
         self._volume = volume
         self._load: PushLoad | None = None
         volume.listen(file_gone=self._removed)
@@ -63,6 +65,7 @@ class Checkpoints:
         garbage_bytes, needed = volume.pending.garbage_bytes, draft_ids(volume)
         read_by_push: set[DraftId] = set() if load is None else load.drafts() - needed
         volume.journal.checkpoint(volume.base, _Head(volume))
+        self.written += 1
         volume.checkpointed()
         try:
             await volume.journal.compact(needed | read_by_push)

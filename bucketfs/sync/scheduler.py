@@ -322,11 +322,12 @@ class Scheduler:
         journal = self.volume.journal
         count = await journal.export_quarantine(folder)
         # Let go of before the checkpoint: its head says what is quarantined, and its compaction keeps the drafts of that.
-        exported, journal.quarantine, before = journal.quarantine, Quarantine(), journal.segment_number
+        exported, journal.quarantine = journal.quarantine, Quarantine()
+        before = self._pusher.checkpoints.written
         try:
             await self._pusher.checkpoints.free_drafts()
         except BaseException as error:
-            if journal.segment_number == before:
+            if self._pusher.checkpoints.written == before:
                 journal.quarantine = exported
                 raise
             # The journal has begun anew without it, and some of its drafts may be gone. What is left goes with the next checkpoint.

@@ -23,7 +23,7 @@ from support.keyring import ACCOUNT, HUB, THREADS, USER, get_token, make_key, si
 
 from bucketfs.dag import cid_text
 from bucketfs.hub import HubConfig, HubServer
-from bucketfs.hub.context import BucketAction
+from bucketfs.hub.context import EventAction
 from bucketfs.hub.rpc.authentication import CLOSED_TO_ALL, OPEN_TO_ALL, TOKEN_MAKERS
 from bucketfs.hub.services import SERVICES
 from bucketfs.keys import LINK_S, Identity
@@ -108,7 +108,7 @@ class World:
         listening = caller.start(THREADS, "Listen", threads_pb2.ListenRequest(dbID=self.user.thread))
         try:
             listening.initial_metadata()
-            self.server.hub.events.publish(self.row.thread, self.row.key, BucketAction.SAVE)
+            self.server.hub.events.publish(self.row.thread, self.row.key, EventAction.SAVE)
             return bytes(next(listening).SerializeToString())
         finally:
             listening.cancel()

@@ -47,11 +47,6 @@ ANSWERS = {
     "refused": ("PERMISSION_DENIED", "app denied net record body: permission denied"),
     "hidden": ("UNKNOWN", "could not resolve path: d/f"),
     "unseen": ("OK", "as the protocol has it, the bucket is named but neither its entries nor its link key are shown"),
-    # Passed every check, and then this hub has no collections but `buckets`.
-    "passed": (
-        "UNIMPLEMENTED",
-        "NewCollection is not offered by this hub: its one collection, buckets, is written through the bucket service",
-    ),
 }
 
 TABLE = """
@@ -63,7 +58,7 @@ developer's threads
   create            yes       yes       own       own       token     own       own       yes       nobody
   list              yes       yes       own       own       token     own       own       yes       nobody
   read              yes       yes       stranger  stranger  token     stranger  stranger  yes       nobody
-  write             passed    passed    stranger  stranger  token     stranger  stranger  passed    nobody
+  write             yes       yes       stranger  stranger  token     stranger  stranger  yes       nobody
   delete            yes       yes       stranger  stranger  token     stranger  stranger  yes       nobody
 
 developer's buckets
@@ -83,7 +78,7 @@ organization's threads
   create            yes       own       yes       own       token     own       own       yes       nobody
   list              yes       own       yes       own       token     own       own       yes       nobody
   read              yes       stranger  yes       stranger  token     stranger  stranger  yes       nobody
-  write             passed    stranger  passed    stranger  token     stranger  stranger  passed    nobody
+  write             yes       stranger  yes       stranger  token     stranger  stranger  yes       nobody
   delete            yes       stranger  yes       stranger  token     stranger  stranger  yes       nobody
 
 organization's buckets
@@ -103,7 +98,7 @@ user's threads
   create            own       own       own       yes       token     own       own       yes       nobody
   list              own       own       own       yes       token     own       own       yes       nobody
   read              stranger  stranger  stranger  yes       token     stranger  badkey    yes       nobody
-  write             stranger  stranger  stranger  passed    token     stranger  badkey    passed    nobody
+  write             stranger  stranger  stranger  yes       token     stranger  badkey    yes       nobody
   delete            stranger  stranger  stranger  yes       token     stranger  badkey    yes       nobody
 
 user's buckets

@@ -26,7 +26,7 @@ from support.keyring import FAR_DATE, USER, get_token, make_key, sign_up
 from bucketfs.dag import cid_of, cid_text, multibase_encode
 from bucketfs.errors import InvalidArgument
 from bucketfs.hub import HubServer
-from bucketfs.hub.services.threads import query
+from bucketfs.hub.threaddb import select
 from bucketfs.keys import Identity, make_token
 from bucketfs.wire import blocks_pb2, buckets_pb2, hub_pb2, threads_net_pb2, threads_pb2, users_pb2
 
@@ -320,7 +320,7 @@ def test_nonsense_queries() -> None:
     for _ in range(5000):
         asked = nonsense_query(chance)
         try:
-            found = query.select(asked, instances)
+            found = select(asked, instances)
         except InvalidArgument:
             continue
         assert all(one in instances for one in found), f"seed {seed}: {asked!r}"

@@ -138,7 +138,7 @@ def test_a_listener_finds_out_what_another_process_ended(
     caller: Caller, alice: Caller, hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same where another process, as the command line, invalidated the key."""
-    monkeypatch.setattr("bucketfs.hub.services.threads.collection.READMIT_EVERY_S", 0.05)
+    monkeypatch.setattr("bucketfs.hub.services.threads.listening.READMIT_EVERY_S", 0.05)
     key = make_key(alice)
     stream = listening(with_key(caller, key), BucketUser.with_new_thread(alice).thread)
     beside = HubDatabase(sqlite_url(hub_server.config.data))

@@ -1,7 +1,7 @@
-"""News about buckets inside one Hub process: services publish, ``Listen`` subscribes.
+"""News about instances (buckets among them) inside one Hub process: services publish, ``Listen`` subscribes.
 
-A subscription says *that* a bucket changed, not how: a listener reads the current state when it gets to it. So
-repeated saves of one bucket that are still pending become one, and a slow listener never misses the last root of a
+A subscription says *that* an instance changed, not how: a listener reads the current state when it gets to it. So
+repeated saves of one instance that are still pending become one, and a slow listener never misses the last root of a
 bucket. What is pending is bounded; past the bound the oldest news goes first, as the protocol allows.
 """
 
@@ -13,12 +13,14 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bucketfs.types import BucketKey, ThreadId
+from bucketfs.types import ThreadId
 
 PENDING_MAX = 10_000
+BUCKETS_COLLECTION = "buckets"
+"""The collection of a thread that its buckets are the instances of."""
 
 
-class BucketAction(enum.Enum):
+class EventAction(enum.Enum):
     """What happened, by its number in ``threads.pb.ListenReply``."""
 
     CREATE = 0
@@ -27,31 +29,32 @@ class BucketAction(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class BucketEvent:
-    """One committed change of the ``buckets`` collection of a thread."""
+class InstanceEvent:
+    """One committed change of an instance; ``key`` is its id, of a bucket its key."""
 
     thread: ThreadId
-    key: BucketKey
-    action: BucketAction
+    collection: str
+    key: str
+    action: EventAction
 
 
 class EventSubscription:
     """The changes of one thread since it was made. Used by one consumer thread; closed by anyone."""
 
-    def __init__(self, feed: BucketEvents, thread: ThreadId) -> None:
+    def __init__(self, feed: InstanceEvents, thread: ThreadId) -> None:
         self._feed = feed
         self.thread = thread
         self._news = threading.Condition()
-        self._pending: deque[BucketEvent] = deque()
+        self._pending: deque[InstanceEvent] = deque()
         self._closed = False
         self._look_again = False
 
-    def __iter__(self) -> Iterator[BucketEvent]:
+    def __iter__(self) -> Iterator[InstanceEvent]:
         """Yields changes as they come, waiting in between, until the subscription is closed."""
         return (change for change in self.each(None) if change is not None)
 
-    def each(self, every_s: float | None) -> Iterator[BucketEvent | None]:
-        """The same, and ``None`` when ``every_s`` seconds went by without one, or ``BucketEvents.look_again`` was called."""
+    def each(self, every_s: float | None) -> Iterator[InstanceEvent | None]:
+        """The same, and ``None`` when ``every_s`` seconds went by without one, or ``InstanceEvents.look_again`` was called."""
         while True:
             with self._news:
                 self._news.wait_for(lambda: self._pending or self._closed or self._look_again, every_s)
@@ -74,12 +77,13 @@ class EventSubscription:
             self._news.notify_all()
         self._feed._forget(self)
 
-    def _offer(self, change: BucketEvent) -> None:
+    def _offer(self, change: InstanceEvent) -> None:
         with self._news:
-            if change.action is BucketAction.SAVE and any(change.key == other.key for other in self._pending):
-                latest = next(other for other in reversed(self._pending) if other.key == change.key)
+            same = [other for other in self._pending if (other.collection, other.key) == (change.collection, change.key)]
+            if change.action is EventAction.SAVE and same:
+                latest = same[-1]
                 # A pending CREATE or SAVE will show the state as it is when it is picked up.
-                if latest.action is not BucketAction.DELETE:
+                if latest.action is not EventAction.DELETE:
                     return
             if len(self._pending) >= PENDING_MAX:
                 self._pending.popleft()
@@ -87,7 +91,7 @@ class EventSubscription:
             self._news.notify_all()
 
 
-class BucketEvents:
+class InstanceEvents:
     """Where changes are announced. Thread-safe; ``publish`` never waits for a listener."""
 
     def __init__(self) -> None:
@@ -95,9 +99,9 @@ class BucketEvents:
         self._subscriptions: dict[ThreadId, set[EventSubscription]] = {}
         self._closed = False
 
-    def publish(self, thread: ThreadId, key: BucketKey, action: BucketAction) -> None:
+    def publish(self, thread: ThreadId, key: str, action: EventAction, collection: str = BUCKETS_COLLECTION) -> None:
         """Tells every subscription of the thread. Call it after the change was committed, never before."""
-        change = BucketEvent(thread, key, action)
+        change = InstanceEvent(thread, collection, key, action)
         with self._lock:
             listeners = list(self._subscriptions.get(thread, ()))
         for listener in listeners:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from bucketfs.hub.config import HubConfig
 from bucketfs.hub.context.confirmations import Confirmations
-from bucketfs.hub.context.events import BucketEvents
+from bucketfs.hub.context.events import InstanceEvents
 from bucketfs.hub.db import HubDatabase
 from bucketfs.hub.store import BlockStore, UploadQuota
+from bucketfs.hub.threaddb import ThreadDb
 from bucketfs.keys import Identity
 
 
@@ -20,8 +21,9 @@ class Hub:
     config: HubConfig
     database: HubDatabase
     blockstore: BlockStore = field(repr=False)
-    events: BucketEvents
+    events: InstanceEvents
     confirmations: Confirmations
     host_key: Identity
     upload_quota: UploadQuota
+    threaddb: ThreadDb
     log: logging.Logger

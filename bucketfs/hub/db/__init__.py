@@ -7,6 +7,18 @@ This sub-room imports no other of the Hub.
 from bucketfs.hub.db.accounts import OWNER
 from bucketfs.hub.db.buckets import INSTANCE_NOT_FOUND, HubDatabase
 from bucketfs.hub.db.engine import Database
+from bucketfs.hub.db.instances import (
+    COLLECTION_NOT_FOUND,
+    INDEXED_CHARS_MAX,
+    CollectionRow,
+    IndexCondition,
+    IndexKind,
+    IndexValue,
+    InstanceRow,
+    InstanceTable,
+    Scan,
+    StoredChange,
+)
 from bucketfs.hub.db.models import (
     BUCKET_VERSION,
     AccountKind,
@@ -22,6 +34,8 @@ from bucketfs.hub.db.usage import STORAGE, Accounting, refuse_growth
 
 __all__ = [
     "BUCKET_VERSION",
+    "COLLECTION_NOT_FOUND",
+    "INDEXED_CHARS_MAX",
     "INSTANCE_NOT_FOUND",
     "OWNER",
     "STORAGE",
@@ -30,10 +44,18 @@ __all__ = [
     "AccountUsage",
     "Accounting",
     "BucketRow",
+    "CollectionRow",
     "Database",
     "HubDatabase",
+    "IndexCondition",
+    "IndexKind",
+    "IndexValue",
+    "InstanceRow",
+    "InstanceTable",
     "KeyRow",
     "PathEntry",
+    "Scan",
+    "StoredChange",
     "ThreadRow",
     "refuse_growth",
     "sqlite_url",

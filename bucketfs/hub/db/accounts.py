@@ -13,6 +13,7 @@ import sqlalchemy as sa
 import bucketfs.hub.db.schema as tables
 from bucketfs.errors import Denied, Exists, NotFound, Refused, Stale
 from bucketfs.hub.db.engine import DUPLICATE_KEY, Database
+from bucketfs.hub.db.instances import delete_instances_of
 from bucketfs.hub.db.models import AccountKind, AccountRow, InviteRow, KeyRow, MemberRow, SessionRow
 from bucketfs.keys import KeyType
 
@@ -94,6 +95,8 @@ class AccountTable:
                 is not None
             ):
                 raise Exists("Account not empty (delete buckets first)")
+            for thread in connection.execute(mine).scalars().all():
+                delete_instances_of(connection, thread)
             for table, column in (
                 (tables.threads, tables.threads.c.owner),
                 (tables.threads, tables.threads.c.realm),

@@ -23,6 +23,7 @@ from bucketfs.errors import Exists, NotFound, RootMoved
 from bucketfs.hub.config import NO_LIMITS, AccountLimits
 from bucketfs.hub.db.accounts import AccountTable, KeyTable
 from bucketfs.hub.db.engine import DUPLICATE_KEY, Database
+from bucketfs.hub.db.instances import InstanceTable, delete_instances_of
 from bucketfs.hub.db.models import AccountUsage, BucketRow, PathEntry, ThreadRow
 from bucketfs.hub.db.usage import Accounting, charge, payer_of
 from bucketfs.types import BucketKey, Cid, ThreadId
@@ -247,6 +248,7 @@ class ThreadTable:
             left = sa.select(sa.func.count()).where(tables.buckets.c.thread == thread)
             if connection.execute(left).scalar_one():
                 raise Exists("DB not empty (delete buckets first)")
+            delete_instances_of(connection, thread)
             payer = payer_of(connection, thread)
             if payer is not None:
                 charge(connection, payer, AccountUsage(threads=-1))
@@ -314,6 +316,7 @@ class HubDatabase(BucketTable, ThreadTable, AccountTable, KeyTable, Accounting):
         AccountTable.__init__(self, database)
         KeyTable.__init__(self, database)
         Accounting.__init__(self, database)
+        self.instances = InstanceTable(database)
 
     def host_seed(self) -> bytes:
         """The seed of the host key, made on first use and the same ever after."""

@@ -18,7 +18,7 @@ from bucketfs.disk import make_private_file
 from bucketfs.errors import Usage
 from bucketfs.hub.config import Address
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _tables = MetaData()
 
 # One row per fact about the hub itself: `schema` (the version of these tables) and `host_seed` (the ed25519 seed of the host
@@ -148,6 +148,51 @@ paths = Table(
     Column("updated_at_ns", BigInteger, nullable=False),
 )
 
+# Text that compares as its UTF-8 bytes do, as ids of instances must. SQLite's does by itself.
+_BYTES_IN_ORDER = Text().with_variant(Text(collation="C"), "postgresql")
+
+# Collections of databases, which are threads. `schema` is what the client gave, `indexes` JSON: [[path, unique], …].
+# `size_bytes` is what the bodies of all instances take, a running count like those in `usage`.
+collections = Table(
+    "collections",
+    _tables,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("thread", LargeBinary, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("schema", LargeBinary, nullable=False),
+    Column("indexes", Text, nullable=False),
+    Column("write_validator", Text, nullable=False),
+    Column("read_filter", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Index("collections_thread_name", "thread", "name", unique=True),
+)
+
+# Instances. `body` is their JSON without `_mod`, which is `mod_ns`.
+instances = Table(
+    "instances",
+    _tables,
+    Column("collection", Integer, primary_key=True, autoincrement=False),
+    Column("id", _BYTES_IN_ORDER, primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("mod_ns", BigInteger, nullable=False),
+)
+
+# One row for each instance and index of its collection: the value of the field, in `number` (bools, too) or, cut to some length, in
+# `text`; `kind` is one of `instances.IndexKind`. ADR 10 says why the values stand here and not in an index over the JSON.
+index_entries = Table(
+    "index_entries",
+    _tables,
+    Column("collection", Integer, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("kind", Integer, nullable=False),
+    Column("number", sa.Double),
+    Column("text", _BYTES_IN_ORDER),
+    Column("id", _BYTES_IN_ORDER, nullable=False),
+    Index("index_entries_number", "collection", "path", "kind", "number", "id"),
+    Index("index_entries_text", "collection", "path", "kind", "text", "id"),
+    Index("index_entries_id", "collection", "id"),
+)
+
 
 # Layout n to n + 1. The tables that are new in a layout are made by `open_engine`.
 UPGRADES: dict[int, tuple[str, ...]] = {
@@ -160,6 +205,7 @@ UPGRADES: dict[int, tuple[str, ...]] = {
         "CREATE UNIQUE INDEX threads_owner_realm_name ON threads (owner, realm, name_folded)",
         "ALTER TABLE buckets ADD COLUMN size_bytes BIGINT NOT NULL DEFAULT -1",
     ),
+    2: (),
 }
 
 

@@ -7,6 +7,7 @@ one conditional UPDATE, so that two pushes at once cannot both take the last fre
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -112,9 +113,17 @@ def _count_anew(connection: sa.Connection) -> None:
         .select_from(tables.buckets.join(tables.threads, buckets.thread == threads.id))
         .group_by(payer)
     )
+    in_instances = (
+        sa.select(payer.label("account"), sa.func.sum(tables.collections.c.size_bytes).label("size"))
+        .select_from(tables.collections.join(tables.threads, tables.collections.c.thread == threads.id))
+        .group_by(payer)
+    )
     counted = {row.account: AccountUsage(threads=row.n) for row in connection.execute(by_thread)}
     for row in connection.execute(by_bucket):
         counted[row.account] = AccountUsage(counted[row.account].threads, row.n, int(row.size))
+    for row in connection.execute(in_instances):
+        had = counted[row.account]
+        counted[row.account] = replace(had, bytes=had.bytes + int(row.size))
     for account in known | counted.keys():
         count = counted.get(account, AccountUsage())
         values = {"threads": count.threads, "buckets": count.buckets, "bytes": count.bytes}

@@ -14,6 +14,7 @@ from bucketfs.hub.rpc.authentication import (
     USERS,
     WARNING_TRAILER,
     Authenticator,
+    check_realm,
 )
 from bucketfs.hub.rpc.dispatch import Dispatcher, in_pool
 from bucketfs.hub.rpc.listen import bind
@@ -40,5 +41,6 @@ __all__ = [
     "Status",
     "answered",
     "bind",
+    "check_realm",
     "in_pool",
 ]

@@ -162,18 +162,7 @@ class Authenticator:
             self._check_owner(call, thread, open_to_strangers=True)
 
     def _check_owner(self, call: Call, thread: ThreadId, open_to_strangers: bool) -> None:
-        try:
-            row = self.database.thread(thread)
-        except NotFound:
-            row = None
-        if row is not None and row.owner == call.account:
-            # The original wants the very key that the thread was made with, which locks users out when a key is replaced.
-            # Here any user group key of the same owner will do: a new key is how a leaked one is replaced, and the owner
-            # could have made the thread with it. Keys of other owners are refused as there, and so is a user group key for
-            # a thread that an account made for itself.
-            if call.key_type is KeyType.USER and row.realm != call.realm:
-                raise Status(Code.PERMISSION_DENIED, "Bad API key")
-        elif not open_to_strangers:
+        if not check_realm(self.database, call, thread) and not open_to_strangers:
             raise Status(Code.PERMISSION_DENIED, "User does not own thread")
 
     def _by_session(self, session: str, org: str, now_ns: int) -> Call:
@@ -260,6 +249,24 @@ class Authenticator:
             return self.database.account(account)
         except NotFound:
             raise Status(Code.NOT_FOUND, absent) from None
+
+
+def check_realm(database: HubDatabase, call: Call, thread: ThreadId) -> bool:
+    """Whether the caller owns a thread. Raises Status PERMISSION_DENIED when it is reached with a key of another owner than that
+    under whose key it was made. For streams that name their thread in a message."""
+    try:
+        row = database.thread(thread)
+    except NotFound:
+        return False
+    if row.owner != call.account:
+        return False
+    # The original wants the very key that the thread was made with, which locks users out when a key is replaced. Here any
+    # user group key of the same owner will do: a new key is how a leaked one is replaced, and the owner could have made the
+    # thread with it. Keys of other owners are refused as there, and so is a user group key for a thread that an account made
+    # for itself.
+    if call.key_type is KeyType.USER and row.realm != call.realm:
+        raise Status(Code.PERMISSION_DENIED, "Bad API key")
+    return True
 
 
 def headers_of(pairs: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:

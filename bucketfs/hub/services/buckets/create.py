@@ -9,7 +9,7 @@ from typing import Any
 
 from bucketfs.dag import cid_text, empty_directory
 from bucketfs.errors import Corrupt, NotFound
-from bucketfs.hub.context import BucketAction
+from bucketfs.hub.context import EventAction
 from bucketfs.hub.db import BUCKET_VERSION, BucketRow, PathEntry
 from bucketfs.hub.rpc import Code, Context, Status
 from bucketfs.hub.services.buckets.incoming import SeededRoot, check_sealable, fetch_remote, with_new_seed
@@ -62,7 +62,7 @@ def create(writer: BucketWriter, request: Any, context: Context) -> Any:
     row = hub.database.create_bucket(replace(row, root=made.root.cid, size_bytes=size_bytes), hub.config.limits)
     hub.blockstore.release(upload)
     hub.upload_quota.drop(caller.payer, upload)
-    hub.events.publish(thread, row.key, BucketAction.CREATE)
+    hub.events.publish(thread, row.key, EventAction.CREATE)
     return pb.CreateResponse(
         root=root_message(row),
         links=links_message(hub.config, row, (), link_token(hub.host_key, row, (), caller.writer, now_ns)),

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from bucketfs.errors import InvalidArgument, NotFound
-from bucketfs.hub.context import BucketAction
+from bucketfs.hub.context import EventAction
 from bucketfs.hub.db import BucketRow, PathEntry
 from bucketfs.hub.rpc import Code, Context, Status, answered
 from bucketfs.hub.services.buckets.incoming import check_sealable, fetch_remote, with_new_seed
@@ -116,7 +116,7 @@ class BucketEdits:
             access.check_delete(row, context.call.writer)
         with answered(NotFound, Code.UNKNOWN):
             hub.database.delete_bucket(row.key)
-        hub.events.publish(row.thread, row.key, BucketAction.DELETE)
+        hub.events.publish(row.thread, row.key, EventAction.DELETE)
         return pb.RemoveResponse(pinned=-total_size(row.root, self._writer.tree(row).blocks.get(row.root)))
 
     # Roles

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 from bucketfs.errors import Denied, NotADirectory, NotFound, OverQuota, RootMoved
-from bucketfs.hub.context import BucketAction, Hub
+from bucketfs.hub.context import EventAction, Hub
 from bucketfs.hub.db import STORAGE, AccountUsage, BucketRow, PathEntry, refuse_growth
 from bucketfs.hub.rpc import NON_FAST_FORWARD, Call, Code, Status, answered
 from bucketfs.hub.services.buckets.paths import path_text
@@ -231,7 +231,7 @@ class BucketWriter:
         # Only after the save, or the collector would meet blocks that neither a lease nor a root holds; and listeners read the
         # bucket as soon as they hear of it.
         self.hub.blockstore.release(upload)
-        self.hub.events.publish(saved.thread, saved.key, BucketAction.SAVE)
+        self.hub.events.publish(saved.thread, saved.key, EventAction.SAVE)
         return saved
 
     def _built(self, row: BucketRow, tree: BucketTree, plan: WritePlan) -> tuple[BucketRow, int]:

@@ -1,16 +1,21 @@
-"""``threads.pb``: tokens, databases, and the ``buckets`` collection read-only, with events of its changes.
+"""``threads.pb``: tokens, databases, their collections and instances, transactions, and events of changes.
 
-Buckets are written through their own services; user collections and transactions are not offered. ``threads.net.pb`` hands out
-the same tokens and nothing else. A bucket as the collection shows it is made in ``instance``, and ``query`` is ThreadDB's query
-language."""
+`databases` are threads, `definitions` their collections, `instances` what is in them one call at a time, `transactions` many at
+once, `listening` the changes. The work is done by `hub.threaddb`; here are the messages and the texts that clients compare. The
+collection ``buckets`` (`buckets_collection`, `instance`) is made from the buckets of the thread, and written through their own
+service. ``threads.net.pb`` hands out the same tokens and nothing else."""
 
 from __future__ import annotations
 
 from bucketfs.hub.context import Hub
 from bucketfs.hub.rpc import THREADS, THREADS_NET, Service
-from bucketfs.hub.services.threads.collection import BucketsCollection
+from bucketfs.hub.services.threads.buckets_collection import BucketsCollection
 from bucketfs.hub.services.threads.databases import Databases
+from bucketfs.hub.services.threads.definitions import Definitions
+from bucketfs.hub.services.threads.instances import Instances
+from bucketfs.hub.services.threads.listening import Listening
 from bucketfs.hub.services.threads.tokens import Tokens
+from bucketfs.hub.services.threads.transactions import Transactions
 from bucketfs.wire import threads_net_pb2, threads_pb2
 
 __all__ = ["net_service", "service"]
@@ -18,7 +23,9 @@ __all__ = ["net_service", "service"]
 
 def service(hub: Hub) -> Service:
     """``threads.pb`` over this Hub."""
-    databases, tokens, collection = Databases(hub), Tokens(hub, threads_pb2), BucketsCollection(hub)
+    definitions, buckets, tokens = Definitions(hub), BucketsCollection(hub), Tokens(hub, threads_pb2)
+    databases, instances = Databases(hub, definitions), Instances(hub, buckets)
+    transactions, listening = Transactions(hub, instances), Listening(hub, buckets)
     return Service(
         THREADS,
         {
@@ -26,13 +33,25 @@ def service(hub: Hub) -> Service:
             "NewDB": databases.new,
             "GetDBInfo": databases.info,
             "DeleteDB": databases.delete,
-            "Has": collection.has,
-            "Find": collection.find,
-            "FindByID": collection.find_by_id,
-            "Listen": collection.listen,
+            "NewCollection": definitions.new,
+            "UpdateCollection": definitions.update,
+            "DeleteCollection": definitions.delete,
+            "GetCollectionInfo": definitions.info,
+            "GetCollectionIndexes": definitions.indexes,
+            "ListCollections": definitions.all,
+            "Create": instances.create,
+            "Verify": instances.verify,
+            "Save": instances.save,
+            "Delete": instances.delete,
+            "Has": instances.has,
+            "Find": instances.find,
+            "FindByID": instances.find_by_id,
+            "ReadTransaction": transactions.read,
+            "WriteTransaction": transactions.write,
+            "Listen": listening.listen,
         },
         waiting=frozenset({"GetToken", "Listen"}),
-        unimplemented="is not offered by this hub: its one collection, buckets, is written through the bucket service",
+        unimplemented="is not offered by this hub: it has no peers",
     )
 
 

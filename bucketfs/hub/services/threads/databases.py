@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from bucketfs.dag import uvarint_encode
-from bucketfs.errors import Exists
-from bucketfs.hub.context import Hub
+from bucketfs.errors import Exists, InvalidArgument
+from bucketfs.hub.context import BUCKETS_COLLECTION, Hub
 from bucketfs.hub.db import ThreadRow
 from bucketfs.hub.rpc import Code, Context, Status, answered
-from bucketfs.hub.services.threads.instance import COLLECTION
+from bucketfs.hub.services.threads.definitions import Definitions
+from bucketfs.hub.threaddb import check_name
 from bucketfs.keys import Identity, parse_thread
 from bucketfs.types import ThreadId
 from bucketfs.wire import threads_pb2
 
 pb: Any = threads_pb2
-
-NAME_TEXT = "name may only contain alphanumeric characters or non-consecutive hyphens, and cannot begin or end with a hyphen"
-_NAME = re.compile(r"[A-Za-z0-9]+(?:[-][A-Za-z0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +26,20 @@ class Databases:
     """``NewDB``, ``GetDBInfo``, ``DeleteDB``."""
 
     hub: Hub
+    definitions: Definitions
 
     def new(self, request: Any, context: Context) -> Any:
-        caller = context.call
-        if any(collection.name != COLLECTION for collection in request.collections):
-            raise Status(Code.UNIMPLEMENTED, "collections other than buckets are not offered by this hub")
+        caller, thread = context.call, parse_thread(request.dbID)
         db_name = request.name or "unnamed"
-        for name in (db_name, caller.thread_name):
-            if name and not _NAME.fullmatch(name):
-                raise Status(Code.UNKNOWN, NAME_TEXT)
+        with answered(InvalidArgument, Code.UNKNOWN):
+            for name in (db_name, caller.thread_name):
+                if name:
+                    check_name(name)
+        wanted = [config for config in request.collections if config.name != BUCKETS_COLLECTION]
+        for config in wanted:
+            self.definitions.checked(thread, config)
         row = ThreadRow(
-            id=parse_thread(request.dbID),
+            id=thread,
             owner=caller.account,
             name=caller.thread_name,
             db_name=db_name,
@@ -51,6 +51,12 @@ class Databases:
         )
         with answered(Exists, Code.UNKNOWN):
             self.hub.database.create_thread(row, self.hub.config.limits)
+        try:
+            for config in wanted:
+                self.definitions.make(thread, config)
+        except BaseException:
+            self.hub.database.delete_thread(thread)
+            raise
         return pb.NewDBReply()
 
     def info(self, request: Any, _context: Context) -> Any:

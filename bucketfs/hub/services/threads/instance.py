@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
 
 from bucketfs.dag import cid_text
 from bucketfs.hub.db import BucketRow, PathEntry
-
-COLLECTION = "buckets"
+from bucketfs.hub.threaddb import instance_text
 
 
 def instance_of(row: BucketRow) -> dict[str, Any]:
@@ -28,7 +26,7 @@ def instance_of(row: BucketRow) -> dict[str, Any]:
 
 def instance_json(instance: dict[str, Any]) -> bytes:
     """Compact UTF-8."""
-    return json.dumps(instance, separators=(",", ":"), ensure_ascii=False).encode()
+    return instance_text(instance).encode()
 
 
 def _entry(entry: PathEntry) -> dict[str, Any]:
