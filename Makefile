@@ -44,8 +44,9 @@ $(RUN_READY): pyproject.toml | packages .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-$(TEST_READY): pyproject.toml | packages-test .venv/bin/python
+$(TEST_READY): pyproject.toml tests/clients/js/package-lock.json | packages-test .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@.ci/javascript
 	@touch $(RUN_READY) $@
 
 mount: $(RUN_READY) ## mount your buckets on ./Buckets, or MNT=folder
@@ -89,5 +90,5 @@ format: $(TEST_READY) ## let ruff put the code in order
 	$(BIN)/ruff format .
 
 clean: ## remove what make and Python left behind (never your buckets)
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv tests/clients/js/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find bucketfs tests -name __pycache__ -prune -exec rm -rf {} +

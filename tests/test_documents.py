@@ -21,7 +21,7 @@ def documents() -> Iterator[Path]:
     """Every page of Markdown that is ours."""
     yield from CHECKOUT.glob("*.md")
     yield from (CHECKOUT / "docs").rglob("*.md")
-    yield from (CHECKOUT / "tests").rglob("*.md")
+    yield from (path for path in (CHECKOUT / "tests").rglob("*.md") if "node_modules" not in path.parts)
 
 
 def anchors(page: Path) -> set[str]:

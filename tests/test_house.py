@@ -80,7 +80,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "click": ("cli/*",),
     "rich": ("cli/*",),
     "subprocess": ("mount/*", "daemon/*", "cli/*", "hub/threaddb/scripts.py"),
-    "asyncio": ("hub/gateway/asgi.py",),
+    "asyncio": ("hub/gateway/asgi.py", "hub/web/*"),
 }
 """Libraries, and the only places that may import them."""
 

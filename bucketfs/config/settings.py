@@ -155,6 +155,12 @@ class ServeSection:
         "where web pages are served: HOST:PORT, or off (default: where the gateway URL leads, if that is this machine)",
         "ADDRESS",
     )
+    web_listen: str = setting(
+        "serve.web", parsers.text, "", "where web clients call (grpc-web): HOST:PORT (default: nowhere)", "ADDRESS"
+    )
+    confirm_secret: str = setting(
+        "serve.confirm_secret", parsers.text, "", "a fixed secret in confirmation links, for tests", "TEXT", secret=True
+    )
     bucket_domain: str = setting(
         "serve.bucket_domain", parsers.text, "", "domain under which buckets appear as web sites", "DOMAIN"
     )

@@ -24,12 +24,13 @@ from bucketfs.errors import DiskFailed, NoSpace
 from bucketfs.hub.config import HubConfig
 from bucketfs.hub.context import Confirmations, Hub, InstanceEvents
 from bucketfs.hub.db import HubDatabase, sqlite_url
-from bucketfs.hub.gateway import Gateway
+from bucketfs.hub.gateway import GatewayApp, GatewayAsgi
 from bucketfs.hub.rpc import Authenticator, Dispatcher, Service, bind, in_pool
 from bucketfs.hub.services import SERVICES
 from bucketfs.hub.store import NODES_RESERVE_BYTES, SCRATCH_BYTES, DiskBlockStore, UploadQuota, give_up_reserve, take_reserve
 from bucketfs.hub.threaddb import Scripts, ThreadDb
 from bucketfs.hub.trees import WorkingSet, tree_size
+from bucketfs.hub.web import GrpcWeb, HttpServer
 from bucketfs.keys import Identity
 
 log = logging.getLogger("bucketfs.hub")
@@ -57,8 +58,11 @@ class HubServer:
         self.address = ""
         self.hub: Hub
         self._server: Any = None
-        self.gateway = Gateway(config)
+        self._gateway = HttpServer("the gateway", config.gateway_address, config)
+        self._web = HttpServer("grpc-web", config.web_listen, config)
+        self._gateway_app: GatewayAsgi | None = None
         self._health = health.HealthServicer()
+        self._methods: dict[str, Any] = {}
         self._gate: Dispatcher | None = None
         self._beside = [ThreadPoolExecutor(STANDARD_THREADS, thread_name_prefix="hub-beside") for _ in range(2)]
         self._stopped = threading.Event()
@@ -70,21 +74,22 @@ class HubServer:
 
         Raises Usage, Busy, Unavailable (the address), Unsupported (a newer layout), NoSpace and DiskFailed (the stores).
         """
-        gateway_address = self.gateway.bind()
         try:
-            # Links lead to the real port.
-            self.config = replace(self.config, gateway_listen=gateway_address)
+            # Before the stores are opened: links lead to the real ports.
+            self.config = replace(self.config, gateway_listen=self._gateway.bind(), web_listen=self._web.bind())
             self.hub = open_hub(self.config)
         except BaseException:
-            self.gateway.stop()
+            self._stop_web()
             raise
         try:
-            self.gateway.start(self.hub)
+            self._gateway_app = GatewayAsgi(GatewayApp(self.hub))
+            self._gateway.start(self._gateway_app)
             self._server = self._make_server()
             self.address = bind(self._server, self.config)
             self._server.start()
+            self._web.start(GrpcWeb(self._methods, self.config.message_bytes_max))
         except BaseException:
-            self.gateway.stop()
+            self._stop_web()
             self._close()
             raise
         log.info("hub serves on %s", self.address)
@@ -114,9 +119,10 @@ class HubServer:
             self._health.enter_graceful_shutdown()
             # First no new calls, then the end of the old ones: a listener that comes back at once must meet a closed door.
             done = self._server.stop(grace_s)
-            self.gateway.stop()
             self.hub.events.close()
             self.hub.confirmations.close()
+            # Those that listened over the web have been told why it ended.
+            self._stop_web()
             done.wait(grace_s + HANDLERS_GRACE_S)
             self._left = self._close(min(grace_s, HANDLERS_GRACE_S))
             self._stopped.set()
@@ -151,7 +157,10 @@ class HubServer:
             ],
         )
         services = [make(self.hub) for make in self._services]
-        server.add_generic_rpc_handlers(tuple(gate.handlers(service) for service in services))
+        for service in services:
+            methods = gate.methods(service)
+            self._methods |= {f"/{service.name}/{name}": handler for name, handler in methods.items()}
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.name, methods),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, _OwnPoolServer(server, self._beside[0]))
         names = [service.name for service in services]
         for name in names:
@@ -161,6 +170,12 @@ class HubServer:
         )
         gate.start()
         return server
+
+    def _stop_web(self) -> None:
+        for server in (self._web, self._gateway):
+            server.stop()
+        if self._gateway_app is not None:
+            self._gateway_app.close()
 
     def _close(self, grace_s: float = 0.0) -> int:
         """How many handlers still run."""

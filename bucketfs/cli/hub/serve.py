@@ -87,6 +87,9 @@ def _serve(config: Config) -> None:
     address = server.start()
     try:
         print_line(f"Hub serves on {address}, data in {config.hub_data}")
+        for what, at in (("web clients", server.config.web_listen), ("web pages", server.config.gateway_listen)):
+            if at:
+                print_line(f"Hub serves {what} on http://{at}")
         if config.serve.auto_confirm and not address.startswith("unix:"):
             print_line("Sign-ins are not confirmed: any user of this machine can sign in as any account", err=True)
         notify_ready(f"serves on {address}")
@@ -105,5 +108,6 @@ def _hub_config(config: Config) -> HubConfig:
     # The settings of [serve] have the names that HubConfig gives them.
     serve = {one.name: getattr(config.serve, one.name) for one in fields(config.serve)}
     serve["gateway_url"] = config.serve.gateway_url.rstrip("/")
+    serve["confirm_secret"] = config.serve.confirm_secret or None
     serve["gateway_listen"] = {"": None, "off": ""}.get(config.serve.gateway_listen, config.serve.gateway_listen)
     return HubConfig(**{**serve, "data": config.hub_data})

@@ -122,6 +122,7 @@ def serve_embedded(config: Config, ready_fd: int | None) -> None:
             # Nothing but its socket, unless the user asks: a port is open to every user of this machine.
             gateway_listen=None if config.serve.gateway_listen in ("", "off") else config.serve.gateway_listen,
             gateway_url=config.serve.gateway_url.rstrip("/"),
+            web_listen=config.serve.web_listen,
         )
         server = HubServer(hub_config)
         address = server.start()

@@ -56,6 +56,8 @@ class HubConfig:
     """Where the gateway answers over HTTP: ``HOST:PORT``, ``""`` for nowhere. ``None``: where ``gateway_url`` leads, if that is
     this machine and confirmations are asked for."""
     bucket_domain: str = ""
+    web_listen: str = ""
+    """Where web clients call (grpc-web): ``HOST:PORT``, ``""`` for nowhere."""
 
     signups: bool = True
     """Whether strangers may make accounts."""

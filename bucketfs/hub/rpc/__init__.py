@@ -16,7 +16,7 @@ from bucketfs.hub.rpc.authentication import (
     Authenticator,
     check_realm,
 )
-from bucketfs.hub.rpc.dispatch import Dispatcher, in_pool
+from bucketfs.hub.rpc.dispatch import Dispatcher, in_pool, pool_of
 from bucketfs.hub.rpc.listen import bind
 from bucketfs.hub.rpc.service import Call, Context, Service
 from bucketfs.hub.rpc.status import NON_FAST_FORWARD, Code, Status, answered
@@ -43,4 +43,5 @@ __all__ = [
     "bind",
     "check_realm",
     "in_pool",
+    "pool_of",
 ]

@@ -135,8 +135,8 @@ class Dispatcher:
             pool.shutdown(wait=False)
         return running
 
-    def handlers(self, service: Service) -> Any:
-        """A grpc generic handler for every method of the service; those without a function answer UNIMPLEMENTED."""
+    def methods(self, service: Service) -> dict[str, Any]:
+        """grpc's handlers for every method of the service, by its name; those without a function answer UNIMPLEMENTED."""
         table: dict[str, Any] = {}
         described = descriptor_pool.Default().FindServiceByName(service.name)
         unknown = service.methods.keys() - {method.name for method in described.methods}
@@ -150,7 +150,7 @@ class Dispatcher:
                 request_deserializer=_reader_of(message_factory.GetMessageClass(method.input_type)),
                 response_serializer=_serialize,
             )
-        return grpc.method_handlers_generic_handler(service.name, table)
+        return table
 
     def _pool_of(self, service: Service, method: Any) -> _Pool:
         if method.name in service.waiting:
@@ -263,6 +263,12 @@ def _reader_of(kind: Any) -> Callable[[bytes], Any]:
 def _check_message(request: Any) -> None:
     if isinstance(request, _Malformed):
         raise Status(Code.INVALID_ARGUMENT, "the request is not the message that this method takes")
+
+
+def pool_of(handler: Any) -> ThreadPoolExecutor:
+    """The pool in which a handler of `Dispatcher.methods` runs."""
+    pool: ThreadPoolExecutor = (handler.stream_stream or handler.stream_unary).experimental_thread_pool
+    return pool
 
 
 def in_pool(behave: Callable[[Any, Any], Any], pool: ThreadPoolExecutor) -> Callable[[Any, Any], Any]:
