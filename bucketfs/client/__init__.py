@@ -31,10 +31,11 @@ from bucketfs.client.connection import (
 from bucketfs.client.endpoint import Endpoint
 from bucketfs.client.headers import NO_CREDENTIALS, Credentials
 from bucketfs.client.hub_clock import behind_text
+from bucketfs.client.mail import letter, opened
 from bucketfs.client.retry import Backoff, Retry
 from bucketfs.client.streams import Replies
 from bucketfs.client.threads import InstanceAction, InstanceChange, ThreadsClient
-from bucketfs.client.users import UsersClient
+from bucketfs.client.users import Message, ReadStatus, UsersClient
 
 __all__ = [
     "NO_CREDENTIALS",
@@ -55,9 +56,11 @@ __all__ = [
     "InstanceChange",
     "KeyInfo",
     "Links",
+    "Message",
     "OrgInfo",
     "PathItem",
     "PutResult",
+    "ReadStatus",
     "Replies",
     "Retry",
     "ThreadsClient",
@@ -66,4 +69,6 @@ __all__ = [
     "connect",
     "find_bucket",
     "find_or_create_bucket",
+    "letter",
+    "opened",
 ]

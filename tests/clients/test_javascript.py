@@ -89,3 +89,17 @@ def test_a_users_database(app: App) -> None:
     assert seen["address"] >= 1
     assert seen["threads"] == ["space"] and seen["thread"]
     assert seen["gone"] == 0
+
+
+def test_users_write_to_each_other(app: App) -> None:
+    """A message reaches the other user's mailbox, sealed, once; both find it again, and its events are heard."""
+    seen = app.run("mail.js")
+    assert "mail not found" in seen["nowhere"]
+    assert seen["again"]
+    assert seen["order"] == ["second", "first"]
+    assert seen["text"] == seen["own"] == "hello ☃"
+    assert (seen["from"], seen["sentbox"]) == (True, 2)
+    assert sorted(seen["read"]) == [False, True]
+    assert seen["page"] == [True]
+    assert len(seen["events"]) == 4
+    assert seen["left"] == [1, 1]

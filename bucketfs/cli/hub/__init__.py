@@ -4,10 +4,10 @@ A command is a function in a file named here, with ``@hub.command()`` on top; ``
 account. Uses `acting`, `options` and `printing` of the room above.
 """
 
-from bucketfs.cli.hub import account, keys, orgs, serve
+from bucketfs.cli.hub import account, keys, mail, orgs, serve
 from bucketfs.cli.hub.group import hub
 
 __all__ = ["hub"]
 
-COMMANDS = (serve, account, keys, orgs)
+COMMANDS = (serve, account, keys, mail, orgs)
 """Importing them has added their commands to the group."""

@@ -1,4 +1,4 @@
-"""``api.usersd.pb``: the threads of an account. Mail and archives are not offered."""
+"""``api.usersd.pb``: the threads of an account, and its mail. Archives are not offered."""
 
 from __future__ import annotations
 
@@ -10,16 +10,28 @@ from bucketfs.hub.context import Hub
 from bucketfs.hub.db import ThreadRow
 from bucketfs.hub.rpc import USERS, Code, Context, Service, Status, answered
 from bucketfs.hub.services.accounts import no_billing
+from bucketfs.hub.services.mail import Mail, SendingPace
 from bucketfs.wire import users_pb2 as pb
 
 
 def service(hub: Hub) -> Service:
     """The service over this Hub."""
-    users = Users(hub)
+    users, mail = Users(hub), Mail(hub, SendingPace())
     return Service(
         USERS,
-        {"GetThread": users.get_thread, "ListThreads": users.list_threads, "GetUsage": no_billing},
-        unimplemented="is not offered by this hub: it carries no mail and no archives",
+        {
+            "GetThread": users.get_thread,
+            "ListThreads": users.list_threads,
+            "GetUsage": no_billing,
+            "SetupMailbox": mail.setup,
+            "SendMessage": mail.send,
+            "ListInboxMessages": mail.list_inbox,
+            "ListSentboxMessages": mail.list_sentbox,
+            "ReadInboxMessage": mail.read,
+            "DeleteInboxMessage": mail.delete_received,
+            "DeleteSentboxMessage": mail.delete_sent,
+        },
+        unimplemented="is not offered: this hub has no archive (Filecoin) service",
     )
 
 

@@ -6,7 +6,7 @@ and who may read.
 `script_process`) check what strangers give. Above ``db``, below ``services``."""
 
 from bucketfs.hub.threaddb.definition import check_name, defined, schema_of
-from bucketfs.hub.threaddb.instance import Instance, instance_text, parse_instance
+from bucketfs.hub.threaddb.instance import Instance, instance_text, new_id, parse_instance
 from bucketfs.hub.threaddb.json_schema import CollectionSchema
 from bucketfs.hub.threaddb.scripts import ScriptFailed, Scripts
 from bucketfs.hub.threaddb.threaddb import Act, Committed, CreateAct, DeleteAct, SaveAct, ThreadDb, select
@@ -27,6 +27,7 @@ __all__ = [
     "check_name",
     "defined",
     "instance_text",
+    "new_id",
     "parse_instance",
     "schema_of",
     "select",
