@@ -10,7 +10,21 @@ def allowed(_: Any) -> tuple[Any, ...]:
         _.__getattr__,
         _.unraisablehook,
         # Commands and groups that click finds by their decorators.
-        *(_.ls, _.cat, _.rm, _.mv, _.grant, _.list_roles, _.list_keys, _.list_orgs, _.gc, _.login, _.logout, _.umount),
+        *(
+            _.ls,
+            _.cat,
+            _.rm,
+            _.mv,
+            _.grant,
+            _.list_roles,
+            _.list_keys,
+            _.list_orgs,
+            _.list_messages,
+            _.gc,
+            _.login,
+            _.logout,
+            _.umount,
+        ),
         *(_.list_commands, _.get_command, _.COMMANDS),
         # Figures and records that are written out whole, by dataclasses.asdict or as JSON.
         *(_.memory_blocks, _.disk_blocks, _.hits, _.disk_hits, _.misses, _.unsynced_bytes, _.drafts_sealed, _.base_bytes),

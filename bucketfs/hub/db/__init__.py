@@ -7,18 +7,17 @@ This sub-room imports no other of the Hub.
 from bucketfs.hub.db.accounts import OWNER
 from bucketfs.hub.db.buckets import INSTANCE_NOT_FOUND, HubDatabase
 from bucketfs.hub.db.engine import Database
-from bucketfs.hub.db.instances import (
-    COLLECTION_NOT_FOUND,
+from bucketfs.hub.db.instance_rows import (
     INDEXED_CHARS_MAX,
     CollectionRow,
     IndexCondition,
     IndexKind,
     IndexValue,
     InstanceRow,
-    InstanceTable,
     Scan,
     StoredChange,
 )
+from bucketfs.hub.db.instances import COLLECTION_NOT_FOUND, InstanceTable
 from bucketfs.hub.db.models import (
     BUCKET_VERSION,
     AccountKind,

@@ -6,19 +6,29 @@ an index leaves. Methods may be called from any thread and block for the disk.
 
 from __future__ import annotations
 
-import enum
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
 
 import bucketfs.hub.db.schema as tables
-from bucketfs.errors import Exists, NotFound, OverQuota
+from bucketfs.errors import Exists, InvalidArgument, NotFound, OverQuota, Unavailable
 from bucketfs.hub.config import AccountLimits
 from bucketfs.hub.db.engine import Database
+from bucketfs.hub.db.instance_rows import (
+    CollectionRow,
+    IndexKind,
+    IndexValue,
+    InstanceRow,
+    Scan,
+    StoredChange,
+    indexed_value,
+)
+from bucketfs.hub.db.instance_scan import kinds_at, scanned
 from bucketfs.hub.db.models import AccountUsage
 from bucketfs.hub.db.usage import charge, payer_of
 from bucketfs.types import ThreadId
@@ -26,81 +36,9 @@ from bucketfs.types import ThreadId
 COLLECTION_NOT_FOUND = "collection not found"
 COLLECTION_EXISTS = "collection already registered"
 UNIQUE_VIOLATION = "unique constraint violation"
-INDEXED_CHARS_MAX = 1024
-"""Of a longer text the index has so many characters; what it leaves is compared in full."""
 COLLECTIONS_MAX = 1000
 """Of one database."""
-_FETCHED_AT_ONCE = 256
-
-
-class IndexKind(enum.IntEnum):
-    """What stands at an indexed path of an instance."""
-
-    MISSING = 0
-    """Nothing, or something that is no scalar."""
-    BOOL = 1
-    NUMBER = 2
-    TEXT = 3
-
-
-@dataclass(frozen=True, slots=True)
-class CollectionRow:
-    """The definition of a collection. ``schema`` is JSON, ``indexes`` maps paths to whether they are unique."""
-
-    thread: ThreadId
-    name: str
-    schema: bytes
-    indexes: Mapping[str, bool]
-    write_validator: str = ""
-    read_filter: str = ""
-    id: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceRow:
-    """One instance as it is stored."""
-
-    id: str
-    body: str
-    mod_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class IndexCondition:
-    """What the value at an indexed path must be, at least: ``low`` ≤ value ≤ ``high``, each if given. Instances beyond may be left,
-    never too few."""
-
-    path: str
-    kind: IndexKind
-    low: float | str | None = None
-    high: float | str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """Which instances of a collection to go through, and in which order: by id, or by an indexed path and then by id."""
-
-    condition: IndexCondition | None = None
-    id_low: str | None = None
-    id_high: str | None = None
-    order_path: str = ""
-    order_kind: IndexKind = IndexKind.MISSING
-    descending: bool = False
-
-
-IndexValue = tuple[IndexKind, float | str | None]
-"""The kind of what stands at an indexed path, and the value."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredChange:
-    """An instance as it is to be stored, with the values of the indexed paths; ``body`` None removes it."""
-
-    collection: CollectionRow
-    id: str
-    body: str | None
-    mod_ns: int
-    values: Mapping[str, IndexValue]
+_AT_ONCE = 500
 
 
 class InstanceTable:
@@ -126,22 +64,25 @@ class InstanceTable:
             values = {"thread": row.thread, "name": row.name, "size_bytes": 0, **_definition(row)}
             connection.execute(tables.collections.insert().values(values))
 
-    def update_collection(self, row: CollectionRow, entries: Mapping[str, Sequence[tuple[str, IndexValue]]]) -> None:
-        """Replaces the definition of the collection with the id of ``row``. ``entries`` are those of its new indexes, by path.
-        Raises NotFound."""
+    def update_collection(
+        self, row: CollectionRow, values_of: Callable[[CollectionRow, InstanceRow], Mapping[str, IndexValue]]
+    ) -> None:
+        """Replaces the definition of the collection of this name and makes the indexes that are new; ``values_of`` says
+        what an instance has at the indexed paths of a definition.
+
+        Raises NotFound, InvalidArgument when a unique index cannot be made, OverQuota, and what ``values_of`` raises.
+        """
         columns, index = tables.collections.c, tables.index_entries.c
         with self._db.write() as connection:
-            if (
-                connection.execute(tables.collections.update().where(columns.id == row.id).values(_definition(row))).rowcount
-                != 1
-            ):
-                raise NotFound(COLLECTION_NOT_FOUND)
-            kept = [path for path in row.indexes if path not in entries]
-            connection.execute(tables.index_entries.delete().where(index.collection == row.id, index.path.not_in(kept)))
-            for path, found in entries.items():
-                rows = [_entry(row.id, path, value, instance) for instance, value in found]
-                for start in range(0, len(rows), 1000):
-                    connection.execute(tables.index_entries.insert(), rows[start : start + 1000])
+            old = self._collection(connection, row.thread, row.name)
+            # Before any instance is read: who writes by the old definition is through now, or finds the new one.
+            _hold(connection, old)
+            connection.execute(tables.collections.update().where(columns.id == old.id).values(_definition(row)))
+            fresh = {path: unique for path, unique in row.indexes.items() if old.indexes.get(path) is not unique}
+            kept = [path for path in row.indexes if path not in fresh]
+            connection.execute(tables.index_entries.delete().where(index.collection == old.id, index.path.not_in(kept)))
+            if fresh:
+                _make_indexes(connection, replace(row, id=old.id, indexes=fresh), values_of)
 
     def delete_collection(self, thread: ThreadId, name: str) -> None:
         """Deletes a collection with its instances. Raises NotFound ``collection not found``."""
@@ -175,73 +116,102 @@ class InstanceTable:
         """Those of the instances that are there, by id."""
         columns = tables.instances.c
         found: dict[str, InstanceRow] = {}
+        asked = [one for one in ids if "\0" not in one]  # no id has one, and PostgreSQL refuses to be asked
         with self._db.read() as connection:
-            for start in range(0, len(ids), 500):
+            for start in range(0, len(asked), _AT_ONCE):
                 query = sa.select(columns.id, columns.body, columns.mod_ns).where(
-                    columns.collection == collection.id, columns.id.in_(ids[start : start + 500])
+                    columns.collection == collection.id, columns.id.in_(asked[start : start + _AT_ONCE])
                 )
                 found |= {row.id: InstanceRow(row.id, row.body, row.mod_ns) for row in connection.execute(query)}
         return found
 
-    @contextmanager
-    def scan(self, collection: CollectionRow, wanted: Scan) -> Iterator[Iterator[InstanceRow]]:
-        """The instances of a collection one by one, as they are at one moment. Few of them are in memory."""
-        with self._db.read() as connection:
-            streaming = connection.execution_options(yield_per=_FETCHED_AT_ONCE)
-            rows = streaming.execute(_scanned(collection.id, wanted))
-            yield (InstanceRow(row.id, row.body, row.mod_ns) for row in rows)
+    def scan(self, collection: CollectionRow, wanted: Scan) -> Iterator[InstanceRow]:
+        """The instances of a collection one by one; few of them are in memory, and no connection is held in between."""
+        return scanned(self._db.read, collection.id, wanted)
 
-    def has_other_kind(self, collection: CollectionRow, path: str, kind: IndexKind) -> bool:
-        """Whether any instance has nothing, or a value of another kind, at an indexed path."""
-        index = tables.index_entries.c
-        mine = (index.collection == collection.id, index.path == path)
+    def kinds_at(self, collection: CollectionRow, path: str) -> set[IndexKind]:
+        """What the instances of a collection have at an indexed path."""
         with self._db.read() as connection:
-            return any(
-                connection.execute(sa.select(index.id).where(*mine, index.kind == other).limit(1)).first() is not None
-                for other in IndexKind
-                if other is not kind
-            )
+            return kinds_at(connection, collection.id, path)
 
     def apply(self, thread: ThreadId, changes: Sequence[StoredChange], limits: AccountLimits) -> None:
         """Stores all changes or none: one change at most of each instance. The caller has the turn to write to this database.
 
-        Raises Exists ``unique constraint violation``, NotFound when the thread or a collection is gone, OverQuota.
+        Raises Exists ``unique constraint violation``, NotFound when the thread or a collection is gone, Unavailable when the
+        definition of one is another by now, OverQuota.
         """
         with self._db.write() as connection:
             payer = payer_of(connection, thread)
             if payer is None:
                 raise NotFound("thread not found")
             grown = 0
-            for change in changes:
-                grown += self._apply(connection, change)
+            for collection in {change.collection.id: change.collection for change in changes}.values():
+                _hold(connection, collection)
+                mine = [change for change in changes if change.collection.id == collection.id]
+                for start in range(0, len(mine), _AT_ONCE):
+                    grown += _store(connection, collection.id, mine[start : start + _AT_ONCE])
             for change in changes:
                 if change.body is not None:
                     _check_unique(connection, change)
             charge(connection, payer, AccountUsage(bytes=grown), limits)
 
-    def _apply(self, connection: sa.Connection, change: StoredChange) -> int:
-        """By how many bytes the collection grew."""
-        columns, index, collection = tables.instances.c, tables.index_entries.c, change.collection.id
-        mine = (columns.collection == collection, columns.id == change.id)
-        before = connection.execute(sa.select(columns.body).where(*mine)).scalar_one_or_none()
-        connection.execute(tables.index_entries.delete().where(index.collection == collection, index.id == change.id))
-        if change.body is None:
-            connection.execute(tables.instances.delete().where(*mine))
-        else:
-            values = {"body": change.body, "mod_ns": change.mod_ns}
-            if before is None:
-                connection.execute(tables.instances.insert().values(collection=collection, id=change.id, **values))
-            else:
-                connection.execute(tables.instances.update().where(*mine).values(values))
-            rows = [_entry(collection, path, value, change.id) for path, value in change.values.items()]
-            if rows:
-                connection.execute(tables.index_entries.insert(), rows)
-        grown = len((change.body or "").encode()) - len((before or "").encode())
-        counts = tables.collections.c
-        update = tables.collections.update().where(counts.id == collection).values(size_bytes=counts.size_bytes + grown)
-        if connection.execute(update).rowcount != 1:
-            raise NotFound(COLLECTION_NOT_FOUND)
-        return grown
+
+def _store(connection: sa.Connection, collection: int, changes: Sequence[StoredChange]) -> int:
+    """Some changes of one collection. By how many bytes it grew."""
+    columns, index, counts = tables.instances.c, tables.index_entries.c, tables.collections.c
+    ids = [change.id for change in changes]
+    mine = (columns.collection == collection, columns.id.in_(ids))
+    before = {row.id: row.body for row in connection.execute(sa.select(columns.id, columns.body).where(*mine))}
+    connection.execute(tables.index_entries.delete().where(index.collection == collection, index.id.in_(ids)))
+    connection.execute(tables.instances.delete().where(*mine))
+    kept = [change for change in changes if change.body is not None]
+    if kept:
+        rows = [{"collection": collection, "id": one.id, "body": one.body, "mod_ns": one.mod_ns} for one in kept]
+        connection.execute(tables.instances.insert(), rows)
+    entries = [_entry(collection, path, value, one.id) for one in kept for path, value in one.values.items()]
+    if entries:
+        connection.execute(tables.index_entries.insert(), entries)
+    grown = sum(len((change.body or "").encode()) for change in changes) - sum(
+        len(body.encode()) for body in before.values()
+    )
+    update = tables.collections.update().where(counts.id == collection)
+    connection.execute(update.values(size_bytes=counts.size_bytes + grown))
+    return grown
+
+
+def _hold(connection: sa.Connection, collection: CollectionRow) -> None:
+    """Keeps a definition as it is until the transaction ends: the indexes that it names are those that are written. Raises
+    NotFound, and Unavailable when they are others by now."""
+    columns = tables.collections.c
+    mine = columns.id == collection.id
+    # An UPDATE of nothing locks the row, on every database.
+    if connection.execute(tables.collections.update().where(mine).values(size_bytes=columns.size_bytes)).rowcount != 1:
+        raise NotFound(COLLECTION_NOT_FOUND)
+    now = _row(connection.execute(sa.select(tables.collections).where(mine)).one())
+    if (now.thread, now.name, now.indexes) != (collection.thread, collection.name, collection.indexes):
+        raise Unavailable("the collection was changed meanwhile", hint="try again")
+
+
+def _make_indexes(
+    connection: sa.Connection,
+    row: CollectionRow,
+    values_of: Callable[[CollectionRow, InstanceRow], Mapping[str, IndexValue]],
+) -> None:
+    """Entries of all instances for the indexes of ``row``."""
+    rows = scanned(lambda: nullcontext(connection), row.id, Scan())
+    while batch := list(islice(rows, _AT_ONCE)):
+        entries = [_entry(row.id, path, value, one.id) for one in batch for path, value in values_of(row, one).items()]
+        connection.execute(tables.index_entries.insert(), entries)
+    for path in (path for path, unique in row.indexes.items() if unique):
+        _check_no_value_twice(connection, row.id, path)
+
+
+def _check_no_value_twice(connection: sa.Connection, collection: int, path: str) -> None:
+    index = tables.index_entries.c
+    mine = (index.collection == collection, index.path == path, index.kind != int(IndexKind.MISSING))
+    twice = sa.select(index.kind).where(*mine).group_by(index.kind, index.number, index.text).having(sa.func.count() > 1)
+    if connection.execute(twice.limit(1)).first() is not None:
+        raise InvalidArgument("can't create unique index (duplicate instances exist)")
 
 
 def delete_instances_of(connection: sa.Connection, thread: ThreadId) -> None:
@@ -284,16 +254,18 @@ def _row(found: Any) -> CollectionRow:
     )
 
 
-def indexed_text(value: str) -> str:
-    """A text as the index has it. What no database column holds is replaced."""
-    return value[:INDEXED_CHARS_MAX].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
-
-
 def _entry(collection: int, path: str, value: IndexValue, instance: str) -> dict[str, Any]:
     kind, found = value
-    text = indexed_text(found) if isinstance(found, str) else None
-    number = None if isinstance(found, str) or found is None else float(found)
-    return {"collection": collection, "path": path, "kind": int(kind), "number": number, "text": text, "id": instance}
+    stored = {"text" if isinstance(found, str) else "number": indexed_value(found)}
+    return {
+        "collection": collection,
+        "path": path,
+        "kind": int(kind),
+        "number": None,
+        "text": None,
+        "id": instance,
+        **stored,
+    }
 
 
 def _check_unique(connection: sa.Connection, change: StoredChange) -> None:
@@ -302,7 +274,7 @@ def _check_unique(connection: sa.Connection, change: StoredChange) -> None:
         kind, value = change.values[path]
         if not unique or kind is IndexKind.MISSING:
             continue
-        same = index.text == indexed_text(value) if isinstance(value, str) else index.number == value
+        same = (index.text if isinstance(value, str) else index.number) == indexed_value(value)
         query = sa.select(index.id).where(
             index.collection == change.collection.id,
             index.path == path,
@@ -312,27 +284,3 @@ def _check_unique(connection: sa.Connection, change: StoredChange) -> None:
         )
         if connection.execute(query.limit(1)).first() is not None:
             raise Exists(UNIQUE_VIOLATION)
-
-
-def _scanned(collection: int, wanted: Scan) -> sa.Select[Any]:
-    columns, index = tables.instances.c, tables.index_entries.c
-    query = sa.select(columns.id, columns.body, columns.mod_ns).where(columns.collection == collection)
-    if wanted.id_low is not None:
-        query = query.where(columns.id >= wanted.id_low)
-    if wanted.id_high is not None:
-        query = query.where(columns.id <= wanted.id_high)
-    path, kind = wanted.order_path, wanted.order_kind
-    if wanted.condition is not None:
-        path, kind = wanted.condition.path, wanted.condition.kind
-    if not path:
-        return query.order_by(columns.id.desc() if wanted.descending else columns.id)
-    same = sa.and_(index.collection == columns.collection, index.id == columns.id)
-    query = query.join(tables.index_entries, same)
-    value = index.text if kind is IndexKind.TEXT else index.number
-    query = query.where(index.collection == collection, index.path == path, index.kind == int(kind))
-    if wanted.condition is not None:
-        for bound, holds in ((wanted.condition.low, value.__ge__), (wanted.condition.high, value.__le__)):
-            if bound is not None:
-                query = query.where(holds(indexed_text(bound) if isinstance(bound, str) else float(bound)))
-    order = [value, index.id] if wanted.order_path else [index.id]
-    return query.order_by(*(column.desc() if wanted.descending else column for column in order))

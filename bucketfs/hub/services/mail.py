@@ -136,7 +136,7 @@ class Mail:
         return replace(self.hub.database.instances.collection(mailbox.id, box), write_validator="", read_filter="")
 
     def _write(self, mailbox: ThreadRow, box: str, act: CreateAct | SaveAct | DeleteAct) -> None:
-        _, done = self.hub.threaddb.write(mailbox.id, self._collection(mailbox, box), [act], None)
+        _, done = self.hub.threaddb.write(mailbox.id, self._collection(mailbox, box), [act], None, own=True)
         for one in done:
             action = EventAction.SAVE
             if one.before is None or one.after is None:

@@ -16,6 +16,8 @@ NAME_TEXT = "name may only contain alphanumeric characters or non-consecutive hy
 NOT_INDEXABLE = "value not indexable"
 INDEXES_MAX = 32
 NAME_CHARS_MAX = 256
+PATH_BYTES_MAX = 256
+"""Of an index: it is stored once for each instance."""
 _NAME = re.compile(r"[A-Za-z0-9]+(?:[-][A-Za-z0-9]+)*")
 _KINDS = {bool: IndexKind.BOOL, float: IndexKind.NUMBER, str: IndexKind.TEXT}
 
@@ -36,6 +38,8 @@ def defined(
     for path, unique in indexes:
         if path == "_id":
             raise InvalidArgument("cannot create custom index on _id")
+        if len(path.encode()) > PATH_BYTES_MAX:
+            raise InvalidArgument(f"the path of an index may have {PATH_BYTES_MAX} bytes")
         if parsed.kind_at(path) is None:
             raise InvalidArgument("collection schema does not contain path")
         if not parsed.indexable(path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -96,9 +97,11 @@ def parse_query(query_json: bytes) -> Query:
     if len(query_json) > QUERY_BYTES_MAX:
         raise InvalidArgument("query is too large")
     try:
-        found = json.loads(query_json or b"{}")
+        found = json.loads(query_json or b"{}", parse_constant=_no_constant)
     except RecursionError as error:
         raise InvalidArgument("query is too deep") from error
+    except InvalidArgument:
+        raise
     except ValueError as error:
         raise InvalidArgument("query is not JSON") from error
     return _Parser().query(_folded(found, 0))
@@ -120,7 +123,7 @@ class _Parser:
             ors=tuple(self.query(inner) for inner in ors),
             sort_path=_part(sort, "fieldpath", str) or "_id",
             descending=bool(sort.get("desc")),
-            seek=_part(found, "seek", str) or "",
+            seek=_seek(found),
             skip=_count(found, "skip"),
             limit=_count(found, "limit"),
             index=_part(found, "index", str) or "",
@@ -144,7 +147,32 @@ def _value(found: Any) -> Value:
     value: Any = found[given[0]]
     if not isinstance(value, kinds[given[0]]) or (given[0] == "float" and isinstance(value, bool)):
         raise InvalidArgument("invalid query: value type should describe exactly one type")
+    if isinstance(value, (int, float)) and not _is_double(value):
+        raise InvalidArgument("invalid query: a number is too large")
     return cast("Value", value)
+
+
+def is_storable(text: str) -> bool:
+    """Whether a database column can hold a text, and an id can be like that: no NUL, no half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _is_double(value: float) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
+
+
+def _no_constant(text: str) -> float:
+    raise InvalidArgument(f"invalid query: {text} is no JSON")
+
+
+def _seek(found: dict[str, Any]) -> str:
+    seek: str = _part(found, "seek", str) or ""
+    if not is_storable(seek):
+        raise InvalidArgument("invalid query: seek")
+    return seek
 
 
 def _folded(value: Any, depth: int) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 from bucketfs.errors import InvalidArgument, NotFound, TooLarge
 from bucketfs.hub.config import AccountLimits
-from bucketfs.hub.db import CollectionRow, HubDatabase, IndexKind, IndexValue, InstanceRow, Scan, StoredChange
+from bucketfs.hub.db import CollectionRow, HubDatabase, IndexKind, InstanceRow, Scan, StoredChange
 from bucketfs.hub.threaddb.definition import index_values, schema_of
 from bucketfs.hub.threaddb.instance import Instance, instance_text, merge_patch, new_id, with_unseen
 from bucketfs.hub.threaddb.planner import Plan, plan
@@ -92,21 +92,11 @@ class ThreadDb:
                 self._scripts.check(body, lane=row.thread.hex())
 
     def redefine(self, row: CollectionRow) -> None:
-        """Replace a definition, that of the collection with the id of ``row``, and make the indexes that are new. Raises
+        """Replace the definition of the collection of this name, and make the indexes that are new. Raises NotFound, and
         InvalidArgument when they cannot be made."""
         turn = self.turns.begin(row.thread)
         try:
-            old = self._table.collection(row.thread, row.name)
-            changed = {path: unique for path, unique in row.indexes.items() if old.indexes.get(path) is not unique}
-            entries: dict[str, list[tuple[str, IndexValue]]] = {path: [] for path in changed}
-            with self._table.scan(old, Scan()) as rows:
-                for one in rows if changed else ():
-                    for path, value in index_values(replace(row, indexes=changed), _instance(one)).items():
-                        entries[path].append((one.id, value))
-            for path, unique in changed.items():
-                if unique and _repeats(entries[path]):
-                    raise InvalidArgument("can't create unique index (duplicate instances exist)")
-            self._table.update_collection(replace(row, id=old.id), entries)
+            self._table.update_collection(row, lambda new, one: index_values(new, _instance(one)))
         finally:
             self.turns.end(turn)
 
@@ -115,16 +105,24 @@ class ThreadDb:
     def find(self, collection: CollectionRow, query_json: bytes, reader: str | None) -> list[Instance]:
         """What a query wants, as ``reader`` may see it. Raises InvalidArgument with the text for the client, TooLarge."""
         query = parse_query(query_json)
+        planned = self._planned(query, collection)
+        shown = self._shown(collection, self._table.scan(collection, planned.scan), reader)
+        matching = (instance for instance in shown if query.matches(instance))
+        return list(_bounded(_chosen(query, planned, matching)))
+
+    def _planned(self, query: Query, collection: CollectionRow) -> Plan:
+        """How to find what a query wants. Raises InvalidArgument where a field of a criterion is missing somewhere."""
         planned = plan(query, collection)
         for path, kind in planned.indexed:
-            if self._table.has_other_kind(collection, path, kind):
+            if self._table.kinds_at(collection, path) - {kind}:
                 raise InvalidArgument(
                     f"error when matching entry with query: instance field {path} doesn't exist in type object"
                 )
-        with self._table.scan(collection, planned.scan) as rows:
-            shown = self._shown(collection, rows, reader)
-            matching = (instance for instance in shown if query.matches(instance))
-            return list(_bounded(_chosen(query, planned, matching)))
+        path = planned.scan.order_path
+        if path and IndexKind.MISSING in self._table.kinds_at(collection, path):
+            # Whether one without a value is among the results, which makes the find fail, only a look at them tells.
+            return plan(query, collection, in_order_of_values=False)
+        return planned
 
     def find_by_id(self, collection: CollectionRow, instance_id: str, reader: str | None) -> Instance:
         """Raises NotFound ``instance not found``, also for one that the reader may not see."""
@@ -141,6 +139,9 @@ class ThreadDb:
         return {row: one for row, one in zip(found, shown, strict=True) if one is not None}
 
     def _shown(self, collection: CollectionRow, rows: Iterator[InstanceRow], reader: str | None) -> Iterator[Instance]:
+        if not collection.read_filter:
+            yield from map(_instance, rows)
+            return
         while batch := [_instance(row) for row in islice(rows, _FILTERED_AT_ONCE)]:
             yield from (one for one in self._filtered(collection, batch, reader) if one is not None)
 
@@ -192,11 +193,16 @@ class ThreadDb:
         return done
 
     def write(
-        self, thread: ThreadId, collection: CollectionRow, acts: Iterable[Act], writer: str | None
+        self, thread: ThreadId, collection: CollectionRow, acts: Iterable[Act], writer: str | None, *, own: bool = False
     ) -> tuple[list[Act], list[Committed]]:
-        """One commit of its own: the acts with their ids, and what they did. Raises as `commit` does."""
+        """One commit of its own: the acts with their ids, and what they did. A write of the Hub's ``own`` does not ask the
+        functions of the collection. Raises as `commit` does."""
         turn = self.turns.begin(thread)
         try:
+            # As it is now: it may have been defined anew while this call waited for its turn.
+            collection = self._table.collection(thread, collection.name)
+            if own:
+                collection = replace(collection, write_validator="", read_filter="")
             prepared = self.prepared(collection, acts)
             return prepared, self.commit(turn, [(collection, act) for act in prepared], writer)
         finally:
@@ -215,21 +221,26 @@ class ThreadDb:
 
     def _changes(self, acts: Sequence[tuple[CollectionRow, Act]], writer: str | None) -> list[Committed]:
         """What acts do, one after another. Nothing is stored."""
-        before: dict[tuple[int, str], Instance | None] = {}
-        now: dict[tuple[int, str], tuple[CollectionRow, Instance | None]] = {}
+        before = self._stored(acts)
+        now = dict(before)
+        collections = {collection.id: collection for collection, _ in acts}
         for collection, act in acts:
-            name = act.id if isinstance(act, DeleteAct) else act.instance["_id"]
-            key = (collection.id, name)
-            if key not in now:
-                row = self._table.instances(collection, [name]).get(name)
-                before[key] = None if row is None else _instance(row)
-                now[key] = collection, before[key]
-            now[key] = collection, self._after(collection, act, now[key][1], writer)
+            key = (collection.id, _id_of(act))
+            now[key] = self._after(collection, act, now[key], writer)
         return [
-            Committed(collection, key[1], before[key], after)
-            for key, (collection, after) in now.items()
+            Committed(collections[key[0]], key[1], before[key], after)
+            for key, after in now.items()
             if after is not None or before[key] is not None
         ]
+
+    def _stored(self, acts: Sequence[tuple[CollectionRow, Act]]) -> dict[tuple[int, str], Instance | None]:
+        """The instances that acts are about, as they are; in the order in which they are named first."""
+        found: dict[tuple[int, str], Instance | None] = {(one.id, _id_of(act)): None for one, act in acts}
+        for collection in {one.id: one for one, _ in acts}.values():
+            ids = [name for owner, name in found if owner == collection.id]
+            for name, row in self._table.instances(collection, ids).items():
+                found[collection.id, name] = _instance(row)
+        return found
 
     def _after(self, collection: CollectionRow, act: Act, stored: Instance | None, writer: str | None) -> Instance | None:
         if isinstance(act, CreateAct) and stored is not None:
@@ -259,9 +270,8 @@ class ThreadDb:
             self._scripts.validate(collection.write_validator, writer, event, stored, lane=collection.thread.hex())
 
 
-def _repeats(entries: Sequence[tuple[str, IndexValue]]) -> bool:
-    values = [value for _, value in entries if value[0] is not IndexKind.MISSING]
-    return len(set(values)) < len(values)
+def _id_of(act: Act) -> str:
+    return act.id if isinstance(act, DeleteAct) else str(act.instance["_id"])
 
 
 def _instance(row: InstanceRow) -> Instance:
