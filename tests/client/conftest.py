@@ -59,7 +59,8 @@ def tiny_hub(tmp_path: Path) -> Iterator[TinyHub]:
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[HubServer]:
     """The real Hub, on a socket, with sign-ups that need no mail."""
-    server = HubServer(HubConfig(data=tmp_path / "hub", listen=f"unix:{tmp_path}/real.sock", auto_confirm=True))
+    config = HubConfig(tmp_path / "hub", f"unix:{tmp_path}/real.sock", auto_confirm=True, gateway_url="http://gateway.test")
+    server = HubServer(config)
     server.start()
     yield server
     server.stop(0)

@@ -13,13 +13,21 @@ from bucketfs.cli.options import json_option
 from bucketfs.cli.printing import moment_text, print_json, print_line, print_table, size_text
 from bucketfs.client import Message, ReadStatus, letter, opened
 from bucketfs.daemon import Session
-from bucketfs.errors import BucketfsError, Corrupt, NotFound
+from bucketfs.errors import BucketfsError, Corrupt, InvalidArgument, NotFound, Usage
 from bucketfs.keys import Identity, parse_public_key, verify_signature
 
 _acting = in_session("identity", "hub", "profile")
 LISTED = 100
 OVERHEAD_BYTES = 72
 """What sealing adds to a text."""
+
+
+def _checked_key(_context: click.Context, _parameter: click.Parameter, key: str) -> str:
+    try:
+        parse_public_key(key)
+    except InvalidArgument as error:
+        raise Usage(f"{key!r} is not a public key", hint="'bucketfs hub whoami' shows a user their own") from error
+    return key
 
 
 @hub.group(short_help="Messages between users of a Hub.")
@@ -38,7 +46,7 @@ async def setup(session: Session) -> None:
 
 
 @mail.command()
-@click.argument("to", metavar="KEY")
+@click.argument("to", metavar="KEY", callback=_checked_key)
 @click.argument("text", type=click.File("rb"), default="-")
 @_acting
 async def send(session: Session, to: str, text: BinaryIO) -> None:

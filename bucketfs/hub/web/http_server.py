@@ -6,8 +6,10 @@ Requests are not logged: paths and headers hold secrets.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -18,27 +20,54 @@ from bucketfs.hub.config import Address, HubConfig
 
 CONNECTIONS_MAX = 2048
 IDLE_S = 20
+HEAD_S = 15.0
 STOP_S = 2
 
 
-class _Impatient(H11Protocol):
-    """Closes a connection that sends no request."""
+class _BoundedHttp(H11Protocol):
+    """One connection. It is closed when the headers of a request take too long: uvicorn itself would wait for ever."""
+
+    def __init__(self, head_s: float, **given: Any) -> None:
+        super().__init__(**given)
+        self._head_s = head_s
+        self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.loop.call_later(IDLE_S, self._close_if_silent, transport)
+        self._await_head()
 
-    def _close_if_silent(self, transport: Any) -> None:
-        # A connection that became a WebSocket has another protocol by now.
-        if self.cycle is None and transport.get_protocol() is self:
-            transport.close()
+    def data_received(self, data: bytes) -> None:
+        if not self._in_request():
+            self._await_head()
+        super().data_received(data)
+        # A WebSocket has another protocol from here on, and is no longer in the set under this one.
+        if self._in_request() or self not in self.connections:
+            self._stop_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _in_request(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self._head_s, self.transport.abort)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
 
 class HttpServer:
     """``bind``, ``start`` and ``stop`` once each."""
 
-    def __init__(self, what: str, wanted: str, config: HubConfig) -> None:
-        """``what`` names the server in errors, ``wanted`` is HOST:PORT, or empty for none."""
+    def __init__(self, what: str, wanted: str, config: HubConfig, head_s: float = HEAD_S) -> None:
+        """``what`` names the server in errors, ``wanted`` is HOST:PORT, or empty for none. ``head_s`` is how long the headers of a
+        request may take."""
+        self._head_s = head_s
         self._what = what
         self._wanted = wanted
         self._config = config
@@ -77,10 +106,14 @@ class HttpServer:
         config = uvicorn.Config(
             app,
             access_log=False,
-            http=_Impatient,
+            http=partial(_BoundedHttp, self._head_s),  # type: ignore[arg-type]  # called as a class is
             lifespan="off",
             limit_concurrency=CONNECTIONS_MAX,
             log_config=None,
+            # At "info" uvicorn writes the path of each WebSocket.
+            log_level="warning",
+            # Whoever stands before the Hub is the peer: anyone can write a header that names another one.
+            proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=STOP_S,
             timeout_keep_alive=IDLE_S,
