@@ -58,12 +58,11 @@ PURE = (
     "vfs/tree/stat_types.py",
     "vfs/snapshot/snapshot.py",
     "vfs/rebase/resurrected.py",
-    "vfs/rebase/local_state.py",
+    "vfs/rebase/sides.py",
     "vfs/tree/node.py",
     "vfs/rebase/plan.py",
     "vfs/rebase/rebasing.py",
     "vfs/rebase/renames.py",
-    "vfs/rebase/two_trees.py",
     "vfs/tree/volume.py",
     "mount/errno.py",
 )

@@ -8,7 +8,7 @@ from bench.walk import walk_of_a_root, walks_of_writes
 
 WRITE_STOPS_MAX = 8
 FIRST_WRITE_STOPS_MAX = 11
-ROOT_STOPS_MAX = 22
+ROOT_STOPS_MAX = 20
 
 
 async def test_a_write_goes_through_few_files(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ a name of its own.
 
 from __future__ import annotations
 
-from bucketfs.vfs.rebase.two_trees import TwoTrees
+from bucketfs.vfs.rebase.sides import TwoTrees
 from bucketfs.vfs.tree import DirectoryNode, Volume, together
 
 FOLDERS_MAX = 10_000

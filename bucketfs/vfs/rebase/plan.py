@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from bucketfs.ops import Conflict
 from bucketfs.types import Cid, Kind, Link, NodeAttributes
-from bucketfs.vfs.rebase.two_trees import TreeNode
+from bucketfs.vfs.rebase.sides import TreeNode
 from bucketfs.vfs.tree import (
     DEFAULT_MODE,
     AttributesChanged,

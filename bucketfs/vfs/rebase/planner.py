@@ -19,12 +19,11 @@ from bucketfs.errors import Corrupt
 from bucketfs.names import SEED
 from bucketfs.types import Cid, Kind, Link
 from bucketfs.vfs.rebase.limits import FolderLimits
-from bucketfs.vfs.rebase.local_state import against_memory, as_it_was, entry_here, rests_on
 from bucketfs.vfs.rebase.plan import RebasePlan
 from bucketfs.vfs.rebase.renames import RenamedHere, RenamedThere
 from bucketfs.vfs.rebase.resurrected import Resurrected
+from bucketfs.vfs.rebase.sides import TwoTrees, against_memory, as_it_was, entry_here, rests_on
 from bucketfs.vfs.rebase.truncated import TruncatedFiles
-from bucketfs.vfs.rebase.two_trees import TwoTrees
 from bucketfs.vfs.snapshot import BuiltNode, agree
 from bucketfs.vfs.tree import AttributesChanged, DirectoryNode, EntryChanged, FileNode, Node, Read, Volume, Wanted
 
@@ -58,7 +57,7 @@ class Planner:
         self._limits = FolderLimits(volume, trees)
         self._here = RenamedHere(volume, trees, alone)
         self._there = RenamedThere(volume, trees, plan, alone)
-        self._resurrected = Resurrected(trees, plan, self._followed)
+        self._resurrected: Resurrected | None = None
         self._truncated = TruncatedFiles(volume, trees, plan, built, self._theirs, self._both)
 
     def decide(self, theirs: Link) -> None:
@@ -75,7 +74,8 @@ class Planner:
         # all.
         self._here.check()
         self._there.plan()
-        self._resurrected.decide()
+        if self._resurrected is not None:
+            self._resurrected.decide()
 
     def explore(self) -> None:
         """After Wanted and a `TwoTrees.fetch`: go on from where the plan stood, to see what else will lack. Raises Wanted while
@@ -105,7 +105,7 @@ class Planner:
             level, self._queue = self._queue, []
             for task in level:
                 self._try(task)
-            self._queue += self._resurrected.next()
+            self._queue += [] if self._resurrected is None else self._resurrected.next()
         if self._again:
             raise Wanted(self._lacking)
         self._there.resolve(self._theirs, self._here.followed)
@@ -247,6 +247,7 @@ class Planner:
             return
         verdict = judge(self._trees.entry_at(was), None, self._trees.entry_at(now))
         if was is not None and verdict.outcome is Outcome.THEIRS_INSIDE:
+            self._resurrected = self._resurrected or Resurrected(self._trees, self._plan, self._followed)
             self._resurrected.add(parent, name, was, now, keep=verdict.keep)
         else:
             self._plan.drop(parent, name)

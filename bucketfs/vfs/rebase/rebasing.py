@@ -29,7 +29,7 @@ from bucketfs.vfs.rebase.limits import Unbounded
 from bucketfs.vfs.rebase.plan import Rebased, RebasePlan
 from bucketfs.vfs.rebase.planner import Planner
 from bucketfs.vfs.rebase.renames import Unfollowed
-from bucketfs.vfs.rebase.two_trees import TwoTrees
+from bucketfs.vfs.rebase.sides import TwoTrees
 from bucketfs.vfs.snapshot import BuiltNode
 from bucketfs.vfs.tree import Node, Volume, Wanted
 

@@ -15,9 +15,8 @@ from functools import partial
 
 from bucketfs.dag import TreePath
 from bucketfs.types import Cid, Link
-from bucketfs.vfs.rebase.local_state import rests_on
 from bucketfs.vfs.rebase.plan import RebasePlan
-from bucketfs.vfs.rebase.two_trees import TreeNode, TwoTrees
+from bucketfs.vfs.rebase.sides import TreeNode, TwoTrees, rests_on
 from bucketfs.vfs.tree import DirectoryNode, Node, Volume, together
 
 

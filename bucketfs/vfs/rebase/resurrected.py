@@ -14,7 +14,7 @@ from bucketfs.dag import Outcome, Verdict, judge
 from bucketfs.types import Link
 from bucketfs.vfs.rebase.limits import FOLDERS_MAX
 from bucketfs.vfs.rebase.plan import RebasePlan
-from bucketfs.vfs.rebase.two_trees import TwoTrees
+from bucketfs.vfs.rebase.sides import TwoTrees
 from bucketfs.vfs.tree import AttributesChanged, DirectoryNode, EntryChanged, together
 
 Followed = Callable[[Link, Link, DirectoryNode | None, bytes], bool]

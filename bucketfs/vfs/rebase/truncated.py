@@ -16,7 +16,7 @@ from functools import partial
 
 from bucketfs.types import Kind, Link
 from bucketfs.vfs.rebase.plan import RebasePlan
-from bucketfs.vfs.rebase.two_trees import TwoTrees
+from bucketfs.vfs.rebase.sides import TwoTrees
 from bucketfs.vfs.snapshot import BuiltNode
 from bucketfs.vfs.tree import DirectoryNode, FileNode, Node, Volume
 

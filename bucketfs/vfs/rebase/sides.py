@@ -1,38 +1,51 @@
-"""The two trees of a rebase, as far as they were read: the Hub's new one, and the base that pending changes rest on.
+"""What stands at a name on each side of a rebase: in the Hub's new tree, in the base that pending changes rest on, and here.
 
-All that was read is held until the rebase is done, so that no bound of a cache makes it ask twice. Of two states of a folder only
-the names that differ are held, however many it has.
+Of the two trees all that was read is held until the rebase is done, so that no bound of a cache makes it ask twice. Of two states
+of a folder only the names that differ are held, however many it has.
 
 The base may be lost: the Hub collects a tree that was replaced, and what is kept here (`base_pins`) may be damaged or incomplete.
 A folder of the base that cannot be read does not keep all others from being rebased: it counts as lost, and the plan goes by what
 is in memory. A folder of the Hub's that cannot be read does stop a rebase, because its names are not known.
+
+Here stand nodes. One that was not built yet has no CID: its content is known all the same when only its attributes were changed,
+when it is empty, or when a push has built it; otherwise it equals nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar, TypeVarTuple
 
 from bucketfs.cache import Source
 from bucketfs.dag import (
     Entry,
     NodeInfo,
+    Outcome,
     TreePath,
+    cid_of,
+    content_of,
     directory_changes,
     entry_of,
     fetch_one,
     find_moved,
+    judge,
     list_directory,
     lookup,
     node_info,
+    symlink,
 )
 from bucketfs.errors import TooLarge
 from bucketfs.types import Cid, Kind, Link, Steps
-from bucketfs.vfs.tree import TreeReader, Unreadable, raw_info
+from bucketfs.vfs.snapshot import BuiltNode
+from bucketfs.vfs.tree import DirectoryNode, FileNode, Node, SymlinkNode, TreeReader, Unreadable, raw_info
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+NEW_HERE = b"changed here"
+"""The content of a node whose CID is not known: no CID is this."""
+NO_BYTES = content_of(cid_of(b""))
 
 LOST_ROUNDS_MAX = 64
 """A comparison of two trees begins anew for each set of lost blocks that it meets."""
@@ -148,3 +161,66 @@ class TwoTrees(TreeReader):
 
     def is_directory(self, link: Link) -> bool:
         return self.node(link).entry.kind is Kind.DIRECTORY
+
+
+# Here
+
+
+def rests_on(node: Node | None, link: Link | None) -> bool:
+    """Whether a node's link, what it was when it was last clean, is just ``link``."""
+    # By CID alone: links that are made here for a root, or for a directory that is known by its CID, have no size.
+    return node is not None and node.link is not None and link is not None and node.link.cid == link.cid
+
+
+def entry_here(node: Node, trees: TwoTrees, all_built: Mapping[Node, BuiltNode]) -> Entry:
+    """What a node is. Raises Wanted."""
+    if not node.dirty and node.link is not None:
+        return trees.node(node.link).entry
+    attributes = node.attributes
+    if isinstance(node, SymlinkNode):
+        made = symlink(node.target, attributes)
+        return entry_of(made.link.cid, made.blocks[made.link.cid])
+    if isinstance(node, DirectoryNode):
+        return Entry(Kind.DIRECTORY, NEW_HERE, attributes)
+    assert isinstance(node, FileNode)
+    built = all_built.get(node)
+    content, empty = NEW_HERE, node.content.size_bytes == 0
+    if empty:
+        content = NO_BYTES
+    elif not node.content.layers and node.link is not None:
+        content = trees.node(node.link).entry.content
+    elif built is not None and built.version == node.version:
+        content = trees.node(built.link).entry.content
+    return Entry(Kind.FILE, content, attributes, empty)
+
+
+def as_it_was(directory: DirectoryNode, was: Link, trees: TwoTrees, built: Mapping[Node, BuiltNode]) -> bool:
+    """Whether nothing in a directory is other than in the base, although something was set to what it was. Raises Wanted."""
+    if not rests_on(directory, was):
+        return False
+    waiting: list[Node] = [directory]
+    for node in waiting:  # which grows on the way
+        assert node.link is not None, "what has no link is an override"
+        entry, base = entry_here(node, trees, built), trees.node(node.link).entry
+        if isinstance(node, DirectoryNode):
+            if node.overrides:
+                return False
+            waiting += node.dirty_children
+            entry = replace(entry, content=base.content)
+        if judge(base, entry, None).outcome is not Outcome.NOTHING:
+            return False
+    return True
+
+
+def against_memory(node: DirectoryNode, new: Mapping[bytes, Link]) -> dict[bytes, tuple[Link | None, Link | None]]:
+    """The names that differ between a folder whose base is lost and the Hub's, ``new``, as far as the nodes in memory tell. A name
+    that was removed here is not known to have been there, and so comes back; one that was made or replaced here meets the Hub's
+    as if both sides had made it."""
+    found: dict[bytes, tuple[Link | None, Link | None]] = {}
+    for name in dict.fromkeys([*new, *node.children]):
+        child = node.children.get(name)
+        was = None if child is None or name in node.overrides else child.link
+        now = new.get(name)
+        if (was and was.cid) != (now and now.cid):
+            found[name] = was, now
+    return found

@@ -13,7 +13,7 @@ from support.world import World
 from bucketfs.dag import cid_of, drive, edit_directory
 from bucketfs.sync import Pusher
 from bucketfs.types import Cid, Link
-from bucketfs.vfs.rebase.two_trees import TwoTrees
+from bucketfs.vfs.rebase.sides import TwoTrees
 from bucketfs.vfs.tree.tree_reader import Wanted
 
 
