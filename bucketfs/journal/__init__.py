@@ -43,16 +43,20 @@ Invariants. The crash tests hold them for a stop at every disk call.
 12. Quarantined changes are in the head of every segment, and their drafts stay, until the user has exported them.
 """
 
+from bucketfs.journal import ops
 from bucketfs.journal.base_pins import PinnedBlocks
 from bucketfs.journal.descriptors import Resources
 from bucketfs.journal.drafts import Draft, Drafts
 from bucketfs.journal.extents import Extents, Interval
 from bucketfs.journal.journal import Journal, JournalFigures
+from bucketfs.journal.ops import Arrived, Conflict, Left, Op, Proposed, Resolved
 from bucketfs.journal.quarantine import Change, Quarantine, builds_on, paths_of
 from bucketfs.journal.recovery import Glance, Recovery, glance, inodes_named
 
 __all__ = [
+    "Arrived",
     "Change",
+    "Conflict",
     "Draft",
     "Drafts",
     "Extents",
@@ -60,12 +64,17 @@ __all__ = [
     "Interval",
     "Journal",
     "JournalFigures",
+    "Left",
+    "Op",
     "PinnedBlocks",
+    "Proposed",
     "Quarantine",
     "Recovery",
+    "Resolved",
     "Resources",
     "builds_on",
     "glance",
     "inodes_named",
+    "ops",
     "paths_of",
 ]

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bucketfs.journal.extents import Interval
-from bucketfs.ops import Seal
+from bucketfs.journal.ops import Seal
 from bucketfs.types import DraftId
 
 BLOCK_SIZE = 262_144

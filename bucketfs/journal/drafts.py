@@ -21,9 +21,9 @@ from bucketfs.journal.checksums import Sums, Survey, records_of, survey
 from bucketfs.journal.descriptors import Descriptors
 from bucketfs.journal.draft_cuts import DraftCuts
 from bucketfs.journal.extents import Interval
+from bucketfs.journal.ops import Seal
 from bucketfs.journal.quarantine import Quarantine
 from bucketfs.journal.unsynced import SyncWork, Unsynced
-from bucketfs.ops import Seal
 from bucketfs.types import DraftId
 
 _SHARD = re.compile("[0-9a-f]{2}")

@@ -21,6 +21,7 @@ from bucketfs.journal.descriptors import Resources
 from bucketfs.journal.drafts import Drafts
 from bucketfs.journal.export import export_changes
 from bucketfs.journal.extents import Interval
+from bucketfs.journal.ops import Op, Record, SetContent
 from bucketfs.journal.quarantine import Quarantine
 from bucketfs.journal.record import Header
 from bucketfs.journal.recovery import Recovery, find_segment, move_drafts_aside, recovery_of, segment_path
@@ -29,7 +30,6 @@ from bucketfs.journal.segment import Segment, SegmentFiles
 from bucketfs.journal.state import SegmentEvent, SegmentState
 from bucketfs.journal.sync_rounds import SyncRounds
 from bucketfs.journal.unsynced import SyncWork
-from bucketfs.ops import Op, Record, SetContent
 from bucketfs.types import Cid, DraftId
 
 

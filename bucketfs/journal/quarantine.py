@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from bucketfs.journal.extents import Extents, Interval
-from bucketfs.ops import (
+from bucketfs.journal.ops import (
     Create,
     MakeDirectory,
     MakeSymlink,

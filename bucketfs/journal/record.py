@@ -26,7 +26,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from bucketfs.errors import Corrupt, InvalidArgument, Unsupported
-from bucketfs.ops import (
+from bucketfs.journal.ops import (
     NO_OWNER,
     Arrived,
     Conflict,

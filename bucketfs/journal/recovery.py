@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from bucketfs.disk import Disk, PathLike
 from bucketfs.errors import BucketfsError
+from bucketfs.journal.ops import Create, MakeDirectory, MakeSymlink, Op, Place, SetContent
 from bucketfs.journal.quarantine import Change, Quarantine, take_quarantined
 from bucketfs.journal.state import ScannedSegment, scan, split_by_backing
-from bucketfs.ops import Create, MakeDirectory, MakeSymlink, Op, Place, SetContent
 from bucketfs.types import Cid, DraftId, Inode
 
 _SEGMENT = re.compile(r"segment-(\d{8})")

@@ -11,10 +11,10 @@ from bucketfs.errors import BucketfsError, TooManyOpen
 from bucketfs.journal.checksums import Survey
 from bucketfs.journal.drafts import Drafts
 from bucketfs.journal.extents import Interval
+from bucketfs.journal.ops import Record
 from bucketfs.journal.segment import Segment
 from bucketfs.journal.state import SegmentEvent
 from bucketfs.journal.unsynced import SyncWork
-from bucketfs.ops import Record
 from bucketfs.types import DraftId
 
 READ_BACK_BYTES = 64 * 1024 * 1024

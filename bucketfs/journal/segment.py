@@ -10,10 +10,10 @@ from functools import partial
 from bucketfs.disk import Disk, DiskFile
 from bucketfs.errors import BucketfsError, DiskFailed, NotFound
 from bucketfs.journal.descriptors import Descriptors
+from bucketfs.journal.ops import Record, SetContent
 from bucketfs.journal.record import HEAD_END, Header, encode_frame, encode_header, encode_op
 from bucketfs.journal.recovery import segment_path
 from bucketfs.journal.state import SegmentEvent, SegmentState, next_state
-from bucketfs.ops import Record, SetContent
 from bucketfs.types import DraftId
 
 WRITE_SIZE = 1024 * 1024

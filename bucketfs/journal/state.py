@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 
 from bucketfs.errors import Corrupt
 from bucketfs.journal.checksums import Sums
+from bucketfs.journal.ops import Op, Seal, SetContent
 from bucketfs.journal.record import FRAME_HEADER_SIZE, HEAD_END, Header, decode_header, decode_op, frame_at
-from bucketfs.ops import Op, Seal, SetContent
 from bucketfs.types import DraftId
 
 

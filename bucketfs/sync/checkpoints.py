@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import trio
 
-from bucketfs.ops import Op
+from bucketfs.journal import Op
 from bucketfs.sync.push_load import PushLoad
 from bucketfs.types import DraftId
 from bucketfs.vfs import FileNode, Volume, draft_ids, overlay_ops

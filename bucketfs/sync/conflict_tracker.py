@@ -14,7 +14,7 @@ from functools import partial
 from bucketfs.cache import run_steps
 from bucketfs.dag import diff
 from bucketfs.errors import BucketfsError
-from bucketfs.ops import Conflict, Resolved
+from bucketfs.journal import Conflict, Resolved
 from bucketfs.sync.change_feed import ChangeKind, events_of
 from bucketfs.types import Cid
 from bucketfs.vfs import Volume, exists_at

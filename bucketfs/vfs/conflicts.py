@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 
 from bucketfs.errors import IsADirectory, NotFound
-from bucketfs.ops import Conflict, Resolved
+from bucketfs.journal import Conflict, Resolved
 from bucketfs.types import Kind, Link
 from bucketfs.vfs.tree import (
     AttributesChanged,

@@ -23,8 +23,8 @@ from bucketfs.errors import (
     NotPermitted,
     Stale,
 )
+from bucketfs.journal import Conflict
 from bucketfs.names import check_name
-from bucketfs.ops import Conflict
 from bucketfs.types import ROOT_INODE, Caller, FileHandle, Inode
 from bucketfs.vfs.buckets_root import BucketMaker, BucketsRoot
 from bucketfs.vfs.conflicts import Keep, resolve

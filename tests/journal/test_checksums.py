@@ -20,7 +20,7 @@ from bucketfs.journal.checksums import (
     sum_of,
     survey,
 )
-from bucketfs.ops import Seal
+from bucketfs.journal.ops import Seal
 from bucketfs.types import DraftId
 
 DRAFT = DraftId(7)

@@ -11,7 +11,7 @@ from support.journal_histories import FOLDER, open_journal
 
 from bucketfs.journal import Extents, Journal
 from bucketfs.journal.checksums import BLOCK_SIZE
-from bucketfs.ops import Create, Op, SetContent
+from bucketfs.journal.ops import Create, Op, SetContent
 from bucketfs.types import DraftId, Inode
 
 SIZE = 3 * BLOCK_SIZE

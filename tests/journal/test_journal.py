@@ -14,8 +14,8 @@ from support.faulty_disk import FaultyDisk
 from bucketfs.disk import Disk, DiskFile
 from bucketfs.errors import DiskFailed, NoSpace, NotFound, TooManyOpen, Unsupported
 from bucketfs.journal import Journal, Resources
+from bucketfs.journal.ops import Create, Op, Remove, SetContent
 from bucketfs.journal.record import encode_frame
-from bucketfs.ops import Create, Op, Remove, SetContent
 from bucketfs.types import Cid, DraftId, Inode
 
 FOLDER = "/journal"

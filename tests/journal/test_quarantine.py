@@ -10,9 +10,7 @@ from bucketfs.errors import DiskFailed, Exists
 from bucketfs.journal import Change, Journal, Quarantine, Resources, builds_on
 from bucketfs.journal.checksums import BLOCK_SIZE
 from bucketfs.journal.export import export_changes
-from bucketfs.journal.quarantine import QuarantinedFile, files_of, in_words
-from bucketfs.journal.record import HEAD_END, Header, encode_frame, encode_header
-from bucketfs.ops import (
+from bucketfs.journal.ops import (
     Create,
     MakeDirectory,
     MakeSymlink,
@@ -22,6 +20,8 @@ from bucketfs.ops import (
     SetAttributes,
     SetContent,
 )
+from bucketfs.journal.quarantine import QuarantinedFile, files_of, in_words
+from bucketfs.journal.record import HEAD_END, Header, encode_frame, encode_header
 from bucketfs.types import Cid, DraftId, Inode
 
 FOLDER = "/journal"

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from bucketfs.errors import Corrupt, InvalidArgument, Unsupported
 from bucketfs.journal import record
-from bucketfs.journal.record import Header, cid_from_text, cid_to_text, decode_header, encode_header, encode_op, frame_at
-from bucketfs.journal.state import _NEXT, SegmentEvent, SegmentState, next_state, scan, split_by_backing
-from bucketfs.ops import (
+from bucketfs.journal.ops import (
     NO_OWNER,
     Arrived,
     Conflict,
@@ -34,6 +32,8 @@ from bucketfs.ops import (
     SetAttributes,
     SetContent,
 )
+from bucketfs.journal.record import Header, cid_from_text, cid_to_text, decode_header, encode_header, encode_op, frame_at
+from bucketfs.journal.state import _NEXT, SegmentEvent, SegmentState, next_state, scan, split_by_backing
 from bucketfs.types import Cid, DraftId, Inode
 
 numbers = st.integers(0, 2**63)

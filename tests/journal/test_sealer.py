@@ -10,7 +10,7 @@ from bucketfs.disk import DiskFile
 from bucketfs.errors import Corrupt, DiskFailed, NoSpace
 from bucketfs.journal import Draft, Journal, Resources
 from bucketfs.journal.checksums import BLOCK_SIZE
-from bucketfs.ops import SetContent
+from bucketfs.journal.ops import SetContent
 
 FOLDER = "/journal"
 

@@ -14,7 +14,7 @@ from support.faulty_disk import FaultyDisk, Stopped
 
 from bucketfs.disk import Disk
 from bucketfs.journal import Extents, Journal, Resources
-from bucketfs.ops import Create, Op, Place, SetContent
+from bucketfs.journal.ops import Create, Op, Place, SetContent
 from bucketfs.types import Cid, DraftId, Inode
 
 FOLDER = "/state/journal"

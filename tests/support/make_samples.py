@@ -39,9 +39,8 @@ from support.plainclient import PlainClient
 from support.waiting import eventually
 
 import bucketfs
-from bucketfs import ops
 from bucketfs.disk import Disk
-from bucketfs.journal import Journal, Resources
+from bucketfs.journal import Journal, Resources, ops
 from bucketfs.keys import Identity
 
 USER = 1234

@@ -13,7 +13,7 @@ from support.memory_remote import MemoryRemote
 from support.world import ME, World
 
 from bucketfs.errors import IsADirectory, NotFound
-from bucketfs.ops import Conflict
+from bucketfs.journal.ops import Conflict
 from bucketfs.sync import Pace, Scheduler
 from bucketfs.vfs import EntryChanged, EntryGone, Invalidation, Keep, RenameFlags
 

@@ -11,7 +11,7 @@ from bucketfs.daemon.control.mount_paths import MountPaths, is_under
 from bucketfs.daemon.host import Document
 from bucketfs.dag import cid_text
 from bucketfs.errors import BucketfsError, NotFound, Usage
-from bucketfs.ops import Conflict
+from bucketfs.journal import Conflict
 from bucketfs.vfs import VFS, Keep
 
 

@@ -132,9 +132,14 @@ class _OverWebSocket:
         if self._sending and not reading.done():
             await asyncio.wait((reading,), timeout=LINGER_S)
         reading.cancel()
-        if not self._ended:
-            await self._send_end(CANCELLED, "cancelled", ())
-        await self._close()
+        try:
+            # Who does not read is not waited for.
+            async with asyncio.timeout(LINGER_S):
+                if not self._ended:
+                    await self._send_end(CANCELLED, "cancelled", ())
+                await self._close()
+        except TimeoutError:
+            return
 
     async def _read(self, call: WebCall) -> None:
         """Takes what the client sends, to its end; after the end of the call only to throw it away."""
@@ -153,9 +158,10 @@ class _OverWebSocket:
                 try:
                     await call.client_sent(_payload(message))
                 except InvalidArgument as error:
-                    # A stream with a hole in it must not be taken for a whole one.
-                    await self._send_end(INVALID_ARGUMENT, str(error), ())
+                    # A stream with a hole in it must not be taken for a whole one. The handler says no more after `cancel`.
                     call.cancel()
+                    if not self._ended:
+                        await self._send_end(INVALID_ARGUMENT, str(error), ())
                     return
 
     async def _message(self) -> bytes | None:
@@ -231,8 +237,12 @@ class _OverPost:
         reading = asyncio.create_task(self._read(call))
         await call.done.wait()
         reading.cancel()
-        if not self._ended:
-            await self._send_end(INVALID_ARGUMENT if self._fault else CANCELLED, self._fault or "cancelled", ())
+        try:
+            async with asyncio.timeout(LINGER_S):
+                if not self._ended:
+                    await self._send_end(INVALID_ARGUMENT if self._fault else CANCELLED, self._fault or "cancelled", ())
+        except TimeoutError:
+            return  # who does not read is not waited for
 
     async def _read(self, call: WebCall) -> None:
         more = True

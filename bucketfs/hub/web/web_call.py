@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
 from typing import Any, NoReturn
 
 import grpc
@@ -61,6 +62,8 @@ class WebCall:
         self._callbacks: list[Callable[[], None]] = []
         self._trailers: Sequence[tuple[str, str | bytes]] = ()
         self._headers_sent = False
+        self._sending: Future[None] | None = None
+        """What the handler's thread waits for."""
         self._read: Callable[[bytes], Any] = bytes
         self._space = asyncio.Event()
         self._space.set()
@@ -141,18 +144,23 @@ class WebCall:
             self._gone = self._gone or not self._ended
             self._ended = True
             callbacks, self._callbacks = self._callbacks, []
+            # A client that stopped reading would hold the thread that sends to it.
+            if self._gone and self._sending is not None:
+                self._sending.cancel()
             self._news.notify_all()
         for callback in callbacks:
             callback()
 
     def _in_loop(self, work: Any) -> None:
         """Have something sent, and wait until the connection has taken it. Raises ClientGone."""
-        if self._gone:
-            work.close()
-            raise ClientGone
+        with self._news:
+            if self._gone:
+                work.close()
+                raise ClientGone
+            sending = self._sending = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            asyncio.run_coroutine_threadsafe(work, self._loop).result()
-        except (OSError, RuntimeError, asyncio.CancelledError) as error:
+            sending.result()
+        except (OSError, RuntimeError, CancelledError) as error:
             raise ClientGone from error
 
     # The requests

@@ -11,7 +11,7 @@ at the Hub: a new one is made for the file.
 
 from __future__ import annotations
 
-from bucketfs.ops import Conflict
+from bucketfs.journal import Conflict
 from bucketfs.vfs.recovery import entry_ops
 from bucketfs.vfs.tree import (
     DEFAULT_MODE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from bucketfs.ops import Conflict
+from bucketfs.journal import Conflict
 from bucketfs.types import Cid, Kind, Link, NodeAttributes
 from bucketfs.vfs.rebase.sides import TreeNode
 from bucketfs.vfs.tree import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bucketfs import ops
+from bucketfs.journal import ops
 from bucketfs.types import DraftId
 from bucketfs.vfs.tree import DirectoryNode, FileNode, Node, SymlinkNode, Volume, content_record, stamp_of
 

@@ -12,9 +12,8 @@ from contextlib import suppress
 from functools import partial
 from operator import itemgetter
 
-from bucketfs import ops
 from bucketfs.errors import Corrupt, NotFound
-from bucketfs.journal import Change, Extents, builds_on, paths_of
+from bucketfs.journal import Change, Extents, builds_on, ops, paths_of
 from bucketfs.types import Cid, Inode, Link
 from bucketfs.vfs.tree import DirectoryNode, FileNode, Layer, Node, Number, Volume, check_sound
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from bucketfs.journal import Conflict
 from bucketfs.names import NAME_BYTES_MAX
-from bucketfs.ops import Conflict
 
 EXTENSION_MAX = 24
 """Longer endings are no extensions but part of the name."""

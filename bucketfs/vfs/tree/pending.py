@@ -9,8 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from bucketfs import ops
-from bucketfs.journal import Extents
+from bucketfs.journal import Extents, ops
 from bucketfs.types import Link, NodeAttributes
 from bucketfs.vfs.tree.conflict_copies import Conflicts
 from bucketfs.vfs.tree.content import Layer

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from bucketfs.ops import Arrived, Left, Op, Proposed
+from bucketfs.journal import Arrived, Left, Op, Proposed
 from bucketfs.root_history import RootHistory
 from bucketfs.types import Cid
 from bucketfs.vfs.tree.node import FileNode

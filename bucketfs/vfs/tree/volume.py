@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
-from bucketfs import ops
 from bucketfs.errors import (
     BucketfsError,
     Exists,
@@ -29,7 +28,7 @@ from bucketfs.errors import (
     ReadOnly,
     TooLarge,
 )
-from bucketfs.journal import Journal
+from bucketfs.journal import Journal, ops
 from bucketfs.names import SEED, check_name
 from bucketfs.types import BucketKey, Cid, Inode
 from bucketfs.vfs.tree.file_io import CUT_BYTES_MIN, SIZE_MAX, bytes_beyond, free_cut_drafts

@@ -7,8 +7,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from support.bareclient import Caller
 from support.bucketuser import BucketUser
@@ -283,6 +285,38 @@ def test_a_slow_reader_holds_up_only_itself(web: str, session: str, user: Bucket
         test_a_single_call(web, session)
         messages, trailers = slow.answer(pb.PullPathResponse)
     assert (sum(len(one.chunk) for one in messages), trailers["grpc-status"]) == (20_000_000, "0")
+
+
+def test_readers_that_stop_for_ever_free_their_places(
+    start_hub: Callable[..., HubServer], dial: Callable[[str], Caller], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many clients as there are places stop in the middle of a large file and never go on: others get through soon."""
+    monkeypatch.setattr("bucketfs.hub.rpc.admission.IDLE_S", 0.5)
+    server = start_hub(data=tmp_path / "few", web_listen="127.0.0.1:0", streams_max=4)
+    caller, stuck, users = dial(server.address), [], []
+    for name in ("ann", "bob"):
+        request = hub_pb2.SignupRequest(username=name, email=f"{name}@example.org")
+        session = caller.call("api.hubd.pb.APIService", "Signup", request).session
+        user = BucketUser.with_new_thread(caller.using(x_textile_session=session))
+        key, thread = user.create().root.key, multibase_encode(user.thread)
+        user.push(key, "f", bytes(30_000_000))
+        users.append((user, key))
+        headers = {"x-textile-session": session, "x-textile-thread": thread}
+        stuck += [WebSocketCall(server.config.web_listen, f"{BUCKETS}/PullPath", headers) for _ in range(2)]
+        for one in stuck[-2:]:
+            one.send(pb.PullPathRequest(key=key, path="f"))
+            one.finish()
+            next(one.frames())
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            assert users[0][0].pull(users[0][1], "f") == bytes(30_000_000)
+            break
+        except grpc.RpcError:
+            assert time.monotonic() < deadline, "the places are never free again"
+            threading.Event().wait(0.1)
+    for one in stuck:
+        one._socket.close()
 
 
 def test_frames_in_pieces() -> None:
