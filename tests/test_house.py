@@ -302,15 +302,24 @@ def exported(door: Module) -> tuple[ast.stmt | None, list[str]]:
 def furniture_offences(door: Module, files: set[str]) -> list[Offence]:
     """A door tells the room's theory, says what it exports, and hides none of the room's files behind a name.
 
-    Class names cannot hide a file: files are lower case.
+    Class names cannot hide a file: files are lower case. A file that is exported whole, under its own name, is not hidden.
     """
     found = []
+    whole = {
+        alias.name
+        for node in door.tree.body
+        if isinstance(node, ast.ImportFrom) and node.module == f"bucketfs.{door.package}"
+        for alias in node.names
+        if alias.asname is None
+    }
     if not ast.get_docstring(door.tree):
         found.append(door.offence(None, "a door without a docstring"))
     node, names = exported(door)
     if node is None:
         found.append(door.offence(None, "a door without __all__"))
-    found += [door.offence(node, f"exports {name}, which hides the file {name}.py") for name in names if name in files]
+    found += [
+        door.offence(node, f"exports {name}, which hides the file {name}.py") for name in names if name in files - whole
+    ]
     return found
 
 
@@ -557,6 +566,8 @@ def test_rule_furniture() -> None:
     assert [offence.what for offence in bare] == ["a door without a docstring", "a door without __all__"]
     hidden = furniture_offences(parse('"""Theory."""\n__all__ = ["Cid", "walk"]\n', "dag/__init__.py"), {"walk", "cid"})
     assert [(offence.line, offence.what) for offence in hidden] == [(2, "exports walk, which hides the file walk.py")]
+    whole = '"""Theory."""\nfrom bucketfs.dag import walk\n__all__ = ["walk"]\n'
+    assert furniture_offences(parse(whole, "dag/__init__.py"), {"walk"}) == []
 
 
 def test_rule_purity_and_confinement() -> None:
