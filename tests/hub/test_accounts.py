@@ -329,8 +329,8 @@ def test_an_account_stays_while_its_users_have_buckets(caller: Any, alice: Any, 
         hub_server.hub.database.thread(ThreadId(user.thread))
 
 
-def test_there_is_no_billing_and_no_mail(alice: Any) -> None:
-    """A Textile client that asks for billing or mail would hang or crash instead of going on without."""
+def test_there_is_no_billing(alice: Any) -> None:
+    """A Textile client that asks for billing would hang or crash instead of going on without."""
     from bucketfs.wire import users_pb2
 
     billing = ("UNKNOWN", "billing is not enabled")
@@ -338,8 +338,6 @@ def test_there_is_no_billing_and_no_mail(alice: Any) -> None:
     assert alice.refused(HUB, "GetBillingSession", pb.GetBillingSessionRequest()) == billing
     assert alice.refused(HUB, "ListBillingUsers", pb.ListBillingUsersRequest()) == billing
     assert alice.refused(USERS, "GetUsage", users_pb2.GetUsageRequest()) == billing
-    code, text = alice.refused(USERS, "SetupMailbox", users_pb2.SetupMailboxRequest())
-    assert (code, "no mail" in text) == ("UNIMPLEMENTED", True)
 
 
 def test_public_keys_have_36_bytes() -> None:
