@@ -145,9 +145,12 @@ class InstanceTable:
             if payer is None:
                 raise NotFound("thread not found")
             grown = 0
-            for collection in {change.collection.id: change.collection for change in changes}.values():
+            by_collection: dict[int, list[StoredChange]] = {}
+            for change in changes:
+                by_collection.setdefault(change.collection.id, []).append(change)
+            for mine in by_collection.values():
+                collection = mine[0].collection
                 _hold(connection, collection)
-                mine = [change for change in changes if change.collection.id == collection.id]
                 for start in range(0, len(mine), _AT_ONCE):
                     grown += _store(connection, collection.id, mine[start : start + _AT_ONCE])
             for change in changes:

@@ -6,7 +6,6 @@ Schemas and functions are asked before the SQL transaction begins: that one is s
 
 from __future__ import annotations
 
-import heapq
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +28,8 @@ INSTANCE_NOT_FOUND = "instance not found"
 EXISTS_ALREADY = "can't create already existing instance"
 REPLY_BYTES_MAX = 64 << 20
 """Of one find: what is more has to be asked for in parts."""
+SORTED_BYTES_MAX = 32 << 20
+"""Of one find that sorts by a field: up to twice as much is in memory."""
 _FILTERED_AT_ONCE = 128
 
 
@@ -235,10 +236,13 @@ class ThreadDb:
 
     def _stored(self, acts: Sequence[tuple[CollectionRow, Act]]) -> dict[tuple[int, str], Instance | None]:
         """The instances that acts are about, as they are; in the order in which they are named first."""
-        found: dict[tuple[int, str], Instance | None] = {(one.id, _id_of(act)): None for one, act in acts}
-        for collection in {one.id: one for one, _ in acts}.values():
-            ids = [name for owner, name in found if owner == collection.id]
-            for name, row in self._table.instances(collection, ids).items():
+        found: dict[tuple[int, str], Instance | None] = {}
+        named: dict[int, tuple[CollectionRow, list[str]]] = {}
+        for collection, act in acts:
+            found[collection.id, _id_of(act)] = None
+            named.setdefault(collection.id, (collection, []))[1].append(_id_of(act))
+        for collection, ids in named.values():
+            for name, row in self._table.instances(collection, list(dict.fromkeys(ids))).items():
                 found[collection.id, name] = _instance(row)
         return found
 
@@ -308,15 +312,27 @@ def _chosen(query: Query, planned: Plan, matching: Iterator[Instance]) -> Iterat
 
 
 def _sorted(query: Query, matching: Iterator[Instance], stop: int | None) -> list[Instance]:
-    keyed = ((sort_value(instance, query.sort_path), number, instance) for number, instance in enumerate(matching))
-    if stop is None:
-        # Stable, also downwards: instances of one value stay in the order of their ids.
-        found = sorted(keyed, key=lambda one: one[0], reverse=query.descending)
-    elif query.descending:
-        found = heapq.nlargest(stop, keyed, key=lambda one: (one[0], -one[1]))
-    else:
-        found = heapq.nsmallest(stop, keyed, key=lambda one: one[:2])
-    return [instance for _, _, instance in found]
+    """The first ``stop`` of what matches, sorted. Raises TooLarge when these have more than `SORTED_BYTES_MAX`."""
+    held: list[Instance] = []
+    size = 0
+    for instance in matching:
+        sort_value(instance, query.sort_path)  # one that cannot be sorted fails the find, wherever it would come
+        held.append(instance)
+        size += len(instance_text(instance))
+        if size > 2 * SORTED_BYTES_MAX or (stop is not None and len(held) > 2 * stop + _FILTERED_AT_ONCE):
+            held = _in_order(query, held)[:stop]
+            size = sum(len(instance_text(one)) for one in held)
+            if size > SORTED_BYTES_MAX:
+                raise TooLarge(
+                    f"what is to be sorted by {query.sort_path} has more than {SORTED_BYTES_MAX >> 20} MiB:"
+                    " ask for less, with a limit"
+                )
+    return _in_order(query, held)[:stop]
+
+
+def _in_order(query: Query, instances: list[Instance]) -> list[Instance]:
+    """Stable, also downwards: instances of one value stay in the order of their ids."""
+    return sorted(instances, key=lambda one: sort_value(one, query.sort_path), reverse=query.descending)
 
 
 def _bounded(instances: Iterable[Instance]) -> Iterator[Instance]:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from support.databaseuser import where
 from support.threaddb import THREAD, Engine, opened
 
-from bucketfs.errors import InvalidArgument, Unavailable
+from bucketfs.errors import InvalidArgument, TooLarge, Unavailable
 from bucketfs.hub.db import Scan
 from bucketfs.hub.threaddb import CreateAct
 
@@ -172,3 +172,14 @@ def test_the_tables_have_the_indexes(engine: Engine) -> None:
     """Without them every query would read everything."""
     names = {one["name"] for one in sa.inspect(engine.sql).get_indexes("index_entries")}
     assert names >= {"index_entries_number", "index_entries_text", "index_entries_id"}
+
+
+def test_a_sort_by_a_field_without_an_index_does_not_hold_the_collection(engine: Engine) -> None:
+    """One who sorts a million large instances ended the Hub for all others, for want of memory."""
+    engine.define()
+    for n in range(35):
+        engine.create({"_id": f"{n:02}", "n": -n, "text": "x" * (2 << 20)})
+    with pytest.raises(TooLarge, match="sorted by n has more than 32 MiB: ask for less, with a limit"):
+        engine.find(sort={"fieldPath": "n"})
+    assert [one["n"] for one in engine.find(sort={"fieldPath": "n"}, skip=1, limit=3)] == [-33, -32, -31]
+    assert [one["n"] for one in engine.find(sort={"fieldPath": "n", "desc": True}, limit=2)] == [0, -1]
